@@ -103,11 +103,10 @@ def unpacked(table: Table) -> Array:
 
 
 def _model(table: Table) -> Model:
-    profiles = [profile(shape) for shape in table.models]
     names = [field.name for field in fields(Model)]
-    return Model(
-        **{k: np.array([float(getattr(p, k)) for p in profiles])[table.model] for k in names}
-    )
+    known = [[getattr(profile(shape), name) for shape in table.models] for name in names]
+    columns = np.array(known, float)[:, table.model]
+    return Model(**dict(zip(names, columns, strict=True)))
 
 
 def _hardware(table: Table) -> Hardware:
@@ -132,7 +131,7 @@ def _hardware(table: Table) -> Hardware:
 
 def _format(bits: Array) -> Any:
     """Index of the arithmetic that weights of so many bits (scales included) are multiplied in."""
-    return np.searchsorted(np.array([5.0, 9.0]), bits)
+    return (bits > 5).astype(np.intp) + (bits > 9)
 
 
 def _layout(table: Table) -> Layout:
