@@ -9,7 +9,7 @@ from suffice.silicon import commands
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.fleet import Deployment, consolidate, size_fleet
 from suffice.silicon.fleet_file import compare
-from suffice.silicon.layouts import spreads
+from suffice.silicon.layouts import spreads, stages
 from suffice.silicon.plan import PlanRequest, Slo, Workload, make_plan, overlaps, price_block
 from suffice.silicon.serving import Lengths, Replica, poisson_arrivals, simulate, steady_batch
 from suffice.silicon.shapes import find_shape
@@ -172,7 +172,7 @@ def test_what_nobody_can_meet_names_the_nearest():
     with pytest.raises(InputError, match="nearest is"):
         make_plan(request(slo=Slo(tpot_s=1e-5)))
     with pytest.raises(InputError, match="fits no layout"):
-        make_plan(request(model=find_shape("kimi-k2"), chips=("l40s",), weight_format="bf16"))
+        make_plan(request(model=find_shape("kimi-k2"), chips=("l40s",), weight_format="fp32"))
 
 
 def test_spreads_respect_heads_experts_and_domain():
@@ -181,6 +181,14 @@ def test_spreads_respect_heads_experts_and_domain():
     assert all(ep == 1 for _, _, ep in spreads(dense, find_chip("gb200")))
     assert (1, 64, 64) in spreads(mixed, find_chip("gb200"))
     assert all(tp * dp <= 8 for tp, dp, _ in spreads(mixed, find_chip("h200")))
+
+
+def test_pipelines_hold_what_the_scale_up_network_cannot():
+    model = find_shape("kimi-k2")
+    plan = make_plan(request(model=model, chips=("l40s",), weight_format="bf16", slo=Slo()))
+    assert "pp 8" in plan.ranking[0].layout
+    assert stages(model, (8, 1, 1), share=0.0) == (1, 2, 4, 8)
+    assert stages(model, (8, 1, 8), share=0.0) == stages(model, (8, 1, 1), share=0.5) == (1,)
 
 
 def test_peaks_that_do_not_coincide_are_worth_chips(made):

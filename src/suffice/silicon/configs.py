@@ -72,12 +72,15 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
 
 
 def points(table: Table) -> Points:
-    """Look up shapes and chips; `batch` is cut to what memory holds (the rest must wait)."""
+    """Look up shapes and chips; `batch` is cut to what memory holds (the rest must wait).
+
+    What is held is then spread over the micro-batches of a pipeline.
+    """
     full = Points(
         model=_model(table), hardware=_hardware(table), layout=_layout(table), work=_work(table)
     )
     held = np.minimum(full.work.batch, capacity(full, memory=memory_bytes(table)))
-    return replace(full, work=replace(full.work, batch=held))
+    return replace(full, work=replace(full.work, batch=np.maximum(held / table.pp, 1.0)))
 
 
 def memory_bytes(table: Table) -> Array:

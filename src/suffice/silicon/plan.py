@@ -211,7 +211,7 @@ def _score(
     readers = np.where(
         apart,
         table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1),
-        table.dp,
+        table.dp * table.pp,
     )
     rate = np.minimum(rate, readers / np.maximum(read_s, 1e-9))
     reading = np.where(

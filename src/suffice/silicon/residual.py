@@ -185,7 +185,7 @@ def ideal(table: Table, *, experts: str = "unique") -> Ideal:
         read_s=read_s,
         mixed_s=(1 - apart) * read_s * step.sequences / at.work.output_tokens,
         saturated_s=apart * read_s * table.batch / np.maximum(table.prefill_replicas, 1.0),
-        waiting=np.maximum(table.batch, 1.0) / at.work.batch,
+        waiting=np.maximum(table.batch / table.pp, 1.0) / at.work.batch,
         apart=apart,
         guessed=table.guessed_batch,
         unpacked=unpacked(table),
@@ -247,13 +247,13 @@ def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
         step_s,
         step.sequences,
         w.batch,
-        table.batch,
+        table.batch / lay.pp,
         w.input_tokens,
         w.output_tokens,
         lay.tp,
         lay.dp,
         lay.ep,
-        lay.chips,
+        lay.stage_chips,
         h.bandwidth,
         h.flops_dense / h.bandwidth,
         h.flops_expert / h.bandwidth,
@@ -373,12 +373,15 @@ def _residual(x: Array, constants: dict[str, Array]) -> tuple[Array, Array]:
 
 
 def _unseen(table: Table, learned: Trained) -> Array:
-    """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none."""
+    """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none.
+
+    Pipelines count as 2: no measured row has one.
+    """
     level = [
         0 if c.key in learned.chips else 1 if c.vendor in learned.vendors else 2
         for c in table.chips
     ]
-    return np.array(level)[table.chip]
+    return np.where(table.pp > 1, 2, np.array(level)[table.chip])
 
 
 def _times(unseen: Array, interval: Interval) -> Array:
