@@ -53,7 +53,7 @@ def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
 
 def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple[int, ...]:
     """Pipeline stages worth trying: over tensor-parallel groups that read their own prompts."""
-    tp, dp, ep = spread
+    _, dp, ep = spread
     plain = dp == ep == 1 and share == 0
     return tuple(pp for pp in STAGES if pp == 1 or (plain and pp <= shape.layers))
 

@@ -142,6 +142,11 @@ class Ideal:
     amd: Array
     engine: Array
 
+    @property
+    def loaded_read_s(self) -> Array:
+        """Seconds of reading one prompt at full load: ideal times the fitted interference."""
+        return np.asarray(self.read_s * np.exp(trained().tpot.coefficients[11]))
+
 
 @functools.cache
 def trained() -> Trained:
@@ -207,6 +212,13 @@ def step_seconds(at: Ideal, coefficients: Array) -> Array:
     overhead_factor = np.exp(at.engine @ coefficients[17:20] + at.amd * coefficients[20])
     total = core * core_factor + step.wire * q[5] + overhead * overhead_factor + at.mixed_s * q[11]
     return np.asarray(total * np.exp(at.guessed * coefficients[21]))
+
+
+def reading(at: Ideal) -> Array:
+    """Return the share of each predicted step that prompts read in between take."""
+    coefficients = np.array(trained().tpot.coefficients)
+    read_s = at.mixed_s * np.exp(coefficients[11] + at.guessed * coefficients[21])
+    return np.asarray(read_s / step_seconds(at, coefficients))
 
 
 def first_seconds(at: Ideal, coefficients: Array, *, tpot_s: Array) -> Array:

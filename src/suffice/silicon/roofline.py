@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+LAW_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SKEW = 1.1
+"""Popularity of experts falls as rank^-SKEW; aiconfigurator assumes 1.01 to 1.2."""
 
 ACTIVATION_BYTES = 2.0
 STATE_BYTES = 4.0
@@ -136,6 +141,25 @@ def skewed_experts(experts: int, active: int, *, tokens: Array, exponent: float)
         low, high = (low, scale) if over else (scale, high)
     chance = np.minimum(1, high * popularity)
     return np.asarray((1 - (1 - chance) ** np.asarray(tokens, float)[..., None]).sum(axis=-1))
+
+
+class ExpertsRead(Struct, frozen=True, kw_only=True):
+    """Experts that a batch of `tokens` reads in one layer: uniform routing, and SKEW."""
+
+    tokens: int
+    uniform: float
+    skewed: float
+
+
+def law_of_experts(experts: int, active: int) -> tuple[ExpertsRead, ...]:
+    """Tabulate both counts over batches; with routing as rank^-SKEW the count is lower."""
+    tokens = np.array(LAW_BATCHES, float)
+    uniform = unique_experts(np.array(experts), np.array(active), tokens)
+    skewed = skewed_experts(experts, active, tokens=tokens, exponent=SKEW)
+    return tuple(
+        ExpertsRead(tokens=n, uniform=float(u), skewed=float(s))
+        for n, u, s in zip(LAW_BATCHES, uniform, skewed, strict=True)
+    )
 
 
 def soft_maximum(terms: Sequence[Array], *, power: float) -> Array:
