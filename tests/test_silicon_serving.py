@@ -1,5 +1,7 @@
 """Serving, planning and fleets: two models agree, plans are feasible, the books add up."""
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -390,3 +392,40 @@ def test_bad_arguments_are_errors_with_status_2(arguments):
         commands.app(arguments, standalone_mode=False)
     assert caught.value.exit_status == 2
     assert caught.value.hint
+
+
+CHIP = """[source.s]
+title = "t"
+date = "2026-01-01"
+[chip.x]
+title = "X"
+vendor = "x"
+bf16 = { value = 1, unit = "TFLOP/s"SOURCE }
+memory = { value = 1, unit = "GB", source = "s" }
+bandwidth = { value = 1, unit = "TB/s", source = "s" }
+"""
+SHAPE = {"model_type": "llama", "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2}
+POINT = (
+    "model,chip,engine,batch,input_tokens,output_tokens,tpot_ms\nllama-3-8b,h100,vllm,8,9,9,TPOT"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "words"),
+    [
+        ("c.toml", CHIP.replace("SOURCE", ""), ["--model", "llama-3-8b", "--chip-file"], "source"),
+        ("c.toml", CHIP, ["--model", "llama-3-8b", "--chip-file"], "cannot read"),
+        ("m.csv", POINT.replace("TPOT", "0.02"), ["calibrate"], "milliseconds"),
+        ("m.csv", POINT.replace("TPOT", "0.02"), ["--model", "olmoe", "--measured"], "tpot_ms"),
+        ("config.json", json.dumps(SHAPE), ["--model"], "num_attention_heads"),
+        ("config.json", json.dumps(SHAPE | {"model_type": "new"}), ["--model"], "not known"),
+        ("fleet.toml", "redundancy = 1\n", ["consolidate"], "together"),
+    ],
+)
+def test_files_that_cannot_be_used_are_errors_with_status_2(tmp_path, name, text, arguments, words):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(SufficeError) as caught:
+        commands.app([*arguments, str(path)], standalone_mode=False)
+    assert caught.value.exit_status == 2
+    assert words in f"{caught.value} {caught.value.hint}"
