@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("routing", "token_economy", "silicon", "latent", "stream", "speed")
+BENCHMARKS = ("routing", "token_economy", "silicon", "silicon_outside", "latent", "stream", "speed")
 
 
 def main() -> None:

@@ -143,3 +143,16 @@ def test_beyond_the_scale_up_network_messages_are_slower():
     inside = roofline.decode(at("llama-3-70b", batch=64, tp=8)).wire
     outside = roofline.decode(at("llama-3-70b", batch=64, tp=16)).wire
     assert outside > 5 * inside
+
+
+def test_a_pipeline_is_slower_by_its_hops_and_holds_more():
+    columns = {"model": "llama-3-70b", "dense_bits": 8}
+    one = roofline.decode(at(**columns, tp=8, batch=16))
+    four = roofline.decode(at(**columns, tp=8, pp=4, batch=64))
+    for term in ("weights", "cache", "compute", "compute_attention", "sequences"):
+        assert getattr(four, term) == pytest.approx(getattr(one, term))
+    hops = 3 * 8192 * 2 * 16 / 50e9  # between servers, over the network
+    assert four.wire - one.wire == pytest.approx(hops)
+    assert four.messages - one.messages == 3
+    held = [at(**columns, tp=8, pp=pp, batch=1e6).work.batch * pp for pp in (1, 4)]
+    assert held[1] > 4 * held[0]

@@ -1,18 +1,34 @@
 """Serving, planning and fleets: two models agree, plans are feasible, the books add up."""
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
 
+from suffice.config import parse_config
 from suffice.errors import InputError, SufficeError
+from suffice.meter import charge, price_for
 from suffice.silicon import commands
+from suffice.silicon.arrivals import replay, under_load
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.fleet import Deployment, consolidate, size_fleet
 from suffice.silicon.fleet_file import compare
-from suffice.silicon.layouts import spreads
-from suffice.silicon.plan import PlanRequest, Slo, Workload, make_plan, overlaps, price_block
-from suffice.silicon.serving import Lengths, Replica, poisson_arrivals, simulate, steady_batch
+from suffice.silicon.layouts import Question, candidates, fits, spreads, stages
+from suffice.silicon.measured import engine_index
+from suffice.silicon.plan import make_plan, overlaps, price_block
+from suffice.silicon.request import PlanRequest, Slo, Workload
+from suffice.silicon.residual import predict
+from suffice.silicon.serving import (
+    Lengths,
+    Replica,
+    crowded,
+    poisson_arrivals,
+    simulate,
+    waiting,
+)
 from suffice.silicon.shapes import find_shape
+from suffice.types import Count, CountSource, Usage
 
 REPLICA = Replica(
     batches=(1, 16, 64, 256), step_s=(0.010, 0.012, 0.018, 0.040), read_token_s=5e-5, places=128
@@ -40,15 +56,41 @@ def test_one_request_alone_takes_its_prompt_and_its_steps():
     assert served.tpot_s[0] == pytest.approx(0.010)
 
 
-@pytest.mark.parametrize("rate", [2.0, 6.0, 12.0])
-@pytest.mark.parametrize("apart", [False, True])
-def test_the_closed_form_agrees_with_the_event_model(rate, apart):
-    replica = msgspec.structs.replace(REPLICA, apart=apart)
-    served = serve(replica, rate=rate)
-    batch = steady_batch(replica, requests_per_s=rate, input_tokens=500, output_tokens=200)
-    reading = 0 if apart else rate * 500 * 5e-5
-    step = np.interp(batch, REPLICA.batches, REPLICA.step_s) / (1 - reading)
-    assert np.mean(served.tpot_s) == pytest.approx(step, rel=0.12)
+LONG, SHORT = {"input_tokens": 4000, "output_tokens": 300}, {"input_tokens": 200}
+
+
+@pytest.mark.parametrize("percentile", [50, 95, 99])
+@pytest.mark.parametrize("variation", [0.0, 1.0])
+@pytest.mark.parametrize("work", [LONG, SHORT | {"output_tokens": 1500}], ids=["long", "short"])
+def test_the_closed_form_agrees_with_the_event_model(percentile, variation, work):
+    question = Question(
+        **work, weight_format="fp8", cache_format="fp8", engine=engine_index("vllm")
+    )
+    table = candidates(find_shape("mistral-small-4"), (find_chip("h200"),), question)
+    table = table.take(fits(table))
+    loaded = under_load(table, predict(table), percentile=percentile, variation=variation)
+    usable = np.flatnonzero(np.isfinite(loaded.tpot_s) & (loaded.ttft_s < 3))
+    rows = np.random.default_rng(0).choice(usable, 8, replace=False)
+    seen = np.array([replay(table, loaded, row) for row in rows])
+    ttft, tpot = loaded.ttft_s[rows] / seen[:, 0], loaded.tpot_s[rows] / seen[:, 1]
+    assert 0.9 < np.median(ttft) < 1.35
+    assert 0.95 < np.median(tpot) < 1.2
+    assert (ttft > 0.7).all()
+    assert (tpot > 0.8).all()
+    assert (tpot < 2).all()
+
+
+def test_a_replica_that_cannot_keep_up_waits_for_ever():
+    wait = waiting(np.array([0.0, 0.5, 0.9, 1.2]), service_s=0.1, variation=0.0, percentile=95)
+    assert wait[0] == 0
+    assert 0 < wait[1] < wait[2] < np.inf
+    assert wait[3] == np.inf
+
+
+def test_a_slower_step_widens_the_crowd():
+    calm, steep = crowded(np.array(100.0), elasticity=np.array([0.0, 0.75]), percentile=97.725)
+    assert calm == pytest.approx(120, rel=1e-3)
+    assert steep == pytest.approx(140, rel=1e-3)
 
 
 def test_percentiles_grow_with_load_and_with_spread_of_lengths():
@@ -65,12 +107,20 @@ def test_disaggregated_prefill_keeps_decode_undisturbed():
     assert apart.percentile("tpot_s", 95) < both.percentile("tpot_s", 95)
 
 
+def test_with_prefill_apart_decoding_begins_when_the_prompt_was_read():
+    served = simulate(
+        msgspec.structs.replace(REPLICA, apart=True, start_s=0.2),
+        arrivals_s=np.array([0.0, 0.0]),
+        input_tokens=np.array([10_000.0, 10_000.0]),
+        output_tokens=np.array([101.0, 101.0]),
+    )
+    assert served.ttft_s == pytest.approx([0.5 + 0.2, 1.0 + 0.2])
+    assert served.tpot_s == pytest.approx([0.010, 0.010], rel=0.02)
+
+
 def test_a_full_memory_makes_requests_wait():
     tight = msgspec.structs.replace(REPLICA, places=4)
     assert serve(tight, rate=10, count=300).percentile("ttft_s", 50) > 1
-    assert steady_batch(tight, requests_per_s=10, input_tokens=500, output_tokens=200) == float(
-        "inf"
-    )
 
 
 def test_tokens_out_are_tokens_asked():
@@ -135,8 +185,61 @@ def test_the_price_block_is_a_price_that_the_configuration_accepts(made):
 
     from suffice.config import PriceConfig
 
-    table = tomllib.loads(price_block(made.ranking[0], name="x", plan=made, date="2026-11-23"))
-    assert msgspec.convert(table["price"]["x"], PriceConfig, strict=False).chips >= 1
+    for option in made.frontier:
+        if option.usd_per_mtok is None:
+            continue
+        table = tomllib.loads(price_block(option, name="x", plan=made, date="2026-11-23"))
+        price = msgspec.convert(table["price"]["x"], PriceConfig, strict=False)
+        per_s = float(price.chip_usd_per_hour) * price.chips / 3600
+        busy_s = 1000 / price.input_tokens_per_s + 500 / price.output_tokens_per_s
+        assert per_s * busy_s / 500 * 1e6 == pytest.approx(option.usd_per_mtok, rel=1e-3)
+
+
+def test_a_percentile_costs_more_and_is_confirmed_by_the_event_model(made):
+    plan = make_plan(request(percentile=99, slo=Slo(tpot_s=0.03)))
+    usual = {o.chip: o for o in make_plan(request(slo=Slo(tpot_s=0.03))).ranking}
+    assert plan.percentile == 99
+    assert made.percentile is None
+    for option in plan.ranking:
+        assert option.tpot_s <= 0.03
+        assert option.tpot_low_s < option.tpot_s < option.tpot_high_s
+        if option.usd_per_mtok is not None:
+            assert option.usd_per_mtok > usual[option.chip].usd_per_mtok
+
+
+def test_lengths_that_vary_cost_more_under_a_percentile():
+    work = Workload(input_tokens=1000, output_tokens=500, variation=1.0)
+    slo = Slo(ttft_s=0.4, tpot_s=0.03)
+    same = make_plan(request(percentile=99, slo=slo)).ranking[0]
+    varied = make_plan(request(percentile=99, slo=slo, workload=work)).ranking[0]
+    assert varied.usd_per_mtok > same.usd_per_mtok
+
+
+def test_what_the_event_model_never_confirms_is_left_out(monkeypatch):
+    monkeypatch.setattr("suffice.silicon.scoring.replay", lambda *_: (9.0, 9.0))
+    with pytest.raises(InputError, match="nearest is"):
+        make_plan(request(percentile=95))
+
+
+@pytest.mark.parametrize("percentile", [-1, 10, 100])
+def test_a_percentile_out_of_range_is_refused(percentile):
+    with pytest.raises(InputError, match="percentile"):
+        make_plan(request(percentile=percentile))
+
+
+def test_a_rung_priced_by_a_plan_is_charged_what_the_plan_says_as_an_estimate(capsys):
+    arguments = ["--model", "llama-3-8b", "--chips", "h100", "--workload", "in=900,out=300"]
+    option = msgspec.json.decode(run(*arguments, "--json", capsys=capsys))["ranking"][0]
+    block = run(*arguments, "--as-price", "own", capsys=capsys)
+    rung = 'name = "r"\nengine = "e"\nmodel = "m"\nprice = "own"\n'
+    engine = '[engine.e]\nkind = "openai"\nurl = "http://localhost:8000/v1"\n'
+    config = parse_config(f'reference = "r"\n{engine}[[ladder]]\n{rung}{block}')
+    tokens = {"input_tokens": 900, "cache_read_tokens": 0, "cache_write_tokens": 0}
+    counts = tokens | {"output_tokens": 300}
+    usage = Usage(**{k: Count(n, CountSource.REPORTED) for k, n in counts.items()})
+    charged = charge(usage, price_for("own", config.price["own"]))
+    assert charged.estimated
+    assert float(charged.usd) / 300 * 1e6 == pytest.approx(option["usd_per_mtok"], rel=1e-3)
 
 
 def test_a_safe_plan_costs_no_less(made):
@@ -172,7 +275,7 @@ def test_what_nobody_can_meet_names_the_nearest():
     with pytest.raises(InputError, match="nearest is"):
         make_plan(request(slo=Slo(tpot_s=1e-5)))
     with pytest.raises(InputError, match="fits no layout"):
-        make_plan(request(model=find_shape("kimi-k2"), chips=("l40s",), weight_format="bf16"))
+        make_plan(request(model=find_shape("kimi-k2"), chips=("l40s",), weight_format="fp32"))
 
 
 def test_spreads_respect_heads_experts_and_domain():
@@ -181,6 +284,14 @@ def test_spreads_respect_heads_experts_and_domain():
     assert all(ep == 1 for _, _, ep in spreads(dense, find_chip("gb200")))
     assert (1, 64, 64) in spreads(mixed, find_chip("gb200"))
     assert all(tp * dp <= 8 for tp, dp, _ in spreads(mixed, find_chip("h200")))
+
+
+def test_pipelines_hold_what_the_scale_up_network_cannot():
+    model = find_shape("kimi-k2")
+    plan = make_plan(request(model=model, chips=("l40s",), weight_format="bf16", slo=Slo()))
+    assert "pp 8" in plan.ranking[0].layout
+    assert stages(model, (8, 1, 1), share=0.0) == (1, 2, 4, 8)
+    assert stages(model, (8, 1, 8), share=0.0) == stages(model, (8, 1, 1), share=0.5) == (1,)
 
 
 def test_peaks_that_do_not_coincide_are_worth_chips(made):
@@ -237,6 +348,14 @@ def test_the_command_prints_a_table_or_json(capsys):
     assert "[price.mine]" in run(*arguments, "--as-price", "mine", capsys=capsys)
 
 
+def test_the_law_is_printed_for_models_with_experts(capsys):
+    rows = msgspec.json.decode(run("law", "--model", "mistral-small-4", "--json", capsys=capsys))
+    uniform = {row["tokens"]: row["uniform"] for row in rows}
+    assert [uniform[n] for n in (1, 8, 64)] == pytest.approx([4.0, 28.7, 111.2], abs=0.05)
+    assert all(row["skewed"] <= row["uniform"] + 1e-6 for row in rows)
+    assert "uniform" in run("law", "--model", "mistral-small-4", capsys=capsys)
+
+
 @pytest.mark.slow
 def test_the_figure_is_one_file_without_network(tmp_path, capsys):
     path = tmp_path / "frontier.html"
@@ -244,6 +363,8 @@ def test_the_figure_is_one_file_without_network(tmp_path, capsys):
     text = path.read_text()
     assert "tokens a second per user" in text
     assert 'src="http' not in text
+    run("law", "--model", "olmoe-1b-7b", "--figure", str(path), capsys=capsys)
+    assert "experts read" in path.read_text()
 
 
 @pytest.mark.parametrize(
@@ -253,6 +374,10 @@ def test_the_figure_is_one_file_without_network(tmp_path, capsys):
         ["--model", "nobody"],
         ["--model", "llama-3-8b", "--workload", "in=10"],
         ["--model", "llama-3-8b", "--workload", "in=-1,out=5"],
+        ["--model", "llama-3-8b", "--workload", "in=10,out=5,variation=9"],
+        ["--model", "llama-3-8b", "--workload", "in=10,out=5,variation=0.5"],
+        ["--model", "llama-3-8b", "--percentile", "100"],
+        ["law", "--model", "llama-3-8b"],
         ["--model", "llama-3-8b", "--slo", "ttft=fast"],
         ["--model", "llama-3-8b", "--slo", "speed=1s"],
         ["--model", "llama-3-8b", "--chips", "h1000"],
@@ -267,3 +392,40 @@ def test_bad_arguments_are_errors_with_status_2(arguments):
         commands.app(arguments, standalone_mode=False)
     assert caught.value.exit_status == 2
     assert caught.value.hint
+
+
+CHIP = """[source.s]
+title = "t"
+date = "2026-01-01"
+[chip.x]
+title = "X"
+vendor = "x"
+bf16 = { value = 1, unit = "TFLOP/s"SOURCE }
+memory = { value = 1, unit = "GB", source = "s" }
+bandwidth = { value = 1, unit = "TB/s", source = "s" }
+"""
+SHAPE = {"model_type": "llama", "hidden_size": 64, "vocab_size": 100, "num_hidden_layers": 2}
+POINT = (
+    "model,chip,engine,batch,input_tokens,output_tokens,tpot_ms\nllama-3-8b,h100,vllm,8,9,9,TPOT"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "words"),
+    [
+        ("c.toml", CHIP.replace("SOURCE", ""), ["--model", "llama-3-8b", "--chip-file"], "source"),
+        ("c.toml", CHIP, ["--model", "llama-3-8b", "--chip-file"], "cannot read"),
+        ("m.csv", POINT.replace("TPOT", "0.02"), ["calibrate"], "milliseconds"),
+        ("m.csv", POINT.replace("TPOT", "0.02"), ["--model", "olmoe", "--measured"], "tpot_ms"),
+        ("config.json", json.dumps(SHAPE), ["--model"], "num_attention_heads"),
+        ("config.json", json.dumps(SHAPE | {"model_type": "new"}), ["--model"], "not known"),
+        ("fleet.toml", "redundancy = 1\n", ["consolidate"], "together"),
+    ],
+)
+def test_files_that_cannot_be_used_are_errors_with_status_2(tmp_path, name, text, arguments, words):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(SufficeError) as caught:
+        commands.app([*arguments, str(path)], standalone_mode=False)
+    assert caught.value.exit_status == 2
+    assert words in f"{caught.value} {caught.value.hint}"

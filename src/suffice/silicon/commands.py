@@ -13,7 +13,8 @@ from suffice.units import seconds, show_seconds
 
 if TYPE_CHECKING:
     from suffice.silicon.catalog import Chip
-    from suffice.silicon.plan import Option, Plan, PlanRequest, Slo, Workload
+    from suffice.silicon.plan import Option, Plan
+    from suffice.silicon.request import PlanRequest, Slo, Workload
 
 app = typer.Typer(
     help="Rank chips and layouts by dollars per million tokens, under a latency target.",
@@ -29,11 +30,15 @@ def plan(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A known model, or the path of its config.json.")] = "",
     workload: Annotated[
-        str, typer.Option(help="in=TOKENS,out=TOKENS[,rps=PEAK].")
+        str, typer.Option(help="in=TOKENS,out=TOKENS[,rps=PEAK][,variation=SHARE].")
     ] = "in=1000,out=500",
     slo: Annotated[
         str, typer.Option(help="ttft=DURATION,tpot=DURATION; either may be left out.")
     ] = "",
+    percentile: Annotated[
+        float | None,
+        typer.Option(help="Requests arrive at random; --slo holds for this percentile."),
+    ] = None,
     chips: Annotated[str, typer.Option(help="Chips to consider, by commas; all when empty.")] = "",
     engine: Annotated[
         str, typer.Option(help="vllm, sglang, trtllm; any other is unknown.")
@@ -65,7 +70,8 @@ def plan(
         return
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.catalog import catalogue, load_chips
-    from suffice.silicon.plan import PlanRequest, make_plan, price_block
+    from suffice.silicon.plan import make_plan, price_block
+    from suffice.silicon.request import PlanRequest
     from suffice.silicon.shapes import find_shape
 
     if not model:
@@ -82,6 +88,7 @@ def plan(
         prices=parse_prices(price or [], known=known),
         price_kind=_kind(price_kind),
         safe=safe,
+        percentile=percentile,
     )
     made = make_plan(request, calibration=read_points([measured]) if measured else None)
     if figure is not None:
@@ -167,27 +174,60 @@ def consolidate(
     )
 
 
-def parse_workload(text: str) -> "Workload":
-    """Read `in=1000,out=500,rps=20`; raises InputError."""
-    from suffice.silicon.plan import Workload
+@app.command()
+def law(
+    model: Annotated[str, typer.Option(help="A known model, or the path of its config.json.")],
+    figure: Annotated[Path | None, typer.Option(help="Write the law as an HTML figure.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how many experts a batch of tokens reads: neither all of them nor only the active."""
+    from suffice.silicon.roofline import law_of_experts
+    from suffice.silicon.shapes import find_shape
 
-    given = _pairs(text, allowed=("in", "out", "rps"), flag="--workload")
+    experts = find_shape(model).experts
+    if experts is None:
+        raise InputError(f"{model} has no experts", hint="name a mixture-of-experts model")
+    counts = law_of_experts(experts.count, experts.active)
+    if figure is not None:
+        from suffice.silicon.figures import law_figure
+
+        figure.write_text(law_figure(experts=experts.count, active=experts.active), "utf-8")
+        print(f"wrote {figure}", file=sys.stderr)
+    if as_json:
+        print(_json(counts))
+        return
+    print(f"{model}: {experts.count} experts, {experts.active} active; experts read in one layer")
+    print(f"{'tokens':>8} {'uniform':>8} {'skewed':>8}")
+    for row in counts:
+        print(f"{row.tokens:8} {row.uniform:8.1f} {row.skewed:8.1f}")
+
+
+def parse_workload(text: str) -> "Workload":
+    """Read `in=1000,out=500,rps=20,variation=0.5`; raises InputError."""
+    from suffice.silicon.request import Workload
+
+    hint = "in=1000,out=500,rps=20,variation=0.5"
+    given = _pairs(text, allowed=("in", "out", "rps", "variation"), flag="--workload")
     try:
         numbers = {key: float(value) for key, value in given.items()}
     except ValueError as error:
-        raise InputError(f"--workload {text!r}: {error}", hint="in=1000,out=500,rps=20") from error
+        raise InputError(f"--workload {text!r}: {error}", hint=hint) from error
+    variation = numbers.pop("variation", 0.0)
     if not {"in", "out"} <= numbers.keys() or not all(0 < n < 1e9 for n in numbers.values()):
-        raise InputError(
-            f"--workload {text!r} needs positive in and out", hint="in=1000,out=500,rps=20"
-        )
+        raise InputError(f"--workload {text!r} needs positive in and out", hint=hint)
+    if not 0 <= variation <= 3:
+        raise InputError(f"--workload: variation {variation:g} lies outside 0 to 3", hint=hint)
     return Workload(
-        input_tokens=numbers["in"], output_tokens=numbers["out"], requests_per_s=numbers.get("rps")
+        input_tokens=numbers["in"],
+        output_tokens=numbers["out"],
+        requests_per_s=numbers.get("rps"),
+        variation=variation,
     )
 
 
 def parse_slo(text: str) -> "Slo":
     """Read `ttft=1s,tpot=50ms`; raises InputError."""
-    from suffice.silicon.plan import Slo
+    from suffice.silicon.request import Slo
 
     given = _pairs(text, allowed=("ttft", "tpot"), flag="--slo")
     try:
@@ -216,7 +256,7 @@ def plan_table(made: "Plan") -> str:
     """Lay the ranking out as text: cost and speed with their 90 % intervals, then every note."""
     lines = [
         f"{made.model}: {made.workload.input_tokens:g} tokens in, "
-        f"{made.workload.output_tokens:g} out"
+        f"{made.workload.output_tokens:g} out; {_seconds_mean(made)}"
     ]
     lines.append(f"{'chip':11}{'$/Mtok out':>11} {'90 %':>15}  {'TPOT':>9} {'TTFT':>9}  layout")
     lines += [_row(option) for option in made.ranking]
@@ -247,6 +287,12 @@ def _row(option: "Option") -> str:
         f"{option.chip:11}{cost:>11} {between:>15}  {show_seconds(option.tpot_s):>9} "
         f"{show_seconds(option.ttft_s):>9}  {option.layout}, batch {option.batch}{needed}"
     )
+
+
+def _seconds_mean(made: "Plan") -> str:
+    if made.percentile is None:
+        return "seconds of the usual request, a constant number in flight"
+    return f"seconds at the {made.percentile:g}th percentile, requests arriving at random"
 
 
 def _ties(made: "Plan") -> list[str]:

@@ -72,12 +72,15 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
 
 
 def points(table: Table) -> Points:
-    """Look up shapes and chips; `batch` is cut to what memory holds (the rest must wait)."""
+    """Look up shapes and chips; `batch` is cut to what memory holds (the rest must wait).
+
+    What is held is then spread over the micro-batches of a pipeline.
+    """
     full = Points(
         model=_model(table), hardware=_hardware(table), layout=_layout(table), work=_work(table)
     )
     held = np.minimum(full.work.batch, capacity(full, memory=memory_bytes(table)))
-    return replace(full, work=replace(full.work, batch=held))
+    return replace(full, work=replace(full.work, batch=np.maximum(held / table.pp, 1.0)))
 
 
 def memory_bytes(table: Table) -> Array:
@@ -103,11 +106,10 @@ def unpacked(table: Table) -> Array:
 
 
 def _model(table: Table) -> Model:
-    profiles = [profile(shape) for shape in table.models]
     names = [field.name for field in fields(Model)]
-    return Model(
-        **{k: np.array([float(getattr(p, k)) for p in profiles])[table.model] for k in names}
-    )
+    known = [[getattr(profile(shape), name) for shape in table.models] for name in names]
+    columns = np.array(known, float)[:, table.model]
+    return Model(**dict(zip(names, columns, strict=True)))
 
 
 def _hardware(table: Table) -> Hardware:
@@ -132,7 +134,7 @@ def _hardware(table: Table) -> Hardware:
 
 def _format(bits: Array) -> Any:
     """Index of the arithmetic that weights of so many bits (scales included) are multiplied in."""
-    return np.searchsorted(np.array([5.0, 9.0]), bits)
+    return (bits > 5).astype(np.intp) + (bits > 9)
 
 
 def _layout(table: Table) -> Layout:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from suffice.silicon.plan import Plan
-from suffice.silicon.roofline import skewed_experts, unique_experts
+from suffice.silicon.roofline import SKEW, skewed_experts, unique_experts
 
 
 def frontier_figure(plan: Plan) -> str:
@@ -32,7 +32,7 @@ def law_figure(*, experts: int = 128, active: int = 4) -> str:
     laws = {
         "E(1-(1-k/E)^B), uniform": unique_experts(np.array(experts), np.array(active), batches),
         "skew 0.5": skewed_experts(experts, active, tokens=batches, exponent=0.5),
-        "skew 1.1": skewed_experts(experts, active, tokens=batches, exponent=1.1),
+        f"skew {SKEW}": skewed_experts(experts, active, tokens=batches, exponent=SKEW),
         "all experts": np.full(len(batches), float(experts)),
         "k only": np.full(len(batches), float(active)),
     }

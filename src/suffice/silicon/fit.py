@@ -97,10 +97,11 @@ class Fitted:
         step_s = step_seconds(at, self.tpot)
         x = standardise(features(at, table=table, step_s=step_s), mean=self.mean, scale=self.scale)
         basis, distance = activations(x, lifted=lift(self.centres))
-        moved = np.clip(basis @ self.weights.T + self.bias, -residual.LIMIT, residual.LIMIT)
-        tpot = np.log(step_s) + moved[:, 0]
+        moved = self.weights @ basis + self.bias[:, None]
+        moved = np.clip(moved, -residual.LIMIT, residual.LIMIT)
+        tpot = np.log(step_s) + moved[0]
         first = first_seconds(at, self.ttft, tpot_s=np.exp(tpot))
-        return tpot, np.log(first) + moved[:, 1], distance
+        return tpot, np.log(first) + moved[1], distance
 
 
 def fit(rows: Rows, *, seed: int = 0) -> Fitted:
@@ -113,12 +114,12 @@ def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     )
     step_s = step_seconds(at, step)
     raw = features(at, table=rows.table, step_s=step_s).astype(float)
-    mean, scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 0.3) / _emphasis()
+    mean, scale = raw.mean(axis=1), np.maximum(raw.std(axis=1), 0.3) / _emphasis()
     x = standardise(raw, mean=mean, scale=scale)
-    centres = _centres(x, seed=seed)
-    basis, _ = activations(x, lifted=lift(centres))
+    centres = _centres(x.T, seed=seed)
+    basis = activations(x, lifted=lift(centres))[0].T
     weights, bias = np.zeros((2, len(centres))), np.zeros(2)
-    gram, _ = activations(centres, lifted=lift(centres))
+    gram, _ = activations(centres.T, lifted=lift(centres))
     weights[0], bias[0] = _fit_residual(
         basis, gram, error=np.log(rows.tpot_s / step_s), weight=rows.weight, clip=TPOT_CLIP
     )

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from suffice.errors import ConfigError
 from suffice.silicon.fleet import Consolidation, Deployment, consolidate
-from suffice.silicon.plan import PlanRequest, Slo, Workload, make_plan
+from suffice.silicon.plan import make_plan
+from suffice.silicon.request import PlanRequest, Slo, Workload
 from suffice.silicon.shapes import find_shape
 
 

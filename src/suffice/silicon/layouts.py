@@ -12,6 +12,7 @@ from suffice.silicon.roofline import Array, Layout, capacity, weight_bytes
 from suffice.silicon.shapes import Shape
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+STAGES = (1, 2, 4, 8)
 BATCHES = tuple(int(b) for b in np.unique(np.rint(np.geomspace(1, 1024, 21))))
 USABLE = 0.88
 PREFILL_SHARES = (0.25, 0.5, 1.0, 2.0)
@@ -30,7 +31,10 @@ class Question:
 
 
 def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
-    """List (tp, dp, ep) within the chip's scale-up network: tensor, data and expert parallel."""
+    """List (tp, dp, ep) within the chip's scale-up network: tensor, data and expert parallel.
+
+    Pipelines (`stages`) may reach beyond it.
+    """
     domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
     heads = max(block.heads for block in shape.attention)
     latent = any(block.kind == "mla" for block in shape.attention)
@@ -47,16 +51,24 @@ def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
     return [spread for spread in found if not latent or spread[0] <= 8]
 
 
+def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple[int, ...]:
+    """Pipeline stages worth trying: over tensor-parallel groups that read their own prompts."""
+    _, dp, ep = spread
+    plain = dp == ep == 1 and share == 0
+    return tuple(pp for pp in STAGES if pp == 1 or (plain and pp <= shape.layers))
+
+
 def candidates(shape: Shape, chips: tuple[Chip, ...], question: Question) -> Table:
     """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not."""
     shares = (0.0, *PREFILL_SHARES) if question.apart else (0.0,)
     rows = [
-        (i, tp, dp, ep, batch, share)
+        (i, *spread, pp, batch, share)
         for i, chip in enumerate(chips)
-        for (tp, dp, ep), batch, share in product(spreads(shape, chip), BATCHES, shares)
-        if batch >= dp
+        for spread, share in product(spreads(shape, chip), shares)
+        for pp, batch in product(stages(shape, spread, share=share), BATCHES)
+        if batch >= spread[1] * pp
     ]
-    chip, tp, dp, ep, batch, share = np.array(rows, float).T
+    chip, tp, dp, ep, pp, batch, share = np.array(rows, float).T
     dense, expert = _bits(shape, question.weight_format)
     return make_table(
         (shape,),
@@ -66,6 +78,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: Question) -> Tab
         tp=tp,
         dp=dp,
         ep=ep,
+        pp=pp,
         batch=batch,
         input_tokens=question.input_tokens,
         output_tokens=question.output_tokens,

@@ -1,61 +1,31 @@
 """Rank chips and layouts by dollars per million tokens, under a latency target, with intervals."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.silicon.calibrate import Calibration
 from suffice.silicon.catalog import Chip, catalogue, find_chip
-from suffice.silicon.configs import Table
-from suffice.silicon.layouts import Question, candidates, chips_per_replica, describe, fits
+from suffice.silicon.layouts import Question, candidates, describe, fits
 from suffice.silicon.measured import engine_index
-from suffice.silicon.prices import Kind, Offer, find_offer, stated
-from suffice.silicon.residual import Prediction, ideal, predict
-from suffice.silicon.roofline import Array
+from suffice.silicon.prices import Offer
+from suffice.silicon.request import PlanRequest, Slo, Workload, offer_for
+from suffice.silicon.scoring import (
+    Choice,
+    Scored,
+    choose,
+    frontier,
+    meets,
+    nearest_feasible,
+    score,
+)
 from suffice.silicon.shapes import Shape
-from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK, show_seconds
 
-
-class Workload(Struct, frozen=True, kw_only=True):
-    """Mean lengths in tokens, and how many requests a second must be served at the peak."""
-
-    input_tokens: float
-    output_tokens: float
-    requests_per_s: float | None = None
-
-
-class Slo(Struct, frozen=True, kw_only=True):
-    """Latency targets in seconds; None asks nothing."""
-
-    ttft_s: float | None = None
-    tpot_s: float | None = None
-
-
-class PlanRequest(Struct, frozen=True, kw_only=True):
-    """What to plan: a model, its traffic, the target, and what may be used and paid.
-
-    `prices` maps a chip to dollars per chip-hour and wins over the built-in offers of `price_kind`.
-    `known_chips` replaces the built-in catalogue. `safe` asks that the target holds at the far end
-    of the 90 % interval, not at its middle.
-    """
-
-    model: Shape
-    workload: Workload
-    slo: Slo = Slo()
-    chips: tuple[str, ...] = ()
-    engine: str = "vllm"
-    weight_format: str | None = None
-    cache_format: str = "fp8"
-    price_kind: Kind = "contract"
-    prices: Mapping[str, Decimal] = {}
-    known_chips: Mapping[str, Chip] | None = None
-    redundancy: int = 1
-    apart: bool = True
-    safe: bool = False
+PERCENTILES = (50.0, 99.9)
 
 
 class Option(Struct, frozen=True, kw_only=True):
@@ -97,30 +67,24 @@ class Option(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """The best option of each chip, cheapest first (unpriced last), and each chip's frontier."""
+    """The best option of each chip, cheapest first (unpriced last), and each chip's frontier.
+
+    With a `percentile`, seconds are that percentile over requests that arrive at random: of the
+    ranking as the event model saw it, of the frontier in closed form.
+    """
 
     model: str
     workload: Workload
     slo: Slo
+    percentile: float | None
     ranking: tuple[Option, ...]
     frontier: tuple[Option, ...]
     left_out: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """All candidates that fit, predicted; dollars per million output tokens, NaN unpriced."""
-
-    table: Table
-    prediction: Prediction
-    chips: Array
-    requests_per_s: Array
-    read_share: Array
-    usd: Array
-
-
 def make_plan(request: PlanRequest, *, calibration: Calibration | None = None) -> Plan:
     """Predict every candidate, keep what meets the target; raises InputError when nothing does."""
+    _check(request)
     chips = _chips(request)
     offers = {chip.key: offer_for(chip, request) for chip in chips}
     table = candidates(request.model, chips, _question(request))
@@ -129,31 +93,24 @@ def make_plan(request: PlanRequest, *, calibration: Calibration | None = None) -
         raise InputError(
             _no_fit(request.model, chips), hint="allow more chips, or a narrower --format"
         )
-    scored = _score(table, request, offers=offers, calibration=calibration)
-    good = _meets(scored.prediction, request)
-    if not good.any():
+    scored = score(table, request, offers=offers, calibration=calibration)
+    good = meets(scored, request)
+    chosen = [choose(scored, good & (table.chip == i), request) for i in range(len(chips))]
+    if not any(chosen):
         raise InputError(
-            _nearest_feasible(scored, request), hint="relax --slo, or allow other chips"
+            nearest_feasible(scored, request), hint="relax --slo, or allow other chips"
         )
-    ranking = [_best(scored, good & (table.chip == i)) for i in range(len(chips))]
-    best = [_option(scored, row, request, offers=offers) for row in ranking if row is not None]
-    rows = [row for i in range(len(chips)) for row in _frontier(scored, table.chip == i)]
-    left = tuple(c.key for c, row in zip(chips, ranking, strict=True) if row is None)
+    best = [_chosen(scored, choice, request, offers=offers) for choice in chosen if choice]
+    rows = [row for i in range(len(chips)) for row in frontier(scored, table.chip == i)]
     return Plan(
         model=request.model.name,
         workload=request.workload,
         slo=request.slo,
+        percentile=request.percentile,
         ranking=tuple(sorted(best, key=_cost)),
-        left_out=left,
+        left_out=tuple(c.key for c, choice in zip(chips, chosen, strict=True) if not choice),
         frontier=tuple(_option(scored, row, request, offers=offers) for row in rows),
     )
-
-
-def offer_for(chip: Chip, request: PlanRequest) -> Offer | None:
-    """Return the user's price, else the built-in one of the kind asked for, else None."""
-    if chip.key in request.prices:
-        return stated(chip.key, request.prices[chip.key])
-    return find_offer(chip.key, kind=request.price_kind)
 
 
 def overlaps(first: Option, second: Option) -> bool:
@@ -167,12 +124,17 @@ def price_block(option: Option, *, name: str, plan: Plan, date: str) -> str:
     """Write an option as a `[price.NAME]` table of suffice.toml, so that a rung can name it.
 
     Input over one rate plus output over the other is the deployment's time that a request takes.
+    The speeds are predicted, so the price is `assumed`: its charges are booked as estimates.
+    Where prefill chips are shared, chips and rates are those of the next whole number of chips.
     """
+    chips = math.ceil(option.replica_chips)
+    whole = chips / option.replica_chips
     lines = {
+        "assumed": "true",
         "chip_usd_per_hour": f'"{option.chip_usd_per_hour}"',
-        "chips": str(max(1, round(option.replica_chips))),
-        "input_tokens_per_s": f"{option.read_tokens_per_s:.1f}",
-        "output_tokens_per_s": f"{option.output_tokens_per_s:.1f}",
+        "chips": str(chips),
+        "input_tokens_per_s": f"{whole * option.read_tokens_per_s:.1f}",
+        "output_tokens_per_s": f"{whole * option.output_tokens_per_s:.1f}",
         "source": f'"suffice plan: {plan.model} on {option.chip}, {option.layout}"',
         "date": f'"{date}"',
     }
@@ -195,78 +157,41 @@ def _question(request: PlanRequest) -> Question:
     )
 
 
-def _score(
-    table: Table,
-    request: PlanRequest,
-    *,
-    offers: dict[str, Offer | None],
-    calibration: Calibration | None,
-) -> Scored:
-    prediction = predict(table) if calibration is None else calibration.predict(table)
-    chips = chips_per_replica(table)
-    read_s = READ_SLOWDOWN * ideal(table).read_s
-    service_s = prediction.ttft_s + request.workload.output_tokens * prediction.tpot_s
-    rate = table.batch / service_s
-    apart = table.prefill_chips > 0
-    readers = np.where(
-        apart,
-        table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1),
-        table.dp,
+def _no_fit(shape: Shape, chips: tuple[Chip, ...]) -> str:
+    return f"{shape.name} fits no layout on {', '.join(chip.key for chip in chips)}"
+
+
+def _check(request: PlanRequest) -> None:
+    low, high = PERCENTILES
+    if request.percentile is not None and not low <= request.percentile <= high:
+        raise InputError(
+            f"percentile {request.percentile:g} lies outside {low:g} to {high:g}",
+            hint="95 and 99 are usual",
+        )
+    if request.workload.variation and request.percentile is None:
+        raise InputError(
+            "lengths that vary matter only where requests arrive at random",
+            hint="name a --percentile, or leave variation out",
+        )
+
+
+def _chosen(
+    scored: Scored, choice: Choice, request: PlanRequest, *, offers: dict[str, Offer | None]
+) -> Option:
+    """Describe a chosen row, with the seconds that the event model saw and intervals as wide."""
+    option = _option(scored, choice.row, request, offers=offers)
+    if choice.seen is None:
+        return option
+    ttft, tpot = choice.seen[0] / option.ttft_s, choice.seen[1] / option.tpot_s
+    return msgspec.structs.replace(
+        option,
+        ttft_s=choice.seen[0],
+        ttft_low_s=ttft * option.ttft_low_s,
+        ttft_high_s=ttft * option.ttft_high_s,
+        tpot_s=choice.seen[1],
+        tpot_low_s=tpot * option.tpot_low_s,
+        tpot_high_s=tpot * option.tpot_high_s,
     )
-    rate = np.minimum(rate, readers / np.maximum(read_s, 1e-9))
-    reading = np.where(
-        apart, table.prefill_chips * table.prefill_replicas / chips, rate * read_s / readers
-    )
-    hourly = np.array(
-        [float(o.usd_per_hour) if (o := offers[c.key]) else np.nan for c in table.chips]
-    )
-    tokens_per_hour = rate * request.workload.output_tokens * SECONDS_PER_HOUR
-    usd = hourly[table.chip] * chips / tokens_per_hour * TOKENS_PER_MTOK
-    return Scored(
-        table=table,
-        prediction=prediction,
-        chips=chips,
-        requests_per_s=rate,
-        read_share=np.clip(reading, 0.01, 0.95),
-        usd=usd,
-    )
-
-
-READ_SLOWDOWN = 2.0
-"""Measured over ideal time of reading prompts at full load: the fitted `interference`."""
-
-
-def _meets(prediction: Prediction, request: PlanRequest) -> Array:
-    ttft = prediction.ttft_high_s if request.safe else prediction.ttft_s
-    tpot = prediction.tpot_high_s if request.safe else prediction.tpot_s
-    good = np.ones(len(tpot), bool)
-    if request.slo.ttft_s is not None:
-        good &= ttft <= request.slo.ttft_s
-    if request.slo.tpot_s is not None:
-        good &= tpot <= request.slo.tpot_s
-    return good
-
-
-def _best(scored: Scored, mask: Array) -> int | None:
-    """Return the row under a mask that takes the fewest chips per request."""
-    rows = np.flatnonzero(mask)
-    if not len(rows):
-        return None
-    cost = scored.chips[rows] / scored.requests_per_s[rows]
-    return int(rows[cost.argmin()])
-
-
-def _frontier(scored: Scored, mask: Array) -> list[int]:
-    """Rows that no other row of the chip beats in both interactivity and chips per request."""
-    rows = np.flatnonzero(mask)
-    order = rows[np.argsort(scored.prediction.tpot_s[rows], kind="stable")]
-    cost = (scored.chips / scored.requests_per_s)[order]
-    best = np.minimum.accumulate(cost)
-    return [
-        int(row)
-        for row, c, b, i in zip(order, cost, best, range(len(order)), strict=True)
-        if c == b and (i == 0 or c < best[i - 1])
-    ]
 
 
 def _option(
@@ -306,12 +231,14 @@ def _option(
         usd_per_mtok_total=None if usd is None else usd * share,
         chip_usd_per_hour=offer.usd_per_hour if offer else None,
         price_source=f"{offer.source} ({offer.date})" if offer else None,
-        notes=_notes(chip, offer),
+        notes=_notes(chip, offer, piped=bool(table.pp[row] > 1)),
     )
 
 
-def _notes(chip: Chip, offer: Offer | None) -> tuple[str, ...]:
+def _notes(chip: Chip, offer: Offer | None, *, piped: bool) -> tuple[str, ...]:
     notes = [*chip.assumptions]
+    if piped:
+        notes.append("no measured row has a pipeline: its interval is that of an unknown vendor")
     if chip.note:
         notes.append(chip.note)
     if offer is None:
@@ -330,25 +257,4 @@ def _cost(option: Option) -> tuple[bool, float]:
     return (
         option.usd_per_mtok is None,
         option.usd_per_mtok or option.replica_chips / option.requests_per_s,
-    )
-
-
-def _no_fit(shape: Shape, chips: tuple[Chip, ...]) -> str:
-    return f"{shape.name} fits no layout on {', '.join(chip.key for chip in chips)}"
-
-
-def _nearest_feasible(scored: Scored, request: PlanRequest) -> str:
-    """Say which layout comes nearest to the target, by the worst of its two ratios."""
-    made, slo = scored.prediction, request.slo
-    ratios = [
-        made.ttft_s / slo.ttft_s if slo.ttft_s else np.zeros(len(made.ttft_s)),
-        made.tpot_s / slo.tpot_s if slo.tpot_s else np.zeros(len(made.tpot_s)),
-    ]
-    row = int(np.maximum(*ratios).argmin())
-    table = scored.table
-    return (
-        f"nothing meets the target; nearest is {table.chips[table.chip[row]].key} with "
-        f"{describe(table, row)}, batch {int(table.batch[row])}: "
-        f"TTFT {show_seconds(float(made.ttft_s[row]))}, "
-        f"TPOT {show_seconds(float(made.tpot_s[row]))}"
     )

@@ -12,12 +12,14 @@ from importlib import resources
 import msgspec
 import numpy as np
 from msgspec import Struct
+from threadpoolctl import ThreadpoolController
 
 from suffice.silicon import roofline
 from suffice.silicon.configs import ENGINES, Table, points, prefill_points, unpacked
 from suffice.silicon.roofline import Array, Points, Terms
 
 CHUNK_ROWS = 4096
+BLOCK_ROWS = 512
 FLOOR_S = 1e-9
 SHARE_FLOOR = -6.0
 REACH = 3.0
@@ -140,6 +142,11 @@ class Ideal:
     amd: Array
     engine: Array
 
+    @property
+    def loaded_read_s(self) -> Array:
+        """Seconds of reading one prompt at full load: ideal times the fitted interference."""
+        return np.asarray(self.read_s * np.exp(trained().tpot.coefficients[11]))
+
 
 @functools.cache
 def trained() -> Trained:
@@ -149,18 +156,23 @@ def trained() -> Trained:
 
 
 def predict(table: Table, *, learned: Trained | None = None, threads: int = 1) -> Prediction:
-    """Predict every row; rows are independent, so chunks may run on `threads` threads."""
+    """Predict every row; rows are independent, so chunks may run on `threads` threads.
+
+    Each thread multiplies alone: products of one block are too small to share between cores.
+    """
     learned = trained() if learned is None else learned
     chunks = [table.take(slice(i, i + CHUNK_ROWS)) for i in range(0, len(table), CHUNK_ROWS)]
     constants = _constants(learned)
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(lambda chunk: _predict_chunk(chunk, learned, constants), chunks))
-    else:
-        parts = [_predict_chunk(chunk, learned, constants) for chunk in chunks]
+    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(lambda chunk: _predict_chunk(chunk, learned, constants), chunks))
     return Prediction(
         **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Prediction)}
     )
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def ideal(table: Table, *, experts: str = "unique") -> Ideal:
@@ -178,7 +190,7 @@ def ideal(table: Table, *, experts: str = "unique") -> Ideal:
         read_s=read_s,
         mixed_s=(1 - apart) * read_s * step.sequences / at.work.output_tokens,
         saturated_s=apart * read_s * table.batch / np.maximum(table.prefill_replicas, 1.0),
-        waiting=np.maximum(table.batch, 1.0) / at.work.batch,
+        waiting=np.maximum(table.batch / table.pp, 1.0) / at.work.batch,
         apart=apart,
         guessed=table.guessed_batch,
         unpacked=unpacked(table),
@@ -202,6 +214,13 @@ def step_seconds(at: Ideal, coefficients: Array) -> Array:
     return np.asarray(total * np.exp(at.guessed * coefficients[21]))
 
 
+def reading(at: Ideal) -> Array:
+    """Return the share of each predicted step that prompts read in between take."""
+    coefficients = np.array(trained().tpot.coefficients)
+    read_s = at.mixed_s * np.exp(coefficients[11] + at.guessed * coefficients[21])
+    return np.asarray(read_s / step_seconds(at, coefficients))
+
+
 def first_seconds(at: Ideal, coefficients: Array, *, tpot_s: Array) -> Array:
     """Seconds to the first token from ideal times and log `coefficients` (FIRST_NAMES).
 
@@ -218,7 +237,7 @@ def first_seconds(at: Ideal, coefficients: Array, *, tpot_s: Array) -> Array:
 
 
 def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
-    """Describe each row to the network: shares of the step, sizes, rates, flags; (n, d) float32."""
+    """Describe each row to the network: shares of the step, sizes, rates, flags; (d, n) float32."""
     m, h, lay, w, step = (
         at.points.model,
         at.points.hardware,
@@ -240,13 +259,13 @@ def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
         step_s,
         step.sequences,
         w.batch,
-        table.batch,
+        table.batch / lay.pp,
         w.input_tokens,
         w.output_tokens,
         lay.tp,
         lay.dp,
         lay.ep,
-        lay.chips,
+        lay.stage_chips,
         h.bandwidth,
         h.flops_dense / h.bandwidth,
         h.flops_expert / h.bandwidth,
@@ -277,38 +296,41 @@ def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
         at.amd,
         *at.engine.T,
     )
-    out = np.empty((len(table), len(shares) + 1 + len(sizes) + len(flags)), np.float32)
+    out = np.empty((len(shares) + 1 + len(sizes) + len(flags), len(table)), np.float32)
     for i, share in enumerate((*shares, at.mixed_s)):
-        out[:, i] = np.maximum(np.log(np.maximum(share, FLOOR_S) / step_s), SHARE_FLOOR)
-    for i, size in enumerate(sizes, start=len(shares) + 1):
-        out[:, i] = np.log(size)
-    for i, flag in enumerate(flags, start=len(shares) + 1 + len(sizes)):
-        out[:, i] = flag
+        np.divide(np.maximum(share, FLOOR_S), step_s, out=out[i], casting="same_kind")
+    for i, column in enumerate((*sizes, *flags), start=len(shares) + 1):
+        out[i] = column
+    logs = out[: len(shares) + 1 + len(sizes)]
+    np.log(logs, out=logs)
+    np.maximum(logs[: len(shares) + 1], SHARE_FLOOR, out=logs[: len(shares) + 1])
     return out
 
 
 def lift(centres: Array) -> Array:
     """Arrange centres (m, d) so that a product with (x, |x|^2, 1) gives each exponent."""
-    squares = (centres * centres).sum(axis=1)
-    rows = [centres.T, np.full((1, len(centres)), -0.5), -0.5 * squares[None, :]]
-    return np.asarray(np.concatenate(rows) / centres.shape[1], centres.dtype)
+    squares = (centres * centres).sum(axis=1, keepdims=True)
+    rows = [centres, np.full((len(centres), 1), -0.5), -0.5 * squares]
+    return np.asarray(np.concatenate(rows, axis=1) / centres.shape[1], centres.dtype)
 
 
 def activations(x: Array, *, lifted: Array) -> tuple[Array, Array]:
-    """Return radial basis functions of features (n, d), and distances to the nearest centre."""
-    longer = np.empty((len(x), x.shape[1] + 2), x.dtype)
-    longer[:, :-2] = x
-    longer[:, -2] = np.einsum("ij,ij->i", x, x)
-    longer[:, -1] = 1
-    basis = longer @ lifted
-    distance = np.sqrt(np.maximum(-2 * basis.max(axis=1), 0))
+    """Return radial basis functions (m, n) of features (d, n), and distances to the nearest."""
+    longer = np.empty((len(x) + 2, x.shape[1]), x.dtype)
+    longer[:-2] = x
+    np.einsum("ij,ij->j", x, x, out=longer[-2])
+    longer[-1] = 1
+    basis = lifted @ longer
+    distance = np.sqrt(np.maximum(-2 * basis.max(axis=0), 0))
     np.exp(basis, out=basis)
     return basis, distance
 
 
 def standardise(raw: Array, *, mean: Array, scale: Array) -> Array:
-    """Centre and scale features, and stop far values from running away."""
-    return np.clip((raw - mean) / scale, -REACH, REACH)
+    """Centre and scale features (d, n), and stop far values from running away."""
+    x = raw - mean[:, None]
+    x /= scale[:, None]
+    return np.clip(x, -REACH, REACH, out=x)
 
 
 def interval_width(at: Ideal, interval: Interval, *, distance: Array) -> Array:
@@ -319,10 +341,11 @@ def interval_width(at: Ideal, interval: Interval, *, distance: Array) -> Array:
 
 def _constants(learned: Trained) -> dict[str, Array]:
     centres = np.array(learned.centres, np.float32)
-    weights = np.array([learned.tpot.weights, learned.ttft.weights], np.float32).T
+    weights = np.array([learned.tpot.weights, learned.ttft.weights], np.float32)
     rows = {"mean": learned.mean, "scale": learned.scale}
     found = {k: np.array(v, np.float32) for k, v in rows.items()}
-    return found | {"lifted": lift(centres), "weights": weights}
+    bias = np.array([learned.tpot.bias, learned.ttft.bias])
+    return found | {"lifted": lift(centres), "weights": weights, "bias": bias}
 
 
 def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) -> Prediction:
@@ -330,13 +353,10 @@ def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) 
     step_s = step_seconds(at, np.array(learned.tpot.coefficients))
     raw = features(at, table=table, step_s=step_s)
     x = standardise(raw, mean=constants["mean"], scale=constants["scale"])
-    basis, distance = activations(x, lifted=constants["lifted"])
-    moved = basis @ constants["weights"] + np.array([learned.tpot.bias, learned.ttft.bias])
-    moved = np.clip(moved.astype(float), -LIMIT, LIMIT)
-    tpot_s = step_s * np.exp(moved[:, 0])
-    ttft_s = first_seconds(at, np.array(learned.ttft.coefficients), tpot_s=tpot_s) * np.exp(
-        moved[:, 1]
-    )
+    moved, distance = _residual(x, constants)
+    tpot_s = step_s * moved[0]
+    first_s = first_seconds(at, np.array(learned.ttft.coefficients), tpot_s=tpot_s)
+    ttft_s = first_s * moved[1]
     unseen = _unseen(table, learned)
     wide = [
         np.exp(interval_width(at, t.interval, distance=distance) * _times(unseen, t.interval))
@@ -353,13 +373,27 @@ def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) 
     )
 
 
+def _residual(x: Array, constants: dict[str, Array]) -> tuple[Array, Array]:
+    """Return the factors of both targets (2, n) and distances, in blocks that fit the cache."""
+    moved, distance = np.empty((2, x.shape[1])), np.empty(x.shape[1])
+    for i in range(0, x.shape[1], BLOCK_ROWS):
+        block = slice(i, i + BLOCK_ROWS)
+        basis, distance[block] = activations(x[:, block], lifted=constants["lifted"])
+        moved[:, block] = (basis.T @ constants["weights"].T).T
+    moved += constants["bias"][:, None]
+    return np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved), distance
+
+
 def _unseen(table: Table, learned: Trained) -> Array:
-    """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none."""
+    """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none.
+
+    Pipelines count as 2: no measured row has one.
+    """
     level = [
         0 if c.key in learned.chips else 1 if c.vendor in learned.vendors else 2
         for c in table.chips
     ]
-    return np.array(level)[table.chip]
+    return np.where(table.pp > 1, 2, np.array(level)[table.chip])
 
 
 def _times(unseen: Array, interval: Interval) -> Array:

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+LAW_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SKEW = 1.1
+"""Popularity of experts falls as rank^-SKEW; aiconfigurator assumes 1.01 to 1.2."""
 
 ACTIVATION_BYTES = 2.0
 STATE_BYTES = 4.0
@@ -66,7 +71,9 @@ class Hardware:
 class Layout:
     """How one replica is spread: attention over `tp` chips in `dp` groups, experts over `ep`.
 
-    `moe_tp` chips share each expert; `pp` pipeline stages; `chips = tp * dp * pp`.
+    `moe_tp` chips share each expert; `pp` pipeline stages; `chips = tp * dp * pp`. Every token
+    passes all stages in turn, and as many micro-batches are under way: a pipeline takes the time of
+    one stage's chips that hold all layers, with a batch that is `pp` times smaller, and its hops.
     """
 
     tp: Array
@@ -80,10 +87,18 @@ class Layout:
         """Chips of one replica."""
         return self.tp * self.dp * self.pp
 
+    @property
+    def stage_chips(self) -> Array:
+        """Chips of one pipeline stage, which is all of them without a pipeline."""
+        return self.tp * self.dp
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What the replica does: `batch` sequences at once over all its groups; bytes per number."""
+    """What the replica does: `batch` sequences in each micro-batch, over all its groups.
+
+    Without a pipeline that is all of them. Bytes are per number.
+    """
 
     batch: Array
     input_tokens: Array
@@ -126,6 +141,25 @@ def skewed_experts(experts: int, active: int, *, tokens: Array, exponent: float)
         low, high = (low, scale) if over else (scale, high)
     chance = np.minimum(1, high * popularity)
     return np.asarray((1 - (1 - chance) ** np.asarray(tokens, float)[..., None]).sum(axis=-1))
+
+
+class ExpertsRead(Struct, frozen=True, kw_only=True):
+    """Experts that a batch of `tokens` reads in one layer: uniform routing, and SKEW."""
+
+    tokens: int
+    uniform: float
+    skewed: float
+
+
+def law_of_experts(experts: int, active: int) -> tuple[ExpertsRead, ...]:
+    """Tabulate both counts over batches; with routing as rank^-SKEW the count is lower."""
+    tokens = np.array(LAW_BATCHES, float)
+    uniform = unique_experts(np.array(experts), np.array(active), tokens)
+    skewed = skewed_experts(experts, active, tokens=tokens, exponent=SKEW)
+    return tuple(
+        ExpertsRead(tokens=n, uniform=float(u), skewed=float(s))
+        for n, u, s in zip(LAW_BATCHES, uniform, skewed, strict=True)
+    )
 
 
 def soft_maximum(terms: Sequence[Array], *, power: float) -> Array:
@@ -194,7 +228,7 @@ def decode(points: Points, *, experts: str = "unique") -> Terms:
     read = (
         model.moe_layers * touched * model.expert * work.expert_bytes / (layout.ep * layout.moe_tp)
     )
-    chips = layout.chips
+    chips = layout.stage_chips
     return Terms(
         weights=fixed / chip.bandwidth,
         experts=read / chip.bandwidth,
@@ -213,11 +247,11 @@ def decode(points: Points, *, experts: str = "unique") -> Terms:
 
 
 def prefill(points: Points, *, tokens: Array) -> Terms:
-    """Ideal time to read `tokens` prompt tokens (one prompt) on the whole replica."""
+    """Ideal time to read `tokens` prompt tokens (one prompt) on one data-parallel group."""
     model, chip, layout = points.model, points.hardware, points.layout
     touched = _touched(model, tokens, law="unique")
     read = model.moe_layers * touched * model.expert * points.work.expert_bytes
-    group = layout.tp * layout.pp
+    group = layout.tp
     return Terms(
         weights=_fixed_bytes(points) / chip.bandwidth,
         experts=read / (layout.ep * layout.moe_tp) / chip.bandwidth,
@@ -248,7 +282,7 @@ def _fixed_bytes(points: Points) -> Array:
     model, layout, work = points.model, points.layout, points.work
     spread = (model.dense + model.shared) / (layout.tp * layout.dp)
     dense = (model.attention / layout.tp + spread) * work.dense_bytes
-    return np.asarray((dense + model.router * ACTIVATION_BYTES) / layout.pp)
+    return np.asarray(dense + model.router * ACTIVATION_BYTES)
 
 
 def _cache_read(points: Points, context: Array) -> Array:
@@ -256,8 +290,8 @@ def _cache_read(points: Points, context: Array) -> Array:
     model, layout, work = points.model, points.layout, points.work
     seen = model.kv_full * np.minimum(context, model.top_tokens)
     seen = seen + model.kv_window * np.minimum(context, model.window) + model.kv_index * context
-    split = np.minimum(layout.tp, model.kv_heads) * layout.pp
-    state = 2 * model.state * STATE_BYTES / (layout.tp * layout.pp)
+    split = np.minimum(layout.tp, model.kv_heads)
+    state = 2 * model.state * STATE_BYTES / layout.tp
     return np.asarray(seen * work.kv_bytes / split + state)
 
 
@@ -270,7 +304,7 @@ def _score_flops(model: Model, context: Array, *, decode: bool) -> Array:
 
 def _matmul_seconds(points: Points, tokens: Array, *, chips: Array | None = None) -> Array:
     model, chip, layout = points.model, points.hardware, points.layout
-    chips = layout.chips if chips is None else chips
+    chips = layout.stage_chips if chips is None else chips
     dense = model.attention + model.dense + model.shared
     routed = model.moe_layers * model.active_experts * model.expert
     return (
@@ -282,9 +316,10 @@ def _matmul_seconds(points: Points, tokens: Array, *, chips: Array | None = None
 
 
 def _wire_seconds(points: Points, *, tokens: Array) -> Array:
-    """Ring all-reduces of tensor parallelism and all-to-alls of expert parallelism, per step."""
+    """Ring all-reduces, all-to-alls of expert parallelism and hops between stages, per step."""
     model, chip, layout = points.model, points.hardware, points.layout
-    rate = np.where(layout.tp * layout.dp > chip.domain, chip.network, chip.link)
+    rate = np.where(layout.stage_chips > chip.domain, chip.network, chip.link)
+    hop = np.where(layout.chips > chip.domain, chip.network, chip.link)
     reduce = (
         2
         * model.layers
@@ -303,15 +338,15 @@ def _wire_seconds(points: Points, *, tokens: Array) -> Array:
         * DISPATCH_BYTES
         * away
         * tokens
-        / layout.chips
+        / layout.stage_chips
     )
     stages = (layout.pp - 1) * model.hidden * ACTIVATION_BYTES * tokens / layout.dp
-    return (reduce + shuffle) / layout.pp / rate + stages / rate
+    return (reduce + shuffle) / rate + stages / hop
 
 
 def _messages(points: Points) -> Array:
-    """How many times a step waits for other chips: two all-reduces a layer, two all-to-alls."""
+    """How many times a step waits for others: two all-reduces a layer, two all-to-alls, hops."""
     model, layout = points.model, points.layout
     reduces = 2 * model.layers * np.log2(np.maximum(layout.tp, 1))
     shuffles = 2 * model.moe_layers * np.log2(np.maximum(layout.dp, 1))
-    return np.asarray(reduces + shuffles + (layout.pp - 1))
+    return np.asarray(reduces + shuffles + layout.pp - 1)

@@ -1,4 +1,4 @@
-"""Serving under arrivals: percentiles from an event model, and the closed form it checks.
+"""Serving under arrivals: percentiles from an event model, and the closed forms it checks.
 
 A replica runs steps. Each step decodes one token for every running request and, when prompts wait,
 reads up to `chunk_tokens` of them in between (continuous batching with chunked prefill). Requests
@@ -6,15 +6,13 @@ that find no place in memory wait in line.
 """
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from msgspec import Struct
 
 from suffice.silicon.roofline import Array
-
-StepTime = Callable[[int], float]
 
 
 class Lengths(Struct, frozen=True, kw_only=True):
@@ -54,16 +52,18 @@ class Replica(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What requests saw, one entry a request, and how busy the replica was."""
+    """What requests saw, one entry a request, and the tokens that came out each second."""
 
     ttft_s: Array
     tpot_s: Array
     tokens_per_s: float
-    waiting_share: float
 
-    def percentile(self, which: str, q: float) -> float:
-        """Return the q-th percentile (0 to 100) of `ttft_s` or `tpot_s`."""
-        return float(np.percentile(getattr(self, which), q))
+    def percentile(self, which: str, q: float, *, skip: int = 0) -> float:
+        """Return the q-th percentile (0 to 100) of `ttft_s` or `tpot_s`, the first ones left out.
+
+        A replica starts empty: its first requests see less load than the later ones.
+        """
+        return float(np.percentile(getattr(self, which)[skip:], q))
 
 
 def simulate(
@@ -81,40 +81,45 @@ def simulate(
 
 
 class _Line:
-    """The running state of one simulated replica."""
+    """The running state of one simulated replica: requests are read, then ready, then running.
+
+    `running` holds the step at which each request ends, `ready` the time at which it may begin.
+    """
 
     def __init__(self, replica: Replica, arrivals: Array, inputs: Array, outputs: Array) -> None:
         self.replica, self.arrivals, self.inputs, self.outputs = replica, arrivals, inputs, outputs
         self.now, self.steps, self.next = 0.0, 0.0, 0
         self.reading: list[int] = []
         self.unread = inputs.astype(float).copy()
+        self.ready: list[tuple[float, int]] = []
         self.running: list[tuple[float, int]] = []
         self.first, self.last = np.full(len(arrivals), np.nan), np.full(len(arrivals), np.nan)
         self.reader_free = 0.0
 
     @property
     def done(self) -> bool:
-        return self.next >= len(self.arrivals) and not self.reading and not self.running
+        waits = self.reading or self.ready or self.running
+        return self.next >= len(self.arrivals) and not waits
 
     def advance(self) -> None:
         """Go to the next event."""
-        self._admit()
-        if not self.reading and not self.running:
-            self.now = max(self.now, float(self.arrivals[self.next]))
-            return
+        while self._may_admit() and self.arrivals[self.next] <= self.now:
+            self._take(self.next)
+            self.next += 1
+        self._join()
         if self.reading:
             self._read_chunk()
-        else:
+        elif self.running:
             self._decode_until_event()
+        else:
+            self.now = self._next_event()
         self._finish()
 
-    def _admit(self) -> None:
-        held = len(self.reading) + len(self.running)
-        while self.next < len(self.arrivals) and self.arrivals[self.next] <= self.now:
-            if held >= self.replica.places:
-                return
-            self._take(self.next)
-            held, self.next = held + 1, self.next + 1
+    def _may_admit(self) -> bool:
+        """Whether a request is left and may be read; other chips read without holding a place."""
+        held = len(self.reading) + len(self.ready) + len(self.running)
+        room = self.replica.apart or held < self.replica.places
+        return self.next < len(self.arrivals) and room
 
     def _take(self, request: int) -> None:
         if not self.replica.apart:
@@ -122,11 +127,26 @@ class _Line:
             return
         begin = max(self.reader_free, float(self.arrivals[request]))
         self.reader_free = begin + self.replica.read_token_s * self.inputs[request]
-        self._begin(request, at=self.reader_free + self.replica.start_s)
+        self._answer(request, at=self.reader_free)
 
-    def _begin(self, request: int, *, at: float) -> None:
-        self.first[request] = at
-        heapq.heappush(self.running, (self.steps + float(self.outputs[request]) - 1, request))
+    def _answer(self, request: int, *, at: float) -> None:
+        """Note the first token, `start_s` after the prompt was read; the next ones may follow."""
+        self.first[request] = at + self.replica.start_s
+        heapq.heappush(self.ready, (self.first[request], request))
+
+    def _join(self) -> None:
+        while self.ready and self.ready[0][0] <= self.now and self._has_place():
+            _, request = heapq.heappop(self.ready)
+            heapq.heappush(self.running, (self.steps + float(self.outputs[request]) - 1, request))
+
+    def _has_place(self) -> bool:
+        return len(self.running) < self.replica.places
+
+    def _next_event(self) -> float:
+        """Return the time of the next arrival or beginning that can be acted upon."""
+        arrival = float(self.arrivals[self.next]) if self._may_admit() else np.inf
+        beginning = self.ready[0][0] if self.ready and self._has_place() else np.inf
+        return min(arrival, beginning)
 
     def _read_chunk(self) -> None:
         request, budget = self.reading[0], float(self.replica.chunk_tokens)
@@ -137,17 +157,14 @@ class _Line:
         self.steps += 1 if self.running else 0
         if self.unread[request] <= 0:
             self.reading.pop(0)
-            self._begin(request, at=self.now + self.replica.start_s)
+            self._answer(request, at=self.now)
 
     def _decode_until_event(self) -> None:
         step = self.replica.decode_s(len(self.running))
-        steps = max(self.running[0][0] - self.steps, 0.0)
-        full = len(self.running) >= self.replica.places
-        if self.next < len(self.arrivals) and not full:
-            until = max(float(self.arrivals[self.next]) - self.now, 0.0)
-            steps = min(steps, np.ceil(until / step))
-        self.steps += max(steps, 0.0)
-        self.now += max(steps, 0.0) * step
+        until = np.ceil((self._next_event() - self.now) / step)
+        steps = min(self.running[0][0] - self.steps, until)
+        self.steps += steps
+        self.now += steps * step
 
     def _finish(self) -> None:
         while self.running and self.running[0][0] <= self.steps + 1e-9:
@@ -163,39 +180,39 @@ class _Line:
             ttft_s=waits,
             tpot_s=tpot,
             tokens_per_s=float(self.outputs.sum()) / span,
-            waiting_share=float(np.mean(waits > 2 * np.median(waits))),
         )
 
 
-def steady_batch(
-    replica: Replica, *, requests_per_s: float, input_tokens: float, output_tokens: float
-) -> float:
-    """How many requests run at once in steady state, or infinity where the replica cannot keep up.
+def crowded(batch: Array, *, elasticity: Array, percentile: float) -> Array:
+    """How many requests run at once at a percentile of time, where `batch` do on average.
 
-    Little's law: batch = rate x time in service, and the step time depends on the batch; solved by
-    bisection on the largest batch whose throughput meets the rate.
+    Arrivals are a Poisson process. `elasticity` is d log TPOT / d log batch: a slower step keeps
+    requests longer, so fluctuations grow by 1/(1 - elasticity). The variance is that of a queue
+    where each request leaves at its own rate, which is exact without slowing (M/G/infinity).
     """
-    low, high = 0.0, float(replica.places)
-    if (
-        _rate(replica, high, input_tokens=input_tokens, output_tokens=output_tokens)
-        < requests_per_s
-    ):
-        return float("inf")
-    for _ in range(50):
-        middle = (low + high) / 2
-        enough = (
-            _rate(replica, middle, input_tokens=input_tokens, output_tokens=output_tokens)
-            >= requests_per_s
-        )
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    variance = batch / (1 - np.minimum(elasticity, 0.95))
+    return np.asarray(batch + _normal(percentile) * np.sqrt(variance))
 
 
-def _rate(replica: Replica, batch: float, *, input_tokens: float, output_tokens: float) -> float:
-    """Return the requests a second that a constant batch finishes."""
-    step = float(np.interp(batch, replica.batches, replica.step_s))
-    reading = 0.0 if replica.apart else input_tokens * replica.read_token_s
-    return batch / (output_tokens * step + batch * reading) if batch else 0.0
+def waiting(busy: Array, *, service_s: Array, variation: float, percentile: float) -> Array:
+    """Seconds that a percentile of prompts wait for the reader, infinite where it cannot keep up.
+
+    Mean wait by Pollaczek and Khinchine; an exponential tail over the share `busy` of the time.
+    """
+    room = np.maximum(1 - busy, 1e-12)
+    mean_if_any = service_s * (1 + variation**2) / (2 * room)
+    tail = mean_if_any * np.log(np.maximum(busy / (1 - percentile / 100), 1.0))
+    return np.where(busy < 1, tail, np.inf)
+
+
+def longest(percentile: float, *, variation: float) -> float:
+    """Length at a percentile over the mean length, as `Lengths` draws them."""
+    sigma2 = float(np.log1p(variation**2))
+    return float(np.exp(_normal(percentile) * np.sqrt(sigma2) - sigma2 / 2))
+
+
+def _normal(percentile: float) -> float:
+    return NormalDist().inv_cdf(percentile / 100)
 
 
 def poisson_arrivals(count: int, *, requests_per_s: float, rng: np.random.Generator) -> Array:

@@ -140,6 +140,7 @@ class Profile(Struct, frozen=True, kw_only=True):
         return fixed + self.active_routed
 
 
+@functools.cache
 def profile(shape: Shape) -> Profile:
     """Count parameters, cache and attention work of a shape."""
     experts = shape.experts or Experts(layers=0, count=1, active=1, width=0)

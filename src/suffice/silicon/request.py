@@ -1,0 +1,62 @@
+"""What a plan is asked for: a model, its traffic, a latency target, chips and prices."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from msgspec import Struct
+
+from suffice.silicon.catalog import Chip
+from suffice.silicon.prices import Kind, Offer, find_offer, stated
+from suffice.silicon.shapes import Shape
+
+
+class Workload(Struct, frozen=True, kw_only=True):
+    """Mean lengths in tokens, and how many requests a second must be served at the peak.
+
+    `variation` is the standard deviation of both lengths over their means (log-normal).
+    """
+
+    input_tokens: float
+    output_tokens: float
+    requests_per_s: float | None = None
+    variation: float = 0.0
+
+
+class Slo(Struct, frozen=True, kw_only=True):
+    """Latency targets in seconds; None asks nothing."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+
+class PlanRequest(Struct, frozen=True, kw_only=True):
+    """What to plan: a model, its traffic, the target, and what may be used and paid.
+
+    `prices` maps a chip to dollars per chip-hour and wins over the built-in offers of `price_kind`.
+    `known_chips` replaces the built-in catalogue. `safe` asks that the target holds at the far end
+    of the 90 % interval, not at its middle. With a `percentile` (50 to 99.9) requests arrive as a
+    Poisson process, and the target is one for that percentile of requests; without, a constant
+    number of requests is kept in flight and the target is one for the usual request.
+    """
+
+    model: Shape
+    workload: Workload
+    slo: Slo = Slo()
+    chips: tuple[str, ...] = ()
+    engine: str = "vllm"
+    weight_format: str | None = None
+    cache_format: str = "fp8"
+    price_kind: Kind = "contract"
+    prices: Mapping[str, Decimal] = {}
+    known_chips: Mapping[str, Chip] | None = None
+    redundancy: int = 1
+    apart: bool = True
+    safe: bool = False
+    percentile: float | None = None
+
+
+def offer_for(chip: Chip, request: PlanRequest) -> Offer | None:
+    """Return the user's price, else the built-in one of the kind asked for, else None."""
+    if chip.key in request.prices:
+        return stated(chip.key, request.prices[chip.key])
+    return find_offer(chip.key, kind=request.price_kind)
