@@ -96,8 +96,10 @@ def fit(rows: Rows, *, encoder: Encoder, kind: Kind = Kind.HEAD, seed: int = 0) 
         picked, features = _out_of_fold(make, texts, vectors, targets, seed=seed)
         voters = make(texts, vectors, targets)
     right = (picked == targets) & (targets < len(answers))
-    trust = _fit_trust(features, right, outside=targets >= len(answers))
-    scores = np.where(picked < len(answers), trust(features), -np.inf)
+    given = picked < len(answers)  # the others are abstained on, whatever their trust
+    outside = targets >= len(answers)
+    trust = _fit_trust(features[given], right[given], outside=outside[given])
+    scores = np.where(given, trust(features), -np.inf)
     predictor = Predictor(answers=answers, encoder=encoder, voters=voters, trust=trust)
     return Fitted(predictor=predictor, trust=scores, right=right)
 

@@ -186,9 +186,8 @@ def weigh(logits: Sequence[Floats]) -> tuple[Ints, Floats]:
     picked: Ints = mean.argmax(axis=1)
     rows = np.arange(len(picked))
     features = [_margins(mean, picked), mean[rows, picked]]
-    for raw, opinion in zip(logits, opinions, strict=True):
+    for opinion in opinions:
         features += [_margins(opinion, picked), np.exp(opinion[rows, picked])]
-        features.append(np.clip(raw.max(axis=1), -2 * _CLIP, 2 * _CLIP))
     return picked, np.column_stack(features)
 
 
