@@ -22,6 +22,7 @@ from suffice.latent.predictor import (
     Voter,
     checked,
     hashed_ngrams,
+    picked_columns,
     weigh,
     weighted,
 )
@@ -236,10 +237,11 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
     from sklearn.svm import LinearSVC
 
     counts = hashed_ngrams(list(texts))
-    rows_with = np.diff(counts.indptr)
+    rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(rows_with >= min(2, len(texts)))
     idf = (np.log((1 + len(texts)) / (1 + rows_with[columns])) + 1.0).astype(np.float32)
-    model = LinearSVC(C=1.0, tol=1e-2).fit(weighted(counts[:, columns], idf), targets)
+    known = weighted(picked_columns(counts, columns), idf)
+    model = LinearSVC(C=1.0, tol=1e-2).fit(known, targets)
     weights, biases = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         weights, biases = np.vstack([-weights, weights]), np.append(-biases, biases)
