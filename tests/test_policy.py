@@ -439,6 +439,7 @@ KNOWN = Outcomes(
     rungs=("small", "big"),
     quality=np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.75]]),
     cost=np.tile((1.0, 4.0), (4, 1)),
+    abstained=np.zeros((4, 2), np.bool_),
 )
 
 
