@@ -117,6 +117,8 @@ def test_a_dry_run_takes_the_events_own_answers_and_draws_them(
     result = run_stream(source, None, picture=tmp_path / "timeline.svg")
     assert 1 <= result.decodes < result.events
     assert "<svg" in (tmp_path / "timeline.svg").read_text()
+    with pytest.raises(InputError, match="cannot draw"):
+        run_stream(source, None, picture=tmp_path / "timeline.gif")
     bare = write_jsonl(tmp_path / "bare.jsonl", [{"text": "i need a taxi"}])
     with pytest.raises(InputError, match="needs the answer of each event"):
         run_stream(Source(events=str(bare), gate=gate), None)

@@ -19,7 +19,7 @@ from suffice.errors import InputError
 from suffice.latent.change import Turn
 from suffice.latent.gate import load_gate
 from suffice.latent.stream import GateSettings
-from suffice.latent.timeline import Shown, draw_timeline
+from suffice.latent.timeline import Shown, check_picture, draw_timeline
 from suffice.latent.video import Frame, ask_about
 from suffice.latent.watch import watch_text, watch_video
 from suffice.ledger import Ledger
@@ -91,6 +91,8 @@ async def _run(
     picture: Path | None,
     tell: Tell,
 ) -> StreamResult:
+    if picture is not None:
+        check_picture(picture)
     async with AsyncExitStack() as stack:
         decode = None if decoder is None else await _decode_with(decoder, stack)
         files = stack.enter_context(ExitStack())
