@@ -286,7 +286,7 @@ def stream(
             )
         decoder = Decoder(ladder=ladder, rung=rung, ledger=ledger, question=question)
     source = Source(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
-    tell = (lambda _shown: None) if json else print_step
+    tell = None if json else print_step
     result = run_stream(source, decoder, out=out, picture=picture, tell=tell)
     print_json(result) if json else print_stream(result)
 

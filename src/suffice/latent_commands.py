@@ -1,5 +1,6 @@
 """`suffice latent`: a rung from trials, and a gate from labelled streams."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -177,15 +178,16 @@ def describe_gate(found: "Gate") -> str:
 def _section(folder: Path, decision_s: float, *, usd_per_hour: float | None) -> str:
     """Write the sections of `suffice.toml` that make the rung part of a ladder."""
     name = folder.resolve().name
+    key = name if re.fullmatch(r"[\w-]+", name, re.ASCII) else f'"{name}"'
     text = (
-        f'[engine.{name}]\nkind = "latent"\nmodel_path = "{folder}"\n\n'
+        f'[engine.{key}]\nkind = "latent"\nmodel_path = "{folder}"\n\n'
         f'[[ladder]]\nname = "{name}"\nengine = "{name}"\nmodel = "latent"\nvector = "paradigm"\n'
     )
     if usd_per_hour is None:
         return text + "# without a price its charges stay unknown: see --core-usd-per-hour\n"
     usd = usd_per_hour / 3600 * decision_s * 1000
     return (
-        f'{text}price = "{name}"\n\n[price.{name}]\ninput_usd_per_mtok = 0\n'
+        f'{text}price = "{name}"\n\n[price.{key}]\ninput_usd_per_mtok = 0\n'
         f"output_usd_per_mtok = 0\nusd_per_thousand_requests = {usd:.3g}\n"
         f'source = "{show_seconds(decision_s)} a decision, one core at {usd_per_hour:g} dollars '
         'an hour"\n'

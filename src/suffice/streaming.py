@@ -72,7 +72,7 @@ def run_stream(
     *,
     out: Path | None = None,
     picture: Path | None = None,
-    tell: Tell = lambda _shown: None,
+    tell: Tell | None = None,
 ) -> StreamResult:
     """Answer a stream, one event after the other, each written to `out` and told as it comes.
 
@@ -89,7 +89,7 @@ async def _run(
     *,
     out: Path | None,
     picture: Path | None,
-    tell: Tell,
+    tell: Tell | None,
 ) -> StreamResult:
     if picture is not None:
         check_picture(picture)
@@ -102,7 +102,8 @@ async def _run(
         async for item in shown:
             tally.add(item)
             write(item)
-            tell(item)
+            if tell is not None:
+                tell(item)
     if picture is not None:
         draw_timeline(tally.kept, picture, title=source.events or str(source.video))
     return tally.result()

@@ -108,6 +108,7 @@ class _Fitted:
 class _Parts:
     """The rows of each split, the template cut off; an answer that is not on the list is None."""
 
+    wanted: Wanted
     fit: fitting.Rows
     certify: fitting.Rows
     report: fitting.Rows
@@ -143,11 +144,11 @@ def learn_rung(trials: Iterable[Trial], wanted: Wanted, *, encoder: Encoder, say
         risk_kind=wanted.risk_kind,
     )
     fitted = _Fitted(kind=kind, predictor=predictor, found=found)
-    policy = _policy(fitted, parts, wanted)
+    policy = _policy(fitted, parts)
     certificate = None
     if policy is not None:
-        certificate = issue(found.calibration, _terms(policy, found, parts, wanted))
-    learned = _learned(fitted, parts, wanted, certificate=certificate)
+        certificate = issue(found.calibration, _terms(policy, parts, found=found))
+    learned = _learned(fitted, parts, certificate=certificate)
     return Outcome(policy=policy, learned=learned)
 
 
@@ -171,6 +172,7 @@ def _split(trials: Iterable[Trial], wanted: Wanted) -> _Parts:
     listed = _listed(dealt[0], wanted.answers)
     fit, test, report = (_rows(part, template, listed=listed) for part in dealt)
     return _Parts(
+        wanted=wanted,
         fit=fit,
         certify=test,
         report=report,
@@ -245,7 +247,7 @@ def _rows(part: Asked, template: Template, *, listed: frozenset[str]) -> fitting
     )
 
 
-def _policy(fitted: _Fitted, parts: _Parts, wanted: Wanted) -> LatentPolicy | None:
+def _policy(fitted: _Fitted, parts: _Parts) -> LatentPolicy | None:
     if fitted.found.threshold is None:
         return None
     return LatentPolicy(
@@ -253,15 +255,15 @@ def _policy(fitted: _Fitted, parts: _Parts, wanted: Wanted) -> LatentPolicy | No
         threshold=fitted.found.threshold,
         template=parts.template,
         groups=frozenset([parts.group]),
-        rare=frozenset(wanted.answers) - {*fitted.predictor.answers},
+        rare=frozenset(parts.wanted.answers) - {*fitted.predictor.answers},
     )
 
 
-def _terms(policy: LatentPolicy, found: Certified, parts: _Parts, wanted: Wanted) -> Terms:
+def _terms(policy: LatentPolicy, parts: _Parts, *, found: Certified) -> Terms:
     created = datetime.now(UTC)
     return Terms(
         policy_hash=policy.policy_hash,
-        reference=wanted.reference,
+        reference=parts.wanted.reference,
         label_source=LabelSource.AGREEMENT,
         splits=Splits(**{name: parts.hash_of(name) for name in SPLITS}),
         scope=Scope(
@@ -270,14 +272,12 @@ def _terms(policy: LatentPolicy, found: Certified, parts: _Parts, wanted: Wanted
             unscored=parts.left_out,
         ),
         created=created,
-        lapses_at=created + timedelta(seconds=wanted.lapses_after_s),
+        lapses_at=created + timedelta(seconds=parts.wanted.lapses_after_s),
     )
 
 
-def _learned(
-    fitted: _Fitted, parts: _Parts, wanted: Wanted, *, certificate: Certificate | None
-) -> Learned:
-    predictor, found = fitted.predictor, fitted.found
+def _learned(fitted: _Fitted, parts: _Parts, *, certificate: Certificate | None) -> Learned:
+    predictor, found, wanted = fitted.predictor, fitted.found, parts.wanted
     guesses = predictor.guess(parts.report.texts)
     given = guesses.trust >= (np.inf if found.threshold is None else found.threshold)
     wrong = given & ~fitting.right(guesses, parts.report.answers, predictor.answers)
