@@ -26,11 +26,13 @@ from rich.console import Console
 
 from suffice.bench.budget import max_usd, most_usd
 from suffice.bench.importers import read_trials
+from suffice.bench.labels import score_by_agreement
 from suffice.bench.progress import show_progress
 from suffice.bench.run import GIVE_UP_AFTER, Bench, BenchResult, bench_of, run_bench
 from suffice.bench.tasks import Task
 from suffice.config import PriceConfig, parse_config
 from suffice.errors import (
+    Abstained,
     BudgetExceeded,
     ConfigError,
     EngineProtocolError,
@@ -288,6 +290,54 @@ def test_a_failed_request_is_a_failed_trial_and_is_retried_only_if_that_may_help
     assert engine.calls == {("r1", "small"): 1}
     assert [t.status for t in again.trials].count(TrialStatus.FAILED) == 1
     assert read_trials(tmp_path / "trials.jsonl")  # the retried trial replaces the failed one
+
+
+def test_an_abstention_is_a_trial_of_its_own_that_is_paid_for_and_final(tmp_path: Path) -> None:
+    priced = price_for(
+        "p",
+        PriceConfig(
+            input_usd_per_mtok=Decimal(1),
+            output_usd_per_mtok=Decimal(1000),
+            usd_per_thousand_requests=Decimal(2),
+        ),
+    )
+    engine = Engine(raising(Abstained("not sure"), where=lambda _, rung: rung.name == "small"))
+    work = bench(tmp_path, prices={"p": priced})
+    result = run(work, engine)
+    small = [t for t in result.trials if t.rung == "small"]
+    assert {(t.status, t.quality, t.scorer) for t in small} == {(TrialStatus.SCORED, 0.0, "exact")}
+    assert {(t.finish, t.error, t.answer) for t in small} == {(Finish.ABSTAINED, "not sure", None)}
+    assert {t.charge_usd for t in small} == {Decimal("0.002")}
+    big = next(t.charge_usd for t in result.trials if t.rung == "big")
+    assert result.spend.usd == 3 * (big + Decimal("0.002"))
+    assert result.answered == 3
+    calls = engine.calls.total()
+    assert run(work, engine).trials == result.trials
+    assert engine.calls.total() == calls
+
+
+def test_an_abstention_without_a_scorer_is_unscored_until_it_is_compared(tmp_path: Path) -> None:
+    engine = Engine(raising(Abstained("not sure"), where=lambda _, rung: rung.name == "small"))
+    found = run(bench(tmp_path, 1, target=None, scorer=None), engine).trials
+    assert [t.status for t in found] == [TrialStatus.UNSCORED, TrialStatus.UNSCORED]
+    small, big = score_by_agreement(found, reference="big")
+    assert (small.status, small.quality) == (TrialStatus.SCORED, 0.0)
+    assert big.quality == 1.0
+
+
+def test_output_that_costs_nothing_needs_no_bound() -> None:
+    free = price_for(
+        "p",
+        PriceConfig(
+            input_usd_per_mtok=Decimal(0),
+            output_usd_per_mtok=Decimal(0),
+            usd_per_thousand_requests=Decimal(3),
+        ),
+    )
+    boundless = replace(SMALL, max_output_tokens=None)
+    asked = tasks(1)[0].request
+    assert most_usd(asked, boundless, price=free) == Decimal("0.003")
+    assert most_usd(asked, boundless, price=PRICE) is None
 
 
 def test_an_engine_that_is_down_is_given_up_on(tmp_path: Path) -> None:

@@ -100,3 +100,20 @@ def test_a_missing_file_says_how_to_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file") as caught:
         load_config(tmp_path / "suffice.toml")
     assert "suffice init" in (caught.value.hint or "")
+
+
+LATENT = (
+    GOOD.replace('kind = "openai"', 'kind = "latent"', 1)
+    .replace('url = "http://127.0.0.1:8000/v1"\ndialect = "vllm"\n', 'model_path = "folder"\n')
+    .replace('effort = "low"\nparams = { temperature = 0.7 }', 'vector = "paradigm"')
+    .replace('engine = "local"\nmodel = "m"\neffort = "high"', 'engine = "big"\nmodel = "m"')
+    + '[engine.big]\nkind = "embedded"\n'
+)
+
+
+def test_a_latent_rung_saves_by_not_decoding_and_is_no_reference() -> None:
+    assert parse_config(LATENT).engine["local"].kind == "latent"
+    with pytest.raises(ConfigError, match="may abstain"):
+        parse_config(LATENT.replace('reference = "high"', 'reference = "low"'))
+    with pytest.raises(ConfigError, match=r"ladder\[0\].vector"):
+        parse_config(LATENT.replace('"paradigm"', '"output"'))

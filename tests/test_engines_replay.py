@@ -5,7 +5,7 @@ import pytest
 
 from suffice.engines.base import Chunk
 from suffice.engines.replay import ReplayEngine, read_trials
-from suffice.errors import EngineError, InputError
+from suffice.errors import Abstained, EngineError, InputError
 from suffice.types import (
     Completion,
     Count,
@@ -114,3 +114,17 @@ def test_lines_that_are_no_trials_are_named(tmp_path: Path, line: bytes) -> None
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jsonl"):
         read_trials(str(tmp_path / "gone.jsonl"))
+
+
+async def test_a_recorded_abstention_abstains_again() -> None:
+    declined = Trial(
+        request_id="r1",
+        rung="cheap",
+        status=TrialStatus.SCORED,
+        text="?",
+        quality=0.0,
+        finish=Finish.ABSTAINED,
+        error="not sure enough",
+    )
+    with pytest.raises(Abstained, match="not sure enough"):
+        await ReplayEngine([declined]).complete(ask(), CHEAP)

@@ -9,7 +9,7 @@ from latent_toys import INTENTS, NOISE, WordEncoder, rows
 from suffice.errors import CertificateError, InputError
 from suffice.latent import fitting
 from suffice.latent.joint import Joint, fit_joint, sigreg
-from suffice.latent.predictor import Joined, Predictor
+from suffice.latent.predictor import Joined, Predictor, hashed_ngrams, picked_columns
 from suffice.latent.store import load_predictor, save_predictor
 
 KINDS = list(fitting.Kind)
@@ -175,3 +175,12 @@ def test_the_penalty_spreads_predictions_out() -> None:
         for j in [fit_joint(vectors, targets, sorted(INTENTS), encoder=encoder, sigreg=weight)]
     ]
     assert spread[1] < spread[0]
+
+
+def test_columns_are_picked_as_slicing_would() -> None:
+    counts = hashed_ngrams(["my card is lost", "", "lost lost card", "weather"])
+    seen = np.unique(counts.indices)
+    columns = np.sort(np.append(seen[::2], [counts.shape[1] - 1]))
+    picked = picked_columns(counts, columns)
+    np.testing.assert_array_equal(picked.toarray(), counts.tocsc()[:, columns].toarray())
+    assert not picked_columns(counts[1:2], columns).nnz

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from latent_toys import INTENTS, WordEncoder, rows
-from suffice.errors import CertificateError, InputError
+from suffice.errors import Abstained, CertificateError, InputError
 from suffice.guarantee import Certificate, LabelSource, RiskKind, Scope, Splits, Terms, issue
 from suffice.latent import fitting
 from suffice.latent.certify import Certified, certify, feasibility
 from suffice.latent.closed import ClosedSet, closed_set
-from suffice.latent.rung import Abstained, LatentPolicy, LatentRung
+from suffice.latent.rung import LatentPolicy, LatentRung
 from suffice.latent.template import Template, learn_template
 from suffice.types import Completion, Request, Rung
 

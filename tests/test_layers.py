@@ -10,7 +10,19 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 BASE = {"types", "units", "errors"}
 HEAVY = {"scipy", "sklearn", "wordllama", "xllamacpp", "aiohttp", "altair", "sqlalchemy", "torch"}
-JOINERS = {"gateway", "__main__", "bench", "report", "cli", "commands", "batch", "demo", "terminal"}
+JOINERS = {
+    "gateway",
+    "__main__",
+    "bench",
+    "report",
+    "cli",
+    "commands",
+    "batch",
+    "demo",
+    "terminal",
+    "latent_commands",
+    "streaming",
+}
 SEALED_OFF = {"policy", "meter", "ledger", "engines"}
 
 

@@ -583,6 +583,17 @@ def test_a_failed_attempt_is_a_failed_trial(fresh: Callable[[], str]) -> None:
     assert (trial.status, trial.quality, trial.error) == (TrialStatus.FAILED, None, "reset")
 
 
+def test_an_abstention_is_a_trial_worth_nothing_however_it_is_scored(
+    fresh: Callable[[], str],
+) -> None:
+    declined = attempt(answer=None, finish=Finish.ABSTAINED, role=Role.DISCARDED)
+    with Ledger.open(fresh(), store_text=True) as ledger:
+        ledger.append(replace(audited_pair("r1"), attempts=(declined, attempt("high"))))
+        ledger.score([Score(request_id="r1", time=NOON, quality=1.0, label=Label.TARGET)])
+        low, _ = labelled_trials(ledger).trials
+    assert (low.status, low.quality, low.finish) == (TrialStatus.SCORED, 0.0, Finish.ABSTAINED)
+
+
 def test_without_audits_or_text_there_are_no_trials_and_it_says_so(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="has no audited requests"):
         labelled_trials(ledger)

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.config import PriceConfig
-from suffice.errors import ConfigError, PriceError
-from suffice.meter import Price, Rates, charge, price_for, total
+from suffice.errors import Abstained, ConfigError, EngineRefused, EngineUnreachable, PriceError
+from suffice.meter import Price, Rates, charge, charge_without_answer, price_for, total
 from suffice.types import Charge, Count, CountSource, Spend, Usage
 
 REPORTED, COUNTED, ESTIMATED = CountSource.REPORTED, CountSource.COUNTED, CountSource.ESTIMATED
@@ -411,3 +411,22 @@ def test_rates_since_a_day_hold_from_its_first_moment_in_utc() -> None:
     new_year_east = datetime.fromisoformat("2026-02-01T01:00:00+02:00")
     assert price.rates_at(new_year_east, input_tokens=1).input_usd_per_mtok == 2
     assert price.rates_at(datetime(2026, 2, 1, tzinfo=UTC), input_tokens=1) is rates
+
+
+def test_a_call_without_an_answer_is_free_unknown_or_a_call_without_tokens() -> None:
+    by_request = price_for(
+        "p",
+        PriceConfig(
+            input_usd_per_mtok=Decimal(5),
+            output_usd_per_mtok=Decimal(7),
+            usd_per_thousand_requests=Decimal("0.003"),
+            assumed=True,
+        ),
+    )
+    refused = charge_without_answer(EngineRefused("no", status=429), by_request)
+    assert refused == Charge(usd=Decimal(0), estimated=True)
+    for error in (EngineUnreachable("gone"), EngineRefused("busy", status=503), KeyError("x")):
+        assert charge_without_answer(error, by_request).usd is None
+    abstained = charge_without_answer(Abstained("not sure"), by_request)
+    assert abstained == Charge(usd=Decimal("0.000003"), estimated=True, price="p")
+    assert charge_without_answer(Abstained("not sure"), None).usd is None

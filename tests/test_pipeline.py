@@ -1,6 +1,7 @@
 """One request through the real parts: recorded answers, a real ledger, a certified policy."""
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -20,8 +21,20 @@ from suffice.ledger import Ledger, ReferenceKnown, Role, Status, entries
 from suffice.ledger.records import Entry
 from suffice.pipeline import Pipeline, answer, ask, build_pipeline
 from suffice.policy import policy_hash
-from suffice.types import Completion, Count, CountSource, Request, Rung, Trial, Usage, Vector
-from support import CONFIG, path_of
+from suffice.types import (
+    NO_TOKENS,
+    Charge,
+    Completion,
+    Count,
+    CountSource,
+    Finish,
+    Request,
+    Rung,
+    Trial,
+    Usage,
+    Vector,
+)
+from support import CONFIG, make_trials, path_of, settle_trials
 
 CONFIG_OF = parse_config(CONFIG.format(trials="unused"))
 USD = Decimal("0.000001")  # a token of either kind
@@ -395,3 +408,70 @@ async def test_a_request_without_a_group_is_not_covered_by_a_certificate_on_grou
     given = await answer(pipeline, request)
     assert given.entry.rung == "big"
     assert "declares none" in (given.fallback or "")
+
+
+# -- rungs that abstain -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hesitant() -> Settled:
+    """Trials whose cheap rung abstains on a random third of the requests."""
+    draw = random.Random(3)
+    declining = {f"r{i}" for i in range(600) if draw.random() < 1 / 3}
+    trials = [
+        replace(
+            t,
+            answer=None,
+            quality=0.0,
+            mean_logprob=None,
+            finish=Finish.ABSTAINED,
+            usage=NO_TOKENS,
+            charge_usd=Decimal(0),
+        )
+        if t.rung == "small" and t.request_id in declining
+        else t
+        for t in make_trials(600)
+    ]
+    return settle_trials(trials)
+
+
+async def test_after_an_abstention_the_policy_goes_up_and_the_attempt_is_booked(
+    ledger: Ledger, hesitant: Settled
+) -> None:
+    made = {(t.request_id, t.rung): t for t in hesitant.trials}
+    asked = next(
+        i
+        for i, rung in made
+        if rung == "small"
+        and made[i, rung].finish is Finish.ABSTAINED
+        and path_of(hesitant, i) == ["small", "big"]
+    )
+    pipeline = pipeline_of(ledger, hesitant, bundle=hesitant.bundle)
+    given = await answer(pipeline, request_of(hesitant, asked))
+    assert given.fallback is None
+    assert given.completion.text == made[asked, "big"].answer
+    small, big = only_entry(ledger).attempts
+    assert (small.rung, small.role, small.finish) == ("small", Role.DISCARDED, Finish.ABSTAINED)
+    assert (small.error, small.answer, small.usage) == (None, None, NO_TOKENS)
+    assert small.charge == Charge(usd=Decimal(0), price="flat")
+    assert (big.rung, big.role) == ("big", Role.ANSWER)
+
+
+def test_certified_figures_never_count_an_abstention_as_an_answer(hesitant: Settled) -> None:
+    certified = hesitant.certified
+    assert certified.result.certified
+    small = certified.plays.chosen[:, 0] == 0
+    declined = [row[0].abstained for row in certified.reported.signals]
+    assert any(declined)
+    assert small.any()
+    assert not (small & declined).any()
+
+
+async def test_an_audit_books_an_abstention_without_calling_it_an_error(
+    ledger: Ledger, hesitant: Settled
+) -> None:
+    declined = next(t for t in hesitant.trials if t.finish is Finish.ABSTAINED)
+    pipeline = pipeline_of(ledger, hesitant, bundle=hesitant.bundle)
+    rung = pipeline.ladder.rung("small")
+    attempt = await ask(pipeline, request_of(hesitant, declined.request_id), rung, role=Role.AUDIT)
+    assert (attempt.role, attempt.finish, attempt.error) == (Role.AUDIT, Finish.ABSTAINED, None)

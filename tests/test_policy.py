@@ -33,7 +33,7 @@ from suffice.policy.forest import grow
 from suffice.policy.score import FOLDS, _fit_rates, _fit_ridge
 from suffice.policy.store import policy_bytes
 from suffice.trials import CostUnit, TrialTable
-from suffice.types import Request
+from suffice.types import Finish, Request
 
 RUNGS = ("small", "middle", "big")
 COST = (1.0, 4.0, 20.0)
@@ -439,6 +439,7 @@ KNOWN = Outcomes(
     rungs=("small", "big"),
     quality=np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.75]]),
     cost=np.tile((1.0, 4.0), (4, 1)),
+    abstained=np.zeros((4, 2), np.bool_),
 )
 
 
@@ -476,3 +477,76 @@ def test_values_are_frozen(policy: Policy) -> None:
     with pytest.raises(AttributeError):
         policy.point = 3  # type: ignore[misc]
     assert with_field(policy, point=3).point == 3
+
+
+# -- rungs that abstain ---------------------------------------------------------------------------
+
+DECLINED = Signals(finish=Finish.ABSTAINED)
+
+
+def some_declined(table: TrialTable, *, share: float = 0.3, seed: int = 5) -> TrialTable:
+    """Let the cheapest rung abstain on a random part of the requests."""
+    declined = np.random.default_rng(seed).random(len(table)) < share
+    quality = table.quality.copy()
+    quality[declined, 0] = 0.0
+    signals = tuple(
+        (DECLINED, *row[1:]) if no else row
+        for row, no in zip(table.signals, declined.tolist(), strict=True)
+    )
+    return replace(table, quality=quality, signals=signals)
+
+
+def test_no_point_of_the_path_keeps_an_abstention(train: TrialTable, fresh: TrialTable) -> None:
+    policy, table = fitted(some_declined(train)), some_declined(fresh)
+    declined = np.array([row[0].abstained for row in table.signals])
+    plays = play(policy, harms(policy, seen(table)))
+    assert not (plays.chosen[declined] == 0).any()
+    assert (plays.chosen[~declined, -1] == 0).all()
+    assert plays.attempted[0, :, -1].all()
+    assert plays.attempted[1, declined, -1].all()
+
+
+def test_the_loss_after_an_abstention_is_that_of_the_rung_that_answers(train: TrialTable) -> None:
+    table = some_declined(train)
+    policy = fitted(table)
+    declined = np.array([row[0].abstained for row in table.signals])
+    plays = play(policy, harms(policy, seen(table)), points=slice(policy.points - 1, None))
+    middle = np.maximum(0.0, table.quality[:, 2] - table.quality[:, 1])
+    np.testing.assert_array_equal(plays.losses(table.quality)[declined, 0], middle[declined])
+
+
+def test_a_live_abstention_goes_to_the_policy_s_next_rung(
+    policy: Policy, fresh: TrialTable
+) -> None:
+    router = Router(policy=policy.at(policy.points - 1), encoder=default_encoder())
+    asked = request(fresh, 0)
+    assert router.decide(asked).rung == "small"
+    step = router.review(asked, {"small": DECLINED})
+    assert (step.rung, step.keep) == ("middle", False)
+
+
+def test_a_rung_that_always_abstains_is_no_obstacle_but_alone_below_the_reference_it_is(
+    train: TrialTable,
+) -> None:
+    never = some_declined(train, share=1.1)
+    policy = fitted(never)
+    assert "small" not in policy.reviewed
+    assert not (play(policy, harms(policy, seen(never))).chosen == 0).any()
+    alone = replace(
+        never,
+        rungs=("small", "big"),
+        quality=never.quality[:, [0, 2]],
+        cost=never.cost[:, [0, 2]],
+        signals=tuple((row[0], row[2]) for row in never.signals),
+    )
+    with pytest.raises(InputError, match="abstained on every request"):
+        fitted(alone)
+
+
+def test_in_hindsight_too_an_abstention_is_no_answer() -> None:
+    wrong = replace(
+        KNOWN,
+        quality=np.zeros((4, 2)),
+        abstained=np.array([[True, False], [True, False], [False, False], [False, False]]),
+    )
+    assert oracle(wrong).share == {"small": 0.5, "big": 0.5}

@@ -24,7 +24,7 @@ from suffice.errors import EngineError, InputError, SufficeError
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status, entries
 from suffice.meter import total
 from suffice.pipeline import Answer, Pipeline, answer, ask, build_pipeline
-from suffice.types import Spend
+from suffice.types import Finish, Spend
 
 
 class Batch(Struct, frozen=True, kw_only=True):
@@ -212,6 +212,8 @@ def _scores(task: Task, answers: dict[str, Attempt], *, reference: str) -> Itera
         scorer, options, label = "exact", {"ignore_case": True}, Label.AGREEMENT
         target = final_answer(answers[reference].answer or "")
     for rung, attempt in answers.items():
+        if attempt.finish is Finish.ABSTAINED:
+            continue
         verdict = mark(attempt.answer or "", scorer=scorer, target=target, options=options)
         if verdict.quality is not None:
             yield Score(

@@ -87,11 +87,12 @@ class Promise(Struct, frozen=True, kw_only=True):
             alpha=self.alpha,
             delta=self.delta,
             seed=self.seed,
-            lapses_after_s=_lapses_after_s(self.lapses_after),
+            lapses_after_s=lapses_after_s(self.lapses_after),
         )
 
 
-def _lapses_after_s(text: str) -> float:
+def lapses_after_s(text: str) -> float:
+    """Read how long a certificate holds; raises InputError for nothing, or more than ten years."""
     try:
         after_s = seconds(text)
     except ValueError as error:

@@ -11,12 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from suffice.errors import ConfigError
-from suffice.types import Rung
+from suffice.types import Rung, Vector
 from suffice.units import seconds
 
 S = TypeVar("S", bound=Struct)
 Table = dict[str, Any]
-EngineKind = Literal["openai", "embedded", "replay"]
+EngineKind = Literal["openai", "embedded", "replay", "latent"]
 DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
 
 
@@ -43,8 +43,9 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One way to price tokens: a hosted list price, stated rates, or chips and measured speed.
 
     Give exactly one of: `provider` and `model` (looked up in genai-prices); `input_usd_per_mtok`
-    and `output_usd_per_mtok`; `chip_usd_per_hour` with `input_tokens_per_s` and
-    `output_tokens_per_s` of the whole deployment. With `assumed`, every charge is an estimate.
+    and `output_usd_per_mtok`, `usd_per_thousand_requests` on top; `chip_usd_per_hour` with
+    `input_tokens_per_s` and `output_tokens_per_s` of the whole deployment. With `assumed`, every
+    charge is an estimate.
     """
 
     provider: str | None = None
@@ -53,6 +54,7 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cache_read_usd_per_mtok: Decimal | None = None
     cache_write_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
+    usd_per_thousand_requests: Decimal | None = None
     chip_usd_per_hour: Decimal | None = None
     chips: int = 1
     input_tokens_per_s: float | None = None
@@ -187,6 +189,11 @@ def _check_references(config: Config, *, where: str) -> None:
             f"{where}: reference: no rung {config.reference!r}",
             hint=nearest(config.reference, names),
         )
+    if _is_latent(config, next(r for r in config.ladder if r.name == config.reference)):
+        raise ConfigError(
+            f"{where}: reference: {config.reference!r} is a latent rung, which may abstain",
+            hint="name the rung whose answers it predicts",
+        )
     for i, rung in enumerate(config.ladder):
         _check_rung(rung, config, at=f"{where}: ladder[{i}]")
     for name, price in config.price.items():
@@ -204,6 +211,16 @@ def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
         raise ConfigError(
             f"{at}.price: no price {rung.price!r}", hint=nearest(rung.price, tuple(config.price))
         )
+    if _is_latent(config, rung) and rung.vector is not Vector.PARADIGM:
+        raise ConfigError(
+            f"{at}.vector: {rung.vector.value!r}, but a latent rung saves by not decoding",
+            hint='write vector = "paradigm"',
+        )
+
+
+def _is_latent(config: Config, rung: Rung) -> bool:
+    engine = config.engine.get(rung.engine)
+    return engine is not None and engine.kind == "latent"
 
 
 def _check_amounts(price: PriceConfig, *, at: str) -> None:

@@ -84,6 +84,13 @@ class EngineRefused(EngineError):
         return self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+class Abstained(EngineError):
+    """A rung that may decline a request gave no answer to this one; the policy asks a dearer one.
+
+    It is no failure: the call costs what an answer of that rung costs.
+    """
+
+
 class EngineProtocolError(EngineError):
     """The engine's reply is not what its API promises: bad JSON, a broken or truncated stream."""
 

@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import PriceConfig
-from suffice.errors import ConfigError, PriceError
-from suffice.types import Charge, Count, CountSource, Spend, Usage
+from suffice.errors import Abstained, ConfigError, EngineRefused, PriceError
+from suffice.types import NO_TOKENS, Charge, Count, CountSource, Spend, Usage
 from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK, picousd, usd_from_picousd
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ _NEEDED = {
 }
 _ALLOWED = {
     "hosted": _NEEDED["hosted"],
-    "stated": (*_NEEDED["stated"], "cache_read_usd_per_mtok", "cache_write_usd_per_mtok"),
+    "stated": (
+        *_NEEDED["stated"],
+        "cache_read_usd_per_mtok",
+        "cache_write_usd_per_mtok",
+        "usd_per_thousand_requests",
+    ),
     "self-hosted": (*_NEEDED["self-hosted"], "chips"),
 }
 _KINDS_HINT = "a price is one of: " + "; ".join(", ".join(keys) for keys in _NEEDED.values())
@@ -118,6 +123,21 @@ def charge(usage: Usage, price: Price | None, *, at: datetime | None = None) -> 
     )
 
 
+def charge_without_answer(
+    error: BaseException, price: Price | None, *, at: datetime | None = None
+) -> Charge:
+    """Charge a call that ended in an error.
+
+    A refusal (4xx) is not billed, an abstention costs what a call without tokens does, and all else
+    is unknown, for it may have been billed.
+    """
+    if isinstance(error, EngineRefused) and error.unbilled:
+        return Charge(usd=Decimal(0), estimated=True)
+    if isinstance(error, Abstained):
+        return charge(NO_TOKENS, price, at=at)
+    return Charge(usd=None)
+
+
 def total(charges: Iterable[Charge]) -> Spend:
     """Add charges up, keeping reported, estimated and unknown amounts apart."""
     usd = {False: Decimal(0), True: Decimal(0)}
@@ -157,6 +177,7 @@ def price_for(name: str, config: PriceConfig) -> Price:
             output_usd_per_mtok=_amount(name, config, "output_usd_per_mtok"),
             cache_read_usd_per_mtok=_maybe_amount(name, config, "cache_read_usd_per_mtok"),
             cache_write_usd_per_mtok=_maybe_amount(name, config, "cache_write_usd_per_mtok"),
+            usd_per_thousand_requests=_maybe_amount(name, config, "usd_per_thousand_requests"),
         )
     else:
         rates = _self_hosted(name, config)

@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from suffice.bundle import Bundle
 from suffice.config import Config
 from suffice.engines import Engine
-from suffice.errors import CertificateError, ConfigError, EngineError, EngineRefused, SufficeError
+from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
-from suffice.meter import Price, charge, price_for
+from suffice.meter import Price, charge, charge_without_answer, price_for
 from suffice.policy import Router, policy_hash
-from suffice.types import Charge, Completion, Request, Rung, Vector
+from suffice.types import NO_TOKENS, Charge, Completion, Finish, Request, Rung, Vector
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +74,8 @@ async def answer(pipeline: Pipeline, request: Request, *, audited: bool = False)
 
     `audited` is noted in the books: it says that the request was drawn for an audit beforehand.
 
-    A cheaper rung that fails is passed over for the reference rung. Raises the EngineError of the
+    A cheaper rung that fails is passed over for the reference rung; after one that abstains the
+    policy says which is next. Raises the EngineError of the
     reference rung when that fails too, and LedgerError when the books cannot be written; what was
     spent is booked in every case, also when the caller leaves.
     """
@@ -104,6 +105,12 @@ async def _climb(
     while True:
         try:
             completion = await _ask(pipeline, request, rung, attempts)
+        except Abstained:
+            if router is None or rung == reference:
+                raise
+            seen[rung.name] = Signals(finish=Finish.ABSTAINED)
+            rung = pipeline.ladder.rung(router.review(request, seen).rung)
+            continue
         except EngineError:
             if rung == reference:
                 raise
@@ -129,13 +136,14 @@ async def _ask(
     pipeline: Pipeline, request: Request, rung: Rung, attempts: list[Attempt]
 ) -> Completion:
     """Call one engine and note what it gave and cost, also when it fails or is cancelled."""
-    called = datetime.now(UTC)
+    called, price = datetime.now(UTC), pipeline.prices.get(rung.price or "")
     try:
         completion = await pipeline.engines[rung.engine].complete(request, rung)
     except BaseException as error:
-        attempts.append(_failed(rung, error, at=called))
+        charged = charge_without_answer(error, price, at=called)
+        attempts.append(_failed(rung, error, charged, at=called))
         raise
-    charged = charge(completion.usage, pipeline.prices.get(rung.price or ""), at=called)
+    charged = charge(completion.usage, price, at=called)
     attempts.append(_answered(rung, completion, charged, at=called))
     return completion
 
@@ -157,13 +165,21 @@ def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: dateti
     )
 
 
-def _failed(rung: Rung, error: BaseException, *, at: datetime) -> Attempt:
-    """Book a call that gave no answer: a refusal (4xx) is not billed, all else may have been."""
-    refused = isinstance(error, EngineRefused) and error.unbilled
+def _failed(rung: Rung, error: BaseException, charged: Charge, *, at: datetime) -> Attempt:
+    """Book a call that gave no answer; an abstention is not an error."""
+    if isinstance(error, Abstained):
+        return Attempt(
+            rung=rung.name,
+            role=Role.DISCARDED,
+            charge=charged,
+            usage=NO_TOKENS,
+            time=at,
+            finish=Finish.ABSTAINED,
+        )
     return Attempt(
         rung=rung.name,
         role=Role.DISCARDED,
-        charge=Charge(usd=Decimal(0), estimated=True) if refused else Charge(usd=None),
+        charge=charged,
         time=at,
         error=error.message if isinstance(error, SufficeError) else type(error).__name__,
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from suffice.bench.certify import Result, Say
     from suffice.bench.frontier import Frontier
     from suffice.bench.run import BenchResult
+    from suffice.latent.timeline import Shown
+    from suffice.streaming import StreamResult
     from suffice.types import Spend
 
 PIPE_WIDTH = 120
@@ -95,6 +97,23 @@ def print_answers(result: "BatchResult") -> None:
         print(f"audited: {result.audited:,} requests, {_spend(result.audit_spend)} on top")
     for reason, requests in result.fallbacks.items():
         note(f"note: the reference answered {requests:,} requests because {reason}")
+
+
+def print_step(shown: "Shown") -> None:
+    """Print one event of a stream: when, why it was decoded (or that it was held), the answer."""
+    step = shown.step
+    why = "held" if step.reason is None else step.reason.value
+    print(f"{shown.at_s:10.1f}  {why:8}{step.answer}", flush=True)
+
+
+def print_stream(result: "StreamResult") -> None:
+    """Print what a stream took beside the bounds that hold for every stream."""
+    print(
+        f"{result.decodes:,} of {result.events:,} events decoded "
+        f"({show_share(result.saving)} saved); bound: {result.most_decodes:,.0f}\n"
+        f"the oldest held answer was {result.longest_stale_events:,} events old; "
+        f"bound: {result.most_stale_events:,}"
+    )
 
 
 def _console() -> Console:

@@ -37,6 +37,7 @@ class Finish(StrEnum):
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
     CANCELLED = "cancelled"
+    ABSTAINED = "abstained"  # a rung that may decline a request gave no answer
 
 
 class Vector(StrEnum):
@@ -82,6 +83,11 @@ class Usage(Struct, frozen=True, kw_only=True):
                 for mine, theirs in [(getattr(self, name), getattr(other, name))]
             }
         )
+
+
+NO_TOKENS = Usage(
+    input_tokens=Count(0, CountSource.COUNTED), output_tokens=Count(0, CountSource.COUNTED)
+)
 
 
 class Request(Struct, frozen=True, kw_only=True):

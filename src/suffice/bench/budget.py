@@ -64,11 +64,15 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
 
     No tokenizer makes more tokens of a text than it has bytes, so the bytes of the messages and
     parameters bound the input; images and sound have no such bound. The answer is bounded by the
-    smallest limit of the rung and the request, times the number of samples.
+    smallest limit of the rung and the request, times the number of samples; it needs none where
+    output costs nothing.
     """
     params = {**request.params, **rung.params}
     limits = [rung.max_output_tokens, *(params.get(name) for name in _OUTPUT_LIMITS)]
-    limit = min((each for each in limits if isinstance(each, int)), default=None)
+    free = price is not None and not any(
+        rates.output_usd_per_mtok or rates.reasoning_usd_per_mtok for rates in price.rates
+    )
+    limit = min((each for each in limits if isinstance(each, int)), default=0 if free else None)
     if price is None or limit is None or not _is_text(request):
         return None
     text = msgspec.json.encode((request.messages, params))

@@ -256,7 +256,12 @@ def _split(table: TrialTable, ask: Ask, *, encoder: Encoder) -> tuple[_Split, _S
             table=table.subset(rows),
             rows=rows,
             seen=seen.subset(rows),
-            known=replaced(known, quality=known.quality[rows], cost=known.cost[rows]),
+            known=replaced(
+                known,
+                quality=known.quality[rows],
+                cost=known.cost[rows],
+                abstained=known.abstained[rows],
+            ),
         )
         for rows in split_rows(len(table), seed=ask.seed)
     )

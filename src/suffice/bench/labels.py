@@ -12,7 +12,7 @@ from suffice.bench.scorers import JUDGED, chosen_label, final_answer, final_numb
 from suffice.errors import InputError
 from suffice.guarantee.certificate import LabelSource
 from suffice.trials import Floats, Rows, TrialTable
-from suffice.types import Trial, TrialStatus
+from suffice.types import Finish, Trial, TrialStatus
 
 AGREEMENT = "agreement"
 WITH_TARGETS = frozenset({"exact", "choice", "numeric"})
@@ -135,6 +135,8 @@ def judge_errors(table: TrialTable, human: HumanLabels) -> tuple[JudgeError, ...
 
 
 def _compare(trial: Trial, reference: str | None, *, scorer: str) -> Trial:
+    if trial.finish is Finish.ABSTAINED:
+        return replace(trial, status=TrialStatus.SCORED, quality=0.0, scorer=AGREEMENT)
     if trial.status is TrialStatus.FAILED or trial.answer is None:
         return trial
     target = None if reference is None else _target(reference, scorer)

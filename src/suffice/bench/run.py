@@ -19,20 +19,34 @@ from msgspec.structs import replace
 
 from suffice.bench.budget import Budget, most_usd, refuse_unbounded, spent_at_most
 from suffice.bench.judge import judge_requests, read_replies
+from suffice.bench.outcome import (
+    abstained,
+    answered,
+    failed,
+    is_marked_later,
+    mark_by_program,
+    marked,
+)
 from suffice.bench.progress import Progress, Silent
-from suffice.bench.scorers import JUDGED, SCORERS, Verdict, mark
+from suffice.bench.scorers import JUDGED, Verdict
 from suffice.bench.store import Fingerprint, Store, fingerprint, open_store
 from suffice.bench.tasks import Task
 from suffice.config import Config, nearest
 from suffice.engines.base import Engine
-from suffice.errors import ConfigError, EngineError, EngineRefused, InputError, SufficeError
-from suffice.meter import Price, charge, price_for
+from suffice.errors import (
+    Abstained,
+    ConfigError,
+    EngineError,
+    EngineRefused,
+    InputError,
+    SufficeError,
+)
+from suffice.meter import Price, charge, charge_without_answer, price_for
 from suffice.types import Charge, Completion, Request, Rung, Spend, Trial, TrialStatus
 
 PARALLEL = 4
 GIVE_UP_AFTER = 5  # failures in a row that a retry could have helped: the engine is down
 NOT_ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404})  # key, balance, permission, model name
-AWAITING = "awaiting its marking"
 
 Pair = tuple[Task, Rung]
 Job = Callable[[Task, Rung], Awaitable[None]]
@@ -131,13 +145,13 @@ class _Run:
         """Answer, then mark; raises the first error that concerns more than one request."""
         to_answer = [pair for pair in pairs(self.bench) if self._lacks_answer(*pair)]
         to_mark = [pair for pair in pairs(self.bench) if self._lacks_marking(*pair)]
-        marked_later = sum(_is_marked_later(task) for task, _ in to_answer)
+        marked_later = sum(is_marked_later(task) for task, _ in to_answer)
         with show(len(to_answer) + len(to_mark) + marked_later) as self._progress:
             await self._drain(to_answer, self._answer, where=lambda _, rung: rung.engine)
             to_mark = [pair for pair in pairs(self.bench) if self._lacks_marking(*pair)]
             await self._drain(to_mark, self._mark, where=self._marker)
-        failed = [trial.status is TrialStatus.FAILED for trial in self.store.trials.values()]
-        if self._failure is not None and all(failed):
+        statuses = {trial.status for trial in self.store.trials.values()}
+        if self._failure is not None and statuses == {TrialStatus.FAILED}:
             raise self._failure
 
     def _trial(self, task: Task, rung: Rung) -> Trial | None:
@@ -183,23 +197,29 @@ class _Run:
         """Answer one pair and put its trial on disk, marked unless that takes another call."""
         try:
             completion, charged = await self._call(task.request, rung)
+        except Abstained as error:
+            self._failed_in_a_row[rung.engine] = 0
+            charged = charge_without_answer(error, self.bench.prices.get(rung.price or ""))
+            trial = abstained(task, rung, error=error, charged=charged)
+            self._keep(trial, steps=1 + is_marked_later(task))
+            return
         except EngineError as error:
             if concerns_all(error):
                 raise
-            self._keep(_failed(task, rung, error=error), steps=1 + _is_marked_later(task))
+            self._keep(failed(task, rung, error=error), steps=1 + is_marked_later(task))
             self._failure = self._failure or error
             self._count_failure(rung.engine, error)
             return
         self.answered += 1
         self._failed_in_a_row[rung.engine] = 0
-        self._keep(_answered(task, rung, completion=completion, charged=charged))
+        self._keep(answered(task, rung, completion=completion, charged=charged))
 
     async def _mark(self, task: Task, rung: Rung) -> None:
         """Let the judge, or the user's own function, mark an answer that is on disk."""
         trial = self.store.trials[task.request.request_id, rung.name]
         if task.scorer not in JUDGED or self.bench.judge is None:
-            verdict = await asyncio.to_thread(_mark_by_program, task, trial.answer or "")
-            self._keep(_marked(trial, verdict))
+            verdict = await asyncio.to_thread(mark_by_program, task, trial.answer or "")
+            self._keep(marked(trial, verdict))
             return
         try:
             self._keep(await self._judged(task, trial, judge=self.bench.judge))
@@ -213,13 +233,13 @@ class _Run:
         """Ask the judge about one answer; without a reference answer `pairwise` has to wait."""
         against = self.store.trials.get((trial.request_id, self.bench.reference or ""))
         if task.scorer == "pairwise" and trial.rung == self.bench.reference:
-            return _marked(trial, Verdict(quality=1.0))
+            return marked(trial, Verdict(quality=1.0))
         reference = against.answer if against else None
         if task.scorer == "pairwise" and reference is None:
             return replace(trial, error="the reference rung has no answer to compare with")
         asked = judge_requests(task, answer=trial.answer or "", reference=reference or "")
         replies = [(await self._call(request, judge))[0].text for request in asked]
-        return _marked(trial, read_replies(tuple(replies)))
+        return marked(trial, read_replies(tuple(replies)))
 
     async def _call(self, request: Request, rung: Rung) -> tuple[Completion, Charge]:
         """Make one paid call within the budget, with its cost in the journal."""
@@ -230,9 +250,8 @@ class _Run:
         try:
             completion = await self.engines[rung.engine].complete(request, rung)
             charged = charge(completion.usage, price)
-        except EngineRefused as error:
-            if error.unbilled:
-                charged = Charge(usd=Decimal(0), estimated=True)
+        except EngineError as error:
+            charged = charge_without_answer(error, price)
             raise
         finally:
             self.store.settle(call, charged)
@@ -251,69 +270,9 @@ class _Run:
         self._progress.step(self._done, self.store.spend)
 
 
-def _is_marked_later(task: Task) -> bool:
-    """Say whether marking may take long or cost money, so that the answer is kept before it."""
-    return task.scorer is not None and task.scorer not in SCORERS
-
-
 def concerns_all(error: EngineError) -> bool:
     """Say whether every other request would be refused as well: the key, say, or the model name."""
     return isinstance(error, EngineRefused) and error.status in NOT_ABOUT_THE_REQUEST
-
-
-def _mark_by_program(task: Task, answer: str) -> Verdict:
-    if task.scorer is None:
-        return Verdict(quality=None, reason="the task has no target and no scorer")
-    return mark(answer, scorer=task.scorer, target=task.target, options=task.options)
-
-
-def _answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge) -> Trial:
-    trial = Trial(
-        request_id=task.request.request_id,
-        rung=rung.name,
-        status=TrialStatus.UNSCORED,
-        text=task.request.text,
-        group=task.request.group,
-        scorer=task.scorer,
-        answer=completion.text,
-        finish=completion.finish,
-        mean_logprob=completion.mean_logprob,
-        samples=completion.samples,
-        usage=completion.usage,
-        charge_usd=charged.usd,
-        charge_estimated=charged.estimated,
-        duration_s=completion.duration_s,
-        ttft_s=completion.ttft_s,
-        effort_seen=completion.effort_seen,
-        error=AWAITING,
-        retryable=True,
-    )
-    return (
-        trial if _is_marked_later(task) else _marked(trial, _mark_by_program(task, completion.text))
-    )
-
-
-def _marked(trial: Trial, verdict: Verdict) -> Trial:
-    scored = verdict.quality is not None
-    return replace(
-        trial,
-        status=TrialStatus.SCORED if scored else TrialStatus.UNSCORED,
-        quality=verdict.quality,
-        error=verdict.reason,
-        retryable=False,
-    )
-
-
-def _failed(task: Task, rung: Rung, *, error: EngineError) -> Trial:
-    return Trial(
-        request_id=task.request.request_id,
-        rung=rung.name,
-        status=TrialStatus.FAILED,
-        text=task.request.text,
-        group=task.request.group,
-        error=error.message,
-        retryable=error.retryable,
-    )
 
 
 def _check(bench: Bench, engines: Mapping[str, Engine]) -> None:

@@ -1,6 +1,7 @@
-"""Engines answer requests: over HTTP, in this process, or from recorded trials."""
+"""Engines answer requests: over HTTP, in this process, from recorded trials, or by prediction."""
 
 import os
+from pathlib import Path
 
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Chunk, Engine, last
@@ -15,7 +16,8 @@ def build_engines(config: Config) -> dict[str, Engine]:
     """Make every engine of a configuration, by name, without a call to any of them.
 
     Raises ConfigError for a rung that its engine cannot be asked for, a missing key or a bad url,
-    and MissingExtra where the embedded model is not installed.
+    MissingExtra where a model or an encoder is not installed, and CertificateError for a latent
+    rung whose certificate does not hold.
     """
     for rung in config.ladder:
         dialect = _dialect_of(config.engine[rung.engine])
@@ -38,6 +40,15 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
         from suffice.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(config)
+    if config.kind == "latent":
+        from suffice.latent.store import load_rung
+
+        if config.model_path is None:
+            raise ConfigError(
+                f"engine {name!r} is latent, but names no folder",
+                hint='set model_path to the folder that "suffice latent fit" wrote',
+            )
+        return load_rung(Path(config.model_path))
     from suffice.engines.openai import OpenAIEngine
 
     return OpenAIEngine(config, api_key=_api_key(name, config))
@@ -45,13 +56,13 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
 
 def _dialect_of(config: EngineConfig) -> Dialect | None:
     """Return the dialect that an engine speaks; None for one that sends nothing."""
-    if config.kind == "replay":
+    if config.kind in ("replay", "latent"):
         return None
     return DIALECTS["llamacpp" if config.kind == "embedded" else config.dialect]
 
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:
-    """Return what a rung adds to every request, as its engine will get it; {} for a replay."""
+    """Return what a rung adds to every request; {} where the engine sends nothing anywhere."""
     dialect = _dialect_of(config)
     if dialect is None:
         return {}

@@ -6,14 +6,15 @@ from pathlib import Path
 import msgspec
 
 from suffice.engines.base import Chunk, Engine
-from suffice.errors import EngineError, InputError
+from suffice.errors import Abstained, EngineError, InputError
 from suffice.types import Completion, Finish, Request, Rung, Trial, TrialStatus
 
 
 class ReplayEngine(Engine):
     """Answers each request on each rung as its recorded trial did; no latency is simulated.
 
-    Raises EngineError where no trial or no answer was recorded, or the recorded call had failed.
+    Raises Abstained where the recorded call had, and EngineError where no trial or no answer was
+    recorded, or the recorded call had failed.
     """
 
     def __init__(self, trials: Iterable[Trial]) -> None:
@@ -30,6 +31,8 @@ class ReplayEngine(Engine):
                 f"no trial of request {request.request_id!r} on rung {rung.name!r} was recorded",
                 hint=f"rungs on record: {', '.join(rungs) or 'none'}",
             )
+        if trial.finish is Finish.ABSTAINED:
+            raise Abstained(trial.error or "the recorded call had abstained")
         if trial.status is TrialStatus.FAILED:
             raise EngineError(
                 f"the recorded call had failed: {trial.error or 'no reason was kept'}",

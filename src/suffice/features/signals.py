@@ -15,3 +15,8 @@ class Signals(Struct, frozen=True, kw_only=True):
     finish: Finish | None = None
     mean_logprob: float | None = None
     samples: tuple[str, ...] = ()
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the rung declined: there is no answer that could be kept."""
+        return self.finish is Finish.ABSTAINED

@@ -55,6 +55,21 @@ class WordLlamaEncoder:
         return vectors
 
 
+class Remembered:
+    """An encoder that keeps what it has encoded, for fits that go over the same texts again."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, Vectors] = {}
+        self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return (texts, dim)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._encoder.embed(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
 @cache
 def default_encoder() -> Encoder:
     """Return the encoder that ships, loaded once a process (about half a second)."""

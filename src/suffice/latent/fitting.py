@@ -22,6 +22,7 @@ from suffice.latent.predictor import (
     Voter,
     checked,
     hashed_ngrams,
+    picked_columns,
     weigh,
     weighted,
 )
@@ -96,8 +97,10 @@ def fit(rows: Rows, *, encoder: Encoder, kind: Kind = Kind.HEAD, seed: int = 0) 
         picked, features = _out_of_fold(make, texts, vectors, targets, seed=seed)
         voters = make(texts, vectors, targets)
     right = (picked == targets) & (targets < len(answers))
-    trust = _fit_trust(features, right, outside=targets >= len(answers))
-    scores = np.where(picked < len(answers), trust(features), -np.inf)
+    given = picked < len(answers)  # the others are abstained on, whatever their trust
+    outside = targets >= len(answers)
+    trust = _fit_trust(features[given], right[given], outside=outside[given])
+    scores = np.where(given, trust(features), -np.inf)
     predictor = Predictor(answers=answers, encoder=encoder, voters=voters, trust=trust)
     return Fitted(predictor=predictor, trust=scores, right=right)
 
@@ -234,10 +237,11 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
     from sklearn.svm import LinearSVC
 
     counts = hashed_ngrams(list(texts))
-    rows_with = np.diff(counts.indptr)
+    rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(rows_with >= min(2, len(texts)))
     idf = (np.log((1 + len(texts)) / (1 + rows_with[columns])) + 1.0).astype(np.float32)
-    model = LinearSVC(C=1.0, tol=1e-2).fit(weighted(counts[:, columns], idf), targets)
+    known = weighted(picked_columns(counts, columns), idf)
+    model = LinearSVC(C=1.0, tol=1e-2).fit(known, targets)
     weights, biases = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         weights, biases = np.vstack([-weights, weights]), np.append(-biases, biases)

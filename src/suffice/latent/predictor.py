@@ -7,6 +7,7 @@ right. A trust is not a promise: `certificate.py` makes one of it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -139,7 +140,7 @@ class Ngrams:
 
     def logits(self, texts: Sequence[str], vectors: Vectors) -> Floats:  # noqa: ARG002
         """Return (texts, answers)."""
-        known = weighted(hashed_ngrams(texts)[:, self.columns], self.idf)
+        known = weighted(picked_columns(hashed_ngrams(texts), self.columns), self.idf)
         margins = known @ self.weights + self.bias
         return NGRAM_SCALE * np.asarray(margins, dtype=np.float64)
 
@@ -154,27 +155,47 @@ class Ngrams:
 
 
 def hashed_ngrams(texts: Sequence[str]) -> Any:
-    """Return counts of words, word pairs and character n-grams, sparse (texts, 2 * 2**18)."""
+    """Return counts of words, word pairs and character n-grams, sparse rows (texts, 2 * 2**18)."""
     from scipy import sparse
+
+    parts = [
+        hasher.transform(analyse(text) for text in texts) for analyse, hasher in _ngram_hashers()
+    ]
+    return sparse.hstack(parts, format="csr")
+
+
+def picked_columns(counts: Any, columns: Ints) -> Any:
+    """Return some columns, given in rising order, of sparse rows; shape (rows, columns).
+
+    Looks at what the rows hold alone: slicing would first lay out every column there could be.
+    """
+    from scipy import sparse
+
+    at = np.searchsorted(columns, counts.indices)
+    at[at == len(columns)] = 0
+    known = columns[at] == counts.indices
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    shape = (counts.shape[0], len(columns))
+    return sparse.csr_matrix((counts.data[known], (rows[known], at[known])), shape=shape)
+
+
+@cache
+def _ngram_hashers() -> tuple[tuple[Any, Any], ...]:
+    """Return how a text is cut into n-grams and how those are counted: by words, by characters."""
+    from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    shared: dict[str, Any] = {
-        "n_features": 2**18,
-        "alternate_sign": False,
-        "norm": None,
-        "dtype": np.float32,
-    }
-    words = HashingVectorizer(ngram_range=(1, 2), **shared).transform(texts)
-    parts = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **shared).transform(texts)
-    return sparse.hstack([words, parts], format="csc")
+    cuts = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
+    hasher = FeatureHasher(2**18, input_type="string", alternate_sign=False, dtype=np.float32)
+    return tuple((HashingVectorizer(**cut).build_analyzer(), hasher) for cut in cuts)
 
 
 def weighted(counts: Any, idf: NDArray[np.float32]) -> Any:
     """Return damped counts times idf, rows of unit length; sparse, shape as given."""
-    matrix = counts.tocsr().astype(np.float32)
+    matrix = counts.astype(np.float32)
     matrix.data = (1.0 + np.log(matrix.data)) * idf[matrix.indices]
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    lengths = np.sqrt(np.bincount(rows, matrix.data**2, minlength=matrix.shape[0]))
     matrix.data /= lengths[rows]
     return matrix
 
@@ -186,9 +207,8 @@ def weigh(logits: Sequence[Floats]) -> tuple[Ints, Floats]:
     picked: Ints = mean.argmax(axis=1)
     rows = np.arange(len(picked))
     features = [_margins(mean, picked), mean[rows, picked]]
-    for raw, opinion in zip(logits, opinions, strict=True):
+    for opinion in opinions:
         features += [_margins(opinion, picked), np.exp(opinion[rows, picked])]
-        features.append(np.clip(raw.max(axis=1), -2 * _CLIP, 2 * _CLIP))
     return picked, np.column_stack(features)
 
 

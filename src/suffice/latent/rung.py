@@ -7,38 +7,36 @@ from datetime import UTC, datetime
 from typing import Self
 
 from suffice.engines.base import Chunk, Engine
-from suffice.errors import EngineError
+from suffice.errors import Abstained
 from suffice.guarantee import Certificate, check, content_hash
 from suffice.latent.closed import ClosedSet, answerable, closed_set, free_of_format
 from suffice.latent.predictor import Predictor
 from suffice.latent.template import Template
-from suffice.types import Completion, Count, CountSource, Finish, Request, Rung, Usage
+from suffice.types import NO_TOKENS, Completion, Finish, Request, Rung
 
 _NO_TEMPLATE = Template()
-
-
-class Abstained(EngineError):
-    """The latent rung does not answer this request; the ladder goes on to the next rung."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatentPolicy:
     """Everything that decides whether and what the rung answers; a certificate binds its hash.
 
-    `groups` are the request groups that it was trained on: their requests may be answered without
-    a schema. Requests of other groups are answered only if they spell out their answer set.
+    `groups` are the request groups that it was trained on, None for requests that declare none:
+    their requests may be answered without a schema. Requests of other groups are answered only if
+    they spell out their answer set: the predictor's answers, and `rare`, which it never gives.
     """
 
     predictor: Predictor
     threshold: float
     template: Template = _NO_TEMPLATE
-    groups: frozenset[str] = frozenset()
+    groups: frozenset[str | None] = frozenset()
+    rare: frozenset[str] = frozenset()
 
     @property
     def policy_hash(self) -> str:
         """The hash that the certificate must name."""
         parts = (self.predictor.fingerprint, repr(self.threshold), self.template)
-        return content_hash([*parts, sorted(self.groups)])
+        return content_hash([*parts, sorted(self.groups, key=str), sorted(self.rare)])
 
 
 class LatentRung(Engine):
@@ -71,11 +69,10 @@ class LatentRung(Engine):
         """Answer in one piece; raises Abstained."""
         begun = time.perf_counter()
         text = self.answer(request)
-        none = Count(0, CountSource.COUNTED)
         return Completion(
             text=text,
             finish=Finish.STOP,
-            usage=Usage(input_tokens=none, output_tokens=none),
+            usage=NO_TOKENS,
             duration_s=time.perf_counter() - begun,
         )
 
@@ -106,6 +103,6 @@ class LatentRung(Engine):
             if request.group in self._policy.groups and free_of_format(request):
                 return ClosedSet(answers=known)
             raise Abstained("the request is not a closed-set request")
-        if set(wanted.answers) != set(known):
+        if set(wanted.answers) != {*known, *self._policy.rare}:
             raise Abstained("the request's answer set is not the one that was certified")
         return wanted

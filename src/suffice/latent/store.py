@@ -1,5 +1,6 @@
-"""Predictors on disk: one `.npz` of arrays and a JSON header; nothing in it is executed."""
+"""Predictors and rungs on disk: arrays as `.npz`, the rest as JSON; nothing in it is executed."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -10,11 +11,31 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.errors import CertificateError, InputError
-from suffice.latent.encoder import Encoder
+from suffice.guarantee import Certificate, from_json, to_json
+from suffice.latent.encoder import Encoder, default_encoder
 from suffice.latent.joint import Joint
-from suffice.latent.predictor import Layers, Ngrams, Predictor, Trust, Voter
+from suffice.latent.predictor import Joined, Layers, Ngrams, Predictor, Trust, Voter
+from suffice.latent.rung import LatentPolicy, LatentRung
+from suffice.latent.template import Template
 
 Arrays = dict[str, NDArray[Any]]
+PREDICTOR, RUNG, CERTIFICATE = "predictor.npz", "rung.json", "certificate.json"
+
+
+class EncoderName(StrEnum):
+    """The encoders that a rung can name in its folder."""
+
+    WORDLLAMA = "wordllama"
+    MINILM = "minilm"  # side by side with WordLlama: each sees what the other does not
+
+
+def open_encoder(name: EncoderName) -> Encoder:
+    """Open an encoder by name; raises MissingExtra where its file has not been built."""
+    if name is EncoderName.WORDLLAMA:
+        return default_encoder()
+    from suffice.latent.onnx import MiniLM
+
+    return Joined(MiniLM(), default_encoder())
 
 
 class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +46,64 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     voters: tuple[str, ...]
     trust_intercept: float
     fingerprint: str
+
+
+class RungFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a rung is besides its predictor and its certificate."""
+
+    encoder: EncoderName
+    threshold: float
+    template: Template
+    groups: tuple[str | None, ...]
+    rare: tuple[str, ...]
+
+
+def save_rung(
+    folder: Path, policy: LatentPolicy, certificate: Certificate, *, encoder: EncoderName
+) -> None:
+    """Write a rung into a folder, made if need be; raises InputError when the disk refuses."""
+    rung = RungFile(
+        encoder=encoder,
+        threshold=policy.threshold,
+        template=policy.template,
+        groups=tuple(sorted(policy.groups, key=str)),
+        rare=tuple(sorted(policy.rare)),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_predictor(policy.predictor, folder / PREDICTOR)
+        (folder / RUNG).write_bytes(msgspec.json.encode(rung) + b"\n")
+        (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot write {folder}: {error.strerror}", hint="check the folder and the disk"
+        ) from error
+
+
+def load_rung(folder: Path) -> LatentRung:
+    """Read a rung back, ready to answer.
+
+    Raises InputError if the folder holds none, and CertificateError if its encoder, predictor or
+    threshold are not those that were certified, or the certificate has lapsed.
+    """
+    try:
+        rung = msgspec.json.decode((folder / RUNG).read_bytes(), type=RungFile)
+        certificate = from_json((folder / CERTIFICATE).read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{folder} holds no latent rung: {error.strerror}",
+            hint="make one with: suffice latent fit TRIALS --reference RUNG --out FOLDER",
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder / RUNG} is damaged: {error}", hint="fit it again") from error
+    policy = LatentPolicy(
+        predictor=load_predictor(folder / PREDICTOR, encoder=open_encoder(rung.encoder)),
+        threshold=rung.threshold,
+        template=rung.template,
+        groups=frozenset(rung.groups),
+        rare=frozenset(rung.rare),
+    )
+    return LatentRung(policy, certificate)
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:

@@ -19,15 +19,20 @@ class Shown(Struct, frozen=True, kw_only=True):
     step: Step
 
 
+def check_picture(path: Path) -> None:
+    """Raise InputError for an ending that no picture has; ask before a long stream."""
+    if path.suffix not in FORMATS:
+        raise InputError(f"cannot draw {path}", hint=f"name a file {', '.join(FORMATS)}")
+
+
 def draw_timeline(shown: Sequence[Shown], path: Path, *, title: str) -> None:
     """Write the picture as .svg, .png or .html.
 
-    Raises InputError for other endings, or no steps.
+    Raises InputError for other endings, no steps, or when the disk refuses.
     """
-    if path.suffix not in FORMATS or not shown:
-        raise InputError(
-            f"cannot draw {len(shown)} steps to {path}", hint=f"name a file {', '.join(FORMATS)}"
-        )
+    check_picture(path)
+    if not shown:
+        raise InputError("there is no step to draw", hint="give a stream with events")
     import altair as alt
 
     def over(values: list[dict[str, Any]]) -> Any:
@@ -58,4 +63,9 @@ def draw_timeline(shown: Sequence[Shown], path: Path, *, title: str) -> None:
     chart = (marks + line).properties(
         width=800, height=200, title=alt.TitleParams(title, subtitle=subtitle)
     )
-    chart.save(str(path), **({"inline": True} if path.suffix == ".html" else {}))
+    try:
+        chart.save(str(path), **({"inline": True} if path.suffix == ".html" else {}))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
+        ) from error

@@ -17,10 +17,14 @@ Timed = tuple[float | None, E]
 
 
 class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of a text stream; `at_s` is in seconds, for all lines or for none."""
+    """A line of a text stream; `at_s` is in seconds, for all lines or for none.
+
+    `answer` is the right one, where it is known.
+    """
 
     text: str
     context: str = ""
+    answer: str | None = None
     at_s: float | None = None
 
 
@@ -76,4 +80,4 @@ def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:
                 f"line {number} of the stream is not an event: {error}",
                 hint='write {"text": "...", "context": "...", "at_s": 1.5}',
             ) from error
-        yield line.at_s, Turn(text=line.text, context=line.context)
+        yield line.at_s, Turn(text=line.text, context=line.context, answer=line.answer)

@@ -12,7 +12,7 @@ from suffice.ledger import schema
 from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Window
 from suffice.ledger.schema import attempts, requests, scores, within
 from suffice.ledger.store import Ledger
-from suffice.types import Trial, TrialStatus
+from suffice.types import Finish, Trial, TrialStatus
 
 _PAGE = 1000
 
@@ -116,6 +116,8 @@ def _score_of(entry: Entry, rung: str, judged: dict[tuple[str, str | None], Scor
 def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
     if attempt.error is not None:
         status, quality = TrialStatus.FAILED, None
+    elif attempt.finish is Finish.ABSTAINED:
+        status, quality = TrialStatus.SCORED, 0.0  # no answer is worth nothing, whoever scores it
     else:
         status = TrialStatus.UNSCORED if quality is None else TrialStatus.SCORED
     return Trial(

@@ -52,7 +52,7 @@ def cost_matched_random(known: Outcomes, *, share: float, saving: float | None) 
 
 def oracle(known: Outcomes) -> Baseline:
     """Answer with the cheapest rung that is as good as the reference, known in hindsight."""
-    good = known.quality >= known.quality[:, -1:]
+    good = (known.quality >= known.quality[:, -1:]) & ~known.abstained
     return _described(known, good.argmax(axis=1))
 
 

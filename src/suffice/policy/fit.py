@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.errors import InputError
-from suffice.policy.observe import Floats, Observations
+from suffice.policy.observe import Flags, Floats, Observations
 from suffice.policy.path import Policy, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
 from suffice.trials import TrialTable
@@ -18,26 +18,31 @@ FEWEST_ROWS = 40
 class Outcomes:
     """What the fitting rows came to, rungs from the cheapest to the reference.
 
-    `quality` and `cost` have shape (rows, rungs); no quality may be NaN, a cost is NaN if unknown.
+    `quality`, `cost` and `abstained` have shape (rows, rungs); no quality may be NaN, a cost is NaN
+    if unknown.
     """
 
     rungs: tuple[str, ...]
     quality: Floats
     cost: Floats
+    abstained: Flags
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Fitted:
     score: RungScore
     before: Floats  # out of bag
-    after: Floats
+    after: Floats  # NaN where the rung abstained
 
 
 def outcomes(table: TrialTable, *, reference: str) -> Outcomes:
     """Return what a table's ladder came to, up to and including the reference rung."""
     rungs = slice(table.rung_index(reference) + 1)
     return Outcomes(
-        rungs=table.rungs[rungs], quality=table.quality[:, rungs], cost=table.cost[:, rungs]
+        rungs=table.rungs[rungs],
+        quality=table.quality[:, rungs],
+        cost=table.cost[:, rungs],
+        abstained=np.array([[s.abstained for s in row[rungs]] for row in table.signals]),
     )
 
 
@@ -70,21 +75,26 @@ def _fit_rung(seen: Observations, quality: Floats, rung: int) -> _Fitted:
     attempts = seen.attempts[rung]
     if attempts is None:
         return _Fitted(score=RungScore(before=before), before=unseen_before, after=unseen_before)
+    score, unseen_after = RungScore(before=before), unseen_before.copy()
     given = np.flatnonzero(attempts.given)
-    if len(given) < FEWEST_ROWS:
-        return _Fitted(score=RungScore(before=before), before=unseen_before, after=unseen_before)
-    answered = after_inputs(seen.subset(given), attempts.subset(given))
-    after, unseen_given = fit_score(answered, targets[given])
-    unseen_after = unseen_before.copy()
-    unseen_after[given] = unseen_given
-    score = RungScore(before=before, after=after)
+    if len(given) >= FEWEST_ROWS:
+        answered = after_inputs(seen.subset(given), attempts.subset(given))
+        after, unseen_after[given] = fit_score(answered, targets[given])
+        score = RungScore(before=before, after=after)
+    unseen_after[attempts.abstained] = np.nan
     return _Fitted(score=score, before=unseen_before, after=unseen_after)
 
 
 def _thresholds(expected: Floats) -> Floats:
     """Return thresholds that let equal shares of the fitting rows through, from none to all."""
     levels = np.linspace(0.0, 1.0, POINTS)
-    return np.concatenate([[-np.inf], np.unique(np.quantile(expected, levels)), [np.inf]])
+    known = expected[~np.isnan(expected)]
+    if not len(known):
+        raise InputError(
+            "every rung below the reference abstained on every request",
+            hint="a latent rung answers only what it was trained and certified for",
+        )
+    return np.concatenate([[-np.inf], np.unique(np.quantile(known, levels)), [np.inf]])
 
 
 def _prices(cost: Floats) -> list[float | None]:

@@ -25,11 +25,15 @@ NOTHING = Signals()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attempts:
-    """One rung's answers: `numbers` of shape (rows, answer features), zeros where none `given`."""
+    """One rung's answers: `numbers` of shape (rows, answer features), zeros where none `given`.
+
+    Where the rung `abstained` there is nothing to keep, whatever the policy expects.
+    """
 
     numbers: Floats
     finals: Keys
     given: Flags
+    abstained: Flags
 
     def subset(self, rows: Rows) -> "Attempts":
         """Return some rows, in the order of `rows`."""
@@ -37,6 +41,7 @@ class Attempts:
             numbers=self.numbers[rows],
             finals=tuple(self.finals[row] for row in rows.tolist()),
             given=self.given[rows],
+            abstained=self.abstained[rows],
         )
 
 
@@ -95,7 +100,8 @@ def observe_table(table: TrialTable, *, reference: str, encoder: Encoder) -> Obs
 
 def _attempts(prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None) -> Attempts | None:
     given = np.array([is_given(signals) for signals in seen or ()], dtype=np.bool_)
-    if seen is None or not given.any():
+    abstained = np.array([s is not None and s.abstained for s in seen or ()], dtype=np.bool_)
+    if seen is None or not (given | abstained).any():
         return None
     pairs = [
         (prompt, signals if signals is not None and there else NOTHING)
@@ -108,12 +114,13 @@ def _attempts(prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None) 
             for _, signals in pairs
         ),
         given=given,
+        abstained=abstained,
     )
 
 
 def is_given(signals: Signals | None) -> bool:
     """Whether an attempt shows anything that it can be judged by."""
-    return signals is not None and signals != NOTHING
+    return signals is not None and signals != NOTHING and not signals.abstained
 
 
 def _matrix(rows: list[dict[str, float]]) -> Floats:

@@ -2,7 +2,7 @@
 
 Policies form one path ordered from safe to cheap. Point 0 always takes the reference rung, the
 last point always keeps the cheapest rung's answer; in between one threshold on the expected loss
-decides.
+decides. A rung that abstains has no answer to keep, at any point.
 """
 
 import msgspec
@@ -67,7 +67,7 @@ class Harms(Struct, frozen=True, kw_only=True, eq=False):
     """Expected losses of the rungs below the reference, both of shape (rows, rungs below).
 
     `after` equals `before` where there is nothing to review: the rung is not reviewed, or its
-    answer is missing.
+    answer is missing. It is NaN where the rung abstained: no threshold keeps that.
     """
 
     before: Floats
@@ -148,7 +148,10 @@ def play(policy: Policy, expected: Harms, *, points: slice = slice(None)) -> Pla
 
 def _review(score: RungScore, seen: Observations, rung: int, *, fallback: Floats) -> Floats:
     attempts = seen.attempts[rung]
-    if score.after is None or attempts is None:
+    if attempts is None:
         return fallback
-    reviewed = score.after.predict(after_inputs(seen, attempts))
-    return np.where(attempts.given, reviewed, fallback)
+    after = fallback
+    if score.after is not None:
+        reviewed = score.after.predict(after_inputs(seen, attempts))
+        after = np.where(attempts.given, reviewed, fallback)
+    return np.where(attempts.abstained, np.nan, after)
