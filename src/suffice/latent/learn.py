@@ -235,12 +235,12 @@ def _is_closed(asked: Asked) -> bool:
 def _listed(fit: Asked, given: tuple[str, ...]) -> frozenset[str]:
     """Return the answers that the predictor learns: on the list, and not rare."""
     counts = Counter(answer for _, answer in fit)
-    often = {answer for answer, count in counts.items() if count >= FEWEST_OF_AN_ANSWER}
     often = {
         answer
         for answer, count in counts.items()
         if answer is not None and count >= FEWEST_OF_AN_ANSWER
     }
+    return frozenset(often & {*given} if given else often)
 
 
 def _rows(part: Asked, template: Template, *, listed: frozenset[str]) -> fitting.Rows:
