@@ -73,9 +73,10 @@ def _lede(result: Compound) -> list[str]:
     """Set the whole beside the product of its factors, the promise and the competent baseline."""
     said = [f"95 % interval: {show_ends(result.reduction)}."]
     if result.product_of_factors is not None and result.interaction is not None:
+        product, whole = show_times(result.product_of_factors), show_times(result.reduction)
         said.append(
-            f"Measured one by one, the factors multiply to {show_times(result.product_of_factors)}; "
-            f"together they give {show_times(result.reduction)}. {_interaction_words(result)}"
+            f"Measured one by one, the factors multiply to {product}; together they give {whole}. "
+            f"{_interaction_words(result)}"
         )
     if result.certified:
         said.append(

@@ -1,9 +1,9 @@
-"""The figures of the compound ledger's page: staircase, combinations, interactions, money, tables."""
+"""The figures of the compound ledger's page: the staircase of the identity first."""
 
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import truediv
 
 import altair as alt
@@ -128,7 +128,7 @@ def _staircase(steps: Sequence[Point]) -> Chart:
     still = alt.Chart(data([p for p in points if p["start"] == p["end"]])).encode(y=names)
     joints = [
         {"name": one["name"], "next": two["name"], "at": one["end"]}
-        for one, two in zip(points, points[1:], strict=False)
+        for one, two in pairwise(points)
     ]
     ties = alt.Chart(data(joints)).mark_rule(color=MUTED, strokeDash=[2, 3])
     return (
