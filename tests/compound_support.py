@@ -182,13 +182,14 @@ LEVERS = (
 def make_cell(*levers: str, seed: int = 0, **changed: object) -> Cell:
     """Make a cell whose levers have known effects.
 
-    latent: a guess answers every request of the even clusters; effort: a quarter of the tokens;
-    sparse: half the work a token; chip: a third of the dollars for the same work.
+    latent: a guess answers the even clusters, whose answers are longest; effort: a quarter of the
+    tokens; sparse: half the work a token; chip: a third of the dollars for the same work.
     """
     draw, requests = np.random.default_rng(seed), make_requests()
     count = len(requests)
     written, read = draw.integers(20, 200, count), draw.integers(50, 150, count)
-    guessed = np.array([int(c[1:]) % 2 == 0 for c in requests.clusters]) & ("latent" in levers)
+    even = np.array([int(cluster[1:]) % 2 == 0 for cluster in requests.clusters])
+    written, guessed = np.where(even, 3 * written, written), even & ("latent" in levers)
     output = np.where(guessed, 0.0, written / (4 if "effort" in levers else 1))
     prompt = np.where(guessed, 0.0, read)
     work = 1e-6 / (2 if "sparse" in levers else 1)

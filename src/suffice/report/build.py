@@ -22,15 +22,16 @@ def build_report(report: Report) -> str:
     else:
         opening, promise = ledger_opening(report), ""
         figures = list(ledger_figures(report)) if report.whole.requests else []
-    return build_page(opening, figures, promise=promise, source=report.source)
+    return build_page(opening, figures, lead=promise, source=report.source)
 
 
 def build_page(
-    opening: Opening, figures: Sequence[Figure], *, source: str, promise: str = "", notes: str = ""
+    opening: Opening, figures: Sequence[Figure], *, source: str, lead: str = "", tail: str = ""
 ) -> str:
-    """Write one page: its opening, what is promised, and every figure that has something to show.
+    """Write one page: its opening, and every figure that has something to show.
 
-    `promise` and `notes` are HTML, as `promise_section` and `notes_section` write it.
+    `lead` and `tail` are HTML before and after the figures, as `promise_section` and
+    `notes_section` write it.
     """
     shown = [figure for figure in figures if figure.chart is not None or figure.rows]
     charts = {f"chart-{i}": f for i, f in enumerate(shown) if f.chart is not None}
@@ -43,7 +44,7 @@ def build_page(
         headline=_text(opening.headline),
         lede=_text(opening.lede),
         tiles="".join(map(_tile, opening.tiles)),
-        sections="\n".join([promise, *sections, missing, notes]),
+        sections="\n".join([lead, *sections, missing, tail]),
         light=_variables(0),
         dark=_variables(1),
         palette=json.dumps(dict(PALETTE.values())),

@@ -17,12 +17,11 @@ from suffice.report.compound_figures import (
     value_of,
 )
 from suffice.report.openings import Opening, Tile
-from suffice.units import show_share
 
 _UNITS = {  # of each term of the identity, for people
     "paradigm": ("decodes per request", "{:.3g}"),
     "output": ("tokens per decode", "{:,.4g}"),
-    "architecture": ("$ per million tokens, on one chip", "{:.3g}"),
+    "architecture": ("per million tokens, whatever the chip", "${:.3g}"),
     "silicon": ("price of the same work", "{:.3g}"),
     "prompt": ("tokens per prompt", "{:,.4g}"),
 }
@@ -44,8 +43,7 @@ def compound_page(result: Compound) -> str:
         compound_opening(result),
         compound_figures(result),
         source=result.source,
-        promise=promise,
-        notes=notes_section(result.notes),
+        tail=promise + notes_section(result.notes),
     )
 
 
@@ -57,7 +55,7 @@ def compound_opening(result: Compound) -> Opening:
         return Opening(
             kicker=kicker,
             headline="No saving is reported: its quality is not certified",
-            lede=f"At a risk of {show_share(result.alpha)} the combination of all levers could not "
+            lede=f"At a risk of {100 * result.alpha:.4g} % the combination of all levers could not "
             "be promised to keep the reference's quality, so its cost is compared with nothing.",
             tiles=_tiles(result),
         )
@@ -80,8 +78,8 @@ def _lede(result: Compound) -> list[str]:
         )
     if result.certified:
         said.append(
-            f"With {show_share(1 - result.delta)} confidence at most {show_share(result.alpha)} of "
-            "the quality is lost."
+            f"With {100 * (1 - result.delta):.4g} % confidence at most {100 * result.alpha:.4g} % "
+            "of the quality is lost."
         )
     if result.reduction_competent is not None:
         said.append(

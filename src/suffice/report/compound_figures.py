@@ -47,6 +47,7 @@ def compound_figures(result: Compound) -> tuple[Figure, ...]:
         interactions_figure(result),
         money_figure(result),
         factors_figure(result),
+        evidence_figure(result),
         parts_figure(result),
     )
 
@@ -87,7 +88,7 @@ def _steps(result: Compound) -> list[Point]:
     start = result.identity.usd_before
     ends = list(accumulate((value_of(each) for _, each, _ in moves), truediv, initial=start))
     steps: list[Point] = [_end("before", start, colour=GREY)]
-    for (name, factor, own), begin, end in zip(moves, ends, ends[1:], strict=True):
+    for (name, factor, own), (begin, end) in zip(moves, pairwise(ends), strict=True):
         steps.append(
             {
                 "name": name,
@@ -95,7 +96,7 @@ def _steps(result: Compound) -> list[Point]:
                 "end": end,
                 "colour": own,
                 "factor": _divides(value_of(factor)),
-                "interval": show_ends(factor),
+                "interval": " to ".join(map(_divides, _interval(factor))),
             }
         )
     return [*steps, _end("after", result.identity.usd_after, colour=INK)]
@@ -115,13 +116,12 @@ def _end(name: str, usd: float, *, colour: str) -> Point:
 
 def _staircase(steps: Sequence[Point]) -> Chart:
     costs = [float(step[key]) for step in steps for key in ("start", "end")]
-    room = (max(costs) / min(costs)) ** 0.34
+    room = (max(costs) / min(costs)) ** 0.28
     span = alt.Scale(type="log", domain=[min(costs) / 1.15, max(costs) * room], nice=False)
     x = alt.X("start:Q", scale=span, axis=None)
     names = down([str(step["name"]) for step in steps])
     points = [
-        step | {"right": max(step["start"], step["end"]), "label": _step_label(step)}
-        for step in steps
+        step | {"right": max(step["start"], step["end"]), "label": step["factor"]} for step in steps
     ]
     rows = alt.Chart(data(points)).encode(y=names)
     moved = alt.Chart(data([p for p in points if p["start"] != p["end"]])).encode(y=names)
@@ -139,10 +139,6 @@ def _staircase(steps: Sequence[Point]) -> Chart:
             x=alt.X("right:Q", scale=span, axis=None), text="label:N"
         )
     )
-
-
-def _step_label(step: Point) -> str:
-    return f"{step['factor']}  ({step['interval']})" if step["interval"] else str(step["factor"])
 
 
 def cells_figure(result: Compound) -> Figure:
@@ -191,14 +187,15 @@ def _cell_row(cell: CellReport) -> Cells:
 
 def _cell_point(cell: CellReport, result: Compound, *, order: Sequence[str]) -> Point:
     alone = {f.lever: value_of(f.alone) for f in result.factors if f.alone is not None}
-    value = value_of(cell.reduction)
+    value, product = value_of(cell.reduction), math.prod(alone[lever] for lever in cell.levers)
     low, high = _interval(cell.reduction)
     return {
         "name": _circles(cell.levers, order),
         "times": value,
         "low": low,
         "high": high,
-        "product": math.prod(alone[lever] for lever in cell.levers),
+        "product": product,
+        "edge": max(high, product),
         "label": f"{value:.3g}",
         "colour": _STANDING[cell.standing],
     }
@@ -209,7 +206,7 @@ def _circles(levers: Sequence[str], order: Sequence[str]) -> str:
 
 
 def _cells_chart(points: Sequence[Point]) -> Chart:
-    top = max(max(p["high"], p["product"]) for p in points)
+    top = max(p["edge"] for p in points)
     low = min(min(p["low"], p["product"]) for p in points)
     span = alt.Scale(type="log", domain=[low / 1.1, top * top**0.12], nice=False)
     axis = alt.Axis(title="times cheaper \u2192", tickCount=5, format="~r")
@@ -220,7 +217,7 @@ def _cells_chart(points: Sequence[Point]) -> Chart:
         alt.Tooltip("times:Q", format=".3~g"),
         alt.Tooltip("product:Q", format=".3~g"),
     ]
-    label = alt.X("high:Q", scale=span, axis=axis)
+    label = alt.X("edge:Q", scale=span, axis=axis)
     return (
         rows.mark_rule(strokeWidth=2).encode(
             x=alt.X("low:Q", scale=span, axis=axis), x2="high:Q", color=colour()
@@ -248,6 +245,7 @@ def interactions_figure(result: Compound) -> Figure:
         | {"colour": VERMILION if value_of(each.factor) < 1 else PURPLE}
         | {"label": f"{value_of(each.factor):.3g}", "edge": max(1.0, _interval(each.factor)[1])}
         for each in found
+        if abs(math.log(value_of(each.factor))) >= NO_INTERACTION
     ]
     return Figure(
         title=f"{' and '.join(most.levers)}: together a factor of {value_of(most.factor):.3g}"
@@ -255,10 +253,11 @@ def interactions_figure(result: Compound) -> Figure:
         else "No two levers get in each other's way",
         caption=f"Circles stand for {', '.join(order)}. Left of 1, levers save the same dollars "
         "twice; right of 1, one makes room for the other. Terms of three or more are beyond what "
-        "pairs explain; all of them multiply to the interaction.",
+        "pairs explain; all of them multiply to the interaction. Those within half a per cent of 1 are "
+        "in the numbers only.",
         alt="Bars of the interaction of every two or more levers.",
-        chart=_interactions_chart(points),
-        height=30 * len(points) + 10,
+        chart=_interactions_chart(points) if points else None,
+        height=34 * len(points) + 10,
         header=("levers", "factor", "95 % interval"),
         rows=tuple(
             (" + ".join(each.levers), f"{value_of(each.factor):.3g}", show_ends(each.factor))
@@ -310,37 +309,48 @@ def money_figure(result: Compound) -> Figure:
 
 
 def factors_figure(result: Compound) -> Figure:
-    """List what is known of every factor: no figure without its evidence."""
+    """List each factor in its three readings, with its self-check."""
+    return Figure(
+        title="Each factor alone, last, and order-free",
+        caption="Alone: no other lever on. Last: all others on already. Order-free: the mean over "
+        "all orders (Shapley); these multiply to the whole. Check: the same lever dealt out at "
+        "random, which must give 1.",
+        header=("factor", "alone", "last", "order-free", "check"),
+        rows=tuple(
+            (
+                f"{factor.vector}: {factor.lever}",
+                *(_spread(each) for each in (factor.alone, factor.last, factor.share)),
+                _spread(factor.shuffled),
+            )
+            for factor in result.factors
+        ),
+    )
+
+
+def evidence_figure(result: Compound) -> Figure:
+    """List what stands behind each factor: none travels without it."""
     return Figure(
         title="What stands behind each factor",
-        caption="Alone: no other lever on. Last: all others on already. Order-free: the mean over "
-        "all orders (Shapley); these multiply to the whole. Ceiling: the most it could give alone, "
-        "if all that it touches cost nothing. Check: the same lever dealt out at random, which "
-        "must give 1.",
-        header=(
-            "factor",
-            "alone",
-            "last",
-            "order-free",
-            "share of cost",
-            "ceiling",
-            "check",
-            "known",
+        caption="Share: of the baseline's cost, what the lever touches. Ceiling: the most that it "
+        "could give alone, if all that it touches cost nothing. Range: over all settings of the "
+        f"other levers. All on {result.workload}, {result.made:%-d %B %Y}.",
+        header=("factor", "share", "ceiling", "range", "known"),
+        rows=tuple(
+            (
+                f"{factor.vector}: {factor.lever}",
+                show_share(factor.evidence.share_of_cost),
+                "none" if factor.ceiling is None else f"{factor.ceiling:.3g}",
+                _range(factor),
+                factor.evidence.grade,
+            )
+            for factor in result.factors
         ),
-        rows=tuple(_factor_row(factor) for factor in result.factors),
     )
 
 
-def _factor_row(factor: Factor) -> Cells:
-    figures = (factor.alone, factor.last, factor.share)
-    return (
-        f"{factor.vector}: {factor.lever}",
-        *("not certified" if each is None else _spread(each) for each in figures),
-        show_share(factor.evidence.share_of_cost),
-        "none" if factor.ceiling is None else f"{factor.ceiling:.3g}",
-        _spread(factor.shuffled),
-        f"{factor.evidence.grade}, {factor.evidence.date:%-d %b %Y}",
-    )
+def _range(factor: Factor) -> str:
+    low, high = factor.evidence.range or (None, None)
+    return "not certified" if low is None or high is None else f"{low:.3g} to {high:.3g}"
 
 
 def parts_figure(result: Compound) -> Figure:
@@ -388,8 +398,10 @@ def show_ends(estimate: Estimate | None) -> str:
     return f"{low:.3g} to {high:.3g}"
 
 
-def _spread(estimate: Estimate) -> str:
-    return f"{show_times(estimate)} ({show_ends(estimate)})"
+def _spread(estimate: Estimate | None) -> str:
+    return (
+        "not certified" if estimate is None else f"{show_times(estimate)} ({show_ends(estimate)})"
+    )
 
 
 def _divides(times: float) -> str:

@@ -120,7 +120,7 @@ def touched_share(off: Cell, on: Cell) -> float:
     parts = ("answer_usd", "prompt_usd", "other_usd")
     before = np.stack([getattr(off, name) for name in parts])
     after = np.stack([getattr(on, name) for name in parts])
-    return float(before[before != after].sum() / before.sum())
+    return float(1 - before[before == after].sum() / before.sum())
 
 
 def shuffled(factorial: Factorial, lever: str, *, seed: int) -> Estimate:
