@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from math import log
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_the_steps_lead_from_the_first_cost_to_the_last(result: Compound) -> Non
     order = ["before", "paradigm", "output", "architecture", "silicon", "interaction", "after"]
     assert list(steps) == order
     assert steps["before"]["end"] == result.identity.usd_before
-    for one, two in zip(order[:-2], order[1:-1], strict=True):
+    for one, two in pairwise(order[:-1]):
         assert steps[two]["start"] == steps[one]["end"]
     assert steps["interaction"]["end"] == pytest.approx(result.identity.usd_after, rel=1e-9)
     assert log(steps["output"]["start"] / steps["output"]["end"]) == pytest.approx(

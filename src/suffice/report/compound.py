@@ -9,13 +9,8 @@ import math
 from suffice.bench.compound import Compound
 from suffice.report.build import build_page, notes_section, promise_section
 from suffice.report.charts import some
-from suffice.report.compound_figures import (
-    NO_INTERACTION,
-    compound_figures,
-    show_ends,
-    show_times,
-    value_of,
-)
+from suffice.report.compound_figures import NO_INTERACTION, compound_figures
+from suffice.report.compound_tables import show_ends, show_times, value_of
 from suffice.report.openings import Opening, Tile
 
 _UNITS = {  # of each term of the identity, for people

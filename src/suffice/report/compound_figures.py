@@ -9,8 +9,7 @@ from operator import truediv
 import altair as alt
 
 from suffice.bench.compound import Compound
-from suffice.bench.compound.result import CellReport, Factor
-from suffice.bench.resample import Estimate
+from suffice.bench.compound.result import CellReport
 from suffice.report.charts import (
     AMBER,
     BLUE,
@@ -29,6 +28,16 @@ from suffice.report.charts import (
     data,
     down,
     stacked,
+)
+from suffice.report.compound_tables import (
+    evidence_figure,
+    factors_figure,
+    interval_of,
+    parts_figure,
+    show_ends,
+    show_spread,
+    show_times,
+    value_of,
 )
 from suffice.units import show_share, show_usd
 
@@ -96,7 +105,7 @@ def _steps(result: Compound) -> list[Point]:
                 "end": end,
                 "colour": own,
                 "factor": _divides(value_of(factor)),
-                "interval": " to ".join(map(_divides, _interval(factor))),
+                "interval": " to ".join(map(_divides, interval_of(factor))),
             }
         )
     return [*steps, _end("after", result.identity.usd_after, colour=INK)]
@@ -176,7 +185,7 @@ def _with_competent(result: Compound) -> list[CellReport]:
 def _cell_row(cell: CellReport) -> Cells:
     return (
         " + ".join(cell.levers) or "none",
-        cell.standing if cell.reduction is None else _spread(cell.reduction),
+        cell.standing if cell.reduction is None else show_spread(cell.reduction),
         _usd(cell.usd_per_request),
         show_share(cell.quality),
         show_share(cell.risk),
@@ -188,7 +197,7 @@ def _cell_row(cell: CellReport) -> Cells:
 def _cell_point(cell: CellReport, result: Compound, *, order: Sequence[str]) -> Point:
     alone = {f.lever: value_of(f.alone) for f in result.factors if f.alone is not None}
     value, product = value_of(cell.reduction), math.prod(alone[lever] for lever in cell.levers)
-    low, high = _interval(cell.reduction)
+    low, high = interval_of(cell.reduction)
     return {
         "name": _circles(cell.levers, order),
         "times": value,
@@ -241,9 +250,9 @@ def interactions_figure(result: Compound) -> Figure:
     most = max(found, key=lambda each: abs(math.log(value_of(each.factor))))
     points: list[Point] = [
         {"name": _circles(each.levers, order), "times": value_of(each.factor), "one": 1.0}
-        | dict(zip(("low", "high"), _interval(each.factor), strict=True))
+        | dict(zip(("low", "high"), interval_of(each.factor), strict=True))
         | {"colour": VERMILION if value_of(each.factor) < 1 else PURPLE}
-        | {"label": f"{value_of(each.factor):.3g}", "edge": max(1.0, _interval(each.factor)[1])}
+        | {"label": f"{value_of(each.factor):.3g}", "edge": max(1.0, interval_of(each.factor)[1])}
         for each in found
         if abs(math.log(value_of(each.factor))) >= NO_INTERACTION
     ]
@@ -253,8 +262,8 @@ def interactions_figure(result: Compound) -> Figure:
         else "No two levers get in each other's way",
         caption=f"Circles stand for {', '.join(order)}. Left of 1, levers save the same dollars "
         "twice; right of 1, one makes room for the other. Terms of three or more are beyond what "
-        "pairs explain; all of them multiply to the interaction. Those within half a per cent of 1 are "
-        "in the numbers only.",
+        "pairs explain; all of them multiply to the interaction. Those within half a per cent of "
+        "1 are in the numbers only.",
         alt="Bars of the interaction of every two or more levers.",
         chart=_interactions_chart(points) if points else None,
         height=34 * len(points) + 10,
@@ -305,102 +314,6 @@ def money_figure(result: Compound) -> Figure:
         rows=tuple(
             (side, *(show_share(parts[name]) for name in hues)) for side, parts in shares.items()
         ),
-    )
-
-
-def factors_figure(result: Compound) -> Figure:
-    """List each factor in its three readings, with its self-check."""
-    return Figure(
-        title="Each factor alone, last, and order-free",
-        caption="Alone: no other lever on. Last: all others on already. Order-free: the mean over "
-        "all orders (Shapley); these multiply to the whole. Check: the same lever dealt out at "
-        "random, which must give 1.",
-        header=("factor", "alone", "last", "order-free", "check"),
-        rows=tuple(
-            (
-                f"{factor.vector}: {factor.lever}",
-                *(_spread(each) for each in (factor.alone, factor.last, factor.share)),
-                _spread(factor.shuffled),
-            )
-            for factor in result.factors
-        ),
-    )
-
-
-def evidence_figure(result: Compound) -> Figure:
-    """List what stands behind each factor: none travels without it."""
-    return Figure(
-        title="What stands behind each factor",
-        caption="Share: of the baseline's cost, what the lever touches. Ceiling: the most that it "
-        "could give alone, if all that it touches cost nothing. Range: over all settings of the "
-        f"other levers. All on {result.workload}, {result.made:%-d %B %Y}.",
-        header=("factor", "share", "ceiling", "range", "known"),
-        rows=tuple(
-            (
-                f"{factor.vector}: {factor.lever}",
-                show_share(factor.evidence.share_of_cost),
-                "none" if factor.ceiling is None else f"{factor.ceiling:.3g}",
-                _range(factor),
-                factor.evidence.grade,
-            )
-            for factor in result.factors
-        ),
-    )
-
-
-def _range(factor: Factor) -> str:
-    low, high = factor.evidence.range or (None, None)
-    return "not certified" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-
-
-def parts_figure(result: Compound) -> Figure:
-    """List the parts of the workload, with what was declared of them before measuring."""
-    return Figure(
-        title="What the workload is made of",
-        caption="Shares of the baseline's cost: as declared before anything was measured, and as "
-        "they came out.",
-        header=("part", "requests", "declared", "measured", "times cheaper"),
-        rows=tuple(
-            (
-                part.name,
-                f"{part.requests:,}",
-                show_share(part.share_declared),
-                show_share(part.share),
-                "unknown" if part.reduction is None else f"{part.reduction:.3g}",
-            )
-            for part in result.parts
-        ),
-    )
-
-
-def value_of(estimate: Estimate | None) -> float:
-    """Read a factor that is known: ratios of costs above 0 always have a value."""
-    if estimate is None or estimate.value is None:
-        raise ValueError("a factor that is not known was drawn")
-    return estimate.value
-
-
-def _interval(estimate: Estimate | None) -> tuple[float, float]:
-    """Return both ends of an interval; the value itself where there was nothing to resample."""
-    value = value_of(estimate)
-    low, high = (estimate.interval if estimate else None) or (value, value)
-    return value if low is None else low, value if high is None else high
-
-
-def show_times(estimate: Estimate | None) -> str:
-    """Write a factor that is known."""
-    return f"{value_of(estimate):.3g}"
-
-
-def show_ends(estimate: Estimate | None) -> str:
-    """Write the interval of a factor that is known."""
-    low, high = _interval(estimate)
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _spread(estimate: Estimate | None) -> str:
-    return (
-        "not certified" if estimate is None else f"{show_times(estimate)} ({show_ends(estimate)})"
     )
 
 
