@@ -138,6 +138,10 @@ def test_what_cannot_be_certified_is_answered_by_the_reference_and_said(
     assert cell.usd == pytest.approx(found.factorial.baseline.usd)
     assert cell.as_reference
     assert any(note.startswith("latent: no risk below") for note in found.notes)
+    both, effort = found.factorial.cell("latent", "effort"), found.factorial.cell("effort")
+    assert both.usd == pytest.approx(effort.usd), "the lever that can be certified works alone"
+    assert both.certificate == effort.certificate
+    assert any(note.startswith("effort + latent: no risk below") for note in found.notes)
 
 
 def test_one_lever_alone_needs_no_other(tmp_path: Path, trials: list[Trial]) -> None:
@@ -176,6 +180,8 @@ def no_count(trials: list[Trial]) -> list[Trial]:
         (lambda t: change(t, "guess", status=TrialStatus.UNSCORED, quality=None), "unscored"),
         (lambda t: [replace(x, group="else") if x.request_id == "think1" else x for x in t],
          "'else', which is in no part"),
+        (lambda t: change(t, "high", text="else"), "'think1' has two texts"),
+        (lambda t: change(t, "high", text=""), "'think1' has no text"),
         (lambda t: [x for x in t if x.group != "camera"], "no request belongs to part 'stream'"),
         (no_count, "charge of rung 'none' for request 'think1' is unknown"),
         (lambda t: [replace(x, scorer="rubric") for x in t], "a judge marked"),

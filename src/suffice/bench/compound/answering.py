@@ -127,7 +127,7 @@ def delta_each(workload: Workload) -> float:
 
 
 def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
-    """Settle who answers for every combination of the answering levers."""
+    """Settle who answers for every combination of the answering levers, few levers first."""
     workload = dealt.workload
     guessing, effort = (workload.lever_of(v) for v in (Vector.PARADIGM, Vector.OUTPUT))
     policy_path = None if effort is None else _effort_path(dealt, encoder=encoder)
@@ -137,19 +137,28 @@ def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
         path = always if effort not in levers or policy_path is None else policy_path
         if guessing in levers:
             path = _guess_first(dealt, path)
-        found[levers] = _settle(dealt, path, levers=levers, delta=delta_each(workload))
+        settled = _settle(dealt, path, levers=levers, delta=delta_each(workload))
+        found[levers] = settled if settled.certificate else _fall_back(settled, found)
     return found
+
+
+def _fall_back(settled: Answered, found: Mapping[Levers, Answered]) -> Answered:
+    """Leave off a lever that spoils the promise: the effort policy alone, else the guesses alone."""
+    for part in reversed(found.values()):
+        if part.levers < settled.levers and part.certificate is not None:
+            return replace(part, levers=settled.levers, note=settled.note)
+    return settled
 
 
 def cheapest_fixed(dealt: Dealt) -> Answered:
     """Settle on the cheapest rung that meets the target for every request alike."""
     workload, decoded = dealt.workload, dealt.recorded.decoded
-    shape = (len(dealt.recorded.requests), len(decoded))
+    rows = len(dealt.recorded.requests)
     by_cost = sorted(decoded, key=lambda rung: -float(decoded[rung].output_tokens[dealt.fit].sum()))
     rungs = by_cost[by_cost.index(workload.reference) :]
     quality = np.stack([decoded[rung].quality for rung in rungs], axis=1)
     asked = {
-        rung: np.broadcast_to(np.arange(len(rungs)) == at, (shape[0], len(rungs)))
+        rung: np.broadcast_to(np.arange(len(rungs)) == at, (rows, len(rungs)))
         for at, rung in enumerate(rungs)
     }
     path = _Path(quality=quality, asked=asked, identity=content_hash(rungs))
@@ -217,7 +226,7 @@ def _table(dealt: Dealt) -> TrialTable:
 
 
 def _settle(dealt: Dealt, path: _Path, *, levers: Levers, delta: float) -> Answered:
-    """Certify the furthest point of a path, or let the reference answer and say why."""
+    """Certify the furthest point of a path; the reference answers, with the reason, if none is."""
     excess = np.maximum(0.0, dealt.reference.quality[:, None] - path.quality)
     saves = ~path.asked.get(dealt.workload.reference, np.zeros(excess.shape, dtype=np.bool_))
     first = int(saves[dealt.certify].any(axis=0).argmax())
@@ -231,7 +240,7 @@ def _settle(dealt: Dealt, path: _Path, *, levers: Levers, delta: float) -> Answe
     )
     if not found.certified:
         bound = f"no risk below {show_share(found.bound)} can be certified on {found.n:,} requests"
-        return _by_reference(dealt, levers=levers, note=f"{bound}, so the reference answers")
+        return _by_reference(dealt, levers=levers, note=bound)
     point = first + found.index
     identity = content_hash([path.identity, point])
     return Answered(

@@ -45,7 +45,7 @@ class Decoded:
     output_tokens: Floats
     prompt_usd: Mapping[Deployed, Floats]
     answer_usd: Mapping[Deployed, Floats]
-    estimated: bool
+    estimated: Mapping[Deployed, bool]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,11 +64,11 @@ def record(workload: Workload, trials: Sequence[Trial], *, now: datetime) -> Rec
     """Check trials against their workload and lay them out; prices are those of `now`.
 
     Raises InputError naming rung and request for a trial that is missing, failed or unscored, a
-    group that belongs to no part, or a charge that is unknown.
+    request without one text, a group that belongs to no part, or a charge that is unknown.
     """
     by_pair = {(trial.request_id, trial.rung): trial for trial in trials}
-    ids = tuple(dict.fromkeys(trial.request_id for trial in trials))
-    one_each = {trial.request_id: trial for trial in reversed(trials)}
+    one_each = _one_each(trials)
+    ids = tuple(one_each)
     requests = Requests(
         ids=ids,
         texts=tuple(one_each[i].text for i in ids),
@@ -86,6 +86,20 @@ def record(workload: Workload, trials: Sequence[Trial], *, now: datetime) -> Rec
         labels=_labels(trials),
         notes=_left_out(trials, {*decoding, *guessing}),
     )
+
+
+def _one_each(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """Return the first trial of every request; all must agree on its text and group."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        first = found.setdefault(trial.request_id, trial)
+        if not trial.text or (trial.text, trial.group) != (first.text, first.group):
+            raise InputError(
+                f"request {trial.request_id!r} has "
+                + ("two texts or groups" if trial.text else "no text"),
+                hint="its text tells whether cells are of the same work, and what a cache holds",
+            )
+    return found
 
 
 def _part(workload: Workload, trial: Trial) -> str:
@@ -157,7 +171,7 @@ def _decoded(
         answer_usd={
             at: np.array([answer for _, answer, _ in each]) for at, each in charged.items()
         },
-        estimated=any(guessed for each in charged.values() for _, _, guessed in each),
+        estimated={at: any(guess for _, _, guess in each) for at, each in charged.items()},
     )
 
 

@@ -189,5 +189,5 @@ def _asking_usd(dealt: Dealt, answered: Answered) -> Floats:
 
 def _grade(dealt: Dealt, decoding: Mapping[str, Flags], *, at: Deployed) -> Grade:
     """Grade a cell by the worst of its rates and its counts."""
-    estimated = any(dealt.recorded.decoded[rung].estimated for rung in decoding)
+    estimated = any(dealt.recorded.decoded[rung].estimated[at] for rung in decoding)
     return Grade.MODELLED if estimated else dealt.workload.grades()[at]

@@ -107,7 +107,7 @@ class Compound(Struct, frozen=True, kw_only=True):
     `reduction` is baseline over suffice in dollars per request; `reduction_competent` the same
     against the competent baseline. `product_of_factors` multiplies the levers measured alone, and
     `interaction` is `reduction` over it. They are None where a cell they need is not certified.
-    `certified` says that the cell with every lever on keeps the promise and that some answers in it
+    `fixed` is the day on which the workload was, `made` the time of this replay. `certified` says that the cell with every lever on keeps the promise and that some answers in it
     are not the reference's; `limits` and `lapses_at` are those of its certificate.
     """
 
@@ -115,6 +115,7 @@ class Compound(Struct, frozen=True, kw_only=True):
     fingerprint: str
     requests: int
     clusters: int
+    fixed: date
     made: datetime
     alpha: float
     delta: float
@@ -169,6 +170,7 @@ def compound(
         fingerprint=base.requests.fingerprint,
         requests=len(base.requests),
         clusters=len(set(base.requests.clusters)),
+        fixed=plan.fixed,
         made=made,
         alpha=plan.alpha,
         delta=plan.delta,

@@ -108,11 +108,8 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         }
 
     def grades(self) -> dict[Deployed, Grade]:
-        """Return how well each deployment's price is known; an assumed one is modelled."""
-        return {
-            (each.model, each.chip): Grade.MODELLED if each.price.assumed else each.grade
-            for each in self.deployment.values()
-        }
+        """Return how well the rates of each deployment are known."""
+        return {(each.model, each.chip): each.grade for each in self.deployment.values()}
 
 
 def read_workload(path: Path) -> Workload:
