@@ -143,7 +143,7 @@ def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
 
 
 def _fall_back(settled: Answered, found: Mapping[Levers, Answered]) -> Answered:
-    """Leave off a lever that spoils the promise: the effort policy alone, else the guesses alone."""
+    """Leave off the lever that spoils the promise: effort goes on alone, else the guesses do."""
     for part in reversed(found.values()):
         if part.levers < settled.levers and part.certificate is not None:
             return replace(part, levers=settled.levers, note=settled.note)

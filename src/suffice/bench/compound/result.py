@@ -107,8 +107,9 @@ class Compound(Struct, frozen=True, kw_only=True):
     `reduction` is baseline over suffice in dollars per request; `reduction_competent` the same
     against the competent baseline. `product_of_factors` multiplies the levers measured alone, and
     `interaction` is `reduction` over it. They are None where a cell they need is not certified.
-    `fixed` is the day on which the workload was, `made` the time of this replay. `certified` says that the cell with every lever on keeps the promise and that some answers in it
-    are not the reference's; `limits` and `lapses_at` are those of its certificate.
+    `certified` says that the cell with every lever on keeps the promise and that some answers in it
+    are not the reference's; `limits` and `lapses_at` are those of its certificate. `fixed` is the
+    day on which the workload was, `made` the time of this replay.
     """
 
     workload: str
