@@ -67,7 +67,7 @@ def test_the_opening_sets_the_whole_beside_the_product_and_the_baselines(result:
     assert [tile.name.split(":")[0] for tile in opening.tiles] == [
         lever.vector.value for lever in LEVERS
     ]
-    assert opening.tiles[0].note.startswith("1 \u2192 0.5 decodes")
+    assert opening.tiles[0].note == "decodes per request: 1 \u2192 0.5 with all on"
 
 
 def test_every_cell_is_drawn_and_listed(result: Compound) -> None:

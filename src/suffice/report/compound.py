@@ -10,16 +10,8 @@ from suffice.bench.compound import Compound
 from suffice.report.build import build_page, notes_section, promise_section
 from suffice.report.charts import some
 from suffice.report.compound_figures import NO_INTERACTION, compound_figures
-from suffice.report.compound_tables import show_ends, show_times, value_of
+from suffice.report.compound_tables import show_ends, show_term, show_times, value_of
 from suffice.report.openings import Opening, Tile
-
-_UNITS = {  # of each term of the identity, for people
-    "paradigm": ("decodes per request", "{:.3g}"),
-    "output": ("tokens per decode", "{:,.4g}"),
-    "architecture": ("per million tokens, whatever the chip", "${:.3g}"),
-    "silicon": ("price of the same work", "{:.3g}"),
-    "prompt": ("tokens per prompt", "{:,.4g}"),
-}
 
 
 def compound_page(result: Compound) -> str:
@@ -98,21 +90,13 @@ def _interaction_words(result: Compound) -> str:
 def _tiles(result: Compound) -> tuple[Tile, ...]:
     """Show each factor as measured alone, over its term of the identity before and after."""
     terms = {term.vector: term for term in result.identity.terms}
-    tiles = []
-    for factor in result.factors:
-        unit, form = _UNITS[factor.vector]
-        term = terms[factor.vector]
-        sides = [
-            "none" if side is None else form.format(side) for side in (term.before, term.after)
-        ]
-        tiles.append(
-            Tile(
-                name=f"{factor.vector}: {factor.lever}",
-                value="not certified"
-                if factor.alone is None
-                else f"\u00f7 {show_times(factor.alone)}",
-                note=f"{sides[0]} \u2192 {sides[1]} {unit}",
-                tone="bad" if factor.alone is None else "",
-            )
+    return tuple(
+        Tile(
+            name=f"{factor.vector}: {factor.lever}",
+            value="not certified" if factor.alone is None else f"\u00f7 {show_times(factor.alone)}",
+            note=f"{terms[factor.vector].name}: {show_term(terms[factor.vector].before)} \u2192 "
+            f"{show_term(terms[factor.vector].after)} with all on",
+            tone="bad" if factor.alone is None else "",
         )
-    return tuple(tiles)
+        for factor in result.factors
+    )

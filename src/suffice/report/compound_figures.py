@@ -32,6 +32,7 @@ from suffice.report.charts import (
 from suffice.report.compound_tables import (
     evidence_figure,
     factors_figure,
+    identity_figure,
     interval_of,
     parts_figure,
     show_ends,
@@ -55,6 +56,7 @@ def compound_figures(result: Compound) -> tuple[Figure, ...]:
         cells_figure(result),
         interactions_figure(result),
         money_figure(result),
+        identity_figure(result),
         factors_figure(result),
         evidence_figure(result),
         parts_figure(result),

@@ -6,6 +6,24 @@ from suffice.bench.resample import Estimate
 from suffice.report.charts import Figure
 from suffice.units import show_share
 
+_WHOLE = 100  # from which no fraction is shown
+
+
+def identity_figure(result: Compound) -> Figure:
+    """List the terms of the identity on both sides, and the exact split of the change."""
+    return Figure(
+        title="The identity, taken apart",
+        caption="From no lever to all of them: the factors in the last column multiply to the whole "
+        "reduction, without a rest and in any order. Work is the cost of tokens at rates that do "
+        "not depend on the chip. Tokens per prompt are no lever's: they say whether the prompts "
+        "that are still read are the long ones.",
+        header=("term", "before", "after", "divides the cost by"),
+        rows=tuple(
+            (term.name, show_term(term.before), show_term(term.after), show_spread(term.factor))
+            for term in result.identity.terms
+        ),
+    )
+
 
 def factors_figure(result: Compound) -> Figure:
     """List each factor in its three readings, with its self-check."""
@@ -71,6 +89,13 @@ def parts_figure(result: Compound) -> Figure:
             for part in result.parts
         ),
     )
+
+
+def show_term(value: float | None) -> str:
+    """Write a term of the identity; None is one that nothing is decoded for."""
+    if value is None:
+        return "none"
+    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
 
 
 def value_of(estimate: Estimate | None) -> float:

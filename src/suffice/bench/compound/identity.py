@@ -39,7 +39,7 @@ _FACTORS = {  # part of cost: factor of it, and what that is a ratio of; None st
 _TERMS = {
     "paradigm": "decodes per request",
     "output": "tokens per decode",
-    "architecture": "work per million tokens",
+    "architecture": "dollars of work per million tokens",
     "silicon": "dollars per work",
     "prompt": "tokens per prompt",
 }

@@ -1,6 +1,7 @@
 """Every combination of levers, replayed from the same trials, and the competent baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -129,9 +130,7 @@ def _competent(dealt: Dealt, fixed: Answered) -> Cell:
     model = dealt.workload.sides(Vector.ARCHITECTURE)[1]
     repeated = _repeats(dealt.recorded.requests.texts)[dealt.report]
     asked = {rung: mask & ~repeated for rung, mask in fixed.asked.items()}
-    cached = Answered(
-        levers=fixed.levers, asked=asked, quality=fixed.quality, certificate=fixed.certificate
-    )
+    cached = replace(fixed, asked=asked)
     rentable = [at for at in dealt.workload.prices() if at[0] == model]
     cells = [_cell(dealt, cached, levers=fixed.levers, at=at) for at in rentable]
     return min(cells, key=lambda cell: float(cell.usd.sum()))
