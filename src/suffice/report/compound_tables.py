@@ -13,10 +13,10 @@ def identity_figure(result: Compound) -> Figure:
     """List the terms of the identity on both sides, and the exact split of the change."""
     return Figure(
         title="The identity, taken apart",
-        caption="From no lever to all of them: the factors in the last column multiply to the whole "
-        "reduction, without a rest and in any order. Work is the cost of tokens at rates that do "
-        "not depend on the chip. Tokens per prompt are no lever's: they say whether the prompts "
-        "that are still read are the long ones.",
+        caption="From no lever to all of them: the factors in the last column multiply to the "
+        "whole reduction, without a rest and in any order. Work is the cost of tokens at rates "
+        "that do not depend on the chip. Tokens per prompt are no lever's: they say whether the "
+        "prompts that are still read are the long ones.",
         header=("term", "before", "after", "divides the cost by"),
         rows=tuple(
             (term.name, show_term(term.before), show_term(term.after), show_spread(term.factor))
