@@ -46,9 +46,11 @@ def points_of(figure, key: str) -> list[dict]:
 
 
 def test_the_steps_lead_from_the_first_cost_to_the_last(result: Compound) -> None:
-    steps = {p["name"]: p for p in points_of(staircase_figure(result), "label")}
+    figure = staircase_figure(result)
+    steps = {p["name"]: p for p in points_of(figure, "label")}
     order = ["before", "paradigm", "output", "architecture", "silicon", "interaction", "after"]
-    assert list(steps) == order
+    assert [row[0] for row in figure.rows] == order
+    assert set(steps) == set(order)
     assert steps["before"]["end"] == result.identity.usd_before
     for one, two in pairwise(order[:-1]):
         assert steps[two]["start"] == steps[one]["end"]

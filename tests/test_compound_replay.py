@@ -230,6 +230,12 @@ def test_a_workload_file_that_is_not_there(tmp_path: Path) -> None:
 # -- the command ---------------------------------------------------------------------------------
 
 
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["compound", *arguments])
+    return ended.value.code or 0
+
+
 def test_one_command_from_trials_to_page_and_numbers(
     tmp_path: Path, trials: list[Trial], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,13 +243,13 @@ def test_one_command_from_trials_to_page_and_numbers(
         str(write_workload(tmp_path)),
         str(write_jsonl(tmp_path / "trials.jsonl", trials)),
     ]
-    main(["compound", *files, "--json"])
+    assert run(*files, "--json") == 0
     found = msgspec.json.decode(capfd.readouterr().out)
     assert found["certified"] is True
     assert found["reduction"]["value"] > found["reduction_competent"]["value"]
     assert len(found["cells"]) == 16
     page = tmp_path / "page.html"
-    main(["compound", *files, "--out", str(page)])
+    assert run(*files, "--out", str(page)) == 0
     out = capfd.readouterr().out
     assert "all levers together" in out
     assert "certified at alpha 0.05" in out
@@ -255,9 +261,7 @@ def test_the_command_exits_with_3_where_nothing_is_certified(
 ) -> None:
     wrong = [t if t.rung == "high" else replace(t, quality=0.0) if t.quality else t for t in trials]
     files = [str(write_workload(tmp_path)), str(write_jsonl(tmp_path / "trials.jsonl", wrong))]
-    with pytest.raises(SystemExit) as ended:
-        main(["compound", *files, "--json"])
-    assert ended.value.code == 3
+    assert run(*files, "--json") == 3
 
 
 def test_certificates_lapse_as_the_file_says(workload: Workload, replayed: Replay) -> None:
