@@ -132,7 +132,7 @@ def _verdict(verdict: Verdict | None, *, reference: str) -> str:
         "promise": f"P(risk \u2264 {verdict.alpha:g}) \u2265 {1 - verdict.delta:g}",
         "reference": reference,
         "labels": verdict.label_source,
-        "lapses": verdict.lapses_at and f"{verdict.lapses_at:%Y-%m-%d %H:%M %Z}",
+        "lapses": f"{verdict.lapses_at:%Y-%m-%d %H:%M %Z}" if verdict.lapses_at else None,
         "certificate": verdict.certificate_id,
     }
     return promise_section(facts, limits=verdict.limits)

@@ -21,7 +21,7 @@ def compound_page(result: Compound) -> str:
         facts = {
             "promise": f"P(risk \u2264 {result.alpha:g}) \u2265 {1 - result.delta:g}, for every "
             "certified combination at once",
-            "lapses": result.lapses_at and f"{result.lapses_at:%Y-%m-%d %H:%M %Z}",
+            "lapses": f"{result.lapses_at:%Y-%m-%d %H:%M %Z}",
             "certificate": result.cells[-1].certificate_id,
             "workload": f"{result.workload}, {result.fingerprint}",
         }

@@ -21,7 +21,9 @@ from suffice.bench.resample import Estimate
 from suffice.trials import Floats
 from suffice.units import TOKENS_PER_MTOK
 
-_FACTORS = {  # part of cost: factor of it, and what that is a ratio of; None stands for requests
+_FACTORS: dict[
+    str, dict[str, tuple[str, str | None]]
+] = {  # part of cost: factor of it, and what that is a ratio of; None stands for requests
     "answer": {
         "paradigm": ("decodes", None),
         "output": ("output_tokens", "decodes"),

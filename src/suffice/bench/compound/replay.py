@@ -117,7 +117,7 @@ def _lever_cell(
         workload.sides(vector)[workload.lever_of(vector) in levers]
         for vector in (Vector.ARCHITECTURE, Vector.SILICON)
     )
-    answering = {workload.lever_of(vector) for vector in (Vector.PARADIGM, Vector.OUTPUT)}
+    answering = max(answered, key=len)
     return _cell(dealt, answered[levers & answering], levers=levers, at=(model, chip))
 
 

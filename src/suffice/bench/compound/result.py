@@ -253,10 +253,10 @@ def _range(found: Effects, lever: str) -> tuple[float | None, float | None] | No
     ends = [(step.interval or (step.value, step.value)) for step in steps if step is not None]
     if len(ends) < len(steps):
         return None
-    lows, highs = zip(*ends, strict=True)
+    lows, highs = [low for low, _ in ends if low is not None], [h for _, h in ends if h is not None]
     return (
-        None if None in lows else min(lows),
-        None if None in highs else max(highs),
+        min(lows) if len(lows) == len(ends) else None,
+        max(highs) if len(highs) == len(ends) else None,
     )
 
 

@@ -124,7 +124,11 @@ def read_workload(path: Path) -> Workload:
         raise ConfigError(
             f"{path} is not TOML: {error}", hint="check quotes and brackets there"
         ) from error
-    kinds = {"part": PartConfig, "lever": LeverConfig, "deployment": DeploymentConfig}
+    kinds: dict[str, type[Struct]] = {
+        "part": PartConfig,
+        "lever": LeverConfig,
+        "deployment": DeploymentConfig,
+    }
     tables = {
         key: named_structs(tree.get(key, {}), kind, at=f"{path}: {key}")
         for key, kind in kinds.items()
