@@ -12,6 +12,7 @@ import typer
 from msgspec import Struct
 
 from suffice import config, errors
+from suffice.bench.compound.workload import DeploymentConfig, LeverConfig, PartConfig, Workload
 from suffice.cli import app
 from suffice.types import Rung
 
@@ -75,6 +76,13 @@ def test_every_configuration_key_is_documented(struct: type[Struct]) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
     for key in struct.__struct_fields__:
         assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize("struct", [Workload, PartConfig, LeverConfig, DeploymentConfig])
+def test_every_key_of_a_workload_file_is_shown(struct: type[Struct]) -> None:
+    text = "\n".join(blocks(ROOT / "docs" / "compound.md", "toml"))
+    for key in struct.__struct_fields__:
+        assert re.search(rf"^\[?{key}( =|\.)", text, re.M), key
 
 
 def test_every_error_is_documented_with_its_exit_status() -> None:

@@ -320,6 +320,37 @@ def report(
 
 
 @app.command()
+def compound(
+    workload: Annotated[Path, typer.Argument(help="The workload file, fixed before measuring.")],
+    trials: TrialFiles,
+    out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("compound.html"),
+    seed: Annotated[int, typer.Option(min=0, help="Deals the splits, draws the resamples.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Replay every combination of levers: what they are worth together, and apart.
+
+    Exits with 3 when the combination of all levers could not be certified.
+    """
+    from datetime import UTC, datetime
+
+    from suffice.bench.compound import compound_files
+    from suffice.commands import write_page
+    from suffice.report.compound import compound_page
+    from suffice.terminal import note, print_compound, print_json, stages
+
+    with stages() as say:
+        found = compound_files(workload, trials, made=datetime.now(UTC), seed=seed, say=say)
+    if json:
+        print_json(found)
+    else:
+        print_compound(found)
+        write_page(out, compound_page(found))
+        note(f"wrote {out}")
+    if not found.certified:
+        raise typer.Exit(CertificateError.exit_status)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the trials and the report go.")] = Path(
         "suffice-demo"

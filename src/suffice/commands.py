@@ -367,8 +367,13 @@ def report_on(source: str, promise: Promise | None, *, say: Say) -> Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Write a report as one HTML page; raises InputError when the disk refuses."""
+    write_page(path, build_report(report))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page; raises InputError when the disk refuses."""
     try:
-        path.write_text(build_report(report), "utf-8")
+        path.write_text(page, "utf-8")
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"

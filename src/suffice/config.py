@@ -124,20 +124,21 @@ def _convert(tree: Table, *, where: str) -> Config:
     _refuse_unknown(tree, Config, at=f"{where}:")
     rest = {key: tree[key] for key in ("reference",) if key in tree}
     tables = {
-        "engine": _named(tree.get("engine", {}), EngineConfig, at=f"{where}: engine"),
-        "price": _named(tree.get("price", {}), PriceConfig, at=f"{where}: price"),
-        "targets": _struct(tree.get("targets", {}), Targets, at=f"{where}: targets"),
+        "engine": named_structs(tree.get("engine", {}), EngineConfig, at=f"{where}: engine"),
+        "price": named_structs(tree.get("price", {}), PriceConfig, at=f"{where}: price"),
+        "targets": to_struct(tree.get("targets", {}), Targets, at=f"{where}: targets"),
         "ladder": _listed(tree.get("ladder", []), Rung, at=f"{where}: ladder"),
     }
-    return _struct(rest | tables, Config, at=f"{where}:")
+    return to_struct(rest | tables, Config, at=f"{where}:")
 
 
-def _named(tables: object, struct: type[S], *, at: str) -> dict[str, S]:
+def named_structs(tables: object, struct: type[S], *, at: str) -> dict[str, S]:
+    """Turn a table of named tables into structs; raises ConfigError that starts with `at`."""
     if not isinstance(tables, dict):
         raise ConfigError(
             f"{at} is not a table", hint=f"write [{at.rsplit(' ', 1)[-1]}.NAME] sections"
         )
-    return {name: _struct(table, struct, at=f"{at}.{name}") for name, table in tables.items()}
+    return {name: to_struct(table, struct, at=f"{at}.{name}") for name, table in tables.items()}
 
 
 def _listed(tables: object, struct: type[S], *, at: str) -> tuple[S, ...]:
@@ -145,10 +146,11 @@ def _listed(tables: object, struct: type[S], *, at: str) -> tuple[S, ...]:
         raise ConfigError(
             f"{at} is not a list of tables", hint=f"write [[{at.rsplit(' ', 1)[-1]}]] sections"
         )
-    return tuple(_struct(table, struct, at=f"{at}[{i}]") for i, table in enumerate(tables))
+    return tuple(to_struct(table, struct, at=f"{at}[{i}]") for i, table in enumerate(tables))
 
 
-def _struct(table: object, struct: type[S], *, at: str) -> S:
+def to_struct(table: object, struct: type[S], *, at: str) -> S:
+    """Turn a TOML table into a struct; raises ConfigError that starts with `at` and the key."""
     if not isinstance(table, dict):
         raise ConfigError(
             f"{at} is not a table", hint="write it as a section with `key = value` lines"

@@ -14,7 +14,9 @@ from suffice.units import show_share, show_usd
 if TYPE_CHECKING:
     from suffice.batch import BatchResult
     from suffice.bench.certify import Result, Say
+    from suffice.bench.compound import Compound
     from suffice.bench.frontier import Frontier
+    from suffice.bench.resample import Estimate
     from suffice.bench.run import BenchResult
     from suffice.latent.timeline import Shown
     from suffice.streaming import StreamResult
@@ -68,6 +70,27 @@ def print_frontier(frontier: "Frontier") -> None:
 
     _console().print(frontier_table(frontier))
     for line in frontier.notes:
+        note(f"note: {line}")
+
+
+def print_compound(found: "Compound") -> None:
+    """Print what levers are worth together and apart, and what a reader must know."""
+    rows = {
+        "all levers together": found.reduction,
+        "the levers alone, multiplied": found.product_of_factors,
+        "interaction": found.interaction,
+        "against the competent baseline": found.reduction_competent,
+    }
+    table = Table("times cheaper", "", "95 % interval", box=None, pad_edge=False)
+    for name, estimate in rows.items():
+        table.add_row(name, *_times(estimate))
+    for factor in found.factors:
+        table.add_row(f"  {factor.vector}: {factor.lever} alone", *_times(factor.alone))
+    _console().print(table)
+    promise = f"{'' if found.certified else 'NOT '}certified at alpha {found.alpha:g}"
+    quality = f"{show_share(found.quality)}, {show_share(found.reference_quality)} before"
+    print(f"{promise}; right answers {quality}; {found.requests:,} requests")
+    for line in found.notes:
         note(f"note: {line}")
 
 
@@ -136,6 +159,14 @@ def _promise(result: "Result") -> str:
 
 def _figures(found: Any) -> tuple[str, str, str]:
     return show_share(found.risk), show_share(found.saving), show_share(found.quality)
+
+
+def _times(estimate: "Estimate | None") -> tuple[str, str]:
+    """Write a factor of cost and its interval; ratios of costs have no unbounded end."""
+    if estimate is None:
+        return "not certified", ""
+    low, high = estimate.interval or (estimate.value, estimate.value)
+    return f"{estimate.value:.3g}", f"{low:.3g} to {high:.3g}"
 
 
 def _left_out(result: "Result") -> str:

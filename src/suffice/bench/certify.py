@@ -294,7 +294,7 @@ def _evidence(plays: Plays, test: _Split, human: HumanLabels | None, *, method: 
     """Work out the losses at every point, and what people said of those they labelled."""
     losses = plays.losses(test.known.quality)
     if human is None:
-        return Evidence(losses=_counted(losses, method))
+        return Evidence(losses=counted(losses, method))
     labelled = np.isin(human.rows, test.rows)
     at = np.searchsorted(test.rows, human.rows[labelled])
     excess = np.maximum(0.0, human.quality[labelled, -1:] - human.quality[labelled])
@@ -367,10 +367,10 @@ def _rung_bounds(
     if method is Method.PREDICTION_POWERED or not kept.any():
         return ()
     answered_by = [rungs[at] for at in plays.chosen[kept, 0].tolist()]
-    return part_bounds(_counted(losses[kept], method), answered_by, delta=delta, method=method)
+    return part_bounds(counted(losses[kept], method), answered_by, delta=delta, method=method)
 
 
-def _counted(losses: Floats, method: Method) -> Floats:
+def counted(losses: Floats, method: Method) -> Floats:
     """Count a part of a loss as a whole one where the test counts losses: it can only bound more.
 
     The fitting rows chose that test, so a rare fraction may first come up among the others.

@@ -16,6 +16,15 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.bench.importers import cost_of, cost_unit
+from suffice.bench.resample import (
+    CONFIDENCE,
+    FEW_CLUSTERS,
+    RESAMPLES,
+    Estimate,
+    bounded,
+    drawn_sums,
+    estimate,
+)
 from suffice.errors import InputError
 from suffice.guarantee.bounds import clopper_pearson_interval
 from suffice.trials import CostUnit, Floats
@@ -25,22 +34,7 @@ from suffice.units import show_share
 if TYPE_CHECKING:
     from rich.table import Table
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
-FEW_CLUSTERS = 10
 SHOWN_WHOLE = 100
-_WEIGHTS_AT_ONCE = 2_000_000
-
-
-class Estimate(Struct, frozen=True, kw_only=True):
-    """A figure with its 95 % interval.
-
-    `value` or an end of `interval` is None where it is without bound, because no answer is correct;
-    `interval` is None where one cluster leaves nothing to resample.
-    """
-
-    value: float | None
-    interval: tuple[float | None, float | None] | None
 
 
 class RungPoint(Struct, frozen=True, kw_only=True):
@@ -169,7 +163,7 @@ def _point(
     """Read the figures of rung `i`; of several ways to resample the widest interval counts."""
     statuses = [trial.status for trial in trials if trial.rung == rung]
     estimates = {
-        name: _widest([_estimate(figures[name][:, i]) for figures in ways])
+        name: _widest([estimate(figures[name][:, i]) for figures in ways])
         for name in ("accuracy", *_COSTS)
     }
     estimates["accuracy"] = _accuracy(sums, i, estimate=estimates["accuracy"])
@@ -214,40 +208,15 @@ def _sums(scored: list[Trial], *, rungs: tuple[str, ...], clusters: list[str]) -
 def _resample(sums: _Sums, *, seed: int) -> _Sums:
     """Sum all clusters in row 0, and in each further row as many clusters drawn at random."""
     parts = [sums.scored, sums.correct, *sums.costs.values()]
-    weights = _weights(len(sums.scored), seed=seed)
-    drawn = np.concatenate([each @ np.concatenate(parts, axis=1) for each in weights])
+    drawn = drawn_sums(np.concatenate(parts, axis=1), seed=seed)
     scored, correct, *costs = np.split(drawn, len(parts), axis=1)
     return _Sums(scored=scored, correct=correct, costs=dict(zip(sums.costs, costs, strict=True)))
-
-
-def _weights(clusters: int, *, seed: int) -> Iterator[Floats]:
-    """Yield how often each cluster counts, in blocks of rows; a single one leaves no choice."""
-    yield np.ones((1, clusters))
-    random = np.random.default_rng(seed)
-    block = max(1, _WEIGHTS_AT_ONCE // clusters)
-    for start in range(0, RESAMPLES if clusters > 1 else 0, block):
-        size = min(block, RESAMPLES - start)
-        drawn = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        yield drawn.astype(np.float64)
 
 
 def _divide(top: Floats, bottom: Floats) -> Floats:
     """Divide; infinite where only `bottom` is 0, NaN where both are."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(top / bottom, dtype=np.float64)
-
-
-def _estimate(column: Floats) -> Estimate | None:
-    """Read a figure from row 0 and its interval from the others; None where it is not known."""
-    if np.isnan(column[0]):
-        return None
-    drawn = column[1:][~np.isnan(column[1:])]
-    interval = None
-    if len(drawn):
-        low = np.quantile(drawn, (1 - CONFIDENCE) / 2, method="lower")
-        high = np.quantile(drawn, (1 + CONFIDENCE) / 2, method="higher")
-        interval = (_bounded(low), _bounded(high))
-    return Estimate(value=_bounded(column[0]), interval=interval)
 
 
 def _widest(estimates: list[Estimate | None]) -> Estimate | None:
@@ -259,12 +228,8 @@ def _widest(estimates: list[Estimate | None]) -> Estimate | None:
     low, high = (
         [math.inf if end is None else end for end in ends] for ends in zip(*intervals, strict=True)
     )
-    ends = (_bounded(np.float64(min(low))), _bounded(np.float64(max(high))))
+    ends = (bounded(np.float64(min(low))), bounded(np.float64(max(high))))
     return Estimate(value=first.value, interval=ends)
-
-
-def _bounded(value: np.float64) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _accuracy(sums: _Sums, i: int, *, estimate: Estimate | None) -> Estimate | None:

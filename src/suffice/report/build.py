@@ -1,7 +1,7 @@
 """From a report's values to one HTML page that needs nothing but itself."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -9,7 +9,7 @@ from string import Template
 from suffice import __version__
 from suffice.report.charts import PALETTE, Cells, Figure, script, spec
 from suffice.report.ledger_figures import ledger_figures
-from suffice.report.openings import Tile, ledger_opening, trials_opening
+from suffice.report.openings import Opening, Tile, ledger_opening, trials_opening
 from suffice.report.summary import Report, TrialsReport, Verdict
 from suffice.report.trial_figures import trial_figures
 
@@ -18,10 +18,21 @@ def build_report(report: Report) -> str:
     """Write a report as one self-contained HTML page; text that users gave is escaped."""
     if isinstance(report, TrialsReport):
         opening, figures = trials_opening(report), list(trial_figures(report))
-        promise = _promise(report.verdict, reference=report.reference)
+        promise = _verdict(report.verdict, reference=report.reference)
     else:
         opening, promise = ledger_opening(report), ""
         figures = list(ledger_figures(report)) if report.whole.requests else []
+    return build_page(opening, figures, lead=promise, source=report.source)
+
+
+def build_page(
+    opening: Opening, figures: Sequence[Figure], *, source: str, lead: str = "", tail: str = ""
+) -> str:
+    """Write one page: its opening, and every figure that has something to show.
+
+    `lead` and `tail` are HTML before and after the figures, as `promise_section` and
+    `notes_section` write it.
+    """
     shown = [figure for figure in figures if figure.chart is not None or figure.rows]
     charts = {f"chart-{i}": f for i, f in enumerate(shown) if f.chart is not None}
     sections = [_section(figure, name=f"chart-{i}") for i, figure in enumerate(shown)]
@@ -33,7 +44,7 @@ def build_report(report: Report) -> str:
         headline=_text(opening.headline),
         lede=_text(opening.lede),
         tiles="".join(map(_tile, opening.tiles)),
-        sections="\n".join([promise, *sections, missing]),
+        sections="\n".join([lead, *sections, missing, tail]),
         light=_variables(0),
         dark=_variables(1),
         palette=json.dumps(dict(PALETTE.values())),
@@ -41,9 +52,26 @@ def build_report(report: Report) -> str:
             f'<script type="application/json" id="{name}">{spec(figure)}</script>'
             for name, figure in charts.items()
         ),
-        footer=_text(f"Written by suffice {__version__} from {report.source}."),
+        footer=_text(f"Written by suffice {__version__} from {source}."),
         script=script() if charts else "",
     )
+
+
+def promise_section(facts: Mapping[str, str | None], *, limits: Sequence[str]) -> str:
+    """Write a certificate in words, with the limits that it states itself."""
+    listed = "".join(
+        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value
+    )
+    said = "".join(f"<li>{_text(limit)}</li>" for limit in limits)
+    said = said and f"<ul>{said}</ul>"
+    title = "<h2>What is promised, and what is not</h2>"
+    return f'<section class="facts promise">{title}<dl>{listed}</dl>{said}</section>'
+
+
+def notes_section(notes: Sequence[str]) -> str:
+    """Write what a reader must know of the figures as a list."""
+    said = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    return said and f'<section class="facts"><h2>What to know</h2><ul>{said}</ul></section>'
 
 
 def _text(text: str) -> str:
@@ -96,21 +124,15 @@ def _cells(cells: Iterable[str], *, tag: str) -> str:
     return "".join(f"<{tag}>{_text(cell)}</{end}>" for cell in cells)
 
 
-def _promise(verdict: Verdict | None, *, reference: str) -> str:
-    """Write the certificate in words, with the limits that it states itself."""
+def _verdict(verdict: Verdict | None, *, reference: str) -> str:
+    """Write what was certified, if anything was."""
     if verdict is None or not verdict.certified:
         return ""
     facts = {
         "promise": f"P(risk \u2264 {verdict.alpha:g}) \u2265 {1 - verdict.delta:g}",
         "reference": reference,
         "labels": verdict.label_source,
-        "lapses": verdict.lapses_at and f"{verdict.lapses_at:%Y-%m-%d %H:%M %Z}",
+        "lapses": f"{verdict.lapses_at:%Y-%m-%d %H:%M %Z}" if verdict.lapses_at else None,
         "certificate": verdict.certificate_id,
     }
-    listed = "".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value
-    )
-    limits = "".join(f"<li>{_text(limit)}</li>" for limit in verdict.limits)
-    limits = limits and f"<ul>{limits}</ul>"
-    title = "<h2>What is promised, and what is not</h2>"
-    return f'<section class="facts promise">{title}<dl>{listed}</dl>{limits}</section>'
+    return promise_section(facts, limits=verdict.limits)

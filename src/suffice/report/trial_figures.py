@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import altair as alt
 
-from suffice.bench.frontier import Estimate, Frontier, RungPoint
+from suffice.bench.frontier import Frontier, RungPoint
+from suffice.bench.resample import Estimate
 from suffice.report.charts import (
     BLUE,
     GREEN,
