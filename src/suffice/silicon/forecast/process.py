@@ -118,19 +118,29 @@ def fit_process(series: Sequence[Series], *, source: str, date: str, command: st
 
 
 def monthly(series: Series) -> Array:
-    """Put a price on a grid of months from its first day: held, or geometric between two dates."""
-    days = np.array([(day - series.dates[0]).days for day in series.dates])
-    grid = np.arange(0.0, days[-1] + 1, DAYS_PER_MONTH)
-    usd = np.asarray(series.usd)
-    if not series.quoted:
-        return np.asarray(np.exp(np.interp(grid, days, np.log(usd))))
-    held: Array = usd[np.searchsorted(days, grid, side="right") - 1]
-    return held
+    """Put a price on a grid of months from its first day."""
+    return _on_grid(series, step_days=DAYS_PER_MONTH)
+
+
+def daily(series: Series) -> Array:
+    """Put a price on a grid of days from its first to its last."""
+    return _on_grid(series, step_days=1.0)
 
 
 def regimes(moves: Array) -> NDArray[np.intp]:
     """Name the regime of each monthly log move: its index in REGIMES."""
     return np.where(np.abs(moves) < STILL, 0, np.where(moves < 0, 1, 2)).astype(np.intp)
+
+
+def _on_grid(series: Series, *, step_days: float) -> Array:
+    """Hold each quote until the next, or go from one to the next geometrically."""
+    days = np.array([(day - series.dates[0]).days for day in series.dates])
+    grid = np.arange(0.0, days[-1] + 1, step_days)
+    usd = np.asarray(series.usd)
+    if not series.quoted:
+        return np.asarray(np.exp(np.interp(grid, days, np.log(usd))))
+    held: Array = usd[np.searchsorted(days, grid, side="right") - 1]
+    return held
 
 
 def _moves(process: Process, regime: NDArray[np.intp], chance: Array) -> Array:
