@@ -22,6 +22,7 @@ from suffice.silicon.prices import Offer, find_offer
 
 FAN = (0.1, 0.25, 0.5, 0.75, 0.9)
 LAST_MONTH = "2028-12"
+PRICE_NAMES: dict[PriceKind, str] = {"market": "rent", "hosted": "list price"}
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ def forecast(question: Question, *, known: Parameters | None = None) -> Forecast
     months = _months(question)
     rng = np.random.default_rng(question.seed)
     factors = _factors(question, given, months, rng)
-    kept = factors["rent"] * factors.get("software", 1.0)
+    kept = factors[PRICE_NAMES[question.kind]] * factors.get("software", 1.0)
     moved = kept * factors.get("chips", 1.0) * factors["models"]
     fans = [_quantiles(question.usd * paths) for paths in (kept, moved)]
     points = tuple(
@@ -118,12 +119,12 @@ def rent_today(question: Question) -> Offer | float:
 def _factors(
     question: Question, given: Parameters, months: int, rng: np.random.Generator
 ) -> dict[str, Array]:
-    rent = rent_paths(question, given, months, rng)
+    price = rent_paths(question, given, months, rng)
     models = model_factors(given.models, months=months, paths=question.paths, rng=rng)
     if question.kind == "hosted":
-        return {"rent": rent, "models": models}
+        return {PRICE_NAMES["hosted"]: price, "models": models}
     return {
-        "rent": rent,
+        PRICE_NAMES["market"]: price,
         "software": _software(question, given, months, rng),
         "chips": _chips(question, given, months, rng),
         "models": models,
