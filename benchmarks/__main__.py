@@ -3,7 +3,16 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("routing", "token_economy", "silicon", "latent", "stream", "speed")
+BENCHMARKS = (
+    "routing",
+    "token_economy",
+    "silicon",
+    "latent",
+    "stream",
+    "forecast",
+    "contracts",
+    "speed",
+)
 
 
 def main() -> None:

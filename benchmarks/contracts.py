@@ -7,8 +7,9 @@ offers of 18 months or more that changed at all (a year), and the marketplace by
 (October and November 2025, day by day; terms of a week). Demand is made up, with fixed seeds: one
 block of chips that is steady, grows, stops, comes in bursts, rests at weekends, or is cruel (stops
 on the day that the 2 - alpha rule signs). No file follows prices of contracts, so a fee is a share
-of what a term costs on demand that day: `shallow` 83 % (H100 in prices.toml) and `deep` 49 % (B200),
-nothing more to pay, and `card` 30 %, with use at 40 % of its price. `mean_cost_ratio` is cost over hindsight's, `worst_ratio` the largest of our rule.
+of what a term costs on demand that day: `shallow` 83 % (H100 in prices.toml) and `deep` 49 %
+(B200), nothing more to pay, and `card` 30 %, with use at 40 % of its price. `mean_cost_ratio` is
+cost over hindsight's, `worst_ratio` the largest of our rule.
 `guaranteed_ratio` is proven for the prices of that worst case, and every case is held to its own.
 The forecast knows nothing later than its day: market moves are fitted again every quarter.
 """
@@ -42,7 +43,11 @@ from suffice.silicon.forecast.contracts import (
 from suffice.silicon.forecast.process import Array, Run, Series, daily, fit_process, simulate
 
 YEAR, WEEK = 365, 7
-CONTRACTS = {"shallow": (0.83, 0.0), "deep": (0.49, 0.0), "card": (0.30, 0.40)}  # fee over a term on demand, alpha
+CONTRACTS = {
+    "shallow": (0.83, 0.0),
+    "deep": (0.49, 0.0),
+    "card": (0.30, 0.40),
+}  # fee over a term on demand, alpha
 LONG_ENOUGH_DAYS = 540
 SEEDS = range(5)
 QUARTER_DAYS = 91

@@ -2,9 +2,10 @@
 
     python -m benchmarks.forecast --data ../shared/data --json
 
-Back-test: at the last quoted day of every month the process is fitted to what was known by then, and predicts the
-price 90 and 180 days on; `coverage` is the share of later quotes inside the 80 % fan, each group of
-prices that move together counting once a day. Horizons past the end of a series are not scored.
+Back-test: at the last quoted day of every month the process is fitted to what was known by then,
+and predicts the price 90 and 180 days on; `coverage` is the share of later quotes inside the 80 %
+fan, each group of prices that move together counting once a day. Horizons past the end of a series
+are not scored.
 The market is scored on chips of lists and marketplace; the published contract prices of 2026 are
 too few to score, and are only in the shipped fit. `--write` prints the tables for forecast.toml.
 """
@@ -48,10 +49,11 @@ FAN = (0.1, 0.9)
 PATHS = 1_000
 FIRST_YEAR_DAYS = 365  # nothing is predicted from less
 SOURCES = {
-    "market": "lower quartile of list offers by chip, 2022 to 2025 (the-full-stack/website cloud-gpus.csv), "
-    "of marketplace offers, October and November 2025 (tugot17/gpu-price-tracker), and one-year H100 "
-    "contracts to June 2026 (SemiAnalysis, as published)",
-    "hosted": "monthly list prices of hosted models, 2023 to 2026 (OpenRouter, PyPI model-price-radar-mcp)",
+    "market": "lower quartile of list offers by chip, 2022 to 2025 (the-full-stack/website "
+    "cloud-gpus.csv), of marketplace offers, October and November 2025 "
+    "(tugot17/gpu-price-tracker), and one-year H100 contracts to June 2026 (SemiAnalysis, as published)",
+    "hosted": "monthly list prices of hosted models, 2023 to 2026 (OpenRouter, "
+    "PyPI model-price-radar-mcp)",
 }
 
 
@@ -119,7 +121,7 @@ def _outcomes(
 
 
 def _near(series: Series, day: dt.date) -> float | None:
-    """The quote nearest to a day, None where none is near enough."""
+    """Return the quote nearest to a day, None where none is near enough."""
     apart, usd = min(
         (abs((at - day).days), usd) for at, usd in zip(series.dates, series.usd, strict=True)
     )
@@ -158,9 +160,7 @@ def _fitted(kind: str, series: Sequence[Series]) -> Process:
 
 def _table(kind: str, process: Process) -> str:
     """Write a fitted process as TOML; JSON's arrays and strings are TOML's."""
-    lines = [
-        f"{key} = {json.dumps(value)}" for key, value in msgspec.to_builtins(process).items()
-    ]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in msgspec.to_builtins(process).items()]
     return "\n".join([f"[price.{kind}]", *lines, ""])
 
 
@@ -168,14 +168,19 @@ def _shown(found: dict[str, Any]) -> str:
     lines = [
         f"{kind}, {name.removeprefix('days_')} days: {row['coverage']:.0%} of {row['n']:,} quotes "
         f"inside the 80 % fan ({row['below']:.0%} below, {row['above']:.0%} above; "
-        f"{row['unchanged']:.0%} had not moved; the fan's ends lie {row['mean_width']:.2f} times apart)"
+        f"{row['unchanged']:.0%} had not moved; "
+        f"the fan's ends lie {row['mean_width']:.2f} times apart)"
         for kind in ("market", "hosted")
         for name, row in found[kind].items()
         if row["n"]
     ]
     still = found["list"]
     return "\n".join(
-        [*lines, f"lists: {still['months_unchanged']:.1%} of months of {still['offers']} offers unchanged"]
+        [
+            *lines,
+            f"lists: {still['months_unchanged']:.1%} of months of "
+            f"{still['offers']} offers unchanged",
+        ]
     )
 
 

@@ -22,7 +22,7 @@ CHIPS = {  # as the list spells a chip: as the marketplace does
     "A100 (40 GB)": None,
     "V100 (16 GB)": None,
 }
-CONTRACT = (  # SemiAnalysis, as newsletter.semianalysis.com/p/the-great-gpu-shortage-rental-capacity says
+CONTRACT = (  # one year; newsletter.semianalysis.com/p/the-great-gpu-shortage-rental-capacity
     (dt.date(2025, 10, 15), dt.date(2026, 3, 15), dt.date(2026, 6, 26)),
     (1.70, 2.35, 2.65),  # the last from theinformationmachine.fyi/threads/gpu-spot-contract-pricing
 )
@@ -40,9 +40,9 @@ def list_series(data: Path) -> list[Series]:
 
 
 def market_series(data: Path) -> list[Series]:
-    """What a chip cost at the cheap end: the lower quartile over providers, then the marketplace.
+    """Follow the cheap end by chip: the lower quartile over providers, then the marketplace.
 
-    From October 2025 on it is the lower quartile of the marketplace's offers, where it has the chip.
+    From October 2025 on it is the lower quartile of the marketplace's offers, if it has the chip.
     """
     cheapest: dict[tuple[str, dt.date], dict[str, float]] = defaultdict(dict)
     for row in _offers(data):
@@ -61,7 +61,7 @@ def market_series(data: Path) -> list[Series]:
 
 
 def contract_series() -> list[Series]:
-    """The one-year H100 contract as published; no file of the data folder reaches into 2026."""
+    """Follow the one-year H100 contract as published; no file of rents reaches into 2026."""
     return [Series(group="H100 contract", dates=CONTRACT[0], usd=CONTRACT[1], quoted=False)]
 
 

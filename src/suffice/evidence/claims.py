@@ -21,8 +21,8 @@ class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One public claim and what is left of it.
 
     `low` and `high` are what the evidence supports, in `unit`; None where it supports no figure.
-    `grade` is that of the evidence, `date` and `source` its day and address; `where` is the command
-    with which anybody can measure it on work of their own.
+    `grade` is that of the evidence; `source` is what was read to check the claim, `date` its day;
+    `where` is the command with which anybody can measure it on work of their own.
     """
 
     id: str

@@ -8,7 +8,9 @@ from suffice.evidence.claims import Claim, claims, find_claim
 
 
 def claims_command(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show one claim whole.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Show one claim whole.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of text.")
     ] = False,

@@ -35,9 +35,7 @@ def forecast(
     until: Annotated[str, typer.Option(help="Last month, as YYYY-MM.")] = "2028-12",
     paths: Paths = 20_000,
     seed: Seed = 0,
-    figure: Annotated[
-        Path | None, typer.Option(help="Write the fan as an HTML figure.")
-    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write the fan as an HTML figure.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Forecast cost per request to 2028 as a fan: rent, chips, software and models apart."""
@@ -116,7 +114,9 @@ def forecast_text(found: "Forecast") -> str:
     shown = [*found.points[:-1:SHOWN_MONTHS], found.points[-1]]
     lines += [f"{p.month:9}{_three(p.kept):>29}{_three(p.moved):>29}" for p in shown]
     last = found.points[-1].month
-    lines += [f"{name:10} changes cost by {_three(f)} by {last}" for name, f in found.factors.items()]
+    lines += [
+        f"{name:10} changes cost by {_three(f)} by {last}" for name, f in found.factors.items()
+    ]
     lines.append(f"kept, cost rises by {last} with probability {found.rising:.0%}")
     lines += [f"note: {text}" for text in found.notes]
     return "\n".join([*lines, *(f"from: {text}" for text in found.basis)])

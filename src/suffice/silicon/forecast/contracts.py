@@ -10,11 +10,12 @@ at constant fees it never costs more than 2 - alpha times hindsight, the best po
 
 The forecast rule moves the break-even by a factor theta(t) between `trust` and 1 / `trust`.
 
-Why it cannot cost more than `guaranteed_ratio`. Let hindsight sign on days s_1, s_2, ...; contract j
-covers the interval I_j. Write B_j for what our rule spends in I_j uncovered. Our contracts do not
-overlap, so it signs at most once in I_j, and the uncovered days of I_j are one stretch before that.
-On its last day u the rule had not signed, hence B_j < b(u) / trust. Fees rise at most by a factor
-`rise` within two terms, so (1 - alpha) B_j <= rise fee(s_j) / trust. Charge each of our fees once:
+Why it cannot cost more than `guaranteed_ratio`. Let hindsight sign on days s_1, s_2, ...; its
+contract j covers the interval I_j. Write B_j for what our rule spends in I_j uncovered. Our
+contracts do not overlap, so it signs at most once in I_j, and the uncovered days of I_j are one
+stretch before that. On the last of them with spend, u, the rule did not sign, hence
+B_j < b(u) / trust. Fees rise at most by a factor `rise` within two terms, so
+(1 - alpha) B_j <= rise fee(s_j) / trust. Charge each of our fees once:
 
 1. Signed in I_j, or less than a term after it with a part of B_j among the days that led to it:
    charge it to I_j. No second fee falls on I_j, because a contract signed in I_j covers the rest of

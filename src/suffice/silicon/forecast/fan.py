@@ -174,7 +174,7 @@ def _chips(question: Question, given: Parameters, months: int, rng: np.random.Ge
 
 
 def model_factors(models: Models, *, months: int, paths: int, rng: np.random.Generator) -> Array:
-    """Factor on cost of model generations: they come at random, and a share fails your certificate."""
+    """Factor on cost of model generations: random in time, and a share fails your certificate."""
     gap = _draw(models.months_between, paths, rng)
     step = np.log(_draw(models.gain_per_year, paths, rng)) * gap / 12.0
     passes = 1.0 - _draw(models.fails, paths, rng)

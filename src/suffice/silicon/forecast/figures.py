@@ -8,6 +8,11 @@ NAMES = {"kept": "chip and model kept", "moved": "moved to the cheapest"}
 
 
 def fan_figure(found: Forecast) -> str:
+    """Put the chart into one page: data and script inside, no network."""
+    return str(fan_chart(found).to_html(inline=True))
+
+
+def fan_chart(found: Forecast) -> Any:
     """Draw dollars per request by month: 80 % and 50 % bands and the median, for both courses."""
     import altair as alt
 
@@ -37,5 +42,4 @@ def fan_figure(found: Forecast) -> str:
         y=alt.Y("quarter:Q", title=title, scale=scale), y2=alt.Y2("three quarters:Q")
     )
     middle = base.mark_line().encode(y=alt.Y("median:Q", title=title, scale=scale))
-    chart = (outer + inner + middle).properties(width=640, height=400)
-    return str(chart.to_html(inline=True))
+    return (outer + inner + middle).properties(width=640, height=400)

@@ -135,7 +135,7 @@ def regimes(moves: Array) -> NDArray[np.intp]:
 def _on_grid(series: Series, *, step_days: float) -> Array:
     """Hold each quote until the next, or go from one to the next geometrically."""
     days = np.array([(day - series.dates[0]).days for day in series.dates])
-    grid = np.arange(0.0, days[-1] + 1, step_days)
+    grid = np.arange(0.0, days[-1] + 1e-9, step_days)
     usd = np.asarray(series.usd)
     if not series.quoted:
         return np.asarray(np.exp(np.interp(grid, days, np.log(usd))))
