@@ -51,7 +51,8 @@ FIRST_YEAR_DAYS = 365  # nothing is predicted from less
 SOURCES = {
     "market": "lower quartile of list offers by chip, 2022 to 2025 (the-full-stack/website "
     "cloud-gpus.csv), of marketplace offers, October and November 2025 "
-    "(tugot17/gpu-price-tracker), and one-year H100 contracts to June 2026 (SemiAnalysis, as published)",
+    "(tugot17/gpu-price-tracker), and one-year H100 contracts to June 2026 "
+    "(SemiAnalysis, as published)",
     "hosted": "monthly list prices of hosted models, 2023 to 2026 (OpenRouter, "
     "PyPI model-price-radar-mcp)",
 }
