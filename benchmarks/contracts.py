@@ -106,7 +106,9 @@ def cases(data: Path) -> Iterator[Case]:
     ):
         for one in series:
             price = daily(one)
-            outlook = _outlooks(one, market, days) if days == YEAR else (Outlook(prior_days=14),)
+            outlook = (
+                _outlooks(one, market, days=days) if days == YEAR else (Outlook(prior_days=14),)
+            )
             outlook = outlook * (len(price) // len(outlook))
             for contract, (share, rate) in CONTRACTS.items():
                 terms = Terms(days=days, usage_rate=rate)
@@ -143,24 +145,24 @@ def _bursts(days: int, rng: np.random.Generator, *, mean_days: float) -> Array:
     return ((np.cumsum(flips) + rng.integers(2)) % 2).astype(float)
 
 
-def _outlooks(series: Series, market: Sequence[Series], days: int) -> tuple[Outlook, ...]:
+def _outlooks(series: Series, market: Sequence[Series], *, days: int) -> tuple[Outlook, ...]:
     """Expect prices day by day: the market's process as fitted at the start of the quarter."""
     length = (series.dates[-1] - series.dates[0]).days + 1
     found: list[Outlook] = []
     for start in range(0, length, QUARTER_DAYS):
-        price = _expected(market, series.dates[0] + dt.timedelta(days=start), days)
+        price = _expected(market, series.dates[0] + dt.timedelta(days=start), days=days)
         found += [Outlook(price=price)] * min(QUARTER_DAYS, length - start)
     return tuple(found)
 
 
-def _expected(market: Sequence[Series], day: dt.date, days: int) -> float:
+def _expected(market: Sequence[Series], day: dt.date, *, days: int) -> float:
     """Mean price of the coming term over today's; 1 where too little is known."""
     try:
         process = fit_process(until(market, day), source="", date="", command="")
     except InputError:
         return 1.0
     run = Run(months=round(days / 30.4), paths=PATHS)
-    return float(np.exp(simulate(process, run, np.random.default_rng(0))).mean())
+    return float(np.exp(simulate(process, run, rng=np.random.default_rng(0))).mean())
 
 
 def _changed(series: Series) -> bool:

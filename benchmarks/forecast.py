@@ -22,7 +22,6 @@ import msgspec
 import numpy as np
 
 from benchmarks.price_series import (
-    CONTRACT,
     contract_series,
     hosted_series,
     list_series,
@@ -84,7 +83,7 @@ def back_test(series: Sequence[Series]) -> dict[str, Any]:
     scored: dict[int, list[tuple[float, float, float, float]]] = {h: [] for h in HORIZONS_DAYS}
     for origin in origins:
         try:
-            process = _fitted("market", until(series, origin))
+            process = fit_process(until(series, origin), source="", date="", command="")
         except InputError:
             continue
         fans = _fans(process)
@@ -98,7 +97,7 @@ def _fans(process: Process) -> dict[tuple[int, int], tuple[float, float]]:
     found = {}
     for regime in range(3):
         run = Run(months=6, paths=PATHS, regime=regime)
-        paths = simulate(process, run, np.random.default_rng(regime))
+        paths = simulate(process, run, rng=np.random.default_rng(regime))
         for days in HORIZONS_DAYS:
             low, high = np.quantile(paths[:, round(days / DAYS_PER_MONTH)], FAN)
             found[days, regime] = (float(low), float(high))
@@ -155,7 +154,7 @@ def _still(series: Sequence[Series]) -> float:
 
 
 def _fitted(kind: str, series: Sequence[Series]) -> Process:
-    last = max([one.dates[-1] for one in series], default=CONTRACT[0][-1])
+    last = max(one.dates[-1] for one in series)
     return fit_process(series, source=SOURCES[kind], date=last.isoformat(), command=COMMAND)
 
 

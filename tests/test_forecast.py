@@ -98,9 +98,9 @@ def test_nothing_followed_is_an_error() -> None:
 def test_a_known_process_is_followed_exactly() -> None:
     run = Run(months=6, paths=500, regime=1)
     rng = np.random.default_rng(0)
-    falling = simulate(certain(1, move=-0.1), run, rng)
+    falling = simulate(certain(1, move=-0.1), run, rng=rng)
     assert np.quantile(falling[:, -1], [0.05, 0.95]) == pytest.approx([-0.6, -0.6], abs=0.01)
-    still = simulate(certain(0), replace(run, regime=0), rng)
+    still = simulate(certain(0), replace(run, regime=0), rng=rng)
     assert np.quantile(still, [0.01, 0.99]).tolist() == [0.0, 0.0]
     assert (falling[:, 0] == 0).all()
 
@@ -108,7 +108,7 @@ def test_a_known_process_is_followed_exactly() -> None:
 def test_a_price_goes_half_way_to_its_level_in_a_half_life() -> None:
     level = Level(low=math.log(2), high=math.log(2), half_life_months=(6.0, 6.0))
     run = Run(months=12, paths=500, regime=0, level=level)
-    middle = np.median(simulate(certain(0), run, np.random.default_rng(0)), axis=0)
+    middle = np.median(simulate(certain(0), run, rng=np.random.default_rng(0)), axis=0)
     assert middle[[6, 12]] == pytest.approx([0.5 * math.log(2), 0.75 * math.log(2)], abs=1e-6)
 
 
@@ -121,10 +121,10 @@ def test_the_fan_of_a_fitted_process_covers_what_it_describes() -> None:
         transitions=tuple(tuple(100 * n + 20 for n in row) for row in truth.transitions),
     )
     rng = np.random.default_rng(5)
-    drawn = simulate(truth, Run(months=30, paths=40), rng)
+    drawn = simulate(truth, Run(months=30, paths=40), rng=rng)
     fitted = fit(*[series(list(np.exp(path)), group=str(n)) for n, path in enumerate(drawn)])
-    low, high = np.quantile(simulate(fitted, Run(months=6, paths=4000), rng)[:, 6], [0.1, 0.9])
-    fresh = simulate(truth, Run(months=6, paths=4000), rng)[:, 6]
+    low, high = np.quantile(simulate(fitted, Run(months=6, paths=4000), rng=rng)[:, 6], [0.1, 0.9])
+    fresh = simulate(truth, Run(months=6, paths=4000), rng=rng)[:, 6]
     assert 0.75 < ((low <= fresh) & (fresh <= high)).mean() < 0.88
 
 
@@ -133,7 +133,7 @@ def test_a_short_history_makes_a_wider_fan() -> None:
     short = fit(series([1.0, 1.0, 0.9, 0.9, 1.0, 1.0]))
 
     def width(process: Process) -> float:
-        paths = simulate(process, Run(months=12, paths=4000), np.random.default_rng(1))[:, -1]
+        paths = simulate(process, Run(months=12, paths=4000), rng=np.random.default_rng(1))[:, -1]
         low, high = np.quantile(paths, [0.1, 0.9])
         return float(high - low)
 

@@ -120,7 +120,7 @@ def _costs(
         paths=situation.paths,
     )
     months = situation.months
-    rent = rent_paths(question, given, months, rng)[:, :-1]
+    rent = rent_paths(question, given, months=months, rng=rng)[:, :-1]
     spend = HOURS_PER_MONTH * on_demand * situation.busy * rent * _needed(situation, rng)
     left = (months - np.arange(months)) / months
     fees = HOURS_PER_MONTH * contract * months * rent * left

@@ -69,7 +69,7 @@ def forecast(question: Question, *, known: Parameters | None = None) -> Forecast
     given = parameters() if known is None else known
     months = _months(question)
     rng = np.random.default_rng(question.seed)
-    factors = _factors(question, given, months, rng)
+    factors = _factors(question, given, months=months, rng=rng)
     kept = factors[PRICE_NAMES[question.kind]] * factors.get("software", 1.0)
     moved = kept * factors.get("chips", 1.0) * factors["models"]
     fans = [_quantiles(question.usd * paths) for paths in (kept, moved)]
@@ -91,7 +91,7 @@ def forecast(question: Question, *, known: Parameters | None = None) -> Forecast
 
 
 def rent_paths(
-    question: Question, given: Parameters, months: int, rng: np.random.Generator
+    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Price over today's price, one row a path, one column a month from 0 on."""
     if question.regime is not None and question.regime not in REGIMES:
@@ -102,7 +102,7 @@ def rent_paths(
         regime=None if question.regime is None else REGIMES.index(question.regime),
         level=None if question.kind == "hosted" else _level(question, given),
     )
-    return np.asarray(np.exp(simulate(given.price[question.kind], run, rng)))
+    return np.asarray(np.exp(simulate(given.price[question.kind], run, rng=rng)))
 
 
 def rent_today(question: Question) -> Offer | float:
@@ -117,16 +117,16 @@ def rent_today(question: Question) -> Offer | float:
 
 
 def _factors(
-    question: Question, given: Parameters, months: int, rng: np.random.Generator
+    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> dict[str, Array]:
-    price = rent_paths(question, given, months, rng)
+    price = rent_paths(question, given, months=months, rng=rng)
     models = model_factors(given.models, months=months, paths=question.paths, rng=rng)
     if question.kind == "hosted":
         return {PRICE_NAMES["hosted"]: price, "models": models}
     return {
         PRICE_NAMES["market"]: price,
-        "software": _software(question, given, months, rng),
-        "chips": _chips(question, given, months, rng),
+        "software": _software(question, given, months=months, rng=rng),
+        "chips": _chips(question, given, months=months, rng=rng),
         "models": models,
     }
 
@@ -151,39 +151,41 @@ def _level(question: Question, given: Parameters) -> Level:
 
 
 def _software(
-    question: Question, given: Parameters, months: int, rng: np.random.Generator
+    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Factor on cost of newer engine builds: a gain that is approached, half of it a year."""
     ranges = given.software.vendor
     vendor = find_chip(question.chip).vendor
-    gain = _draw(ranges.get(vendor, ranges["other"]), question.paths, rng)
+    gain = _draw(ranges.get(vendor, ranges["other"]), paths=question.paths, rng=rng)
     done = 1.0 - 0.5 ** (np.arange(months + 1) / given.software.settle_months)
     return np.asarray(gain[:, None] ** -done)
 
 
-def _chips(question: Question, given: Parameters, months: int, rng: np.random.Generator) -> Array:
+def _chips(
+    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
+) -> Array:
     """Factor on cost of the best chip that can be rented; arrivals come late, never early."""
     ahead = np.arange(months + 1)
     best = np.ones((question.paths, months + 1))
     for arrival in given.arrival:
         due = _months_between(question.start, arrival.month)
         late = rng.triangular(*given.slip.months, size=question.paths)
-        gain = _draw(arrival.gain, question.paths, rng)
+        gain = _draw(arrival.gain, paths=question.paths, rng=rng)
         best = np.maximum(best, np.where(ahead >= (due + late)[:, None], gain[:, None], 1.0))
     return np.asarray(1.0 / best)
 
 
 def model_factors(models: Models, *, months: int, paths: int, rng: np.random.Generator) -> Array:
     """Factor on cost of model generations: random in time, and a share fails your certificate."""
-    gap = _draw(models.months_between, paths, rng)
-    step = np.log(_draw(models.gain_per_year, paths, rng)) * gap / 12.0
-    passes = 1.0 - _draw(models.fails, paths, rng)
+    gap = _draw(models.months_between, paths=paths, rng=rng)
+    step = np.log(_draw(models.gain_per_year, paths=paths, rng=rng)) * gap / 12.0
+    passes = 1.0 - _draw(models.fails, paths=paths, rng=rng)
     came = rng.random((paths, months)) < np.minimum(1.0, passes / gap)[:, None]
     logs = np.cumsum(came * step[:, None], axis=1)
     return np.asarray(np.exp(-np.hstack([np.zeros((paths, 1)), logs])))
 
 
-def _draw(given: Range, paths: int, rng: np.random.Generator) -> Array:
+def _draw(given: Range, *, paths: int, rng: np.random.Generator) -> Array:
     return np.asarray(np.exp(rng.uniform(math.log(given.low), math.log(given.high), paths)))
 
 

@@ -70,15 +70,15 @@ class Run(Struct, frozen=True, kw_only=True):
     level: Level | None = None
 
 
-def simulate(process: Process, run: Run, rng: np.random.Generator) -> Array:
+def simulate(process: Process, run: Run, *, rng: np.random.Generator) -> Array:
     """Draw paths of the log price over today's, one row a path, one column a month from 0 on."""
     rows = np.arange(run.paths)
     counts = np.asarray(process.transitions) + PRIOR_MONTHS
     weights = rng.gamma(counts, size=(run.paths, 3, 3))
     cumulated = np.cumsum(weights / weights.sum(axis=2, keepdims=True), axis=2)
     scale = np.exp(rng.normal(0.0, 1.0 / np.sqrt(max(process.spells, 1.0)), run.paths))
-    target, pull = _pulls(run, rng)
-    regime = _first_regimes(counts, run, rng)
+    target, pull = _pulls(run, rng=rng)
+    regime = _first_regimes(counts, run, rng=rng)
     logs = np.zeros((run.paths, run.months + 1))
     for month in range(1, run.months + 1):
         chance = rng.random(run.paths)
@@ -149,14 +149,14 @@ def _moves(process: Process, regime: NDArray[np.intp], chance: Array) -> Array:
     return np.select([regime == 1, regime == 2], [falls, rises], 0.0)
 
 
-def _first_regimes(counts: Array, run: Run, rng: np.random.Generator) -> NDArray[np.intp]:
+def _first_regimes(counts: Array, run: Run, *, rng: np.random.Generator) -> NDArray[np.intp]:
     if run.regime is not None:
         return np.full(run.paths, run.regime, np.intp)
     visits = counts.sum(axis=1)
     return rng.choice(3, size=run.paths, p=visits / visits.sum()).astype(np.intp)
 
 
-def _pulls(run: Run, rng: np.random.Generator) -> tuple[Array, Array]:
+def _pulls(run: Run, *, rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw for each path the level it is pulled to, and the share of the way it goes in a month."""
     if run.level is None:
         return np.zeros(run.paths), np.zeros(run.paths)
