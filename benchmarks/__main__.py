@@ -3,7 +3,17 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("routing", "token_economy", "silicon", "silicon_outside", "latent", "stream", "speed")
+BENCHMARKS = (
+    "routing",
+    "token_economy",
+    "silicon",
+    "silicon_outside",
+    "latent",
+    "stream",
+    "forecast",
+    "contracts",
+    "speed",
+)
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ import typer
 
 from suffice import __version__, latent_commands
 from suffice.errors import CertificateError, InputError, SufficeError
+from suffice.evidence.commands import claims_command
 from suffice.latent.train import command as train_command
 from suffice.silicon import commands as silicon_commands
+from suffice.silicon.forecast import commands as forecast_commands
 
 if TYPE_CHECKING:
     from suffice.commands import Settled
@@ -23,6 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(silicon_commands.app, name="plan")
+app.command("forecast")(forecast_commands.forecast)
+app.command("contract")(forecast_commands.contract)
+app.command("claims")(claims_command)
 app.add_typer(train_command.app, name="train")
 app.add_typer(latent_commands.app, name="latent")
 
