@@ -8,7 +8,7 @@ from operator import truediv
 
 import altair as alt
 
-from suffice.bench.compound import Compound
+from suffice.bench.compound import Compound, Estimate
 from suffice.bench.compound.result import CellReport
 from suffice.report.charts import (
     AMBER,
@@ -89,7 +89,7 @@ def staircase_figure(result: Compound) -> Figure:
 
 def _steps(result: Compound) -> list[Point]:
     """Lay the steps end to end, from the baseline's cost to the full cell's."""
-    moves = [
+    moves: list[tuple[str, Estimate | None, str]] = [
         (factor.vector, factor.alone, _HUES[factor.vector])
         for factor in result.factors
         if factor.alone is not None

@@ -132,7 +132,7 @@ def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
     guessing, effort = (workload.lever_of(v) for v in (Vector.PARADIGM, Vector.OUTPUT))
     policy_path = None if effort is None else _effort_path(dealt, encoder=encoder)
     always = _always_reference(dealt)
-    found = {}
+    found: dict[Levers, Answered] = {}
     for levers in subsets(name for name in (guessing, effort) if name is not None):
         path = always if effort not in levers or policy_path is None else policy_path
         if guessing in levers:
@@ -144,7 +144,7 @@ def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
 
 def _fall_back(settled: Answered, found: Mapping[Levers, Answered]) -> Answered:
     """Leave off the lever that spoils the promise: effort goes on alone, else the guesses do."""
-    for part in reversed(found.values()):
+    for part in reversed(tuple(found.values())):
         if part.levers < settled.levers and part.certificate is not None:
             return replace(part, levers=settled.levers, note=settled.note)
     return settled
@@ -168,7 +168,7 @@ def cheapest_fixed(dealt: Dealt) -> Answered:
 def _settings(workload: Workload) -> int:
     """Count the combinations of answering levers that need a promise of their own."""
     levers = [workload.lever_of(v) for v in (Vector.PARADIGM, Vector.OUTPUT)]
-    return 2 ** sum(lever is not None for lever in levers) - 1
+    return (1 << sum(lever is not None for lever in levers)) - 1
 
 
 def _always_reference(dealt: Dealt) -> _Path:
