@@ -32,7 +32,6 @@ from benchmarks.price_series import (
 from suffice.errors import InputError
 from suffice.silicon.forecast.process import (
     DAYS_PER_MONTH,
-    Array,
     Process,
     Run,
     Series,

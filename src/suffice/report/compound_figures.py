@@ -8,8 +8,9 @@ from operator import truediv
 
 import altair as alt
 
-from suffice.bench.compound import Compound, Estimate
+from suffice.bench.compound import Compound
 from suffice.bench.compound.result import CellReport
+from suffice.bench.resample import Estimate
 from suffice.report.charts import (
     AMBER,
     BLUE,
