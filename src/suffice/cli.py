@@ -248,6 +248,38 @@ def answer(
 
 
 @app.command()
+def serve(
+    ladder: LadderFile,
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder that certify wrote; without it, the reference.")
+    ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Answer as asked; audit, and report what it saves.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    ssl_certfile: Annotated[str | None, typer.Option(help="Certificate file, for TLS.")] = None,
+    ssl_keyfile: Annotated[str | None, typer.Option(help="Key file of the certificate.")] = None,
+) -> None:
+    """Serve the OpenAI chat API, each request on the cheapest rung that the policy keeps."""
+    from suffice.gateway.command import Listen, serve
+    from suffice.gateway.serving import Settings
+
+    settings = Settings(ladder=ladder, policy=policy, observe=observe)
+    serve(
+        settings,
+        Listen(
+            host=host,
+            port=port,
+            workers=workers,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+        ),
+    )
+
+
+@app.command()
 def report(
     source: Annotated[str, typer.Argument(help="A ledger (file or URL), or a file of trials.")],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("report.html"),

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from suffice.bundle import Bundle
 from suffice.config import Config
 from suffice.engines import Engine
-from suffice.errors import CertificateError, ConfigError, EngineError, EngineRefused, SufficeError
+from suffice.errors import CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
@@ -53,7 +53,12 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def build_pipeline(
-    config: Config, *, engines: Mapping[str, Engine], ledger: Ledger, bundle: Bundle | None
+    config: Config,
+    *,
+    engines: Mapping[str, Engine],
+    ledger: Ledger,
+    bundle: Bundle | None,
+    failover: bool = False,
 ) -> Pipeline:
     """Join the parts; raises ConfigError when the bundle's rungs are not those of the ladder."""
     from suffice.latent.encoder import default_encoder
@@ -69,6 +74,7 @@ def build_pipeline(
         bundle=bundle,
         router=None if bundle is None else Router(policy=bundle.policy, encoder=default_encoder()),
         policy_hash="" if bundle is None else policy_hash(bundle.policy),
+        failover=failover,
     )
 
 
@@ -92,11 +98,17 @@ class Climb:
         self.attempts: list[Attempt] = []
         self.fallback = None if named else barred or why_not(pipeline, request)
         self._router = None if named or self.fallback else pipeline.router
-        self._certified = self._router is not None
+        self._by_policy = self._router is not None
         self._seen: dict[str, Signals] = {}
         self.rung, self.settled = named or pipeline.ladder.reference, True
         if self._router is not None:
             self._follow(self._router.decide(request))
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificate speaks of this: the policy chose, among the rungs it knows."""
+        bundle = self.pipeline.bundle
+        return self._by_policy and bundle is not None and self.rung.name in bundle.policy.rungs
 
     def take_reference(self) -> None:
         """Ask the reference instead: it keeps every promise, for it is what they are against."""
@@ -119,12 +131,14 @@ class Climb:
     def failed(self, error: BaseException, *, at: datetime, usage: Usage | None = None) -> bool:
         """Note a call that gave no whole answer; True when another rung is to be asked instead.
 
-        `usage` is what the call is known to have used, where anything is.
+        `usage` is what the call is known to have used, where part of its answer was given.
         """
+        if isinstance(error, SufficeError) and not isinstance(error, EngineError):
+            return False  # no engine was asked
         attempt = _failed(self.rung, error, at=at)
         if usage is not None:
             charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
-            attempt = replace(attempt, usage=usage, charge=charged)
+            attempt = replace(attempt, role=Role.ANSWER, usage=usage, charge=charged)
         self.attempts.append(attempt)
         higher = self._higher() if isinstance(error, EngineError) else None
         if higher is None:
@@ -138,7 +152,7 @@ class Climb:
         rung = self.rung if ok else None
         unknown = (None, ReferenceKnown.UNKNOWN)
         reference_usd, known = _reference_cost(pipeline, attempts) if ok else unknown
-        bundle = pipeline.bundle if self._certified and not self._beyond() else None
+        bundle = pipeline.bundle if self.certified else None
         return Entry(
             request_id=self.request.request_id,
             time=attempts[0].time or datetime.now(UTC) if attempts else datetime.now(UTC),
@@ -158,15 +172,10 @@ class Climb:
     def _follow(self, step: Step) -> None:
         self.rung, self.settled = self.pipeline.ladder.rung(step.rung), step.settled
 
-    def _beyond(self) -> bool:
-        """Whether a rung that the certificate does not speak of stands in for the reference."""
-        bundle = self.pipeline.bundle
-        return bundle is not None and self.rung.name not in bundle.policy.rungs
-
     def _higher(self) -> Rung | None:
         """Return the rung that stands in for a failed one: the reference, or the next one up."""
         ladder = self.pipeline.ladder
-        if self._certified and self.rung in ladder.below_reference:
+        if self._by_policy and self.rung in ladder.below_reference:
             return ladder.reference
         return ladder.above(self.rung) if self.pipeline.failover else None
 
@@ -241,7 +250,7 @@ def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: dateti
 
 def _failed(rung: Rung, error: BaseException, *, at: datetime) -> Attempt:
     """Book a call that gave no answer: a refusal (4xx) is not billed, all else may have been."""
-    refused = isinstance(error, EngineRefused) and error.unbilled
+    refused = isinstance(error, EngineError) and error.unbilled
     return Attempt(
         rung=rung.name,
         role=Role.DISCARDED,

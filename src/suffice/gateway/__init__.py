@@ -1,0 +1,1 @@
+"""The policy as a server that any OpenAI client can talk to."""
