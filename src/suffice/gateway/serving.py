@@ -10,7 +10,7 @@ from msgspec import Struct
 from suffice.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, load_config
 from suffice.engines import build_engines
-from suffice.gateway.limits import Breaker, Gate, Limited
+from suffice.gateway.gates import Breaker, Gate, Limited
 from suffice.ledger import Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung
