@@ -10,7 +10,7 @@ from msgspec import Struct
 from suffice.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, load_config
 from suffice.engines import build_engines
-from suffice.gateway.gates import Breaker, Gate, Limited
+from suffice.gateway.slots import Breaker, Slots, Limited
 from suffice.ledger import Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung
@@ -26,12 +26,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Serving:
-    """One configuration at work; `pipeline` calls engines through gates and breakers."""
+    """One configuration at work; `pipeline` calls engines through slots and breakers."""
 
     config: Config
     settings: Settings
     pipeline: Pipeline
-    gates: Mapping[str, Gate]
+    slots: Mapping[str, Slots]
     breakers: Mapping[str, Breaker]
     models: Mapping[str, Rung | None]
 
@@ -52,10 +52,10 @@ def build_serving(
     settings: Settings, config: Config, bundle: Bundle | None, *, ledger: Ledger
 ) -> Serving:
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
-    gates = {rung.name: Gate(rung.name, config.gateway) for rung in config.ladder}
+    slots = {rung.name: Slots(rung.name, config.gateway) for rung in config.ladder}
     breakers = {rung.name: Breaker(rung.name, config.gateway) for rung in config.ladder}
     engines = {
-        name: Limited(engine, gates=gates, breakers=breakers)
+        name: Limited(engine, slots=slots, breakers=breakers)
         for name, engine in build_engines(config).items()
     }
     pipeline = build_pipeline(
@@ -65,7 +65,7 @@ def build_serving(
         config=config,
         settings=settings,
         pipeline=pipeline,
-        gates=gates,
+        slots=slots,
         breakers=breakers,
         models=_models(config, pipeline),
     )

@@ -14,7 +14,7 @@ from suffice.gateway.problems import Problem
 from suffice.types import Completion, Request, Rung
 
 
-class Gate:
+class Slots:
     """Lets so many through at once, has so many wait in line, and turns the rest away with 429."""
 
     def __init__(self, name: str, config: GatewayConfig) -> None:
@@ -106,10 +106,10 @@ class Breaker:
 
 
 class Limited(Engine):
-    """An engine behind a gate and a breaker for each rung that it serves."""
+    """An engine behind a number of slots and a breaker for each rung that it serves."""
 
-    def __init__(self, engine: Engine, *, gates: dict[str, Gate], breakers: dict[str, Breaker]):
-        self._engine, self._gates, self._breakers = engine, gates, breakers
+    def __init__(self, engine: Engine, *, slots: dict[str, Slots], breakers: dict[str, Breaker]):
+        self._engine, self._gates, self._breakers = engine, slots, breakers
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece, within the limits."""
@@ -141,9 +141,9 @@ class Limited(Engine):
 
     @asynccontextmanager
     async def _place(self, rung: Rung) -> AsyncIterator[None]:
-        gate, breaker = self._gates[rung.name], self._breakers[rung.name]
+        slots, breaker = self._gates[rung.name], self._breakers[rung.name]
         breaker.check()
-        await gate.enter()
+        await slots.enter()
         try:
             yield
         except EngineError as error:
@@ -152,4 +152,4 @@ class Limited(Engine):
         else:
             breaker.note(None)
         finally:
-            gate.leave()
+            slots.leave()
