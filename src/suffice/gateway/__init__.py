@@ -1,1 +1,1 @@
-"""The policy as a server that any OpenAI client can talk to."""
+"""The policy in front of live traffic: guard, keys, metrics and dashboard around the pipeline."""
