@@ -266,17 +266,9 @@ def serve(
     from suffice.gateway.command import Listen, serve
     from suffice.gateway.serving import Settings
 
-    settings = Settings(ladder=ladder, policy=policy, observe=observe)
-    serve(
-        settings,
-        Listen(
-            host=host,
-            port=port,
-            workers=workers,
-            ssl_certfile=ssl_certfile,
-            ssl_keyfile=ssl_keyfile,
-        ),
-    )
+    settings = Settings(ladder=ladder, policy=policy, observe=observe, workers=workers)
+    listen = Listen(host=host, port=port, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
+    serve(settings, listen)
 
 
 @app.command()

@@ -18,6 +18,9 @@ S = TypeVar("S", bound=Struct)
 Table = dict[str, Any]
 EngineKind = Literal["openai", "embedded", "replay"]
 POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
+_MAY_BE_ZERO = frozenset(
+    {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd"}
+)
 DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
 
 
@@ -76,7 +79,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `models` gives further names to rungs, or to the policy (`suffice`). Where the policy may look
     at an answer before it stays, streams are held back until then, or (`route`) go to the
-    reference. `deadline_s` bounds a request from its last byte in to its last byte out.
+    reference. `deadline_s` bounds a request from its last byte in to its last byte out. Audits are
+    drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`.
     """
 
     ledger: str = "suffice.db"
@@ -94,6 +98,13 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_open_s: float = 10.0
     body_limit_bytes: int = 16 * 1024 * 1024
     conversations: int = 10_000
+    keys: str | None = None
+    assumed_usd: Decimal = Decimal("0.01")
+    audit_share: float = 0.02
+    audit_seed: int = 0
+    audit_usd_per_day: Decimal | None = None
+    audit_assumed_usd: Decimal | None = None
+    audit_concurrency: int = 4
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,8 +276,11 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
         )
     for key in gateway.__struct_fields__:
         value = getattr(gateway, key)
-        least = 0 if key == "rung_queue" else 1 if isinstance(value, int) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             continue
-        if not (value >= least if least is not None else value > 0):
+        if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
             raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
+    if gateway.audit_share > 1:
+        raise ConfigError(
+            f"{at}.audit_share: {gateway.audit_share} is over 1", hint="0.02 is usual"
+        )

@@ -4,41 +4,51 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from suffice.errors import SufficeError
+from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
+from suffice.gateway.limits import Admission
 from suffice.gateway.problems import problem_of
-from suffice.gateway.wire import Asked, Given, costs, head, read_chat, tail, whole
+from suffice.gateway.serving import Serving
+from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
+from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
-from suffice.pipeline import Climb, ascend
-from suffice.types import Completion
-
-if TYPE_CHECKING:
-    from suffice.gateway.app import Gateway
+from suffice.pipeline import ascend
+from suffice.types import Charge, Completion
 
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
-async def chat(exchange: Exchange, gateway: "Gateway") -> None:
-    """Answer one chat request; every one that was understood is booked, whatever becomes of it."""
-    gateway.check_books()
-    serving = gateway.serving
-    body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
-    asked = read_chat(body, exchange.headers, serving)
-    climb = gateway.begin(asked)
-    answer = _Answering(exchange, gateway, asked, climb)
+async def chat(exchange: Exchange, worker: Worker) -> None:
+    """Answer one chat request; each one whose sender is known is booked, whatever becomes of it."""
+    worker.check_books()
+    key_id = worker.authenticate(exchange.headers)
+    serving = worker.serving
+    try:
+        body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
+        asked = read_chat(body, exchange.headers, serving)
+        admission = worker.admit(exchange.headers, asked)
+    except SufficeError as error:
+        await worker.books.add(_turned_away(error, serving, key_id=key_id))
+        raise
+    answer = _Answering(exchange, worker, asked, admission)
     await (answer.streamed() if asked.stream else answer.whole())
 
 
 class _Answering:
     """One chat request while it is being answered."""
 
-    def __init__(self, exchange: Exchange, gateway: "Gateway", asked: Asked, climb: Climb) -> None:
-        self.exchange, self.gateway, self.asked, self.climb = exchange, gateway, asked, climb
-        self._limits = gateway.serving.config.gateway
+    def __init__(
+        self, exchange: Exchange, worker: Worker, asked: Asked, admission: Admission | None
+    ) -> None:
+        self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
+        self.climb = worker.begin(asked)
+        self._limits = worker.serving.config.gateway
+        guard, request_id = worker.serving.guard, asked.request.request_id
+        self._audited = asked.rung is None and guard.drawn(request_id)
 
     async def whole(self) -> None:
         """Answer in one piece."""
@@ -108,18 +118,39 @@ class _Answering:
         )
 
     async def _booked(self, completion: Completion) -> Given:
-        entry = self._marked(self.climb.entry())
-        await self.gateway.books.add(entry)
+        """Book the answer; once this returns, it is durable, and the rest may be sent."""
+        climb = self.climb
+        entry = await self._book(climb.entry())
+        self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
+        if self._audited:
+            self.worker.auditor.submit(climb.pipeline, climb.request, entry)
         return Given(
             completion=completion,
             entry=entry,
-            rung=self.climb.rung,
-            request=self.climb.request,
-            fallback=self.climb.fallback,
+            rung=climb.rung,
+            request=climb.request,
+            fallback=climb.fallback,
         )
 
-    def _marked(self, entry: Entry) -> Entry:
+    async def _book(self, entry: Entry) -> Entry:
+        entry = replace(
+            entry,
+            audited=self._audited and entry.status is Status.OK,
+            key_id=self.admission.key_id if self.admission else None,
+            conversation_id=conversation_id(self.climb.request),
+        )
+        booked = self.worker.books.add(entry)
+        if self.admission is not None:
+            asked = entry.charge if entry.attempts else None
+            booked.add_done_callback(lambda _: self._settle(asked))
+        if entry.status is not Status.CANCELLED:
+            await booked
         return entry
+
+    def _settle(self, asked: Charge | None) -> None:
+        assert self.worker.gate is not None
+        assert self.admission is not None
+        self.worker.gate.settle(self.admission, asked)
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
@@ -132,10 +163,19 @@ class _Answering:
             failed = isinstance(error, Exception) and not isinstance(error, ClientGone)
             status = Status.FAILED if failed else Status.CANCELLED
             entry = self.climb.entry(status if self.climb.attempts else Status.REFUSED)
-            booked = self.gateway.books.add(self._marked(replace(entry, error=_why(error))))
-            if failed:
-                await booked
+            await self._book(replace(entry, error=_why(error)))
             raise
+
+
+def _turned_away(error: SufficeError, serving: Serving, *, key_id: str | None) -> Entry:
+    return Entry(
+        request_id=new_id(),
+        time=datetime.now(UTC),
+        status=Status.REFUSED,
+        reference_rung=serving.pipeline.ladder.reference.name,
+        key_id=key_id,
+        error=error.message,
+    )
 
 
 def _why(error: BaseException) -> str:

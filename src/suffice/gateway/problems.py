@@ -1,5 +1,7 @@
 """What a client is told when it gets no answer: the OpenAI error shape, with a hint."""
 
+from math import ceil
+
 import msgspec
 
 from suffice.errors import (
@@ -48,6 +50,7 @@ class Problem(SufficeError):
         self.code = code
         self.param = param
         self.retry_after_s = retry_after_s
+        self.allow: tuple[str, ...] = ()
 
     @property
     def body(self) -> bytes:
@@ -64,9 +67,12 @@ class Problem(SufficeError):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers that go with it."""
-        if self.retry_after_s is None:
-            return []
-        return [(b"retry-after", str(max(1, round(self.retry_after_s))).encode())]
+        found = []
+        if self.retry_after_s is not None:
+            found.append((b"retry-after", str(max(1, ceil(self.retry_after_s))).encode()))
+        if self.allow:
+            found.append((b"allow", ", ".join(self.allow).encode()))
+        return found
 
 
 def problem_of(error: BaseException) -> Problem:

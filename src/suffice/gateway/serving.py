@@ -8,9 +8,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from suffice.bundle import Bundle, load_bundle
-from suffice.config import POLICY_MODEL, Config, load_config
+from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.engines import build_engines
-from suffice.gateway.slots import Breaker, Slots, Limited
+from suffice.gateway.guard import AuditRule, Guard
+from suffice.gateway.slots import Breaker, Limited, Slots
 from suffice.ledger import Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung
@@ -22,6 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ladder: Path
     policy: Path | None = None
     observe: bool = False
+    workers: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,7 @@ class Serving:
     slots: Mapping[str, Slots]
     breakers: Mapping[str, Breaker]
     models: Mapping[str, Rung | None]
+    guard: Guard
 
     async def close(self) -> None:
         """Close the engines."""
@@ -68,6 +71,21 @@ def build_serving(
         slots=slots,
         breakers=breakers,
         models=_models(config, pipeline),
+        guard=Guard(
+            ledger,
+            bundle.certificate if bundle else None,
+            rule=_audit_rule(config.gateway, watching=bundle is not None or settings.observe),
+        ),
+    )
+
+
+def _audit_rule(config: GatewayConfig, *, watching: bool) -> AuditRule:
+    """Audit what a certificate is watched by, or what `observe` learns from; nothing else."""
+    return AuditRule(
+        share=config.audit_share if watching else 0.0,
+        seed=config.audit_seed,
+        usd_per_day=config.audit_usd_per_day,
+        assumed_usd=config.audit_assumed_usd,
     )
 
 

@@ -109,7 +109,7 @@ class Limited(Engine):
     """An engine behind a number of slots and a breaker for each rung that it serves."""
 
     def __init__(self, engine: Engine, *, slots: dict[str, Slots], breakers: dict[str, Breaker]):
-        self._engine, self._gates, self._breakers = engine, slots, breakers
+        self._engine, self._slots, self._breakers = engine, slots, breakers
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece, within the limits."""
@@ -141,7 +141,7 @@ class Limited(Engine):
 
     @asynccontextmanager
     async def _place(self, rung: Rung) -> AsyncIterator[None]:
-        slots, breaker = self._gates[rung.name], self._breakers[rung.name]
+        slots, breaker = self._slots[rung.name], self._breakers[rung.name]
         breaker.check()
         await slots.enter()
         try:

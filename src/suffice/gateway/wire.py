@@ -53,7 +53,7 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
     """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant."""
     fields = _fields(body)
     options = fields.get("stream_options")
-    params = {name: value for name, value in fields.items() if name not in _OURS}
+    params = {name: fields[name] for name in fields.keys() - _OURS}
     rung = _rung(fields, headers, serving)
     effort = params.get("reasoning_effort")
     if effort == AUTO:
