@@ -310,9 +310,7 @@ def test_writers_of_postgresql_cannot_slip_a_row_in_behind_the_cursor(postgresql
     with Ledger.open(f"{postgresql}&options=-csearch_path%3D{name}") as writer:
         several = [Ledger.open(f"{postgresql}&options=-csearch_path%3D{name}") for _ in range(4)]
         work: list[Callable[[], None]] = [
-            lambda k=k, one=one: [
-                book(one, 1000 * k + i, loss=0.0) for i in range(30)
-            ]
+            lambda k=k, one=one: [book(one, 1000 * k + i, loss=0.0) for i in range(30)]
             for k, one in enumerate(several)
         ]
         threads = [threading.Thread(target=each) for each in work]

@@ -9,6 +9,7 @@ import typer
 
 from suffice import __version__
 from suffice.errors import CertificateError, InputError, SufficeError
+from suffice.gateway import key_command
 from suffice.latent.train import command as train_command
 from suffice.silicon import commands as silicon_commands
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(silicon_commands.app, name="plan")
 app.add_typer(train_command.app, name="train")
+app.add_typer(key_command.app, name="key")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 TrialFiles = Annotated[
