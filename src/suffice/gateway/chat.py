@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from suffice.errors import SufficeError
+from suffice.errors import EngineError, SufficeError
 from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
@@ -46,7 +46,8 @@ class _Answering:
     ) -> None:
         self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
         self.climb = worker.begin(asked)
-        self._limits = worker.serving.config.gateway
+        self._deadline_s = worker.serving.config.gateway.deadline_s
+        exchange.write_timeout_s = worker.serving.config.gateway.write_timeout_s
         guard, request_id = worker.serving.guard, asked.request.request_id
         self._audited = asked.rung is None and guard.drawn(request_id)
 
@@ -69,15 +70,14 @@ class _Answering:
 
     async def _relay(self) -> Completion | None:
         """Ask the next rung; None when yet another one has to be asked."""
-        climb, called, held = self.climb, datetime.now(UTC), list[bytes]()
-        engine = climb.pipeline.engines[climb.rung.engine]
-        relay = engine.relay(climb.request, climb.rung)
+        climb, called = self.climb, None
+        relay = climb.pipeline.engines[climb.rung.engine].relay(climb.request, climb.rung)
+        held: list[bytes] = []
         completion: Completion | None = None
-        begun = False
         try:
-            async with aclosing(relay.items) as items:
+            async with climb.pipeline.place(climb.rung), aclosing(relay.items) as items:
+                called = datetime.now(UTC)
                 async for item in items:
-                    begun = True
                     if isinstance(item, Completion):
                         completion = item
                     elif climb.settled:
@@ -85,25 +85,21 @@ class _Answering:
                     else:
                         held.append(item)
         except BaseException as error:
-            begun = begun or isinstance(error, asyncio.CancelledError)
-            again = climb.failed(error, at=called, usage=relay.used() if begun else None)
-            if not again or self.exchange.begun:
+            stopped = held or self.exchange.begun or not isinstance(error, EngineError)
+            again = climb.failed(error, at=called, usage=relay.used() if stopped else None)
+            if self.exchange.begun or not again:
                 raise
             return None
         assert completion is not None
+        assert called is not None
         if not climb.answered(completion, at=called):
             return None
-        for item in held:
-            await self._pass_on(item)
+        await self._pass_on(b"".join(held))
         return completion
 
     async def _pass_on(self, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_timeout_s):
-                await self._open()
-                await self.exchange.send(data, more=True)
-        except TimeoutError:
-            raise ClientGone from None
+        await self._open()
+        await self.exchange.send(data, more=True)
 
     async def _open(self) -> None:
         if not self.exchange.begun:
@@ -157,7 +153,7 @@ class _Answering:
         """Bound the work by the deadline and the client's patience; book it when it fails."""
         try:
             async with Presence(self.exchange.receive):
-                async with asyncio.timeout(self._limits.deadline_s):
+                async with asyncio.timeout(self._deadline_s):
                     yield
         except BaseException as error:
             failed = isinstance(error, Exception) and not isinstance(error, ClientGone)

@@ -201,8 +201,7 @@ class Worker:
     async def _close_old(self) -> None:
         """Close the engines of configurations that no request uses any more."""
         for since_s, serving in list(self._old):
-            idle = not any(slots.inside or slots.waiting for slots in serving.slots.values())
-            if idle and time.monotonic() - since_s > GRACE_S:
+            if serving.places.idle and time.monotonic() - since_s > GRACE_S:
                 self._old.remove((since_s, serving))
                 await serving.close()
 
