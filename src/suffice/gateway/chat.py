@@ -1,6 +1,7 @@
 """POST /v1/chat/completions: decided, asked, booked, and only then answered to the end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from suffice.errors import EngineError, SufficeError
 from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
+from suffice.gateway.measure import Times, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
@@ -45,7 +47,10 @@ class _Answering:
         self, exchange: Exchange, worker: Worker, asked: Asked, admission: Admission | None
     ) -> None:
         self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
+        self._began_s = time.perf_counter()
         self.climb = worker.begin(asked)
+        self._decided_s = time.perf_counter()
+        self._first_s: float | None = None
         self._deadline_s = worker.serving.config.gateway.deadline_s
         exchange.write_timeout_s = worker.serving.config.gateway.write_timeout_s
         guard, request_id = worker.serving.guard, asked.request.request_id
@@ -98,6 +103,7 @@ class _Answering:
         return completion
 
     async def _pass_on(self, data: bytes) -> None:
+        self._first_s = self._first_s or time.perf_counter()
         await self._open()
         await self.exchange.send(data, more=True)
 
@@ -136,12 +142,21 @@ class _Answering:
             conversation_id=conversation_id(self.climb.request),
         )
         booked = self.worker.books.add(entry)
+        measure_request(self.worker.metrics, entry, times=self._times())
         if self.admission is not None:
             asked = entry.charge if entry.attempts else None
             booked.add_done_callback(lambda _: self._settle(asked))
         if entry.status is not Status.CANCELLED:
             await booked
         return entry
+
+    def _times(self) -> Times:
+        first_s = self._first_s
+        return Times(
+            total_s=time.perf_counter() - self._began_s,
+            first_token_s=None if first_s is None else first_s - self._began_s,
+            decision_s=None if self.asked.rung else self._decided_s - self._began_s,
+        )
 
     def _settle(self, asked: Charge | None) -> None:
         assert self.worker.gate is not None

@@ -18,12 +18,16 @@ from suffice.types import Rung
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What `suffice serve` was told; `observe` answers as asked and only reports savings."""
+    """What `suffice serve` was told; `observe` answers as asked and only reports savings.
+
+    In the folder `shared` the workers publish their metrics; None for a single worker.
+    """
 
     ladder: Path
     policy: Path | None = None
     observe: bool = False
     workers: int = 1
+    shared: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

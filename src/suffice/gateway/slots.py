@@ -81,6 +81,11 @@ class Breaker:
         """Whether calls are turned away at the moment."""
         return time.monotonic() < self._shut_until_s
 
+    @property
+    def state(self) -> int:
+        """0 closed, 1 half open (the next call is the trial), 2 open."""
+        return 2 if self.is_open else int(self.failures >= self._config.breaker_failures)
+
     def check(self) -> None:
         """Raise EngineUnreachable while open; the first call after that is the trial."""
         if self.is_open:

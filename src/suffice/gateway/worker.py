@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,8 +13,11 @@ from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.auditing import Auditor
 from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
+from suffice.gateway.families import CIRCUIT, IN_FLIGHT, QUEUED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.measure import measure_guard
+from suffice.gateway.metrics import Metrics, expose, gather, publish
 from suffice.gateway.problems import Problem
 from suffice.gateway.reload import Watched
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
@@ -37,7 +42,9 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.name = str(os.getpid())
         self.reload_error: SufficeError | None = None
+        self.metrics = Metrics()
         self.gate: Gate | None = None
         self.ring: KeyRing | None = None
         self._old: list[tuple[float, Serving]] = []
@@ -49,7 +56,7 @@ class Worker:
         gateway = config.gateway
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
         self.books = Books(ledger)
-        self.auditor = Auditor(ledger, at_once=gateway.audit_concurrency)
+        self.auditor = Auditor(ledger, self.metrics, at_once=gateway.audit_concurrency)
         self.conversations = Conversations(most=gateway.conversations)
         self.serving = build_serving(self.settings, config, bundle, ledger=ledger)
         if gateway.keys is not None:
@@ -71,6 +78,13 @@ class Worker:
         """Raise LedgerError while the ledger cannot be written: nothing is answered unbooked."""
         if self.books.failing is not None:
             raise self.books.failing
+
+    def exposed(self) -> str:
+        """Write the metrics of all workers in Prometheus' text format."""
+        self._measure()
+        own = {self.name: self.metrics.values()}
+        others = gather(self.settings.shared) if self.settings.shared else {}
+        return expose(others | own)
 
     def authenticate(self, headers: dict[bytes, bytes]) -> str | None:
         """Return the name of the key that was sent, None where none is needed; Problem for none."""
@@ -166,6 +180,20 @@ class Worker:
             if self._watched.changed():
                 await self.reload()
             await self._close_old()
+            if self.settings.shared is not None:
+                self._measure()
+                with suppress(OSError):
+                    publish(self.settings.shared, self.name, self.metrics, now_s=time.time())
+
+    def _measure(self) -> None:
+        """Set the gauges to what they are now."""
+        bundle, places = self.serving.pipeline.bundle, self.serving.places
+        certificate = bundle.certificate if bundle else None
+        measure_guard(self.metrics, self.serving.guard.state, certificate=certificate)
+        for name, slots in places.slots.items():
+            self.metrics.set(QUEUED, (name,), to=float(slots.waiting))
+            self.metrics.set(IN_FLIGHT, (name,), to=float(slots.inside))
+            self.metrics.set(CIRCUIT, (name,), to=float(places.breakers[name].state))
 
     def _look(self) -> None:
         """Take in what audits have shown, and what other workers have spent."""
