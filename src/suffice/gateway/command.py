@@ -54,6 +54,7 @@ def _run(settings: Settings, listen: Listen) -> None:
         lifespan="on",
         log_level="warning",
         access_log=False,
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )

@@ -8,12 +8,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.auditing import Auditor
 from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
-from suffice.gateway.families import CIRCUIT, IN_FLIGHT, QUEUED
+from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
 from suffice.gateway.measure import measure_guard
@@ -31,6 +32,13 @@ LOOK_S = 1.0  # how often the ledger is read for audits, and the files for chang
 GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
 DRAIN_S = 10.0  # for audits, once the last request is answered
 _log = logging.getLogger("suffice.gateway")
+
+
+class _Barred(NamedTuple):
+    """Why the policy may not choose: a word for the metrics, and a sentence for the client."""
+
+    reason: str
+    why: str
 
 
 class Worker:
@@ -124,7 +132,10 @@ class Worker:
         """Choose where a request begins."""
         serving, request = self.serving, asked.request
         barred = None if asked.rung else self._barred(asked)
-        climb = Climb(serving.pipeline, request, named=asked.rung, barred=barred)
+        why = barred.why if barred else None
+        climb = Climb(serving.pipeline, request, named=asked.rung, barred=why)
+        if climb.fallback is not None:
+            self.metrics.add(FALLBACKS, (barred.reason if barred else "certificate",))
         if asked.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
             climb.take_reference()
         reference = serving.pipeline.ladder.reference
@@ -137,17 +148,18 @@ class Worker:
     def _was_on(self, request: Request) -> str | None:
         return self.conversations.rung_of(conversation_id(request))
 
-    def _barred(self, asked: Asked) -> str | None:
+    def _barred(self, asked: Asked) -> _Barred | None:
         """Say why the policy may not choose for a request; None when it may."""
         if self.settings.observe:
-            return "the gateway only observes"
+            return _Barred("observing", "the gateway only observes")
         bundle = self.serving.pipeline.bundle
         if bundle is None:
             return None
         if asked.alpha is not None and asked.alpha < bundle.certificate.alpha:
-            return f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+            why = f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+            return _Barred("alpha", why)
         if not self.serving.guard.allowed(asked.request.group):
-            return "an alarm has ended the certificate for this group"
+            return _Barred("alarm", "an alarm has ended the certificate for this group")
         return None
 
     def _worst_usd(self, asked: Asked) -> Decimal | None:
