@@ -1,4 +1,4 @@
-"""A span for each request, with OpenTelemetry's GenAI names, where its API is installed."""
+"""A span for each request, with OpenTelemetry's GenAI names, where its SDK is installed."""
 
 import time
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ class Spans:
 
     def __init__(self) -> None:
         self._tracer: Any = None
-        if find_spec("opentelemetry") is not None:
+        if find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None:
             from opentelemetry import trace
 
             self._tracer = trace.get_tracer("suffice.gateway")
