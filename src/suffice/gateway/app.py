@@ -58,19 +58,23 @@ class Gateway:
             await self._lifespan(receive, send)
 
     async def _http(self, exchange: Exchange) -> None:
-        try:
-            await self._handler(exchange)(exchange)
-        except ClientGone:
-            return
-        except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
-            if not isinstance(error, SufficeError | TimeoutError):
-                _log.exception("an error inside the gateway")
-            if exchange.begun:
-                await break_off(exchange, error)
-                return  # without an end of the body, so that the connection is closed
-            problem = problem_of(error)
-            self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
-            await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
+        with suppress(ClientGone):
+            try:
+                await self._handler(exchange)(exchange)
+            except ClientGone:
+                raise
+            except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
+                await self._explain(exchange, error)
+
+    async def _explain(self, exchange: Exchange, error: Exception) -> None:
+        if not isinstance(error, SufficeError | TimeoutError):
+            _log.error("an error inside the gateway", exc_info=error)
+        if exchange.begun:
+            await break_off(exchange, error)
+            return  # without an end of the body, so that the connection is closed
+        problem = problem_of(error)
+        self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
+        await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
     def _handler(self, exchange: Exchange) -> Handler:
         methods = self._routes.get(exchange.path)

@@ -169,6 +169,9 @@ _PATHS: JSON = {
     },
     "/healthz": _get("Say that the process lives", _json(_ref("Status"))),
     "/readyz": _get("Say that requests can be answered and booked", _json(_ref("Status")), "503"),
+    "/metrics": _get(
+        "Measure all workers", {"text/plain": {"schema": _TEXT}}, "401", security=True
+    ),
     "/openapi.json": _get("Return this document", _json({"type": "object"})),
 }
 
