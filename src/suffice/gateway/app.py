@@ -24,6 +24,11 @@ from suffice.ledger import Label, Score
 
 FEEDBACK_LIMIT_BYTES = 64 * 1024
 _log = logging.getLogger("suffice.gateway")
+_PAGE = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-frame-options", b"DENY"),
+]
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -46,6 +51,7 @@ class Gateway:
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
+            "/": {"GET": self._page},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
         }
@@ -136,6 +142,11 @@ class Gateway:
     async def _ready(self, exchange: Exchange) -> None:
         self.worker.check_books()
         await exchange.reply_json({"status": "ready"})
+
+    async def _page(self, exchange: Exchange) -> None:
+        self.worker.authenticate(exchange.headers)
+        page = await self.worker.page.get(self.worker.serving)
+        await exchange.reply(page, headers=_PAGE)
 
     async def _metrics(self, exchange: Exchange) -> None:
         self.worker.authenticate(exchange.headers)

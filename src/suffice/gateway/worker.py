@@ -1,10 +1,12 @@
 """What one worker process keeps between requests: ledger, books, keys, guard, and who was where."""
 
 import asyncio
+import binascii
 import itertools
 import logging
 import os
 import time
+from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,6 +20,7 @@ from suffice.gateway.conversations import Conversations, conversation_id, leavin
 from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.live_page import LivePage
 from suffice.gateway.measure import measure_guard
 from suffice.gateway.metrics import Metrics, expose, gather, publish
 from suffice.gateway.problems import Problem
@@ -69,6 +72,7 @@ class Worker:
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
         self.books = Books(ledger)
         self.auditor = Auditor(ledger, self.metrics, at_once=gateway.audit_concurrency)
+        self.page = LivePage(ledger)
         self.conversations = Conversations(most=gateway.conversations)
         self.serving = build_serving(self.settings, config, bundle, ledger=ledger)
         if gateway.keys is not None:
@@ -238,9 +242,15 @@ class Worker:
 
 
 def presented(headers: dict[bytes, bytes]) -> str | None:
-    """Return the key of an Authorization header, or None without one."""
-    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-    return key.strip().decode("latin-1") if kind.lower() == b"bearer" else None
+    """Return the key of an Authorization header, or None without one.
+
+    Browsers, for the dashboard, send it as the password of a basic authentication.
+    """
+    kind, _, sent = headers.get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"basic":
+        with suppress(binascii.Error):
+            return b64decode(sent, validate=True).partition(b":")[2].decode("utf-8", "replace")
+    return sent.strip().decode("latin-1") if kind.lower() == b"bearer" else None
 
 
 def _barred(asked: Asked, serving: Serving) -> _Barred | None:
