@@ -304,13 +304,15 @@ async def test_a_real_model_streams_through_and_is_counted(tmp_path: Path) -> No
     toml = tmp_path / "suffice.toml"
     toml.write_text(EMBEDDED.format(ledger=tmp_path / "books.db"))
     ask = {"model": "suffice", "messages": [{"role": "user", "content": "Count to ten."}]}
-    async with running(Gateway(Settings(ladder=toml))) as url:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client:
-            whole = await client.chat.completions.create(**ask)
-            stream = await client.chat.completions.create(
-                **ask, stream=True, stream_options={"include_usage": True}
-            )
-            parts = [part async for part in stream]
+    async with (
+        running(Gateway(Settings(ladder=toml))) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+    ):
+        whole = await client.chat.completions.create(**ask)
+        stream = await client.chat.completions.create(
+            **ask, stream=True, stream_options={"include_usage": True}
+        )
+        parts = [part async for part in stream]
     assert whole.usage.completion_tokens == parts[-1].usage.completion_tokens == 6
     assert whole.choices[0].message.content
     assert sum(bool(part.choices and part.choices[0].delta.content) for part in parts) > 1
