@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import PriceConfig
-from suffice.errors import Abstained, ConfigError, EngineRefused, PriceError
+from suffice.errors import Abstained, ConfigError, EngineError, PriceError
 from suffice.types import NO_TOKENS, Charge, Count, CountSource, Spend, Usage
 from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK, picousd, usd_from_picousd
 
@@ -131,7 +131,7 @@ def charge_without_answer(
     A refusal (4xx) is not billed, an abstention costs what a call without tokens does, and all else
     is unknown, for it may have been billed.
     """
-    if isinstance(error, EngineRefused) and error.unbilled:
+    if isinstance(error, EngineError) and error.unbilled:
         return Charge(usd=Decimal(0), estimated=True)
     if isinstance(error, Abstained):
         return charge(NO_TOKENS, price, at=at)

@@ -10,12 +10,32 @@ from suffice.ledger.records import (
     Status,
     Window,
 )
-from suffice.ledger.rows import LabelledTrials, entries, labelled_trials, scores_of
+from suffice.ledger.rows import (
+    Audited,
+    LabelledTrials,
+    audited_under,
+    entries,
+    labelled_trials,
+    scores_of,
+)
 from suffice.ledger.store import Ledger
-from suffice.ledger.sums import CallTotals, Flow, TokenSum, Totals, calls, flow, totals
+from suffice.ledger.sums import (
+    AuditSpend,
+    CallTotals,
+    Flow,
+    TokenSum,
+    Totals,
+    answer_seconds,
+    audit_spend,
+    calls,
+    flow,
+    totals,
+)
 
 __all__ = [
     "Attempt",
+    "AuditSpend",
+    "Audited",
     "CallTotals",
     "Entry",
     "Flow",
@@ -29,6 +49,9 @@ __all__ = [
     "TokenSum",
     "Totals",
     "Window",
+    "answer_seconds",
+    "audit_spend",
+    "audited_under",
     "calls",
     "entries",
     "flow",

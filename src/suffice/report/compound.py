@@ -8,10 +8,10 @@ import math
 
 from suffice.bench.compound import Compound
 from suffice.report.build import build_page, notes_section, promise_section
-from suffice.report.charts import some
 from suffice.report.compound_figures import NO_INTERACTION, compound_figures
 from suffice.report.compound_tables import show_ends, show_term, show_times, value_of
 from suffice.report.openings import Opening, Tile
+from suffice.show import some
 
 
 def compound_page(result: Compound) -> str:

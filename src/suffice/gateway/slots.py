@@ -1,0 +1,141 @@
+"""How much a rung is given at once, and when a rung that keeps failing is left alone."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from suffice.config import GatewayConfig
+from suffice.errors import EngineError, EngineUnreachable
+from suffice.gateway.problems import Problem
+from suffice.types import Rung
+
+
+class Slots:
+    """Lets so many through at once, has so many wait in line, and turns the rest away with 429."""
+
+    def __init__(self, name: str, config: GatewayConfig) -> None:
+        self.inside = 0
+        self._name, self._config = name, config
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._line)
+
+    async def enter(self) -> None:
+        """Wait for a place; raises Problem 429 when the line is full or too slow."""
+        if self.inside < self._config.rung_concurrency:
+            self.inside += 1
+            return
+        if len(self._line) >= self._config.rung_queue:
+            raise self._turned_away("has as many requests waiting as it may")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        try:
+            async with asyncio.timeout(self._config.queue_timeout_s):
+                await place
+        except BaseException as error:
+            self._step_back(place)
+            if isinstance(error, TimeoutError):
+                raise self._turned_away("had no place in time") from error
+            raise
+
+    def leave(self) -> None:
+        """Give the place to the next in line."""
+        while self._line:
+            place = self._line.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.inside -= 1
+
+    def _step_back(self, place: "asyncio.Future[None]") -> None:
+        if place in self._line:
+            self._line.remove(place)
+        elif place.done() and not place.cancelled():
+            self.leave()  # the place was given just as its owner left
+
+    def _turned_away(self, why: str) -> Problem:
+        return Problem(
+            f"rung {self._name!r} {why}",
+            status=429,
+            code="rung_busy",
+            hint="try again later; the operator may raise gateway.rung_concurrency",
+            retry_after_s=1,
+        )
+
+
+class Breaker:
+    """Opens after some failures in a row, and lets one call through to try again after a while."""
+
+    def __init__(self, name: str, config: GatewayConfig) -> None:
+        self.failures = 0
+        self._name, self._config = name, config
+        self._shut_until_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are turned away at the moment."""
+        return time.monotonic() < self._shut_until_s
+
+    @property
+    def state(self) -> int:
+        """0 closed, 1 half open (the next call is the trial), 2 open."""
+        return 2 if self.is_open else int(self.failures >= self._config.breaker_failures)
+
+    def check(self) -> None:
+        """Raise EngineUnreachable while open; the first call after that is the trial."""
+        if self.is_open:
+            raise EngineUnreachable(
+                f"rung {self._name!r} failed {self.failures} times in a row and is left alone",
+                hint="it is tried again by itself; see to its engine",
+                retryable=True,
+                unsent=True,
+            )
+        if self.failures >= self._config.breaker_failures:
+            self._shut_until_s = time.monotonic() + self._config.breaker_open_s
+
+    def note(self, error: EngineError | None) -> None:
+        """Take the outcome of a call: an error that a retry cannot mend says nothing of health."""
+        if error is None or not error.retryable:
+            self.failures, self._shut_until_s = 0, 0.0
+            return
+        self.failures += 1
+        if self.failures >= self._config.breaker_failures:
+            self._shut_until_s = time.monotonic() + self._config.breaker_open_s
+
+
+class Places:
+    """The slots and the breaker of every rung."""
+
+    def __init__(self, names: Iterable[str], config: GatewayConfig) -> None:
+        names = tuple(names)
+        self.slots = {name: Slots(name, config) for name in names}
+        self.breakers = {name: Breaker(name, config) for name in names}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is inside, or waits."""
+        return not any(slots.inside or slots.waiting for slots in self.slots.values())
+
+    @asynccontextmanager
+    async def place(self, rung: Rung) -> AsyncIterator[None]:
+        """Take a slot of a rung for a call, and learn from it how the rung is.
+
+        Raises EngineUnreachable while the rung is left alone, and Problem 429 when it is full.
+        """
+        slots, breaker = self.slots[rung.name], self.breakers[rung.name]
+        breaker.check()
+        await slots.enter()
+        try:
+            yield
+        except EngineError as error:
+            breaker.note(error)
+            raise
+        else:
+            breaker.note(None)
+        finally:
+            slots.leave()
