@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.price_series import (
     contract_series,
@@ -134,7 +135,7 @@ def _summary(rows: Sequence[tuple[float, float, float, float]]) -> dict[str, flo
     low, high, move, weight = (np.array(column) for column in zip(*rows, strict=True))
     inside = (low - 1e-9 <= move) & (move <= high + 1e-9)
 
-    def mean(values: Array) -> float:
+    def mean(values: Array | NDArray[np.bool_]) -> float:
         return round(float(np.average(values, weights=weight)), 3)
 
     return {

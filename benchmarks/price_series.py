@@ -55,8 +55,8 @@ def market_series(data: Path) -> list[Series]:
             quotes[chip,][day] = float(np.quantile(list(offers.values()), 0.25))
     names = {spelling: chip for chip, spelling in CHIPS.items() if spelling}
     for row in _rows(data, MARKET):
-        if chip := names.get((row["gpu"], row["socket"])):
-            quotes[chip,][dt.date.fromisoformat(row["date"])] = float(row["p25"])
+        if known := names.get((row["gpu"], row["socket"])):
+            quotes[known,][dt.date.fromisoformat(row["date"])] = float(row["p25"])
     return [replace(one, quoted=False) for one in _series(quotes)]
 
 

@@ -228,8 +228,9 @@ def _basis(question: Question, given: Parameters) -> tuple[str, ...]:
         today = rent_today(question)
         if isinstance(today, Offer):
             found.append(f"rent today: ${today.usd_per_hour}/h, {today.source} ({today.date})")
-        tables = {"rent level": given.level, "software": given.software, "slip": given.slip}
-        found += [f"{name}: {table.source} ({table.date})" for name, table in tables.items()]
+        found.append(f"rent level: {given.level.source} ({given.level.date})")
+        found.append(f"software: {given.software.source} ({given.software.date})")
+        found.append(f"slip: {given.slip.source} ({given.slip.date})")
         found += [f"{a.name}, {a.month}: {a.source} ({a.date})" for a in given.arrival]
     return (*found, f"models: {given.models.source} ({given.models.date})")
 
