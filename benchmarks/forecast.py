@@ -32,6 +32,7 @@ from benchmarks.price_series import (
 from suffice.errors import InputError
 from suffice.silicon.forecast.process import (
     DAYS_PER_MONTH,
+    Array,
     Process,
     Run,
     Series,
@@ -134,7 +135,7 @@ def _summary(rows: Sequence[tuple[float, float, float, float]]) -> dict[str, flo
     low, high, move, weight = (np.array(column) for column in zip(*rows, strict=True))
     inside = (low - 1e-9 <= move) & (move <= high + 1e-9)
 
-    def mean(values: NDArray[Any]) -> float:
+    def mean(values: Array | NDArray[np.bool_]) -> float:
         return round(float(np.average(values, weights=weight)), 3)
 
     return {

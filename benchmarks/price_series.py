@@ -53,10 +53,10 @@ def market_series(data: Path) -> list[Series]:
     for (chip, day), offers in sorted(cheapest.items()):
         if chip in CHIPS and len(offers) >= 3:
             quotes[chip,][day] = float(np.quantile(list(offers.values()), 0.25))
-    names = {spelling: name for name, spelling in CHIPS.items() if spelling}
+    names = {spelling: chip for chip, spelling in CHIPS.items() if spelling}
     for row in _rows(data, MARKET):
-        if name := names.get((row["gpu"], row["socket"])):
-            quotes[name,][dt.date.fromisoformat(row["date"])] = float(row["p25"])
+        if known := names.get((row["gpu"], row["socket"])):
+            quotes[known,][dt.date.fromisoformat(row["date"])] = float(row["p25"])
     return [replace(one, quoted=False) for one in _series(quotes)]
 
 

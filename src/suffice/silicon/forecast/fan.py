@@ -228,11 +228,9 @@ def _basis(question: Question, given: Parameters) -> tuple[str, ...]:
         today = rent_today(question)
         if isinstance(today, Offer):
             found.append(f"rent today: ${today.usd_per_hour}/h, {today.source} ({today.date})")
-        found += [
-            f"rent level: {given.level.source} ({given.level.date})",
-            f"software: {given.software.source} ({given.software.date})",
-            f"slip: {given.slip.source} ({given.slip.date})",
-        ]
+        found.append(f"rent level: {given.level.source} ({given.level.date})")
+        found.append(f"software: {given.software.source} ({given.software.date})")
+        found.append(f"slip: {given.slip.source} ({given.slip.date})")
         found += [f"{a.name}, {a.month}: {a.source} ({a.date})" for a in given.arrival]
     return (*found, f"models: {given.models.source} ({given.models.date})")
 
