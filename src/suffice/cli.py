@@ -10,6 +10,7 @@ import typer
 from suffice import __version__
 from suffice.errors import CertificateError, InputError, SufficeError
 from suffice.latent.train import command as train_command
+from suffice.reference_model import command as reference_command
 from suffice.silicon import commands as silicon_commands
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(silicon_commands.app, name="plan")
 app.add_typer(train_command.app, name="train")
+train_command.app.command()(reference_command.reference)
+train_command.app.command()(reference_command.export)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 TrialFiles = Annotated[
