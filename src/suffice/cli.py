@@ -12,6 +12,7 @@ from suffice.errors import CertificateError, InputError, SufficeError
 from suffice.evidence.commands import claims_command
 from suffice.gateway import key_command
 from suffice.latent.train import command as train_command
+from suffice.reference_model import command as reference_command
 from suffice.silicon import commands as silicon_commands
 from suffice.silicon.forecast import commands as forecast_commands
 
@@ -32,6 +33,8 @@ app.command("claims")(claims_command)
 app.add_typer(train_command.app, name="train")
 app.add_typer(latent_commands.app, name="latent")
 app.add_typer(key_command.app, name="key")
+train_command.app.command()(reference_command.reference)
+train_command.app.command()(reference_command.export)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 TrialFiles = Annotated[

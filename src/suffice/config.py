@@ -36,6 +36,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dialect: DialectName = "openai"
     api_key_env: str | None = None
     model_path: str | None = None
+    packaged: str | None = None
     trials: str | None = None
     context_tokens: int = 8192
     parallel: int = 4

@@ -66,7 +66,9 @@ async def wire_case(name: str) -> AsyncIterator[Case]:
 
 @asynccontextmanager
 async def embedded_case(name: str) -> AsyncIterator[Case]:
-    config = EngineConfig(kind="embedded", context_tokens=2048, parallel=2)
+    config = EngineConfig(
+        kind="embedded", packaged="SmolLM2-135M-Instruct", context_tokens=2048, parallel=2
+    )
     async with EmbeddedEngine(config) as engine:
         yield Case(name, engine, rung_of(name))
 

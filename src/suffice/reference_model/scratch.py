@@ -1,0 +1,88 @@
+"""The paper that a written solution is worked out on: steps of a kind, some of them slips.
+
+A slip is a wrong result that is put in on purpose and not learned; what follows from it, up to the
+check that finds it and the work done again, is. So a model learns to check, and not to err.
+"""
+
+from random import Random
+
+from msgspec import Struct
+
+
+class Step(Struct, frozen=True):
+    """A piece of a written solution; `learned` is False for a slip."""
+
+    text: str
+    kind: str
+    learned: bool = True
+
+
+class Scratch:
+    """Collects steps; those of a kind in `without` are worked out but not written down.
+
+    `slip` is the number of the arithmetic result to get wrong, counted from 0; None for no slip.
+    """
+
+    def __init__(
+        self, rng: Random, *, without: frozenset[str] = frozenset(), slip: int | None = None
+    ) -> None:
+        self.steps: list[Step] = []
+        self.results = 0
+        self._rng, self._without, self._slip = rng, without, slip
+
+    def write(self, text: str, kind: str = "work", *, learned: bool = True) -> None:
+        """Write a step down, unless its kind is left out."""
+        if kind not in self._without:
+            self.steps.append(Step(text, kind, learned))
+
+    def combine(self, a: int, b: int) -> int:
+        """Write the sum of two whole numbers of any sign, column by column from the right."""
+        self.write(f"{a}{b:+d}")
+        if (a < 0) == (b < 0):
+            size = self._sum(abs(a), abs(b))
+            return self.result(-size if a < 0 else size)
+        large, small = sorted((a, b), key=abs, reverse=True)
+        size = self._difference(abs(large), abs(small))
+        return self.result(-size if large < 0 else size)
+
+    def result(self, value: int) -> int:
+        """Write a result and return it; a near miss instead when this is the one to get wrong."""
+        self.results += 1
+        wrong = self._slip == self.results - 1
+        value = self._near(value) if wrong else value
+        self.write("=")
+        self.write(str(value), learned=not wrong)
+        self.write("\n")
+        return value
+
+    def _sum(self, a: int, b: int) -> int:
+        columns, carry = [], 0
+        for x, y in _aligned(a, b):
+            total = x + y + carry
+            columns.append(f"{x}+{y}{'+1' if carry else ''}={total}")
+            carry = total // 10
+        self.write(f":{' '.join(columns)} ", "columns")
+        return a + b
+
+    def _difference(self, a: int, b: int) -> int:
+        """Subtract the smaller from the larger; a minuend of 10 or more shows that it borrowed."""
+        columns, borrow = [], 0
+        for x, y in _aligned(a, b):
+            over = x - borrow
+            borrow = int(over < y)
+            columns.append(f"{over + 10 * borrow}-{y}={over + 10 * borrow - y}")
+        self.write(f":{' '.join(columns)} ", "columns")
+        return a - b
+
+    def _near(self, value: int) -> int:
+        digits = list(str(abs(value)))
+        place = self._rng.randrange(len(digits))
+        digits[place] = str((int(digits[place]) + self._rng.choice((1, 2, 8, 9))) % 10)
+        return int("".join(digits)) * (-1 if value < 0 else 1)
+
+
+def _aligned(a: int, b: int) -> list[tuple[int, int]]:
+    """Pair the digits of two numbers from the right, the shorter one filled up with zeros."""
+    width = max(len(str(a)), len(str(b)))
+    pairs = zip(reversed(str(a).zfill(width)), reversed(str(b).zfill(width)), strict=True)
+    return [(int(x), int(y)) for x, y in pairs]
