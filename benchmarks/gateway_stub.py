@@ -2,11 +2,11 @@
 
 The books of a gateway are checked against these counts, so nothing here is estimated: the usage in
 an answer follows from the model and from the tag that the request's text ends with, `#` and twelve
-digits, and the answer's `id` repeats the tag. Each piece of a stream is sent by itself, as an engine does; that is
-why this runs on Python's own event loop, for uvloop would join them into one.
+digits, and the answer's `id` repeats the tag. Each piece of a stream is sent by itself, as an
+engine does; that is why this runs on Python's own event loop: uvloop would join them into one.
 
-`GET /stub/counts` says what was served, `POST /stub/manner` changes how requests are answered from
-then on. python -m benchmarks.gateway_stub --port N
+`GET /stub/counts` says what was served since `POST /stub/reset`; `POST /stub/manner` changes how
+requests are answered from then on. python -m benchmarks.gateway_stub --port N
 """
 
 import argparse
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """Free the slot of a request whose client has gone."""
         if self.busy is not None:
             self.busy.cancel()
@@ -141,6 +141,9 @@ class Connection(asyncio.Protocol):
     def _control(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"POST /stub/manner"):
             self.stub.manner = msgspec.json.decode(body, type=Manner)
+        elif head.startswith(b"POST /stub/reset"):
+            self.stub.begun = 0
+            self.stub.finished.clear()
         self.transport.write(_whole(200, msgspec.json.encode(self.stub.counts())))
 
     def _answer(self, body: bytes) -> None:
