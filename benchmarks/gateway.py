@@ -9,7 +9,8 @@ of about 260 bytes; streams of 50 chunks.
 - `decision_ms`: deciding alone, timed inside the serving process (benchmarks/gateway_timed.py);
 - `rss_growth`: resident memory at the end over that after the first tenth of the requests, less 1;
 - `ledger_rows_missing`: answers that have no row; `token_sum_error`: how far the ledger's sums of
-  tokens are from the stub's own count, over all kinds and rungs; `usd_sum_error` the same in dollars.
+  tokens are from the stub's own count, over all kinds and rungs; `usd_sum_error`: the same in
+  dollars.
 LiteLLM lives in an environment of its own, made when absent; without it its figures are null.
 
 python -m benchmarks.gateway --json [--soak | --faults | --drift]

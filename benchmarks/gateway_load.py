@@ -67,7 +67,7 @@ class Run(Struct, frozen=True, kw_only=True):
         return float(1000 * np.percentile(self.latencies_s, percent))
 
 
-Read = Callable[[str, bytes], None]
+Read = Callable[[str, bytes], str | None]  # tag and answer to what is wrong, if anything is
 
 
 class _Load:
@@ -102,12 +102,12 @@ class _Load:
         """Check an answer and take note of it."""
         self.awaited -= 1
         wrong = _wrong(answer, tag, streamed=self.target.streamed)
+        if wrong is None and self.read is not None:
+            wrong = self.read(tag.decode(), bytes(answer))
         if wrong is not None:
             self.stop(f"{self.target.name} {wrong}: {bytes(answer[-600:])!r}")
             return
         self.latencies_s.append(took_s)
-        if self.read is not None:
-            self.read(tag.decode(), bytes(answer))
 
     def end(self) -> None:
         """Send no other request; the run is over when all that were sent are answered."""

@@ -10,8 +10,9 @@ import os
 import time
 from pathlib import Path
 
-from suffice.cli import main as suffice
 from suffice.gateway.app import Gateway
+
+from suffice.cli import main as suffice
 
 
 def main() -> None:
