@@ -1,7 +1,6 @@
 """Many requests through the pipeline: answered, booked, and a random share of them audited."""
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -12,10 +11,11 @@ from typing import TextIO
 import msgspec
 from msgspec import Struct
 
+from suffice.bench.audits import agreement_scores, is_drawn
 from suffice.bench.labels import WITH_TARGETS
 from suffice.bench.progress import Progress, Silent
 from suffice.bench.run import GIVE_UP_AFTER, Show, concerns_all
-from suffice.bench.scorers import SCORERS, final_answer, mark
+from suffice.bench.scorers import SCORERS, mark
 from suffice.bench.tasks import Task, load_tasks
 from suffice.bundle import load_bundle
 from suffice.commands import opened
@@ -129,7 +129,8 @@ class _Batch:
 
     async def _one(self, task: Task) -> None:
         """Answer one request, and audit it if it is drawn; a failure is counted, not raised."""
-        drawn = self._is_drawn(task.request.request_id)
+        share, seed = self.batch.audit_share, self.batch.seed
+        drawn = is_drawn(task.request.request_id, share=share, seed=seed)
         try:
             given = await answer(self.pipeline, task.request, audited=drawn)
         except EngineError as error:
@@ -140,11 +141,6 @@ class _Batch:
                 await audit(self.pipeline, task, given)
                 self.audited += 1
         self.progress.step(self.rungs.total() + self.failed, self.spend)
-
-    def _is_drawn(self, request_id: str) -> bool:
-        """Draw by seed and id, so that neither order nor a restart decides who is audited."""
-        draw = random.Random(f"{self.batch.seed} {request_id}")  # noqa: S311 - not a secret
-        return draw.random() < self.batch.audit_share
 
     def _count_failure(self, error: EngineError) -> None:
         """Give up on an engine that is down, or that refuses everybody; raises its error."""
@@ -204,15 +200,15 @@ async def audit(pipeline: Pipeline, task: Task, given: Answer) -> None:
 
 def _scores(task: Task, answers: dict[str, Attempt], *, reference: str) -> Iterator[Score]:
     """Mark every answer that can be marked."""
-    scorer, target, options = task.scorer, task.target, task.options
-    label = Label.TARGET if scorer in WITH_TARGETS else Label.SCORER
-    if scorer not in SCORERS:
-        if reference not in answers:
-            return
-        scorer, options, label = "exact", {"ignore_case": True}, Label.AGREEMENT
-        target = final_answer(answers[reference].answer or "")
+    if task.scorer not in SCORERS:
+        texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}
+        yield from agreement_scores(task.request.request_id, texts, reference=reference)
+        return
+    label = Label.TARGET if task.scorer in WITH_TARGETS else Label.SCORER
     for rung, attempt in answers.items():
-        verdict = mark(attempt.answer or "", scorer=scorer, target=target, options=options)
+        verdict = mark(
+            attempt.answer or "", scorer=task.scorer, target=task.target, options=task.options
+        )
         if verdict.quality is not None:
             yield Score(
                 request_id=task.request.request_id,

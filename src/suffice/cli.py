@@ -9,6 +9,7 @@ import typer
 
 from suffice import __version__
 from suffice.errors import CertificateError, InputError, SufficeError
+from suffice.gateway import key_command
 from suffice.latent.train import command as train_command
 from suffice.silicon import commands as silicon_commands
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(silicon_commands.app, name="plan")
 app.add_typer(train_command.app, name="train")
+app.add_typer(key_command.app, name="key")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 TrialFiles = Annotated[
@@ -245,6 +247,30 @@ def answer(
     )
     result = answer_requests(batch, show=show_progress)
     print_json(result) if json else print_answers(result)
+
+
+@app.command()
+def serve(
+    ladder: LadderFile,
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder that certify wrote; without it, the reference.")
+    ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Answer as asked; audit, and report what it saves.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    ssl_certfile: Annotated[str | None, typer.Option(help="Certificate file, for TLS.")] = None,
+    ssl_keyfile: Annotated[str | None, typer.Option(help="Key file of the certificate.")] = None,
+) -> None:
+    """Serve the OpenAI chat API, each request on the cheapest rung that the policy keeps."""
+    from suffice.gateway.command import Listen, serve
+    from suffice.gateway.serving import Settings
+
+    settings = Settings(ladder=ladder, policy=policy, observe=observe, workers=workers)
+    listen = Listen(host=host, port=port, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
+    serve(settings, listen)
 
 
 @app.command()

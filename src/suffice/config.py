@@ -17,6 +17,10 @@ from suffice.units import seconds
 S = TypeVar("S", bound=Struct)
 Table = dict[str, Any]
 EngineKind = Literal["openai", "embedded", "replay"]
+POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
+_MAY_BE_ZERO = frozenset(
+    {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd"}
+)
 DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
 
 
@@ -70,6 +74,39 @@ class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lapses_after: str = "30d"
 
 
+class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `suffice serve` behaves; limits hold for each worker process.
+
+    `models` gives further names to rungs, or to the policy (`suffice`). Where the policy may look
+    at an answer before it stays, streams are held back until then, or (`route`) go to the
+    reference. `deadline_s` bounds a request from its last byte in to its last byte out. Audits are
+    drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`.
+    """
+
+    ledger: str = "suffice.db"
+    fsync: bool = False
+    store_text: bool = False
+    models: dict[str, str] = {}
+    defer_streams: Literal["hold", "route"] = "hold"
+    failover: bool = True
+    deadline_s: float = 600.0
+    write_timeout_s: float = 60.0
+    rung_concurrency: int = 256
+    rung_queue: int = 1024
+    queue_timeout_s: float = 30.0
+    breaker_failures: int = 5
+    breaker_open_s: float = 10.0
+    body_limit_bytes: int = 16 * 1024 * 1024
+    conversations: int = 10_000
+    keys: str | None = None
+    assumed_usd: Decimal = Decimal("0.01")
+    audit_share: float = 0.02
+    audit_seed: int = 0
+    audit_usd_per_day: Decimal | None = None
+    audit_assumed_usd: Decimal | None = None
+    audit_concurrency: int = 4
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file; `ladder` lists rungs cheapest first, `reference` names the promised one."""
 
@@ -78,6 +115,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ladder: tuple[Rung, ...]
     price: dict[str, PriceConfig] = {}
     targets: Targets = Targets()
+    gateway: GatewayConfig = GatewayConfig()
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:
@@ -125,6 +163,7 @@ def _convert(tree: Table, *, where: str) -> Config:
         "engine": _named(tree.get("engine", {}), EngineConfig, at=f"{where}: engine"),
         "price": _named(tree.get("price", {}), PriceConfig, at=f"{where}: price"),
         "targets": _struct(tree.get("targets", {}), Targets, at=f"{where}: targets"),
+        "gateway": _struct(tree.get("gateway", {}), GatewayConfig, at=f"{where}: gateway"),
         "ladder": _listed(tree.get("ladder", []), Rung, at=f"{where}: ladder"),
     }
     return _struct(rest | tables, Config, at=f"{where}:")
@@ -192,6 +231,7 @@ def _check_references(config: Config, *, where: str) -> None:
     for name, price in config.price.items():
         _check_amounts(price, at=f"{where}: price.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
+    _check_gateway(config.gateway, names=names, at=f"{where}: gateway")
 
 
 def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
@@ -221,3 +261,26 @@ def _check_targets(targets: Targets, *, at: str) -> None:
         seconds(targets.lapses_after)
     except ValueError as error:
         raise ConfigError(f"{at}.lapses_after: {error}", hint="`30d` is a usual value") from error
+
+
+def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -> None:
+    for alias, rung in gateway.models.items():
+        if rung not in (POLICY_MODEL, *names):
+            raise ConfigError(
+                f"{at}.models.{alias}: no rung {rung!r}", hint=nearest(rung, (POLICY_MODEL, *names))
+            )
+    if POLICY_MODEL in names:
+        raise ConfigError(
+            f"{at}: a rung is named {POLICY_MODEL!r}, which clients ask the policy by",
+            hint="give that rung another name",
+        )
+    for key in gateway.__struct_fields__:
+        value = getattr(gateway, key)
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            continue
+        if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
+            raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
+    if gateway.audit_share > 1:
+        raise ConfigError(
+            f"{at}.audit_share: {gateway.audit_share} is over 1", hint="0.02 is usual"
+        )

@@ -55,9 +55,30 @@ class CertificateError(SufficeError):
 class EngineError(SufficeError):
     """An inference engine did not give a usable answer."""
 
+    @property
+    def unbilled(self) -> bool:
+        """Whether nothing can have been generated."""
+        return False
+
 
 class EngineUnreachable(EngineError):
-    """No connection to the engine, or it went silent past its timeout."""
+    """No connection to the engine (`unsent`: nothing was asked), or it went silent for too long."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retryable: bool = False,
+        unsent: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.unsent = unsent
+
+    @property
+    def unbilled(self) -> bool:
+        """Whether nothing can have been generated."""
+        return self.unsent
 
 
 class EngineRefused(EngineError):

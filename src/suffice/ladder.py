@@ -41,6 +41,15 @@ class Ladder(Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.rungs)
 
+    @property
+    def below_reference(self) -> tuple[Rung, ...]:
+        """The rungs that are cheaper than the reference."""
+        return self.rungs[: self.rungs.index(self.reference)]
+
+    def above(self, rung: Rung) -> Rung | None:
+        """Return the next rung up, or None from the top one."""
+        return next(iter(self.rungs[self.rungs.index(rung) + 1 :]), None)
+
     def rung(self, name: str) -> Rung:
         """Return the rung of this name; raises ConfigError naming the nearest one."""
         for rung in self.rungs:

@@ -6,6 +6,7 @@ from msgspec import Struct
 from suffice.errors import LedgerError
 
 ADVISORY_LOCK = 7_836_342_332  # any constant of our own: two workers must not migrate at once
+AUDIT_ORDER_LOCK = 7_836_342_333
 TABLES = ("suffice_requests", "suffice_attempts", "suffice_scores")
 
 
@@ -150,6 +151,15 @@ MIGRATIONS = (
             """CREATE FUNCTION suffice_append_only() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$""",
             *(_postgresql_refuses_changes(table) for table in TABLES),
+        ),
+    ),
+    Migration(
+        version=2,
+        statements=(
+            """CREATE INDEX suffice_requests_audited
+                ON suffice_requests (certificate_id, id) WHERE audited""",
+            """CREATE INDEX suffice_attempts_audits
+                ON suffice_attempts (time_us) WHERE role = 'audit'""",
         ),
     ),
 )

@@ -4,7 +4,6 @@ This is the file to read first. Everything it joins lives in a part of its own.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,19 +14,22 @@ from msgspec.structs import replace
 from suffice.bundle import Bundle
 from suffice.config import Config
 from suffice.engines import Engine
-from suffice.errors import CertificateError, ConfigError, EngineError, EngineRefused, SufficeError
+from suffice.errors import CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.meter import Price, charge, price_for
-from suffice.policy import Router, policy_hash
-from suffice.types import Charge, Completion, Request, Rung, Vector
+from suffice.policy import Router, Step, policy_hash
+from suffice.types import Charge, Completion, Request, Rung, Usage, Vector
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
-    """Everything that answering needs; without a `bundle` the reference rung answers everything."""
+    """Everything that answering needs; without a `bundle` the reference rung answers everything.
+
+    With `failover`, the next rung up stands in for one that fails where the reference cannot.
+    """
 
     ladder: Ladder
     engines: Mapping[str, Engine]
@@ -36,6 +38,7 @@ class Pipeline:
     bundle: Bundle | None = None
     router: Router | None = None
     policy_hash: str = ""
+    failover: bool = False
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -50,7 +53,12 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def build_pipeline(
-    config: Config, *, engines: Mapping[str, Engine], ledger: Ledger, bundle: Bundle | None
+    config: Config,
+    *,
+    engines: Mapping[str, Engine],
+    ledger: Ledger,
+    bundle: Bundle | None,
+    failover: bool = False,
 ) -> Pipeline:
     """Join the parts; raises ConfigError when the bundle's rungs are not those of the ladder."""
     from suffice.latent.encoder import default_encoder
@@ -66,7 +74,110 @@ def build_pipeline(
         bundle=bundle,
         router=None if bundle is None else Router(policy=bundle.policy, encoder=default_encoder()),
         policy_hash="" if bundle is None else policy_hash(bundle.policy),
+        failover=failover,
     )
+
+
+class Climb:
+    """One request on its way up the ladder: which rung to ask next, and what was asked so far.
+
+    The one place that knows how to climb. The policy chooses, unless a rung is `named` or the
+    policy is `barred` for a reason. `rung` is to be asked next; with `settled`, its answer stays
+    whatever it says. Call `answered` or `failed` after each attempt, and `entry` at the end.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        request: Request,
+        *,
+        named: Rung | None = None,
+        barred: str | None = None,
+    ) -> None:
+        self.pipeline, self.request = pipeline, request
+        self.attempts: list[Attempt] = []
+        self.fallback = None if named else barred or why_not(pipeline, request)
+        self._router = None if named or self.fallback else pipeline.router
+        self._by_policy = self._router is not None
+        self._seen: dict[str, Signals] = {}
+        self.rung, self.settled = named or pipeline.ladder.reference, True
+        if self._router is not None:
+            self._follow(self._router.decide(request))
+
+    @property
+    def certified(self) -> bool:
+        """Whether the certificate speaks of this: the policy chose, among the rungs it knows."""
+        bundle = self.pipeline.bundle
+        return self._by_policy and bundle is not None and self.rung.name in bundle.policy.rungs
+
+    def take_reference(self) -> None:
+        """Ask the reference instead: it keeps every promise, for it is what they are against."""
+        self.rung, self.settled = self.pipeline.ladder.reference, True
+
+    def answered(self, completion: Completion, *, at: datetime) -> bool:
+        """Note an answer to a call made at `at`; False when the next rung is to be asked."""
+        charged = charge(completion.usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
+        self.attempts.append(_answered(self.rung, completion, charged, at=at))
+        self._seen[self.rung.name] = signals_of(completion)
+        if self.settled or self._router is None:
+            return True
+        step = self._router.review(self.request, self._seen)
+        if step.keep:
+            return True
+        self.attempts[-1] = replace(self.attempts[-1], role=Role.DISCARDED)
+        self._follow(step)
+        return False
+
+    def failed(self, error: BaseException, *, at: datetime, usage: Usage | None = None) -> bool:
+        """Note a call that gave no whole answer; True when another rung is to be asked instead.
+
+        `usage` is what the call is known to have used, where part of its answer was given.
+        """
+        if isinstance(error, SufficeError) and not isinstance(error, EngineError):
+            return False  # no engine was asked
+        attempt = _failed(self.rung, error, at=at)
+        if usage is not None:
+            charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
+            attempt = replace(attempt, role=Role.ANSWER, usage=usage, charge=charged)
+        self.attempts.append(attempt)
+        higher = self._higher() if isinstance(error, EngineError) else None
+        if higher is None:
+            return False
+        self.rung, self.settled, self._router = higher, True, None
+        return True
+
+    def entry(self, status: Status = Status.OK) -> Entry:
+        """Write the books' line; a request without an answer has saved nothing."""
+        pipeline, attempts, ok = self.pipeline, self.attempts, status is Status.OK
+        rung = self.rung if ok else None
+        unknown = (None, ReferenceKnown.UNKNOWN)
+        reference_usd, known = _reference_cost(pipeline, attempts) if ok else unknown
+        bundle = pipeline.bundle if self.certified else None
+        return Entry(
+            request_id=self.request.request_id,
+            time=attempts[0].time or datetime.now(UTC) if attempts else datetime.now(UTC),
+            status=status,
+            reference_rung=pipeline.ladder.reference.name,
+            attempts=tuple(attempts),
+            rung=rung.name if rung else None,
+            vector=rung.vector if rung and rung != pipeline.ladder.reference else Vector.NONE,
+            group=self.request.group,
+            reference_usd=reference_usd,
+            reference_known=known,
+            certificate_id=bundle.certificate.certificate_id if bundle else None,
+            error=attempts[-1].error if attempts and not ok else None,
+            text=self.request.text if pipeline.ledger.store_text else None,
+        )
+
+    def _follow(self, step: Step) -> None:
+        self.rung, self.settled = self.pipeline.ladder.rung(step.rung), step.settled
+
+    def _higher(self) -> Rung | None:
+        """Return the rung that stands in for a failed one: the reference, or the next one up."""
+        ladder = self.pipeline.ladder
+        if self._by_policy and self.rung in ladder.below_reference:
+            return ladder.reference
+        return ladder.above(self.rung) if self.pipeline.failover else None
 
 
 async def answer(pipeline: Pipeline, request: Request, *, audited: bool = False) -> Answer:
@@ -78,66 +189,46 @@ async def answer(pipeline: Pipeline, request: Request, *, audited: bool = False)
     reference rung when that fails too, and LedgerError when the books cannot be written; what was
     spent is booked in every case, also when the caller leaves.
     """
-    attempts: list[Attempt] = []
-    fallback = _why_not(pipeline, request)
+    climb = Climb(pipeline, request)
     try:
-        rung, completion = await _climb(pipeline, request, attempts, by_policy=fallback is None)
+        completion = await ascend(climb)
     except BaseException as error:
-        status = Status.FAILED if isinstance(error, Exception) else Status.CANCELLED
-        entry = _entry(pipeline, request, attempts, by_policy=fallback is None, status=status)
-        pipeline.ledger.append(entry)
+        pipeline.ledger.append(climb.entry(status_of(error)))
         raise
-    entry = _entry(pipeline, request, attempts, by_policy=fallback is None, answered_by=rung)
-    entry = replace(entry, audited=audited)
+    entry = replace(climb.entry(), audited=audited)
     pipeline.ledger.append(entry)
-    return Answer(completion=completion, entry=entry, fallback=fallback)
+    return Answer(completion=completion, entry=entry, fallback=climb.fallback)
 
 
-async def _climb(
-    pipeline: Pipeline, request: Request, attempts: list[Attempt], *, by_policy: bool
-) -> tuple[Rung, Completion]:
-    """Ask rung after rung until an answer may stay; every call ends up in `attempts`."""
-    reference = pipeline.ladder.reference
-    router = pipeline.router if by_policy else None
-    seen: dict[str, Signals] = {}
-    rung = reference if router is None else pipeline.ladder.rung(router.decide(request).rung)
+async def ascend(climb: Climb) -> Completion:
+    """Ask rung after rung until an answer may stay; raises the last rung's EngineError."""
     while True:
+        called = datetime.now(UTC)
+        engine = climb.pipeline.engines[climb.rung.engine]
         try:
-            completion = await _ask(pipeline, request, rung, attempts)
-        except EngineError:
-            if rung == reference:
+            completion = await engine.complete(climb.request, climb.rung)
+        except BaseException as error:
+            if not climb.failed(error, at=called):
                 raise
-            rung, router = reference, None
             continue
-        seen[rung.name] = signals_of(completion)
-        step = None if router is None or rung == reference else router.review(request, seen)
-        if step is None or step.keep:
-            return rung, completion
-        attempts[-1] = replace(attempts[-1], role=Role.DISCARDED)
-        rung = pipeline.ladder.rung(step.rung)
+        if climb.answered(completion, at=called):
+            return completion
+
+
+def status_of(error: BaseException) -> Status:
+    """Say how a request ended that an error ended: an error that is no failure is a leaving."""
+    return Status.FAILED if isinstance(error, Exception) else Status.CANCELLED
 
 
 async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -> Attempt:
     """Ask one rung off the policy's path, as an audit does; an EngineError is in the attempt."""
-    attempts: list[Attempt] = []
-    with suppress(EngineError):
-        await _ask(pipeline, request, rung, attempts)
-    return replace(attempts[-1], role=role)
-
-
-async def _ask(
-    pipeline: Pipeline, request: Request, rung: Rung, attempts: list[Attempt]
-) -> Completion:
-    """Call one engine and note what it gave and cost, also when it fails or is cancelled."""
+    climb = Climb(pipeline, request, named=rung)
     called = datetime.now(UTC)
     try:
-        completion = await pipeline.engines[rung.engine].complete(request, rung)
-    except BaseException as error:
-        attempts.append(_failed(rung, error, at=called))
-        raise
-    charged = charge(completion.usage, pipeline.prices.get(rung.price or ""), at=called)
-    attempts.append(_answered(rung, completion, charged, at=called))
-    return completion
+        climb.answered(await pipeline.engines[rung.engine].complete(request, rung), at=called)
+    except EngineError as error:
+        climb.failed(error, at=called)
+    return replace(climb.attempts[-1], role=role)
 
 
 def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: datetime) -> Attempt:
@@ -159,46 +250,13 @@ def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: dateti
 
 def _failed(rung: Rung, error: BaseException, *, at: datetime) -> Attempt:
     """Book a call that gave no answer: a refusal (4xx) is not billed, all else may have been."""
-    refused = isinstance(error, EngineRefused) and error.unbilled
+    refused = isinstance(error, EngineError) and error.unbilled
     return Attempt(
         rung=rung.name,
         role=Role.DISCARDED,
         charge=Charge(usd=Decimal(0), estimated=True) if refused else Charge(usd=None),
         time=at,
         error=error.message if isinstance(error, SufficeError) else type(error).__name__,
-    )
-
-
-def _entry(
-    pipeline: Pipeline,
-    request: Request,
-    attempts: list[Attempt],
-    *,
-    by_policy: bool,
-    answered_by: Rung | None = None,
-    status: Status = Status.OK,
-) -> Entry:
-    """Write the books' line for a request; one without an answer has saved nothing."""
-    rung = answered_by
-    reference_usd, known = (
-        _reference_cost(pipeline, attempts) if rung else (None, ReferenceKnown.UNKNOWN)
-    )
-    saved = rung is not None and rung != pipeline.ladder.reference
-    bundle = pipeline.bundle
-    return Entry(
-        request_id=request.request_id,
-        time=attempts[0].time or datetime.now(UTC) if attempts else datetime.now(UTC),
-        status=status,
-        reference_rung=pipeline.ladder.reference.name,
-        attempts=tuple(attempts),
-        rung=None if rung is None else rung.name,
-        vector=rung.vector if rung is not None and saved else Vector.NONE,
-        group=request.group,
-        reference_usd=reference_usd,
-        reference_known=known,
-        certificate_id=bundle.certificate.certificate_id if bundle and by_policy else None,
-        error=attempts[-1].error if attempts and rung is None else None,
-        text=request.text,
     )
 
 
@@ -217,7 +275,7 @@ def _reference_cost(
     return mean_usd, known
 
 
-def _why_not(pipeline: Pipeline, request: Request) -> str | None:
+def why_not(pipeline: Pipeline, request: Request) -> str | None:
     """Say why the policy may not choose for this request; None when its certificate covers it."""
     if pipeline.bundle is None:
         return "there is no certificate"

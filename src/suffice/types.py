@@ -123,6 +123,8 @@ class Completion(Struct, frozen=True, kw_only=True):
     token of the answer, None when not given; `samples` are further answers drawn by the same call.
     `effort_seen` is what the reply itself proves about effort: True (reasoning present when asked
     for, absent for `none`), False (the engine ignored it), None (nothing in the reply tells).
+    `wire` is the JSON that a server sent: the whole reply, or the event of a stream that holds the
+    usage; None where there is no server.
     """
 
     text: str
@@ -136,6 +138,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     samples: tuple[str, ...] = ()
     effort_seen: bool | None = None
     model: str | None = None
+    wire: bytes | None = None
 
     @property
     def mean_logprob(self) -> float | None:

@@ -75,6 +75,14 @@ def score_by_agreement(
     return tuple(_compare(trial, answers.get(trial.request_id), scorer=scorer) for trial in trials)
 
 
+def agreement(answer: str, reference: str | None, *, scorer: str = "exact") -> float | None:
+    """Give 1 if an answer agrees with the reference's, else 0; None where that has none to give."""
+    target = None if reference is None else _target(reference, scorer)
+    if target is None:
+        return None
+    return mark(answer, scorer=scorer, target=target, options={"ignore_case": True}).quality
+
+
 def read_labels(path: PathLike) -> dict[Pair, float]:
     """Read human labels, rows of `request_id, rung, quality`; raises InputError with the line."""
     labels: dict[Pair, float] = {}
@@ -137,13 +145,12 @@ def judge_errors(table: TrialTable, human: HumanLabels) -> tuple[JudgeError, ...
 def _compare(trial: Trial, reference: str | None, *, scorer: str) -> Trial:
     if trial.status is TrialStatus.FAILED or trial.answer is None:
         return trial
-    target = None if reference is None else _target(reference, scorer)
-    verdict = mark(trial.answer, scorer=scorer, target=target, options={"ignore_case": True})
-    scored = target is not None and verdict.quality is not None
+    quality = agreement(trial.answer, reference, scorer=scorer)
+    scored = quality is not None
     return replace(
         trial,
         status=TrialStatus.SCORED if scored else TrialStatus.UNSCORED,
-        quality=verdict.quality if scored else None,
+        quality=quality,
         scorer=AGREEMENT,
         error=None if scored else "the reference rung has no answer to agree with",
         retryable=False,
@@ -157,4 +164,4 @@ def _target(answer: str, scorer: str) -> str | None:
     if scorer == "numeric":
         number = final_number(answer)
         return None if number is None else str(number)
-    return final_answer(answer)
+    return final_answer(answer) or None

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar, cast
 from msgspec import Struct
 
 from suffice.errors import EngineError, EngineRefused
-from suffice.types import JSON, Completion, Request, Rung
+from suffice.types import JSON, Completion, Request, Rung, Usage
 
 T = TypeVar("T")
 
@@ -27,6 +27,17 @@ class Chunk(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[JSON, ...] = ()
     sample: int = 0
+
+
+class Relay(Struct, frozen=True, kw_only=True):
+    """A stream to be passed on in the OpenAI form: bytes of whole events, then the Completion.
+
+    The events leave out the usage and [DONE]. `used` tells what the call is known to have used so
+    far, for one that is given up. Close `items` to stop the engine.
+    """
+
+    items: AsyncGenerator[bytes | Completion, None]
+    used: Callable[[], Usage]
 
 
 class Engine(Protocol):
@@ -46,6 +57,12 @@ class Engine(Protocol):
         Leave it early through `contextlib.aclosing`, so that the engine stops at once.
         """
         ...
+
+    def relay(self, request: Request, rung: Rung) -> Relay:
+        """Stream in the OpenAI form; engines with a server hand on its very bytes."""
+        from suffice.engines.render import relayed
+
+        return relayed(self, request, rung)
 
     async def close(self) -> None:
         """Give back connections, threads and memory; closing twice is harmless."""

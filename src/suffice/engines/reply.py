@@ -34,7 +34,7 @@ class Choice:
 
     def add(self, part: JSON) -> Chunk:
         """Take a message, or a delta of one, and return what is new in it."""
-        reasoning, text = _texts(part)
+        reasoning, text = texts_of(part)
         if self._inline is not None and reasoning:  # the server parts them itself
             text, self._inline = self._inline.flush()[1] + text, None
         elif self._inline is not None:
@@ -226,7 +226,7 @@ def effort_seen(
     return budget is None or count is None or count.tokens <= samples * (1.25 * budget + 32)
 
 
-def _texts(part: JSON) -> tuple[str, str]:
+def texts_of(part: JSON) -> tuple[str, str]:
     """Read (reasoning, text) of a message or delta from wherever an engine puts them."""
     reasoning = _string(part.get("reasoning") or part.get("reasoning_content"))
     content = part.get("content") or part.get("refusal") or ""

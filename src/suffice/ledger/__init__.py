@@ -10,12 +10,31 @@ from suffice.ledger.records import (
     Status,
     Window,
 )
-from suffice.ledger.rows import LabelledTrials, entries, labelled_trials, scores_of
+from suffice.ledger.rows import (
+    Audited,
+    LabelledTrials,
+    audited_under,
+    entries,
+    labelled_trials,
+    scores_of,
+)
 from suffice.ledger.store import Ledger
-from suffice.ledger.sums import CallTotals, Flow, TokenSum, Totals, calls, flow, totals
+from suffice.ledger.sums import (
+    AuditSpend,
+    CallTotals,
+    Flow,
+    TokenSum,
+    Totals,
+    audit_spend,
+    calls,
+    flow,
+    totals,
+)
 
 __all__ = [
     "Attempt",
+    "AuditSpend",
+    "Audited",
     "CallTotals",
     "Entry",
     "Flow",
@@ -29,6 +48,8 @@ __all__ = [
     "TokenSum",
     "Totals",
     "Window",
+    "audit_spend",
+    "audited_under",
     "calls",
     "entries",
     "flow",

@@ -1,20 +1,31 @@
 """Rows of a ledger as values: entries with their attempts, scores, labelled trials."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from datetime import datetime
 from itertools import groupby
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.errors import LedgerError
 from suffice.ledger import schema
-from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Window
-from suffice.ledger.schema import attempts, requests, scores, within
+from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Status, Window
+from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, scores, within
 from suffice.ledger.store import Ledger
 from suffice.types import Trial, TrialStatus
 
 _PAGE = 1000
+_AUDITED_PAGE = 100  # a reader often stops at the first row that is not scored yet
+_AUDITED_COLUMNS = (
+    requests.c.id,
+    requests.c.request_id,
+    requests.c.time_us,
+    requests.c.rung,
+    requests.c.reference_rung,
+    requests.c.group_name,
+    audits.c.error.is_not(None).label("reference_failed"),
+)
 
 
 class LabelledTrials(Struct, frozen=True, kw_only=True):
@@ -31,6 +42,23 @@ class LabelledTrials(Struct, frozen=True, kw_only=True):
     without_text: int
 
 
+class Audited(Struct, frozen=True, kw_only=True):
+    """An answered request that was audited: who answered, and its scores in the order written.
+
+    `id` is its place in the order of audits. `reference_failed` says that the reference rung was
+    asked and gave no answer, so that there is none to compare with.
+    """
+
+    id: int
+    request_id: str
+    time: datetime
+    rung: str
+    reference_rung: str
+    group: str | None = None
+    reference_failed: bool = False
+    scores: tuple[Score, ...] = ()
+
+
 def entries(
     ledger: Ledger, *, window: Window = ALL_TIME, audited: bool | None = None
 ) -> Iterator[Entry]:
@@ -45,6 +73,35 @@ def entries(
             made = _attempts_of([row.request_id for row in rows], connection)
             for row in rows:
                 yield schema.entry_from_row(row, made.get(row.request_id, ()))
+            last = rows[-1].id
+
+
+def audited_under(
+    ledger: Ledger, certificate_id: str, *, after: int = 0
+) -> Generator[Audited, None, None]:
+    """Yield the audited answers given under a certificate, in the one order that all readers see.
+
+    Only those of an `id` above `after`, so that a reader can go on where it stopped.
+    """
+    page = (
+        sa.select(*_AUDITED_COLUMNS)
+        .select_from(requests.outerjoin(audits, audited_by_reference))
+        .where(
+            schema.is_audited,
+            requests.c.certificate_id == certificate_id,
+            requests.c.status == Status.OK.value,
+            requests.c.rung.is_not(None),
+            requests.c.id > sa.bindparam("last"),
+        )
+        .order_by(requests.c.id)
+        .limit(_AUDITED_PAGE)
+    )
+    last = after
+    with ledger.reading() as connection:
+        while rows := connection.execute(page, {"last": last}).all():
+            scored = _scores_in([row.request_id for row in rows], connection)
+            for row in rows:
+                yield _audited(row, scored.get(row.request_id, ()))
             last = rows[-1].id
 
 
@@ -137,6 +194,32 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
         effort_seen=attempt.effort_seen,
         error=attempt.error,
     )
+
+
+def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> Audited:
+    return Audited(
+        id=row.id,
+        request_id=row.request_id,
+        time=schema.time_from_us(row.time_us),
+        rung=row.rung,
+        reference_rung=row.reference_rung,
+        group=row.group_name,
+        reference_failed=bool(row.reference_failed),
+        scores=scored,
+    )
+
+
+def _scores_in(request_ids: list[str], connection: sa.Connection) -> dict[str, tuple[Score, ...]]:
+    query = (
+        sa.select(scores)
+        .where(scores.c.request_id.in_(request_ids))
+        .order_by(scores.c.request_id, scores.c.id)
+    )
+    rows = connection.execute(query)
+    return {
+        request_id: tuple(schema.score_from_row(row) for row in group)
+        for request_id, group in groupby(rows, key=lambda row: row.request_id)
+    }
 
 
 def _attempts_of(

@@ -96,6 +96,18 @@ scores = sa.Table(
 
 TABLES = (requests, attempts, scores)
 
+_AUDIT: sa.ColumnElement[str] = sa.literal_column(
+    f"'{Role.AUDIT.value}'"
+)  # spelt out, for the partial indexes
+is_audit = attempts.c.role == _AUDIT
+is_audited = sa.literal_column("suffice_requests.audited", sa.Boolean)  # spelt out likewise
+audits = attempts.alias("audits")
+audited_by_reference = sa.and_(
+    audits.c.request_id == requests.c.request_id,
+    audits.c.role == _AUDIT,
+    audits.c.rung == requests.c.reference_rung,
+)
+
 
 def time_us(at: datetime) -> int:
     """Turn an aware time into whole microseconds since 1970 in UTC, exactly."""

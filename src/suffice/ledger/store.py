@@ -73,8 +73,9 @@ class Ledger:
 
     def append_many(self, entries: Iterable[Entry]) -> None:
         """Write requests in one transaction: all of them or, on an error, none."""
-        rows, attempts = [], []
+        rows, attempts, audited = [], [], False
         for entry in entries:
+            audited |= entry.audited
             rows.append(schema.request_row(entry, store_text=self.store_text))
             attempts += [
                 schema.attempt_row(
@@ -86,7 +87,7 @@ class Ledger:
                 )
                 for ordinal, attempt in enumerate(entry.attempts)
             ]
-        self._insert((schema.requests, rows), (schema.attempts, attempts))
+        self._insert((schema.requests, rows), (schema.attempts, attempts), in_order=audited)
 
     def audit(self, request_id: str, attempt: Attempt) -> None:
         """Add what another rung answered to a request that is in the ledger, off its path."""
@@ -120,7 +121,7 @@ class Ledger:
                     f"score of {row['request_id']}: quality {row['quality']} is outside [0, 1]",
                     hint="1 is right, 0 is wrong",
                 )
-        self._insert((schema.scores, rows))
+        self._insert((schema.scores, rows), in_order=True)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -144,8 +145,16 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _insert(self, *tables: tuple[sa.Table, list[schema.Row]]) -> None:
+    def _insert(self, *tables: tuple[sa.Table, list[schema.Row]], in_order: bool) -> None:
+        """Insert all or nothing; rows put in `in_order` show in the order of their ids.
+
+        SQLite has one writer at a time. PostgreSQL gives ids before it commits, so a reader that
+        goes on from the last id it saw could miss a row: such writers take turns there.
+        """
         with self._writing() as connection:
+            if in_order and self._is_postgresql:
+                lock = f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})"
+                connection.exec_driver_sql(lock)
             for table, rows in tables:
                 if rows:
                     connection.exec_driver_sql(self._insert_into[table], rows)

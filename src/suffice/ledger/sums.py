@@ -1,7 +1,7 @@
 """Sums over a ledger by any column: money, tokens, and the flow between rungs."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, cast
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from suffice.ledger import schema
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Status, Window
-from suffice.ledger.schema import attempts, requests, within
+from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, within
 from suffice.ledger.store import Ledger
 from suffice.types import CountSource, Spend
 from suffice.units import usd_from_picousd
@@ -65,6 +65,13 @@ class CallTotals(Struct, frozen=True, kw_only=True):
     reasoning_tokens: TokenSum
 
 
+class AuditSpend(Struct, frozen=True, kw_only=True):
+    """What audits cost, and when the last of them was made; None where there was none."""
+
+    spend: Spend
+    last: datetime | None
+
+
 class Flow(Struct, frozen=True, kw_only=True):
     """How many requests were first tried on one rung and answered by another, or by none."""
 
@@ -95,7 +102,7 @@ def totals(
             ),
             *_spend_columns("saved", _REFERENCE - charge, either_estimated),
         )
-        .select_from(requests.outerjoin(_AUDITS, _AUDITED_BY_REFERENCE))
+        .select_from(requests.outerjoin(audits, audited_by_reference))
         .where(*within(requests.c.time_us, window))
     )
     if by is not None:
@@ -163,15 +170,21 @@ def flow(ledger: Ledger, *, window: Window = ALL_TIME) -> tuple[Flow, ...]:
     return tuple(Flow(first=row.first, answered=row.rung, requests=row.n) for row in rows)
 
 
-_AUDITS = attempts.alias("audits")
-_AUDITED_BY_REFERENCE = sa.and_(
-    _AUDITS.c.request_id == requests.c.request_id,
-    _AUDITS.c.role == sa.literal_column(f"'{Role.AUDIT.value}'"),  # spelt out for its partial index
-    _AUDITS.c.rung == requests.c.reference_rung,
-)
-_REFERENCE = sa.func.coalesce(_AUDITS.c.charge_picousd, requests.c.reference_picousd)
+def audit_spend(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditSpend:
+    """Sum what audits cost; an index of its own keeps this as quick as the audits are few."""
+    query = sa.select(
+        *_spend_columns("spend", attempts.c.charge_picousd, attempts.c.charge_estimated),
+        sa.func.max(attempts.c.time_us).label("last_us"),
+    ).where(schema.is_audit, *within(attempts.c.time_us, window))
+    with ledger.reading() as connection:
+        row = connection.execute(query).one()
+    last = None if row.last_us is None else schema.time_from_us(row.last_us)
+    return AuditSpend(spend=_spend(row._mapping, "spend"), last=last)
+
+
+_REFERENCE = sa.func.coalesce(audits.c.charge_picousd, requests.c.reference_picousd)
 _REFERENCE_ESTIMATED = sa.case(
-    (_AUDITS.c.charge_picousd.is_not(None), _AUDITS.c.charge_estimated),
+    (audits.c.charge_picousd.is_not(None), audits.c.charge_estimated),
     else_=requests.c.reference_known != ReferenceKnown.MEASURED.value,
 )
 

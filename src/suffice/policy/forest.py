@@ -53,6 +53,29 @@ class Forest(Struct, frozen=True, kw_only=True, eq=False):
         return node.reshape(len(x), trees)
 
 
+class Walk:
+    """A forest for one row at a time, with the same results: no array is made at each level."""
+
+    def __init__(self, forest: Forest) -> None:
+        self._forest = forest
+        self._roots: list[int] = forest.roots.tolist()
+        self._column: list[int] = forest.column.tolist()
+        self._threshold: list[float] = forest.threshold.tolist()
+        self._left: list[int] = forest.left.tolist()
+        self._right: list[int] = forest.right.tolist()
+
+    def predict(self, x: Singles) -> float:
+        """Return what `Forest.predict` does for `x` of shape (1, columns)."""
+        row: list[float] = x[0].tolist()
+        column, threshold, left, right = self._column, self._threshold, self._left, self._right
+        leaves = []
+        for node in self._roots:
+            while (at := column[node]) != _LEAF:
+                node = left[node] if row[at] <= threshold[node] else right[node]  # noqa: PLW2901
+            leaves.append(node)
+        return float(self._forest.value[[leaves]].mean(axis=1)[0])
+
+
 def grow(x: Singles, targets: Floats) -> tuple[Forest, Floats]:
     """Grow a forest on all targets at once, shape (rows, targets).
 

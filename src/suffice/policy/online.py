@@ -2,25 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.features.signals import Signals
 from suffice.latent.encoder import Encoder
+from suffice.policy.forest import Walk
 from suffice.policy.observe import observe
 from suffice.policy.path import Policy, harms, play
+from suffice.policy.score import before_inputs
 from suffice.types import Request
 
 
 class Step(Struct, frozen=True, kw_only=True):
     """What to do next: `keep` the answer of `rung`, or ask it.
 
+    With `settled` an answer of that rung stays whatever it says, so it need not be reviewed.
     `expected_loss` is the score behind; None for the reference, whose loss is 0 by definition.
     """
 
     rung: str
     keep: bool
+    settled: bool = False
     expected_loss: float | None = None
 
 
@@ -40,7 +45,16 @@ class Router:
 
     def decide(self, request: Request) -> Step:
         """Return which rung to ask first, from the text and the declared group alone."""
-        return self.review(request, {})
+        policy = self.policy
+        start = before_inputs(observe([request.text], [request.group], [], encoder=self.encoder))
+        for at, score in enumerate(policy.scores):
+            loss = self._walks[at].predict(score.before.columns(start))
+            if loss <= policy.cutoffs[policy.point, at]:
+                settled = score.after is None and loss <= policy.thresholds[policy.point]
+                return Step(
+                    rung=policy.rungs[at], keep=False, settled=bool(settled), expected_loss=loss
+                )
+        return Step(rung=policy.reference, keep=False, settled=True)
 
     def review(self, request: Request, attempts: Mapping[str, Signals]) -> Step:
         """Return what to do after some attempts, by rung: keep an answer, or ask the next rung.
@@ -60,11 +74,18 @@ class Router:
         for at, rung in enumerate(policy.rungs):
             if not played.attempted[at, 0, 0]:
                 continue
-            reference = rung == policy.reference
+            if rung == policy.reference:
+                return Step(rung=rung, keep=rung in attempts, settled=True)
+            kept = bool(played.chosen[0, 0] == at)
             if rung not in attempts:
-                loss = None if reference else float(expected.before[0, at])
-                return Step(rung=rung, keep=False, expected_loss=loss)
-            if played.chosen[0, 0] == at:
-                loss = None if reference else float(expected.after[0, at])
-                return Step(rung=rung, keep=True, expected_loss=loss)
+                loss = float(expected.before[0, at])
+                settled = kept and policy.scores[at].after is None
+                return Step(rung=rung, keep=False, settled=settled, expected_loss=loss)
+            if kept:
+                loss = float(expected.after[0, at])
+                return Step(rung=rung, keep=True, settled=True, expected_loss=loss)
         raise AssertionError("the reference is always kept")
+
+    @cached_property
+    def _walks(self) -> tuple[Walk, ...]:
+        return tuple(Walk(score.before.forest) for score in self.policy.scores)

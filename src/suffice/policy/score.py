@@ -94,12 +94,16 @@ class Score(Struct, frozen=True, kw_only=True, eq=False):
 
     def predict(self, inputs: Inputs) -> Floats:
         """Return the expected loss of each row, in [0, 1]."""
+        return self.forest.predict(self.columns(inputs))
+
+    def columns(self, inputs: Inputs) -> Singles:
+        """Return what the forest reads, shape (rows, columns)."""
         columns = self.scaling.linear(inputs)
         guesses = [
             self.ridge.predict(columns),
             *(r.predict(k) for r, k in zip(self.rates, inputs.keys, strict=True)),
         ]
-        return self.forest.predict(_tree_columns(self.scaling, inputs, guesses))
+        return _tree_columns(self.scaling, inputs, guesses)
 
 
 def fit_score(inputs: Inputs, targets: Floats) -> tuple[Score, Floats]:

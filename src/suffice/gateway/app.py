@@ -1,0 +1,148 @@
+"""The ASGI application: which path leads where, and what happens when something goes wrong."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from suffice.errors import LedgerError, SufficeError
+from suffice.gateway.chat import break_off, chat
+from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
+from suffice.gateway.openapi import DOCUMENT
+from suffice.gateway.problems import Problem, problem_of
+from suffice.gateway.serving import Settings
+from suffice.gateway.worker import Worker
+from suffice.ledger import Label, Score
+
+FEEDBACK_LIMIT_BYTES = 64 * 1024
+_log = logging.getLogger("suffice.gateway")
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an application says of an answer; a `rung` of None is the one that gave it."""
+
+    request_id: str
+    score: Annotated[float, Meta(ge=0, le=1)]
+    rung: str | None = None
+
+
+class Gateway:
+    """The application of one worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.worker = Worker(settings)
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/v1/chat/completions": {"POST": lambda exchange: chat(exchange, self.worker)},
+            "/v1/models": {"GET": self._models},
+            "/v1/feedback": {"POST": self._feedback},
+            "/healthz": {"GET": self._alive},
+            "/readyz": {"GET": self._ready},
+            "/openapi.json": {"GET": self._openapi},
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the start and the end of the process."""
+        if scope["type"] == "http":
+            await self._http(Exchange(scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _http(self, exchange: Exchange) -> None:
+        try:
+            await self._handler(exchange)(exchange)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
+            if not isinstance(error, SufficeError | TimeoutError):
+                _log.exception("an error inside the gateway")
+            if exchange.begun:
+                await break_off(exchange, error)
+                return  # without an end of the body, so that the connection is closed
+            problem = problem_of(error)
+            await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        methods = self._routes.get(exchange.path)
+        if methods is None:
+            raise Problem(
+                f"there is no {exchange.path}", status=404, hint="GET /openapi.json lists all"
+            )
+        handler = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
+        if handler is None:
+            problem = Problem(
+                f"{exchange.path} takes no {exchange.method}",
+                status=405,
+                hint=f"use {', '.join(methods)}",
+            )
+            problem.allow = tuple(methods)
+            raise problem
+        return handler
+
+    async def _models(self, exchange: Exchange) -> None:
+        self.worker.authenticate(exchange.headers)
+        models = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "suffice"}
+            for name in self.worker.serving.models
+        ]
+        await exchange.reply_json({"object": "list", "data": models})
+
+    async def _feedback(self, exchange: Exchange) -> None:
+        """Put a real outcome into the ledger, where the next certificate finds it."""
+        self.worker.authenticate(exchange.headers)
+        body = await exchange.body(limit=FEEDBACK_LIMIT_BYTES)
+        try:
+            said = msgspec.json.decode(body, type=Feedback)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            hint = 'send {"request_id": "...", "score": 0 to 1}'
+            raise Problem(f"no feedback: {error}", status=400, hint=hint) from error
+        score = Score(
+            request_id=said.request_id,
+            time=datetime.now(UTC),
+            quality=said.score,
+            label=Label.FEEDBACK,
+            rung=said.rung,
+        )
+        try:
+            await asyncio.to_thread(self.worker.books.ledger.score, [score])
+        except LedgerError as error:
+            if error.retryable:
+                raise
+            raise Problem(
+                f"there is no answered request {said.request_id!r}",
+                status=404,
+                param="request_id",
+                hint="it stands in the answer's header x-suffice-request-id",
+            ) from error
+        await exchange.reply_json({"status": "booked"})
+
+    async def _alive(self, exchange: Exchange) -> None:
+        await exchange.reply_json({"status": "ok"})
+
+    async def _ready(self, exchange: Exchange) -> None:
+        self.worker.check_books()
+        await exchange.reply_json({"status": "ready"})
+
+    async def _openapi(self, exchange: Exchange) -> None:
+        await exchange.reply(DOCUMENT)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.worker.start()
+        except SufficeError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        with suppress(RuntimeError, ValueError):  # signals reach the main thread alone
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self.worker.poke)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.worker.stop()
+        await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,191 @@
+"""POST /v1/chat/completions: decided, asked, booked, and only then answered to the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from suffice.errors import SufficeError
+from suffice.gateway.conversations import conversation_id
+from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
+from suffice.gateway.limits import Admission
+from suffice.gateway.problems import problem_of
+from suffice.gateway.serving import Serving
+from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
+from suffice.gateway.worker import Worker
+from suffice.ledger import Entry, Status
+from suffice.pipeline import ascend
+from suffice.types import Charge, Completion
+
+_EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+
+
+async def chat(exchange: Exchange, worker: Worker) -> None:
+    """Answer one chat request; each one whose sender is known is booked, whatever becomes of it."""
+    worker.check_books()
+    key_id = worker.authenticate(exchange.headers)
+    serving = worker.serving
+    try:
+        body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
+        asked = read_chat(body, exchange.headers, serving)
+        admission = worker.admit(exchange.headers, asked)
+    except SufficeError as error:
+        await worker.books.add(_turned_away(error, serving, key_id=key_id))
+        raise
+    answer = _Answering(exchange, worker, asked, admission)
+    await (answer.streamed() if asked.stream else answer.whole())
+
+
+class _Answering:
+    """One chat request while it is being answered."""
+
+    def __init__(
+        self, exchange: Exchange, worker: Worker, asked: Asked, admission: Admission | None
+    ) -> None:
+        self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
+        self.climb = worker.begin(asked)
+        self._limits = worker.serving.config.gateway
+        guard, request_id = worker.serving.guard, asked.request.request_id
+        self._audited = asked.rung is None and guard.drawn(request_id)
+
+    async def whole(self) -> None:
+        """Answer in one piece."""
+        async with self._attended():
+            completion = await ascend(self.climb)
+        given = await self._booked(completion)
+        headers = [*self._head(), *costs(given.entry)]
+        await self.exchange.reply(whole(given), headers=headers)
+
+    async def streamed(self) -> None:
+        """Pass the stream on as it comes; one that may not stay is held until it may."""
+        async with self._attended():
+            while (completion := await self._relay()) is None:
+                pass
+        given = await self._booked(completion)
+        await self._open()
+        await self.exchange.send(tail(given, wants_usage=self.asked.wants_usage), more=False)
+
+    async def _relay(self) -> Completion | None:
+        """Ask the next rung; None when yet another one has to be asked."""
+        climb, called, held = self.climb, datetime.now(UTC), list[bytes]()
+        engine = climb.pipeline.engines[climb.rung.engine]
+        relay = engine.relay(climb.request, climb.rung)
+        completion: Completion | None = None
+        begun = False
+        try:
+            async with aclosing(relay.items) as items:
+                async for item in items:
+                    begun = True
+                    if isinstance(item, Completion):
+                        completion = item
+                    elif climb.settled:
+                        await self._pass_on(item)
+                    else:
+                        held.append(item)
+        except BaseException as error:
+            begun = begun or isinstance(error, asyncio.CancelledError)
+            again = climb.failed(error, at=called, usage=relay.used() if begun else None)
+            if not again or self.exchange.begun:
+                raise
+            return None
+        assert completion is not None
+        if not climb.answered(completion, at=called):
+            return None
+        for item in held:
+            await self._pass_on(item)
+        return completion
+
+    async def _pass_on(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._limits.write_timeout_s):
+                await self._open()
+                await self.exchange.send(data, more=True)
+        except TimeoutError:
+            raise ClientGone from None
+
+    async def _open(self) -> None:
+        if not self.exchange.begun:
+            await self.exchange.begin(200, [*_EVENTS, *self._head()])
+
+    def _head(self) -> Headers:
+        bundle = self.climb.pipeline.bundle if self.climb.certified else None
+        return head(
+            self.climb.rung,
+            request_id=self.climb.request.request_id,
+            certificate_id=bundle.certificate.certificate_id if bundle else None,
+        )
+
+    async def _booked(self, completion: Completion) -> Given:
+        """Book the answer; once this returns, it is durable, and the rest may be sent."""
+        climb = self.climb
+        entry = await self._book(climb.entry())
+        self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
+        if self._audited:
+            self.worker.auditor.submit(climb.pipeline, climb.request, entry)
+        return Given(
+            completion=completion,
+            entry=entry,
+            rung=climb.rung,
+            request=climb.request,
+            fallback=climb.fallback,
+        )
+
+    async def _book(self, entry: Entry) -> Entry:
+        entry = replace(
+            entry,
+            audited=self._audited and entry.status is Status.OK,
+            key_id=self.admission.key_id if self.admission else None,
+            conversation_id=conversation_id(self.climb.request),
+        )
+        booked = self.worker.books.add(entry)
+        if self.admission is not None:
+            asked = entry.charge if entry.attempts else None
+            booked.add_done_callback(lambda _: self._settle(asked))
+        if entry.status is not Status.CANCELLED:
+            await booked
+        return entry
+
+    def _settle(self, asked: Charge | None) -> None:
+        assert self.worker.gate is not None
+        assert self.admission is not None
+        self.worker.gate.settle(self.admission, asked)
+
+    @asynccontextmanager
+    async def _attended(self) -> AsyncIterator[None]:
+        """Bound the work by the deadline and the client's patience; book it when it fails."""
+        try:
+            async with Presence(self.exchange.receive):
+                async with asyncio.timeout(self._limits.deadline_s):
+                    yield
+        except BaseException as error:
+            failed = isinstance(error, Exception) and not isinstance(error, ClientGone)
+            status = Status.FAILED if failed else Status.CANCELLED
+            entry = self.climb.entry(status if self.climb.attempts else Status.REFUSED)
+            await self._book(replace(entry, error=_why(error)))
+            raise
+
+
+def _turned_away(error: SufficeError, serving: Serving, *, key_id: str | None) -> Entry:
+    return Entry(
+        request_id=new_id(),
+        time=datetime.now(UTC),
+        status=Status.REFUSED,
+        reference_rung=serving.pipeline.ladder.reference.name,
+        key_id=key_id,
+        error=error.message,
+    )
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, SufficeError):
+        return error.message
+    if isinstance(error, ClientGone):
+        return "the client left"
+    return "the deadline passed" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+async def break_off(exchange: Exchange, error: BaseException) -> None:
+    """Tell a client in the middle of its stream; the connection must be closed after this."""
+    await exchange.send(b"data: " + problem_of(error).body + b"\n\n", more=True)

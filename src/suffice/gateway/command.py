@@ -1,0 +1,92 @@
+"""`suffice serve`: checks everything once, then hands over to uvicorn."""
+
+import os
+import signal
+import sys
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from suffice.config import GatewayConfig
+from suffice.gateway.app import Gateway
+from suffice.gateway.keys import read_keys
+from suffice.gateway.serving import Settings, build_serving, read_settings
+from suffice.ledger import Ledger
+
+DRAIN_S = 30
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """Where to listen, and with which certificate for TLS."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+def serve(settings: Settings, listen: Listen) -> None:
+    """Serve until a signal; raises SufficeError before the first connection where it cannot."""
+    import uvicorn
+
+    for note in _notes(settings, listen):
+        print(f"note: {note}", file=sys.stderr)
+    config = uvicorn.Config(
+        partial(Gateway, settings),
+        factory=True,
+        host=listen.host,
+        port=listen.port,
+        workers=settings.workers,
+        ssl_certfile=listen.ssl_certfile,
+        ssl_keyfile=listen.ssl_keyfile,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    socket = config.bind_socket()
+    scheme, port = "https" if listen.ssl_certfile else "http", socket.getsockname()[1]
+    print(f"suffice serves on {scheme}://{listen.host}:{port}", file=sys.stderr, flush=True)
+    if settings.workers == 1:
+        uvicorn.Server(config).run(sockets=[socket])
+    else:
+        _many(config, socket)
+
+
+def _many(config: Any, socket: Any) -> None:
+    from uvicorn.supervisors import Multiprocess
+
+    class Workers(Multiprocess):
+        """Hands a hang-up on: a worker that reads a bad file keeps the old one, and lives."""
+
+        def handle_hup(self) -> None:
+            for worker in self.processes:
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGHUP)
+
+    Workers(config, sockets=[socket]).run()
+
+
+def _notes(settings: Settings, listen: Listen) -> list[str]:
+    """Check everything that the workers will need, and say what the operator should know."""
+    config, bundle = read_settings(settings)
+    gateway = config.gateway
+    if gateway.keys is not None:
+        read_keys(gateway.keys)
+    with Ledger.open(gateway.ledger) as ledger:
+        built = build_serving(settings, config, bundle, ledger=ledger)
+    return [*built.pipeline.ladder.notes, *_about(settings, listen, gateway)]
+
+
+def _about(settings: Settings, listen: Listen, gateway: GatewayConfig) -> list[str]:
+    notes = []
+    if gateway.keys is None and listen.host not in _LOOPBACK:
+        notes.append("no gateway.keys: whoever reaches this address can spend your money")
+    if settings.policy is None and not settings.observe:
+        notes.append("no --policy: the reference rung answers everything")
+    if settings.observe and not gateway.store_text:
+        notes.append("gateway.store_text is off: recertify will find no text to learn from")
+    return notes

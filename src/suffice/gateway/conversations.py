@@ -1,0 +1,75 @@
+"""Which rung a conversation was last answered on, and whether leaving it pays.
+
+An engine keeps the prompt of a conversation in its cache. On another rung the whole of it is read
+anew, so a conversation that has reached the reference stays there unless the way down saves more
+than that. Other rungs are never kept against the policy: its certificate would not cover it.
+"""
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import blake2b
+
+import msgspec
+
+from suffice.engines.reply import estimated
+from suffice.meter import Price, charge
+from suffice.pipeline import Pipeline
+from suffice.types import Count, CountSource, Request, Rung, Usage
+
+_NONE = Count(0, CountSource.ESTIMATED)
+
+
+class Conversations:
+    """The last rung of the conversations seen most recently; every worker knows its own."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._rungs: OrderedDict[str, str] = OrderedDict()
+
+    def rung_of(self, conversation_id: str) -> str | None:
+        """Return the name of the rung that answered last, or None for an unknown one."""
+        return self._rungs.get(conversation_id)
+
+    def note(self, conversation_id: str, rung: str) -> None:
+        """Remember who answered; the conversation longest unheard of is forgotten."""
+        self._rungs[conversation_id] = rung
+        self._rungs.move_to_end(conversation_id)
+        if len(self._rungs) > self._most:
+            self._rungs.popitem(last=False)
+
+
+def conversation_id(request: Request) -> str:
+    """Name a conversation by a hash of all up to its first user message, which all turns share."""
+    first = next((i for i, m in enumerate(request.messages) if m.get("role") == "user"), 0)
+    start = msgspec.json.encode(request.messages[: first + 1])
+    return blake2b(start, digest_size=12).hexdigest()
+
+
+def leaving_pays(pipeline: Pipeline, request: Request, rung: Rung) -> bool:
+    """Say whether going from the reference down to a rung saves more than the lost cache costs.
+
+    The saving is the mean of the certificate's trials; what the cache is worth, a reading of all
+    messages at the rung's input price less one at the reference's price for cached tokens. Where a
+    price is unknown, nobody can say, and the conversation stays.
+    """
+    reference = pipeline.ladder.reference
+    mean_usd = pipeline.bundle.mean_usd if pipeline.bundle else {}
+    here, there = mean_usd.get(reference.name), mean_usd.get(rung.name)
+    prompt = estimated(request.text)
+    cached = _input_usd(pipeline.prices.get(reference.price or ""), prompt, cached=True)
+    anew = _input_usd(pipeline.prices.get(rung.price or ""), prompt, cached=False)
+    if here is None or there is None or cached is None or anew is None:
+        return False
+    return here - there > anew - cached
+
+
+def _input_usd(price: Price | None, prompt: Count, *, cached: bool) -> Decimal | None:
+    usage = Usage(
+        input_tokens=prompt,
+        cache_read_tokens=prompt if cached else _NONE,
+        cache_write_tokens=_NONE,
+        output_tokens=_NONE,
+        reasoning_tokens=_NONE,
+    )
+    return charge(usage, price, at=datetime.now(UTC)).usd

@@ -1,0 +1,115 @@
+"""One HTTP request and its response over raw ASGI, and whether its client is still there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from suffice.gateway.problems import Problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+HEADER_LIMIT_BYTES = 64 * 1024
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+class ClientGone(Exception):
+    """The client closed its connection, or stopped reading for too long."""
+
+
+class Exchange:
+    """A request to be answered once; `begun` says that a status has gone out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.receive = receive
+        self.begun = False
+        self._send = send
+
+    async def body(self, *, limit: int) -> bytes:
+        """Read the whole body; raises Problem 413 over the limit, ClientGone when it breaks off."""
+        if sum(len(k) + len(v) for k, v in self.headers.items()) > HEADER_LIMIT_BYTES:
+            raise Problem("the headers are too large", status=431, hint="send less in headers")
+        length = self.headers.get(b"content-length", b"0")
+        parts: list[bytes] = []
+        size = int(length) if length.isdigit() else 0
+        if size <= limit:
+            size = 0
+            while size <= limit:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if not message.get("more_body", False):
+                    break
+        if size > limit:
+            raise Problem(
+                f"the body is larger than {limit} bytes",
+                status=413,
+                hint="send less, or raise gateway.body_limit_bytes",
+            )
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the status and the headers."""
+        self.begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Send a part of the body; waits while the client does not read."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def reply(
+        self, body: bytes, *, status: int = 200, headers: Headers | None = None
+    ) -> None:
+        """Send a whole response, as JSON unless the headers say otherwise."""
+        given = headers or []
+        kind = [] if any(name == b"content-type" for name, _ in given) else [JSON_TYPE]
+        length = (b"content-length", str(len(body)).encode())
+        await self.begin(status, [*kind, length, *given])
+        await self.send(body if self.method != "HEAD" else b"", more=False)
+
+    async def reply_json(self, value: object, *, status: int = 200) -> None:
+        """Send a value as JSON."""
+        await self.reply(msgspec.json.encode(value), status=status)
+
+
+class Presence:
+    """Cancels the work of a block when the client goes, and raises ClientGone in its place."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._main = task
+        self._watch = asyncio.create_task(self._until_gone())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watch.cancel()
+        if self._gone and self._main.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise ClientGone from error
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._main.cancel()

@@ -1,0 +1,185 @@
+"""The served OpenAPI document: our part of the API in full, OpenAI's as far as we act on it."""
+
+from typing import Any
+
+import msgspec
+
+from suffice import __version__
+
+JSON = dict[str, Any]
+
+
+def _json(schema: JSON) -> JSON:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(name: str) -> JSON:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _ok(description: str, content: JSON, headers: JSON | None = None) -> JSON:
+    return {"description": description, "content": content} | (
+        {"headers": headers} if headers else {}
+    )
+
+
+_TEXT: JSON = {"type": "string"}
+_USD: JSON = {"type": ["string", "null"], "description": "dollars, exact; null where unknown"}
+_ERROR: JSON = {"description": "no answer", "content": _json(_ref("Error"))}
+_CHAT_ERRORS = ("400", "401", "404", "413", "422", "429", "431", "500", "502", "503", "504")
+_KEY: list[JSON] = [{}, {"key": []}]
+
+_SCHEMAS: JSON = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type"],
+                "properties": {
+                    "message": _TEXT,
+                    "type": _TEXT,
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                    "hint": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
+    "ChatRequest": {
+        "type": "object",
+        "required": ["model", "messages"],
+        "description": "Further fields reach the engine as they are.",
+        "properties": {
+            "model": {"type": "string", "description": "`suffice`, a rung, or an alias of one"},
+            "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            "stream": {"type": ["boolean", "null"]},
+            "stream_options": {
+                "type": ["object", "null"],
+                "properties": {"include_usage": {"type": "boolean"}},
+            },
+            "n": {"type": ["integer", "null"], "minimum": 1},
+            "reasoning_effort": {
+                "type": ["string", "null"],
+                "enum": [
+                    "auto", "none", "minimal", "low", "medium", "high", "xhigh", "max", None,
+                ],
+            },
+        },
+    },
+    "ChatReply": {
+        "type": "object",
+        "required": ["choices", "suffice"],
+        "properties": {
+            "choices": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": ["object", "null"]},
+            "suffice": _ref("Account"),
+        },
+    },
+    "Account": {
+        "type": "object",
+        "required": ["request_id", "rung", "certificate", "cost_usd", "saving_usd", "estimated"],
+        "properties": {
+            "request_id": _TEXT,
+            "rung": _TEXT,
+            "certificate": {"type": ["string", "null"]},
+            "cost_usd": _USD,
+            "saving_usd": _USD,
+            "estimated": {"type": "boolean"},
+            "counted_here": {"type": "object", "additionalProperties": _TEXT},
+            "fallback": {"type": "string", "description": "why the policy did not choose"},
+        },
+    },
+    "Feedback": {
+        "type": "object",
+        "required": ["request_id", "score"],
+        "additionalProperties": False,
+        "properties": {
+            "request_id": {"type": "string", "description": "from x-suffice-request-id"},
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "rung": {"type": ["string", "null"]},
+        },
+    },
+    "Models": {
+        "type": "object",
+        "required": ["object", "data"],
+        "properties": {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": {"type": "object", "required": ["id"]}},
+        },
+    },
+    "Status": {
+        "type": "object",
+        "required": ["status"],
+        "properties": {"status": _TEXT},
+    },
+}  # fmt: skip
+
+
+def _header(name: str, schema: JSON, description: str) -> JSON:
+    return {"name": name, "in": "header", "schema": schema, "description": description}
+
+
+def _get(summary: str, content: JSON, *errors: str, security: bool = False) -> JSON:
+    responses = {"200": _ok("as asked", content), **dict.fromkeys(errors, _ERROR)}
+    operation: JSON = {"summary": summary, "responses": responses}
+    return {"get": operation | ({"security": _KEY} if security else {})}
+
+
+_PATHS: JSON = {
+    "/v1/chat/completions": {
+        "post": {
+            "summary": "Answer a chat request on the cheapest rung that the policy keeps",
+            "security": _KEY,
+            "parameters": [
+                _header("x-suffice-rung", _TEXT, "ask for this rung"),
+                _header(
+                    "x-suffice-alpha",
+                    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                    "largest risk allowed; below the certificate's, the reference answers",
+                ),
+                _header("x-suffice-group", _TEXT, "the declared group of the request"),
+            ],
+            "requestBody": {"required": True, "content": _json(_ref("ChatRequest"))},
+            "responses": {
+                "200": _ok(
+                    "the engine's answer, with our account of it",
+                    _json(_ref("ChatReply")) | {"text/event-stream": {"schema": _TEXT}},
+                    {
+                        name: {"schema": _TEXT}
+                        for name in ("x-suffice-rung", "x-suffice-certificate")
+                    },
+                ),
+                **dict.fromkeys(_CHAT_ERRORS, _ERROR),
+            },
+        }
+    },
+    "/v1/models": _get("Name what can be asked for", _json(_ref("Models")), "401", security=True),
+    "/v1/feedback": {
+        "post": {
+            "summary": "Say how good an answer was",
+            "security": _KEY,
+            "requestBody": {"required": True, "content": _json(_ref("Feedback"))},
+            "responses": {
+                "200": _ok("booked", _json(_ref("Status"))),
+                **dict.fromkeys(("400", "401", "404", "413", "431", "503"), _ERROR),
+            },
+        }
+    },
+    "/healthz": _get("Say that the process lives", _json(_ref("Status"))),
+    "/readyz": _get("Say that requests can be answered and booked", _json(_ref("Status")), "503"),
+    "/openapi.json": _get("Return this document", _json({"type": "object"})),
+}
+
+DOCUMENT = msgspec.json.encode(
+    {
+        "openapi": "3.1.0",
+        "info": {"title": "suffice gateway", "version": __version__},
+        "paths": _PATHS,
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+)

@@ -1,0 +1,130 @@
+"""What a client is told when it gets no answer: the OpenAI error shape, with a hint."""
+
+from math import ceil
+
+import msgspec
+
+from suffice.errors import (
+    BudgetExceeded,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    InputError,
+    LedgerError,
+    SufficeError,
+)
+
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    431: "invalid_request_error",
+    502: "upstream_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+}
+_OF_THE_REQUEST = frozenset({400, 404, 409, 413, 415, 422, 429})  # upstream's word on the request
+
+
+class Problem(SufficeError):
+    """An HTTP error in the making: `status`, a short `code`, and the field `param` at fault."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        hint: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retry_after_s is not None)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.allow: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The JSON that clients of the OpenAI API expect."""
+        error = {
+            "message": self.message,
+            "type": _KINDS.get(self.status, "server_error"),
+            "param": self.param,
+            "code": self.code,
+            "hint": self.hint,
+        }
+        return msgspec.json.encode({"error": error})
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers that go with it."""
+        found = []
+        if self.retry_after_s is not None:
+            found.append((b"retry-after", str(max(1, ceil(self.retry_after_s))).encode()))
+        if self.allow:
+            found.append((b"allow", ", ".join(self.allow).encode()))
+        return found
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Say what a client may know of an error: no address, no key, no traceback."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, EngineRefused):
+        return _refused(error)
+    if isinstance(error, EngineError):
+        silent = isinstance(error, EngineUnreachable)
+        what = "cannot be reached, or went silent" if silent else "did not give a whole answer"
+        return Problem(
+            f"the engine {what}",
+            status=502,
+            code="upstream_unreachable" if silent else "upstream_broken",
+            hint="try again; the operator's ledger says what happened",
+        )
+    if isinstance(error, TimeoutError):
+        return Problem(
+            "the request took longer than its deadline",
+            status=504,
+            code="deadline",
+            hint="ask for fewer tokens, or raise gateway.deadline_s",
+        )
+    if isinstance(error, LedgerError):
+        return Problem(
+            "the request cannot be booked, so it is not answered",
+            status=503,
+            code="ledger_unavailable",
+            hint="the operator should see to the ledger's disk or database",
+            retry_after_s=5,
+        )
+    if isinstance(error, BudgetExceeded):
+        return Problem(error.message, status=429, code="insufficient_quota", hint=error.hint)
+    if isinstance(error, InputError):
+        return Problem(error.message, status=400, hint=error.hint)
+    return Problem("an error inside the gateway", status=500, hint="the operator's log has more")
+
+
+def _refused(error: EngineRefused) -> Problem:
+    """Hand on what the upstream says about the request; the rest is between us and it."""
+    if error.status not in _OF_THE_REQUEST:
+        return Problem(
+            f"the engine refused the call with HTTP {error.status}",
+            status=502,
+            code="upstream_refused",
+            hint="the operator's ledger has the engine's own words",
+        )
+    return Problem(
+        f"the engine refused the request with HTTP {error.status}: {error.body}",
+        status=error.status,
+        code="upstream_refused",
+        hint=error.hint,
+        retry_after_s=(error.retry_after_s or 1) if error.status == 429 else None,
+    )

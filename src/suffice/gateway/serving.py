@@ -1,0 +1,96 @@
+"""Everything that one configuration makes of the gateway; a reload puts a new one in its place."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import Struct
+
+from suffice.bundle import Bundle, load_bundle
+from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
+from suffice.engines import build_engines
+from suffice.gateway.guard import AuditRule, Guard
+from suffice.gateway.slots import Breaker, Limited, Slots
+from suffice.ledger import Ledger
+from suffice.pipeline import Pipeline, build_pipeline
+from suffice.types import Rung
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What `suffice serve` was told; `observe` answers as asked and only reports savings."""
+
+    ladder: Path
+    policy: Path | None = None
+    observe: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serving:
+    """One configuration at work; `pipeline` calls engines through slots and breakers."""
+
+    config: Config
+    settings: Settings
+    pipeline: Pipeline
+    slots: Mapping[str, Slots]
+    breakers: Mapping[str, Breaker]
+    models: Mapping[str, Rung | None]
+    guard: Guard
+
+    async def close(self) -> None:
+        """Close the engines."""
+        async with AsyncExitStack() as stack:
+            for engine in self.pipeline.engines.values():
+                stack.push_async_callback(engine.close)
+
+
+def read_settings(settings: Settings) -> tuple[Config, Bundle | None]:
+    """Read the files that settings name; raises ConfigError, InputError or CertificateError."""
+    bundle = None if settings.policy is None else load_bundle(settings.policy)
+    return load_config(settings.ladder), bundle
+
+
+def build_serving(
+    settings: Settings, config: Config, bundle: Bundle | None, *, ledger: Ledger
+) -> Serving:
+    """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
+    slots = {rung.name: Slots(rung.name, config.gateway) for rung in config.ladder}
+    breakers = {rung.name: Breaker(rung.name, config.gateway) for rung in config.ladder}
+    engines = {
+        name: Limited(engine, slots=slots, breakers=breakers)
+        for name, engine in build_engines(config).items()
+    }
+    pipeline = build_pipeline(
+        config, engines=engines, ledger=ledger, bundle=bundle, failover=config.gateway.failover
+    )
+    return Serving(
+        config=config,
+        settings=settings,
+        pipeline=pipeline,
+        slots=slots,
+        breakers=breakers,
+        models=_models(config, pipeline),
+        guard=Guard(
+            ledger,
+            bundle.certificate if bundle else None,
+            rule=_audit_rule(config.gateway, watching=bundle is not None or settings.observe),
+        ),
+    )
+
+
+def _audit_rule(config: GatewayConfig, *, watching: bool) -> AuditRule:
+    """Audit what a certificate is watched by, or what `observe` learns from; nothing else."""
+    return AuditRule(
+        share=config.audit_share if watching else 0.0,
+        seed=config.audit_seed,
+        usd_per_day=config.audit_usd_per_day,
+        assumed_usd=config.audit_assumed_usd,
+    )
+
+
+def _models(config: Config, pipeline: Pipeline) -> dict[str, Rung | None]:
+    """Map every name that clients may ask for to its rung, or to None for the policy."""
+    models: dict[str, Rung | None] = {POLICY_MODEL: None}
+    models |= {rung.name: rung for rung in pipeline.ladder}
+    return models | {alias: models[rung] for alias, rung in config.gateway.models.items()}

@@ -1,0 +1,310 @@
+"""What clients send and get: chat requests read strictly where we act on them, answers shaped."""
+
+import secrets
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw, Struct
+
+from suffice.engines.render import completion_body, event, usage_chunk
+from suffice.errors import EffortRefused
+from suffice.gateway.problems import Problem
+from suffice.gateway.serving import Serving
+from suffice.ladder import efforts_of
+from suffice.ledger import Entry
+from suffice.types import JSON, Completion, CountSource, Effort, Request, Rung
+
+AUTO = "auto"
+RUNG, ALPHA, GROUP = b"x-suffice-rung", b"x-suffice-alpha", b"x-suffice-group"
+DONE = b"data: [DONE]\n\n"
+_OURS = frozenset({"model", "messages", "stream", "stream_options"})
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A chat request as the client meant it; `rung` is None where the policy is to choose."""
+
+    request: Request
+    stream: bool
+    wants_usage: bool
+    rung: Rung | None = None
+    alpha: float | None = None
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """An answer with the entry that is booked for it."""
+
+    completion: Completion
+    entry: Entry
+    rung: Rung
+    request: Request
+    fallback: str | None = None
+
+
+def new_id() -> str:
+    """Make the id of a request."""
+    return secrets.token_hex(12)
+
+
+def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> Asked:
+    """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant."""
+    fields = _fields(body)
+    options = fields.get("stream_options")
+    params = {name: fields[name] for name in fields.keys() - _OURS}
+    rung = _rung(fields, headers, serving)
+    effort = params.get("reasoning_effort")
+    if effort == AUTO:
+        del params["reasoning_effort"]
+    elif effort is not None:
+        _check_effort(effort, rung)
+    group = headers.get(GROUP)
+    return Asked(
+        request=Request(
+            request_id=new_id(),
+            messages=tuple(fields["messages"]),
+            group=group.decode("utf-8", "replace") if group else None,
+            params=params,
+        ),
+        stream=fields.get("stream") is True,
+        wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        rung=rung,
+        alpha=_alpha(headers, rung),
+    )
+
+
+def whole(given: Given) -> bytes:
+    """Write the body of an answer: the engine's own, with our usage and our account added."""
+    completion = given.completion
+    if completion.wire is None:
+        body = completion_body(completion, request=given.request, model=given.rung.model)
+        return msgspec.json.encode(body | {"usage": _usage({}, completion), **_account(given)})
+    if not _counted(completion) and b'"suffice"' not in completion.wire:
+        account = msgspec.json.encode(_account(given))
+        return completion.wire.rstrip()[:-1] + b"," + account[1:]
+    fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
+    return msgspec.json.encode(_completed(fields, given))
+
+
+def tail(given: Given, *, wants_usage: bool) -> bytes:
+    """Write the end of a stream: the usage, where it was asked for, and [DONE]."""
+    completion = given.completion
+    if completion.wire is None:
+        if not wants_usage:
+            return DONE
+        chunk = usage_chunk(given.request, model=given.rung.model)
+        return event(chunk | {"usage": _usage({}, completion), **_account(given)}) + DONE
+    fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
+    if wants_usage:
+        return event(_completed(fields, given)) + DONE
+    if bytes(fields.get("choices", Raw(b"[]"))).strip() in (b"[]", b"null"):
+        return DONE
+    del fields["usage"]  # it came in a chunk that says more than that
+    return event(fields) + DONE
+
+
+def head(given_by: Rung, *, request_id: str, certificate_id: str | None) -> Headers:
+    """Return the headers that every answer has."""
+    return [
+        (RUNG, given_by.name.encode("ascii", "backslashreplace")),
+        (b"x-suffice-certificate", (certificate_id or "none").encode()),
+        (b"x-suffice-request-id", request_id.encode()),
+    ]
+
+
+def costs(entry: Entry) -> Headers:
+    """Return the headers that say what an answer cost and saved; absent where unknown."""
+    found = ((b"x-suffice-cost-usd", entry.charge.usd), (b"x-suffice-saving-usd", saving(entry)))
+    return [(name, f"{usd:f}".encode()) for name, usd in found if usd is not None]
+
+
+def saving(entry: Entry) -> Decimal | None:
+    """Return what the reference would have cost more; None when either is unknown."""
+    spent = entry.charge.usd
+    return None if spent is None or entry.reference_usd is None else entry.reference_usd - spent
+
+
+def _fields(body: bytes) -> JSON:
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(
+            f"the body is not JSON: {error}", status=400, hint="send one JSON object as UTF-8"
+        ) from error
+    if not isinstance(fields, dict):
+        raise Problem("the body is no JSON object", status=400, hint='send {"model": ..., ...}')
+    messages = fields.get("messages")
+    if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
+        raise Problem(
+            "messages must be a list of one message or more",
+            status=400,
+            param="messages",
+            hint='such as [{"role": "user", "content": "Hello"}]',
+        )
+    for name in ("stream", "stream_options", "n"):
+        _check_type(name, fields.get(name))
+    return cast("JSON", fields)
+
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "stream": (bool, "true or false"),
+    "stream_options": (dict, "an object"),
+    "n": (int, "a whole number of 1 or more"),
+}
+
+
+def _check_type(name: str, value: Any) -> None:
+    kind, wanted = _TYPES[name]
+    wrong = not isinstance(value, kind) or (isinstance(value, int) and name == "n" and value < 1)
+    if value is not None and wrong:
+        raise Problem(f"{name} must be {wanted}", status=400, param=name, hint="or leave it out")
+
+
+def _rung(fields: JSON, headers: Mapping[bytes, bytes], serving: Serving) -> Rung | None:
+    """Find the rung that is asked for by model or header; None leaves it to the policy."""
+    model = fields.get("model")
+    if not isinstance(model, str):
+        raise Problem("model must be a name", status=400, param="model", hint="GET /v1/models")
+    rung = _named(model, serving, param="model")
+    forced = headers.get(RUNG)
+    if forced is not None:
+        name = forced.decode("utf-8", "replace")
+        chosen = _named(name, serving, param=RUNG.decode())
+        if rung is not None and chosen != rung:
+            raise Problem(
+                f"model {model!r} and header x-suffice-rung {name!r} ask for two rungs",
+                status=400,
+                param="x-suffice-rung",
+                hint="leave the header out, or ask for the model `suffice`",
+            )
+        rung = chosen
+    if fields.get("reasoning_effort") == AUTO and forced is None:
+        return None
+    return rung
+
+
+def _named(name: str, serving: Serving, *, param: str) -> Rung | None:
+    try:
+        return serving.models[name]
+    except KeyError:
+        names = ", ".join(serving.models)
+        raise Problem(
+            f"there is no model {name!r}",
+            status=404,
+            code="model_not_found",
+            param=param,
+            hint=f"models here: {names}",
+        ) from None
+
+
+def _check_effort(effort: Any, rung: Rung | None) -> None:
+    """Refuse an effort that would be lost: the policy and most rungs have their own."""
+    if rung is None:
+        raise Problem(
+            f"reasoning_effort {effort!r} and the policy ask for two things at once",
+            status=400,
+            param="reasoning_effort",
+            hint='leave it out or write "auto", or ask for a rung by name',
+        )
+    if effort not in list(Effort):
+        raise Problem(
+            f"reasoning_effort {effort!r} is none",
+            status=400,
+            param="reasoning_effort",
+            hint=f"efforts: auto, {', '.join(Effort)}",
+        )
+    if rung.effort not in (None, effort):
+        raise Problem(
+            f"rung {rung.name!r} works at effort {rung.effort!r}, not {effort!r}",
+            status=400,
+            param="reasoning_effort",
+            hint="leave it out, or ask for a rung of that effort",
+        )
+    known = efforts_of(rung.model)
+    if known is not None and effort not in known.efforts:
+        taken = ", ".join(known.efforts)
+        raise EffortRefused(
+            f"{known.name} does not take the effort {effort!r}", hint=f"choose one of: {taken}"
+        )
+
+
+def _alpha(headers: Mapping[bytes, bytes], rung: Rung | None) -> float | None:
+    text = headers.get(ALPHA)
+    if text is None:
+        return None
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = 0.0
+    if not 0 < alpha < 1:
+        raise Problem(
+            "x-suffice-alpha must lie between 0 and 1",
+            status=400,
+            param="x-suffice-alpha",
+            hint="0.05 is a usual value",
+        )
+    if rung is not None:
+        raise Problem(
+            "x-suffice-alpha and a rung asked for by name contradict each other",
+            status=400,
+            param="x-suffice-alpha",
+            hint="alpha is for the policy: ask for the model `suffice`, or leave the header out",
+        )
+    return alpha
+
+
+def _counted(completion: Completion) -> dict[str, str]:
+    """Name the counts of a reply's usage that its engine did not report, and how we know them."""
+    usage = completion.usage
+    named = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+    return {
+        name: count.source.value
+        for name, count in named.items()
+        if count is not None and count.source is not CountSource.REPORTED
+    }
+
+
+def _usage(reported: JSON, completion: Completion) -> JSON:
+    """Complete the usage that an engine reports with what was counted or estimated here."""
+    usage, made = completion.usage, dict(reported)
+    if usage.input_tokens is not None:
+        made["prompt_tokens"] = usage.input_tokens.tokens
+    if usage.output_tokens is not None:
+        made["completion_tokens"] = usage.output_tokens.tokens
+    if usage.reasoning_tokens is not None:
+        details = made.get("completion_tokens_details")
+        details = dict(details) if isinstance(details, dict) else {}
+        details["reasoning_tokens"] = usage.reasoning_tokens.tokens
+        made["completion_tokens_details"] = details
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        made["total_tokens"] = usage.input_tokens.tokens + usage.output_tokens.tokens
+    return made
+
+
+def _completed(fields: dict[str, Raw], given: Given) -> JSON:
+    made: JSON = dict(fields)
+    if _counted(given.completion):
+        reported = msgspec.json.decode(fields.get("usage", b"{}")) or {}
+        made["usage"] = _usage(reported, given.completion)
+    return made | _account(given)
+
+
+def _account(given: Given) -> JSON:
+    """Write the `suffice` object: who answered, under which promise, at what cost."""
+    entry = given.entry
+    account = {
+        "request_id": entry.request_id,
+        "rung": entry.rung,
+        "certificate": entry.certificate_id,
+        "cost_usd": entry.charge.usd,
+        "saving_usd": saving(entry),
+        "estimated": entry.charge.estimated,
+        "counted_here": _counted(given.completion),
+    }
+    return {"suffice": account | ({"fallback": given.fallback} if given.fallback else {})}

@@ -1,0 +1,222 @@
+"""What one worker process keeps between requests: ledger, books, keys, guard, and who was where."""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from suffice.errors import LedgerError, SufficeError
+from suffice.gateway.auditing import Auditor
+from suffice.gateway.books import Books
+from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
+from suffice.gateway.keys import KeyRing, read_keys
+from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.problems import Problem
+from suffice.gateway.reload import Watched
+from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
+from suffice.gateway.wire import Asked
+from suffice.ledger import Ledger
+from suffice.meter import charge
+from suffice.pipeline import Climb
+from suffice.types import Count, CountSource, Request, Usage
+
+LOOK_S = 1.0  # how often the ledger is read for audits, and the files for changes
+GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
+DRAIN_S = 10.0  # for audits, once the last request is answered
+_log = logging.getLogger("suffice.gateway")
+
+
+class Worker:
+    """Open it with `start`, and end it with `stop`; `serving` is what a reload replaces."""
+
+    serving: Serving
+    books: Books
+    auditor: Auditor
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.reload_error: SufficeError | None = None
+        self.gate: Gate | None = None
+        self.ring: KeyRing | None = None
+        self._old: list[tuple[float, Serving]] = []
+
+    async def start(self) -> None:
+        """Open the ledger and join the parts; raises SufficeError."""
+        self._watched = Watched(self.settings)
+        config, bundle = read_settings(self.settings)
+        gateway = config.gateway
+        ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
+        self.books = Books(ledger)
+        self.auditor = Auditor(ledger, at_once=gateway.audit_concurrency)
+        self.conversations = Conversations(most=gateway.conversations)
+        self.serving = build_serving(self.settings, config, bundle, ledger=ledger)
+        if gateway.keys is not None:
+            self._read_keys(gateway.keys)
+        await asyncio.to_thread(self._look)
+        self._looking = asyncio.create_task(self._look_on())
+
+    async def stop(self) -> None:
+        """Finish what audits are under way, write what is left, and close everything."""
+        self._looking.cancel()
+        await self.auditor.close(within_s=DRAIN_S)
+        await self.books.close()
+        for _, serving in self._old:
+            await serving.close()
+        await self.serving.close()
+        self.books.ledger.close()
+
+    def check_books(self) -> None:
+        """Raise LedgerError while the ledger cannot be written: nothing is answered unbooked."""
+        if self.books.failing is not None:
+            raise self.books.failing
+
+    def authenticate(self, headers: dict[bytes, bytes]) -> str | None:
+        """Return the name of the key that was sent, None where none is needed; Problem for none."""
+        if self.ring is None:
+            return None
+        key = self.ring.find(presented(headers))
+        if key is None:
+            raise Problem(
+                "no such API key, or none given",
+                status=401,
+                code="invalid_api_key",
+                hint="send the header: Authorization: Bearer KEY",
+            )
+        return key.name
+
+    def admit(self, headers: dict[bytes, bytes], asked: Asked) -> Admission | None:
+        """Reserve a request's worst case for its key; raises Problem over a rate or a budget."""
+        if self.gate is None:
+            return None
+        admitted = self.gate.admit(
+            presented(headers),
+            worst_usd=self._worst_usd(asked),
+            now=datetime.now(UTC),
+            now_s=time.monotonic(),
+        )
+        if isinstance(admitted, Refused):
+            raise Problem(
+                admitted.message,
+                status=admitted.status,
+                code=admitted.code,
+                hint=admitted.hint,
+                retry_after_s=admitted.retry_after_s,
+            )
+        return admitted
+
+    def begin(self, asked: Asked) -> Climb:
+        """Choose where a request begins."""
+        serving, request = self.serving, asked.request
+        barred = None if asked.rung else self._barred(asked)
+        climb = Climb(serving.pipeline, request, named=asked.rung, barred=barred)
+        if asked.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
+            climb.take_reference()
+        reference = serving.pipeline.ladder.reference
+        goes_on = len(request.messages) > 1 and asked.rung is None and climb.rung != reference
+        stays = goes_on and self._was_on(request) == reference.name
+        if stays and not leaving_pays(serving.pipeline, request, climb.rung):
+            climb.take_reference()
+        return climb
+
+    def _was_on(self, request: Request) -> str | None:
+        return self.conversations.rung_of(conversation_id(request))
+
+    def _barred(self, asked: Asked) -> str | None:
+        """Say why the policy may not choose for a request; None when it may."""
+        if self.settings.observe:
+            return "the gateway only observes"
+        bundle = self.serving.pipeline.bundle
+        if bundle is None:
+            return None
+        if asked.alpha is not None and asked.alpha < bundle.certificate.alpha:
+            return f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+        if not self.serving.guard.allowed(asked.request.group):
+            return "an alarm has ended the certificate for this group"
+        return None
+
+    def _worst_usd(self, asked: Asked) -> Decimal | None:
+        """Price the largest answer that a request allows on the dearest rung; None if unknown."""
+        params = asked.request.params
+        limit = params.get("max_completion_tokens", params.get("max_tokens"))
+        if not isinstance(limit, int):
+            return None
+        pipeline = self.serving.pipeline
+        input_tokens = len(
+            asked.request.text.encode()
+        )  # tokens are hardly ever shorter than a byte
+        usage = Usage(
+            input_tokens=Count(input_tokens, CountSource.ESTIMATED),
+            output_tokens=Count(limit * (params.get("n") or 1), CountSource.ESTIMATED),
+        )
+        rungs = pipeline.ladder if asked.rung is None else (asked.rung,)
+        charges = [charge(usage, pipeline.prices.get(rung.price or "")).usd for rung in rungs]
+        known = [usd for usd in charges if usd is not None]
+        return max(known) if known and len(known) == len(charges) else None
+
+    async def _look_on(self) -> None:
+        """Look at the ledger and at the files, again and again."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await asyncio.to_thread(self._look)
+            except LedgerError as error:
+                _log.warning("%s", error.message)
+            if self._watched.changed():
+                await self.reload()
+            await self._close_old()
+
+    def _look(self) -> None:
+        """Take in what audits have shown, and what other workers have spent."""
+        now = datetime.now(UTC)
+        self.serving.guard.catch_up(now=now)
+        if self.gate is not None:
+            before = self.gate.settled()
+            self.gate.refresh(
+                spent_on(self.books.ledger, now.date()), before=before, day=now.date()
+            )
+
+    def poke(self) -> None:
+        """Have the files read again soon, changed or not."""
+        self._watched.poke()
+
+    async def reload(self) -> None:
+        """Take over changed files, or keep what there is and say why."""
+        try:
+            config, bundle = await asyncio.to_thread(read_settings, self.settings)
+            ledger = self.books.ledger
+            serving = build_serving(self.settings, config, bundle, ledger=ledger)
+            await asyncio.to_thread(serving.guard.catch_up, now=datetime.now(UTC))
+            if config.gateway.keys is not None:
+                self._read_keys(config.gateway.keys)
+        except SufficeError as error:
+            self.reload_error = error
+            _log.error("the old configuration stays: %s", error)
+            return
+        self._old.append((time.monotonic(), self.serving))
+        self.serving, self.reload_error = serving, None
+        _log.warning("took over the changed configuration")
+
+    async def _close_old(self) -> None:
+        """Close the engines of configurations that no request uses any more."""
+        for since_s, serving in list(self._old):
+            idle = not any(slots.inside or slots.waiting for slots in serving.slots.values())
+            if idle and time.monotonic() - since_s > GRACE_S:
+                self._old.remove((since_s, serving))
+                await serving.close()
+
+    def _read_keys(self, path: str) -> None:
+        self.ring = KeyRing(read_keys(path))
+        self._watched.also(Path(path))
+        if self.gate is None:
+            usd = self.serving.config.gateway.assumed_usd
+            self.gate = Gate(self.ring, assumed_usd=usd, workers=self.settings.workers)
+        else:
+            self.gate.reload(self.ring)
+
+
+def presented(headers: dict[bytes, bytes]) -> str | None:
+    """Return the key of an Authorization header, or None without one."""
+    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip().decode("latin-1") if kind.lower() == b"bearer" else None
