@@ -37,7 +37,7 @@ from benchmarks.gateway_litellm import Absent, LiteLLM
 from benchmarks.gateway_load import Limits, Target
 from benchmarks.gateway_ours import Policies, Setup
 from benchmarks.gateway_processes import Broken, Command, Running, free_port, python, running
-from benchmarks.gateway_soak import soak
+from benchmarks.gateway_soak import soak, soak_figures
 
 CONNECTIONS = 32
 ROUNDS = 3  # of each measurement; the median counts
@@ -190,14 +190,20 @@ def _litellm_speed(ready: Bed, litellm: LiteLLM | Absent, *, seconds: float) -> 
 def _ours(ready: Bed, policies: Policies, options: argparse.Namespace) -> Ours:
     """Measure ours, then soak the same process, and check its books over all of that."""
     gateway_ours.reset_stub(ready.stub.port)
+    first = next(ready.tags) + 1
     asked = gateway_ours.questions(policies.groups)
     setup = Setup(name="ours", upstream=ready.stub.port, policy=policies.routes)
     with ready.gateway(setup) as server:
         target = Target(name="ours", port=server.port, model="suffice", questions=asked)
         speed = _speed(ready, target, server, seconds=options.seconds)
         requests = options.requests or (SOAK if options.soak else SHORT_SOAK)
-        ledger = ready.folder / setup.name / "suffice.db"
-        books = soak(ready, target, server, ledger=ledger, requests=requests)
+        soaked = soak(ready, target, server, requests=requests)
+    books = soak_figures(
+        soaked,
+        ready.folder / setup.name / "suffice.db",
+        served=gateway_ours.stub_counts(ready.stub.port),
+        answered=next(ready.tags) - first,
+    )
     return Ours(speed=speed, books=books)
 
 

@@ -1,9 +1,9 @@
 """Our gateway as it is benchmarked: a certified policy, books in SQLite, and metrics.
 
 Two policies are fitted and certified in each run, on recorded outcomes of BIG-Bench-Hard that ship
-with the package. `ROUTES` chooses a rung before it is asked, so that a request is one call
-upstream, as it is for the other proxies. `DEFERS` also looks at the cheap rung's answer, and may
-ask the reference after it.
+with the package. They are taken for agreement with the reference, which is what live audits see.
+`routes` chooses a rung before it is asked, so that a request is one call upstream, as it is for the
+other proxies. `defers` also looks at the cheap rung's answer, and may ask the reference after it.
 """
 
 import sqlite3
@@ -150,7 +150,7 @@ def _charged(trial: Trial) -> Trial:
 
 def _certify(trials: list[Trial]) -> Bundle:
     promise = Promise(reference=REFERENCE, alpha=ALPHA, delta=DELTA)
-    settled = settle(trials, promise.ask(LabelSource.TARGET), say=lambda _: None)
+    settled = settle(trials, promise.ask(LabelSource.AGREEMENT), say=lambda _: None)
     if settled.bundle is None:
         raise Broken(f"the packaged outcomes certify nothing: {settled.advice}")
     return settled.bundle
@@ -218,7 +218,7 @@ def booked(ledger: Path) -> dict[str, Booked]:
     query = (
         "SELECT request_id, status, rung, charge_picousd, charge_estimated FROM suffice_requests"
     )
-    with closing(_reading(ledger)) as database:
+    with closing(reading(ledger)) as database:
         return {row["request_id"]: Booked(**dict(row)) for row in database.execute(query)}
 
 
@@ -230,7 +230,7 @@ def audit(ledger: Path, served: Counts, *, seen: Iterable[str], answered: int) -
     """
     rows = booked(ledger)
     missing = sum(request_id not in rows for request_id in seen)
-    with closing(_reading(ledger)) as database:
+    with closing(reading(ledger)) as database:
         sums = {row["rung"]: row for row in database.execute(_SUMS)}
     tokens = dollars = 0
     for rung, model in MODELS.items():
@@ -257,7 +257,8 @@ def picousd(model: str, used: Served) -> int:
     )
 
 
-def _reading(ledger: Path) -> sqlite3.Connection:
+def reading(ledger: Path) -> sqlite3.Connection:
+    """Open a ledger for reading; rows can be taken apart by the names of their columns."""
     database = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
     database.row_factory = sqlite3.Row
     return database

@@ -17,7 +17,9 @@ import re
 import signal
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from hashlib import blake2b
 from typing import Literal
 
 import msgspec
@@ -27,7 +29,7 @@ TAG_DIGITS = 12
 VARIANTS = 64  # of usage, by tag
 STREAM_CHUNKS = 50
 CUT_AFTER = 5  # pieces of a stream, before a fault strikes
-SLOW_S = 0.05  # between the pieces of a slow stream
+SLOW_S = 2.5  # for a whole answer
 _NO_TAG = b"0" * TAG_DIGITS
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -39,11 +41,11 @@ Fault = Literal["none", "stall", "cut", "stall_midway", "malformed", "slow", "42
 
 
 class Manner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the stub behaves: a fault, the models that have it, and each model's words."""
+    """How the stub behaves: a fault of some models, and how often these say something else."""
 
     fault: Fault = "none"
     models: tuple[str, ...] = ()
-    answers: dict[str, str] = {}
+    worse_share: float = 0.0
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -56,7 +58,7 @@ class Served(Struct, frozen=True, kw_only=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """What was served whole, by model; `open` requests have begun and not ended."""
+    """What was served, faults aside, by model; `open` requests have begun and not ended."""
 
     open: int
     begun: int
@@ -86,7 +88,7 @@ class Stub:
         self.finished: Counter[tuple[str, int, bool]] = Counter()
 
     def counts(self) -> Counts:
-        """Add up what was served whole."""
+        """Add up what was served."""
         requests: Counter[str] = Counter()
         tokens: dict[str, Counter[str]] = {}
         for (model, variant, streamed), times in self.finished.items():
@@ -151,62 +153,70 @@ class Connection(asyncio.Protocol):
         tagged = _TAG.search(body)
         model = found[1].decode() if found else ""
         tag = tagged[1] if tagged else _NO_TAG
-        streamed = _STREAMED.search(body) is not None
+        variant, streamed = int(tag) % VARIANTS, _STREAMED.search(body) is not None
         stub = self.stub
         stub.begun += 1
         manner = stub.manner
-        text = manner.answers.get(model, "(A)")
-        if manner.fault != "none" and model in manner.models:
-            self.busy = asyncio.create_task(
-                self._fail(manner.fault, model=model, tag=tag, text=text, streamed=streamed)
-            )
+        afflicted = model in manner.models
+        text = "(B)" if afflicted and _share_of(tag) < manner.worse_share else "(A)"
+        pieces = (_stream if streamed else _json)(model, variant, text)
+        if afflicted and manner.fault != "none":
+            pieces = pieces if streamed else _halves(pieces[0])
+            self.busy = asyncio.create_task(self._fail(manner.fault, pieces, tag=tag))
             return
-        if streamed:
-            for piece in _stream(model, int(tag) % VARIANTS, text):
-                if self.transport.is_closing():
-                    return
-                self.transport.write(piece.replace(_NO_TAG, tag))
-        else:
-            whole = _json(model, int(tag) % VARIANTS, text)
-            self.transport.write(whole.replace(_NO_TAG, tag))
-        stub.finished[model, int(tag) % VARIANTS, streamed] += 1
+        self._write(pieces, tag=tag)
+        stub.finished[model, variant, streamed] += 1
 
-    async def _fail(
-        self, fault: Fault, *, model: str, tag: bytes, text: str, streamed: bool
-    ) -> None:
+    def _write(self, pieces: Sequence[bytes], *, tag: bytes) -> None:
+        for piece in pieces:
+            if self.transport.is_closing():
+                return
+            self.transport.write(piece.replace(_NO_TAG, tag))
+
+    async def _fail(self, fault: Fault, pieces: Sequence[bytes], *, tag: bytes) -> None:
         """Answer as the fault has it; the request stays open until then, or until it is left."""
         self.stub.open += 1
+        cut = min(CUT_AFTER, len(pieces) // 2)
         try:
             if fault in ("429", "500"):
                 self.transport.write(_refusal(fault))
-            elif fault == "stall" or not streamed:
+            elif fault == "slow":
+                for piece in pieces:
+                    await asyncio.sleep(SLOW_S / len(pieces))
+                    self._write([piece], tag=tag)
+            elif fault == "stall":
                 await asyncio.Event().wait()
             else:
-                pieces = [p.replace(_NO_TAG, tag) for p in _stream(model, int(tag) % 64, text)]
-                await self._fail_midway(fault, pieces)
-                if fault == "slow":
-                    self.stub.finished[model, int(tag) % VARIANTS, True] += 1
+                self._write(pieces[:cut], tag=tag)
+                await self._break(fault, pieces[cut:], tag=tag)
         finally:
             self.stub.open -= 1
 
-    async def _fail_midway(self, fault: Fault, pieces: list[bytes]) -> None:
-        for piece in pieces if fault == "slow" else pieces[:CUT_AFTER]:
-            if fault == "slow":
-                await asyncio.sleep(SLOW_S)
-            self.transport.write(piece)
+    async def _break(self, fault: Fault, rest: Sequence[bytes], *, tag: bytes) -> None:
+        """End an answer that has begun in a way that no answer should."""
         if fault == "cut":
             self.transport.abort()
         elif fault == "stall_midway":
             await asyncio.Event().wait()
-        elif fault == "malformed":
-            self.transport.write(_chunk(b'data: {"id": "chatcmpl-x", "choices": [{"del\n\n'))
-            for piece in pieces[CUT_AFTER:]:
-                self.transport.write(piece)
+        elif len(rest) == 1:
+            self.transport.write(b"}" * len(rest[0]))
+        else:
+            broken = _chunk(b'data: {"id": "chatcmpl-x", "choices": [{"del\n\n')
+            self._write([broken, *rest], tag=tag)
+
+
+def _share_of(tag: bytes) -> float:
+    """Give each tag a number in [0, 1) that looks drawn at random."""
+    return int.from_bytes(blake2b(tag, digest_size=4).digest()) / 2**32
+
+
+def _halves(whole: bytes) -> tuple[bytes, bytes]:
+    return whole[: len(whole) // 2], whole[len(whole) // 2 :]
 
 
 @cache
-def _json(model: str, variant: int, text: str) -> bytes:
-    """Build an answer in one piece, with a tag of zeros."""
+def _json(model: str, variant: int, text: str) -> tuple[bytes, ...]:
+    """Build an answer that is not streamed, in one piece, with a tag of zeros."""
     body = {
         "id": f"chatcmpl-{_NO_TAG.decode()}",
         "object": "chat.completion",
@@ -221,7 +231,7 @@ def _json(model: str, variant: int, text: str) -> bytes:
         ],
         "usage": _usage(model, variant, streamed=False),
     }
-    return _whole(200, json.dumps(body, separators=(",", ":")).encode())
+    return (_whole(200, json.dumps(body, separators=(",", ":")).encode()),)
 
 
 @cache

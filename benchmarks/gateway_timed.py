@@ -10,23 +10,22 @@ import os
 import time
 from pathlib import Path
 
-from suffice.gateway.app import Gateway
-
 from suffice.cli import main as suffice
+from suffice.gateway.worker import Worker
 
 
 def main() -> None:
     """Run the command line of suffice, and write down how long its decisions took."""
     taken_s: list[float] = []
-    begin = Gateway.begin
+    begin = Worker.begin
 
-    def timed(gateway, asked):  # type: ignore[no-untyped-def]
+    def timed(worker, asked):  # type: ignore[no-untyped-def]
         began_s = time.perf_counter()
-        climb = begin(gateway, asked)
+        climb = begin(worker, asked)
         taken_s.append(time.perf_counter() - began_s)
         return climb
 
-    Gateway.begin = timed  # type: ignore[method-assign]
+    Worker.begin = timed  # type: ignore[method-assign]
     try:
         suffice()
     finally:
