@@ -3,7 +3,8 @@
 This is the file to read first. Everything it joins lives in a part of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -29,6 +30,7 @@ class Pipeline:
     """Everything that answering needs; without a `bundle` the reference rung answers everything.
 
     With `failover`, the next rung up stands in for one that fails where the reference cannot.
+    `place` waits until a rung may be asked; an error that it raises means that none was.
     """
 
     ladder: Ladder
@@ -39,6 +41,7 @@ class Pipeline:
     router: Router | None = None
     policy_hash: str = ""
     failover: bool = False
+    place: Callable[[Rung], AbstractAsyncContextManager[None]] = lambda _rung: nullcontext()
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -58,7 +61,6 @@ def build_pipeline(
     engines: Mapping[str, Engine],
     ledger: Ledger,
     bundle: Bundle | None,
-    failover: bool = False,
 ) -> Pipeline:
     """Join the parts; raises ConfigError when the bundle's rungs are not those of the ladder."""
     from suffice.latent.encoder import default_encoder
@@ -74,7 +76,6 @@ def build_pipeline(
         bundle=bundle,
         router=None if bundle is None else Router(policy=bundle.policy, encoder=default_encoder()),
         policy_hash="" if bundle is None else policy_hash(bundle.policy),
-        failover=failover,
     )
 
 
@@ -128,23 +129,28 @@ class Climb:
         self._follow(step)
         return False
 
-    def failed(self, error: BaseException, *, at: datetime, usage: Usage | None = None) -> bool:
+    def failed(
+        self, error: BaseException, *, at: datetime | None, usage: Usage | None = None
+    ) -> bool:
         """Note a call that gave no whole answer; True when another rung is to be asked instead.
 
-        `usage` is what the call is known to have used, where part of its answer was given.
+        `at` is None where the engine was not asked in the end. `usage` is what the call is known
+        to have used, where part of its answer was given.
         """
-        if isinstance(error, SufficeError) and not isinstance(error, EngineError):
-            return False  # no engine was asked
-        attempt = _failed(self.rung, error, at=at)
-        if usage is not None:
-            charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
-            attempt = replace(attempt, role=Role.ANSWER, usage=usage, charge=charged)
-        self.attempts.append(attempt)
+        if at is not None:
+            self._note_failure(error, at=at, usage=usage)
         higher = self._higher() if isinstance(error, EngineError) else None
         if higher is None:
             return False
         self.rung, self.settled, self._router = higher, True, None
         return True
+
+    def _note_failure(self, error: BaseException, *, at: datetime, usage: Usage | None) -> None:
+        attempt = _failed(self.rung, error, at=at)
+        if usage is not None:
+            charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
+            attempt = replace(attempt, role=Role.ANSWER, usage=usage, charge=charged)
+        self.attempts.append(attempt)
 
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""
@@ -203,10 +209,11 @@ async def answer(pipeline: Pipeline, request: Request, *, audited: bool = False)
 async def ascend(climb: Climb) -> Completion:
     """Ask rung after rung until an answer may stay; raises the last rung's EngineError."""
     while True:
-        called = datetime.now(UTC)
-        engine = climb.pipeline.engines[climb.rung.engine]
+        pipeline, rung, called = climb.pipeline, climb.rung, None
         try:
-            completion = await engine.complete(climb.request, climb.rung)
+            async with pipeline.place(rung):
+                called = datetime.now(UTC)
+                completion = await pipeline.engines[rung.engine].complete(climb.request, rung)
         except BaseException as error:
             if not climb.failed(error, at=called):
                 raise
@@ -223,11 +230,14 @@ def status_of(error: BaseException) -> Status:
 async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -> Attempt:
     """Ask one rung off the policy's path, as an audit does; an EngineError is in the attempt."""
     climb = Climb(pipeline, request, named=rung)
-    called = datetime.now(UTC)
-    try:
-        climb.answered(await pipeline.engines[rung.engine].complete(request, rung), at=called)
-    except EngineError as error:
-        climb.failed(error, at=called)
+    async with pipeline.place(rung):
+        called = datetime.now(UTC)
+        try:
+            completion = await pipeline.engines[rung.engine].complete(request, rung)
+        except EngineError as error:
+            climb.failed(error, at=called)
+        else:
+            climb.answered(completion, at=called)
     return replace(climb.attempts[-1], role=role)
 
 

@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.chat import break_off, chat
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
+from suffice.gateway.families import REFUSED
+from suffice.gateway.metrics import CONTENT_TYPE
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.serving import Settings
@@ -44,6 +46,7 @@ class Gateway:
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
+            "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
         }
 
@@ -66,6 +69,7 @@ class Gateway:
                 await break_off(exchange, error)
                 return  # without an end of the body, so that the connection is closed
             problem = problem_of(error)
+            self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
             await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
     def _handler(self, exchange: Exchange) -> Handler:
@@ -128,6 +132,11 @@ class Gateway:
     async def _ready(self, exchange: Exchange) -> None:
         self.worker.check_books()
         await exchange.reply_json({"status": "ready"})
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        self.worker.authenticate(exchange.headers)
+        kind = [(b"content-type", CONTENT_TYPE.encode())]
+        await exchange.reply(self.worker.exposed().encode(), headers=kind)
 
     async def _openapi(self, exchange: Exchange) -> None:
         await exchange.reply(DOCUMENT)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from suffice.bench.audits import agreement_scores
 from suffice.errors import SufficeError
+from suffice.gateway.measure import measure_audit
+from suffice.gateway.metrics import Metrics
 from suffice.ledger import Entry, Ledger, Role
 from suffice.pipeline import Pipeline, ask
 from suffice.types import Request
@@ -24,8 +26,9 @@ class _Audit(NamedTuple):
 class Auditor:
     """Audits answered requests, a few at a time, in the background."""
 
-    def __init__(self, ledger: Ledger, *, at_once: int) -> None:
+    def __init__(self, ledger: Ledger, metrics: Metrics, *, at_once: int) -> None:
         self.dropped = 0
+        self._metrics = metrics
         self._ledger = ledger
         self._at_once = at_once
         self._waiting: deque[_Audit] = deque()
@@ -72,6 +75,7 @@ class Auditor:
                 continue
             attempt = await ask(audit.pipeline, audit.request, rung, role=Role.AUDIT)
             await asyncio.to_thread(self._ledger.audit, request_id, attempt)
+            measure_audit(self._metrics, attempt)
             if attempt.error is None:
                 answers[rung.name] = attempt
         texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}

@@ -1,16 +1,18 @@
 """POST /v1/chat/completions: decided, asked, booked, and only then answered to the end."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from suffice.errors import SufficeError
+from suffice.errors import EngineError, SufficeError
 from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
+from suffice.gateway.measure import Times, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
@@ -45,8 +47,12 @@ class _Answering:
         self, exchange: Exchange, worker: Worker, asked: Asked, admission: Admission | None
     ) -> None:
         self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
+        self._began_s = time.perf_counter()
         self.climb = worker.begin(asked)
-        self._limits = worker.serving.config.gateway
+        self._decided_s = time.perf_counter()
+        self._first_s: float | None = None
+        self._deadline_s = worker.serving.config.gateway.deadline_s
+        exchange.write_timeout_s = worker.serving.config.gateway.write_timeout_s
         guard, request_id = worker.serving.guard, asked.request.request_id
         self._audited = asked.rung is None and guard.drawn(request_id)
 
@@ -69,15 +75,14 @@ class _Answering:
 
     async def _relay(self) -> Completion | None:
         """Ask the next rung; None when yet another one has to be asked."""
-        climb, called, held = self.climb, datetime.now(UTC), list[bytes]()
-        engine = climb.pipeline.engines[climb.rung.engine]
-        relay = engine.relay(climb.request, climb.rung)
+        climb, called = self.climb, None
+        relay = climb.pipeline.engines[climb.rung.engine].relay(climb.request, climb.rung)
+        held: list[bytes] = []
         completion: Completion | None = None
-        begun = False
         try:
-            async with aclosing(relay.items) as items:
+            async with climb.pipeline.place(climb.rung), aclosing(relay.items) as items:
+                called = datetime.now(UTC)
                 async for item in items:
-                    begun = True
                     if isinstance(item, Completion):
                         completion = item
                     elif climb.settled:
@@ -85,25 +90,22 @@ class _Answering:
                     else:
                         held.append(item)
         except BaseException as error:
-            begun = begun or isinstance(error, asyncio.CancelledError)
-            again = climb.failed(error, at=called, usage=relay.used() if begun else None)
-            if not again or self.exchange.begun:
+            stopped = held or self.exchange.begun or not isinstance(error, EngineError)
+            again = climb.failed(error, at=called, usage=relay.used() if stopped else None)
+            if self.exchange.begun or not again:
                 raise
             return None
         assert completion is not None
+        assert called is not None
         if not climb.answered(completion, at=called):
             return None
-        for item in held:
-            await self._pass_on(item)
+        await self._pass_on(b"".join(held))
         return completion
 
     async def _pass_on(self, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_timeout_s):
-                await self._open()
-                await self.exchange.send(data, more=True)
-        except TimeoutError:
-            raise ClientGone from None
+        self._first_s = self._first_s or time.perf_counter()
+        await self._open()
+        await self.exchange.send(data, more=True)
 
     async def _open(self) -> None:
         if not self.exchange.begun:
@@ -140,12 +142,21 @@ class _Answering:
             conversation_id=conversation_id(self.climb.request),
         )
         booked = self.worker.books.add(entry)
+        measure_request(self.worker.metrics, entry, times=self._times())
         if self.admission is not None:
             asked = entry.charge if entry.attempts else None
             booked.add_done_callback(lambda _: self._settle(asked))
         if entry.status is not Status.CANCELLED:
             await booked
         return entry
+
+    def _times(self) -> Times:
+        first_s = self._first_s
+        return Times(
+            total_s=time.perf_counter() - self._began_s,
+            first_token_s=None if first_s is None else first_s - self._began_s,
+            decision_s=None if self.asked.rung else self._decided_s - self._began_s,
+        )
 
     def _settle(self, asked: Charge | None) -> None:
         assert self.worker.gate is not None
@@ -157,7 +168,7 @@ class _Answering:
         """Bound the work by the deadline and the client's patience; book it when it fails."""
         try:
             async with Presence(self.exchange.receive):
-                async with asyncio.timeout(self._limits.deadline_s):
+                async with asyncio.timeout(self._deadline_s):
                     yield
         except BaseException as error:
             failed = isinstance(error, Exception) and not isinstance(error, ClientGone)

@@ -4,9 +4,12 @@ import os
 import signal
 import sys
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
@@ -29,10 +32,17 @@ class Listen(Struct, frozen=True, kw_only=True):
 
 def serve(settings: Settings, listen: Listen) -> None:
     """Serve until a signal; raises SufficeError before the first connection where it cannot."""
-    import uvicorn
-
     for note in _notes(settings, listen):
         print(f"note: {note}", file=sys.stderr)
+    with TemporaryDirectory(prefix="suffice-") as shared:
+        if settings.workers > 1:
+            settings = replace(settings, shared=Path(shared))
+        _run(settings, listen)
+
+
+def _run(settings: Settings, listen: Listen) -> None:
+    import uvicorn
+
     config = uvicorn.Config(
         partial(Gateway, settings),
         factory=True,
@@ -44,6 +54,7 @@ def serve(settings: Settings, listen: Listen) -> None:
         lifespan="on",
         log_level="warning",
         access_log=False,
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )

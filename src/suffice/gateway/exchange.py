@@ -24,7 +24,12 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """A request to be answered once; `begun` says that a status has gone out."""
+    """A request to be answered once; `begun` says that a status has gone out.
+
+    A client that does not read for `write_timeout_s` counts as gone.
+    """
+
+    write_timeout_s = 60.0
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -66,8 +71,12 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, data: bytes, *, more: bool) -> None:
-        """Send a part of the body; waits while the client does not read."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        """Send a part of the body; waits while the client does not read, else ClientGone."""
+        try:
+            async with asyncio.timeout(self.write_timeout_s):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise ClientGone from None
 
     async def reply(
         self, body: bytes, *, status: int = 200, headers: Headers | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,30 +11,33 @@ from suffice.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.engines import build_engines
 from suffice.gateway.guard import AuditRule, Guard
-from suffice.gateway.slots import Breaker, Limited, Slots
+from suffice.gateway.slots import Places
 from suffice.ledger import Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What `suffice serve` was told; `observe` answers as asked and only reports savings."""
+    """What `suffice serve` was told; `observe` answers as asked and only reports savings.
+
+    In the folder `shared` the workers publish their metrics; None for a single worker.
+    """
 
     ladder: Path
     policy: Path | None = None
     observe: bool = False
     workers: int = 1
+    shared: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Serving:
-    """One configuration at work; `pipeline` calls engines through slots and breakers."""
+    """One configuration at work; `places` bound what its engines are given."""
 
     config: Config
     settings: Settings
     pipeline: Pipeline
-    slots: Mapping[str, Slots]
-    breakers: Mapping[str, Breaker]
+    places: Places
     models: Mapping[str, Rung | None]
     guard: Guard
 
@@ -55,21 +58,14 @@ def build_serving(
     settings: Settings, config: Config, bundle: Bundle | None, *, ledger: Ledger
 ) -> Serving:
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
-    slots = {rung.name: Slots(rung.name, config.gateway) for rung in config.ladder}
-    breakers = {rung.name: Breaker(rung.name, config.gateway) for rung in config.ladder}
-    engines = {
-        name: Limited(engine, slots=slots, breakers=breakers)
-        for name, engine in build_engines(config).items()
-    }
-    pipeline = build_pipeline(
-        config, engines=engines, ledger=ledger, bundle=bundle, failover=config.gateway.failover
-    )
+    places = Places((rung.name for rung in config.ladder), config.gateway)
+    pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
+    pipeline = replace(pipeline, failover=config.gateway.failover, place=places.place)
     return Serving(
         config=config,
         settings=settings,
         pipeline=pipeline,
-        slots=slots,
-        breakers=breakers,
+        places=places,
         models=_models(config, pipeline),
         guard=Guard(
             ledger,

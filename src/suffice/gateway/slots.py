@@ -3,15 +3,13 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from suffice.config import GatewayConfig
-from suffice.engines import Chunk, Engine
-from suffice.engines.base import Relay
 from suffice.errors import EngineError, EngineUnreachable
 from suffice.gateway.problems import Problem
-from suffice.types import Completion, Request, Rung
+from suffice.types import Rung
 
 
 class Slots:
@@ -83,6 +81,11 @@ class Breaker:
         """Whether calls are turned away at the moment."""
         return time.monotonic() < self._shut_until_s
 
+    @property
+    def state(self) -> int:
+        """0 closed, 1 half open (the next call is the trial), 2 open."""
+        return 2 if self.is_open else int(self.failures >= self._config.breaker_failures)
+
     def check(self) -> None:
         """Raise EngineUnreachable while open; the first call after that is the trial."""
         if self.is_open:
@@ -105,43 +108,26 @@ class Breaker:
             self._shut_until_s = time.monotonic() + self._config.breaker_open_s
 
 
-class Limited(Engine):
-    """An engine behind a number of slots and a breaker for each rung that it serves."""
+class Places:
+    """The slots and the breaker of every rung."""
 
-    def __init__(self, engine: Engine, *, slots: dict[str, Slots], breakers: dict[str, Breaker]):
-        self._engine, self._slots, self._breakers = engine, slots, breakers
+    def __init__(self, names: Iterable[str], config: GatewayConfig) -> None:
+        names = tuple(names)
+        self.slots = {name: Slots(name, config) for name in names}
+        self.breakers = {name: Breaker(name, config) for name in names}
 
-    async def complete(self, request: Request, rung: Rung) -> Completion:
-        """Answer in one piece, within the limits."""
-        async with self._place(rung):
-            return await self._engine.complete(request, rung)
-
-    async def stream(
-        self, request: Request, rung: Rung
-    ) -> AsyncGenerator[Chunk | Completion, None]:
-        """Yield chunks as they arrive, within the limits."""
-        async with self._place(rung), aclosing(self._engine.stream(request, rung)) as items:
-            async for item in items:
-                yield item
-
-    def relay(self, request: Request, rung: Rung) -> Relay:
-        """Hand on a stream, within the limits."""
-        inner = self._engine.relay(request, rung)
-
-        async def items() -> AsyncGenerator[bytes | Completion, None]:
-            async with self._place(rung), aclosing(inner.items) as stream:
-                async for item in stream:
-                    yield item
-
-        return Relay(items=items(), used=inner.used)
-
-    async def close(self) -> None:
-        """Close the engine."""
-        await self._engine.close()
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is inside, or waits."""
+        return not any(slots.inside or slots.waiting for slots in self.slots.values())
 
     @asynccontextmanager
-    async def _place(self, rung: Rung) -> AsyncIterator[None]:
-        slots, breaker = self._slots[rung.name], self._breakers[rung.name]
+    async def place(self, rung: Rung) -> AsyncIterator[None]:
+        """Take a slot of a rung for a call, and learn from it how the rung is.
+
+        Raises EngineUnreachable while the rung is left alone, and Problem 429 when it is full.
+        """
+        slots, breaker = self.slots[rung.name], self.breakers[rung.name]
         breaker.check()
         await slots.enter()
         try:

@@ -117,7 +117,12 @@ def head(given_by: Rung, *, request_id: str, certificate_id: str | None) -> Head
 def costs(entry: Entry) -> Headers:
     """Return the headers that say what an answer cost and saved; absent where unknown."""
     found = ((b"x-suffice-cost-usd", entry.charge.usd), (b"x-suffice-saving-usd", saving(entry)))
-    return [(name, f"{usd:f}".encode()) for name, usd in found if usd is not None]
+    return [(name, plain(usd).encode()) for name, usd in found if usd is not None]
+
+
+def plain(usd: Decimal) -> str:
+    """Write dollars exactly, with no exponent and no idle zeros."""
+    return f"{usd.normalize():f}"
 
 
 def saving(entry: Entry) -> Decimal | None:
@@ -298,12 +303,13 @@ def _completed(fields: dict[str, Raw], given: Given) -> JSON:
 def _account(given: Given) -> JSON:
     """Write the `suffice` object: who answered, under which promise, at what cost."""
     entry = given.entry
+    spent, saved = entry.charge.usd, saving(entry)
     account = {
         "request_id": entry.request_id,
         "rung": entry.rung,
         "certificate": entry.certificate_id,
-        "cost_usd": entry.charge.usd,
-        "saving_usd": saving(entry),
+        "cost_usd": None if spent is None else plain(spent),
+        "saving_usd": None if saved is None else plain(saved),
         "estimated": entry.charge.estimated,
         "counted_here": _counted(given.completion),
     }

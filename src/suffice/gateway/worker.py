@@ -2,17 +2,23 @@
 
 import asyncio
 import logging
+import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.auditing import Auditor
 from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
+from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.measure import measure_guard
+from suffice.gateway.metrics import Metrics, expose, gather, publish
 from suffice.gateway.problems import Problem
 from suffice.gateway.reload import Watched
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
@@ -28,6 +34,13 @@ DRAIN_S = 10.0  # for audits, once the last request is answered
 _log = logging.getLogger("suffice.gateway")
 
 
+class _Barred(NamedTuple):
+    """Why the policy may not choose: a word for the metrics, and a sentence for the client."""
+
+    reason: str
+    why: str
+
+
 class Worker:
     """Open it with `start`, and end it with `stop`; `serving` is what a reload replaces."""
 
@@ -37,7 +50,9 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.name = str(os.getpid())
         self.reload_error: SufficeError | None = None
+        self.metrics = Metrics()
         self.gate: Gate | None = None
         self.ring: KeyRing | None = None
         self._old: list[tuple[float, Serving]] = []
@@ -49,7 +64,7 @@ class Worker:
         gateway = config.gateway
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
         self.books = Books(ledger)
-        self.auditor = Auditor(ledger, at_once=gateway.audit_concurrency)
+        self.auditor = Auditor(ledger, self.metrics, at_once=gateway.audit_concurrency)
         self.conversations = Conversations(most=gateway.conversations)
         self.serving = build_serving(self.settings, config, bundle, ledger=ledger)
         if gateway.keys is not None:
@@ -71,6 +86,13 @@ class Worker:
         """Raise LedgerError while the ledger cannot be written: nothing is answered unbooked."""
         if self.books.failing is not None:
             raise self.books.failing
+
+    def exposed(self) -> str:
+        """Write the metrics of all workers in Prometheus' text format."""
+        self._measure()
+        own = {self.name: self.metrics.values()}
+        others = gather(self.settings.shared) if self.settings.shared else {}
+        return expose(others | own)
 
     def authenticate(self, headers: dict[bytes, bytes]) -> str | None:
         """Return the name of the key that was sent, None where none is needed; Problem for none."""
@@ -110,7 +132,10 @@ class Worker:
         """Choose where a request begins."""
         serving, request = self.serving, asked.request
         barred = None if asked.rung else self._barred(asked)
-        climb = Climb(serving.pipeline, request, named=asked.rung, barred=barred)
+        why = barred.why if barred else None
+        climb = Climb(serving.pipeline, request, named=asked.rung, barred=why)
+        if climb.fallback is not None:
+            self.metrics.add(FALLBACKS, (barred.reason if barred else "certificate",))
         if asked.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
             climb.take_reference()
         reference = serving.pipeline.ladder.reference
@@ -123,17 +148,18 @@ class Worker:
     def _was_on(self, request: Request) -> str | None:
         return self.conversations.rung_of(conversation_id(request))
 
-    def _barred(self, asked: Asked) -> str | None:
+    def _barred(self, asked: Asked) -> _Barred | None:
         """Say why the policy may not choose for a request; None when it may."""
         if self.settings.observe:
-            return "the gateway only observes"
+            return _Barred("observing", "the gateway only observes")
         bundle = self.serving.pipeline.bundle
         if bundle is None:
             return None
         if asked.alpha is not None and asked.alpha < bundle.certificate.alpha:
-            return f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+            why = f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+            return _Barred("alpha", why)
         if not self.serving.guard.allowed(asked.request.group):
-            return "an alarm has ended the certificate for this group"
+            return _Barred("alarm", "an alarm has ended the certificate for this group")
         return None
 
     def _worst_usd(self, asked: Asked) -> Decimal | None:
@@ -166,6 +192,20 @@ class Worker:
             if self._watched.changed():
                 await self.reload()
             await self._close_old()
+            if self.settings.shared is not None:
+                self._measure()
+                with suppress(OSError):
+                    publish(self.settings.shared, self.name, self.metrics, now_s=time.time())
+
+    def _measure(self) -> None:
+        """Set the gauges to what they are now."""
+        bundle, places = self.serving.pipeline.bundle, self.serving.places
+        certificate = bundle.certificate if bundle else None
+        measure_guard(self.metrics, self.serving.guard.state, certificate=certificate)
+        for name, slots in places.slots.items():
+            self.metrics.set(QUEUED, (name,), to=float(slots.waiting))
+            self.metrics.set(IN_FLIGHT, (name,), to=float(slots.inside))
+            self.metrics.set(CIRCUIT, (name,), to=float(places.breakers[name].state))
 
     def _look(self) -> None:
         """Take in what audits have shown, and what other workers have spent."""
@@ -201,8 +241,7 @@ class Worker:
     async def _close_old(self) -> None:
         """Close the engines of configurations that no request uses any more."""
         for since_s, serving in list(self._old):
-            idle = not any(slots.inside or slots.waiting for slots in serving.slots.values())
-            if idle and time.monotonic() - since_s > GRACE_S:
+            if serving.places.idle and time.monotonic() - since_s > GRACE_S:
                 self._old.remove((since_s, serving))
                 await serving.close()
 

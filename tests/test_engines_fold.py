@@ -1,0 +1,95 @@
+"""A stream on its way through: whole events go on as they came, wherever the bytes are cut."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suffice.engines.fold import Fold
+from suffice.errors import EngineProtocolError, EngineRefused
+from suffice.types import CountSource, Finish
+
+
+def event(value: object) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+
+
+def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
+    return {"model": "m", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+STREAM = [
+    event(delta(role="assistant", content="")),
+    b": still here\n\n",
+    event(delta(reasoning="so - ")),
+    event(delta(content="Grüße 😀\n\n")),
+    event(delta(content='"usage":{} [DONE]')),
+    event(delta(tool_calls=[{"index": 0, "id": "t", "function": {"name": "f"}}])),
+    event(delta("stop")),
+]
+LAST = event({"choices": [], "usage": USAGE})
+DONE = b"data: [DONE]\n\n"
+
+
+@given(st.lists(st.integers(0, sum(map(len, STREAM)) + 80)), st.sampled_from([b"\n", b"\r\n"]))
+def test_a_stream_may_be_cut_anywhere(cuts: list[int], line_end: bytes) -> None:
+    data = b"".join([*STREAM, LAST, DONE]).replace(b"\n", line_end)
+    edges = [0, *sorted(cuts), len(data)]
+    fold = Fold()
+    passed = b"".join(
+        fold.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False) if not fold.done
+    )
+    assert passed == b"".join(STREAM)
+    assert fold.done
+    assert json.loads(fold.held or b"")["usage"] == USAGE
+    reply = fold.reply()
+    first = reply.choices[0]
+    assert first.text == 'Grüße 😀\n\n"usage":{} [DONE]'
+    assert first.reasoning == "so - "
+    assert first.finish is Finish.STOP
+    assert first.tool_calls[0]["function"]["name"] == "f"
+
+
+def test_of_several_events_with_usage_only_the_last_is_held_back() -> None:
+    fold = Fold()
+    events = [event({**delta(content="x"), "usage": {"completion_tokens": i}}) for i in range(3)]
+    assert fold.feed(b"".join(events)) == b"".join(events[:2])
+    assert json.loads(fold.held or b"")["usage"] == {"completion_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    "data", [b"{", b"[]", b'"text"', b'{"choices": [3]}', b'{"choices": [{"delta": 3}]}', b"\xff"]
+)
+def test_what_is_no_chunk_is_not_passed_on(data: bytes) -> None:
+    with pytest.raises(EngineProtocolError):
+        Fold().feed(b"data: " + data + b"\n\n")
+
+
+def test_an_error_inside_a_stream_is_one() -> None:
+    with pytest.raises(EngineRefused, match="out of memory"):
+        Fold().feed(event({"error": {"message": "out of memory", "code": 500}}))
+
+
+def test_what_was_used_is_estimated_until_it_is_reported() -> None:
+    fold = Fold()
+    fold.feed(event(delta(content="four")) + event(delta(reasoning_content="eight by")))
+    used = fold.used()
+    assert used.output_tokens is not None
+    assert (used.output_tokens.tokens, used.output_tokens.source) == (3, CountSource.ESTIMATED)
+    assert used.input_tokens is None
+    fold.feed(LAST)
+    reported = fold.used().output_tokens
+    assert reported is not None
+    assert (reported.tokens, reported.source) == (3, CountSource.REPORTED)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_passed_on_or_refused_with_an_error_of_ours(data: bytes) -> None:
+    fold = Fold()
+    try:
+        fold.feed(data)
+        fold.close()
+    except (EngineProtocolError, EngineRefused):
+        return

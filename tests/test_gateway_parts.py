@@ -1,0 +1,166 @@
+"""The parts of the gateway alone: group commit, slots, breaker, conversations."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from suffice.commands import Settled
+from suffice.config import GatewayConfig, parse_config
+from suffice.engines.replay import ReplayEngine
+from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
+from suffice.gateway.books import Books
+from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
+from suffice.gateway.problems import Problem
+from suffice.gateway.slots import Breaker, Slots
+from suffice.ledger import Entry, Ledger, Status, entries
+from suffice.pipeline import build_pipeline
+from suffice.types import Request
+from support import CONFIG
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "books.db") as opened:
+        yield opened
+
+
+def entry(request_id: str) -> Entry:
+    return Entry(
+        request_id=request_id, time=datetime.now(UTC), status=Status.OK, reference_rung="big"
+    )
+
+
+async def test_many_entries_go_into_few_transactions(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, append_many = [], Ledger.append_many
+
+    def counted(self: Ledger, batch: list[Entry]) -> None:
+        batches.append(len(batch))
+        append_many(self, batch)
+
+    monkeypatch.setattr(Ledger, "append_many", counted)
+    books = Books(ledger)
+    await asyncio.gather(*(books.add(entry(f"r{i}")) for i in range(500)))
+    await books.close()
+    assert sum(batches) == 500
+    assert len(batches) < 100
+    assert len(list(entries(ledger))) == 500
+
+
+async def test_a_row_is_durable_once_its_future_is_done(ledger: Ledger, tmp_path: Path) -> None:
+    books = Books(ledger)
+    await books.add(entry("r1"))
+    with Ledger.open(tmp_path / "books.db", read_only=True) as other:
+        assert [one.request_id for one in entries(other)] == ["r1"]
+    await books.close()
+
+
+async def test_a_bad_entry_takes_no_other_with_it(ledger: Ledger) -> None:
+    ledger.append(entry("twice"))
+    books = Books(ledger)
+    futures = [books.add(entry(name)) for name in ("r1", "twice", "r2")]
+    done = await asyncio.gather(*futures, return_exceptions=True)
+    await books.close()
+    assert [isinstance(one, LedgerError) for one in done] == [False, True, False]
+    assert books.failing is None
+
+
+async def test_places_are_given_in_turn_and_given_back() -> None:
+    slots = Slots("big", GatewayConfig(rung_concurrency=1, rung_queue=2))
+    await slots.enter()
+    order: list[int] = []
+
+    async def enter(number: int) -> None:
+        await slots.enter()
+        order.append(number)
+        slots.leave()
+
+    tasks = [asyncio.create_task(enter(i)) for i in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Problem, match="waiting"):
+        await slots.enter()
+    tasks[0].cancel()
+    slots.leave()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [1]
+    assert (slots.inside, slots.waiting) == (0, 0)
+
+
+async def test_who_waits_too_long_is_told_to_come_back() -> None:
+    slots = Slots("big", GatewayConfig(rung_concurrency=1, queue_timeout_s=0.01))
+    await slots.enter()
+    with pytest.raises(Problem, match="in time") as caught:
+        await slots.enter()
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
+    assert (slots.inside, slots.waiting) == (1, 0)
+
+
+async def test_a_breaker_minds_the_failures_that_a_retry_could_mend() -> None:
+    breaker = Breaker("big", GatewayConfig(breaker_failures=2, breaker_open_s=0.05))
+    for _ in range(3):
+        breaker.note(EngineRefused("bad request", status=400))
+    breaker.check()
+    for _ in range(2):
+        breaker.note(EngineUnreachable("down", retryable=True))
+    with pytest.raises(EngineUnreachable) as caught:
+        breaker.check()
+    assert caught.value.unbilled
+    await asyncio.sleep(0.06)
+    assert breaker.state == 1
+    breaker.check()  # the trial
+    with pytest.raises(EngineUnreachable):
+        breaker.check()
+    breaker.note(None)
+    assert breaker.state == 0
+    breaker.check()
+
+
+def test_turns_of_a_conversation_share_its_name() -> None:
+    start = ({"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"})
+    later = (*start, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "2 + 2?"})
+    other = (start[0], {"role": "user", "content": "Hello!"})
+    names = [
+        conversation_id(Request(request_id="r", messages=messages))
+        for messages in (start, later, other)
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_only_the_latest_conversations_are_remembered() -> None:
+    known = Conversations(most=2)
+    for name in ("a", "b", "a", "c"):
+        known.note(name, "big")
+    assert [known.rung_of(name) for name in "abc"] == ["big", None, "big"]
+
+
+@pytest.mark.parametrize(("words", "pays"), [(10, True), (100_000, False)])
+def test_a_long_conversation_stays_where_its_prompt_is_cached(
+    settled: Settled, ledger: Ledger, words: int, pays: bool
+) -> None:
+    cached = "input_usd_per_mtok = 1\ncache_read_usd_per_mtok = 0.1"
+    text = CONFIG.format(trials="unused").replace("input_usd_per_mtok = 1", cached)
+    engines = {"recorded": ReplayEngine(settled.trials)}
+    pipeline = build_pipeline(
+        parse_config(text), engines=engines, ledger=ledger, bundle=settled.bundle
+    )
+    request = Request(
+        request_id="r", messages=({"role": "user", "content": "word " * words},), group="sums"
+    )
+    assert leaving_pays(pipeline, request, pipeline.ladder.rung("small")) == pays
+
+
+def test_a_conversation_stays_where_nobody_knows_the_prices(
+    settled: Settled, ledger: Ledger
+) -> None:
+    bundle = replace(settled.bundle, mean_usd={"big": Decimal(1)})
+    engines = {"recorded": ReplayEngine(settled.trials)}
+    config = parse_config(CONFIG.format(trials="unused"))
+    pipeline = build_pipeline(config, engines=engines, ledger=ledger, bundle=bundle)
+    request = Request(request_id="r", messages=({"role": "user", "content": "Hi"},))
+    assert not leaving_pays(pipeline, request, pipeline.ladder.rung("small"))
