@@ -2,7 +2,7 @@
 
 Load generator and stub share one core, the proxy has the other. Ours decides by a certified policy
 and keeps its books and metrics while it is measured. 32 connections unless said otherwise; requests
-of about 260 bytes; streams of 50 chunks.
+of about 300 bytes; streams of 50 chunks.
 - `throughput_ratio`, `passthrough_ratio`: our answers a second over LiteLLM's, and over those of
   the pass-through, which is the limit in Python (benchmarks/gateway_passthrough.py);
 - `added_latency_ms`: at concurrency 1, our percentiles less the median without a proxy;
@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -72,6 +73,7 @@ class Ours(Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Print the figures; exit status 1 when the run broke or something is not 0 that must be."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     try:
         with bed() as ready:
             figures, right = _figures(options, ready)
@@ -89,7 +91,7 @@ def _options() -> argparse.Namespace:
     what.add_argument("--soak", action="store_true", help=f"{SOAK:,} requests, not {SHORT_SOAK:,}")
     what.add_argument("--faults", action="store_true", help="break everything, and check the books")
     what.add_argument("--drift", action="store_true", help="let a rung become worse")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--requests", type=int, help="of the soak, for a trial run")
     parser.add_argument("--data", type=Path, help="not needed: the outcomes ship with the package")
     parser.add_argument("--litellm-env", type=Path, default=gateway_litellm.DEFAULT_FOLDER)

@@ -1,4 +1,4 @@
-"""A rung becomes worse in the middle of traffic: how soon does the live guarantee notice?
+"""A rung becomes worse in the middle of traffic: how soon the live guarantee notices.
 
 Half of the requests are audited, and half of the cheap rung's answers no longer agree with the
 reference's from one moment on. For each group that the policy keeps on the cheap rung, the audits

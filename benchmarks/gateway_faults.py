@@ -44,12 +44,14 @@ AT_ONCE = 16
 BURST = 24  # requests, every other one streamed
 DEADLINE_S, SILENCE_S = 4.0, 1.0
 GRACE_S = 2.0  # beyond the deadline
+LEFT_AFTER_S = 0.3  # by clients that leave without an answer
 FREED_S = 1.0  # in which the upstream must be free again
 _LINES = f"""\
 store_text = true
 deadline_s = {DEADLINE_S}
 breaker_open_s = 0.5
 """
+_NO_BREAKER = "breaker_failures = 1000000\n"  # so that every request meets the fault
 _BALLAST = "ballast"
 _EVERYONE = tuple(MODELS.values())
 
@@ -85,7 +87,13 @@ class Scene:
     """A gateway of its own before a stub of its own; both may be killed and started again."""
 
     def __init__(
-        self, ready: Bed, policies: Policies, *, name: str, ledger: Path | None = None
+        self,
+        ready: Bed,
+        policies: Policies,
+        *,
+        name: str,
+        lines: str = _NO_BREAKER,
+        ledger: Path | None = None,
     ) -> None:
         self.folder = ready.folder / f"fault_{name}"
         self.folder.mkdir()
@@ -102,7 +110,7 @@ class Scene:
             policy=policies.routes,
             ledger=self.ledger,
             timeout_s=SILENCE_S,
-            gateway=_LINES,
+            gateway=_LINES + lines,
         )
         self._gateway_command = ours.serve(setup, folder=self.folder, port=free_port())
 
@@ -146,9 +154,14 @@ class Scene:
 
     async def ask(self, requests: int, *, leave: bool = False) -> list[Outcome]:
         """Send requests, so many at once, and note how each ended."""
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
-            asked = [self._ask(session, leave=leave) for _ in range(requests)]
-            found = await asyncio.gather(*asked)
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(session: aiohttp.ClientSession) -> Outcome:
+            async with places:
+                return await self._ask(session, leave=leave)
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            found = await asyncio.gather(*(one(session) for _ in range(requests)))
         self.outcomes += found
         return found
 
@@ -178,9 +191,10 @@ class Scene:
         url = f"http://127.0.0.1:{self._gateway_command.port}/v1/chat/completions"
         began_s = time.monotonic()
         status, whole = None, False
+        patience_s = LEFT_AFTER_S if leave and not streamed else DEADLINE_S + 2 * GRACE_S
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with (
-                asyncio.timeout(DEADLINE_S + 2 * GRACE_S),
+                asyncio.timeout(patience_s),
                 session.post(url, json=body, headers={"x-suffice-group": group or ""}) as reply,
             ):
                 status = reply.status
@@ -263,10 +277,12 @@ async def upstream_killed(scene: Scene) -> None:
 
 async def gateway_killed(scene: Scene) -> None:
     """Kill the gateway under load, and start it again with the same ledger."""
-    asking = asyncio.create_task(scene.ask(40 * BURST))
+    asking = asyncio.create_task(scene.ask(100 * BURST))
     await asyncio.sleep(0.5)
     scene.kill_gateway()
-    await asking
+    answered = {outcome.whole for outcome in await asking}
+    if answered != {True, False}:
+        raise Broken("the gateway was not killed in the middle of its work")
     scene.revive_gateway()
     await scene.recover()
 
@@ -287,6 +303,7 @@ async def disk_full(scene: Scene) -> None:
 
 Run = Callable[[Scene], Awaitable[None]]
 _NEVER_WHOLE = (stalls, resets, malformed, storm_429, storm_500)  # while the fault lasts
+_WITH_BREAKER = (storm_500, upstream_killed)
 _UNANSWERED = (gateway_killed, disk_full)  # not every request is taken on
 
 
@@ -295,7 +312,8 @@ def run_faults(ready: Bed, policies: Policies) -> tuple[dict[str, Any], bool]:
     verdicts: dict[str, Verdict | None] = {}
     for run in (*_NEVER_WHOLE, disconnects, upstream_killed, gateway_killed):
         say(f"fault: {run.__name__}")
-        with Scene(ready, policies, name=run.__name__) as scene:
+        lines = "" if run in _WITH_BREAKER else _NO_BREAKER
+        with Scene(ready, policies, name=run.__name__, lines=lines) as scene:
             verdicts[run.__name__] = _judged(scene, run)
     say("fault: disk_full")
     with _small_disk(ready.folder / "disk") as disk:

@@ -186,7 +186,7 @@ def serve(setup: Setup, *, folder: Path, port: int, timed: Path | None = None) -
 
 
 def questions(groups: Iterable[str]) -> tuple[tuple[str | None, str], ...]:
-    """Return one request for each group; its text is as long as those that people send."""
+    """Return a short request of each group."""
     return tuple(
         (group, f"Task of {group.replace('_', ' ')}: not ( True ) and ( True ) or False is")
         for group in groups

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 START_S = 90.0
-STOP_S = 10.0
+STOP_S = 45.0  # longer than a gateway drains
 _PDEATHSIG = 1  # prctl: the kernel ends the child when its parent dies, however that happens
 
 

@@ -13,15 +13,18 @@ from suffice.errors import EngineError, EngineProtocolError
 
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+NAMES = (
+    *("choices", "index", "delta", "content", "reasoning", "reasoning_content", "refusal", "text"),
+    *("tool_calls", "function", "name", "arguments", "logprobs", "token", "logprob", "thinking"),
+    *("usage", "completion_tokens", "model", "error", "object", "type", "id"),
+)
+FIELDS = st.sampled_from(
+    (*NAMES, "prompt_tokens", "completion_tokens_details", "reasoning_tokens", "finish_reason")
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4),
     max_leaves=12,
-)
-FIELDS = st.sampled_from(
-    "choices delta index content reasoning reasoning_content refusal tool_calls function name "
-    "arguments logprobs token logprob finish_reason usage prompt_tokens completion_tokens "
-    "completion_tokens_details reasoning_tokens model error object type text thinking id".split()
 )
 
 
