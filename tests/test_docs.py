@@ -69,7 +69,15 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "struct", [config.Config, config.EngineConfig, Rung, config.PriceConfig, config.Targets]
+    "struct",
+    [
+        config.Config,
+        config.EngineConfig,
+        Rung,
+        config.PriceConfig,
+        config.Targets,
+        config.GatewayConfig,
+    ],
 )
 def test_every_configuration_key_is_documented(struct: type[Struct]) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")

@@ -1,6 +1,7 @@
 """A stream on its way through: whole events go on as they came, wherever the bytes are cut."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -38,9 +39,7 @@ def test_a_stream_may_be_cut_anywhere(cuts: list[int], line_end: bytes) -> None:
     data = b"".join([*STREAM, LAST, DONE]).replace(b"\n", line_end)
     edges = [0, *sorted(cuts), len(data)]
     fold = Fold()
-    passed = b"".join(
-        fold.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False) if not fold.done
-    )
+    passed = b"".join(fold.feed(data[a:b]) for a, b in pairwise(edges) if not fold.done)
     assert passed == b"".join(STREAM)
     assert fold.done
     assert json.loads(fold.held or b"")["usage"] == USAGE

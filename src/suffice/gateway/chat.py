@@ -142,7 +142,9 @@ class _Answering:
             conversation_id=conversation_id(self.climb.request),
         )
         booked = self.worker.books.add(entry)
-        measure_request(self.worker.metrics, entry, times=self._times())
+        times = self._times()
+        measure_request(self.worker.metrics, entry, times=times)
+        self.worker.spans.note(entry, model=self.asked.model, total_s=times.total_s)
         if self.admission is not None:
             asked = entry.charge if entry.attempts else None
             booked.add_done_callback(lambda _: self._settle(asked))

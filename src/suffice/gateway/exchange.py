@@ -26,7 +26,8 @@ class ClientGone(Exception):
 class Exchange:
     """A request to be answered once; `begun` says that a status has gone out.
 
-    A client that does not read for `write_timeout_s` counts as gone.
+    A client that does not read for `write_timeout_s` counts as gone, and so does one that sends
+    nothing for that long in the middle of its body.
     """
 
     write_timeout_s = 60.0
@@ -50,9 +51,7 @@ class Exchange:
         if size <= limit:
             size = 0
             while size <= limit:
-                message = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
+                message = await self._next()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if not message.get("more_body", False):
@@ -76,7 +75,20 @@ class Exchange:
             async with asyncio.timeout(self.write_timeout_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
+            _abort(self._send)
             raise ClientGone from None
+
+    async def _next(self) -> Message:
+        """Receive the next part of the body."""
+        try:
+            async with asyncio.timeout(self.write_timeout_s):
+                message = await self.receive()
+        except TimeoutError:
+            _abort(self._send)
+            raise ClientGone from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
 
     async def reply(
         self, body: bytes, *, status: int = 200, headers: Headers | None = None
@@ -91,6 +103,16 @@ class Exchange:
     async def reply_json(self, value: object, *, status: int = 200) -> None:
         """Send a value as JSON."""
         await self.reply(msgspec.json.encode(value), status=status)
+
+
+def _abort(send: Send) -> None:
+    """Drop a connection at once: closing it would wait until the client has read everything.
+
+    ASGI has no word for this; uvicorn's `send` is a method of what holds the transport.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
 
 
 class Presence:

@@ -28,6 +28,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     """A chat request as the client meant it; `rung` is None where the policy is to choose."""
 
     request: Request
+    model: str
     stream: bool
     wants_usage: bool
     rung: Rung | None = None
@@ -68,6 +69,7 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
             group=group.decode("utf-8", "replace") if group else None,
             params=params,
         ),
+        model=fields["model"],
         stream=fields.get("stream") is True,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         rung=rung,

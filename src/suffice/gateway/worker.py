@@ -22,6 +22,7 @@ from suffice.gateway.metrics import Metrics, expose, gather, publish
 from suffice.gateway.problems import Problem
 from suffice.gateway.reload import Watched
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
+from suffice.gateway.spans import Spans
 from suffice.gateway.wire import Asked
 from suffice.ledger import Ledger
 from suffice.meter import charge
@@ -53,6 +54,7 @@ class Worker:
         self.name = str(os.getpid())
         self.reload_error: SufficeError | None = None
         self.metrics = Metrics()
+        self.spans = Spans()
         self.gate: Gate | None = None
         self.ring: KeyRing | None = None
         self._old: list[tuple[float, Serving]] = []
