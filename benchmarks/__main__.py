@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("routing", "token_economy", "silicon", "latent", "stream", "speed")
+BENCHMARKS = ("routing", "token_economy", "silicon", "latent", "stream", "speed", "gateway")
 
 
 def main() -> None:

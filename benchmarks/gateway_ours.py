@@ -177,7 +177,7 @@ def serve(setup: Setup, *, folder: Path, port: int, timed: Path | None = None) -
     module = "suffice" if timed is None else "benchmarks.gateway_timed"
     return Command(
         name=setup.name,
-        arguments=python("-m", module, "serve", str(config), *policy, *listen),
+        arguments=python("-m", module, "serve", "--ladder", str(config), *policy, *listen),
         port=port,
         ready="/readyz",
         folder=home,

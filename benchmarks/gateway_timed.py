@@ -2,7 +2,7 @@
 
 A decision is all that happens between a request that was read and the first call upstream: may the
 policy choose, and what does it choose. The seconds are written when the server ends.
-DECISIONS=FILE python -m benchmarks.gateway_timed serve suffice.toml --policy FOLDER
+DECISIONS=FILE python -m benchmarks.gateway_timed serve --ladder suffice.toml --policy FOLDER
 """
 
 import json

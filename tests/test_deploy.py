@@ -89,8 +89,9 @@ def test_the_cluster_probes_the_gateway_and_mounts_what_its_configuration_names(
     keys = load_config(DEPLOY / "suffice.toml").gateway.keys
     assert keys is not None
     assert str(Path(keys).parent) in mounted
-    policy = gateway["args"][gateway["args"].index("--policy") + 1]
-    assert policy in mounted
+    given = dict(each.split("=", 1) for each in gateway["args"] if "=" in each)
+    assert given["--policy"] in mounted
+    assert str(Path(given["--ladder"]).parent) in mounted
 
 
 def test_the_cluster_serves_the_model_that_the_ladder_asks_for() -> None:
