@@ -13,7 +13,7 @@ of about 300 bytes; streams of 50 chunks.
   dollars.
 LiteLLM lives in an environment of its own, made when absent; without it its figures are null.
 
-python -m benchmarks.gateway --json [--soak | --faults | --drift]
+python -m benchmarks.gateway --json [--soak | --faults | --drift | --schema]
 """
 
 import argparse
@@ -34,7 +34,7 @@ from msgspec import Struct
 
 from benchmarks import gateway_litellm, gateway_ours
 from benchmarks.gateway_bed import Bed, bed, say
-from benchmarks.gateway_litellm import Absent, LiteLLM
+from benchmarks.gateway_env import Absent, Installed
 from benchmarks.gateway_load import Limits, Target
 from benchmarks.gateway_ours import Policies, Setup
 from benchmarks.gateway_processes import Broken, Command, Running, free_port, python, running
@@ -91,6 +91,7 @@ def _options() -> argparse.Namespace:
     what.add_argument("--soak", action="store_true", help=f"{SOAK:,} requests, not {SHORT_SOAK:,}")
     what.add_argument("--faults", action="store_true", help="break everything, and check the books")
     what.add_argument("--drift", action="store_true", help="let a rung become worse")
+    what.add_argument("--schema", action="store_true", help="run schemathesis on the served API")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--requests", type=int, help="of the soak, for a trial run")
     parser.add_argument("--data", type=Path, help="not needed: the outcomes ship with the package")
@@ -109,6 +110,10 @@ def _figures(options: argparse.Namespace, ready: Bed) -> tuple[Figures, bool]:
         from benchmarks.gateway_drift import run_drift
 
         return run_drift(ready, policies)
+    if options.schema:
+        from benchmarks.gateway_schema import run_schema
+
+        return run_schema(ready, policies)
     return _compare(options, ready, policies), True
 
 
@@ -176,7 +181,7 @@ def _passthrough_command(ready: Bed) -> Command:
     )
 
 
-def _litellm_speed(ready: Bed, litellm: LiteLLM | Absent, *, seconds: float) -> Speed | None:
+def _litellm_speed(ready: Bed, litellm: Installed | Absent, *, seconds: float) -> Speed | None:
     if isinstance(litellm, Absent):
         say(litellm.reason)
         return None
@@ -270,7 +275,7 @@ def _stub_bound(speeds: Mapping[str, Speed | None]) -> list[str]:
     ]
 
 
-def _litellm_note(litellm: LiteLLM | Absent) -> dict[str, str | None]:
+def _litellm_note(litellm: Installed | Absent) -> dict[str, str | None]:
     if isinstance(litellm, Absent):
         return {"version": None, "note": litellm.reason}
     return {"version": litellm.version, "note": None}

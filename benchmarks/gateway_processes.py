@@ -81,6 +81,8 @@ def running(command: Command, *, core: int) -> Iterator[Running]:
     try:
         wait_ready(server, command.ready)
         yield server
+    except Broken as error:
+        raise Broken(f"{error}; {server.name}: {_tail(server.log)}") from None
     finally:
         stop(server)
 
