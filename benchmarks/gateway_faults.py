@@ -50,6 +50,7 @@ _LINES = f"""\
 store_text = true
 deadline_s = {DEADLINE_S}
 breaker_open_s = 0.5
+audit_share = 0.0
 """
 _NO_BREAKER = "breaker_failures = 1000000\n"  # so that every request meets the fault
 _BALLAST = "ballast"
