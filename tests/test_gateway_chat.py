@@ -8,8 +8,21 @@ from pathlib import Path
 import openai
 import pytest
 
-from gateway_support import DONE, Call, Site, chunk, completion, event, site, usage_event
+from gateway_support import (
+    DONE,
+    Call,
+    Site,
+    chunk,
+    completion,
+    event,
+    running,
+    site,
+    usage_event,
+)
 from suffice.commands import Settled
+from suffice.gateway.app import Gateway
+from suffice.gateway.serving import Settings
+from suffice.ledger import Ledger, entries
 from support import path_of
 
 
@@ -266,3 +279,44 @@ async def test_the_official_client_understands_our_errors(here: Site) -> None:
         await here.chat(model="gpt-9")
     assert caught.value.code == "model_not_found"
     assert "small" in json.loads(caught.value.response.content)["error"]["hint"]
+
+
+EMBEDDED = """
+reference = "tiny"
+
+[engine.here]
+kind = "embedded"
+context_tokens = 512
+parallel = 1
+
+[[ladder]]
+name = "tiny"
+engine = "here"
+model = "SmolLM2-135M-Instruct"
+max_output_tokens = 6
+
+[gateway]
+ledger = "{ledger}"
+"""
+
+
+async def test_a_real_model_streams_through_and_is_counted(tmp_path: Path) -> None:
+    toml = tmp_path / "suffice.toml"
+    toml.write_text(EMBEDDED.format(ledger=tmp_path / "books.db"))
+    ask = {"model": "suffice", "messages": [{"role": "user", "content": "Count to ten."}]}
+    async with (
+        running(Gateway(Settings(ladder=toml))) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+    ):
+        whole = await client.chat.completions.create(**ask)
+        stream = await client.chat.completions.create(
+            **ask, stream=True, stream_options={"include_usage": True}
+        )
+        parts = [part async for part in stream]
+    assert whole.usage.completion_tokens == parts[-1].usage.completion_tokens == 6
+    assert whole.choices[0].message.content
+    assert sum(bool(part.choices and part.choices[0].delta.content) for part in parts) > 1
+    with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
+        attempts = [entry.attempts[0] for entry in entries(ledger)]
+    assert [attempt.usage.output_tokens.tokens for attempt in attempts] == [6, 6]
+    assert [attempt.charge.usd for attempt in attempts] == [None, None]  # it has no price

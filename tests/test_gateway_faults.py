@@ -267,40 +267,45 @@ async def _finishes(stream: object) -> list[str]:
 
 
 def test_answered_requests_survive_a_kill(tmp_path: Path) -> None:
-    asyncio.run(_answer_and_kill(tmp_path))
+    booked = asyncio.run(_answer_and_stop(tmp_path, signal.SIGKILL))
+    assert booked["answered"] <= booked["rows"]
 
 
-async def _answer_and_kill(folder: Path) -> None:
+@pytest.mark.slow
+def test_several_workers_share_a_port_and_the_books(tmp_path: Path) -> None:
+    booked = asyncio.run(_answer_and_stop(tmp_path, signal.SIGTERM, "--workers", "2"))
+    assert booked["answered"] == booked["rows"]
+
+
+async def _answer_and_stop(folder: Path, how: signal.Signals, *options: str) -> dict[str, set[str]]:
     async with site(folder) as here:  # for its upstream and its configuration
-        toml = folder / "suffice.toml"
-        books = folder / "killed.db"
+        toml, books = folder / "suffice.toml", folder / "apart.db"
         toml.write_text(toml.read_text().replace(str(folder / "books.db"), str(books)))
-        command = [sys.executable, "-m", "suffice", "serve", "--ladder", toml, "--port", "0"]
-        process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+        command = ["-m", "suffice", "serve", "--ladder", toml, "--port", "0", *options]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stderr=subprocess.PIPE
+        )
         url = ""
         while not url:
             line = (await process.stderr.readline()).decode()
             assert line, "it did not start"
             url = line.split()[-1] if "serves on" in line else ""
         here.url = url
-        given = await _ask_until_answered(here)
-        process.send_signal(signal.SIGKILL)
+        answered = await _ask_until_answered(here)
+        process.send_signal(how)
+        said = await process.stderr.read()
         await process.wait()
+    assert b"Traceback" not in said
     with sqlite3.connect(books) as connection:
-        booked = {row[0] for row in connection.execute("SELECT request_id FROM suffice_requests")}
+        rows = {row[0] for row in connection.execute("SELECT request_id FROM suffice_requests")}
     connection.close()
-    assert given <= booked
+    return {"answered": answered, "rows": rows}
 
 
 async def _ask_until_answered(here: Site) -> set[str]:
     body = {"model": "big", "messages": [{"role": "user", "content": "x"}]}
-    for _ in range(100):
-        try:
-            await here.post(body)
-            break
-        except OSError:
-            await asyncio.sleep(0.05)
-    answers = await asyncio.gather(*(here.post(body) for _ in range(30)))
+    first = await here.post(body)  # the port is bound already: it waits for the start
+    answers = [first, *await asyncio.gather(*(here.post(body) for _ in range(30)))]
     assert {status for status, _ in answers} == {200}
     return {answer["suffice"]["request_id"] for _, answer in answers}
 

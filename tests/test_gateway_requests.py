@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway_support import CHAT, Site, site
@@ -152,7 +153,9 @@ async def test_only_known_keys_are_let_in_and_named_in_the_books(tmp_path: Path)
             ("app", "ok"),
             ("app", "refused"),
         }
-        for path in ("/v1/models", "/metrics"):
+        async with here.http.get(here.url, auth=aiohttp.BasicAuth("me", secret)) as response:
+            assert "suffice" in await response.text()
+        for path in ("/v1/models", "/metrics", "/"):
             async with here.http.get(here.url + path) as response:
                 assert response.status == 401
             async with here.http.get(here.url + path, headers=known) as response:

@@ -274,6 +274,25 @@ def test_live_steps_follow_the_table(router: Router, fresh: TrialTable) -> None:
     assert len(np.unique(plays.chosen[:60])) == 3
 
 
+def test_deciding_on_one_row_is_reviewing_nothing(policy: Policy, fresh: TrialTable) -> None:
+    for point in (0, policy.points // 3, policy.points // 2, policy.points - 1):
+        router = Router(policy=policy.at(point), encoder=default_encoder())
+        for row in range(15):
+            assert router.decide(request(fresh, row)) == router.review(request(fresh, row), {})
+
+
+def test_an_answer_that_need_not_be_reviewed_is_settled(router: Router, fresh: TrialTable) -> None:
+    blind = with_field(
+        router.policy, scores=tuple(with_field(s, after=None) for s in router.policy.scores)
+    )
+    blind = with_field(blind, cutoffs=np.stack([blind.thresholds] * 2, axis=1))
+    unseen = Router(policy=blind, encoder=default_encoder())
+    assert all(unseen.decide(request(fresh, row)).settled for row in range(10))
+    seen_first = [router.decide(request(fresh, row)) for row in range(30)]
+    assert {step.settled for step in seen_first} == {False, True}
+    assert all(step.settled == (step.rung == "big") for step in seen_first)
+
+
 def test_the_reference_needs_no_score(policy: Policy, fresh: TrialTable) -> None:
     step = Router(policy=policy, encoder=default_encoder()).decide(request(fresh, 0))
     assert (step.rung, step.keep, step.expected_loss) == ("big", False, None)

@@ -38,9 +38,9 @@ from suffice.report import (
     side,
     token_spreads,
 )
-from suffice.report.charts import PALETTE
-from suffice.report.ledger_figures import VECTORS, ledger_figures
+from suffice.report.ledger_figures import ledger_figures
 from suffice.report.trial_figures import trial_figures
+from suffice.show import PALETTE, VECTORS
 from suffice.types import Charge, Count, CountSource, Trial, TrialStatus, Usage, Vector
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)

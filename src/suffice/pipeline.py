@@ -130,27 +130,30 @@ class Climb:
         return False
 
     def failed(
-        self, error: BaseException, *, at: datetime | None, usage: Usage | None = None
+        self,
+        error: BaseException,
+        *,
+        at: datetime | None,
+        usage: Usage | None = None,
+        given: bool = False,
     ) -> bool:
         """Note a call that gave no whole answer; True when another rung is to be asked instead.
 
         `at` is None where the engine was not asked in the end. `usage` is what the call is known
-        to have used, where part of its answer was given.
+        to have used; `given` says that the client has got part of the answer.
         """
         if at is not None:
-            self._note_failure(error, at=at, usage=usage)
+            attempt = _failed(self.rung, error, at=at)
+            if usage is not None:
+                charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
+                attempt = replace(attempt, usage=usage, charge=charged)
+            role = Role.ANSWER if given else Role.DISCARDED
+            self.attempts.append(replace(attempt, role=role))
         higher = self._higher() if isinstance(error, EngineError) else None
         if higher is None:
             return False
         self.rung, self.settled, self._router = higher, True, None
         return True
-
-    def _note_failure(self, error: BaseException, *, at: datetime, usage: Usage | None) -> None:
-        attempt = _failed(self.rung, error, at=at)
-        if usage is not None:
-            charged = charge(usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
-            attempt = replace(attempt, role=Role.ANSWER, usage=usage, charge=charged)
-        self.attempts.append(attempt)
 
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""

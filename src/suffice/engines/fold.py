@@ -36,6 +36,14 @@ class _Event(Struct):
 
 
 _EVENT = msgspec.json.Decoder(_Event)
+_NO_CHUNK = (  # what reading a chunk of another shape ends in
+    msgspec.DecodeError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
 
 
 class _Written:
@@ -110,7 +118,7 @@ class Fold:
             raise EngineProtocolError("an event of the stream does not end", hint="see its log")
         whole = data[:cut]
         events = [event for event in whole.split(b"\n\n") if event]
-        going = [on for event in events for on in self._passed(event)]
+        going = [on for event in events for on in self._checked(event)]
         return whole if going == events else b"".join(event + b"\n\n" for event in going)
 
     def close(self) -> bytes:
@@ -134,6 +142,17 @@ class Fold:
             total += estimated(msgspec.json.encode(written.calls).decode() if written.calls else "")
         return Usage(output_tokens=total)
 
+    def _checked(self, event: bytes) -> list[bytes]:
+        """Return what may be passed on of an event; raises EngineProtocolError for what is none."""
+        try:
+            return self._passed(event)
+        except _NO_CHUNK as error:
+            raise EngineProtocolError(
+                f"the engine sent what is no part of a chat completion: {event[:200]!r}",
+                hint="the stream is damaged: is there a proxy between suffice and the engine?",
+                retryable=True,
+            ) from error
+
     def _passed(self, event: bytes) -> list[bytes]:
         """Return what may be passed on of an event: itself, nothing, or one held back before."""
         data = _data(event)
@@ -155,17 +174,10 @@ class Fold:
         return [] if before is None else [b"data: " + before]
 
     def _decoded(self, data: bytes) -> _Event:
-        try:
-            seen = _EVENT.decode(data)
-            if not (seen.error or seen.object == "error"):
-                return seen
-            Reply().add(msgspec.json.decode(data))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise EngineProtocolError(
-                f"the engine sent what is no part of a chat completion: {data[:200]!r}",
-                hint="the stream is damaged: is there a proxy between suffice and the engine?",
-                retryable=True,
-            ) from error
+        seen = _EVENT.decode(data)
+        if not (seen.error or seen.object == "error"):
+            return seen
+        Reply().add(msgspec.json.decode(data))
         raise AssertionError("an error event always raises")
 
 

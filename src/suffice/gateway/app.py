@@ -24,6 +24,11 @@ from suffice.ledger import Label, Score
 
 FEEDBACK_LIMIT_BYTES = 64 * 1024
 _log = logging.getLogger("suffice.gateway")
+_PAGE = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-frame-options", b"DENY"),
+]
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -46,6 +51,7 @@ class Gateway:
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
+            "/": {"GET": self._page},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
         }
@@ -58,19 +64,23 @@ class Gateway:
             await self._lifespan(receive, send)
 
     async def _http(self, exchange: Exchange) -> None:
-        try:
-            await self._handler(exchange)(exchange)
-        except ClientGone:
-            return
-        except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
-            if not isinstance(error, SufficeError | TimeoutError):
-                _log.exception("an error inside the gateway")
-            if exchange.begun:
-                await break_off(exchange, error)
-                return  # without an end of the body, so that the connection is closed
-            problem = problem_of(error)
-            self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
-            await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
+        with suppress(ClientGone):
+            try:
+                await self._handler(exchange)(exchange)
+            except ClientGone:
+                raise
+            except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
+                await self._explain(exchange, error)
+
+    async def _explain(self, exchange: Exchange, error: Exception) -> None:
+        if not isinstance(error, SufficeError | TimeoutError):
+            _log.error("an error inside the gateway", exc_info=error)
+        if exchange.begun:
+            await break_off(exchange, error)
+            return  # without an end of the body, so that the connection is closed
+        problem = problem_of(error)
+        self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
+        await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
     def _handler(self, exchange: Exchange) -> Handler:
         methods = self._routes.get(exchange.path)
@@ -132,6 +142,11 @@ class Gateway:
     async def _ready(self, exchange: Exchange) -> None:
         self.worker.check_books()
         await exchange.reply_json({"status": "ready"})
+
+    async def _page(self, exchange: Exchange) -> None:
+        self.worker.authenticate(exchange.headers)
+        page = await self.worker.page.get(self.worker.serving)
+        await exchange.reply(page, headers=_PAGE)
 
     async def _metrics(self, exchange: Exchange) -> None:
         self.worker.authenticate(exchange.headers)

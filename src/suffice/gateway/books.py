@@ -1,6 +1,7 @@
 """Group commit: entries of many requests go into the ledger in one transaction."""
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from suffice.ledger import Entry, Ledger, Role, Status
 from suffice.types import Vector
 
 RETRY_S = 1.0
+_log = logging.getLogger("suffice.gateway")
 _UNBOOKED = "the ledger could not be written, so the client got no answer"
 
 
@@ -61,6 +63,10 @@ class Books:
             batch = [self._queue.popleft() for _ in range(len(self._queue))]
             if batch:
                 self._write(batch)
+        if self._unwritten:
+            self._write_late()
+        if self._unwritten:
+            _log.error("%d requests could not be booked any more", len(self._unwritten))
 
     def _write(self, batch: list[_Waiting]) -> None:
         try:

@@ -32,29 +32,30 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     try:
         body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
         asked = read_chat(body, exchange.headers, serving)
-        admission = worker.admit(exchange.headers, asked)
+        admission = worker.admit(exchange.headers, asked, serving)
     except SufficeError as error:
         await worker.books.add(_turned_away(error, serving, key_id=key_id))
         raise
-    answer = _Answering(exchange, worker, asked, admission)
+    answer = _Answering(exchange, worker, serving, asked)
+    answer.admission = admission
     await (answer.streamed() if asked.stream else answer.whole())
 
 
 class _Answering:
     """One chat request while it is being answered."""
 
-    def __init__(
-        self, exchange: Exchange, worker: Worker, asked: Asked, admission: Admission | None
-    ) -> None:
-        self.exchange, self.worker, self.asked, self.admission = exchange, worker, asked, admission
+    admission: Admission | None = None
+
+    def __init__(self, exchange: Exchange, worker: Worker, serving: Serving, asked: Asked) -> None:
+        self.exchange, self.worker, self.asked = exchange, worker, asked
         self._began_s = time.perf_counter()
-        self.climb = worker.begin(asked)
+        self.climb = worker.begin(asked, serving)
         self._decided_s = time.perf_counter()
         self._first_s: float | None = None
-        self._deadline_s = worker.serving.config.gateway.deadline_s
-        exchange.write_timeout_s = worker.serving.config.gateway.write_timeout_s
-        guard, request_id = worker.serving.guard, asked.request.request_id
-        self._audited = asked.rung is None and guard.drawn(request_id)
+        self._deadline_s = serving.config.gateway.deadline_s
+        exchange.write_timeout_s = serving.config.gateway.write_timeout_s
+        request_id = asked.request.request_id
+        self._audited = asked.rung is None and serving.guard.drawn(request_id)
 
     async def whole(self) -> None:
         """Answer in one piece."""
@@ -90,9 +91,10 @@ class _Answering:
                     else:
                         held.append(item)
         except BaseException as error:
-            stopped = held or self.exchange.begun or not isinstance(error, EngineError)
-            again = climb.failed(error, at=called, usage=relay.used() if stopped else None)
-            if self.exchange.begun or not again:
+            begun = self.exchange.begun
+            known = begun or held or not isinstance(error, EngineError)
+            usage = relay.used() if known else None
+            if not climb.failed(error, at=called, usage=usage, given=begun) or begun:
                 raise
             return None
         assert completion is not None
@@ -142,14 +144,14 @@ class _Answering:
             conversation_id=conversation_id(self.climb.request),
         )
         booked = self.worker.books.add(entry)
-        times = self._times()
-        measure_request(self.worker.metrics, entry, times=times)
-        self.worker.spans.note(entry, model=self.asked.model, total_s=times.total_s)
         if self.admission is not None:
             asked = entry.charge if entry.attempts else None
             booked.add_done_callback(lambda _: self._settle(asked))
         if entry.status is not Status.CANCELLED:
             await booked
+        times = self._times()
+        measure_request(self.worker.metrics, entry, times=times)
+        self.worker.spans.note(entry, model=self.asked.model, total_s=times.total_s)
         return entry
 
     def _times(self) -> Times:

@@ -59,6 +59,7 @@ def _run(settings: Settings, listen: Listen) -> None:
         timeout_graceful_shutdown=DRAIN_S,
     )
     socket = config.bind_socket()
+    socket.listen(config.backlog)  # whoever connects from now on waits for the workers
     scheme, port = "https" if listen.ssl_certfile else "http", socket.getsockname()[1]
     print(f"suffice serves on {scheme}://{listen.host}:{port}", file=sys.stderr, flush=True)
     if settings.workers == 1:

@@ -27,7 +27,7 @@ _TEXT: JSON = {"type": "string"}
 _USD: JSON = {"type": ["string", "null"], "description": "dollars, exact; null where unknown"}
 _ERROR: JSON = {"description": "no answer", "content": _json(_ref("Error"))}
 _CHAT_ERRORS = ("400", "401", "404", "413", "422", "429", "431", "500", "502", "503", "504")
-_KEY: list[JSON] = [{}, {"key": []}]
+_KEY: list[JSON] = [{}, {"key": []}, {"browser": []}]
 
 _SCHEMAS: JSON = {
     "Error": {
@@ -169,6 +169,10 @@ _PATHS: JSON = {
     },
     "/healthz": _get("Say that the process lives", _json(_ref("Status"))),
     "/readyz": _get("Say that requests can be answered and booked", _json(_ref("Status")), "503"),
+    "/": _get("Show the dashboard", {"text/html": {"schema": _TEXT}}, "401", "503", security=True),
+    "/metrics": _get(
+        "Measure all workers", {"text/plain": {"schema": _TEXT}}, "401", security=True
+    ),
     "/openapi.json": _get("Return this document", _json({"type": "object"})),
 }
 
@@ -179,7 +183,10 @@ DOCUMENT = msgspec.json.encode(
         "paths": _PATHS,
         "components": {
             "schemas": _SCHEMAS,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "browser": {"type": "http", "scheme": "basic"},
+            },
         },
     }
 )

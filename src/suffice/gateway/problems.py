@@ -70,6 +70,8 @@ class Problem(SufficeError):
         found = []
         if self.retry_after_s is not None:
             found.append((b"retry-after", str(max(1, ceil(self.retry_after_s))).encode()))
+        if self.status == 401:
+            found.append((b"www-authenticate", b'Basic realm="suffice", charset="UTF-8"'))
         if self.allow:
             found.append((b"allow", ", ".join(self.allow).encode()))
         return found

@@ -1,9 +1,12 @@
 """What one worker process keeps between requests: ledger, books, keys, guard, and who was where."""
 
 import asyncio
+import binascii
+import itertools
 import logging
 import os
 import time
+from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,6 +20,7 @@ from suffice.gateway.conversations import Conversations, conversation_id, leavin
 from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.live_page import LivePage
 from suffice.gateway.measure import measure_guard
 from suffice.gateway.metrics import Metrics, expose, gather, publish
 from suffice.gateway.problems import Problem
@@ -26,10 +30,11 @@ from suffice.gateway.spans import Spans
 from suffice.gateway.wire import Asked
 from suffice.ledger import Ledger
 from suffice.meter import charge
-from suffice.pipeline import Climb
+from suffice.pipeline import Climb, Pipeline
 from suffice.types import Count, CountSource, Request, Usage
 
 LOOK_S = 1.0  # how often the ledger is read for audits, and the files for changes
+SPENDING_TURNS = 5  # how many looks there are to one at what other workers have spent
 GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
 DRAIN_S = 10.0  # for audits, once the last request is answered
 _log = logging.getLogger("suffice.gateway")
@@ -67,11 +72,13 @@ class Worker:
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
         self.books = Books(ledger)
         self.auditor = Auditor(ledger, self.metrics, at_once=gateway.audit_concurrency)
+        self.page = LivePage(ledger)
         self.conversations = Conversations(most=gateway.conversations)
         self.serving = build_serving(self.settings, config, bundle, ledger=ledger)
         if gateway.keys is not None:
             self._read_keys(gateway.keys)
-        await asyncio.to_thread(self._look)
+        await self._look()
+        await self._look_at_spending()
         self._looking = asyncio.create_task(self._look_on())
 
     async def stop(self) -> None:
@@ -110,13 +117,15 @@ class Worker:
             )
         return key.name
 
-    def admit(self, headers: dict[bytes, bytes], asked: Asked) -> Admission | None:
+    def admit(
+        self, headers: dict[bytes, bytes], asked: Asked, serving: Serving
+    ) -> Admission | None:
         """Reserve a request's worst case for its key; raises Problem over a rate or a budget."""
         if self.gate is None:
             return None
         admitted = self.gate.admit(
             presented(headers),
-            worst_usd=self._worst_usd(asked),
+            worst_usd=_worst_usd(asked, serving.pipeline),
             now=datetime.now(UTC),
             now_s=time.monotonic(),
         )
@@ -130,10 +139,10 @@ class Worker:
             )
         return admitted
 
-    def begin(self, asked: Asked) -> Climb:
+    def begin(self, asked: Asked, serving: Serving) -> Climb:
         """Choose where a request begins."""
-        serving, request = self.serving, asked.request
-        barred = None if asked.rung else self._barred(asked)
+        request = asked.request
+        barred = None if asked.rung else _barred(asked, serving)
         why = barred.why if barred else None
         climb = Climb(serving.pipeline, request, named=asked.rung, barred=why)
         if climb.fallback is not None:
@@ -150,54 +159,27 @@ class Worker:
     def _was_on(self, request: Request) -> str | None:
         return self.conversations.rung_of(conversation_id(request))
 
-    def _barred(self, asked: Asked) -> _Barred | None:
-        """Say why the policy may not choose for a request; None when it may."""
-        if self.settings.observe:
-            return _Barred("observing", "the gateway only observes")
-        bundle = self.serving.pipeline.bundle
-        if bundle is None:
-            return None
-        if asked.alpha is not None and asked.alpha < bundle.certificate.alpha:
-            why = f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
-            return _Barred("alpha", why)
-        if not self.serving.guard.allowed(asked.request.group):
-            return _Barred("alarm", "an alarm has ended the certificate for this group")
-        return None
-
-    def _worst_usd(self, asked: Asked) -> Decimal | None:
-        """Price the largest answer that a request allows on the dearest rung; None if unknown."""
-        params = asked.request.params
-        limit = params.get("max_completion_tokens", params.get("max_tokens"))
-        if not isinstance(limit, int):
-            return None
-        pipeline = self.serving.pipeline
-        input_tokens = len(
-            asked.request.text.encode()
-        )  # tokens are hardly ever shorter than a byte
-        usage = Usage(
-            input_tokens=Count(input_tokens, CountSource.ESTIMATED),
-            output_tokens=Count(limit * (params.get("n") or 1), CountSource.ESTIMATED),
-        )
-        rungs = pipeline.ladder if asked.rung is None else (asked.rung,)
-        charges = [charge(usage, pipeline.prices.get(rung.price or "")).usd for rung in rungs]
-        known = [usd for usd in charges if usd is not None]
-        return max(known) if known and len(known) == len(charges) else None
-
     async def _look_on(self) -> None:
         """Look at the ledger and at the files, again and again."""
-        while True:
+        for turn in itertools.count(1):
             await asyncio.sleep(LOOK_S)
             try:
-                await asyncio.to_thread(self._look)
+                await self._look()
+                if self.settings.workers > 1 and turn % SPENDING_TURNS == 0:
+                    await self._look_at_spending()
             except LedgerError as error:
                 _log.warning("%s", error.message)
             if self._watched.changed():
                 await self.reload()
             await self._close_old()
-            if self.settings.shared is not None:
-                self._measure()
-                with suppress(OSError):
-                    publish(self.settings.shared, self.name, self.metrics, now_s=time.time())
+            self._publish()
+
+    def _publish(self) -> None:
+        """Leave the metrics where the worker that is scraped finds them."""
+        if self.settings.shared is not None:
+            self._measure()
+            with suppress(OSError):
+                publish(self.settings.shared, self.name, self.metrics, now_s=time.time())
 
     def _measure(self) -> None:
         """Set the gauges to what they are now."""
@@ -209,15 +191,17 @@ class Worker:
             self.metrics.set(IN_FLIGHT, (name,), to=float(slots.inside))
             self.metrics.set(CIRCUIT, (name,), to=float(places.breakers[name].state))
 
-    def _look(self) -> None:
-        """Take in what audits have shown, and what other workers have spent."""
-        now = datetime.now(UTC)
-        self.serving.guard.catch_up(now=now)
-        if self.gate is not None:
-            before = self.gate.settled()
-            self.gate.refresh(
-                spent_on(self.books.ledger, now.date()), before=before, day=now.date()
-            )
+    async def _look(self) -> None:
+        """Take in what audits have shown."""
+        await asyncio.to_thread(self.serving.guard.catch_up, now=datetime.now(UTC))
+
+    async def _look_at_spending(self) -> None:
+        """Take in what other workers, or this one before a restart, have spent for each key."""
+        if self.gate is None:
+            return
+        day, before = datetime.now(UTC).date(), self.gate.settled()
+        spent = await asyncio.to_thread(spent_on, self.books.ledger, day)
+        self.gate.refresh(spent, before=before, day=day)
 
     def poke(self) -> None:
         """Have the files read again soon, changed or not."""
@@ -258,6 +242,44 @@ class Worker:
 
 
 def presented(headers: dict[bytes, bytes]) -> str | None:
-    """Return the key of an Authorization header, or None without one."""
-    kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-    return key.strip().decode("latin-1") if kind.lower() == b"bearer" else None
+    """Return the key of an Authorization header, or None without one.
+
+    Browsers, for the dashboard, send it as the password of a basic authentication.
+    """
+    kind, _, sent = headers.get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"basic":
+        with suppress(binascii.Error):
+            return b64decode(sent, validate=True).partition(b":")[2].decode("utf-8", "replace")
+    return sent.strip().decode("latin-1") if kind.lower() == b"bearer" else None
+
+
+def _barred(asked: Asked, serving: Serving) -> _Barred | None:
+    """Say why the policy may not choose for a request; None when it may."""
+    if serving.settings.observe:
+        return _Barred("observing", "the gateway only observes")
+    bundle = serving.pipeline.bundle
+    if bundle is None:
+        return None
+    if asked.alpha is not None and asked.alpha < bundle.certificate.alpha:
+        why = f"the certificate promises {bundle.certificate.alpha:g}, not {asked.alpha:g}"
+        return _Barred("alpha", why)
+    if not serving.guard.allowed(asked.request.group):
+        return _Barred("alarm", "an alarm has ended the certificate for this group")
+    return None
+
+
+def _worst_usd(asked: Asked, pipeline: Pipeline) -> Decimal | None:
+    """Price the largest answer that a request allows on the dearest rung; None if unknown."""
+    params = asked.request.params
+    limit = params.get("max_completion_tokens", params.get("max_tokens"))
+    if not isinstance(limit, int):
+        return None
+    input_tokens = len(asked.request.text.encode())  # tokens are hardly ever shorter than a byte
+    usage = Usage(
+        input_tokens=Count(input_tokens, CountSource.ESTIMATED),
+        output_tokens=Count(limit * (params.get("n") or 1), CountSource.ESTIMATED),
+    )
+    rungs = pipeline.ladder if asked.rung is None else (asked.rung,)
+    charges = [charge(usage, pipeline.prices.get(rung.price or "")).usd for rung in rungs]
+    known = [usd for usd in charges if usd is not None]
+    return max(known) if known and len(known) == len(charges) else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Literal, cast
 
 import sqlalchemy as sa
@@ -180,6 +181,26 @@ def audit_spend(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditSpend:
         row = connection.execute(query).one()
     last = None if row.last_us is None else schema.time_from_us(row.last_us)
     return AuditSpend(spend=_spend(row._mapping, "spend"), last=last)
+
+
+def answer_seconds(
+    ledger: Ledger, *, window: Window = ALL_TIME, most: int = 10_000
+) -> dict[str, tuple[float, ...]]:
+    """List how long each rung's latest answers took, ascending; at most `most` in all."""
+    query = (
+        sa.select(attempts.c.rung, attempts.c.duration_s)
+        .select_from(requests.join(attempts, requests.c.request_id == attempts.c.request_id))
+        .where(attempts.c.role == Role.ANSWER.value, attempts.c.duration_s.is_not(None))
+        .where(*within(requests.c.time_us, window))
+        .order_by(requests.c.id.desc())
+        .limit(most)
+    )
+    with ledger.reading() as connection:
+        rows = sorted(tuple(row) for row in connection.execute(query))
+    return {
+        rung: tuple(duration_s for _, duration_s in group)
+        for rung, group in groupby(rows, key=lambda row: row[0])
+    }
 
 
 _REFERENCE = sa.func.coalesce(audits.c.charge_picousd, requests.c.reference_picousd)

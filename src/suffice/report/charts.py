@@ -14,22 +14,9 @@ from typing import Any
 import altair as alt
 from msgspec import Struct
 
+from suffice.show import PALETTE
+
 VEGALITE = "6.4"
-PALETTE = {  # name: (on a light page, on a dark page)
-    "paper": ("#f6f7f8", "#111417"),
-    "card": ("#ffffff", "#191d21"),
-    "wash": ("#eaf3fa", "#16242f"),
-    "ink": ("#16191d", "#eceff2"),
-    "muted": ("#5c6670", "#9aa5af"),
-    "grid": ("#e4e8ec", "#2b3137"),
-    "grey": ("#868f98", "#8a949e"),
-    "blue": ("#0068b5", "#58b0f0"),
-    "sky": ("#4aa8e0", "#9fd6f7"),
-    "green": ("#00876a", "#33c79d"),
-    "amber": ("#d99000", "#f0b13c"),
-    "purple": ("#b0609a", "#dc9ccb"),
-    "vermilion": ("#bd4500", "#ff8a4c"),
-}
 _LIGHT = {name: on_light for name, (on_light, _) in PALETTE.items()}
 CARD, INK, MUTED, GRID = (_LIGHT[name] for name in ("card", "ink", "muted", "grid"))
 GREY, BLUE, SKY, GREEN = (_LIGHT[name] for name in ("grey", "blue", "sky", "green"))
@@ -102,11 +89,6 @@ def colour() -> alt.Color:
 def quoted(name: object) -> str:
     """Set off a name that a user gave, such as a rung called `none`, from the words around it."""
     return f"\u201c{name}\u201d"
-
-
-def some(number: int, noun: str) -> str:
-    """Write a number of things, one of them in the singular."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def dollars(values: Sequence[float]) -> str:

@@ -23,22 +23,23 @@ from suffice.report.charts import (
     down,
     ladder_colours,
     quoted,
-    some,
     stacked,
 )
 from suffice.report.rung_figures import flow_figure
 from suffice.report.summary import LedgerReport
+from suffice.show import (
+    VECTORS,
+    baseline_usd,
+    saved_share,
+    saving_words,
+    show_spend,
+    signed_usd,
+    some,
+)
 from suffice.types import CountSource, Spend
 from suffice.units import show_share, show_usd
 
 MOST_GROUPS = 12
-VECTORS = {
-    "paradigm": "No decoding",
-    "output": "Fewer tokens",
-    "architecture": "Cheaper model",
-    "silicon": "Cheaper chips",
-    "none": "Reference",
-}
 _NO_REFERENCE = (
     "No request has both a known charge and a known cost at the reference rung, so nothing can be "
     "said about savings. Audits measure the reference; a price on every rung makes charges known."
@@ -58,36 +59,6 @@ def ledger_figures(report: LedgerReport) -> Iterator[Figure]:
     yield known_figure(report.whole)
     yield ends_figure(report)
     yield tokens_figure(report.calls)
-
-
-def baseline_usd(totals: Totals) -> Decimal:
-    """Say what the reference would have cost, for the requests where both sides are known."""
-    return totals.compared.known_usd + totals.saved.known_usd
-
-
-def saved_share(totals: Totals) -> float | None:
-    """Work out the saving as a fraction of the reference's cost; None where unknown."""
-    baseline = baseline_usd(totals)
-    return float(totals.saved.known_usd / baseline) if baseline else None
-
-
-def saving_words(totals: Totals) -> str:
-    """Say what was saved, or what more was spent, of the reference's cost."""
-    share = saved_share(totals)
-    if share is None:
-        return "saving unknown"
-    return f"{show_share(abs(share))} {'less' if share >= 0 else 'more'}"
-
-
-def signed_usd(amount: Decimal) -> str:
-    """Write dollars that may be below zero."""
-    return show_usd(amount) if amount >= 0 else f"\u2212{show_usd(-amount)}"
-
-
-def show_spend(spend: Spend) -> str:
-    """Write what is known of a spend; `unknown` where nothing is."""
-    known = spend.reported_count + spend.estimated_count
-    return show_usd(spend.known_usd if known or not spend.unknown_count else None)
 
 
 def spend_figure(days: Sequence[Totals]) -> Figure:

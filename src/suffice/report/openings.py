@@ -5,15 +5,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from suffice.report.charts import some
-from suffice.report.ledger_figures import (
-    baseline_usd,
-    saved_share,
-    saving_words,
-    show_spend,
-    signed_usd,
-)
 from suffice.report.summary import LedgerReport, TrialsReport, Verdict
+from suffice.show import baseline_usd, saved_share, saving_words, show_spend, signed_usd, some
 from suffice.units import show_share, show_usd
 
 

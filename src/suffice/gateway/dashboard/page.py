@@ -1,0 +1,116 @@
+"""From a snapshot to one HTML page that needs nothing but itself."""
+
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+
+from suffice import __version__
+from suffice.gateway.dashboard import sections as of
+from suffice.gateway.dashboard.html import text, tile
+from suffice.gateway.dashboard.snapshot import Snapshot
+from suffice.show import PALETTE, baseline_usd, saved_share, saving_words, show_spend, some
+from suffice.units import show_seconds, show_share, show_usd
+
+_SECTIONS = (
+    of.guarantee_section,
+    of.spend_section,
+    of.vectors_section,
+    of.rungs_section,
+    of.latency_section,
+    of.errors_section,
+    of.audits_section,
+    of.money_section,
+)
+
+
+def render(shown: Snapshot) -> str:
+    """Write the page; names that users gave are escaped, and only its own script may run."""
+    script = _asset("refresh.js")
+    headline, lede = _opening(shown)
+    return Template(_asset("page.html")).substitute(
+        title=text(f"{headline} - suffice"),
+        style=_asset("page.css"),
+        script=script,
+        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+        light=_variables(0),
+        dark=_variables(1),
+        span=text(_span(shown)),
+        state=_state(shown),
+        headline=text(headline),
+        lede=text(lede),
+        tiles=_tiles(shown),
+        sections="\n".join(make(shown) for make in _SECTIONS),
+        footer=text(f"suffice {__version__}, read {shown.made:%-d %B %Y, %H:%M:%S} UTC"),
+    )
+
+
+def _opening(shown: Snapshot) -> tuple[str, str]:
+    whole = shown.whole
+    if not whole.requests:
+        return "No requests yet", "They appear here as soon as one is answered."
+    share = saved_share(whole)
+    if share is None:
+        headline = f"{some(whole.requests, 'request')}; what they saved is unknown"
+        return headline, "A saving needs a known charge and a known reference cost."
+    known = some(whole.saved.reported_count + whole.saved.estimated_count, "request")
+    estimated = f", {whole.saved.estimated_count:,} of them by estimate"
+    return (
+        f"{saving_words(whole)} than the reference alone",
+        f"Over {known} whose cost and reference cost are known"
+        f"{estimated if whole.saved.estimated_count else ''}. Audits are not part of it.",
+    )
+
+
+def _state(shown: Snapshot) -> str:
+    """Say in a word whether the promise stands."""
+    fallen, certificate = of.alarms(shown.guard), shown.certificate
+    if certificate is None:
+        said, tone = "no certificate", ""
+    elif fallen:
+        said, tone = f"alarm: {', '.join(map(of.group_name, fallen))}", "bad"
+    elif shown.made >= certificate.terms.lapses_at:
+        said, tone = "certificate lapsed", "bad"
+    elif shown.guard is None or shown.guard.as_of is None:
+        said, tone = "certified, not watched yet", ""
+    else:
+        said, tone = "certified and watched", "good"
+    return f'<span class="state {tone}">{text(said)}</span>'
+
+
+def _tiles(shown: Snapshot) -> str:
+    whole = shown.whole
+    share = saved_share(whole)
+    lost = whole.requests - whole.statuses["ok"]
+    unknown = whole.spend.unknown_count
+    slow = max(shown.latencies, key=lambda each: each.answers, default=None)
+    made = [
+        tile("spent", show_spend(whole.spend),
+             note=f"{unknown:,} unknown on top" if unknown else "every charge known"),
+        tile("the reference alone",
+             show_usd(baseline_usd(whole) if share is not None else None),
+             note="for the requests compared"),
+        tile("saved", show_share(share),
+             tone="" if share is None else "good" if share >= 0 else "bad",
+             note=f"{whole.saved.unknown_count:,} not comparable"),
+        tile("requests", f"{whole.requests:,}", note=f"{whole.audited:,} audited"),
+        tile("without an answer", show_share(lost / whole.requests if whole.requests else None),
+             note=some(lost, "request")),
+        tile("median answer", show_seconds(slow.p50_s if slow else None),
+             note=f"99 %: {show_seconds(slow.p99_s)}, {slow.rung}" if slow else ""),
+    ]  # fmt: skip
+    return "".join(made)
+
+
+def _span(shown: Snapshot) -> str:
+    since, until = shown.window.since, shown.window.until or shown.made
+    began = "from the beginning" if since is None else f"{since:%-d %b %H:%M}"
+    return f"{began} to {until:%-d %b %H:%M} UTC"
+
+
+def _variables(theme: int) -> str:
+    return " ".join(f"--{name}: {hues[theme]};" for name, hues in PALETTE.items())
+
+
+def _asset(name: str) -> str:
+    return files("suffice.gateway.dashboard").joinpath(name).read_text("utf-8")

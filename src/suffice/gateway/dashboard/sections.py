@@ -1,0 +1,246 @@
+"""The sections of the page: each states its finding and shows what is behind it."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from math import log
+
+from suffice.gateway.dashboard.html import Bar, Pair, bars, columns, facts, legend, section, table
+from suffice.gateway.dashboard.snapshot import Snapshot
+from suffice.gateway.guard import GuardState, Watch
+from suffice.guarantee import Certificate
+from suffice.ledger import Totals
+from suffice.show import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
+from suffice.types import Vector
+from suffice.units import show_seconds, show_share, show_usd
+
+_HUES = ("blue", "green", "amber", "purple", "sky")
+
+
+def spend_section(shown: Snapshot) -> str:
+    """Compare what was spent with what the reference alone would have cost, by day."""
+    whole, days = shown.whole, [day for day in shown.days if baseline_usd(day)]
+    if not days:
+        return section(
+            "Spend against the reference: unknown",
+            caption="No request has both a known charge and a known reference cost yet.",
+            wide=True,
+        )
+    pairs = [
+        Pair(
+            name=f"{date.fromisoformat(str(day.key)):%-d %b}",
+            back=float(baseline_usd(day)),
+            front=float(day.compared.known_usd),
+            said=f"{show_usd(day.compared.known_usd)} of {show_usd(baseline_usd(day))}",
+        )
+        for day in days
+    ]
+    spent, would = show_usd(whole.compared.known_usd), show_usd(baseline_usd(whole))
+    return section(
+        f"{spent} spent; the reference alone would have cost {would}",
+        columns(pairs, back="grey", front="blue"),
+        legend((("the reference", "grey"), ("suffice", "blue"))),
+        caption="By day in UTC, over requests whose charge and reference cost are both known.",
+        wide=True,
+    )
+
+
+def vectors_section(shown: Snapshot) -> str:
+    """Show what each factor of cost saved."""
+    saved = [
+        each
+        for each in shown.vectors
+        if each.key != Vector.NONE and each.saved.reported_count + each.saved.estimated_count
+    ]
+    if not saved:
+        return section("Saving by vector", caption="Nothing is known to have been saved yet.")
+    saved.sort(key=lambda each: each.saved.known_usd, reverse=True)
+    most = max((abs(each.saved.known_usd) for each in saved), default=Decimal(0)) or Decimal(1)
+    rows = [
+        Bar(
+            name=VECTORS.get(str(each.key), str(each.key)),
+            value=signed_usd(each.saved.known_usd),
+            parts=(
+                (_part(abs(each.saved.known_usd), most),
+                 "green" if each.saved.known_usd >= 0 else "vermilion"),
+            ),
+            note=f"{some(each.requests, 'request')}; {_how_known(each)}",
+        )
+        for each in saved
+    ]  # fmt: skip
+    total = sum((each.saved.known_usd for each in shown.vectors), Decimal(0))
+    return section(f"{signed_usd(total)} saved, by what saved it", bars(rows))
+
+
+def rungs_section(shown: Snapshot) -> str:
+    """Show which rung answered how much, and for what."""
+    answered = [each for each in shown.rungs if each.key is not None]
+    if not answered:
+        return section("Share by rung", caption="No request was answered yet.")
+    all_of_them = sum(each.requests for each in answered)
+    hues = iter(_HUES * (len(answered) // len(_HUES) + 1))
+    rows = [
+        Bar(
+            name=f"{each.key}{' (reference)' if each.key in shown.references else ''}",
+            value=show_share(each.requests / all_of_them),
+            parts=(
+                (each.requests / all_of_them,
+                 "grey" if each.key in shown.references else next(hues)),
+            ),
+            note=f"{some(each.requests, 'request')}, {show_spend(each.spend)}",
+        )
+        for each in sorted(answered, key=lambda each: -each.requests)
+    ]  # fmt: skip
+    cheap = sum(each.requests for each in answered if each.key not in shown.references)
+    return section(f"{show_share(cheap / all_of_them)} answered below the reference", bars(rows))
+
+
+def guarantee_section(shown: Snapshot) -> str:
+    """Show the certificate, and how far each group's evidence is from the alarm."""
+    certificate, guard = shown.certificate, shown.guard
+    if certificate is None:
+        return section(
+            "No certificate: the reference answers everything",
+            caption="suffice certify makes one from trials, suffice recertify from audits.",
+            wide=True,
+        )
+    promise = facts(_promise(certificate))
+    if guard is None or guard.as_of is None:
+        return section("The guarantee is not watched yet", promise, wide=True)
+    rows = [_watch(watch, alpha=certificate.alpha) for watch in guard.watches]
+    return section(
+        _guard_finding(guard),
+        bars(rows),
+        promise,
+        caption="The bar is how far the evidence (an e-process) that a group's risk passed alpha "
+        "has come on its way to the alarm, on a logarithmic scale.",
+        wide=True,
+    )
+
+
+def latency_section(shown: Snapshot) -> str:
+    """Show how long answers take."""
+    if not shown.latencies:
+        return section("Latency", caption="No answer was timed yet.")
+    rows = [
+        (each.rung, f"{each.answers:,}", *map(show_seconds, (each.p50_s, each.p95_s, each.p99_s)))
+        for each in shown.latencies
+    ]
+    return section(
+        "How long an answer takes",
+        table(("rung", "answers", "median", "95 %", "99 %"), rows),
+        caption="Of the call that gave the answer, over the latest answers.",
+    )
+
+
+def errors_section(shown: Snapshot) -> str:
+    """Show requests without an answer, and calls that failed."""
+    statuses = shown.whole.statuses
+    lost = shown.whole.requests - statuses["ok"]
+    failed = sum(each.failed for each in shown.calls)
+    rows = [
+        (str(each.key), f"{each.calls:,}", f"{each.failed:,}", show_share(each.failed / each.calls))
+        for each in shown.calls
+    ]
+    said = ", ".join(f"{statuses[name]:,} {name}" for name in ("failed", "cancelled", "refused"))
+    return section(
+        f"{some(lost, 'request')} without an answer, {some(failed, 'failed call')}",
+        table(("rung", "calls", "failed", "share"), rows) if rows else "",
+        caption=f"Requests: {said}. A failed call may have been mended by the reference.",
+    )
+
+
+def audits_section(shown: Snapshot) -> str:
+    """Show how much is audited, at what cost, and whether audits pause."""
+    guard = shown.guard
+    said = [("audited requests", f"{shown.whole.audited:,} of {shown.whole.requests:,}")]
+    if guard is not None and guard.as_of is not None:
+        unknown = guard.audit_spend.unknown_count
+        more = f", and {some(unknown, 'call')} of unknown charge" if unknown else ""
+        said += [
+            ("spent on audits today", show_spend(guard.audit_spend) + more),
+            ("without a label in time", f"{guard.unlabelled:,}"),
+            ("ledger read", _clock(guard.as_of)),
+        ]
+    paused = guard.paused_since if guard is not None else None
+    title = "Audits" if paused is None else f"Audits pause since {_clock(paused)}: budget spent"
+    caption = "" if paused is None else "Until midnight UTC nothing new is learnt about the risk."
+    return section(title, facts(said), caption=caption)
+
+
+def money_section(shown: Snapshot) -> str:
+    """Show how well the money is known."""
+    rows = []
+    for name, spend in (("spend", shown.whole.spend), ("reference cost", shown.whole.reference)):
+        rows.append((name, show_usd(spend.reported_usd), show_usd(spend.estimated_usd),
+                     some(spend.unknown_count, "request")))  # fmt: skip
+    return section(
+        "How well the money is known",
+        table(("", "reported", "estimated", "unknown"), rows),
+        caption="Requests of unknown charge are in no sum of dollars.",
+    )
+
+
+def alarms(guard: GuardState | None) -> list[Watch]:
+    """List the groups whose alarm has fallen."""
+    return [] if guard is None else [w for w in guard.watches if w.alarm_time is not None]
+
+
+def group_name(watch: Watch) -> str:
+    """Name a watched group for people."""
+    return "all other requests" if watch.group is None else watch.group
+
+
+def _watch(watch: Watch, *, alpha: float) -> Bar:
+    """Show a watched group: half way to the alarm is amber, an alarm is vermilion."""
+    fallen = watch.alarm_time is not None
+    way = log(max(watch.wealth, 1.0)) / log(watch.limit)
+    seen = f"{watch.losses:g} lost in {some(watch.audits, 'audit')}"
+    rate = f" ({show_share(watch.losses / watch.audits)})" if watch.audits else ""
+    state = f"ALARM {_clock(watch.alarm_time)}" if watch.alarm_time else f"{watch.wealth:.3g}"
+    return Bar(
+        name=group_name(watch),
+        value=f"{state} of {watch.limit:.3g}" if not fallen else state,
+        parts=(
+            (1.0 if fallen else way, "vermilion" if fallen else "amber" if way > 0.5 else "green"),
+        ),
+        note=f"{seen}{rate}; alpha {show_share(alpha)}",
+    )
+
+
+def _guard_finding(guard: GuardState) -> str:
+    fallen = alarms(guard)
+    if fallen:
+        names = ", ".join(map(group_name, fallen))
+        return f"Alarm: the reference answers for {names} until there is a new certificate"
+    audits = sum(watch.audits for watch in guard.watches)
+    return f"No alarm in {some(audits, 'audit')}"
+
+
+def _promise(certificate: Certificate) -> list[tuple[str, str]]:
+    terms = certificate.terms
+    return [
+        ("promise", f"P(risk \u2264 {certificate.alpha:g}) \u2265 {1 - certificate.delta:g}"),
+        ("against", terms.reference),
+        ("losses from", terms.label_source.value),
+        ("certified on", f"{some(certificate.n, 'request')}, {certificate.losses:g} lost"),
+        ("lapses", f"{terms.lapses_at:%-d %B %Y, %H:%M %Z}"),
+        ("certificate", certificate.certificate_id),
+    ]
+
+
+def _how_known(totals: Totals) -> str:
+    """Say how a saving is known, and how much of it is not."""
+    saved = totals.saved
+    parts = [(saved.reported_count, "measured"), (saved.estimated_count, "estimated"),
+             (saved.unknown_count, "unknown")]  # fmt: skip
+    known = ", ".join(f"{count:,} {how}" for count, how in parts if count)
+    words = saving_words(totals)
+    return f"{words}; {known}"
+
+
+def _part(amount: Decimal, most: Decimal) -> float:
+    return float(amount / most)
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%-d %b %H:%M} UTC"

@@ -1,0 +1,65 @@
+"""How the books are shown to people, on every page: colours, and the words for money."""
+
+from decimal import Decimal
+
+from suffice.ledger import Totals
+from suffice.types import Spend
+from suffice.units import show_share, show_usd
+
+PALETTE = {  # name: (on a light page, on a dark page)
+    "paper": ("#f6f7f8", "#111417"),
+    "card": ("#ffffff", "#191d21"),
+    "wash": ("#eaf3fa", "#16242f"),
+    "ink": ("#16191d", "#eceff2"),
+    "muted": ("#5c6670", "#9aa5af"),
+    "grid": ("#e4e8ec", "#2b3137"),
+    "grey": ("#868f98", "#8a949e"),
+    "blue": ("#0068b5", "#58b0f0"),
+    "sky": ("#4aa8e0", "#9fd6f7"),
+    "green": ("#00876a", "#33c79d"),
+    "amber": ("#d99000", "#f0b13c"),
+    "purple": ("#b0609a", "#dc9ccb"),
+    "vermilion": ("#bd4500", "#ff8a4c"),
+}
+VECTORS = {
+    "paradigm": "No decoding",
+    "output": "Fewer tokens",
+    "architecture": "Cheaper model",
+    "silicon": "Cheaper chips",
+    "none": "Reference",
+}
+
+
+def some(number: int, noun: str) -> str:
+    """Write a number of things, one of them in the singular."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def baseline_usd(totals: Totals) -> Decimal:
+    """Say what the reference would have cost, for the requests where both sides are known."""
+    return totals.compared.known_usd + totals.saved.known_usd
+
+
+def saved_share(totals: Totals) -> float | None:
+    """Work out the saving as a fraction of the reference's cost; None where unknown."""
+    baseline = baseline_usd(totals)
+    return float(totals.saved.known_usd / baseline) if baseline else None
+
+
+def saving_words(totals: Totals) -> str:
+    """Say what was saved, or what more was spent, of the reference's cost."""
+    share = saved_share(totals)
+    if share is None:
+        return "saving unknown"
+    return f"{show_share(abs(share))} {'less' if share >= 0 else 'more'}"
+
+
+def signed_usd(amount: Decimal) -> str:
+    """Write dollars that may be below zero."""
+    return show_usd(amount) if amount >= 0 else f"\u2212{show_usd(-amount)}"
+
+
+def show_spend(spend: Spend) -> str:
+    """Write what is known of a spend; `unknown` where nothing is."""
+    known = spend.reported_count + spend.estimated_count
+    return show_usd(spend.known_usd if known or not spend.unknown_count else None)
