@@ -43,7 +43,7 @@ def environment(folder: Path, *, package: str, wanted: str) -> Installed | Absen
             return Absent(reason=f"{package} could not be installed into {folder}: {_said(error)}")
     code = f"from importlib.metadata import version; print(version({package!r}))"
     found = subprocess.run(
-        [folder / "bin" / "python", "-c", code],
+        [str(folder / "bin" / "python"), "-c", code],
         check=False,
         capture_output=True,
         text=True,
@@ -58,7 +58,7 @@ def _install(folder: Path, wanted: str) -> None:
     console = Console(stderr=True)
     with console.status(f"installing {wanted} from PyPI into {folder} (a minute or so)"):
         venv.create(folder, with_pip=True, clear=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         subprocess.run(
             [*pip, "--disable-pip-version-check", wanted],
             check=True,
