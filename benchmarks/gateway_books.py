@@ -5,7 +5,6 @@ every row can be held against what the stub must have charged for.
 """
 
 import re
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from benchmarks.gateway_ours import MODELS, picousd
+from benchmarks.gateway_ours import MODELS, picousd, reading
 from benchmarks.gateway_stub import usage_of
 
 _TAG = re.compile(r"#(\d{12})")
@@ -46,7 +45,7 @@ Books = Mapping[str, list[Row]]  # rows by tag; one each, if all is well
 def read_books(ledger: Path) -> Books:
     """Read all rows of a ledger by the tag of their text."""
     calls: dict[tuple[str, str, str], list[Call]] = defaultdict(list)
-    with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with closing(reading(ledger)) as database:
         for text, request_id, status, rung, role, amount, estimated in database.execute(_CALLS):
             found = _TAG.search(text or "")
             row = calls[found[1] if found else "", request_id, status]

@@ -1,7 +1,6 @@
 """Many requests through one gateway: its memory should not grow, its books be whole and right."""
 
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def soak_figures(soaked: Soaked, ledger: Path, *, served: Counts, answered: int)
         "rss_growth": round(resident[-1] / resident[0] - 1, 4),
         "ledger_rows_missing": found.rows_missing,
         "token_sum_error": found.token_sum_error,
-        "usd_sum_error": f"{Decimal(found.picousd_error).scaleb(-12).normalize():f}",
+        "picousd_sum_error": found.picousd_error,
         "soak_requests": len(soaked.ids),
         "resident_mb_by_part": [round(size / 1e6, 1) for size in resident],
     }
