@@ -176,6 +176,7 @@ class Site:
     """A gateway that runs, its upstream, and its books."""
 
     url: str
+    server: uvicorn.Server
     upstream: Upstream
     gateway: Gateway
     ledger: Path
@@ -245,9 +246,10 @@ async def site(
         save_bundle(folder / "bundle", bundle)
     policy = None if bundle is None else folder / "bundle"
     gateway = Gateway(Settings(ladder=folder / "suffice.toml", policy=policy, observe=observe))
-    async with server, running(gateway) as address, aiohttp.ClientSession() as http:
+    async with server, running(gateway) as (address, uvicorns), aiohttp.ClientSession() as http:
         made = Site(
             url=address,
+            server=uvicorns,
             upstream=upstream,
             gateway=gateway,
             ledger=books,
@@ -264,8 +266,8 @@ async def site(
 
 
 @asynccontextmanager
-async def running(gateway: Gateway) -> AsyncIterator[str]:
-    """Serve a gateway with uvicorn on a free port; yields its URL."""
+async def running(gateway: Gateway) -> AsyncIterator[tuple[str, uvicorn.Server]]:
+    """Serve a gateway with uvicorn on a free port; yields its URL, and what stops it."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -277,7 +279,7 @@ async def running(gateway: Gateway) -> AsyncIterator[str]:
         assert not task.done(), "the gateway did not start"
         await asyncio.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", server
     finally:
         server.should_exit = True
         await task

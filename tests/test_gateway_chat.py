@@ -305,7 +305,7 @@ async def test_a_real_model_streams_through_and_is_counted(tmp_path: Path) -> No
     toml.write_text(EMBEDDED.format(ledger=tmp_path / "books.db"))
     ask = {"model": "suffice", "messages": [{"role": "user", "content": "Count to ten."}]}
     async with (
-        running(Gateway(Settings(ladder=toml))) as url,
+        running(Gateway(Settings(ladder=toml))) as (url, _),
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
     ):
         whole = await client.chat.completions.create(**ask)

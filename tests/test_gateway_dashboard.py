@@ -73,7 +73,7 @@ def book(ledger: Ledger, name: str, **more: object) -> None:
         "reference_known": ReferenceKnown.ESTIMATED,
     } | more
     call = Attempt(
-        rung=str(rung),
+        rung=str(rung or "small"),
         role=Role.ANSWER if rung else Role.DISCARDED,
         charge=Charge(usd=None if usd is None else Decimal(str(usd))),
         duration_s=more.pop("took", 0.2),

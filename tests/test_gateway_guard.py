@@ -31,6 +31,7 @@ from suffice.guarantee import (
     issue,
 )
 from suffice.ledger import Attempt, Audited, Entry, Label, Ledger, Role, Score, Status
+from suffice.migrations import AUDIT_ORDER_LOCK
 from suffice.types import Charge
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -302,13 +303,33 @@ def test_only_answers_that_were_audited_under_the_certificate_count(ledger: Ledg
     assert sum(each.audits for each in state.watches) == 1
 
 
+def new_schema(url: str, name: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    return f"{url}&options=-csearch_path%3D{name}"
+
+
+def test_audited_rows_of_postgresql_are_written_in_turn_and_others_are_not(postgresql: str) -> None:
+    with (
+        Ledger.open(new_schema(postgresql, "guard_turns")) as ledger,
+        psycopg.connect(postgresql) as other,
+    ):
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_ORDER_LOCK])
+        book(ledger, 1, loss=None, audited=False)
+        waiting = threading.Thread(target=book, args=(ledger, 2), kwargs={"loss": None})
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        other.rollback()
+        waiting.join()
+        assert guard_of(ledger).catch_up(now=LATER).unlabelled == 1
+
+
 def test_writers_of_postgresql_cannot_slip_a_row_in_behind_the_cursor(postgresql: str) -> None:
     """Many writers, and a reader that never looks back: it must have missed nothing."""
-    name = "guard_order"
-    with psycopg.connect(postgresql, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-    with Ledger.open(f"{postgresql}&options=-csearch_path%3D{name}") as writer:
-        several = [Ledger.open(f"{postgresql}&options=-csearch_path%3D{name}") for _ in range(4)]
+    where = new_schema(postgresql, "guard_order")
+    with Ledger.open(where) as writer:
+        several = [Ledger.open(where) for _ in range(4)]
         work: list[Callable[[], None]] = [
             lambda k=k, one=one: [book(one, 1000 * k + i, loss=0.0) for i in range(30)]
             for k, one in enumerate(several)

@@ -91,9 +91,9 @@ class _Answering:
                     else:
                         held.append(item)
         except BaseException as error:
-            begun = self.exchange.begun
-            known = begun or held or not isinstance(error, EngineError)
-            usage = relay.used() if known else None
+            begun, used = self.exchange.begun, relay.used()
+            came = begun or (used.output_tokens is not None and used.output_tokens.tokens > 0)
+            usage = used if came or not isinstance(error, EngineError) else None
             if not climb.failed(error, at=called, usage=usage, given=begun) or begun:
                 raise
             return None

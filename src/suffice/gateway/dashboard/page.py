@@ -53,12 +53,12 @@ def _opening(shown: Snapshot) -> tuple[str, str]:
     if share is None:
         headline = f"{some(whole.requests, 'request')}; what they saved is unknown"
         return headline, "A saving needs a known charge and a known reference cost."
-    known = some(whole.saved.reported_count + whole.saved.estimated_count, "request")
-    estimated = f", {whole.saved.estimated_count:,} of them by estimate"
+    measured, estimated = whole.saved.reported_count, whole.saved.estimated_count
+    how = f", {estimated:,} of them by estimate" if measured else ", all by estimate"
     return (
         f"{saving_words(whole)} than the reference alone",
-        f"Over {known} whose cost and reference cost are known"
-        f"{estimated if whole.saved.estimated_count else ''}. Audits are not part of it.",
+        f"Over {some(measured + estimated, 'request')} whose cost and reference cost are known"
+        f"{how if estimated else ''}. Audits are not part of it.",
     )
 
 

@@ -34,12 +34,14 @@ def spend_section(shown: Snapshot) -> str:
         )
         for day in days
     ]
+    highest = max(max(baseline_usd(day), day.compared.known_usd) for day in days)
     spent, would = show_usd(whole.compared.known_usd), show_usd(baseline_usd(whole))
     return section(
         f"{spent} spent; the reference alone would have cost {would}",
         columns(pairs, back="grey", front="blue"),
         legend((("the reference", "grey"), ("suffice", "blue"))),
-        caption="By day in UTC, over requests whose charge and reference cost are both known.",
+        caption="By day in UTC, over requests whose charge and reference cost are both known. "
+        f"The highest column is {show_usd(highest)}.",
         wide=True,
     )
 
@@ -196,10 +198,10 @@ def _watch(watch: Watch, *, alpha: float) -> Bar:
     way = log(max(watch.wealth, 1.0)) / log(watch.limit)
     seen = f"{watch.losses:g} lost in {some(watch.audits, 'audit')}"
     rate = f" ({show_share(watch.losses / watch.audits)})" if watch.audits else ""
-    state = f"ALARM {_clock(watch.alarm_time)}" if watch.alarm_time else f"{watch.wealth:.3g}"
+    state = f"evidence {watch.wealth:.2g}, alarm at {watch.limit:.3g}"
     return Bar(
         name=group_name(watch),
-        value=f"{state} of {watch.limit:.3g}" if not fallen else state,
+        value=f"ALARM {_clock(watch.alarm_time)}" if watch.alarm_time else state,
         parts=(
             (1.0 if fallen else way, "vermilion" if fallen else "amber" if way > 0.5 else "green"),
         ),
