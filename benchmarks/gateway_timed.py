@@ -19,9 +19,9 @@ def main() -> None:
     taken_s: list[float] = []
     begin = Worker.begin
 
-    def timed(worker, asked):  # type: ignore[no-untyped-def]
+    def timed(worker, *asked):  # type: ignore[no-untyped-def]
         began_s = time.perf_counter()
-        climb = begin(worker, asked)
+        climb = begin(worker, *asked)
         taken_s.append(time.perf_counter() - began_s)
         return climb
 
