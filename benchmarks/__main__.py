@@ -13,6 +13,8 @@ BENCHMARKS = (
     "forecast",
     "contracts",
     "speed",
+    "gateway",
+    "effort",
 )
 
 
