@@ -262,7 +262,8 @@ def _over(speeds: Mapping[str, Speed | None], other: str, figure: str) -> float 
     ours, theirs = speeds["ours"], speeds[other]
     if ours is None or theirs is None:
         return None
-    return round(getattr(ours, figure) / getattr(theirs, figure), 3)
+    over: float = getattr(ours, figure) / getattr(theirs, figure)
+    return round(over, 3)
 
 
 def _stub_bound(speeds: Mapping[str, Speed | None]) -> list[str]:

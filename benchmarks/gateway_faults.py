@@ -14,7 +14,7 @@ All must be 0; None means that this machine could not make the fault.
 import asyncio
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -302,7 +302,7 @@ async def disk_full(scene: Scene) -> None:
     await scene.recover()
 
 
-Run = Callable[[Scene], Awaitable[None]]
+Run = Callable[[Scene], Coroutine[Any, Any, None]]
 _NEVER_WHOLE = (stalls, resets, malformed, storm_429, storm_500)  # while the fault lasts
 _WITH_BREAKER = (storm_500, upstream_killed)
 _UNANSWERED = (gateway_killed, disk_full)  # not every request is taken on

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -243,7 +244,7 @@ def _requests(target: Target) -> list[tuple[bytes, bytes]]:
 
 
 def _request(target: Target, group: str | None, text: str) -> tuple[bytes, bytes]:
-    body = {
+    body: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": f"{text} #{_NO_TAG}"}],
     }

@@ -30,7 +30,7 @@ def main() -> None:
         Path(os.environ["DECISIONS"]).write_text(json.dumps(taken_s), "utf-8")
 
     Worker.begin = timed  # type: ignore[method-assign]
-    Worker.stop = stopped  # type: ignore[method-assign]
+    Worker.stop = stopped  # type: ignore[method-assign,assignment]
     suffice()
 
 

@@ -141,7 +141,7 @@ def draw(found: dict[str, Any], out: Path) -> None:
         for batch, row in found["batch"].items()
         for kind in ("law", "measured")
     ]
-    chart = alt.Chart(alt.Data(values=rows), width=320, height=220).mark_line(point=True)
+    chart = alt.Chart(alt.InlineData(values=rows), width=320, height=220).mark_line(point=True)
     chart.encode(
         x=alt.X("batch:O", sort=None, title="batch (requests decoded together)"),
         y=alt.Y("times faster:Q", title="sparse over dense of equal size"),

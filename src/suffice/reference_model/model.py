@@ -9,7 +9,7 @@ from suffice.reference_model.tokenizer import END, PAD
 
 CONTEXT = 2048
 EXPERTS, TOP_K = 128, 4
-CAUSAL = "suffice_causal"
+CAUSAL, SORTED = "suffice_causal", "suffice_sorted"
 
 
 def shipped_config(tokenizer: Any, **changes: Any) -> Any:
@@ -63,11 +63,13 @@ def dense_config(tokenizer: Any, *, intermediate: int) -> Any:
 def build_model(config: Any) -> Any:
     """Make the model with random weights; its experts run in grouped products."""
     from transformers import Mistral4ForCausalLM
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(CAUSAL, _causal_attention)
+    ALL_EXPERTS_FUNCTIONS.register(SORTED, _sorted_experts)
     model = Mistral4ForCausalLM._from_config(
-        config, experts_implementation="grouped_mm", attn_implementation=CAUSAL
+        config, experts_implementation=SORTED, attn_implementation=CAUSAL
     )
     torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.08)
     for gate in _gates(model):  # a router of zeros would send all tokens to the same four experts
@@ -94,6 +96,48 @@ def _causal_attention(
         scores = query @ key.transpose(-1, -2) * scaling + later.to(value.dtype)
         out = scores.softmax(-1) @ value
     return out.transpose(1, 2).contiguous(), None
+
+
+class _Deal(torch.autograd.Function):
+    """Rows in another order, each as often as it is named; backwards by gathering alone.
+
+    PyTorch scatters the gradient of an indexing, which took a seventh of a step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor, copies: int) -> Tensor:
+        ctx.save_for_backward(inverse)
+        ctx.copies = copies
+        return rows.index_select(0, order // copies)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (inverse,) = ctx.saved_tensors
+        back = grad.index_select(0, inverse)
+        return back.view(-1, ctx.copies, back.shape[-1]).sum(1), None, None, None
+
+
+def _sorted_experts(
+    experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor, **_: Any
+) -> Tensor:
+    """Run the experts as grouped products over tokens sorted by expert, in the weights' own type.
+
+    On a CPU single precision is several times faster than bf16 for products as small as these.
+    `hidden` is (tokens, width), `chosen` and `weights` are (tokens, k).
+    """
+    copies = chosen.shape[-1]
+    order = chosen.flatten().argsort(stable=True)
+    inverse = order.argsort()
+    ends = chosen.flatten().bincount(minlength=experts.num_experts).cumsum(0).to(torch.int32)
+
+    def grouped(rows: Tensor, matrices: Tensor) -> Tensor:
+        return torch._grouped_mm(rows, matrices.transpose(-2, -1), offs=ends)
+
+    rows = _Deal.apply(hidden.to(experts.gate_up_proj.dtype), order, inverse, copies)
+    gate, up = grouped(rows, experts.gate_up_proj).chunk(2, dim=-1)
+    out = grouped(experts.act_fn(gate) * up, experts.down_proj)
+    back = _Deal.apply(out, inverse, order, 1).view(-1, copies, hidden.shape[-1])
+    return (back * weights.unsqueeze(-1)).sum(1).to(hidden.dtype)
 
 
 class Balance:

@@ -30,8 +30,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     """
 
     tokens: int
-    batch_tokens: int = 4096
-    peak_rate: float = 4e-3
+    batch_tokens: int = 3072
+    peak_rate: float = 2.5e-3
     warm_up_steps: int = 200
     falling_share: float = 0.35
     weight_decay: float = 0.05
