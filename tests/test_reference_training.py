@@ -13,6 +13,8 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from transformers import Mistral4ForCausalLM  # noqa: E402
+
 from suffice.errors import InputError  # noqa: E402
 from suffice.reference_model.export import save_folder, to_gguf  # noqa: E402
 from suffice.reference_model.model import (  # noqa: E402
@@ -116,6 +118,7 @@ def test_transformers_and_llama_cpp_choose_the_same_tokens(spec: Spec, tmp_path:
                 weight.normal_(0, 0.1)
     save_folder(model, tokenizer, tmp_path / "folder")
     to_gguf(tmp_path / "folder", tmp_path / "model.gguf", kind="f32")
+    model = Mistral4ForCausalLM.from_pretrained(tmp_path / "folder").eval()
     texts = [
         prompt(question.text, effort) + _thinking(question, effort)
         for family in spec.families
