@@ -137,6 +137,13 @@ async def test_a_ledger_that_takes_nothing_at_all_keeps_every_entry(
     assert [one.status for one in entries(ledger)] == [Status.FAILED]
 
 
+def test_an_error_has_one_of_a_few_labels() -> None:
+    assert Problem("x", status=504, code="deadline").label == "deadline"
+    assert Problem("x", status=404).label == "404"
+    assert Problem("x", status=418).label == "other"
+    assert Problem("x", status=502, code="an upstream's word").label == "other"  # type: ignore[arg-type]
+
+
 async def test_places_are_given_in_turn_and_given_back() -> None:
     slots = Slots("big", GatewayConfig(rung_concurrency=1, rung_queue=2))
     await slots.enter()
