@@ -109,6 +109,7 @@ GUARD_WEALTH = _gauge("suffice_guard_wealth", "Evidence that the risk passed alp
 GUARD_LIMIT = _gauge("suffice_guard_wealth_limit", "Wealth that raises the alarm.", "group")
 GUARD_ALARM = _gauge("suffice_guard_alarm", "1 once the alarm has fallen, for good.", "group")
 GUARD_UNLABELLED = _gauge("suffice_guard_unlabelled_audits", "Audits that got no label in time.")
+GUARD_BLIND = _gauge("suffice_guard_blind", "1 while audits come and no label does.")
 AUDITS_PAUSED = _gauge("suffice_audits_paused", "1 while the day's audit budget is spent.")
 LAPSES = _gauge(
     "suffice_certificate_lapses_timestamp_seconds", "When the certificate lapses, since 1970.",
@@ -126,5 +127,5 @@ FAMILIES = (
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
     AUDIT_USD, AUDIT_UNKNOWN,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
-    AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
+    GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
 )  # fmt: skip

@@ -194,7 +194,14 @@ class Worker:
 
     async def _look(self) -> None:
         """Take in what audits have shown."""
-        await asyncio.to_thread(self.serving.guard.catch_up, now=datetime.now(UTC))
+        guard = self.serving.guard
+        blind_before = guard.state.blind
+        state = await asyncio.to_thread(guard.catch_up, now=datetime.now(UTC))
+        if state.blind and not blind_before:
+            _log.warning(
+                "nobody watches the certificate: the last %d audits got no label (%s)",
+                *(state.silent, ", ".join(state.labels)),
+            )
 
     async def _look_at_spending(self) -> None:
         """Take in what other workers, or this one before a restart, have spent for each key."""
