@@ -207,7 +207,8 @@ async def _run(load: _Load, limits: Limits) -> Run:
     if load.wrong is not None:
         raise Broken(load.wrong)
     if not len(latencies_s):
-        raise Broken(f"{load.target.name} answered nothing in {took_s:.1f} s")
+        late = [f", its next answer took {each:.1f} s" for each in load.latencies_s[:1]]
+        raise Broken(f"{load.target.name} answered nothing in {took_s:.1f} s{''.join(late)}")
     return Run(answered=len(latencies_s), took_s=took_s, latencies_s=latencies_s)
 
 

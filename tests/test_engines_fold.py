@@ -4,10 +4,10 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suffice.engines.fold import Fold
+from suffice.engines.fold import LARGEST_EVENT_BYTES, Fold
 from suffice.errors import EngineProtocolError, EngineRefused
 from suffice.types import CountSource, Finish
 
@@ -34,6 +34,7 @@ LAST = event({"choices": [], "usage": USAGE})
 DONE = b"data: [DONE]\n\n"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, sum(map(len, STREAM)) + 80)), st.sampled_from([b"\n", b"\r\n"]))
 def test_a_stream_may_be_cut_anywhere(cuts: list[int], line_end: bytes) -> None:
     data = b"".join([*STREAM, LAST, DONE]).replace(b"\n", line_end)
@@ -84,6 +85,7 @@ def test_what_was_used_is_estimated_until_it_is_reported() -> None:
     assert (reported.tokens, reported.source) == (3, CountSource.REPORTED)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_passed_on_or_refused_with_an_error_of_ours(data: bytes) -> None:
     fold = Fold()
@@ -92,3 +94,18 @@ def test_any_bytes_are_passed_on_or_refused_with_an_error_of_ours(data: bytes) -
         fold.close()
     except (EngineProtocolError, EngineRefused):
         return
+
+
+def test_an_event_that_never_ends_is_given_up_however_small_its_pieces() -> None:
+    fold, piece = Fold(), b"x" * 1024
+    for _ in range(LARGEST_EVENT_BYTES // len(piece)):
+        assert fold.feed(piece) == b""
+    with pytest.raises(EngineProtocolError, match="does not end"):
+        fold.feed(b"x")
+
+
+def test_a_stream_of_lone_carriage_returns_may_be_cut_anywhere() -> None:
+    data = STREAM[0].replace(b"\n", b"\r") + STREAM[2].replace(b"\n", b"\r\n")
+    fold = Fold()
+    passed = b"".join(fold.feed(data[i : i + 1]) for i in range(len(data)))
+    assert passed + fold.close() == STREAM[0] + STREAM[2]

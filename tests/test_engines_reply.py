@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from suffice.engines.reply import Reply, effort_seen, estimated, read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Effort, Finish, Rung, Usage
+from suffice.units import TOKENS_PER_MTOK, picousd
 
 
 def event(index: int = 0, finish: str | None = None, **part: object) -> JSON:
@@ -254,6 +257,18 @@ def test_flags_are_no_counts() -> None:
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])
 def test_estimates_round_up(text: str, tokens: int) -> None:
     assert estimated(text) == Count(tokens, CountSource.ESTIMATED)
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
+def test_a_count_that_no_call_can_have_is_none(field: str) -> None:
+    assert read_usage({field: 10**30}, reasoning="") == Usage()
+    assert read_usage({field: 10**9 + 1}, reasoning="") == Usage()
+
+
+def test_what_a_believed_count_costs_fits_the_books() -> None:
+    count = read_usage({"prompt_tokens": 10**9}, reasoning="").input_tokens
+    assert count is not None
+    assert picousd(count.tokens * Decimal(1000) / TOKENS_PER_MTOK) < 2**63  # at $1,000 a million
 
 
 def test_estimates_count_bytes() -> None:

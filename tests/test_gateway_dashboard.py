@@ -187,7 +187,11 @@ def test_the_guard_is_shown_by_group_and_an_alarm_is_loud(ledger: Ledger) -> Non
 
 @pytest.mark.parametrize(
     ("state", "expected"),
-    [(None, "certified, not watched yet"), ("lapsed", "certificate lapsed")],
+    [
+        (None, "certified, not watched yet"),
+        ("blind", "nobody watches"),
+        ("lapsed", "certificate lapsed"),
+    ],
 )
 def test_a_certificate_that_does_not_stand_is_not_shown_as_if(
     ledger: Ledger, state: str | None, expected: str
@@ -196,6 +200,9 @@ def test_a_certificate_that_does_not_stand_is_not_shown_as_if(
     shown = look(ledger, certificate=made)
     if state == "lapsed":
         shown = replace(shown, made=made.terms.lapses_at, guard=guard(made, {}, rest=[]))
+    if state == "blind":
+        shown = replace(shown, guard=replace(guard(made, {}, rest=[]), silent=12))
+        assert "the last 12 audits got no label" in words(shown)
     assert expected in words(shown)
     assert "certified and watched" not in words(shown)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -66,7 +67,12 @@ async def test_a_broken_stream_is_an_error_and_never_an_end(here: Site, script: 
     assert row["charge_estimated"]
 
 
-async def test_a_broken_stream_ends_with_a_closed_connection(here: Site) -> None:
+async def test_a_broken_stream_ends_with_a_closed_connection(
+    here: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    uvicorns = logging.getLogger("uvicorn.error")
+    uvicorns.addHandler(caplog.handler)
+    caplog.set_level(logging.ERROR, "uvicorn.error")
     here.upstream.script = breaks_off
     body = {"model": "big", "messages": [{"role": "user", "content": "x"}], "stream": True}
     async with here.http.post(f"{here.url}/v1/chat/completions", json=body) as response:
@@ -78,6 +84,9 @@ async def test_a_broken_stream_ends_with_a_closed_connection(here: Site) -> None
     assert b"[DONE]" not in seen
     last = seen.strip().rpartition(b"data: ")[2]
     assert json.loads(last)["error"]["code"] == "upstream_broken"
+    await asyncio.sleep(0.05)
+    uvicorns.removeHandler(caplog.handler)
+    assert not caplog.records, "an operator reads no error without a cause"
 
 
 @pytest.mark.parametrize("streamed", [False, True])

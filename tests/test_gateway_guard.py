@@ -11,12 +11,26 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from postgres_server import postgresql_server, server_binaries
 from suffice.bench.audits import agreement_scores, is_drawn
+from suffice.bench.labels import agreement
+from suffice.bench.scorers import mark
 from suffice.errors import InputError
-from suffice.gateway.guard import AuditRule, Guard, GuardState, excess_loss, fresh, watch
+from suffice.gateway.command import about_audits
+from suffice.gateway.guard import (
+    BLIND_AFTER,
+    AuditRule,
+    Guard,
+    GuardState,
+    excess_loss,
+    fresh,
+    watch,
+    watching_labels,
+)
 from suffice.guarantee import (
     Certificate,
     Evidence,
@@ -187,6 +201,81 @@ def test_feedback_may_still_come_where_the_reference_failed() -> None:
     rows = [row(number=1, reference_failed=True)]
     state = watch(fresh(CERTIFICATE), rows, certificate=CERTIFICATE, rule=rule, now=NOON)
     assert state.cursor == 0
+
+
+# -- which labels count --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "risk", "expected"),
+    [
+        (LabelSource.AGREEMENT, RiskKind.EXCESS_OVER_REFERENCE, (Label.AGREEMENT,)),
+        (LabelSource.TARGET, RiskKind.EXCESS_OVER_REFERENCE, (Label.TARGET, Label.AGREEMENT)),
+        (LabelSource.TARGET, RiskKind.ERROR_AMONG_ANSWERED, (Label.TARGET, Label.FEEDBACK)),
+        (LabelSource.SCORER, RiskKind.EXCESS_OVER_REFERENCE, (Label.SCORER, Label.FEEDBACK)),
+        (LabelSource.JUDGE, RiskKind.EXCESS_OVER_REFERENCE, (Label.JUDGE, Label.FEEDBACK)),
+    ],
+)
+def test_agreement_stands_in_only_where_it_bounds_the_loss(
+    source: LabelSource, risk: RiskKind, expected: tuple[Label, ...]
+) -> None:
+    terms = replace(CERTIFICATE.terms, label_source=source)
+    made = replace(CERTIFICATE, terms=terms, risk_kind=risk)
+    assert watching_labels(made) == expected
+    state = watch(fresh(made), [row(score(0.0))], certificate=made, rule=RULE, now=LATER)
+    assert state.labels == expected
+    assert state.unlabelled == (Label.AGREEMENT not in expected)
+    chosen = replace(RULE, labels=(Label.AGREEMENT,))
+    assert (
+        watch(fresh(made), [row(score(0.0))], certificate=made, rule=chosen, now=LATER).silent == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "chosen", "told"),
+    [
+        (LabelSource.AGREEMENT, (), None),
+        (LabelSource.TARGET, (), "stands in for target"),
+        (LabelSource.SCORER, (), "nobody watches the certificate until"),
+        (LabelSource.SCORER, (Label.AGREEMENT,), "stands in for scorer"),
+    ],
+)
+def test_an_operator_is_told_at_the_start_what_watches(
+    source: LabelSource, chosen: tuple[Label, ...], told: str | None
+) -> None:
+    made = replace(CERTIFICATE, terms=replace(CERTIFICATE.terms, label_source=source))
+    notes = about_audits(made, replace(RULE, labels=chosen))
+    assert [str(told) in note for note in notes] == ([] if told is None else [True])
+
+
+def test_audits_that_never_come_are_told_too() -> None:
+    assert about_audits(CERTIFICATE, AuditRule(share=0.0))
+
+
+@given(
+    st.text("aB1 <>/.", max_size=12), st.text("aB1 <>/.", max_size=12), st.text("ab1", max_size=3)
+)
+@settings(deadline=None)
+def test_answers_that_agree_get_the_same_mark_against_a_target(
+    answer: str, reference: str, target: str
+) -> None:
+    """The reason why agreement may stand in for targets: it is never the smaller loss."""
+    agreed = agreement(answer, reference)
+    if agreed is None:
+        return
+    for scorer in ("exact", "numeric"):
+        ask = {"scorer": scorer, "target": target, "options": {"ignore_case": True}}
+        better, mine = mark(reference, **ask).quality, mark(answer, **ask).quality
+        assert 1 - agreed >= better - mine
+
+
+def test_a_guard_whose_audits_get_no_labels_is_blind_until_one_comes() -> None:
+    unlabelled = [row(number=i) for i in range(1, BLIND_AFTER + 1)]
+    assert not watched(unlabelled[:-1]).blind
+    assert watched(unlabelled).blind
+    spared = row(number=98, rung="big")
+    assert watched([*unlabelled, spared]).blind, "the reference's own answer needs no label"
+    assert not watched([*unlabelled, spared, row(score(1.0), number=99)]).blind
 
 
 # -- with a ledger -------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ def test_the_guard_is_shown_by_group_and_an_old_certificate_goes() -> None:
     wealth = at(sample, "suffice_guard_wealth", group="sums")
     assert wealth >= at(sample, "suffice_guard_wealth_limit", group="sums") == pytest.approx(10)
     assert at(sample, "suffice_guard_unlabelled_audits") == 4
+    assert at(sample, "suffice_guard_blind") == 0
     assert at(sample, "suffice_audits_paused") == 1
     assert not any(("group", "old") in labels for _, labels in sample)
 

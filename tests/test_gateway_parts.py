@@ -17,9 +17,9 @@ from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
 from suffice.gateway.problems import Problem
 from suffice.gateway.slots import Breaker, Slots
-from suffice.ledger import Entry, Ledger, Status, entries
+from suffice.ledger import Attempt, Entry, Ledger, Role, Status, entries
 from suffice.pipeline import build_pipeline
-from suffice.types import Request
+from suffice.types import Charge, Count, CountSource, Request, Usage
 from support import CONFIG
 
 
@@ -69,6 +69,79 @@ async def test_a_bad_entry_takes_no_other_with_it(ledger: Ledger) -> None:
     await books.close()
     assert [isinstance(one, LedgerError) for one in done] == [False, True, False]
     assert books.failing is None
+
+
+OVERSIZED = Attempt(
+    rung="big",
+    role=Role.ANSWER,
+    charge=Charge(usd=None),
+    usage=Usage(input_tokens=Count(2**63, CountSource.REPORTED)),
+)
+
+
+async def test_what_the_database_cannot_hold_stops_nothing(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    books = Books(ledger)
+    bad = replace(entry("bad"), attempts=(OVERSIZED,))
+    futures = [books.add(one) for one in (entry("r1"), bad, entry("r2"))]
+    done = await asyncio.gather(*futures, return_exceptions=True)
+    assert [isinstance(one, LedgerError) for one in done] == [False, True, False]
+    await books.add(entry("r3"))
+    await books.close()
+    assert (books.failing, books.lost) == (None, 1)
+    assert "bad" in caplog.text
+    assert [one.request_id for one in entries(ledger)] == ["r1", "r2", "r3"]
+
+
+async def test_a_bad_entry_among_those_kept_does_not_hold_up_the_others(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down, append_many = [True], Ledger.append_many
+
+    def append(self: Ledger, batch: list[Entry]) -> None:
+        if down:
+            raise LedgerError("the disk is full", retryable=True)
+        append_many(self, batch)
+
+    monkeypatch.setattr(Ledger, "append_many", append)
+    monkeypatch.setattr("suffice.gateway.books.RETRY_S", 0.01)
+    books = Books(ledger)
+    kept = [books.add(one) for one in (replace(entry("bad"), attempts=(OVERSIZED,)), entry("r1"))]
+    await asyncio.gather(*kept, return_exceptions=True)
+    assert books.failing is not None
+    down.clear()
+    async with asyncio.timeout(10):
+        while books.failing is not None:
+            await asyncio.sleep(0.01)
+    await books.add(entry("r2"))
+    await books.close()
+    assert books.lost == 1
+    assert [one.request_id for one in entries(ledger)] == ["r1", "r2"]
+
+
+async def test_a_ledger_that_takes_nothing_at_all_keeps_every_entry(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Ledger, __: list[Entry]) -> None:
+        raise LedgerError("it may not be written to")
+
+    books = Books(ledger)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append_many", refuse)
+        with pytest.raises(LedgerError):
+            await books.add(entry("r1"))
+        assert books.failing is not None
+    await books.close()
+    assert books.lost == 0
+    assert [one.status for one in entries(ledger)] == [Status.FAILED]
+
+
+def test_an_error_has_one_of_a_few_labels() -> None:
+    assert Problem("x", status=504, code="deadline").label == "deadline"
+    assert Problem("x", status=404).label == "404"
+    assert Problem("x", status=418).label == "other"
+    assert Problem("x", status=502, code="an upstream's word").label == "other"  # type: ignore[arg-type]
 
 
 async def test_places_are_given_in_turn_and_given_back() -> None:

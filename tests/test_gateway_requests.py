@@ -169,7 +169,7 @@ async def test_metrics_count_what_was_served_and_refused(here: Site) -> None:
     async with here.http.get(f"{here.url}/metrics") as response:
         text = await response.text()
     assert 'suffice_requests_total{rung="big",status="ok"' in text
-    assert 'suffice_refused_total{code="400"' in text
+    assert 'suffice_error_responses_total{code="400"' in text
     assert 'suffice_inflight_requests{rung="big"' in text
 
 

@@ -77,13 +77,17 @@ class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lapses_after: str = "30d"
 
 
+AuditLabel = Literal["target", "scorer", "judge", "agreement", "feedback"]
+
+
 class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How `suffice serve` behaves; limits hold for each worker process.
 
     `models` gives further names to rungs, or to the policy (`suffice`). Where the policy may look
     at an answer before it stays, streams are held back until then, or (`route`) go to the
     reference. `deadline_s` bounds a request from its last byte in to its last byte out. Audits are
-    drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`.
+    drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`. Without
+    `audit_labels` the certificate decides what labels watch it.
     """
 
     ledger: str = "suffice.db"
@@ -108,6 +112,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     audit_usd_per_day: Decimal | None = None
     audit_assumed_usd: Decimal | None = None
     audit_concurrency: int = 4
+    audit_labels: tuple[AuditLabel, ...] = ()
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

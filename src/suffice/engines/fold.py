@@ -100,23 +100,23 @@ class Fold:
     def __init__(self) -> None:
         self.done = False
         self.held: bytes | None = None
-        self._rest = b""
+        self._rest = bytearray()  # the start of an event, its line ends mended
+        self._half = b""  # a carriage return that may be half of a line end
         self._usage: JSON | None = None
         self._model: str | None = None
         self._written: dict[int, _Written] = {}
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next bytes and return the whole events that may be passed on."""
-        data = self._rest + piece if self._rest else piece
-        if b"\r" in data:
-            data = _newlines(data)
-        cut = data.rfind(b"\n\n") + 2
-        if cut == 1:
-            cut = 0
-        self._rest = data[cut:]
+        if self._half or b"\r" in piece:
+            piece = self._mended(piece)
+        searched = max(len(self._rest) - 1, 0)
+        self._rest += piece
+        cut = self._rest.rfind(b"\n\n", searched) + 2
+        whole = bytes(self._rest[:cut]) if cut > 1 else b""
+        del self._rest[: len(whole)]
         if len(self._rest) > LARGEST_EVENT_BYTES:
             raise EngineProtocolError("an event of the stream does not end", hint="see its log")
-        whole = data[:cut]
         events = [event for event in whole.split(b"\n\n") if event]
         going = [on for event in events for on in self._checked(event)]
         return whole if going == events else b"".join(event + b"\n\n" for event in going)
@@ -141,6 +141,13 @@ class Fold:
             total += estimated("".join([*written.reasoning, *written.texts]))
             total += estimated(msgspec.json.encode(written.calls).decode() if written.calls else "")
         return Usage(output_tokens=total)
+
+    def _mended(self, piece: bytes) -> bytes:
+        """Write all line ends as line feeds; a last carriage return waits for its other half."""
+        piece = self._half + piece
+        self._half = b"\r" if piece.endswith(b"\r") else b""
+        piece = piece.removesuffix(b"\r")
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _checked(self, event: bytes) -> list[bytes]:
         """Return what may be passed on of an event; raises EngineProtocolError for what is none."""
@@ -188,9 +195,3 @@ def _data(event: bytes) -> bytes | None:
     lines = (line.lstrip(b"\xef\xbb\xbf").partition(b":") for line in event.split(b"\n"))
     parts = [value.removeprefix(b" ") for field, _, value in lines if field == b"data"]
     return b"\n".join(parts).strip() if parts else None
-
-
-def _newlines(data: bytes) -> bytes:
-    """Write all line ends as line feeds; a last carriage return may be half of one."""
-    end = b"\r" if data.endswith(b"\r") else b""
-    return data.removesuffix(end).replace(b"\r\n", b"\n").replace(b"\r", b"\n") + end

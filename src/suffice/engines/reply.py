@@ -18,6 +18,7 @@ _FINISHES = {
 }
 _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all on these
 _BYTES_PER_TOKEN = 4
+_MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
 
 
 class Choice:
@@ -254,8 +255,9 @@ def _joined(parts: list[JSON], kind: str) -> str:
 
 def _count(counts: JSON, field: str) -> Count | None:
     tokens = counts.get(field)
-    known = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
-    return Count(tokens, CountSource.REPORTED) if known else None  # type: ignore[arg-type]
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens <= _MOST_TOKENS:
+        return None
+    return Count(tokens, CountSource.REPORTED)
 
 
 def _spanning(tokens: list[tuple[str, float]], text: str) -> list[tuple[str, float]]:

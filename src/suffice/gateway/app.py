@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.chat import break_off, chat
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
-from suffice.gateway.families import REFUSED
+from suffice.gateway.families import ERRORS
 from suffice.gateway.metrics import CONTENT_TYPE
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
@@ -77,9 +77,9 @@ class Gateway:
             _log.error("an error inside the gateway", exc_info=error)
         if exchange.begun:
             await break_off(exchange, error)
-            return  # without an end of the body, so that the connection is closed
+            return
         problem = problem_of(error)
-        self.worker.metrics.add(REFUSED, (problem.code or str(problem.status),))
+        self.worker.metrics.add(ERRORS, (problem.label,))
         await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
     def _handler(self, exchange: Exchange) -> Handler:

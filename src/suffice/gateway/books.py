@@ -4,6 +4,8 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from suffice.errors import LedgerError
 from suffice.ledger import Entry, Ledger, Role, Status
 from suffice.types import Vector
+from suffice.units import show_usd
 
 RETRY_S = 1.0
 _log = logging.getLogger("suffice.gateway")
@@ -22,16 +25,22 @@ class _Waiting(NamedTuple):
     booked: "asyncio.Future[None]"
 
 
+class _BadEntry(LedgerError):
+    """The ledger works, and will not have this one entry."""
+
+
 class Books:
     """Appends entries from one thread; what piles up during a transaction goes into the next.
 
-    `failing` is the error of the last transaction, None while all is well. An entry that could not
-    be written is kept and written later, marked as failed: its money was spent.
+    `failing` says why the ledger could not be written the last time, None while all is well. An
+    entry that could not be written is kept and written later, marked as failed: its money was
+    spent. One that a working ledger will not have is logged and counted in `lost`.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.failing: LedgerError | None = None
+        self.lost = 0
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._unwritten: list[Entry] = []
@@ -69,41 +78,62 @@ class Books:
             _log.error("%d requests could not be booked any more", len(self._unwritten))
 
     def _write(self, batch: list[_Waiting]) -> None:
-        try:
-            self.ledger.append_many([waiting.entry for waiting in batch])
-        except LedgerError as error:
-            if len(batch) > 1 and not error.retryable:  # one bad entry must not take others along
-                for waiting in batch:
-                    self._write([waiting])
-                return
-            if error.retryable:
-                self._unwritten += [_unanswered(waiting.entry) for waiting in batch]
-            self._settle(batch, error)
-        else:
-            self._settle(batch, None)
+        errors = self._append([waiting.entry for waiting in batch])
+        self._keep([_unanswered(waiting.entry) for waiting in batch], errors)
+        with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+            self._loop.call_soon_threadsafe(_settle, batch, errors)
 
     def _write_late(self) -> None:
+        entries, self._unwritten = self._unwritten, []
+        self._keep(entries, self._append(entries))
+
+    def _append(self, entries: Sequence[Entry]) -> list[LedgerError | None]:
+        """Write entries, one by one where one may be bad, and say of each what went wrong."""
+        error = self._transact(entries)
+        if error is None or error.retryable:
+            return [error] * len(entries)
+        broken = self._transact([])
+        if broken is not None:
+            return [broken] * len(entries)
+        if len(entries) == 1:
+            return [_BadEntry(error.message, hint=error.hint)]
+        return [found for entry in entries for found in self._append([entry])]
+
+    def _transact(self, entries: Sequence[Entry]) -> LedgerError | None:
+        """Write entries together, and say what went wrong: nothing may end the thread."""
         try:
-            self.ledger.append_many(self._unwritten)
+            self.ledger.append_many(entries)
         except LedgerError as error:
-            self.failing = error
+            return error
+        except Exception as error:  # noqa: BLE001 - all later requests would wait for ever
+            return LedgerError(f"the ledger cannot take this: {type(error).__name__}: {error}")
+        return None
+
+    def _keep(self, entries: list[Entry], errors: list[LedgerError | None]) -> None:
+        """Keep what could not be written for later, and set aside what never can be."""
+        failing = None
+        for entry, error in zip(entries, errors, strict=True):
+            if isinstance(error, _BadEntry):
+                self.lost += 1
+                _log.error(
+                    "request %s cannot be booked, of charge %s: %s",
+                    *(entry.request_id, show_usd(entry.charge.usd), error.message),
+                )
+            elif error is not None:
+                self._unwritten.append(entry)
+                failing = error
+        self.failing = failing
+
+
+def _settle(batch: list[_Waiting], errors: list[LedgerError | None]) -> None:
+    """Tell those who wait; runs in their loop."""
+    for (_, booked), error in zip(batch, errors, strict=True):
+        if booked.done():  # cancelled
+            continue
+        if error is None:
+            booked.set_result(None)
         else:
-            self._unwritten.clear()
-            self.failing = None
-
-    def _settle(self, batch: list[_Waiting], error: LedgerError | None) -> None:
-        self.failing = error if error is not None and error.retryable else None
-
-        def tell() -> None:
-            for _, booked in batch:
-                if booked.cancelled():
-                    continue
-                if error is None:
-                    booked.set_result(None)
-                else:
-                    booked.set_exception(error)
-
-        self._loop.call_soon_threadsafe(tell)
+            booked.set_exception(error)
 
 
 def _unanswered(entry: Entry) -> Entry:

@@ -202,5 +202,6 @@ def _why(error: BaseException) -> str:
 
 
 async def break_off(exchange: Exchange, error: BaseException) -> None:
-    """Tell a client in the middle of its stream; the connection must be closed after this."""
+    """Tell a client in the middle of its stream, and close the connection: it has no end."""
     await exchange.send(b"data: " + problem_of(error).body + b"\n\n", more=True)
+    await exchange.hang_up()

@@ -13,9 +13,11 @@ from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
+from suffice.gateway.guard import AuditRule, watching_labels
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
-from suffice.ledger import Ledger
+from suffice.guarantee import Certificate
+from suffice.ledger import Label, Ledger
 
 DRAIN_S = 30
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -90,7 +92,26 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
         read_keys(gateway.keys)
     with Ledger.open(gateway.ledger) as ledger:
         built = build_serving(settings, config, bundle, ledger=ledger)
-    return [*built.pipeline.ladder.notes, *_about(settings, listen, gateway)]
+    watched = [] if bundle is None else about_audits(bundle.certificate, built.guard.rule)
+    return [*built.pipeline.ladder.notes, *_about(settings, listen, gateway), *watched]
+
+
+def about_audits(certificate: Certificate, rule: AuditRule) -> list[str]:
+    """Say where the labels that watch a certificate are not those it was made from."""
+    source = certificate.terms.label_source.value
+    labels = rule.labels or watching_labels(certificate)
+    if rule.share == 0:
+        return ["gateway.audit_share is 0: nobody watches the certificate"]
+    if Label.AGREEMENT not in labels:
+        return [
+            f"audits wait for labels from {' or '.join(labels)}, which the gateway does not make: "
+            "nobody watches the certificate until they come; see gateway.audit_labels"
+        ]
+    if source != Label.AGREEMENT:
+        return [
+            f"agreement with the reference stands in for {source} in audits: see docs/gateway.md"
+        ]
+    return []
 
 
 def _about(settings: Settings, listen: Listen, gateway: GatewayConfig) -> list[str]:

@@ -75,8 +75,34 @@ class Exchange:
             async with asyncio.timeout(self.write_timeout_s):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
-            _abort(self._send)
+            await self._abort()
             raise ClientGone from None
+
+    async def hang_up(self) -> None:
+        """Close the connection of a response that cannot be whole, once what was sent is out.
+
+        Returns when it is closed: uvicorn logs a return before that as a mistake.
+        """
+        transport = _transport(self._send)
+        if transport is None:
+            return
+        transport.close()
+        try:
+            async with asyncio.timeout(self.write_timeout_s):
+                await self._closed()
+        except TimeoutError:
+            await self._abort()
+
+    async def _abort(self) -> None:
+        """Drop the connection at once: closing it would wait until the client has read all."""
+        transport = _transport(self._send)
+        if transport is not None:
+            transport.abort()
+            await self._closed()
+
+    async def _closed(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     async def _next(self) -> Message:
         """Receive the next part of the body."""
@@ -84,7 +110,7 @@ class Exchange:
             async with asyncio.timeout(self.write_timeout_s):
                 message = await self.receive()
         except TimeoutError:
-            _abort(self._send)
+            await self._abort()
             raise ClientGone from None
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -105,14 +131,9 @@ class Exchange:
         await self.reply(msgspec.json.encode(value), status=status)
 
 
-def _abort(send: Send) -> None:
-    """Drop a connection at once: closing it would wait until the client has read everything.
-
-    ASGI has no word for this; uvicorn's `send` is a method of what holds the transport.
-    """
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if transport is not None:
-        transport.abort()
+def _transport(send: Send) -> asyncio.Transport | None:
+    """Find the connection: ASGI has no word for it; uvicorn's `send` belongs to what holds it."""
+    return getattr(getattr(send, "__self__", None), "transport", None)
 
 
 class Presence:

@@ -68,7 +68,12 @@ PER_TOKEN_SECONDS = _histogram(
 REQUESTS = _counter(
     "suffice_requests_total", "Requests that ended; rung `none` gave no answer.", "rung", "status"
 )
-REFUSED = _counter("suffice_refused_total", "Requests refused at the door.", "code")
+ERRORS = _counter(
+    "suffice_error_responses_total", "Requests that were answered with an error.", "code"
+)
+UNBOOKED = _counter(
+    "suffice_unbooked_requests_total", "Requests that the ledger would not take, and never will."
+)
 CALLS = _counter("suffice_calls_total", "Calls to engines.", "rung", "role", "outcome")
 FALLBACKS = _counter(
     "suffice_fallbacks_total", "Requests that the policy was not allowed to choose for.", "reason"
@@ -104,6 +109,7 @@ GUARD_WEALTH = _gauge("suffice_guard_wealth", "Evidence that the risk passed alp
 GUARD_LIMIT = _gauge("suffice_guard_wealth_limit", "Wealth that raises the alarm.", "group")
 GUARD_ALARM = _gauge("suffice_guard_alarm", "1 once the alarm has fallen, for good.", "group")
 GUARD_UNLABELLED = _gauge("suffice_guard_unlabelled_audits", "Audits that got no label in time.")
+GUARD_BLIND = _gauge("suffice_guard_blind", "1 while audits come and no label does.")
 AUDITS_PAUSED = _gauge("suffice_audits_paused", "1 while the day's audit budget is spent.")
 LAPSES = _gauge(
     "suffice_certificate_lapses_timestamp_seconds", "When the certificate lapses, since 1970.",
@@ -117,9 +123,9 @@ PUBLISHED = _gauge("suffice_worker_published_timestamp_seconds", "When the worke
 
 FAMILIES = (
     TOKEN_USAGE, CALL_SECONDS, REQUEST_SECONDS, FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS,
-    REQUESTS, REFUSED, CALLS, FALLBACKS, DECISION_SECONDS,
+    REQUESTS, ERRORS, UNBOOKED, CALLS, FALLBACKS, DECISION_SECONDS,
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
     AUDIT_USD, AUDIT_UNKNOWN,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
-    AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
+    GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
 )  # fmt: skip

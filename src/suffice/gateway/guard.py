@@ -16,11 +16,19 @@ from msgspec.structs import replace
 
 from suffice.bench.audits import is_drawn
 from suffice.errors import InputError
-from suffice.guarantee import Certificate, GroupMonitors, RiskKind, update_group, watch_groups
+from suffice.guarantee import (
+    Certificate,
+    GroupMonitors,
+    LabelSource,
+    RiskKind,
+    update_group,
+    watch_groups,
+)
 from suffice.guarantee.monitor import Monitor
 from suffice.ledger import Audited, Label, Ledger, Window, audit_spend, audited_under
 from suffice.types import Spend
 
+BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was
 _RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
 _SLACK = timedelta(minutes=1)  # for a label that was given in time and is still being written
 
@@ -28,8 +36,8 @@ _SLACK = timedelta(minutes=1)  # for a label that was given in time and is still
 class AuditRule(Struct, frozen=True, kw_only=True):
     """How traffic is audited: a `share` drawn by `seed`, under a budget, labelled by `labels`.
 
-    Without `labels` they are of the kind that the certificate names. A label counts when it is
-    given within `label_wait_s` of its request. `assumed_usd` stands for an audit whose charge is
+    Without `labels` they are those of `watching_labels`. A label counts when it is given within
+    `label_wait_s` of its request. `assumed_usd` stands for an audit whose charge is
     unknown; a budget needs one. Audits in flight may overrun the budget by what they cost.
     Raises InputError for a share outside [0, 1], or a budget without `assumed_usd`.
     """
@@ -68,19 +76,26 @@ class Watch(Struct, frozen=True, kw_only=True):
 class GuardState(Struct, frozen=True, kw_only=True):
     """What the ledger has shown up to the audited request `cursor`; None for no certificate.
 
-    `unlabelled` audits got no label in time and say nothing; a guard that sees mostly those is
-    blind. `audit_spend` is today's, in UTC; audits pause from `paused_since` until its end.
-    `as_of` is when the ledger was last read, None before the first time.
+    `unlabelled` audits got none of the `labels` in time and say nothing; `silent` counts those
+    since the last that did. `audit_spend` is today's, in UTC; audits pause from `paused_since`
+    until its end. `as_of` is when the ledger was last read, None before the first time.
     """
 
     certificate_id: str | None
     monitors: GroupMonitors | None
     alarm_times: dict[str | None, datetime] = {}
     cursor: int = 0
+    labels: tuple[Label, ...] = ()
     unlabelled: int = 0
+    silent: int = 0
     audit_spend: Spend = Spend()
     paused_since: datetime | None = None
     as_of: datetime | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Whether audits come and labels do not, so that no alarm can fall."""
+        return self.silent >= BLIND_AFTER
 
     @property
     def watches(self) -> tuple[Watch, ...]:
@@ -151,6 +166,23 @@ def fresh(certificate: Certificate | None) -> GuardState:
     )
 
 
+def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
+    """Say which labels watch a certificate unless the operator chooses.
+
+    The gateway writes agreement and takes feedback; labels of other kinds come from elsewhere.
+    Marks against a target depend on the final answer alone. Answers that agree get the same mark,
+    so disagreement is at least the excess over the reference: it stands in, and can sound early but
+    not late. A program or a judge may read more than the final answer, and an answer that agrees
+    with the reference may still be wrong: there agreement bounds nothing, and feedback must do.
+    """
+    source = certificate.terms.label_source
+    own = Label(source.value)
+    if source is LabelSource.AGREEMENT:
+        return (own,)
+    excess = certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
+    return (own, Label.AGREEMENT if excess and source is LabelSource.TARGET else Label.FEEDBACK)
+
+
 def watch(
     state: GuardState,
     rows: Iterable[Audited],
@@ -160,7 +192,8 @@ def watch(
     now: datetime,
 ) -> GuardState:
     """Take in audited answers in order, up to the first whose label may still come."""
-    labels = rule.labels or (Label(certificate.terms.label_source.value),)
+    labels = rule.labels or watching_labels(certificate)
+    state = replace(state, labels=labels)
     wait = timedelta(seconds=rule.label_wait_s)
     for row in rows:
         if certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE:
@@ -215,7 +248,8 @@ def _may_come(row: Audited, labels: Iterable[Label]) -> bool:
 def _take(state: GuardState, row: Audited, loss: float | None) -> GuardState:
     """Move past one audited answer, and bet on its loss where it is known."""
     if loss is None:
-        return replace(state, cursor=row.id, unlabelled=state.unlabelled + 1)
+        unlabelled, silent = state.unlabelled + 1, state.silent + 1
+        return replace(state, cursor=row.id, unlabelled=unlabelled, silent=silent)
     assert state.monitors is not None
     monitors = update_group(state.monitors, row.group, loss=loss)
     alarms = state.alarm_times
@@ -223,7 +257,8 @@ def _take(state: GuardState, row: Audited, loss: float | None) -> GuardState:
     monitor = monitors.rest if name is None else monitors.groups[name]
     if monitor.alarm_at is not None and name not in alarms:
         alarms = {**alarms, name: row.time}
-    return replace(state, cursor=row.id, monitors=monitors, alarm_times=alarms)
+    silent = state.silent if row.rung == row.reference_rung else 0  # that one needs no label
+    return replace(state, cursor=row.id, monitors=monitors, alarm_times=alarms, silent=silent)
 
 
 def _watch(name: str | None, monitor: Monitor, *, alarm_time: datetime | None) -> Watch:

@@ -61,6 +61,7 @@ def measure_guard(metrics: Metrics, state: GuardState, *, certificate: Certifica
         metrics.set(f.GUARD_LIMIT, labels, to=watch.limit)
         metrics.set(f.GUARD_ALARM, labels, to=float(watch.alarm_time is not None))
     metrics.set(f.GUARD_UNLABELLED, to=float(state.unlabelled))
+    metrics.set(f.GUARD_BLIND, to=float(state.blind))
     metrics.set(f.AUDITS_PAUSED, to=float(state.paused_since is not None))
     if certificate is not None:
         lapses_at = certificate.terms.lapses_at.timestamp()

@@ -45,7 +45,7 @@ class Metrics:
             value[0] += amount
 
     def set(self, family: Family, labels: Labels = (), *, to: float) -> None:
-        """Set a gauge."""
+        """Set a gauge, or a counter that is kept elsewhere."""
         self._series[family.name][_checked(family, labels)] = [to]
 
     def observe(self, family: Family, labels: Labels = (), *, value: float) -> None:

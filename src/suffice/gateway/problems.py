@@ -1,6 +1,7 @@
 """What a client is told when it gets no answer: the OpenAI error shape, with a hint."""
 
 from math import ceil
+from typing import Literal, get_args
 
 import msgspec
 
@@ -25,11 +26,27 @@ _KINDS = {
     422: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
+    500: "server_error",
     502: "upstream_error",
     503: "service_unavailable_error",
     504: "timeout_error",
 }
 _OF_THE_REQUEST = frozenset({400, 404, 409, 413, 415, 422, 429})  # upstream's word on the request
+
+
+Code = Literal[
+    "invalid_api_key",
+    "rate_limit_exceeded",
+    "insufficient_quota",
+    "model_not_found",
+    "rung_busy",
+    "deadline",
+    "ledger_unavailable",
+    "upstream_refused",
+    "upstream_unreachable",
+    "upstream_broken",
+]
+_CODES = frozenset(get_args(Code))
 
 
 class Problem(SufficeError):
@@ -41,7 +58,7 @@ class Problem(SufficeError):
         *,
         status: int,
         hint: str | None = None,
-        code: str | None = None,
+        code: Code | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
     ) -> None:
@@ -63,6 +80,13 @@ class Problem(SufficeError):
             "hint": self.hint,
         }
         return msgspec.json.encode({"error": error})
+
+    @property
+    def label(self) -> str:
+        """Its code, or else its status, as one of the few values that a metric's label may have."""
+        if self.code is None:
+            return str(self.status) if self.status in _KINDS else "other"
+        return self.code if self.code in _CODES else "other"
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.engines import build_engines
 from suffice.gateway.guard import AuditRule, Guard
 from suffice.gateway.slots import Places
-from suffice.ledger import Ledger
+from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung
 
@@ -82,6 +82,7 @@ def _audit_rule(config: GatewayConfig, *, watching: bool) -> AuditRule:
         seed=config.audit_seed,
         usd_per_day=config.audit_usd_per_day,
         assumed_usd=config.audit_assumed_usd,
+        labels=tuple(map(Label, config.audit_labels)),
     )
 
 

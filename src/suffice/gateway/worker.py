@@ -17,7 +17,7 @@ from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.auditing import Auditor
 from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
-from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED
+from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED, UNBOOKED
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
 from suffice.gateway.live_page import LivePage
@@ -186,6 +186,7 @@ class Worker:
         bundle, places = self.serving.pipeline.bundle, self.serving.places
         certificate = bundle.certificate if bundle else None
         measure_guard(self.metrics, self.serving.guard.state, certificate=certificate)
+        self.metrics.set(UNBOOKED, to=float(self.books.lost))
         for name, slots in places.slots.items():
             self.metrics.set(QUEUED, (name,), to=float(slots.waiting))
             self.metrics.set(IN_FLIGHT, (name,), to=float(slots.inside))
@@ -193,7 +194,14 @@ class Worker:
 
     async def _look(self) -> None:
         """Take in what audits have shown."""
-        await asyncio.to_thread(self.serving.guard.catch_up, now=datetime.now(UTC))
+        guard = self.serving.guard
+        blind_before = guard.state.blind
+        state = await asyncio.to_thread(guard.catch_up, now=datetime.now(UTC))
+        if state.blind and not blind_before:
+            _log.warning(
+                "nobody watches the certificate: the last %d audits got no label (%s)",
+                *(state.silent, ", ".join(state.labels)),
+            )
 
     async def _look_at_spending(self) -> None:
         """Take in what other workers, or this one before a restart, have spent for each key."""

@@ -73,6 +73,8 @@ def _state(shown: Snapshot) -> str:
         said, tone = "certificate lapsed", "bad"
     elif shown.guard is None or shown.guard.as_of is None:
         said, tone = "certified, not watched yet", ""
+    elif shown.guard.blind:
+        said, tone = "certified, but nobody watches: no labels come", "bad"
     else:
         said, tone = "certified and watched", "good"
     return f'<span class="state {tone}">{text(said)}</span>'

@@ -105,14 +105,14 @@ def guarantee_section(shown: Snapshot) -> str:
             caption="suffice certify makes one from trials, suffice recertify from audits.",
             wide=True,
         )
-    promise = facts(_promise(certificate))
     if guard is None or guard.as_of is None:
+        promise = facts(_promise(certificate))
         return section("The guarantee is not watched yet", promise, wide=True)
     rows = [_watch(watch, alpha=certificate.alpha) for watch in guard.watches]
     return section(
         _guard_finding(guard),
         bars(rows),
-        promise,
+        facts([*_promise(certificate), ("watched by", ", ".join(guard.labels))]),
         caption="The bar is how far the evidence (an e-process) that a group's risk passed alpha "
         "has come on its way to the alarm, on a logarithmic scale.",
         wide=True,
@@ -214,6 +214,8 @@ def _guard_finding(guard: GuardState) -> str:
     if fallen:
         names = ", ".join(map(group_name, fallen))
         return f"Alarm: the reference answers for {names} until there is a new certificate"
+    if guard.blind:
+        return f"Nobody watches: the last {some(guard.silent, 'audit')} got no label"
     audits = sum(watch.audits for watch in guard.watches)
     return f"No alarm in {some(audits, 'audit')}"
 
