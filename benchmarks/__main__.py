@@ -12,6 +12,7 @@ BENCHMARKS = (
     "stream",
     "forecast",
     "contracts",
+    "compound",
     "speed",
     "gateway",
     "effort",

@@ -17,6 +17,7 @@ JOINERS = {
     "report",
     "cli",
     "commands",
+    "compound_live",
     "batch",
     "demo",
     "terminal",

@@ -388,11 +388,17 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the trials and the report go.")] = Path(
         "suffice-demo"
     ),
+    compound: Annotated[
+        bool, typer.Option("--compound", help="Instead: all levers together, on one live workload.")
+    ] = False,
 ) -> None:
-    """Certify on recorded outcomes, run a live bench in this process, and write the reports."""
-    from suffice.demo import run_demo
+    """Certify on recorded outcomes, run a live bench in this process, and write the reports.
 
-    run_demo(folder)
+    With --compound, measure what all levers are worth together and apart: some minutes.
+    """
+    from suffice.demo import run_compound_demo, run_demo
+
+    run_compound_demo(folder) if compound else run_demo(folder)
 
 
 def _conclude(settled: "Settled", *, out: Path | None, json: bool) -> None:

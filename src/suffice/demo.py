@@ -17,21 +17,32 @@ from suffice.commands import (
     report_on,
     settle,
     trials_report,
+    write_page,
     write_report,
 )
-from suffice.config import load_config
+from suffice.compound_live import measure_compound
+from suffice.config import load_config, parse_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
 from suffice.ladder import example_text
 from suffice.ledger import Ledger, calls, totals
-from suffice.terminal import note, print_answers, print_bench, print_result, stages
+from suffice.report.compound import compound_page
+from suffice.terminal import (
+    note,
+    print_answers,
+    print_bench,
+    print_compound,
+    print_result,
+    stages,
+)
 from suffice.units import show_seconds, show_share, show_usd
 
 RECORDED, TASKS = "bbh_outcomes.jsonl.gz", "demo_tasks.jsonl.gz"
 FRESH = 8  # every eighth task is not benched: it is the fresh traffic
-CONFIG, TRIALS, BUNDLE, BOOKS, ANSWERS = (
+CONFIG, TRIALS, COMPOUND_TRIALS, BUNDLE, BOOKS, ANSWERS = (
     "suffice.toml",
     "live-trials.jsonl",
+    "compound-trials.jsonl",
     "policy",
     "books.sqlite",
     "answers.jsonl",
@@ -65,6 +76,21 @@ def run_demo(folder: Path) -> None:
             write_report(pages[2], report_on(str(folder / BOOKS), None, say=say))
     shown = "\n  ".join(map(str, pages))
     print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {shown}")
+
+
+def run_compound_demo(folder: Path) -> None:
+    """Measure the compound workload that ships, live on the embedded ladder, and write its page."""
+    started_s = time.monotonic()
+    _empty(folder)
+    print("Live: three kinds of requests, four levers, every combination of them\n")
+    config = parse_config(example_text("embedded"))
+    found = measure_compound(config, out=folder / COMPOUND_TRIALS)
+    print_bench(found.benched)
+    print()
+    print_compound(found.compound)
+    page = folder / "compound.html"
+    write_page(page, compound_page(found.compound))
+    print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
 
 
 def certify_recorded() -> Settled:
@@ -147,6 +173,6 @@ def _empty(folder: Path) -> None:
         raise InputError(
             f"cannot make {folder}: {error.strerror}", hint="name another --folder"
         ) from error
-    for name in (TRIALS, BOOKS, ANSWERS):
+    for name in (TRIALS, COMPOUND_TRIALS, BOOKS, ANSWERS):
         for old in folder.glob(f"{name}*"):
             old.unlink()

@@ -49,13 +49,16 @@ class Examples:
         made = held_out(self._spec).values()
         return frozenset(question.hash for each in made for question in each)
 
-    def question(self, number: int) -> Question:
-        """Return the question of an example; one that is held out gives way to the next."""
-        rng = Random(f"family {number}")
+    def family(self, number: int) -> str:
+        """Draw the family of an example."""
         shares = [
             OWN_SHARE if each.endswith(("_set", "_state")) else 1.0 for each in self._families
         ]
-        family = rng.choices(self._families, shares)[0]
+        return Random(f"family {number}").choices(self._families, shares)[0]
+
+    def question(self, number: int) -> Question:
+        """Return the question of an example; one that is held out gives way to the next."""
+        family = self.family(number)
         while True:
             found = question_at(self._spec, family, seed=self._spec.seeds.train + number)
             if found.hash not in self._held_out:

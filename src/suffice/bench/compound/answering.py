@@ -5,7 +5,7 @@ policy, and what that leaves to the reference. The clusters of requests are deal
 one fits the policy, one certifies each combination of levers, one is what all figures are about.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -32,6 +32,7 @@ from suffice.guarantee import (
     rows_needed,
 )
 from suffice.latent.encoder import Encoder
+from suffice.latent.learn import plain_answer
 from suffice.policy import fit_policy, harms, observe_table, outcomes, play, policy_hash
 from suffice.trials import CostUnit, Floats, Rows, TrialTable, split_rows
 from suffice.types import Vector
@@ -89,14 +90,7 @@ class _Path:
 
 def deal(workload: Workload, recorded: Recorded, *, now: datetime, seed: int) -> Dealt:
     """Deal the clusters into splits; raises InputError when too few requests could certify."""
-    requests = recorded.requests
-    names = tuple(dict.fromkeys(requests.clusters))
-    places = {name: at for at, name in enumerate(names)}
-    cluster = np.array([places[name] for name in requests.clusters])
-    fit, certify, report = (
-        np.flatnonzero(np.isin(cluster, part))
-        for part in split_rows(len(names), seed=seed, fractions=FRACTIONS)
-    )
+    fit, certify, report = deal_clusters(recorded.requests.clusters, seed=seed)
     least = rows_needed(workload.alpha, delta_each(workload))
     if least is None or len(certify) < least:
         raise InputError(
@@ -119,6 +113,17 @@ def deal(workload: Workload, recorded: Recorded, *, now: datetime, seed: int) ->
         method=method_for(losses[:, fit]),
         now=now,
     )
+
+
+def deal_clusters(clusters: Sequence[str], *, seed: int) -> tuple[Rows, ...]:
+    """Deal requests into fit, certify and report by the cluster of each, no cluster torn apart.
+
+    Depends on the seed and on which requests share a cluster, and on nothing else of them.
+    """
+    places = {name: at for at, name in enumerate(dict.fromkeys(clusters))}
+    cluster = np.array([places[name] for name in clusters])
+    parts = split_rows(len(places), seed=seed, fractions=FRACTIONS)
+    return tuple(np.flatnonzero(np.isin(cluster, part)) for part in parts)
 
 
 def delta_each(workload: Workload) -> float:
@@ -266,8 +271,7 @@ def _by_reference(dealt: Dealt, *, levers: Levers, note: str) -> Answered:
 def _terms(dealt: Dealt, identity: str) -> Terms:
     """Write down what a certificate is about."""
     workload, groups = dealt.workload, np.array(dealt.recorded.groups)[dealt.certify]
-    outside = [group for part in workload.part.values() for group in part.out_of_scope]
-    share = float(np.isin(groups, outside).mean())
+    share = _out_of_scope_share(dealt)
     fit, certify, report = (
         content_hash(dealt.recorded.requests.subset(rows).ids)
         for rows in (dealt.fit, dealt.certify, dealt.report)
@@ -281,3 +285,14 @@ def _terms(dealt: Dealt, identity: str) -> Terms:
         created=dealt.now,
         lapses_at=dealt.now + timedelta(seconds=seconds(workload.lapses_after)),
     )
+
+
+def _out_of_scope_share(dealt: Dealt) -> float:
+    """Return the share of the certifying requests that no closed answer set covers."""
+    recorded, parts = dealt.recorded, dealt.workload.part
+    outside = 0
+    for row in dealt.certify.tolist():
+        part = parts[recorded.requests.parts[row]]
+        answer = plain_answer(dealt.reference.trials[row].answer or "")
+        outside += recorded.groups[row] in part.out_of_scope or answer in part.out_of_scope_answers
+    return outside / len(dealt.certify)

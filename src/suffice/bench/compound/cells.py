@@ -35,6 +35,11 @@ class Lever(Struct, frozen=True, kw_only=True):
     vector: Vector
 
 
+def cluster_of(request_id: str) -> str:
+    """Return what stands before the last `/` of a request's id; all of it where there is none."""
+    return request_id.rpartition("/")[0] or request_id
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Requests:
     """The requests that all cells of a workload answer, in one order.
@@ -54,7 +59,7 @@ class Requests:
     @cached_property
     def clusters(self) -> tuple[str, ...]:
         """The cluster of each request."""
-        return tuple(request_id.rpartition("/")[0] or request_id for request_id in self.ids)
+        return tuple(cluster_of(request_id) for request_id in self.ids)
 
     @cached_property
     def fingerprint(self) -> str:

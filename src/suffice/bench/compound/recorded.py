@@ -15,7 +15,7 @@ from suffice.errors import InputError
 from suffice.guarantee import LabelSource
 from suffice.meter import Price, charge
 from suffice.trials import Floats
-from suffice.types import Count, CountSource, Trial, TrialStatus, Usage, Vector
+from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage, Vector
 
 Flags = NDArray[np.bool_]
 
@@ -216,6 +216,8 @@ def _guesses(
             if trial is None:
                 continue
             asked[rung][at] = True
+            if trial.finish is Finish.ABSTAINED:
+                continue
             if trial.status is TrialStatus.UNSCORED:
                 raise InputError(
                     f"rung {rung!r} has a trial that is unscored for request {request_id!r}",

@@ -24,12 +24,14 @@ _CLOSE = 1e-3
 class PartConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One part of the workload: the request groups in it, and its share of the baseline's cost.
 
-    `out_of_scope` are those of its groups that a closed answer set does not cover.
+    Some of its requests no closed answer set covers: those of the groups in `out_of_scope`, and
+    those that the reference gives one of `out_of_scope_answers` (a JSON string is read as a text).
     """
 
     groups: tuple[str, ...]
     share: float
     out_of_scope: tuple[str, ...] = ()
+    out_of_scope_answers: tuple[str, ...] = ()
 
 
 class LeverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

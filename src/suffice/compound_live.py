@@ -1,0 +1,94 @@
+"""The compound workload that ships, measured live: every rung asked, every combination replayed."""
+
+import asyncio
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from suffice.bench.compound import Compound, Workload, compound_trials, read_workload
+from suffice.bench.compound.guesses import Benched, Part, gate_trials, latent_trials
+from suffice.bench.progress import show_progress
+from suffice.bench.run import BenchResult
+from suffice.bench.tasks import Task, read_tasks
+from suffice.commands import bench_tasks
+from suffice.config import Config
+from suffice.errors import InputError
+from suffice.latent.encoder import default_encoder
+from suffice.terminal import stages
+from suffice.types import Trial
+
+WORKLOAD, TASKS = "compound.toml", "compound_tasks.jsonl.gz"
+LATENT = Part(rung="latent", group="closed_set")
+GATE = Part(rung="gate", group="stream_state")
+
+
+class Measured(Struct, frozen=True, kw_only=True, eq=False):
+    """What asking every rung came to, what the levers are worth, and where the guesses' trials are.
+
+    `suffice compound` makes the same figures from the two files of trials, with the same seed.
+    """
+
+    benched: BenchResult
+    compound: Compound
+    guesses: Path
+
+
+def shipped_workload() -> Workload:
+    """Read the workload that ships."""
+    with as_file(files("suffice") / "data" / WORKLOAD) as path:
+        return read_workload(path)
+
+
+def shipped_tasks() -> tuple[Task, ...]:
+    """Read the requests of the workload that ships."""
+    with as_file(files("suffice") / "data" / TASKS) as path:
+        return read_tasks(path)
+
+
+def measure_compound(config: Config, *, out: Path, seed: int = 0) -> Measured:
+    """Ask all rungs of a ladder the shipped requests, into `out`, and replay every combination.
+
+    Takes up what an earlier run left in `out`; what the rungs that decode nothing do is found anew
+    and written beside it. Raises what `suffice bench` and `suffice compound` raise.
+    """
+    with as_file(files("suffice") / "data" / TASKS) as tasks:
+        benched = bench_tasks(
+            config, str(tasks), out=out, max_usd=None, judge=None, show=show_progress
+        )
+    guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed)
+    beside = out.with_name(f"{out.stem}-guesses.jsonl")
+    _write(beside, guesses)
+    with stages() as say:
+        compound = compound_trials(
+            shipped_workload(),
+            (*benched.trials, *guesses),
+            made=datetime.now(UTC),
+            source=f"{out.name}, {beside.name}",
+            seed=seed,
+            say=say,
+        )
+    return Measured(benched=benched, compound=compound, guesses=beside)
+
+
+def guess(
+    workload: Workload, tasks: tuple[Task, ...], trials: tuple[Trial, ...], *, seed: int = 0
+) -> tuple[Trial, ...]:
+    """Make the trials of the latent rung and of the gate from those of the rungs that decode."""
+    benched = Benched(workload=workload, tasks=tasks, trials=trials, seed=seed)
+    with stages() as say:
+        return (
+            *latent_trials(benched, LATENT, encoder=default_encoder(), say=say),
+            *asyncio.run(gate_trials(benched, GATE, say=say)),
+        )
+
+
+def _write(path: Path, trials: tuple[Trial, ...]) -> None:
+    try:
+        path.write_bytes(b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
+        ) from error
