@@ -1,4 +1,4 @@
-"""The compound workload that ships, live on the embedded model: do the factors multiply?
+"""The compound reduction of the workload that ships, measured live.
 
 `src/suffice/data/compound.toml` fixed the workload before it was measured: thirds of the baseline's
 cost each of closed-set requests (some out of scope), reasoning questions and labelled streams.

@@ -115,9 +115,7 @@ async def gate_trials(benched: Benched, part: Part, *, say: Say) -> tuple[Trial,
         streams.setdefault(cluster_of(task.request.request_id), []).append(task)
     turns = {name: [_turn(benched, task) for task in each] for name, each in streams.items()}
     fitting = [each for name, each in turns.items() if _fits(benched, streams[name])]
-    model, settings = fit_thrifty_gate(
-        fitting, alpha=benched.workload.alpha, seed=benched.seed
-    )
+    model, settings = fit_thrifty_gate(fitting, alpha=benched.workload.alpha, seed=benched.seed)
     found: list[Trial] = []
     for name, stream in streams.items():
         decoder = SelectiveDecoder(TextChange(model), _own_answer, settings=settings)
@@ -156,9 +154,7 @@ def _asked(task: Task, name: str, *, rung: LatentRung) -> Trial:
     return _answered(task, name, text, duration_s=perf_counter() - begun)
 
 
-def _held(
-    benched: Benched, stream: Stream, steps: Sequence[Step], *, rung: str
-) -> Iterable[Trial]:
+def _held(benched: Benched, stream: Stream, steps: Sequence[Step], *, rung: str) -> Iterable[Trial]:
     """Write down what a gate did: abstentions where it decoded, and the answers it held."""
     decoded = stream[0]
     for task, step in zip(stream, steps, strict=True):
@@ -190,9 +186,7 @@ def _abstained(task: Task, name: str, error: Abstained) -> Trial:
 
 
 def _answered(task: Task, name: str, text: str, *, duration_s: float) -> Trial:
-    completion = Completion(
-        text=text, finish=Finish.STOP, usage=NO_TOKENS, duration_s=duration_s
-    )
+    completion = Completion(text=text, finish=Finish.STOP, usage=NO_TOKENS, duration_s=duration_s)
     return answered(task, _rung(name), completion=completion, charged=Charge(usd=None))
 
 
