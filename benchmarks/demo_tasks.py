@@ -22,7 +22,10 @@ def main() -> None:
     """Take the families in turn, so that any part of the file is a uniform mix of them."""
     made = held_out(read_spec(SPEC))
     families = [made[family][FIRST : FIRST + COUNT] for family in made if family not in OWN]
-    rows = [_row(question, number) for number, question in enumerate(chain(*zip(*families, strict=True)))]
+    rows = [
+        _row(question, number)
+        for number, question in enumerate(chain(*zip(*families, strict=True)))
+    ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     OUT.write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
     print(f"wrote {len(rows)} tasks, {OUT.stat().st_size} bytes")
