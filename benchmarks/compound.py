@@ -1,4 +1,4 @@
-"""The compound reduction of the workload that ships, measured live.
+"""Whether the factors multiply: the compound workload that ships, live on the embedded model.
 
 `src/suffice/data/compound.toml` fixed the workload before it was measured: thirds of the baseline's
 cost each of closed-set requests (some out of scope), reasoning questions and labelled streams.
@@ -8,7 +8,8 @@ cost each of closed-set requests (some out of scope), reasoning questions and la
 - `factors`: what the lever of each vector is worth alone; `product_of_factors` multiplies them,
   and `interaction` is `reduction` over it;
 - `certified`, `quality`, `reference_quality`: whether the promise holds with every lever on, and
-  the share of right answers then and before; `grade` is that of the worst price behind it all.
+  the share of right answers then and before; `grade` is that of the worst price behind it all;
+- `decision_s`: the median time that the latent rung and the gate took, which `ask_usd` prices.
 A figure whose quality is not certified is null. What prices rest on stands in the workload file.
 
 python -m benchmarks.compound [--json] [--model GGUF] [--trials FILE] [--page FILE.html]
@@ -21,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.effort import ladder
-from suffice.bench.compound import Compound
 from suffice.bench.resample import Estimate
-from suffice.compound_live import measure_compound
+from suffice.compound_live import Measured, measure_compound
 from suffice.report.compound import compound_page
 from suffice.terminal import print_compound
 
@@ -39,17 +39,19 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.trials or Path(scratch) / "compound-trials.jsonl"
-        found = measure_compound(ladder(arguments.model), out=out).compound
+        measured = measure_compound(ladder(arguments.model), out=out)
+    found = measured.compound
     if arguments.page:
         arguments.page.write_text(compound_page(found), "utf-8")
     if arguments.json:
-        print(json.dumps(figures(found), indent=2))
+        print(json.dumps(figures(measured), indent=2))
     else:
         print_compound(found)
 
 
-def figures(found: Compound) -> dict[str, Any]:
+def figures(measured: Measured) -> dict[str, Any]:
     """Pick what is published."""
+    found = measured.compound
     return {
         "reduction": _value(found.reduction),
         "reduction_competent": _value(found.reduction_competent),
@@ -70,6 +72,7 @@ def figures(found: Compound) -> dict[str, Any]:
         "alpha": found.alpha,
         "delta": found.delta,
         "grade": found.grade,
+        "decision_s": measured.decision_s,
         "notes": found.notes,
     }
 

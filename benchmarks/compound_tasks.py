@@ -2,9 +2,10 @@
 
 Closed-set requests one by one, reasoning questions of all families alike, and dialogues whose every
 turn asks what the user wants now. Nothing here was trained on: reasoning questions are held out by
-their hash (`suffice.reference_model.examples`), and a request of the two families made here is left
-out if its hash is among those of the first million training examples, more than any training took.
-Common phrasings are therefore rarer here than in training. The same bytes each time.
+their hash (`suffice.reference_model.examples`). Closed-set requests open and close in more words
+than those of training, because the short ones nearly all occur there; any request of the two
+families made here whose hash is among the first million training examples, more than any training
+took, is left out. The same bytes each time.
 
 python -m benchmarks.compound_tasks
 """
@@ -14,6 +15,9 @@ import json
 from collections.abc import Iterator
 from itertools import chain, count, islice
 from pathlib import Path
+from random import Random
+
+from msgspec.structs import replace
 
 from benchmarks.effort import SPEC
 from suffice.reference_model import intents
@@ -23,7 +27,9 @@ from suffice.reference_model.questions import OWN, Question, Spec, held_out, que
 OUT = Path(__file__).parent.parent / "src" / "suffice" / "data" / "compound_tasks.jsonl.gz"
 TRAINED = 1_000_000  # examples; a training takes fewer than half as many
 FIRST_SEED = 100_000_000  # between those of held-out and those of training questions
-CLOSED, REASONING, DIALOGUES = 3400, 150, 190  # requests, questions of each family, dialogues
+CLOSED, REASONING, DIALOGUES = 2840, 150, 169  # requests, questions of each family, dialogues
+OPENINGS = ("hey", "please", "hello", "ok")  # put before what is asked, and
+CLOSINGS = ("please", "thanks", "right now", "if you can")  # after it
 
 Row = dict[str, object]
 
@@ -48,11 +54,19 @@ def trained_hashes(spec: Spec, numbers: range) -> Iterator[str]:
 
 def closed(spec: Spec, trained: frozenset[str]) -> Iterator[Row]:
     """Draw requests to be put into a class; the class may be given bare, or as JSON."""
-    drawn = (question_at(spec, "closed_set", seed=FIRST_SEED + at) for at in count())
+    drawn = (_wordy(question_at(spec, "closed_set", seed=FIRST_SEED + at), at) for at in count())
     unseen = (question for question in drawn if question.hash not in trained)
     for at, question in enumerate(islice(unseen, CLOSED)):
         row = _row(f"closed-{at:04}", group="closed_set", question=question)
         yield {**row, "target": [question.answer, question.label]}
+
+
+def _wordy(question: Question, number: int) -> Question:
+    """Put one more opening and one more closing around what a request says."""
+    rng = Random(f"wordy {number}")
+    asks, mark, said = question.text.partition("? ")
+    text = f"{asks}{mark}{rng.choice(OPENINGS)} {said} {rng.choice(CLOSINGS)}"
+    return replace(question, text=text)
 
 
 def reasoning(spec: Spec) -> Iterator[Row]:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
+from statistics import median
 
 import msgspec
 from msgspec import Struct
@@ -26,14 +27,14 @@ GATE = Part(rung="gate", group="stream_state")
 
 
 class Measured(Struct, frozen=True, kw_only=True, eq=False):
-    """What asking every rung came to, what the levers are worth, and where the guesses' trials are.
+    """What asking every rung came to, and what the levers are worth.
 
-    `suffice compound` makes the same figures from the two files of trials, with the same seed.
+    `decision_s` is the median time of an answer, by rung that decodes nothing.
     """
 
     benched: BenchResult
     compound: Compound
-    guesses: Path
+    decision_s: dict[str, float]
 
 
 def shipped_workload() -> Workload:
@@ -52,7 +53,8 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0) -> Measured:
     """Ask all rungs of a ladder the shipped requests, into `out`, and replay every combination.
 
     Takes up what an earlier run left in `out`; what the rungs that decode nothing do is found anew
-    and written beside it. Raises what `suffice bench` and `suffice compound` raise.
+    and written beside it. `suffice compound` makes the same figures from the two files, with the
+    same seed. Raises what `suffice bench` and `suffice compound` raise.
     """
     with as_file(files("suffice") / "data" / TASKS) as tasks:
         benched = bench_tasks(
@@ -70,7 +72,7 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0) -> Measured:
             seed=seed,
             say=say,
         )
-    return Measured(benched=benched, compound=compound, guesses=beside)
+    return Measured(benched=benched, compound=compound, decision_s=_decision_s(guesses))
 
 
 def guess(
@@ -83,6 +85,14 @@ def guess(
             *latent_trials(benched, LATENT, encoder=default_encoder(), say=say),
             *asyncio.run(gate_trials(benched, GATE, say=say)),
         )
+
+
+def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
+    times: dict[str, list[float]] = {}
+    for trial in guesses:
+        if trial.duration_s is not None:
+            times.setdefault(trial.rung, []).append(trial.duration_s)
+    return {rung: median(each) for rung, each in times.items()}
 
 
 def _write(path: Path, trials: tuple[Trial, ...]) -> None:

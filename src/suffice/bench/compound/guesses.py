@@ -5,7 +5,7 @@ the same seed: what certifies and what is reported was never seen. They carry no
 compound ledger; each combination of levers is certified there, guesses included.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -32,7 +32,6 @@ GATE_FRACTIONS = (0.67, 0.33)  # of the fitting streams: for the change model, f
 DRIFT = 0.4  # as `suffice latent gate` has it
 
 Say = Callable[[str], None]
-Stream = tuple[Task, ...]
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -107,7 +106,7 @@ async def gate_trials(benched: Benched, part: Part, *, say: Say) -> tuple[Trial,
 
     The last line of a request is the event, the line before it the context. Where the gate decodes,
     it abstains. It follows the reference's decodes; a held answer counts as right only if every
-    rung's answer to the request decoded last is right now, so that it is whoever decoded.
+    rung's answer to the request decoded last is right now: then it is right whoever decoded.
     """
     say("fitting the gate")
     streams: dict[str, list[Task]] = {}
@@ -119,8 +118,8 @@ async def gate_trials(benched: Benched, part: Part, *, say: Say) -> tuple[Trial,
     found: list[Trial] = []
     for name, stream in streams.items():
         decoder = SelectiveDecoder(TextChange(model), _own_answer, settings=settings)
-        steps = [await decoder.push(turn) for turn in turns[name]]
-        found += _held(benched, tuple(stream), steps, rung=part.rung)
+        steps = [await _pushed(decoder, turn) for turn in turns[name]]
+        found += _held(benched, stream, steps, rung=part.rung)
     return tuple(found)
 
 
@@ -154,16 +153,25 @@ def _asked(task: Task, name: str, *, rung: LatentRung) -> Trial:
     return _answered(task, name, text, duration_s=perf_counter() - begun)
 
 
-def _held(benched: Benched, stream: Stream, steps: Sequence[Step], *, rung: str) -> Iterable[Trial]:
+async def _pushed(decoder: SelectiveDecoder[Turn], turn: Turn) -> tuple[Step, float]:
+    """Answer one event, and say how many seconds the gate took."""
+    begun = perf_counter()
+    step = await decoder.push(turn)
+    return step, perf_counter() - begun
+
+
+def _held(
+    benched: Benched, stream: Sequence[Task], steps: Sequence[tuple[Step, float]], *, rung: str
+) -> Iterator[Trial]:
     """Write down what a gate did: abstentions where it decoded, and the answers it held."""
     decoded = stream[0]
-    for task, step in zip(stream, steps, strict=True):
+    for task, (step, took_s) in zip(stream, steps, strict=True):
         if step.reason is not None:
             decoded = task
             yield _abstained(task, rung, Abstained(f"decoded: {step.reason.value}"))
             continue
         answers = benched.answers[decoded.request.request_id].values()
-        held = [_answered(task, rung, answer, duration_s=0.0) for answer in answers]
+        held = [_answered(task, rung, answer, duration_s=took_s) for answer in answers]
         yield min(held, key=lambda trial: trial.quality or 0.0)
 
 
