@@ -286,6 +286,7 @@ reference = "tiny"
 
 [engine.here]
 kind = "embedded"
+packaged = "SmolLM2-135M-Instruct"
 context_tokens = 512
 parallel = 1
 

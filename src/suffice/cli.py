@@ -301,6 +301,7 @@ def stream(
     print_json(result) if json else print_stream(result)
 
 
+@app.command()
 def serve(
     ladder: LadderFile,
     policy: Annotated[
