@@ -38,7 +38,8 @@ async def test_more_effort_is_more_tokens_of_visible_reasoning(
     engine: EmbeddedEngine, ladder: Ladder
 ) -> None:
     none, low, high = [await ask(engine, ladder, each, SUM) for each in ("none", "low", "high")]
-    assert none.text == low.text == high.text == "13"
+    assert none.text.isdigit()  # which it may well have wrong
+    assert low.text == high.text == "13"
     assert not none.reasoning
     assert low.reasoning is not None
     assert "8+5=13" in low.reasoning
