@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from compound_support import NOW, WORKLOAD, write_workload
 from latent_toys import rows
-from suffice.bench.compound import Workload, read_workload, replay
+from suffice import demo
+from suffice.bench.compound import Workload, compound_trials, read_workload, replay
 from suffice.bench.compound.cells import cluster_of
 from suffice.bench.compound.guesses import (
     Benched,
@@ -20,8 +21,10 @@ from suffice.bench.compound.guesses import (
     gate_trials,
     latent_trials,
 )
+from suffice.bench.run import BenchResult
 from suffice.bench.tasks import Task
-from suffice.compound_live import GATE, LATENT, shipped_tasks, shipped_workload
+from suffice.cli import main
+from suffice.compound_live import GATE, LATENT, Measured, shipped_tasks, shipped_workload
 from suffice.errors import InputError
 from suffice.latent.encoder import default_encoder
 from suffice.latent.gate import THRESHOLDS
@@ -35,6 +38,7 @@ from suffice.types import (
     Effort,
     Finish,
     Request,
+    Spend,
     Trial,
     TrialStatus,
     Usage,
@@ -286,3 +290,25 @@ def test_the_ledger_takes_abstentions_as_they_are_benched(
         guessed = by_id.get(request_id)
         assert decodes == (guessed is None or guessed.finish is Finish.ABSTAINED)
         assert (other_usd > 0) == (guessed is not None)
+
+
+def test_the_demo_prints_the_figures_and_writes_their_page(
+    benched: Benched,
+    latent: tuple[Trial, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = compound_trials(benched.workload, (*benched.trials, *latent), made=NOW)
+    asked = BenchResult(trials=benched.trials, answered=len(benched.trials), kept=0, spend=Spend())
+    measured = Measured(benched=asked, compound=found, decision_s={"guess": 0.0004})
+    monkeypatch.setattr(demo, "measure_compound", lambda _config, out: measured)
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--compound", "--folder", str(tmp_path / "demo")])
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    page = tmp_path / "demo" / "compound.html"
+    assert str(page) in shown
+    assert "all levers together" in shown
+    assert found.fingerprint in page.read_text("utf-8")
+    assert read_workload(page.with_name("compound.toml")) == shipped_workload()

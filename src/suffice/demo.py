@@ -20,7 +20,7 @@ from suffice.commands import (
     write_page,
     write_report,
 )
-from suffice.compound_live import measure_compound
+from suffice.compound_live import WORKLOAD, measure_compound
 from suffice.config import load_config, parse_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
@@ -83,6 +83,7 @@ def run_compound_demo(folder: Path) -> None:
     started_s = time.monotonic()
     _empty(folder)
     print("Live: three kinds of requests, four levers, every combination of them\n")
+    (folder / WORKLOAD).write_bytes((files("suffice") / "data" / WORKLOAD).read_bytes())
     config = parse_config(example_text("embedded"))
     found = measure_compound(config, out=folder / COMPOUND_TRIALS)
     print_bench(found.benched)
