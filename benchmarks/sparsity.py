@@ -137,15 +137,15 @@ def draw(found: dict[str, Any], out: Path) -> None:
     import altair as alt
 
     rows = [
-        {"batch": batch, "times faster": row[kind], "": kind}
+        {"batch": batch, "times": row[kind], "known": kind}
         for batch, row in found["batch"].items()
         for kind in ("law", "measured")
     ]
     chart = alt.Chart(alt.InlineData(values=rows), width=320, height=220).mark_line(point=True)
     chart.encode(
         x=alt.X("batch:O", sort=None, title="batch (requests decoded together)"),
-        y=alt.Y("times faster:Q", title="sparse over dense of equal size"),
-        color=alt.Color(":N", title=None),
+        y=alt.Y("times:Q", title="sparse over dense of equal size"),
+        color=alt.Color("known:N", title=None),
     ).save(str(out))
 
 

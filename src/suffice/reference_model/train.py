@@ -126,7 +126,7 @@ class Training:
             self._optimizer.load_state_dict(state["optimizer"])
             self.step, self.tokens, self._pool, self._batch = state["at"]
             self._judged = self.tokens // self.schedule.judge_every
-        except (RuntimeError, KeyError, ValueError, EOFError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
             raise InputError(
                 f"cannot go on from {path}: {error}", hint="remove it to start afresh"
             ) from error
