@@ -37,8 +37,8 @@ from suffice.bench.importers import tabulate
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, BenchResult, run_bench
 from suffice.bench.tasks import Task
+from suffice.commands import opened
 from suffice.config import Config, parse_config
-from suffice.engines import build_engines
 from suffice.guarantee import Evidence, LabelSource, Method, calibrate
 from suffice.ladder import example_text
 from suffice.latent.encoder import default_encoder
@@ -108,9 +108,7 @@ def ask_all(count: int, *, out: Path, model: Path | None) -> tuple[Trial, ...]:
 
 async def _run(bench: Bench, config: Config) -> BenchResult:
     async with AsyncExitStack() as stack:
-        engines = build_engines(config)
-        for engine in engines.values():
-            await stack.enter_async_context(engine)
+        engines = await opened(stack, config)
         return await run_bench(bench, engines=engines, show=show_progress)
 
 

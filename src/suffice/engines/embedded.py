@@ -95,6 +95,11 @@ def packaged_models() -> tuple[str, ...]:
     return tuple(row["name"] for row in _packages())
 
 
+def packaged_path(name: str) -> Path:
+    """Find the file of a packaged model; raises ConfigError, or MissingExtra without it."""
+    return _packaged(name).path
+
+
 def _packages() -> list[dict[str, str]]:
     text = (files("suffice") / "models" / "packaged.toml").read_text("utf-8")
     rows: list[dict[str, str]] = tomllib.loads(text)["model"]

