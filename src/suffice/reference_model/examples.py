@@ -16,8 +16,17 @@ from suffice.reference_model.solutions import solution
 from suffice.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 from suffice.types import Effort
 
-EFFORT_SHARES = {Effort.NONE: 0.25, Effort.LOW: 0.3, Effort.HIGH: 0.45}
-OWN_SHARE = 0.5  # of the families made here, against 1 of those of reasoning-gym
+EFFORT_SHARES = {Effort.NONE: 0.25, Effort.LOW: 0.35, Effort.HIGH: 0.4}
+# What is learned soon needs few examples, so that what is hard gets more; 1 for a family not named.
+FAMILY_SHARES = {
+    "chain_sum": 2.0,
+    "letter_counting": 2.0,
+    "gcd": 2.0,
+    "number_sorting": 1.5,
+    "spell_backward": 0.4,
+    "closed_set": 0.25,
+    "stream_state": 0.25,
+}
 POOL = 4096  # examples that are sorted by length before they are cut into batches
 
 
@@ -51,9 +60,7 @@ class Examples:
 
     def family(self, number: int) -> str:
         """Draw the family of an example."""
-        shares = [
-            OWN_SHARE if each.endswith(("_set", "_state")) else 1.0 for each in self._families
-        ]
+        shares = [FAMILY_SHARES.get(each, 1.0) for each in self._families]
         return Random(f"family {number}").choices(self._families, shares)[0]
 
     def question(self, number: int) -> Question:

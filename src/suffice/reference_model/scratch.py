@@ -42,7 +42,7 @@ class Scratch:
             size = self._sum(abs(a), abs(b))
             return self.result(-size if a < 0 else size)
         large, small = sorted((a, b), key=abs, reverse=True)
-        size = self._difference(abs(large), abs(small))
+        size = self.difference(abs(large), abs(small))
         return self.result(-size if large < 0 else size)
 
     def result(self, value: int) -> int:
@@ -64,7 +64,7 @@ class Scratch:
         self.write(f":{' '.join(columns)} ", "columns")
         return a + b
 
-    def _difference(self, a: int, b: int) -> int:
+    def difference(self, a: int, b: int) -> int:
         """Subtract the smaller from the larger; a minuend of 10 or more shows that it borrowed."""
         columns, borrow = [], 0
         for x, y in _aligned(a, b):

@@ -19,7 +19,12 @@ Solve = Callable[[Question, Scratch], None]
 # One solution in so many has a slip, where its check can find one.
 SLIP_SHARE = 0.1
 # What low leaves out of the solution that high writes.
-BRIEF = frozenset({"columns", "spell", "total", "select", "rules", "reverse", "check", "restate"})
+BRIEF = frozenset(
+    {
+        "check", "columns", "marks", "names", "restate", "reverse", "rules", "select", "spell",
+        "total",
+    }
+)  # fmt: skip
 
 
 def solution(
@@ -78,12 +83,23 @@ def _letter_counting(question: Question, scratch: Scratch) -> None:
     counts = [word.lower().count(letter) for word in words]
     total = 0
     for word, count in zip(words, counts, strict=True):
-        scratch.write(f"{word}:", "spell")
+        _spelled(word, letter, scratch)
         scratch.write(f"{count}")
         total += count
         scratch.write(f">{total}", "total")
         scratch.write("\n", "spell")
     _check(scratch, "+".join(map(str, counts)) + f"={sum(counts)}", good=True)
+
+
+def _spelled(word: str, letter: str, scratch: Scratch) -> None:
+    """Copy a word, and number each place where the letter is found."""
+    found = 0
+    for each in word:
+        scratch.write(each, "spell")
+        if each.lower() == letter:
+            found += 1
+            scratch.write(f"{found}", "marks")
+    scratch.write(":", "spell")
 
 
 def _spell_backward(question: Question, scratch: Scratch) -> None:
@@ -114,6 +130,7 @@ def _gcd(question: Question, scratch: Scratch) -> None:
         times = a // b
         scratch.write(f"{a}%{b}")
         scratch.write(f":{b}*{times}={b * times} {a}-{b * times}", "columns")
+        scratch.difference(a, b * times)
         a, b = b, scratch.result(a % b)
     rests = [f"{n}={a}*{n // a}" + (f"+{n % a}" if n % a else "") for n in (first, second)]
     _check(scratch, " ".join(rests), good=first % a == 0 and second % a == 0)
@@ -157,7 +174,12 @@ def _syllogism(question: Question, scratch: Scratch) -> None:
         for term in (subject, predicate):
             names.setdefault(term, "abc"[min(len(names), 2)])
     told = [(kind, names[subject], names[predicate]) for kind, subject, predicate in forms]
-    scratch.write(";".join(f" {kind} {s} {p}" for kind, s, p in told) + "\n")
+    for at, (kind, *terms) in enumerate(forms):
+        scratch.write(f"{';' * (at > 0)} {kind}")
+        for term in terms:
+            scratch.write(f" {term}", "names")
+            scratch.write(f" {names[term]}")
+    scratch.write("\n")
     scratch.write(_verdicts(told), "rules")
 
 
