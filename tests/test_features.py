@@ -1,5 +1,6 @@
 import math
 import random
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -209,3 +210,13 @@ def test_engine_signals_are_passed_on() -> None:
     assert values["logprob"] == -0.7
     assert values["agreement"] == 0.75
     assert values["distinct_samples"] == 0.5
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=40), st.integers(1, 300), st.integers(0, 5000))
+def test_a_smaller_window_compresses_a_short_text_just_as_far(
+    text: str, times: int, cut: int
+) -> None:
+    data = f"!{text * times}"[: cut + 1]
+    packed = round(text_features(read_prompt(data))["compressed"] * len(data))
+    assert packed == len(zlib.compress(data.encode("utf-8", "ignore"), 1))

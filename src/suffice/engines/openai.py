@@ -294,6 +294,7 @@ class OpenAIEngine(Engine):
             self._session = aiohttp.ClientSession(
                 headers=headers,
                 connector=aiohttp.TCPConnector(limit=0),  # callers bound what runs at once
+                cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s
                 ),

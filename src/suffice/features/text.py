@@ -10,6 +10,7 @@ from itertools import combinations
 from suffice.features.arithmetic import numbers
 
 LONGEST_TEXT = 20_000  # characters that are looked at; the rest only counts in the length
+_SHORT_BYTES = 3_800  # zlib's window of 4,096 less its longest match and a little more
 
 _OPTION = re.compile(r"(?:^|\n)[ \t]*(?:\(([A-Za-z0-9])\)|([A-Z]|\d{1,2})[.)]|[-*•])[ \t]+(.*)")
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")  # noqa: RUF001
@@ -62,7 +63,7 @@ def negations(prompt: Prompt) -> int:
 
 def _size(prompt: Prompt) -> dict[str, float]:
     text, words = prompt.text, prompt.words
-    packed = len(zlib.compress(text.encode("utf-8", "ignore"), 1)) if text else 0
+    packed = _packed(text.encode("utf-8", "ignore")) if text else 0
     return {
         "chars": math.log1p(len(text)),
         "lines": math.log1p(text.count("\n")),
@@ -74,6 +75,15 @@ def _size(prompt: Prompt) -> dict[str, float]:
         "distinct_words": len(set(words)) / max(1, len(words)),
         "compressed": packed / max(1, len(text)),
     }
+
+
+def _packed(data: bytes) -> int:
+    """Return how many bytes are left when zlib has compressed at level 1.
+
+    What is shorter than the smaller window looks the same in it, and takes a third of the time.
+    """
+    packer = zlib.compressobj(1, wbits=12 if len(data) < _SHORT_BYTES else 15)
+    return len(packer.compress(data)) + len(packer.flush())
 
 
 def _wording(prompt: Prompt) -> dict[str, float]:

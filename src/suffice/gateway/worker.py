@@ -2,6 +2,7 @@
 
 import asyncio
 import binascii
+import gc
 import itertools
 import logging
 import os
@@ -37,6 +38,7 @@ LOOK_S = 1.0  # how often the ledger is read for audits, and the files for chang
 SPENDING_TURNS = 5  # how many looks there are to one at what other workers have spent
 GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
 DRAIN_S = 10.0  # for audits, once the last request is answered
+GARBAGE = 20_000  # new objects between two collections: those of some dozens of requests
 _log = logging.getLogger("suffice.gateway")
 
 
@@ -79,6 +81,7 @@ class Worker:
             self._read_keys(gateway.keys)
         await self._look()
         await self._look_at_spending()
+        _forget_the_start()
         self._looking = asyncio.create_task(self._look_on())
 
     async def stop(self) -> None:
@@ -247,6 +250,13 @@ class Worker:
             self.gate = Gate(self.ring, assumed_usd=usd, workers=self.settings.workers)
         else:
             self.gate.reload(self.ring)
+
+
+def _forget_the_start() -> None:
+    """Keep the garbage collector from walking through what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
 
 
 def presented(headers: dict[bytes, bytes]) -> str | None:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -151,13 +151,12 @@ class Ledger:
         SQLite has one writer at a time. PostgreSQL gives ids before it commits, so a reader that
         goes on from the last id it saw could miss a row: such writers take turns there.
         """
-        with self._writing() as connection:
+        with self._inserting() as cursor:
             if in_order and self._is_postgresql:
-                lock = f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})"
-                connection.exec_driver_sql(lock)
+                cursor.execute(f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})")
             for table, rows in tables:
                 if rows:
-                    connection.exec_driver_sql(self._insert_into[table], rows)
+                    cursor.executemany(self._insert_into[table], rows)
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -166,6 +165,33 @@ class Ledger:
             connection.execution_options(suffice_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _inserting(self) -> Iterator[Any]:
+        """Do as `_writing`, and lend the driver's own cursor.
+
+        What SQLAlchemy does around a statement costs more than the statement, and a request that
+        comes alone waits for it.
+        """
+        dialect = self._engine.dialect
+        driver_error = dialect.loaded_dbapi.Error
+        with (
+            self._lock,
+            _translated(self.where),
+            closing(self._engine.raw_connection()) as raw,
+            closing(raw.cursor()) as cursor,
+        ):
+            try:
+                if not self._is_postgresql:
+                    cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                raw.commit()
+            except driver_error as error:
+                if dialect.is_disconnect(error, raw, cursor):
+                    raw.invalidate(error)
+                raise DBAPIError.instance(
+                    None, None, error, driver_error, dialect=dialect
+                ) from error
 
     def _prepare(self, *, read_only: bool) -> None:
         if not read_only:

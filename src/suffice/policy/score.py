@@ -54,10 +54,10 @@ class Scaling(Struct, frozen=True, kw_only=True, eq=False):
         unit: Floats = centred / np.maximum(length, 1e-9)
         return unit
 
-    def linear(self, inputs: Inputs) -> Floats:
-        """Return the columns of the ridge fit."""
-        scaled = np.clip((inputs.numbers - self.mean) / self.spread, -CLIP, CLIP)
-        return np.hstack([NUMBER_SCALE * scaled, self.vectors(inputs.vectors)])
+    def linear(self, numbers: Floats, vectors: Floats) -> Floats:
+        """Return the columns of the ridge fit, from numbers and vectors centred before."""
+        scaled = np.clip((numbers - self.mean) / self.spread, -CLIP, CLIP)
+        return np.hstack([NUMBER_SCALE * scaled, vectors])
 
 
 class Ridge(Struct, frozen=True, kw_only=True, eq=False):
@@ -98,12 +98,12 @@ class Score(Struct, frozen=True, kw_only=True, eq=False):
 
     def columns(self, inputs: Inputs) -> Singles:
         """Return what the forest reads, shape (rows, columns)."""
-        columns = self.scaling.linear(inputs)
+        vectors = self.scaling.vectors(inputs.vectors)
         guesses = [
-            self.ridge.predict(columns),
+            self.ridge.predict(self.scaling.linear(inputs.numbers, vectors)),
             *(r.predict(k) for r, k in zip(self.rates, inputs.keys, strict=True)),
         ]
-        return _tree_columns(self.scaling, inputs, guesses)
+        return _tree_columns(inputs.numbers, vectors @ self.scaling.directions, guesses)
 
 
 def fit_score(inputs: Inputs, targets: Floats) -> tuple[Score, Floats]:
@@ -113,13 +113,15 @@ def fit_score(inputs: Inputs, targets: Floats) -> tuple[Score, Floats]:
     """
     folds = np.random.default_rng(_FOLD_SEED).permutation(len(targets)) % FOLDS
     scaling = _fit_scaling(inputs)
-    ridge, ridge_guess = _fit_ridge(scaling.linear(inputs), targets, folds=folds)
+    vectors = scaling.vectors(inputs.vectors)
+    ridge, ridge_guess = _fit_ridge(scaling.linear(inputs.numbers, vectors), targets, folds=folds)
     rates, rate_guesses = [], []
     for keys, prior_rows in zip(inputs.keys, PRIOR_ROWS[: len(inputs.keys)], strict=True):
         fitted, guess = _fit_rates(keys, targets, folds=folds, prior_rows=prior_rows)
         rates.append(fitted)
         rate_guesses.append(guess)
-    columns = _tree_columns(scaling, inputs, [ridge_guess, *rate_guesses])
+    main = vectors @ scaling.directions
+    columns = _tree_columns(inputs.numbers, main, [ridge_guess, *rate_guesses])
     forest, unseen = grow(columns, targets)
     return Score(scaling=scaling, ridge=ridge, rates=tuple(rates), forest=forest), unseen
 
@@ -145,9 +147,8 @@ def _both(groups: Keys, finals: Keys) -> Keys:
     )
 
 
-def _tree_columns(scaling: Scaling, inputs: Inputs, guesses: Sequence[Floats]) -> Singles:
-    main = scaling.vectors(inputs.vectors) @ scaling.directions
-    return np.hstack([inputs.numbers, main, *guesses]).astype(np.float32)
+def _tree_columns(numbers: Floats, main: Floats, guesses: Sequence[Floats]) -> Singles:
+    return np.hstack([numbers, main, *guesses]).astype(np.float32)
 
 
 def _fit_scaling(inputs: Inputs) -> Scaling:
