@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from transformers import Mistral4ForCausalLM  # noqa: E402
 
 from suffice.errors import InputError  # noqa: E402
+from suffice.reference_model.command import reference  # noqa: E402
 from suffice.reference_model.export import save_folder, to_gguf  # noqa: E402
 from suffice.reference_model.model import (  # noqa: E402
     Balance,
@@ -187,3 +188,10 @@ def test_progress_and_accuracy_are_logged(spec: Spec, tmp_path: Path) -> None:
     assert entries[0]["loss"] > 0
     assert set(entries[-1]["accuracy"]) == set(spec.families)
     assert set(entries[-1]["accuracy"]["gcd"]) == {"none", "low", "high"}
+
+
+def test_a_kind_of_step_that_no_solution_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no solution has steps of the kind 'colums'") as refused:
+        reference(tmp_path / "run", without=["colums"])
+    assert "columns" in str(refused.value.hint)
+    assert not (tmp_path / "run").exists()

@@ -33,7 +33,13 @@ def reference(
     """Train the small reasoning model; goes on from the checkpoint in the folder, if any."""
     with _extra():
         from suffice.reference_model.questions import read_spec
+        from suffice.reference_model.solutions import KINDS
         from suffice.reference_model.train import Schedule, Training
+    unknown = sorted(set(without or ()) - KINDS)
+    if unknown:
+        raise InputError(
+            f"no solution has steps of the kind {unknown[0]!r}", hint=", ".join(sorted(KINDS))
+        )
     schedule = Schedule(
         tokens=tokens, batch_tokens=batch_tokens, peak_rate=rate, judge_every=judge_every
     )

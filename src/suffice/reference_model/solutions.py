@@ -18,12 +18,12 @@ Solve = Callable[[Question, Scratch], None]
 
 # One solution in so many has a slip, where its check can find one.
 SLIP_SHARE = 0.1
-# What low leaves out of the solution that high writes.
-BRIEF = frozenset(
-    {
+# The kinds of step that high writes and low leaves out.
+KINDS = frozenset(
+    (
         "check", "columns", "marks", "names", "restate", "reverse", "rules", "select", "spell",
         "total",
-    }
+    )
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def solution(
         )
     solve = SOLVERS[question.family]
     if effort is Effort.LOW:
-        scratch = Scratch(rng, without=BRIEF | without)
+        scratch = Scratch(rng, without=KINDS | without)
         solve(question, scratch)
         return tuple(scratch.steps)
     return _checked(question, solve, rng=rng, without=without)
