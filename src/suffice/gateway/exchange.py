@@ -16,6 +16,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 HEADER_LIMIT_BYTES = 64 * 1024
+WATCH_AFTER_S = 0.05
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -137,17 +138,22 @@ def _transport(send: Send) -> asyncio.Transport | None:
 
 
 class Presence:
-    """Cancels the work of a block when the client goes, and raises ClientGone in its place."""
+    """Cancels the work of a block when the client goes, and raises ClientGone in its place.
+
+    It begins to watch after `WATCH_AFTER_S`: most answers of a fast upstream are there before, and
+    need no task of their own.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._gone = False
+        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None
         self._main = task
-        self._watch = asyncio.create_task(self._until_gone())
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
         return self
 
     async def __aexit__(
@@ -156,9 +162,14 @@ class Presence:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._watch.cancel()
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._gone and self._main.uncancel() == 0 and kind is asyncio.CancelledError:
             raise ClientGone from error
+
+    def _begin(self) -> None:
+        self._watch = asyncio.create_task(self._until_gone())
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
