@@ -128,18 +128,14 @@ def test_samples_come_in_the_order_of_their_index() -> None:
     assert [choice.text for choice in reply.choices] == ["a", "b"]
 
 
-def test_logprobs_are_those_of_the_answer() -> None:
+def test_logprobs_are_those_of_all_tokens_reasoning_included() -> None:
     tokens = [("h", -1.0), ("m", -2.0), ("</think>", -3.0), ("4", -4.0), ("2", -5.0), ("<e>", -6.0)]
     entries = [token(*pair) for pair in tokens]
     item = {"message": {"content": "42"}, "logprobs": {"content": entries}, "finish_reason": "stop"}
     (plain,) = read({"choices": [item]}).choices
-    assert plain.logprobs == (-1.0, -2.0, -3.0, -4.0, -5.0, -6.0)
     item["message"] = {"content": "42", "reasoning": "hm"}
     (thought,) = read({"choices": [item]}).choices
-    assert thought.logprobs == (-4.0, -5.0)
-    item["message"] = {"content": "no such text", "reasoning": "hm"}
-    (lost,) = read({"choices": [item]}).choices
-    assert lost.logprobs is None
+    assert plain.logprobs == thought.logprobs == (-1.0, -2.0, -3.0, -4.0, -5.0, -6.0)
 
 
 def test_answers_without_logprobs_have_none() -> None:

@@ -126,7 +126,8 @@ class Completion(Struct, frozen=True, kw_only=True):
     """What an engine gave back for one request.
 
     `reasoning` is None when the engine did not show it; `logprobs` are natural logarithms, one a
-    token of the answer, None when not given; `samples` are further answers drawn by the same call.
+    token of the answer and of what reasoning was shown, None when not given; `samples` are further
+    answers drawn by the same call.
     `effort_seen` is what the reply itself proves about effort: True (reasoning present when asked
     for, absent for `none`), False (the engine ignored it), None (nothing in the reply tells).
     `wire` is the JSON that a server sent: the whole reply, or the event of a stream that holds the

@@ -30,7 +30,7 @@ class Choice:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, JSON] = {}
-        self._tokens: list[tuple[str, float]] = []
+        self._logprobs: list[float] = []
         self._inline: InlineReasoning | None = InlineReasoning()
 
     def add(self, part: JSON) -> Chunk:
@@ -47,7 +47,7 @@ class Choice:
 
     def add_logprobs(self, entries: list[JSON]) -> None:
         """Take the log-probabilities of the next tokens, in the OpenAI form."""
-        self._tokens += [(_string(entry["token"]), float(entry["logprob"])) for entry in entries]
+        self._logprobs += [float(entry["logprob"]) for entry in entries]
 
     def end(self, finish: str) -> Chunk:
         """Take the reason to finish and return what was held back until now."""
@@ -90,11 +90,11 @@ class Choice:
 
     @property
     def logprobs(self) -> tuple[float, ...] | None:
-        """Log-probabilities of the answer's tokens; None where they cannot be told apart."""
-        tokens = self._tokens
-        if self.reasoning:
-            tokens = _spanning(tokens, self.text)
-        return tuple(logprob for _, logprob in tokens) or None
+        """Log-probabilities of all tokens that the server told, shown reasoning included.
+
+        A slip in the reasoning shows there; the answer that follows from it is then sure of itself.
+        """
+        return tuple(self._logprobs) or None
 
     @property
     def written(self) -> str:
@@ -258,19 +258,6 @@ def _count(counts: JSON, field: str) -> Count | None:
     if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens <= _MOST_TOKENS:
         return None
     return Count(tokens, CountSource.REPORTED)
-
-
-def _spanning(tokens: list[tuple[str, float]], text: str) -> list[tuple[str, float]]:
-    """Return the tokens that make up a text, found from the end; none where they do not."""
-    start = "".join(token for token, _ in tokens).rfind(text) if text else -1
-    if start < 0:
-        return []
-    inside, at = [], 0
-    for token, logprob in tokens:
-        begins, at = at, at + len(token)
-        if at > start and begins < start + len(text):
-            inside.append((token, logprob))
-    return inside
 
 
 def _refusal(event: JSON) -> EngineRefused:
