@@ -18,12 +18,11 @@ Prompt = str | list[int]
 Ask = Callable[[str, JSON], Awaitable[JSON]]
 
 # What a raw completion takes over from a chat request; the rest is about messages and tools.
-_SAMPLING = frozenset(
-    """
+_TAKEN = """
     model temperature top_p top_k min_p typical_p seed stop stop_token_ids presence_penalty
     frequency_penalty repetition_penalty repeat_penalty logit_bias cache_prompt cache_salt priority
-    """.split()
-)
+"""
+_SAMPLING = frozenset(_TAKEN.split())
 
 
 class Layout(Struct, frozen=True, kw_only=True):

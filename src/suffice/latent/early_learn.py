@@ -1,6 +1,6 @@
-"""A rule that ends reasoning early, chosen and certified on recorded traces."""
+"""Rules that end reasoning early, one for each request group, certified together on traces."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 from msgspec import Struct
 
-from suffice.errors import InputError
 from suffice.guarantee import (
     Calibration,
     Certificate,
@@ -33,7 +32,11 @@ RULES = tuple(
         (8, 16, 32, 64, 128, 256), (1, 2, 3), (None, -0.5, -0.1, -0.02)
     )
 )
+LEVELS = tuple(float(level) for level in np.geomspace(0.001, 0.1, 21))
 SPLITS = ("fit", "certify", "report")
+NEVER = -1  # in place of a rule: this group is not stopped
+
+Point = tuple[int, ...]  # the number of a rule for each group
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -49,7 +52,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """A rule on the reporting split, against the uncut reasoning; shares are of its output tokens.
+    """Rules on the reporting split, against the uncut reasoning; shares are of its output tokens.
 
     `saving_tokens` is net of `probe_tokens`. `input_ratio` is how many input tokens all calls
     together read for one of the uncut call: engines that keep prefixes read few of them anew.
@@ -63,18 +66,17 @@ class Figures(Struct, frozen=True, kw_only=True):
 
 
 class Learned(Struct, frozen=True, kw_only=True):
-    """What came of it; `rule` and `figures` are None when no rule saved anything on the fitting rows.
+    """What came of it; `figures` is None and `rules` empty when no rule saved anything.
 
     `certified` is the promise: loss against the uncut reasoning at most `alpha`, on average over
-    all requests, except with probability `delta`. If it is False `rule` is the one nearest to it.
-    `bound`, `n` and `losses` stand behind it; `tried` rules were on the path.
+    all requests, except with probability `delta`. If it is False the rules are those nearest to
+    it. `bound`, `n` and `losses` stand behind it; `quality` is the uncut one of the reporting rows.
     """
 
     certified: bool
     alpha: float
     delta: float
-    rule: StopRule | None
-    tried: int
+    rules: dict[str, StopRule]
     bound: float | None
     n: int
     losses: float
@@ -87,7 +89,10 @@ class Learned(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """Every rule on every trace: arrays of shape (traces, rules); `output_uncut` has (traces,)."""
+    """Every rule on every trace: arrays of shape (traces, rules), and the same for uncut traces.
+
+    `group` numbers the groups as `names` has them. The uncut arrays have shape (traces,).
+    """
 
     losses: Floats
     output: Floats
@@ -96,122 +101,142 @@ class Table:
     stopped: Floats
     output_uncut: Floats
     input_uncut: Floats
+    group: Rows
+    names: tuple[str, ...]
 
     def subset(self, rows: Rows) -> "Table":
         """Return some of the traces."""
-        return Table(**{name: array[rows] for name, array in vars(self).items()})
+        arrays = {name: array[rows] for name, array in vars(self).items() if name != "names"}
+        return Table(**arrays, names=self.names)
 
-    def savings(self) -> Floats:
-        """Return the share of output tokens that each rule saves; shape (rules,)."""
-        saved: Floats = 1.0 - self.output.sum(axis=0) / self.output_uncut.sum()
-        return saved
+    def losses_of(self, point: Point) -> Floats:
+        """Return the loss of each trace where each group has its rule; shape (traces,)."""
+        return self._of(point, self.losses, np.zeros(len(self.group)))
 
-    def figures(self, rule: int) -> Figures:
-        """Return the figures of one rule."""
+    def saving_of(self, point: Point) -> float:
+        """Return the share of all output tokens that is saved."""
+        spent = self._of(point, self.output, self.output_uncut)
+        return float(1.0 - spent.sum() / self.output_uncut.sum())
+
+    def figures(self, point: Point) -> Figures:
+        """Return what the rules of a point come to."""
+        nothing = np.zeros(len(self.group))
+        probes = self._of(point, self.probes, nothing)
+        reads = self._of(point, self.input, self.input_uncut)
         return Figures(
-            risk=float(self.losses[:, rule].mean()),
-            saving_tokens=float(self.savings()[rule]),
-            probe_tokens=float(self.probes[:, rule].sum() / self.output_uncut.sum()),
-            stopped=float(self.stopped[:, rule].mean()),
-            input_ratio=float(self.input[:, rule].sum() / self.input_uncut.sum()),
+            risk=float(self.losses_of(point).mean()),
+            saving_tokens=self.saving_of(point),
+            probe_tokens=float(probes.sum() / self.output_uncut.sum()),
+            stopped=float(self._of(point, self.stopped, nothing).mean()),
+            input_ratio=float(reads.sum() / self.input_uncut.sum()),
         )
+
+    def _of(self, point: Point, values: Floats, uncut: Floats) -> Floats:
+        rules = np.asarray(point)[self.group]
+        found: Floats = np.where(rules == NEVER, uncut, values[np.arange(len(rules)), rules])
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chosen:
-    """The rules of the path, safe to cheap, and what the certifying rows say of them."""
+    """The points of the path, safe to cheap, and what the certifying rows say of them."""
 
-    path: tuple[int, ...]
+    path: tuple[Point, ...]
     calibration: Calibration | None
 
     @property
-    def rule(self) -> int | None:
-        """The rule that may be used, or the nearest to it; None where the path is empty."""
+    def point(self) -> Point | None:
+        """The point that may be used, or the nearest to it; None where the path is empty."""
         return None if self.calibration is None else self.path[self.calibration.index]
-
-    @property
-    def certified(self) -> bool:
-        """Whether a rule may be used."""
-        return self.calibration is not None and self.calibration.certified
 
 
 def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
-    """Order rules on half of the traces, certify one on four tenths, report on the last tenth.
+    """Order rules on half of the traces, certify on four tenths, report on the last tenth.
 
     Traces that are not wholly marked are left out. Raises InputError for too few.
     """
     scored = [trace for trace in traces if trace.scored]
     parts = dict(zip(SPLITS, split_rows(len(scored), seed=wanted.seed), strict=True))
     table = tabulate(scored)
-    chosen = choose(
-        table.subset(parts["fit"]),
-        table.subset(parts["certify"]),
-        alpha=wanted.alpha,
-        delta=wanted.delta,
-    )
-    found, rule = chosen.calibration, chosen.rule
+    fit, certify, report = (table.subset(parts[name]) for name in SPLITS)
+    chosen = choose(fit, certify, alpha=wanted.alpha, delta=wanted.delta)
+    found, point = chosen.calibration, chosen.point
+    rules = {} if point is None else _rules(table, point)
     certificate = None
-    if found is not None and rule is not None and found.certified:
-        terms = _terms(scored, parts, wanted, rule=RULES[rule], left_out=len(traces) - len(scored))
-        certificate = issue(found, terms)
+    if found is not None and found.certified:
+        certificate = issue(found, _terms(traces, scored, parts, wanted, rules=rules))
     return Learned(
-        certified=chosen.certified,
+        certified=certificate is not None,
         alpha=wanted.alpha,
         delta=wanted.delta,
-        rule=None if rule is None else RULES[rule],
-        tried=len(chosen.path),
+        rules=rules,
         bound=None if found is None else found.bound,
         n=len(parts["certify"]),
         losses=0.0 if found is None else found.losses,
         rows={name: len(rows) for name, rows in parts.items()},
         left_out=len(traces) - len(scored),
-        quality=float(np.mean([scored[i].quality for i in parts["report"]])),
-        figures=None if rule is None else table.subset(parts["report"]).figures(rule),
+        quality=float(np.mean([scored[row].quality for row in parts["report"]])),
+        figures=None if point is None else report.figures(point),
         certificate=certificate,
     )
 
 
 def tabulate(traces: Sequence[Trace]) -> Table:
     """Replay every rule on every trace; the loss is what the quality falls short of the uncut."""
-    if not traces:
-        raise InputError("there is no marked trace", hint="give tasks with targets or scorers")
     runs = [[replay(trace, rule) for rule in RULES] for trace in traces]
+    groups = [trace.group or "" for trace in traces]
+    names = tuple(sorted(set(groups)))
 
-    def each(field: str) -> Floats:
-        return np.array([[getattr(run, field) for run in row] for row in runs], np.float64)
+    def each(value: Callable[[Trace, Replayed], float]) -> Floats:
+        rows = [[value(t, run) for run in row] for t, row in zip(traces, runs, strict=True)]
+        return np.array(rows, np.float64)
 
     return Table(
-        losses=np.array(
-            [[_loss(t, run) for run in row] for t, row in zip(traces, runs, strict=True)]
-        ),
-        output=each("output_tokens"),
-        probes=each("probe_tokens"),
-        input=each("input_tokens"),
-        stopped=np.array([[run.stopped is not None for run in row] for row in runs], np.float64),
+        losses=each(_loss),
+        output=each(lambda _, run: run.output_tokens),
+        probes=each(lambda _, run: run.probe_tokens),
+        input=each(lambda _, run: run.input_tokens),
+        stopped=each(lambda _, run: run.stopped is not None),
         output_uncut=np.array([trace.output_tokens for trace in traces], np.float64),
         input_uncut=np.array([trace.prompt_tokens for trace in traces], np.float64),
+        group=np.array([names.index(group) for group in groups], np.int64),
+        names=names,
     )
 
 
 def choose(fit: Table, certify: Table, *, alpha: float, delta: float) -> Chosen:
-    """Order the rules that save on the fitting rows from safe to cheap, and walk that path."""
+    """Order points that save on the fitting rows from safe to cheap, and walk that path."""
     path = _path(fit)
     if not path:
         return Chosen(path=(), calibration=None)
-    evidence = Evidence(losses=certify.losses[:, list(path)])
+    evidence = Evidence(losses=np.stack([certify.losses_of(point) for point in path], axis=1))
     found = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
     return Chosen(path=path, calibration=found)
 
 
-def _path(fit: Table) -> tuple[int, ...]:
-    """Return the rules that no other beats in both loss and saving, the safest first."""
-    risks, savings = fit.losses.mean(axis=0), fit.savings()
-    best, path = 0.0, []
-    for rule in np.lexsort((-savings, risks)):
-        if savings[rule] > best:
-            best = float(savings[rule])
-            path.append(int(rule))
-    return tuple(path)
+def _path(fit: Table) -> tuple[Point, ...]:
+    """Return the points of rising levels: in each group the rule that saves most within the level.
+
+    Loss is counted with one more loss and one more trace without, so a few traces prove no rule.
+    """
+    points = dict.fromkeys(
+        tuple(_best(fit, group, level=level) for group in range(len(fit.names))) for level in LEVELS
+    )
+    return tuple(point for point in points if fit.saving_of(point) > 0)
+
+
+def _best(fit: Table, group: int, *, level: float) -> int:
+    rows = fit.group == group
+    risks = (fit.losses[rows].sum(axis=0) + 1) / (rows.sum() + 2)
+    saved = fit.output_uncut[rows].sum() - fit.output[rows].sum(axis=0)
+    saved = np.where(risks <= level, saved, 0.0)
+    return int(saved.argmax()) if saved.max() > 0 else NEVER
+
+
+def _rules(table: Table, point: Point) -> dict[str, StopRule]:
+    return {
+        name: RULES[rule] for name, rule in zip(table.names, point, strict=True) if rule != NEVER
+    }
 
 
 def _loss(trace: Trace, run: Replayed) -> float:
@@ -221,23 +246,25 @@ def _loss(trace: Trace, run: Replayed) -> float:
 
 
 def _terms(
+    traces: Sequence[Trace],
     scored: Sequence[Trace],
-    parts: dict[str, Rows],
+    parts: Mapping[str, Rows],
     wanted: Wanted,
     *,
-    rule: StopRule,
-    left_out: int,
+    rules: Mapping[str, StopRule],
 ) -> Terms:
     created = datetime.now(UTC)
-    groups = {trace.group for trace in scored if trace.group is not None}
     return Terms(
-        policy_hash=stopping_hash(rule, wanted.marks, wanted.rung),
+        policy_hash=stopping_hash(rules, wanted.marks, wanted.rung),
         reference=wanted.rung.name,
         label_source=wanted.label_source,
         splits=Splits(
-            **{name: content_hash([scored[i] for i in rows]) for name, rows in parts.items()}
+            **{name: content_hash([scored[row] for row in rows]) for name, rows in parts.items()}
         ),
-        scope=Scope(groups=tuple(sorted(groups)), unscored=left_out),
+        scope=Scope(
+            groups=tuple(sorted({trace.group for trace in scored if trace.group is not None})),
+            unscored=len(traces) - len(scored),
+        ),
         created=created,
         lapses_at=created + timedelta(seconds=wanted.lapses_after_s),
     )

@@ -59,8 +59,8 @@ class Probe(Struct, frozen=True, kw_only=True):
 class Trace(Struct, frozen=True, kw_only=True):
     """A reasoning to its own end, with the answer probed after each line of it.
 
-    `reasoning_tokens` counts the tag that closed it, `output_tokens` all that it wrote. `answer` and `quality`
-    are those of the uncut reasoning.
+    `reasoning_tokens` counts the tag that closed it, `output_tokens` all that it wrote. `answer`
+    and `quality` are those of the uncut reasoning.
     """
 
     request_id: str
@@ -75,7 +75,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     @property
     def scored(self) -> bool:
         """Whether the answer and all probes have a quality."""
-        return all(each.quality is not None for each in (self, *self.probes))
+        return None not in (self.quality, *(probe.quality for probe in self.probes))
 
 
 class Replayed(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -14,41 +15,44 @@ from suffice.engines.render import relayed
 from suffice.errors import ConfigError, EngineProtocolError
 from suffice.guarantee import Certificate, content_hash
 from suffice.latent.early_rule import Converging, Marks, Probe, StopRule, Trace
-from suffice.types import Completion, Finish, Request, Rung, Usage, Vector
+from suffice.types import Completion, Effort, Finish, Request, Rung, Usage, Vector
 
 # Requests with any other field (tools, formats, samples, stops) are answered uncut.
-_FIELDS = frozenset(
-    """
+_PLAIN = """
     max_tokens max_completion_tokens metadata min_p presence_penalty frequency_penalty seed stream
     stream_options temperature top_k top_p user
-    """.split()
-)
+"""
+_FIELDS = frozenset(_PLAIN.split())
 
 
 class EarlyStopping(Struct, frozen=True, kw_only=True):
-    """A certified rule for one rung, and how the rung's model marks its reasoning."""
+    """Certified rules for one rung by request group, and how its model marks its reasoning.
 
-    rule: StopRule
+    Where the certificate covers no declared groups, the rule of the empty name is for all requests.
+    """
+
+    rules: Mapping[str, StopRule]
     marks: Marks
     certificate: Certificate
 
-    def covers(self, request: Request) -> bool:
-        """Whether this request may be stopped early: it asks for one plain answer, in scope."""
-        groups = self.certificate.terms.scope.groups
-        return (
-            datetime.now(UTC) < self.certificate.terms.lapses_at
-            and (not groups or request.group in groups)
-            and request.params.keys() <= _FIELDS
+    def rule_for(self, request: Request) -> StopRule | None:
+        """Return the rule for a request; None for one to be answered uncut.
+
+        That is one that the certificate does not cover, or that asks for more than a plain answer.
+        """
+        plain = (
+            request.params.keys() <= _FIELDS
             and bool(request.messages)
             and request.messages[-1].get("role") != "assistant"
         )
+        terms = self.certificate.terms
+        if not plain or datetime.now(UTC) >= terms.lapses_at:
+            return None
+        return self.rules.get((request.group or "") if terms.scope.groups else "")
 
 
 class EarlyStop(Engine):
-    """An engine whose rungs named in `stops` end their reasoning early; all else goes through.
-
-    A request that the certificate does not cover, or any after it lapsed, is answered uncut.
-    """
+    """An engine whose rungs named in `stops` end their reasoning early; all else goes through."""
 
     def __init__(self, inner: Engine, stops: Mapping[str, EarlyStopping]) -> None:
         self._inner = inner
@@ -56,30 +60,26 @@ class EarlyStop(Engine):
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece."""
-        stopping = self._stopping(request, rung)
-        if stopping is None:
+        rule = self._rule(request, rung)
+        if rule is None:
             return await self._inner.complete(request, rung)
-        return replace(await last(self._answer(request, rung, stopping)), ttft_s=None)
+        return replace(await last(self._answer(request, rung, rule)), ttft_s=None)
 
     async def stream(
         self, request: Request, rung: Rung
     ) -> AsyncGenerator[Chunk | Completion, None]:
         """Yield the reasoning line by line, then the answer, then the Completion."""
-        stopping = self._stopping(request, rung)
+        rule = self._rule(request, rung)
         items = (
-            self._inner.stream(request, rung)
-            if stopping is None
-            else self._answer(request, rung, stopping)
+            self._inner.stream(request, rung) if rule is None else self._answer(request, rung, rule)
         )
-        try:
+        async with aclosing(items):
             async for item in items:
                 yield item
-        finally:
-            await items.aclose()
 
     def relay(self, request: Request, rung: Rung) -> Relay:
         """Stream in the OpenAI form; a rung without a rule gives the inner engine's own bytes."""
-        if self._stopping(request, rung) is None:
+        if self._rule(request, rung) is None:
             return self._inner.relay(request, rung)
         return relayed(self, request, rung)
 
@@ -91,22 +91,23 @@ class EarlyStop(Engine):
         """Close the inner engine."""
         await self._inner.close()
 
-    def _stopping(self, request: Request, rung: Rung) -> EarlyStopping | None:
+    def _rule(self, request: Request, rung: Rung) -> StopRule | None:
         stopping = self._stops.get(rung.name)
-        return stopping if stopping is not None and stopping.covers(request) else None
+        return None if stopping is None else stopping.rule_for(request)
 
     async def _answer(
-        self, request: Request, rung: Rung, stopping: EarlyStopping
+        self, request: Request, rung: Rung, rule: StopRule
     ) -> AsyncGenerator[Chunk | Completion, None]:
-        draft = _Draft(self._inner, request, rung, marks=stopping.marks)
-        converging = Converging(stopping.rule)
+        marks = self._stops[rung.name].marks
+        draft = _Draft(self._inner, request, rung, marks=marks)
+        converging = Converging(rule)
         found: Completion | None = None
-        while await draft.think(stopping.rule.every_tokens):
+        while await draft.think(rule.every_tokens):
             probed = await draft.probe()
             if probed is None:
                 continue
             yield Chunk(reasoning=draft.unshown())
-            if converging.push(probe_of(probed, at_tokens=0)):
+            if converging.push(probe_of(probed, at_tokens=0, marks=marks)):
                 found = probed
                 break
         done = draft.natural() if found is None else draft.stopped(found)
@@ -213,6 +214,11 @@ def check_stopping(rung: Rung) -> None:
             f"rung {rung.name!r}: early stop needs max_output_tokens",
             hint="its answer is written in pieces, so suffice has to keep the limit",
         )
+    if rung.effort is Effort.NONE:
+        raise ConfigError(
+            f"rung {rung.name!r}: without reasoning there is nothing to stop early",
+            hint="choose an effort, or leave early_stop out",
+        )
     if rung.thinking_budget_tokens is not None:
         raise ConfigError(
             f"rung {rung.name!r}: early stop and thinking_budget_tokens end the same reasoning",
@@ -220,12 +226,10 @@ def check_stopping(rung: Rung) -> None:
         )
 
 
-def stopping_hash(rule: StopRule, marks: Marks, rung: Rung) -> str:
-    """Return the hash that a certificate names: of the rule, and of what the rung asks for."""
-    asked = replace(
-        rung, name="", engine="", price=None, vector=Vector.OUTPUT, early_stop=None
-    )
-    return content_hash([rule, marks, asked])
+def stopping_hash(rules: Mapping[str, StopRule], marks: Marks, rung: Rung) -> str:
+    """Return the hash that a certificate names: of the rules, and of what the rung asks for."""
+    asked = replace(rung, name="", engine="", price=None, vector=Vector.OUTPUT, early_stop=None)
+    return content_hash([dict(rules), marks, asked])
 
 
 async def probe(
@@ -237,14 +241,14 @@ async def probe(
     return await engine.extend(request, short, written=start + marks.close)
 
 
-def probe_of(completion: Completion, *, at_tokens: int) -> Probe:
-    """Keep what a rule looks at of a probe."""
+def probe_of(completion: Completion, *, at_tokens: int, marks: Marks) -> Probe:
+    """Keep what a rule looks at of a probe; one that went on reasoning is no whole answer."""
     return Probe(
         at_tokens=at_tokens,
         input_tokens=_tokens(completion, "input_tokens"),
         output_tokens=_tokens(completion, "output_tokens"),
         answer=completion.text.strip(),
-        whole=completion.finish is Finish.STOP,
+        whole=completion.finish is Finish.STOP and marks.close not in completion.text,
         mean_logprob=completion.mean_logprob,
     )
 
@@ -269,13 +273,16 @@ async def record(engine: Engine, request: Request, rung: Rung, *, marks: Marks) 
         if not blank(thought[:end], marks):
             probed = await probe(engine, request, rung, start=thought[:end], marks=marks)
             read = _tokens(probed, "input_tokens")
-            probes.append(probe_of(probed, at_tokens=read - prompt_tokens - close_tokens))
+            at_tokens = read - prompt_tokens - close_tokens
+            probes.append(probe_of(probed, at_tokens=at_tokens, marks=marks))
     output_tokens = _tokens(whole, "output_tokens")
     return Trace(
         request_id=request.request_id,
         group=request.group,
         prompt_tokens=prompt_tokens,
-        reasoning_tokens=probes[-1].at_tokens + close_tokens if closed and probes else output_tokens,
+        reasoning_tokens=probes[-1].at_tokens + close_tokens
+        if closed and probes
+        else output_tokens,
         output_tokens=output_tokens,
         answer=answer.strip(),
         probes=tuple(probes),

@@ -1,4 +1,4 @@
-"""A certified stopping rule in a folder: the rule as JSON, the certificate beside it."""
+"""Certified stopping rules in a folder: the rules as JSON, the certificate beside it."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,21 +14,21 @@ from suffice.latent.early_rule import Marks, StopRule
 from suffice.latent.early_stop import EarlyStop, EarlyStopping, check_stopping, stopping_hash
 from suffice.types import Rung
 
-RULE, CERTIFICATE = "rule.json", "certificate.json"
+RULES, CERTIFICATE = "rules.json", "certificate.json"
 
 
-class RuleFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule, and how the model that it was made for marks its reasoning."""
+class RulesFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rules by request group, and how the model that they were made for marks its reasoning."""
 
-    rule: StopRule
+    rules: dict[str, StopRule]
     marks: Marks
 
 
-def save_stopping(folder: Path, file: RuleFile, certificate: Certificate) -> None:
-    """Write a rule into a folder, made if need be; raises InputError when the disk refuses."""
+def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> None:
+    """Write rules into a folder, made if need be; raises InputError when the disk refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RULE).write_bytes(msgspec.json.encode(file) + b"\n")
+        (folder / RULES).write_bytes(msgspec.json.encode(file) + b"\n")
         (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
     except OSError as error:
         raise InputError(
@@ -37,29 +37,29 @@ def save_stopping(folder: Path, file: RuleFile, certificate: Certificate) -> Non
 
 
 def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
-    """Read the rule of a rung back.
+    """Read the rules of a rung back.
 
     Raises InputError if the folder holds none, ConfigError for a rung that it does not fit, and
     CertificateError if it was certified for other settings of the rung, or has lapsed.
     """
     check_stopping(rung)
     try:
-        file = msgspec.json.decode((folder / RULE).read_bytes(), type=RuleFile)
+        file = msgspec.json.decode((folder / RULES).read_bytes(), type=RulesFile)
         certificate = from_json((folder / CERTIFICATE).read_bytes())
     except OSError as error:
         raise InputError(
-            f"{folder} holds no stopping rule: {error.strerror}",
+            f"{folder} holds no stopping rules: {error.strerror}",
             hint="make one with: suffice latent stop TASKS --ladder FILE --rung RUNG --out FOLDER",
         ) from error
     except msgspec.DecodeError as error:
-        raise InputError(f"{folder / RULE} is damaged: {error}", hint="make it again") from error
-    policy_hash = stopping_hash(file.rule, file.marks, rung)
+        raise InputError(f"{folder / RULES} is damaged: {error}", hint="make it again") from error
+    policy_hash = stopping_hash(file.rules, file.marks, rung)
     check(certificate, now=datetime.now(UTC), policy_hash=policy_hash)
-    return EarlyStopping(rule=file.rule, marks=file.marks, certificate=certificate)
+    return EarlyStopping(rules=file.rules, marks=file.marks, certificate=certificate)
 
 
 def with_early_stop(engine: Engine, rungs: Iterable[Rung]) -> EarlyStop:
-    """Return an engine that stops the reasoning of those rungs early that name a rule."""
+    """Return an engine that stops the reasoning of those rungs early that name a folder."""
     return EarlyStop(
         engine,
         {
