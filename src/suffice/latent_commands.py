@@ -1,6 +1,7 @@
 """`suffice latent` and `suffice stream`: what is learned to decode less, and its use."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -273,7 +274,10 @@ def stream(
     ladder: Annotated[Path | None, typer.Option(help="The suffice.toml to use.")] = None,
     rung: Annotated[str | None, typer.Option(help="The rung that decodes.")] = None,
     question: Annotated[str, typer.Option(help="What it is asked about each event.")] = "",
-    ledger: Annotated[str | None, typer.Option(help="Where decodes are booked.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Where events are booked.")] = None,
+    core_usd_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Rent of one core, to price held events.")
+    ] = None,
     dry: Annotated[
         bool, typer.Option("--dry", help="Decode nothing: only show where it would.")
     ] = False,
@@ -294,7 +298,10 @@ def stream(
                 "decoding needs --ladder, --rung and --ledger",
                 hint="or see where it would decode: --dry",
             )
-        decoder = Decoder(ladder=ladder, rung=rung, ledger=ledger, question=question)
+        per_hour = None if core_usd_per_hour is None else Decimal(str(core_usd_per_hour))
+        decoder = Decoder(
+            ladder=ladder, rung=rung, ledger=ledger, question=question, core_usd_per_hour=per_hour
+        )
     source = Source(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
     tell = None if json else print_step
     result = run_stream(source, decoder, out=out, picture=picture, tell=tell)

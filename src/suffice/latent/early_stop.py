@@ -48,7 +48,9 @@ class EarlyStopping(Struct, frozen=True, kw_only=True):
         terms = self.certificate.terms
         if not plain or datetime.now(UTC) >= terms.lapses_at:
             return None
-        return self.rules.get((request.group or "") if terms.scope.groups else "")
+        if terms.scope.groups:
+            return self.rules.get(request.group) if request.group is not None else None
+        return self.rules.get("")
 
 
 class EarlyStop(Engine):
