@@ -16,6 +16,7 @@ BENCHMARKS = (
     "speed",
     "gateway",
     "effort",
+    "early_stop",
 )
 
 

@@ -23,6 +23,7 @@ JOINERS = {
     "terminal",
     "latent_commands",
     "streaming",
+    "early_stopping",
 }
 SEALED_OFF = {"policy", "meter", "ledger", "engines"}
 

@@ -1,6 +1,8 @@
 """A stream through the gate and a real pipeline: held answers, decodes in the books, bounds."""
 
+from collections import Counter
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from suffice.errors import EngineUnreachable, InputError, LedgerError
 from suffice.latent.gate import Gate, fit_gate, save_gate
 from suffice.latent.stream import GateSettings
 from suffice.latent.timeline import Shown
-from suffice.ledger import Ledger, Status, entries
+from suffice.ledger import Ledger, ReferenceKnown, Status, entries
 from suffice.streaming import Decoder, Source, run_stream
-from suffice.types import NO_TOKENS, Completion, Finish, Request, Rung
+from suffice.types import NO_TOKENS, Completion, Finish, Request, Rung, Vector
 from support import CONFIG, write_jsonl
 from test_latent_change import WORDS, stream
 
@@ -100,14 +102,48 @@ def test_decodes_go_through_the_rung_and_into_the_books(
     assert engine.asked[0].startswith("What does the user want?\n\nok\n\n")
     with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
         booked = list(entries(ledger))
-    assert [(e.status, e.rung, len(e.attempts)) for e in booked] == [
+    assert {(e.status, e.reference_rung, len(e.attempts)) for e in booked} == {
         (Status.OK, "big", 1)
-    ] * result.decodes
+    }
+    assert len({e.request_id for e in booked}) == len(booked) == result.events
+    assert Counter(e.rung for e in booked) == {
+        "big": result.decodes,
+        "held": result.events - result.decodes,
+    }
     lines = [msgspec.json.decode(x) for x in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     assert [x["answer"] for x in lines] == [s.step.answer for s in shown]
     assert [x["at_s"] for x in lines] == [2.0 * i for i in range(len(EVENTS))]
     right = [x["answer"] == turn.answer for x, turn in zip(lines, EVENTS, strict=True)]
     assert sum(right) / len(right) > 0.7
+
+
+@pytest.mark.parametrize("per_hour", [None, Decimal("0.36")])
+def test_a_held_event_is_booked_at_the_gates_time_or_as_unknown(
+    gate: Path, events: Path, engine: Oracle, tmp_path: Path, per_hour: Decimal | None
+) -> None:
+    source = Source(events=str(events), gate=gate)
+    run_stream(source, decoder(tmp_path, core_usd_per_hour=per_hour))
+    with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
+        booked = list(entries(ledger))
+    held = [e for e in booked if e.rung == "held"]
+    decoded = [e for e in booked if e.rung == "big"]
+    assert held
+    for entry in held:
+        (attempt,) = entry.attempts
+        assert entry.vector is Vector.PARADIGM
+        assert attempt.usage == NO_TOKENS
+        assert attempt.duration_s is not None
+        assert attempt.duration_s > 0
+        if per_hour is None:
+            assert entry.charge.usd is None
+        else:
+            assert entry.charge.usd is not None
+            assert float(entry.charge.usd) == pytest.approx(attempt.duration_s * 1e-4, abs=1e-9)
+        if decoded[0].charge.usd is None:
+            assert (entry.reference_usd, entry.reference_known) == (None, ReferenceKnown.UNKNOWN)
+        else:
+            assert entry.reference_known is ReferenceKnown.ESTIMATED
+            assert entry.reference_usd == decoded[0].charge.usd
 
 
 def test_a_dry_run_takes_the_events_own_answers_and_draws_them(
@@ -132,7 +168,10 @@ def test_a_failed_decode_ends_the_stream_and_is_booked(
     with pytest.raises(EngineUnreachable):
         run_stream(Source(events=str(events), gate=gate), decoder(tmp_path), out=out)
     with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
-        assert sorted(e.status for e in entries(ledger)) == [Status.FAILED, Status.OK]
+        booked = list(entries(ledger))
+    decodes = [e for e in booked if e.rung != "held"]
+    assert sorted(e.status for e in decodes) == [Status.FAILED, Status.OK]
+    assert len(booked) == len(out.read_bytes().splitlines()) + 1
     answered = [msgspec.json.decode(line) for line in out.read_bytes().splitlines()]
     assert [x["decoded"] for x in answered[:2]] == ["first", None] or len(answered) == 1
 

@@ -1,6 +1,7 @@
-"""`suffice latent` and `suffice stream`: a rung from trials, a gate from streams, and its use."""
+"""`suffice latent` and `suffice stream`: what is learned to decode less, and its use."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ from suffice.errors import CertificateError, InputError
 from suffice.units import show_seconds, show_share
 
 if TYPE_CHECKING:
+    from suffice.latent.early_learn import Learned as StopLearned
     from suffice.latent.gate import Gate
     from suffice.latent.learn import Learned
 
@@ -90,6 +92,66 @@ def fit(
 
 
 @app.command()
+def stop(
+    tasks: Annotated[str, typer.Argument(help="Tasks, as for bench.")],
+    ladder: Annotated[Path, typer.Option(help="The suffice.toml to use.")],
+    rung: Annotated[str, typer.Option(help="The rung whose reasoning is to stop early.")],
+    alpha: Alpha = 0.02,
+    delta: Delta = 0.1,
+    boundary: Annotated[str, typer.Option(help="What ends a part that can be probed.")] = "\\n",
+    opening: Annotated[str, typer.Option(help="The tag that opens reasoning.")] = "<think>",
+    close: Annotated[str, typer.Option(help="The tag that closes it.")] = "</think>",
+    probe_tokens: Annotated[int, typer.Option(min=1, help="Longest answer probed for.")] = 64,
+    lapses_after: Annotated[str, typer.Option(help="How long the certificate holds.")] = "30d",
+    seed: Seed = 0,
+    traces: Annotated[
+        Path | None, typer.Option(help="Keep the traces here, and take up from there.")
+    ] = None,
+    out: Out = None,
+    json: JsonFlag = False,
+) -> None:
+    """Record a rung's reasoning on tasks, and certify when it may be ended early.
+
+    Exits with 3 when nothing could be certified.
+    """
+    from suffice.commands import lapses_after_s
+    from suffice.early_stopping import StopOrder, learn_from_tasks
+    from suffice.latent.early_rule import Marks
+    from suffice.latent.early_store import RulesFile, save_stopping
+    from suffice.terminal import note, print_json, stages
+
+    if not boundary or not close:
+        raise InputError("boundary and close cannot be empty", hint="leave them out")
+    marks = Marks(
+        opening=opening,
+        close=close,
+        boundary=boundary.replace("\\n", "\n"),
+        probe_tokens=probe_tokens,
+    )
+    order = StopOrder(
+        tasks=tasks,
+        ladder=ladder,
+        rung=rung,
+        marks=marks,
+        alpha=_share("alpha", alpha),
+        delta=_share("delta", delta),
+        lapses_after_s=lapses_after_s(lapses_after),
+        seed=seed,
+        traces=traces,
+    )
+    with stages() as say:
+        learned = learn_from_tasks(order, say=say)
+    print_json(learned) if json else print(describe_stop(learned))
+    if learned.certificate is None:
+        note("nothing was certified: allow a larger alpha, or give more tasks")
+        raise typer.Exit(CertificateError.exit_status)
+    if out is not None:
+        save_stopping(out, RulesFile(rules=learned.rules, marks=marks), learned.certificate)
+        note(f"wrote the rules and their certificate to {out}; add to the rung in {ladder}:\n")
+        note(f'early_stop = "{out}"')
+
+
+@app.command()
 def gate(
     streams: Annotated[Path, typer.Argument(help="JSONL of stream, text, answer and context.")],
     alpha: Annotated[float, typer.Option(help="Largest share of wrong held answers.")] = 0.05,
@@ -161,6 +223,29 @@ def describe(learned: "Learned") -> str:
     )
 
 
+def describe_stop(learned: "StopLearned") -> str:
+    """Say what stopping early promises, and what it saved on the reporting traces."""
+    figures = learned.figures
+    if figures is None:
+        return "no rule saves any output token on the fitting traces: the probes cost what they end"
+    report = (
+        f"on {learned.rows['report']:,} other traces: {show_share(figures.stopped)} stopped early, "
+        f"{show_share(figures.saving_tokens)} of output tokens saved, after "
+        f"{show_share(figures.probe_tokens)} spent on probes; {show_share(figures.risk)} lost of "
+        f"a quality of {show_share(learned.quality)}; {figures.input_ratio:.1f} times the input "
+        "tokens, most of them in the engine's cache if it keeps prefixes"
+    )
+    if not learned.certified:
+        return f"NOT certified at alpha {learned.alpha:g}: the safest rules are bounded by " + (
+            f"{learned.bound:.4f} on {learned.n:,} traces\n{report}"
+        )
+    return (
+        f"certified: with {show_share(1 - learned.delta)} confidence stopping early loses at most "
+        f"{show_share(learned.alpha)} of quality against the uncut reasoning, on average over "
+        f"requests like these ({learned.n:,} certified it)\n{report}"
+    )
+
+
 def describe_gate(found: "Gate") -> str:
     """Say what a gate promises and what it saved on the reporting streams."""
     file = found.file
@@ -189,7 +274,10 @@ def stream(
     ladder: Annotated[Path | None, typer.Option(help="The suffice.toml to use.")] = None,
     rung: Annotated[str | None, typer.Option(help="The rung that decodes.")] = None,
     question: Annotated[str, typer.Option(help="What it is asked about each event.")] = "",
-    ledger: Annotated[str | None, typer.Option(help="Where decodes are booked.")] = None,
+    ledger: Annotated[str | None, typer.Option(help="Where events are booked.")] = None,
+    core_usd_per_hour: Annotated[
+        float | None, typer.Option(min=0, help="Rent of one core, to price held events.")
+    ] = None,
     dry: Annotated[
         bool, typer.Option("--dry", help="Decode nothing: only show where it would.")
     ] = False,
@@ -210,7 +298,10 @@ def stream(
                 "decoding needs --ladder, --rung and --ledger",
                 hint="or see where it would decode: --dry",
             )
-        decoder = Decoder(ladder=ladder, rung=rung, ledger=ledger, question=question)
+        per_hour = None if core_usd_per_hour is None else Decimal(str(core_usd_per_hour))
+        decoder = Decoder(
+            ladder=ladder, rung=rung, ledger=ledger, question=question, core_usd_per_hour=per_hour
+        )
     source = Source(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
     tell = None if json else print_step
     result = run_stream(source, decoder, out=out, picture=picture, tell=tell)

@@ -1,10 +1,12 @@
-"""A stream through the gate: events in, answers out, decodes through one rung and in the books."""
+"""A stream through the gate: events in, answers out, decodes through one rung, all in the books."""
 
 import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,10 +24,11 @@ from suffice.latent.stream import GateSettings
 from suffice.latent.timeline import Shown, check_picture, draw_timeline
 from suffice.latent.video import Frame, ask_about
 from suffice.latent.watch import watch_text, watch_video
-from suffice.ledger import Ledger
-from suffice.pipeline import answer, build_pipeline
-from suffice.types import Request
+from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
+from suffice.pipeline import Pipeline, answer, build_pipeline
+from suffice.types import NO_TOKENS, Charge, Request, Vector
 
+HELD = "held"  # stands in the books for a rung, where an event kept the held answer
 VIDEO_GATE = GateSettings(threshold=0.4, drift=0.2)
 
 Decode = Callable[[Any], Awaitable[str]]
@@ -42,12 +45,16 @@ class Source(Struct, frozen=True, kw_only=True):
 
 
 class Decoder(Struct, frozen=True, kw_only=True):
-    """Which rung decodes, what it is asked about each event, and where that is booked."""
+    """Which rung decodes, what it is asked about each event, and where every event is booked.
+
+    `core_usd_per_hour` prices the gate's time; without it a held event's charge is unknown.
+    """
 
     ladder: Path
     rung: str
     ledger: str
     question: str = ""
+    core_usd_per_hour: Decimal | None = None
 
 
 class StreamResult(Struct, frozen=True, kw_only=True):
@@ -94,12 +101,15 @@ async def _run(
     if picture is not None:
         check_picture(picture)
     async with AsyncExitStack() as stack:
-        decode = None if decoder is None else await _decode_with(decoder, stack)
+        books = None if decoder is None else await _open_books(decoder, stack)
+        decode = None if books is None else books.decode
         files = stack.enter_context(ExitStack())
         write = _writer(out, files)
         shown, settings = _watch(source, decode, files)
         tally = _Tally(settings, keep=picture is not None)
         async for item in shown:
+            if books is not None and item.step.reason is None:
+                books.hold(item)
             tally.add(item)
             write(item)
             if tell is not None:
@@ -140,7 +150,7 @@ async def _own_answer(turn: Turn) -> str:
     return turn.answer
 
 
-async def _decode_with(decoder: Decoder, stack: AsyncExitStack) -> Decode:
+async def _open_books(decoder: Decoder, stack: AsyncExitStack) -> "_Books":
     """Open a rung as the whole ladder, so that each decode is answered and booked as a request."""
     config = load_config(decoder.ladder)
     names = {rung.name: rung for rung in config.ladder}
@@ -155,17 +165,67 @@ async def _decode_with(decoder: Decoder, stack: AsyncExitStack) -> Decode:
     )
     ledger = stack.enter_context(Ledger.open(decoder.ledger))
     pipeline = build_pipeline(alone, engines=await opened(stack, alone), ledger=ledger, bundle=None)
-    stream_id = uuid4().hex[:12]
-    count = 0
+    return _Books(decoder, pipeline)
 
-    async def decode(event: Turn | Frame) -> str:
-        nonlocal count
-        count += 1
-        request = _request(event, decoder.question)
-        request = replace(request, request_id=f"{stream_id}-{count}")
-        return (await answer(pipeline, request)).completion.text
 
-    return decode
+class _Books:
+    """Answers events by decoding, and books one entry for each event, decoded or held."""
+
+    def __init__(self, decoder: Decoder, pipeline: Pipeline) -> None:
+        self._decoder, self._pipeline = decoder, pipeline
+        self._stream_id = uuid4().hex[:12]
+        self._events = 0
+        self._decodes: list[Charge] = []
+
+    async def decode(self, event: Turn | Frame) -> str:
+        """Ask the rung; the pipeline books it."""
+        request = replace(_request(event, self._decoder.question), request_id=self._next_id())
+        answered = await answer(self._pipeline, request)
+        self._decodes.append(answered.entry.charge)
+        return answered.completion.text
+
+    def hold(self, item: Shown) -> None:
+        """Book an event whose answer was held: no tokens, the gate's time, a mean decode saved."""
+        now = datetime.now(UTC)
+        attempt = Attempt(
+            rung=HELD,
+            role=Role.ANSWER,
+            charge=self._gate_charge(item.took_s),
+            usage=NO_TOKENS,
+            time=now,
+            duration_s=item.took_s,
+        )
+        reference_usd = self._mean_decode_usd()
+        unknown = reference_usd is None
+        entry = Entry(
+            request_id=self._next_id(),
+            time=now,
+            status=Status.OK,
+            reference_rung=self._decoder.rung,
+            attempts=(attempt,),
+            rung=HELD,
+            vector=Vector.PARADIGM,
+            reference_usd=reference_usd,
+            reference_known=ReferenceKnown.UNKNOWN if unknown else ReferenceKnown.ESTIMATED,
+        )
+        self._pipeline.ledger.append(entry)
+
+    def _next_id(self) -> str:
+        self._events += 1
+        return f"{self._stream_id}-{self._events}"
+
+    def _gate_charge(self, took_s: float | None) -> Charge:
+        per_hour = self._decoder.core_usd_per_hour
+        if per_hour is None or took_s is None:
+            return Charge(usd=None)
+        return Charge(usd=per_hour * Decimal(str(took_s)) / 3600)
+
+    def _mean_decode_usd(self) -> Decimal | None:
+        """Return what a decode of this stream cost on average; None where one is not known."""
+        known = [charge.usd for charge in self._decodes if charge.usd is not None]
+        if not known or len(known) < len(self._decodes):
+            return None
+        return sum(known, Decimal(0)) / len(known)
 
 
 def _request(event: Turn | Frame, question: str) -> Request:

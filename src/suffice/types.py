@@ -109,6 +109,7 @@ class Rung(Struct, frozen=True, kw_only=True):
     """One way to answer: an engine, a model, an effort and a budget.
 
     `params` are sent with every request of this rung (temperature, top_p, engine switches).
+    `early_stop` is the folder of a certified rule that ends its reasoning early.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Rung(Struct, frozen=True, kw_only=True):
     thinking_budget_tokens: int | None = None
     price: str | None = None
     vector: Vector = Vector.OUTPUT
+    early_stop: str | None = None
     params: JSON = {}
 
 

@@ -65,7 +65,7 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
     No tokenizer makes more tokens of a text than it has bytes, so the bytes of the messages and
     parameters bound the input; images and sound have no such bound. The answer is bounded by the
     smallest limit of the rung and the request, times the number of samples; it needs none where
-    output costs nothing.
+    output costs nothing. A rung that stops early reads its prompt anew for each probe: no bound.
     """
     params = {**request.params, **rung.params}
     limits = [rung.max_output_tokens, *(params.get(name) for name in _OUTPUT_LIMITS)]
@@ -73,7 +73,7 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
         rates.output_usd_per_mtok or rates.reasoning_usd_per_mtok for rates in price.rates
     )
     limit = min((each for each in limits if isinstance(each, int)), default=0 if free else None)
-    if price is None or limit is None or not _is_text(request):
+    if price is None or limit is None or rung.early_stop is not None or not _is_text(request):
         return None
     text = msgspec.json.encode((request.messages, params))
     input_tokens = len(text) + TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
@@ -113,7 +113,7 @@ def refuse_unbounded(request: Request, rung: Rung, *, price: Price | None) -> No
     if most_usd(request, rung, price=price) is None:
         raise InputError(
             f"request {request.request_id!r} on rung {rung.name!r} has no bound on its cost",
-            hint="set max_output_tokens on the rung; images and sound cannot be capped",
+            hint="set max_output_tokens on the rung; images, sound and early_stop cannot be capped",
         )
 
 

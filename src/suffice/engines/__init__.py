@@ -17,13 +17,22 @@ def build_engines(config: Config) -> dict[str, Engine]:
 
     Raises ConfigError for a rung that its engine cannot be asked for, a missing key or a bad url,
     MissingExtra where a model or an encoder is not installed, and CertificateError for a latent
-    rung whose certificate does not hold.
+    rung or an early stop whose certificate does not hold.
     """
     for rung in config.ladder:
         dialect = _dialect_of(config.engine[rung.engine])
         if dialect is not None:
             check_rung(rung, dialect=dialect)
-    return {name: open_engine(name, engine) for name, engine in config.engine.items()}
+        elif rung.early_stop is not None:
+            raise ConfigError(
+                f"rung {rung.name!r}: a {config.engine[rung.engine].kind} engine does not reason, "
+                "so there is nothing to stop early",
+                hint="remove early_stop",
+            )
+    return {
+        name: _stopping(config, name, open_engine(name, engine))
+        for name, engine in config.engine.items()
+    }
 
 
 def open_engine(name: str, config: EngineConfig) -> Engine:
@@ -52,6 +61,15 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
     from suffice.engines.openai import OpenAIEngine
 
     return OpenAIEngine(config, api_key=_api_key(name, config))
+
+
+def _stopping(config: Config, name: str, engine: Engine) -> Engine:
+    rungs = [rung for rung in config.ladder if rung.engine == name and rung.early_stop is not None]
+    if not rungs:
+        return engine
+    from suffice.latent.early_store import with_early_stop
+
+    return with_early_stop(engine, rungs)
 
 
 def _dialect_of(config: EngineConfig) -> Dialect | None:

@@ -64,6 +64,16 @@ class Engine(Protocol):
 
         return relayed(self, request, rung)
 
+    async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:  # noqa: ARG002
+        """Go on from `written`, the raw start of an answer with the tags of its reasoning.
+
+        The Completion's `text` is what comes next, as raw, within the rung's limit of tokens.
+        Raises an EngineError where the engine cannot do that.
+        """
+        from suffice.engines.prefix import cannot_extend
+
+        raise cannot_extend(type(self).__name__)
+
     async def close(self) -> None:
         """Give back connections, threads and memory; closing twice is harmless."""
         ...

@@ -42,7 +42,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
 
     `effort` is the path of the effort itself, `switches` are those of booleans that say whether to
     think at all, `budget` that of the largest number of reasoning tokens. `shows_reasoning` says
-    that a reply holds all the reasoning there was. `tokenizes` names the field of POST /tokenize.
+    that a reply holds all the reasoning there was. `tokenizes` names the field of POST /tokenize,
+    `renders` the route that lays out a chat as a prompt, for going on from the start of an answer.
     """
 
     name: DialectName
@@ -54,6 +55,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     refuses: frozenset[str] = frozenset()
     asks_for_usage: bool = True
     tokenizes: Literal["prompt", "content"] | None = None
+    renders: Literal["apply-template", "tokenize"] | None = None
     shows_reasoning: bool = True
     echoes_prefill: bool = False
     counts_one_sample: bool = False
@@ -71,6 +73,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         name="vllm",
         budget=("thinking_token_budget",),
         tokenizes="prompt",
+        renders="tokenize",
     ),
     # The budget: docs.sglang.io/docs/advanced_features/thinking_budget.
     "sglang": Dialect(
@@ -87,6 +90,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         budget=("thinking_budget_tokens",),
         limit="max_tokens",
         tokenizes="content",
+        renders="apply-template",
         echoes_prefill=True,
         counts_one_sample=True,
     ),
@@ -118,7 +122,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     smaller of two token limits holds. Fields that the server would refuse are left out.
     """
     params = _params(request, rung)
-    limit = _limit(params, rung)
+    limit = output_limit(request, rung)
     body = {
         dialect.renames.get(field, field): value
         for field, value in params.items()
@@ -146,12 +150,25 @@ def effort_fields(rung: Rung, *, dialect: Dialect) -> list[tuple[Path, object]]:
     return fields
 
 
+def output_limit(request: Request, rung: Rung) -> int | None:
+    """Return the smallest limit of tokens that a request or its rung gives, or None."""
+    params = _params(request, rung)
+    limits = [*(params.get(field) for field in _LIMITS), rung.max_output_tokens]
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
 def check_rung(rung: Rung, *, dialect: Dialect) -> None:
     """Raise ConfigError for what a server of this dialect cannot be asked for."""
     if rung.thinking_budget_tokens is not None and dialect.budget is None:
         raise ConfigError(
             f"rung {rung.name!r}: the {dialect.name} API takes no thinking budget",
             hint="remove thinking_budget_tokens, and choose an effort instead",
+        )
+    if rung.early_stop is not None and dialect.renders is None:
+        raise ConfigError(
+            f"rung {rung.name!r}: early_stop has to go on from the start of an answer, which the "
+            f"{dialect.name} API does not offer",
+            hint="remove early_stop, or use an embedded engine or dialect llamacpp or vllm",
         )
     refused = sorted(dialect.refuses & rung.params.keys())
     if refused:
@@ -180,11 +197,6 @@ def _without_effort(params: JSON) -> JSON:
     arguments = _table(kept.pop("chat_template_kwargs", None))
     arguments = {name: value for name, value in arguments.items() if name not in _ARGUMENTS}
     return kept | {"chat_template_kwargs": arguments} if arguments else kept
-
-
-def _limit(params: JSON, rung: Rung) -> int | None:
-    limits = [*(params.get(field) for field in _LIMITS), rung.max_output_tokens]
-    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def _put(body: JSON, path: Path, value: object) -> None:

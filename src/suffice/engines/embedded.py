@@ -62,6 +62,10 @@ class EmbeddedEngine(Engine):
 
         return Relay(items=items(), used=lambda: inner[0].used() if inner else nothing)
 
+    async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
+        """Go on from the start of an answer."""
+        return await (await self._door()).extend(request, rung, written=written)
+
     async def close(self) -> None:
         """Unload the model; a later call loads it again."""
         served, self._served = self._served, None

@@ -15,6 +15,7 @@ from suffice.config import EngineConfig
 from suffice.engines.base import Chunk, Engine, Relay, Retries, last, retried
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.engines.fold import Fold
+from suffice.engines.prefix import Layout, lay_out, raw_body, read_raw
 from suffice.engines.refusals import refused
 from suffice.engines.reply import Choice, Reply, effort_seen, estimated, read_usage
 from suffice.engines.stream import EventReader
@@ -88,6 +89,11 @@ class OpenAIEngine(Engine):
 
         return Relay(items=retried(attempt, retries=self._retries), used=used)
 
+    async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
+        """Go on from the start of an answer, by a raw completion of the templated prompt."""
+        call = self._call(request, rung, stream=False)
+        return await last(retried(lambda: self._extend(call, written), retries=self._retries))
+
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         session, self._session = self._session, None
@@ -127,6 +133,29 @@ class OpenAIEngine(Engine):
             if isinstance(wire, bytes)
             else completion
         )
+
+    async def _extend(self, call: _Call, written: str) -> AsyncGenerator[Completion, None]:
+        """Ask once for what comes after `written`."""
+        began_s = time.perf_counter()
+        layout = Layout(body=call.body, rung=call.rung, dialect=self._dialect)
+        root = self._url.removesuffix("/v1")
+        prompt = await lay_out(lambda at, body: self._ask(root + at, body), layout, written=written)
+        reply = await self._ask(f"{self._url}/completions", raw_body(layout, prompt))
+        raw = read_raw(reply)
+        usage = read_usage(reply.get("usage"), reasoning="")
+        output = usage.output_tokens or await self._count(raw.text, call)
+        yield Completion(
+            text=raw.text,
+            finish=raw.finish,
+            usage=msgspec.structs.replace(usage, output_tokens=output),
+            duration_s=time.perf_counter() - began_s,
+            logprobs=raw.logprobs,
+        )
+
+    async def _ask(self, url: str, body: JSON) -> JSON:
+        """Post to a route that answers with one JSON object."""
+        async with self._post(url, body) as response:
+            return _json(await response.read())
 
     async def _relay_attempt(
         self, call: _Call, fold: Fold

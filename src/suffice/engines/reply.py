@@ -7,7 +7,7 @@ from suffice.engines.stream import InlineReasoning
 from suffice.errors import EngineError, EngineProtocolError, EngineRefused
 from suffice.types import JSON, Count, CountSource, Effort, Finish, Rung, Usage
 
-_FINISHES = {
+FINISHES = {
     "stop": Finish.STOP,
     "length": Finish.LENGTH,
     "model_length": Finish.LENGTH,  # Mistral: the context is full
@@ -55,12 +55,12 @@ class Choice:
             raise EngineError(
                 "the engine ended the answer with an error", hint="see its log", retryable=True
             )
-        if finish not in _FINISHES:
+        if finish not in FINISHES:
             raise EngineProtocolError(
                 f"the engine ended the answer for an unknown reason, {finish!r}",
-                hint=f"known reasons: {', '.join(_FINISHES)}",
+                hint=f"known reasons: {', '.join(FINISHES)}",
             )
-        self.finish = _FINISHES[finish]
+        self.finish = FINISHES[finish]
         reasoning, text = self._inline.flush() if self._inline else ("", "")
         return self._grow(text, reasoning)
 

@@ -13,10 +13,11 @@ FORMATS = (".svg", ".png", ".html")
 
 
 class Shown(Struct, frozen=True, kw_only=True):
-    """A step and when it happened."""
+    """A step, when it happened, and how long it took: of a held answer, the gate alone."""
 
     at_s: float
     step: Step
+    took_s: float | None = None
 
 
 def check_picture(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `suffice stream` does: read events, answer them with few decodes, show where it decoded."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -31,8 +32,10 @@ class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def watch(events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]) -> AsyncIterator[Shown]:
     """Push events one after the other; events without a time are counted instead."""
     for count, (at_s, event) in enumerate(events):
+        begun_s = time.perf_counter()
         step = await decoder.push(event, at_s=at_s)
-        yield Shown(at_s=float(count) if at_s is None else at_s, step=step)
+        took_s = time.perf_counter() - begun_s
+        yield Shown(at_s=float(count) if at_s is None else at_s, step=step, took_s=took_s)
 
 
 def watch_text(

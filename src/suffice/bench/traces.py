@@ -1,0 +1,135 @@
+"""Reasoning traces of one rung on tasks: recorded once, marked by program, kept in a file."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from suffice.bench.labels import WITH_TARGETS
+from suffice.bench.outcome import mark_by_program
+from suffice.bench.scorers import JUDGED
+from suffice.bench.store import Fingerprint, fingerprint
+from suffice.bench.tasks import Task
+from suffice.engines.base import Engine
+from suffice.errors import InputError
+from suffice.guarantee import LabelSource
+from suffice.latent.early_rule import Marks, Trace, same_answer
+from suffice.latent.early_stop import record
+from suffice.types import Rung
+
+Say = Callable[[str], None]
+
+
+class Recording(Struct, frozen=True, kw_only=True):
+    """What is recorded: tasks on a rung, `parallel` at once, into `path` where it is kept."""
+
+    tasks: tuple[Task, ...]
+    rung: Rung
+    marks: Marks
+    parallel: int
+    path: Path | None = None
+
+    @property
+    def made_from(self) -> Fingerprint:
+        """The hashes that a file of earlier traces must have."""
+        return fingerprint(self.tasks, (self.rung, self.marks))
+
+
+def trace_label_source(tasks: Sequence[Task]) -> LabelSource:
+    """Say what a promise on these traces is about; raises InputError for tasks that a judge marks.
+
+    Tasks without a scorer are marked by agreement with the uncut answer.
+    """
+    scorers = {task.scorer for task in tasks}
+    judged = sorted(name for name in scorers if name in JUDGED)
+    if judged:
+        raise InputError(
+            f"scorer {judged[0]!r} needs a judge, and every probe would have to be judged",
+            hint="score by a program, or leave the scorer out: agreement with the uncut answer",
+        )
+    if None in scorers:
+        return LabelSource.AGREEMENT
+    return LabelSource.TARGET if scorers <= WITH_TARGETS else LabelSource.SCORER
+
+
+async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tuple[Trace, ...]:
+    """Record what is missing, task by task, and return the traces of all in the order of tasks.
+
+    Raises an EngineError when a call fails for good; what was recorded is kept in the file, and
+    InputError where that holds traces of other tasks, marks or another rung.
+    """
+    with ExitStack() as stack:
+        kept, file = _open(recording, stack)
+        missing = [task for task in recording.tasks if task.request.request_id not in kept]
+        turn = asyncio.Semaphore(recording.parallel)
+
+        async def one(task: Task) -> None:
+            async with turn:
+                found = await record(engine, task.request, recording.rung, marks=recording.marks)
+            trace = await asyncio.to_thread(mark_trace, found, task)
+            kept[trace.request_id] = trace
+            if file is not None:
+                file.write(msgspec.json.encode(trace) + b"\n")
+                file.flush()
+            if len(kept) % max(1, len(recording.tasks) // 10) == 0:
+                say(f"{len(kept):,} of {len(recording.tasks):,} traces")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for task in missing:
+                    group.create_task(one(task))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+    return tuple(kept[task.request.request_id] for task in recording.tasks)
+
+
+def mark_trace(trace: Trace, task: Task) -> Trace:
+    """Mark the uncut answer and every probe, by the task's scorer or by agreement."""
+
+    def quality(answer: str) -> float | None:
+        if task.scorer is None:
+            return float(same_answer(answer, trace.answer))
+        return mark_by_program(task, answer).quality
+
+    probes = tuple(replace(probe, quality=quality(probe.answer)) for probe in trace.probes)
+    return replace(trace, quality=quality(trace.answer), probes=probes)
+
+
+def _open(recording: Recording, stack: ExitStack) -> tuple[dict[str, Trace], BinaryIO | None]:
+    """Read what the file holds already, and open it for more; a half-written last line is lost."""
+    path = recording.path
+    if path is None:
+        return {}, None
+    try:
+        text = path.read_bytes() if path.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        kept = _read(lines, recording, path) if lines else {}
+        file = stack.enter_context(path.open("ab"))
+        file.truncate(len(whole))
+        if not whole:
+            file.write(msgspec.json.encode(recording.made_from) + b"\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot use {path}: {error.strerror}", hint="check the folder and the disk"
+        ) from error
+    return kept, file
+
+
+def _read(lines: list[bytes], recording: Recording, path: Path) -> dict[str, Trace]:
+    try:
+        made_from = msgspec.json.decode(lines[0], type=Fingerprint)
+        traces = [msgspec.json.decode(line, type=Trace) for line in lines[1:]]
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} holds no traces: {error}", hint="name another file") from error
+    if made_from != recording.made_from:
+        raise InputError(
+            f"{path} holds traces of other tasks, other marks or another rung",
+            hint="name another file",
+        )
+    return {trace.request_id: trace for trace in traces}
