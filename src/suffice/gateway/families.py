@@ -75,6 +75,9 @@ UNBOOKED = _counter(
     "suffice_unbooked_requests_total", "Requests that the ledger would not take, and never will."
 )
 CALLS = _counter("suffice_calls_total", "Calls to engines.", "rung", "role", "outcome")
+HEDGES = _counter(
+    "suffice_hedges_total", "Second calls to a rung that was slow to begin.", "rung", "outcome"
+)
 FALLBACKS = _counter(
     "suffice_fallbacks_total", "Requests that the policy was not allowed to choose for.", "reason"
 )
@@ -123,7 +126,7 @@ PUBLISHED = _gauge("suffice_worker_published_timestamp_seconds", "When the worke
 
 FAMILIES = (
     TOKEN_USAGE, CALL_SECONDS, REQUEST_SECONDS, FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS,
-    REQUESTS, ERRORS, UNBOOKED, CALLS, FALLBACKS, DECISION_SECONDS,
+    REQUESTS, ERRORS, UNBOOKED, CALLS, HEDGES, FALLBACKS, DECISION_SECONDS,
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
     AUDIT_USD, AUDIT_UNKNOWN,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
