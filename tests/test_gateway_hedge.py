@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway_support import DONE, Call, Script, Site, answer, chunk, site, usage_event
+from gateway_support import Call, Script, Site, answer, site
 
 HEDGED = "hedge_after_s = {big = 0.05}\n"
 
@@ -30,6 +30,15 @@ def in_turn(*scripts: Script) -> Script:
         await left.pop(0)(call)
 
     return script
+
+
+def after_two_calls(here: Site, script: Script) -> Script:
+    async def waiting(call: Call) -> None:
+        while len(here.upstream.calls) < 2:
+            await asyncio.sleep(0.01)
+        await script(call)
+
+    return waiting
 
 
 def hedges(here: Site) -> dict[str, float]:
@@ -80,11 +89,7 @@ async def test_a_silent_upstream_is_asked_again_and_both_calls_are_in_the_books(
 
 
 async def test_the_first_call_may_still_win(here: Site) -> None:
-    async def late(call: Call) -> None:
-        await asyncio.sleep(0.2)
-        await answer(call)
-
-    here.upstream.script = in_turn(late, Call.gone)
+    here.upstream.script = in_turn(after_two_calls(here, answer), Call.gone)
     given = await here.chat()
     assert given.choices[0].message.content == "4"
     assert [(row["role"], row["call_picousd"]) for row in here.rows()] == [
@@ -94,34 +99,37 @@ async def test_the_first_call_may_still_win(here: Site) -> None:
     assert hedges(here) == {"lost": 1}
 
 
-async def test_an_answer_in_time_is_asked_for_once(here: Site) -> None:
-    await here.chat()
-    assert len(here.upstream.calls) == 1
-    assert hedges(here) == {}
+async def test_an_answer_in_time_is_asked_for_once(tmp_path: Path) -> None:
+    async with site(tmp_path, more="hedge_after_s = {big = 60}\n") as here:
+        await here.chat()
+        assert [part async for part in await here.chat(stream=True)]
+        assert len(here.upstream.calls) == 2
+        assert hedges(here) == {}
 
 
-async def test_a_stream_that_has_begun_is_not_asked_for_again(here: Site) -> None:
-    async def pausing(call: Call) -> None:
-        await call.events()
-        await call.write(chunk("a"))
+async def test_only_the_named_rung_is_hedged(here: Site) -> None:
+    async def late(call: Call) -> None:
         await asyncio.sleep(0.2)
-        await call.write(chunk(finish="stop") + usage_event() + DONE)
+        await answer(call)
 
-    here.upstream.script = pausing
-    assert [part async for part in await here.chat(stream=True)]
+    here.upstream.script = late
+    await here.chat(model="small")
     assert len(here.upstream.calls) == 1
 
 
 async def test_a_refused_call_leaves_it_to_the_other(here: Site) -> None:
+    refused = asyncio.Event()
+
     async def refuses(call: Call) -> None:
-        await asyncio.sleep(0.1)
         await call.reply({"error": "no"}, status=429)
+        refused.set()
 
     async def late(call: Call) -> None:
-        await asyncio.sleep(0.15)
+        await refused.wait()
+        await asyncio.sleep(0.1)
         await answer(call)
 
-    here.upstream.script = in_turn(refuses, late)
+    here.upstream.script = in_turn(after_two_calls(here, refuses), late)
     await here.chat()
     assert [(row["role"], row["call_picousd"]) for row in here.rows()] == [
         ("discarded", 0),  # what is refused is not billed
@@ -131,7 +139,7 @@ async def test_a_refused_call_leaves_it_to_the_other(here: Site) -> None:
 
 async def test_there_is_no_second_call_without_a_slot(tmp_path: Path) -> None:
     async def late(call: Call) -> None:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         await answer(call)
 
     async with site(tmp_path, more=HEDGED + "rung_concurrency = 1\n") as here:

@@ -115,6 +115,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     audit_assumed_usd: Decimal | None = None
     audit_concurrency: int = 4
     audit_labels: tuple[AuditLabel, ...] = ()
+    audit_scorer: str = "exact"
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
