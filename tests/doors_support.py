@@ -68,3 +68,33 @@ def _deltas(message: JSON, left: Iterator[int]) -> Iterator[JSON]:
 
 def _cut(text: str, at: int) -> list[str]:
     return [part for part in (text[:at], text[at:]) if part]
+
+
+_NAMES = st.sampled_from(
+    [
+        "type", "role", "content", "text", "input", "output", "model", "messages", "system",
+        "tools", "name", "parameters", "input_schema", "tool_choice", "id", "call_id",
+        "tool_use_id", "arguments", "source", "data", "media_type", "url", "thinking",
+        "budget_tokens", "reasoning", "effort", "format", "schema", "stream", "image_url",
+        "file_data", "summary", "is_error", "stop_sequences", "max_tokens", "metadata", "user_id",
+        "output_config", "cache_control", "store", "include",
+    ]
+)  # fmt: skip
+_KINDS = st.sampled_from(
+    [
+        "message", "user", "assistant", "function", "function_call", "function_call_output",
+        "reasoning", "reasoning_text", "input_text", "output_text", "input_image", "input_file",
+        "refusal", "text", "image", "document", "tool_use", "tool_result", "thinking", "enabled",
+        "adaptive", "disabled", "base64", "json_schema", "auto", "any", "tool", "custom",
+    ]
+)  # fmt: skip
+_SCALARS = st.none() | st.booleans() | st.integers() | _KINDS | words
+bodies = st.dictionaries(
+    _NAMES,
+    st.recursive(
+        _SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
+        max_leaves=12,
+    ),
+    max_size=5,
+)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doors_support import USAGE, chunks, replies
+from doors_support import USAGE, bodies, chunks, replies
 from gateway_support import Call, Site, chunk, completion, event, site
 from suffice.errors import EngineProtocolError
 from suffice.gateway.doors.messages_in import chat_of_message
@@ -20,6 +20,7 @@ from suffice.gateway.keys import Limits, add_key
 from suffice.gateway.problems import Problem
 
 PATH = "/v1/messages"
+ROLES = {"system", "developer", "user", "assistant", "tool"}
 USER = {"role": "user", "content": "What is 2 + 2?"}
 ASK = {"model": "big", "max_tokens": 9, "messages": [USER]}
 TOOL = {"name": "add", "description": "adds", "input_schema": {"type": "object"}}
@@ -250,6 +251,14 @@ def test_no_field_is_dropped_in_silence(name: str, value: object) -> None:
     if name not in {"system", "model", "top_k", "top_p", "stream"}:
         with pytest.raises(Problem):
             chat({name: value})
+
+
+@given(bodies)
+def test_any_body_is_carried_or_refused(body: dict[str, Any]) -> None:
+    with suppress(Problem):
+        messages = chat(body)["messages"]
+        assert messages
+        assert {message["role"] for message in messages} <= ROLES
 
 
 # -- the answer ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doors_support import USAGE, chunks, replies
+from doors_support import USAGE, bodies, chunks, replies
 from gateway_support import Call, Site, chunk, completion, event, site
 from suffice.gateway.doors.responses_in import chat_of_response
 from suffice.gateway.doors.responses_out import ResponseWriter
@@ -19,6 +20,7 @@ from suffice.gateway.problems import Problem
 
 PATH = "/v1/responses"
 ASK = {"model": "big", "input": "What is 2 + 2?"}
+ROLES = {"system", "developer", "user", "assistant", "tool"}
 USER = {"role": "user", "content": "What is 2 + 2?"}
 TOOL = {"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": True}
 CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
@@ -178,6 +180,14 @@ def test_no_field_is_dropped_in_silence(name: str, value: object) -> None:
     if name not in {"input", "model", "store", "stream", "top_p", "user"}:
         with pytest.raises(Problem):
             chat_of_response(ASK | {name: value})
+
+
+@given(bodies)
+def test_any_body_is_carried_or_refused(body: dict[str, Any]) -> None:
+    with suppress(Problem):
+        messages = chat_of_response(ASK | body)["messages"]
+        assert messages
+        assert {message["role"] for message in messages} <= ROLES
 
 
 # -- the answer ----------------------------------------------------------------------------------

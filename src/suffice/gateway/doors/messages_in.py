@@ -28,8 +28,8 @@ class Translated(Struct, frozen=True, kw_only=True):
 def chat_of_message(asked: object, *, by_policy: bool) -> Translated:
     """Translate a body; raises Problem for what chat completions cannot carry.
 
-    A budget for thinking is a limit, which the policy keeps out of itself (`by_policy`); a rung
-    that is asked for by name gets the nearest effort.
+    A budget for thinking is a limit: where the policy chooses (`by_policy`) it asks for nothing,
+    and a rung that is asked for by name gets the nearest effort.
     """
     reader = _Reader()
     fields = reader.open(Fields(asked))
