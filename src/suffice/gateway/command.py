@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
-from suffice.gateway.auditing import label_made
+from suffice.gateway.auditing import label_made, marker
 from suffice.gateway.guard import AuditRule, watching_labels
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
@@ -91,6 +91,7 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
     gateway = config.gateway
     if gateway.keys is not None:
         read_keys(gateway.keys)
+    marker(gateway.audit_scorer)
     with Ledger.open(gateway.ledger) as ledger:
         built = build_serving(settings, config, bundle, ledger=ledger)
     watched = (
