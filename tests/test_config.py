@@ -82,6 +82,8 @@ def test_a_misspelt_name_is_refused_with_its_path_and_the_nearest(
         ('name = "low"', 'name = "high"', "two rungs are named"),
         ("input_usd_per_mtok = 0.15", "input_usd_per_mtok = -1", "price.own.input_usd_per_mtok"),
         ("[targets]", "targets = 3\n[unused]", "targets"),
+        ("[targets]", "[gateway]\nhedge_after_s = {hi = 1}\n[targets]", "gateway.hedge_after_s"),
+        ("[targets]", "[gateway]\nhedge_after_s = {high = 0}\n[targets]", "hedge_after_s.high"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_path(old: str, new: str, place: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import openai
@@ -20,6 +21,7 @@ import pytest
 from gateway_support import DONE, Call, Site, answer, chunk, site, usage_event
 from postgres_server import postgresql_server, server_binaries
 from suffice.errors import LedgerError
+from suffice.gateway import slots
 from suffice.gateway import worker as workers
 from suffice.ledger import Ledger, Status, entries
 
@@ -158,8 +160,8 @@ async def test_a_client_that_leaves_the_line_costs_nothing(tmp_path: Path) -> No
     async with site(tmp_path, more="rung_concurrency = 1\n") as here:
         here.upstream.script = Call.gone
         first, second = (asyncio.create_task(here.chat()) for _ in range(2))
-        slots = here.gateway.worker.serving.places.slots["big"]
-        while slots.waiting < 1 or not here.upstream.calls:
+        line = here.gateway.worker.serving.places.slots["big"]
+        while line.waiting < 1 or not here.upstream.calls:
             await asyncio.sleep(0.01)
         second.cancel()
         row = await here.row()
@@ -169,8 +171,11 @@ async def test_a_client_that_leaves_the_line_costs_nothing(tmp_path: Path) -> No
             await asyncio.sleep(0.01)
 
 
-async def test_a_rung_that_keeps_failing_is_left_alone_and_tried_again(tmp_path: Path) -> None:
-    down = True
+async def test_a_rung_that_keeps_failing_is_left_alone_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down, now_s = True, 1000.0
+    monkeypatch.setattr(slots, "time", SimpleNamespace(monotonic=lambda: now_s))
 
     async def script(call: Call) -> None:
         if down and call.body["model"] == "small-model":
@@ -178,15 +183,15 @@ async def test_a_rung_that_keeps_failing_is_left_alone_and_tried_again(tmp_path:
         else:
             await answer(call)
 
-    async with site(tmp_path, more="breaker_failures = 2\nbreaker_open_s = 0.2\n") as here:
+    async with site(tmp_path, more="breaker_failures = 2\nbreaker_open_s = 10\n") as here:
         here.upstream.script = script
-        for _ in range(4):
+        for wait_s in (0.0, 0.0, 0.0, 9.9):
+            now_s += wait_s
             given = await here.chat(model="small")
             assert given.model_extra["suffice"]["rung"] == "big"  # the next one up stands in
         models = [call.body["model"] for call in here.upstream.calls]
         assert models.count("small-model") == 2
-        down = False
-        await asyncio.sleep(0.25)
+        down, now_s = False, now_s + 0.2
         given = await here.chat(model="small")
         assert given.model_extra["suffice"]["rung"] == "small"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -16,10 +17,10 @@ from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
 from suffice.gateway.books import Books
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
 from suffice.gateway.problems import Problem
-from suffice.gateway.slots import Breaker, Slots
+from suffice.gateway.slots import Breaker, Places, Slots
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status, entries
 from suffice.pipeline import build_pipeline
-from suffice.types import Charge, Count, CountSource, Request, Usage
+from suffice.types import Charge, Count, CountSource, Request, Rung, Usage
 from support import CONFIG
 
 
@@ -174,8 +175,12 @@ async def test_who_waits_too_long_is_told_to_come_back() -> None:
     assert (slots.inside, slots.waiting) == (1, 0)
 
 
-async def test_a_breaker_minds_the_failures_that_a_retry_could_mend() -> None:
-    breaker = Breaker("big", GatewayConfig(breaker_failures=2, breaker_open_s=0.05))
+def test_a_breaker_minds_the_failures_that_a_retry_could_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr("suffice.gateway.slots.time", SimpleNamespace(monotonic=lambda: now_s))
+    breaker = Breaker("big", GatewayConfig(breaker_failures=2, breaker_open_s=10))
     for _ in range(3):
         breaker.note(EngineRefused("bad request", status=400))
     breaker.check()
@@ -184,7 +189,7 @@ async def test_a_breaker_minds_the_failures_that_a_retry_could_mend() -> None:
     with pytest.raises(EngineUnreachable) as caught:
         breaker.check()
     assert caught.value.unbilled
-    await asyncio.sleep(0.06)
+    now_s += 10
     assert breaker.state == 1
     breaker.check()  # the trial
     with pytest.raises(EngineUnreachable):
@@ -192,6 +197,18 @@ async def test_a_breaker_minds_the_failures_that_a_retry_could_mend() -> None:
     breaker.note(None)
     assert breaker.state == 0
     breaker.check()
+
+
+def test_a_second_call_needs_a_slot_and_a_rung_that_is_well() -> None:
+    places = Places(["big"], GatewayConfig(rung_concurrency=2, breaker_failures=1))
+    rung = Rung(name="big", engine="stub", model="m")
+    with places.spare(rung) as first, places.spare(rung) as second, places.spare(rung) as third:
+        assert (first, second, third) == (True, True, False)
+    assert places.idle
+    places.breakers["big"].note(EngineUnreachable("down", retryable=True))
+    with places.spare(rung) as free:
+        assert not free
+    assert places.idle
 
 
 def test_turns_of_a_conversation_share_its_name() -> None:

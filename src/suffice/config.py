@@ -85,7 +85,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `models` gives further names to rungs, or to the policy (`suffice`). Where the policy may look
     at an answer before it stays, streams are held back until then, or (`route`) go to the
-    reference. `deadline_s` bounds a request from its last byte in to its last byte out. Audits are
+    reference. `deadline_s` bounds a request from its last byte in to its last byte out. A rung in
+    `hedge_after_s` that has begun no answer after so many seconds is asked once more. Audits are
     drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`. Without
     `audit_labels` the certificate decides what labels watch it.
     """
@@ -101,6 +102,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rung_concurrency: int = 256
     rung_queue: int = 1024
     queue_timeout_s: float = 30.0
+    hedge_after_s: dict[str, float] = {}
     breaker_failures: int = 5
     breaker_open_s: float = 10.0
     body_limit_bytes: int = 16 * 1024 * 1024
@@ -113,6 +115,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     audit_assumed_usd: Decimal | None = None
     audit_concurrency: int = 4
     audit_labels: tuple[AuditLabel, ...] = ()
+    audit_scorer: str = "exact"
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,6 +302,7 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
             f"{at}: a rung is named {POLICY_MODEL!r}, which clients ask the policy by",
             hint="give that rung another name",
         )
+    _check_hedges(gateway.hedge_after_s, names=names, at=f"{at}.hedge_after_s")
     for key in gateway.__struct_fields__:
         value = getattr(gateway, key)
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
@@ -309,3 +313,14 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
         raise ConfigError(
             f"{at}.audit_share: {gateway.audit_share} is over 1", hint="0.02 is usual"
         )
+
+
+def _check_hedges(after_s: dict[str, float], *, names: tuple[str, ...], at: str) -> None:
+    for rung, wait_s in after_s.items():
+        if rung not in names:
+            raise ConfigError(f"{at}: no rung {rung!r}", hint=nearest(rung, names))
+        if not wait_s > 0:
+            raise ConfigError(
+                f"{at}.{rung}: {wait_s} is too small",
+                hint="the time in which 19 of 20 answers begin is a usual value",
+            )

@@ -4,8 +4,8 @@ This is the file to read first. Everything it joins lives in a part of its own.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from suffice.bundle import Bundle
 from suffice.config import Config
-from suffice.engines import Engine
+from suffice.engines import Engine, last
+from suffice.engines.base import Relay
+from suffice.engines.hedge import Hedge, Outcome, hedged, in_one_piece
 from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
 from suffice.guarantee import check
@@ -30,7 +32,8 @@ class Pipeline:
     """Everything that answering needs; without a `bundle` the reference rung answers everything.
 
     With `failover`, the next rung up stands in for one that fails where the reference cannot.
-    `place` waits until a rung may be asked; an error that it raises means that none was.
+    `place` waits until a rung may be asked; an error that it raises means that none was. A rung in
+    `hedge_after_s` that has begun no answer by then is asked a second time, where it is `spare`.
     """
 
     ladder: Ladder
@@ -42,6 +45,8 @@ class Pipeline:
     policy_hash: str = ""
     failover: bool = False
     place: Callable[[Rung], AbstractAsyncContextManager[None]] = lambda _rung: nullcontext()
+    hedge_after_s: Mapping[str, float] = field(default_factory=dict)
+    spare: Callable[[Rung], AbstractContextManager[bool]] = lambda _rung: nullcontext(True)  # noqa: FBT003
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ class Climb:
     The one place that knows how to climb. The policy chooses, unless a rung is `named` or the
     policy is `barred` for a reason. `rung` is to be asked next; with `settled`, its answer stays
     whatever it says. Call `answered` or `failed` after each attempt, and `entry` at the end.
+    `hedges` names the rungs that a second call was due to, and what became of each.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class Climb:
     ) -> None:
         self.pipeline, self.request = pipeline, request
         self.attempts: list[Attempt] = []
+        self.hedges: list[tuple[str, Outcome]] = []
         self.fallback = None if named else barred or why_not(pipeline, request)
         self._router = None if named or self.fallback else pipeline.router
         self._by_policy = self._router is not None
@@ -143,13 +150,9 @@ class Climb:
         to have used; `given` says that the client has got part of the answer.
         """
         if at is not None:
-            price = self.pipeline.prices.get(self.rung.price or "")
-            charged = charge_without_answer(error, price, at=at)
-            attempt = _failed(self.rung, error, charged, at=at)
-            if usage is not None:
-                attempt = replace(attempt, usage=usage, charge=charge(usage, price, at=at))
-            role = Role.ANSWER if given else Role.DISCARDED
-            self.attempts.append(replace(attempt, role=role))
+            self.lost(error, at, usage)
+        if at is not None and given:
+            self.attempts[-1] = replace(self.attempts[-1], role=Role.ANSWER)
         if isinstance(error, Abstained) and self._router is not None:
             self._seen[self.rung.name] = Signals(finish=Finish.ABSTAINED)
             self._follow(self._router.review(self.request, self._seen))
@@ -160,6 +163,15 @@ class Climb:
         self.rung, self.settled, self._router = higher, True, None
         return True
 
+    def lost(self, error: BaseException, at: datetime, usage: Usage | None) -> None:
+        """Note a call that gave nothing, and that another one may stand in for on this rung."""
+        price = self.pipeline.prices.get(self.rung.price or "")
+        charged = charge_without_answer(error, price, at=at)
+        attempt = _failed(self.rung, error, charged, at=at)
+        if usage is not None:
+            attempt = replace(attempt, usage=usage, charge=charge(usage, price, at=at))
+        self.attempts.append(attempt)
+
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""
         pipeline, attempts, ok = self.pipeline, self.attempts, status is Status.OK
@@ -169,7 +181,7 @@ class Climb:
         bundle = pipeline.bundle if self.certified else None
         return Entry(
             request_id=self.request.request_id,
-            time=attempts[0].time or datetime.now(UTC) if attempts else datetime.now(UTC),
+            time=min((a.time for a in attempts if a.time), default=datetime.now(UTC)),
             status=status,
             reference_rung=pipeline.ladder.reference.name,
             attempts=tuple(attempts),
@@ -222,13 +234,39 @@ async def ascend(climb: Climb) -> Completion:
         try:
             async with pipeline.place(rung):
                 called = datetime.now(UTC)
-                completion = await pipeline.engines[rung.engine].complete(climb.request, rung)
+                completion = await _completed(climb)
         except BaseException as error:
             if not climb.failed(error, at=called):
                 raise
             continue
         if climb.answered(completion, at=called):
             return completion
+
+
+def relay(climb: Climb) -> Relay:
+    """Stream the answer of the rung that is to be asked, hedged where the pipeline says so."""
+    engine, request, rung = climb.pipeline.engines[climb.rung.engine], climb.request, climb.rung
+    if rung.name not in climb.pipeline.hedge_after_s:
+        return engine.relay(request, rung)
+    return hedged(lambda: engine.relay(request, rung), _hedge(climb))
+
+
+async def _completed(climb: Climb) -> Completion:
+    engine, request, rung = climb.pipeline.engines[climb.rung.engine], climb.request, climb.rung
+    if rung.name not in climb.pipeline.hedge_after_s:
+        return await engine.complete(request, rung)
+    race = hedged(lambda: in_one_piece(engine, request, rung), _hedge(climb))
+    return await last(race.items)
+
+
+def _hedge(climb: Climb) -> Hedge:
+    rung = climb.rung
+    return Hedge(
+        after_s=climb.pipeline.hedge_after_s[rung.name],
+        spare=lambda: climb.pipeline.spare(rung),
+        lost=climb.lost,
+        ended=lambda outcome: climb.hedges.append((rung.name, outcome)),
+    )
 
 
 def status_of(error: BaseException) -> Status:

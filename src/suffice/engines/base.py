@@ -90,9 +90,9 @@ class Engine(Protocol):
         await self.close()
 
 
-async def last(stream: AsyncIterator[Chunk | Completion]) -> Completion:
+async def last(stream: AsyncIterator[Chunk | bytes | Completion]) -> Completion:
     """Read a stream to its end and return the Completion that closes it."""
-    item: Chunk | Completion | None = None
+    item: Chunk | bytes | Completion | None = None
     async for item in stream:  # noqa: B007 (the last item is what we are after)
         pass
     return cast("Completion", item)

@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.chat import break_off, chat
+from suffice.gateway.doors.door import DOORS
+from suffice.gateway.doors.exchange import TranslatedExchange
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from suffice.gateway.families import ERRORS
 from suffice.gateway.metrics import CONTENT_TYPE
@@ -45,8 +47,10 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self.worker = Worker(settings)
+        answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
         self._routes: dict[str, dict[str, Handler]] = {
-            "/v1/chat/completions": {"POST": lambda exchange: chat(exchange, self.worker)},
+            "/v1/chat/completions": answer,
+            **dict.fromkeys(DOORS, answer),
             "/v1/models": {"GET": self._models},
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
@@ -59,9 +63,16 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the start and the end of the process."""
         if scope["type"] == "http":
-            await self._http(Exchange(scope, receive, send))
+            await self._http(self._exchange(scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        door = DOORS.get(scope["path"])
+        if door is None:
+            return Exchange(scope, receive, send)
+        models = self.worker.serving.models
+        return TranslatedExchange(door, models, scope=scope, receive=receive, send=send)
 
     async def _http(self, exchange: Exchange) -> None:
         with suppress(ClientGone):

@@ -12,13 +12,14 @@ from suffice.errors import EngineError, SufficeError
 from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
-from suffice.gateway.measure import Times, measure_request
+from suffice.gateway.measure import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
 from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
 from suffice.pipeline import ascend
+from suffice.pipeline import relay as begin_relay
 from suffice.types import Charge, Completion
 
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
@@ -77,7 +78,7 @@ class _Answering:
     async def _relay(self) -> Completion | None:
         """Ask the next rung; None when yet another one has to be asked."""
         climb, called = self.climb, None
-        relay = climb.pipeline.engines[climb.rung.engine].relay(climb.request, climb.rung)
+        relay = begin_relay(climb)
         held: list[bytes] = []
         completion: Completion | None = None
         try:
@@ -151,6 +152,7 @@ class _Answering:
             await booked
         times = self._times()
         measure_request(self.worker.metrics, entry, times=times)
+        measure_hedges(self.worker.metrics, self.climb.hedges)
         self.worker.spans.note(entry, model=self.asked.model, total_s=times.total_s)
         return entry
 

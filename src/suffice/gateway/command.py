@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
+from suffice.gateway.auditing import label_made, marker
 from suffice.gateway.guard import AuditRule, watching_labels
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
@@ -90,27 +91,38 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
     gateway = config.gateway
     if gateway.keys is not None:
         read_keys(gateway.keys)
+    marker(gateway.audit_scorer)
     with Ledger.open(gateway.ledger) as ledger:
         built = build_serving(settings, config, bundle, ledger=ledger)
-    watched = [] if bundle is None else about_audits(bundle.certificate, built.guard.rule)
+    watched = (
+        []
+        if bundle is None
+        else about_audits(
+            bundle.certificate, built.guard.rule, made=label_made(gateway.audit_scorer)
+        )
+    )
     return [*built.pipeline.ladder.notes, *_about(settings, listen, gateway), *watched]
 
 
-def about_audits(certificate: Certificate, rule: AuditRule) -> list[str]:
-    """Say where the labels that watch a certificate are not those it was made from."""
+def about_audits(
+    certificate: Certificate, rule: AuditRule, *, made: Label = Label.AGREEMENT
+) -> list[str]:
+    """Say where the labels that watch a certificate are not those it was made from.
+
+    `made` is the kind that the gateway writes itself.
+    """
     source = certificate.terms.label_source.value
     labels = rule.labels or watching_labels(certificate)
     if rule.share == 0:
         return ["gateway.audit_share is 0: nobody watches the certificate"]
-    if Label.AGREEMENT not in labels:
+    if made not in labels:
         return [
             f"audits wait for labels from {' or '.join(labels)}, which the gateway does not make: "
             "nobody watches the certificate until they come; see gateway.audit_labels"
         ]
-    if source != Label.AGREEMENT:
-        return [
-            f"agreement with the reference stands in for {source} in audits: see docs/gateway.md"
-        ]
+    if source != made:
+        stands_in = "a program" if made is Label.SCORER else "agreement with the reference"
+        return [f"{stands_in} stands in for {source} in audits: see docs/gateway.md"]
     return []
 
 

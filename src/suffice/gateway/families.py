@@ -75,6 +75,9 @@ UNBOOKED = _counter(
     "suffice_unbooked_requests_total", "Requests that the ledger would not take, and never will."
 )
 CALLS = _counter("suffice_calls_total", "Calls to engines.", "rung", "role", "outcome")
+HEDGES = _counter(
+    "suffice_hedges_total", "Second calls to a rung that was slow to begin.", "rung", "outcome"
+)
 FALLBACKS = _counter(
     "suffice_fallbacks_total", "Requests that the policy was not allowed to choose for.", "reason"
 )
@@ -103,6 +106,10 @@ SAVING_USD = _gauge(
 AUDIT_USD = _counter("suffice_audit_charge_usd_total", "Dollars that audits cost.", "known")
 AUDIT_UNKNOWN = _counter("suffice_audit_charge_unknown_total", "Audits of unknown charge.")
 
+LOST_AUDITS = _counter(
+    "suffice_lost_audits_total", "Audits that a full line or an error took.", "reason"
+)
+
 GUARD_AUDITS = _gauge("suffice_guard_audits", "Audits the guard has bet on.", "group")
 GUARD_LOSSES = _gauge("suffice_guard_losses", "Sum of their losses.", "group")
 GUARD_WEALTH = _gauge("suffice_guard_wealth", "Evidence that the risk passed alpha.", "group")
@@ -123,9 +130,9 @@ PUBLISHED = _gauge("suffice_worker_published_timestamp_seconds", "When the worke
 
 FAMILIES = (
     TOKEN_USAGE, CALL_SECONDS, REQUEST_SECONDS, FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS,
-    REQUESTS, ERRORS, UNBOOKED, CALLS, FALLBACKS, DECISION_SECONDS,
+    REQUESTS, ERRORS, UNBOOKED, CALLS, HEDGES, FALLBACKS, DECISION_SECONDS,
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
-    AUDIT_USD, AUDIT_UNKNOWN,
+    AUDIT_USD, AUDIT_UNKNOWN, LOST_AUDITS,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
     GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
 )  # fmt: skip

@@ -1,7 +1,10 @@
 """What is measured of a request, an audit and the guard: from their values into the metrics."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
+from suffice.engines.hedge import Outcome
 from suffice.gateway import families as f
 from suffice.gateway.guard import GuardState
 from suffice.gateway.metrics import Metrics
@@ -35,6 +38,12 @@ def measure_request(metrics: Metrics, entry: Entry, *, times: Times) -> None:
         metrics.observe(f.FIRST_TOKEN_SECONDS, (rung,), value=times.first_token_s)
         _measure_pace(metrics, entry, rung, times.total_s - times.first_token_s)
     _measure_money(metrics, entry)
+
+
+def measure_hedges(metrics: Metrics, hedges: Iterable[tuple[str, Outcome]]) -> None:
+    """Add what became of the second calls of a request, by rung."""
+    for rung, outcome in hedges:
+        metrics.add(f.HEDGES, (rung, outcome.value))
 
 
 def measure_audit(metrics: Metrics, attempt: Attempt) -> None:

@@ -26,6 +26,7 @@ def _ok(description: str, content: JSON, headers: JSON | None = None) -> JSON:
 _TEXT: JSON = {"type": "string"}
 _USD: JSON = {"type": ["string", "null"], "description": "dollars, exact; null where unknown"}
 _ERROR: JSON = {"description": "no answer", "content": _json(_ref("Error"))}
+_MESSAGE_ERROR: JSON = {"description": "no answer", "content": _json(_ref("MessageError"))}
 _CHAT_ERRORS = ("400", "401", "404", "413", "422", "429", "431", "500", "502", "503", "504")
 _KEY: list[JSON] = [{}, {"key": []}, {"browser": []}]
 
@@ -75,6 +76,69 @@ _SCHEMAS: JSON = {
             "choices": {"type": "array", "items": {"type": "object"}},
             "usage": {"type": ["object", "null"]},
             "suffice": _ref("Account"),
+        },
+    },
+    "ResponseRequest": {
+        "type": "object",
+        "required": ["model", "input"],
+        "description": "OpenAI's Responses API without a store; what is not known is refused.",
+        "properties": {
+            "model": {"type": "string", "description": "`suffice`, a rung, or an alias of one"},
+            "input": {"type": ["string", "array"], "minItems": 1, "items": {"type": "object"}},
+            "instructions": {"type": ["string", "null"]},
+            "max_output_tokens": {"type": ["integer", "null"]},
+            "stream": {"type": ["boolean", "null"]},
+            "store": {"enum": [False, None]},
+        },
+    },
+    "ResponseReply": {
+        "type": "object",
+        "required": ["id", "status", "output", "suffice"],
+        "properties": {
+            "id": _TEXT,
+            "status": {"enum": ["completed", "incomplete"]},
+            "output": {"type": "array", "items": {"type": "object"}},
+            "usage": {"type": ["object", "null"]},
+            "suffice": _ref("Account"),
+        },
+    },
+    "MessageRequest": {
+        "type": "object",
+        "required": ["model", "max_tokens", "messages"],
+        "description": "Anthropic's Messages API; what is not known is refused.",
+        "properties": {
+            "model": {"type": "string", "description": "`suffice`, a rung, or an alias of one"},
+            "max_tokens": {"type": "integer"},
+            "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            "stream": {"type": ["boolean", "null"]},
+        },
+    },
+    "MessageReply": {
+        "type": "object",
+        "required": ["id", "type", "content", "stop_reason", "usage", "suffice"],
+        "properties": {
+            "id": _TEXT,
+            "type": {"const": "message"},
+            "content": {"type": "array", "items": {"type": "object"}},
+            "stop_reason": _TEXT,
+            "usage": {"type": "object"},
+            "suffice": _ref("Account"),
+        },
+    },
+    "MessageError": {
+        "type": "object",
+        "required": ["type", "error"],
+        "properties": {
+            "type": {"const": "error"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {
+                    "type": _TEXT,
+                    "message": _TEXT,
+                    "hint": {"type": ["string", "null"]},
+                },
+            },
         },
     },
     "Account": {
@@ -127,34 +191,38 @@ def _get(summary: str, content: JSON, *errors: str, security: bool = False) -> J
     return {"get": operation | ({"security": _KEY} if security else {})}
 
 
+def _asking(summary: str, name: str, *, error: JSON) -> JSON:
+    """Describe a path that answers on the cheapest rung that the policy keeps."""
+    reply = _json(_ref(f"{name}Reply")) | {"text/event-stream": {"schema": _TEXT}}
+    told = {name: {"schema": _TEXT} for name in ("x-suffice-rung", "x-suffice-certificate")}
+    operation = {
+        "summary": f"{summary} on the cheapest rung that the policy keeps",
+        "security": _KEY,
+        "parameters": _CHOICES,
+        "requestBody": {"required": True, "content": _json(_ref(f"{name}Request"))},
+        "responses": {
+            "200": _ok("the engine's answer, with our account of it", reply, told),
+            **dict.fromkeys(_CHAT_ERRORS, error),
+        },
+    }
+    return {"post": operation}
+
+
+_CHOICES = [
+    _header("x-suffice-rung", _TEXT, "ask for this rung"),
+    _header(
+        "x-suffice-alpha",
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "largest risk allowed; below the certificate's, the reference answers",
+    ),
+    _header("x-suffice-group", _TEXT, "the declared group of the request"),
+]
 _PATHS: JSON = {
-    "/v1/chat/completions": {
-        "post": {
-            "summary": "Answer a chat request on the cheapest rung that the policy keeps",
-            "security": _KEY,
-            "parameters": [
-                _header("x-suffice-rung", _TEXT, "ask for this rung"),
-                _header(
-                    "x-suffice-alpha",
-                    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-                    "largest risk allowed; below the certificate's, the reference answers",
-                ),
-                _header("x-suffice-group", _TEXT, "the declared group of the request"),
-            ],
-            "requestBody": {"required": True, "content": _json(_ref("ChatRequest"))},
-            "responses": {
-                "200": _ok(
-                    "the engine's answer, with our account of it",
-                    _json(_ref("ChatReply")) | {"text/event-stream": {"schema": _TEXT}},
-                    {
-                        name: {"schema": _TEXT}
-                        for name in ("x-suffice-rung", "x-suffice-certificate")
-                    },
-                ),
-                **dict.fromkeys(_CHAT_ERRORS, _ERROR),
-            },
-        }
-    },
+    "/v1/chat/completions": _asking("Answer a chat request", "Chat", error=_ERROR),
+    "/v1/responses": _asking("Answer a request of the Responses API", "Response", error=_ERROR),
+    "/v1/messages": _asking(
+        "Answer a request of Anthropic's Messages API", "Message", error=_MESSAGE_ERROR
+    ),
     "/v1/models": _get("Name what can be asked for", _json(_ref("Models")), "401", security=True),
     "/v1/feedback": {
         "post": {

@@ -60,7 +60,13 @@ def build_serving(
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
     places = Places((rung.name for rung in config.ladder), config.gateway)
     pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
-    pipeline = replace(pipeline, failover=config.gateway.failover, place=places.place)
+    pipeline = replace(
+        pipeline,
+        failover=config.gateway.failover,
+        place=places.place,
+        hedge_after_s=config.gateway.hedge_after_s,
+        spare=places.spare,
+    )
     return Serving(
         config=config,
         settings=settings,

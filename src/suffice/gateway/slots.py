@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from suffice.config import GatewayConfig
 from suffice.errors import EngineError, EngineUnreachable
@@ -27,8 +27,7 @@ class Slots:
 
     async def enter(self) -> None:
         """Wait for a place; raises Problem 429 when the line is full or too slow."""
-        if self.inside < self._config.rung_concurrency:
-            self.inside += 1
+        if self.take():
             return
         if len(self._line) >= self._config.rung_queue:
             raise self._turned_away("has as many requests waiting as it may")
@@ -42,6 +41,13 @@ class Slots:
             if isinstance(error, TimeoutError):
                 raise self._turned_away("had no place in time") from error
             raise
+
+    def take(self) -> bool:
+        """Take a place if one is free at once."""
+        if self.inside >= self._config.rung_concurrency:
+            return False
+        self.inside += 1
+        return True
 
     def leave(self) -> None:
         """Give the place to the next in line."""
@@ -120,6 +126,20 @@ class Places:
     def idle(self) -> bool:
         """Whether nobody is inside, or waits."""
         return not any(slots.inside or slots.waiting for slots in self.slots.values())
+
+    @contextmanager
+    def spare(self, rung: Rung) -> Iterator[bool]:
+        """Say whether a second call may be made now, and keep its slot: a rung that fails has none.
+
+        What comes of the call is learned by `place`, for the first one.
+        """
+        slots = self.slots[rung.name]
+        free = self.breakers[rung.name].state == 0 and slots.take()
+        try:
+            yield free
+        finally:
+            if free:
+                slots.leave()
 
     @asynccontextmanager
     async def place(self, rung: Rung) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from suffice.types import JSON, Completion, CountSource, Effort, Request, Rung
 
 AUTO = "auto"
 RUNG, ALPHA, GROUP = b"x-suffice-rung", b"x-suffice-alpha", b"x-suffice-group"
+REQUEST_ID = b"x-suffice-request-id"
 DONE = b"data: [DONE]\n\n"
 _OURS = frozenset({"model", "messages", "stream", "stream_options"})
 
@@ -112,7 +113,7 @@ def head(given_by: Rung, *, request_id: str, certificate_id: str | None) -> Head
     return [
         (RUNG, given_by.name.encode("ascii", "backslashreplace")),
         (b"x-suffice-certificate", (certificate_id or "none").encode()),
-        (b"x-suffice-request-id", request_id.encode()),
+        (REQUEST_ID, request_id.encode()),
     ]
 
 
@@ -133,7 +134,8 @@ def saving(entry: Entry) -> Decimal | None:
     return None if spent is None or entry.reference_usd is None else entry.reference_usd - spent
 
 
-def _fields(body: bytes) -> JSON:
+def json_object(body: bytes) -> JSON:
+    """Read a body that must be a JSON object; raises Problem."""
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -142,6 +144,11 @@ def _fields(body: bytes) -> JSON:
         ) from error
     if not isinstance(fields, dict):
         raise Problem("the body is no JSON object", status=400, hint='send {"model": ..., ...}')
+    return cast("JSON", fields)
+
+
+def _fields(body: bytes) -> JSON:
+    fields = json_object(body)
     messages = fields.get("messages")
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
         raise Problem(
@@ -152,7 +159,7 @@ def _fields(body: bytes) -> JSON:
         )
     for name in ("stream", "stream_options", "n"):
         _check_type(name, fields.get(name))
-    return cast("JSON", fields)
+    return fields
 
 
 _TYPES: dict[str, tuple[type, str]] = {

@@ -73,7 +73,11 @@ class Worker:
         gateway = config.gateway
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
         self.books = Books(ledger)
-        self.auditor = Auditor(ledger, self.metrics, at_once=gateway.audit_concurrency)
+        self.auditor = Auditor(
+            *(ledger, self.metrics),
+            at_once=gateway.audit_concurrency,
+            scorer=gateway.audit_scorer,
+        )
         self.page = LivePage(ledger)
         self.conversations = Conversations(most=gateway.conversations)
         self.serving = build_serving(self.settings, config, bundle, ledger=ledger)

@@ -66,7 +66,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One request: `rung` answered it (None when none did), `attempts` are in the order made.
+    """One request: `rung` answered it (None when none did); `attempts` in the order they ended.
 
     `key_id` names an API key without being one; `text` is what features read, kept only with text
     on; `reference_usd` is what the reference rung alone costs for it. Characters that a database
