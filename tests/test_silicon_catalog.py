@@ -39,6 +39,7 @@ WANTED_CHIPS = [
     "mtia-500",
 ]
 WANTED_MODELS = [
+    "suffice-moe-13m",
     "mistral-small-4",
     "gpt-oss-20b",
     "gpt-oss-120b",

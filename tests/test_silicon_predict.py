@@ -14,7 +14,7 @@ from suffice.silicon.catalog import catalogue, find_chip
 from suffice.silicon.configs import make_table
 from suffice.silicon.measured import Record, engine_index, read_measurements, table_of
 from suffice.silicon.residual import Kernel, ideal, predict, step_seconds, trained
-from suffice.silicon.shapes import find_shape
+from suffice.silicon.shapes import built_in_shapes, find_shape
 
 HEADER = (
     "model,chip,engine,batch,input_tokens,output_tokens,tp,dense_format,kv_format,tpot_ms,ttft_ms"
@@ -46,6 +46,28 @@ def test_rows_are_independent_of_chunks_and_threads():
     alone = predict(grid(batch=batch[:3]))
     assert np.array_equal(whole.tpot_s, threaded.tpot_s)
     assert whole.tpot_s[-3:] == pytest.approx(np.roll(alone.tpot_s, -1), rel=1e-5)
+
+
+def test_single_precision_changes_no_prediction_that_anyone_could_measure():
+    models, chips = tuple(built_in_shapes().values()), tuple(catalogue().values())
+    model, chip, batch = np.meshgrid(range(len(models)), range(len(chips)), [1.0, 100, 1e4])
+    table = make_table(
+        models,
+        chips,
+        model=model.ravel(),
+        chip=chip.ravel(),
+        batch=batch.ravel(),
+        tp=8,
+        input_tokens=1e6,
+        output_tokens=10,
+        expert_bits=4.25,
+    )
+    coefficients = np.array(trained().tpot.coefficients)
+    exact = step_seconds(ideal(table), coefficients)
+    fast = step_seconds(ideal(table.single()), coefficients.astype(np.float32))
+    assert fast.dtype == np.float32
+    assert fast == pytest.approx(exact, rel=1e-5)
+    assert predict(table).tpot_s.dtype == float
 
 
 @pytest.mark.parametrize("unknown", ["tpu-v6e", "mtia-400", "trainium3", "gaudi3"])

@@ -1,6 +1,6 @@
 """Configurations to be predicted, as columns: model, chip, engine, layout and work."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -58,6 +58,15 @@ class Table:
             self, **{k: v[rows] for k, v in columns.items() if isinstance(v, np.ndarray)}
         )
 
+    def single(self) -> "Table":
+        """Return the same rows in single precision: faster, and exact to 1 in a million."""
+        columns: dict[str, Any] = {
+            name: column.astype(np.float32)
+            for name, column in vars(self).items()
+            if isinstance(column, np.ndarray) and column.dtype.kind == "f"
+        }
+        return replace(self, **columns)
+
 
 def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: Any) -> Table:
     """Broadcast columns and scalars to one length; defaults are one chip and 16-bit numbers."""
@@ -85,7 +94,7 @@ def points(table: Table) -> Points:
 
 def memory_bytes(table: Table) -> Array:
     """Memory of each row's chip."""
-    return np.array([chip.memory.si for chip in table.chips])[table.chip]
+    return _of_chip(table, [chip.memory.si for chip in table.chips])
 
 
 def prefill_points(table: Table, *, decode: Points) -> Points:
@@ -101,35 +110,36 @@ def prefill_points(table: Table, *, decode: Points) -> Points:
 
 def unpacked(table: Table) -> Array:
     """Mark rows whose 4-bit experts must be widened, as the chip has no 4-bit arithmetic."""
-    lacks = np.array([chip.fp4 is None for chip in table.chips])
-    return np.asarray(lacks[table.chip] & (_format(table.expert_bits) == 0), float)
+    lacks = _of_chip(table, [chip.fp4 is None for chip in table.chips])
+    return np.asarray(lacks * (_format(table.expert_bits) == 0))
 
 
 def _model(table: Table) -> Model:
     names = [field.name for field in fields(Model)]
-    known = [[getattr(profile(shape), name) for shape in table.models] for name in names]
-    columns = np.array(known, float)[:, table.model]
+    profiles = [profile(shape) for shape in table.models]
+    known = [[getattr(found, name) for found in profiles] for name in names]
+    columns = np.array(known, table.batch.dtype)[:, table.model]
     return Model(**dict(zip(names, columns, strict=True)))
 
 
 def _hardware(table: Table) -> Hardware:
-    chips = table.chips
-
-    def column(values: Iterable[float]) -> Array:
-        return np.array(list(values), float)[table.chip]
-
-    rates = np.array([[flops_per_s(c, bits=bits) for bits in (4, 8, 16)] for c in chips])
-    link = np.array([c.link_bytes_per_s for c in chips])
+    chips, kind = table.chips, table.batch.dtype
+    rates = np.array([[flops_per_s(c, bits=bits) for bits in (4, 8, 16)] for c in chips], kind)
     network = [c.network.si if c.network else NETWORK_SHARE * c.link_bytes_per_s for c in chips]
     return Hardware(
-        bandwidth=column(c.bandwidth.si for c in chips),
+        bandwidth=_of_chip(table, [c.bandwidth.si for c in chips]),
         flops_dense=rates[table.chip, _format(table.dense_bits)],
         flops_expert=rates[table.chip, _format(table.expert_bits)],
-        flops_bf16=column(c.bf16.si for c in chips),
-        link=link[table.chip],
-        network=column(network),
-        domain=column(c.domain.si if c.domain else DEFAULT_DOMAIN for c in chips),
+        flops_bf16=_of_chip(table, [c.bf16.si for c in chips]),
+        link=_of_chip(table, [c.link_bytes_per_s for c in chips]),
+        network=_of_chip(table, network),
+        domain=_of_chip(table, [c.domain.si if c.domain else DEFAULT_DOMAIN for c in chips]),
     )
+
+
+def _of_chip(table: Table, values: Sequence[float]) -> Array:
+    """Give each row the value of its chip, in the table's precision."""
+    return np.asarray(np.array(values, table.batch.dtype)[table.chip])
 
 
 def _format(bits: Array) -> Any:

@@ -22,41 +22,58 @@ def frontier_figure(plan: Plan) -> str:
         if option.usd_per_mtok is not None
     ]
     return _page(
-        rows, x="tokens a second per user", y="dollars per million output tokens", colour="chip"
+        rows,
+        x="tokens a second per user",
+        y="dollars per million output tokens",
+        colour="chip",
+        title="The cheapest layouts of each chip, by speed per user",
     )
 
 
 def law_figure(*, experts: int = 128, active: int = 4) -> str:
-    """Draw how many experts a batch reads: uniform routing, two skews, and the two wrong laws."""
-    batches = np.unique(np.rint(np.geomspace(1, 1024, 60)))
+    """Draw how many experts a batch reads: even routing, two skews, and the two wrong laws."""
+    batches = 2.0 ** np.arange(11)
     laws = {
-        "E(1-(1-k/E)^B), uniform": unique_experts(np.array(experts), np.array(active), batches),
-        "skew 0.5": skewed_experts(experts, active, tokens=batches, exponent=0.5),
-        f"skew {SKEW}": skewed_experts(experts, active, tokens=batches, exponent=SKEW),
-        "all experts": np.full(len(batches), float(experts)),
-        "k only": np.full(len(batches), float(active)),
+        "all experts (wrong)": np.full(len(batches), float(experts)),
+        "even routing: E(1-(1-k/E)^B)": unique_experts(
+            np.array(experts), np.array(active), batches
+        ),
+        "skewed routing, popularity rank^-0.5": skewed_experts(
+            experts, active, tokens=batches, exponent=0.5
+        ),
+        f"skewed routing, popularity rank^-{SKEW}": skewed_experts(
+            experts, active, tokens=batches, exponent=SKEW
+        ),
+        "k only (wrong)": np.full(len(batches), float(active)),
     }
     rows = [
-        {"tokens in the batch": float(b), "experts read": float(e), "law": law}
+        {"tokens in the batch": float(b), "experts read in one layer": float(e), "law": law}
         for law, values in laws.items()
         for b, e in zip(batches, values, strict=True)
     ]
-    return _page(rows, x="tokens in the batch", y="experts read", colour="law")
+    return _page(
+        rows,
+        x="tokens in the batch",
+        y="experts read in one layer",
+        colour="law",
+        title=f"Experts that a batch of B tokens reads: E = {experts}, k = {active} for each token",
+    )
 
 
-def _page(rows: list[dict[str, Any]], *, x: str, y: str, colour: str) -> str:
-    """One self-contained page: data and script inside, no network."""
+def _page(rows: list[dict[str, Any]], *, x: str, y: str, colour: str, title: str) -> str:
+    """One self-contained page: data and script inside, no network; colours in the rows' order."""
     import altair as alt
 
+    scale = alt.Scale(type="log", nice=False, padding=8)
     chart = (
         alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
         .mark_line(point=True)
         .encode(
-            x=alt.X(x, type="quantitative", scale=alt.Scale(type="log")),
-            y=alt.Y(y, type="quantitative", scale=alt.Scale(type="log")),
-            color=alt.Color(colour, type="nominal"),
+            x=alt.X(x, type="quantitative", scale=scale),
+            y=alt.Y(y, type="quantitative", scale=scale),
+            color=alt.Color(colour, type="nominal", sort=None, legend=alt.Legend(labelLimit=300)),
             tooltip=[alt.Tooltip(name, type="nominal") for name in (rows[0] if rows else {})],
         )
-        .properties(width=640, height=400)
+        .properties(width=640, height=400, title=title)
     )
     return str(chart.to_html(inline=True))

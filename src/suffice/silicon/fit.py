@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from suffice.silicon import residual
 from suffice.silicon.calibrate import krige, parts
 from suffice.silicon.configs import Table
+from suffice.silicon.network import activations, lift, standardise
 from suffice.silicon.residual import (
     FIRST_START,
     PARTS,
@@ -20,12 +21,9 @@ from suffice.silicon.residual import (
     Kernel,
     Target,
     Trained,
-    activations,
     features,
     first_seconds,
     ideal,
-    lift,
-    standardise,
     step_seconds,
 )
 from suffice.silicon.roofline import Array

@@ -14,15 +14,13 @@ import numpy as np
 from msgspec import Struct
 from threadpoolctl import ThreadpoolController
 
-from suffice.silicon import roofline
+from suffice.silicon import network, roofline
 from suffice.silicon.configs import ENGINES, Table, points, prefill_points, unpacked
 from suffice.silicon.roofline import Array, Points, Terms
 
-CHUNK_ROWS = 4096
-BLOCK_ROWS = 512
+CHUNK_ROWS = 16384
 FLOOR_S = 1e-9
 SHARE_FLOOR = -6.0
-REACH = 3.0
 
 
 STEP_NAMES = tuple(
@@ -161,13 +159,17 @@ def predict(table: Table, *, learned: Trained | None = None, threads: int = 1) -
     Each thread multiplies alone: products of one block are too small to share between cores.
     """
     learned = trained() if learned is None else learned
-    chunks = [table.take(slice(i, i + CHUNK_ROWS)) for i in range(0, len(table), CHUNK_ROWS)]
     constants = _constants(learned)
+
+    def chunk(start: int) -> Prediction:
+        rows = table.take(slice(start, start + CHUNK_ROWS)).single()
+        return _predict_chunk(rows, learned, constants)
+
     with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(lambda chunk: _predict_chunk(chunk, learned, constants), chunks))
-    return Prediction(
-        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Prediction)}
-    )
+        parts = list(pool.map(chunk, range(0, len(table), CHUNK_ROWS)))
+    names = [f.name for f in fields(Prediction)]
+    joined = [np.concatenate([getattr(p, name) for p in parts], dtype=float) for name in names]
+    return Prediction(**dict(zip(names, joined, strict=True)))
 
 
 @functools.cache
@@ -179,10 +181,11 @@ def ideal(table: Table, *, experts: str = "unique") -> Ideal:
     """Compute what physics says of a table, before anything learned."""
     at = points(table)
     step = roofline.decode(at, experts=experts)
-    apart = (table.prefill_chips > 0).astype(float)
+    kind = table.batch.dtype
+    apart = (table.prefill_chips > 0).astype(kind)
     read = roofline.prefill(prefill_points(table, decode=at), tokens=at.work.input_tokens)
     read_s = np.maximum(read.compute + read.compute_attention, read.weights + read.experts)
-    vendors = np.array([chip.vendor == "amd" for chip in table.chips], float)
+    vendors = np.array([chip.vendor == "amd" for chip in table.chips], kind)
     known = table.engine[:, None] == np.arange(len(ENGINES))
     return Ideal(
         points=at,
@@ -195,7 +198,7 @@ def ideal(table: Table, *, experts: str = "unique") -> Ideal:
         guessed=table.guessed_batch,
         unpacked=unpacked(table),
         amd=vendors[table.chip],
-        engine=known.astype(float),
+        engine=known.astype(kind),
     )
 
 
@@ -307,32 +310,6 @@ def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
     return out
 
 
-def lift(centres: Array) -> Array:
-    """Arrange centres (m, d) so that a product with (x, |x|^2, 1) gives each exponent."""
-    squares = (centres * centres).sum(axis=1, keepdims=True)
-    rows = [centres, np.full((len(centres), 1), -0.5), -0.5 * squares]
-    return np.asarray(np.concatenate(rows, axis=1) / centres.shape[1], centres.dtype)
-
-
-def activations(x: Array, *, lifted: Array) -> tuple[Array, Array]:
-    """Return radial basis functions (m, n) of features (d, n), and distances to the nearest."""
-    longer = np.empty((len(x) + 2, x.shape[1]), x.dtype)
-    longer[:-2] = x
-    np.einsum("ij,ij->j", x, x, out=longer[-2])
-    longer[-1] = 1
-    basis = lifted @ longer
-    distance = np.sqrt(np.maximum(-2 * basis.max(axis=0), 0))
-    np.exp(basis, out=basis)
-    return basis, distance
-
-
-def standardise(raw: Array, *, mean: Array, scale: Array) -> Array:
-    """Centre and scale features (d, n), and stop far values from running away."""
-    x = raw - mean[:, None]
-    x /= scale[:, None]
-    return np.clip(x, -REACH, REACH, out=x)
-
-
 def interval_width(at: Ideal, interval: Interval, *, distance: Array) -> Array:
     """Half width of the 90 % interval in log time, before what is known of unseen chips."""
     a, b, c, d = interval.width
@@ -340,23 +317,31 @@ def interval_width(at: Ideal, interval: Interval, *, distance: Array) -> Array:
 
 
 def _constants(learned: Trained) -> dict[str, Array]:
-    centres = np.array(learned.centres, np.float32)
-    weights = np.array([learned.tpot.weights, learned.ttft.weights], np.float32)
-    rows = {"mean": learned.mean, "scale": learned.scale}
-    found = {k: np.array(v, np.float32) for k, v in rows.items()}
-    bias = np.array([learned.tpot.bias, learned.ttft.bias])
-    return found | {"lifted": lift(centres), "weights": weights, "bias": bias}
+    """Arrange what was learned for evaluation, in single precision."""
+    both = (learned.tpot, learned.ttft)
+    found = {
+        "mean": learned.mean,
+        "scale": learned.scale,
+        "lifted": network.lift(np.array(learned.centres)),
+        "weights": [target.weights for target in both],
+        "bias": [target.bias for target in both],
+        "tpot": learned.tpot.coefficients,
+        "ttft": learned.ttft.coefficients,
+    }
+    return {name: np.array(values, np.float32) for name, values in found.items()}
 
 
 def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) -> Prediction:
     at = ideal(table)
-    step_s = step_seconds(at, np.array(learned.tpot.coefficients))
+    step_s = step_seconds(at, constants["tpot"])
     raw = features(at, table=table, step_s=step_s)
-    x = standardise(raw, mean=constants["mean"], scale=constants["scale"])
-    moved, distance = _residual(x, constants)
+    x = network.standardise(raw, mean=constants["mean"], scale=constants["scale"])
+    moved, distance = network.evaluate(
+        x, lifted=constants["lifted"], weights=constants["weights"], bias=constants["bias"]
+    )
+    np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved)
     tpot_s = step_s * moved[0]
-    first_s = first_seconds(at, np.array(learned.ttft.coefficients), tpot_s=tpot_s)
-    ttft_s = first_s * moved[1]
+    ttft_s = first_seconds(at, constants["ttft"], tpot_s=tpot_s) * moved[1]
     unseen = _unseen(table, learned)
     wide = [
         np.exp(interval_width(at, t.interval, distance=distance) * _times(unseen, t.interval))
@@ -373,17 +358,6 @@ def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) 
     )
 
 
-def _residual(x: Array, constants: dict[str, Array]) -> tuple[Array, Array]:
-    """Return the factors of both targets (2, n) and distances, in blocks that fit the cache."""
-    moved, distance = np.empty((2, x.shape[1])), np.empty(x.shape[1])
-    for i in range(0, x.shape[1], BLOCK_ROWS):
-        block = slice(i, i + BLOCK_ROWS)
-        basis, distance[block] = activations(x[:, block], lifted=constants["lifted"])
-        moved[:, block] = (basis.T @ constants["weights"].T).T
-    moved += constants["bias"][:, None]
-    return np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved), distance
-
-
 def _unseen(table: Table, learned: Trained) -> Array:
     """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none.
 
@@ -397,4 +371,5 @@ def _unseen(table: Table, learned: Trained) -> Array:
 
 
 def _times(unseen: Array, interval: Interval) -> Array:
-    return np.array([1.0, interval.unseen_chip, interval.unseen_vendor])[unseen]
+    times = (1.0, interval.unseen_chip, interval.unseen_vendor)
+    return np.array(times, np.float32)[unseen]

@@ -124,7 +124,8 @@ def unique_experts(experts: Array, active: Array, tokens: Array) -> Array:
     Exact for uniform, independent routing; skewed or correlated routing touches fewer, so it is an
     upper bound (see `skewed_experts`).
     """
-    missed = tokens * np.log1p(-np.minimum(active / experts, 1 - 1e-12))
+    share = np.asarray(active / experts)
+    missed = tokens * np.log1p(-np.minimum(share, 1 - np.finfo(share.dtype).epsneg))
     return np.asarray(-experts * np.expm1(missed))
 
 
