@@ -63,9 +63,12 @@ class Examples:
         shares = [FAMILY_SHARES.get(each, 1.0) for each in self._families]
         return Random(f"family {number}").choices(self._families, shares)[0]
 
-    def question(self, number: int) -> Question:
-        """Return the question of an example; one that is held out gives way to the next."""
-        family = self.family(number)
+    def question(self, number: int, *, family: str | None = None) -> Question:
+        """Return the question of an example; one that is held out gives way to the next.
+
+        It is of the family drawn for that number unless another is named.
+        """
+        family = family or self.family(number)
         while True:
             found = question_at(self._spec, family, seed=self._spec.seeds.train + number)
             if found.hash not in self._held_out:
