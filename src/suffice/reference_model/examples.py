@@ -16,13 +16,13 @@ from suffice.reference_model.solutions import solution
 from suffice.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 from suffice.types import Effort
 
-EFFORT_SHARES = {Effort.NONE: 0.25, Effort.LOW: 0.35, Effort.HIGH: 0.4}
+EFFORT_SHARES = {Effort.NONE: 0.15, Effort.LOW: 0.45, Effort.HIGH: 0.4}
 # What is learned soon needs few examples, so that what is hard gets more; 1 for a family not named.
 FAMILY_SHARES = {
     "chain_sum": 2.0,
     "letter_counting": 2.0,
     "gcd": 2.0,
-    "number_sorting": 1.5,
+    "number_sorting": 2.0,
     "spell_backward": 0.4,
     "closed_set": 0.25,
     "stream_state": 0.25,

@@ -21,13 +21,20 @@ class Scratch:
     """Collects steps; those of a kind in `without` are worked out but not written down.
 
     `slip` is the number of the arithmetic result to get wrong, counted from 0; None for no slip.
+    `brief` says that the way to write things down should be the shorter one, where there are two.
     """
 
     def __init__(
-        self, rng: Random, *, without: frozenset[str] = frozenset(), slip: int | None = None
+        self,
+        rng: Random,
+        *,
+        without: frozenset[str] = frozenset(),
+        slip: int | None = None,
+        brief: bool = False,
     ) -> None:
         self.steps: list[Step] = []
         self.results = 0
+        self.brief = brief
         self._rng, self._without, self._slip = rng, without, slip
 
     def write(self, text: str, kind: str = "work", *, learned: bool = True) -> None:

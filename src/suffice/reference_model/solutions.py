@@ -6,7 +6,7 @@ with a check. A check that fails is followed by the work done again, without the
 
 import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from random import Random
 
 from suffice.errors import InputError
@@ -42,7 +42,7 @@ def solution(
         )
     solve = SOLVERS[question.family]
     if effort is Effort.LOW:
-        scratch = Scratch(rng, without=KINDS | without)
+        scratch = Scratch(rng, without=KINDS | without, brief=True)
         solve(question, scratch)
         return tuple(scratch.steps)
     return _checked(question, solve, rng=rng, without=without)
@@ -80,15 +80,24 @@ def _chain_sum(question: Question, scratch: Scratch) -> None:
 def _letter_counting(question: Question, scratch: Scratch) -> None:
     found = re.fullmatch(r'.*letter "(.)" appear in the text: "(.*)"\?', question.text, re.DOTALL)
     letter, words = found[1], found[2].split(" ")  # type: ignore[index]
+    if scratch.brief:
+        scratch.write(f"{_numbered(found[2], letter)}\n")  # type: ignore[index]
+        return
     counts = [word.lower().count(letter) for word in words]
     total = 0
-    for word, count in zip(words, counts, strict=True):
+    for word, times in zip(words, counts, strict=True):
         _spelled(word, letter, scratch)
-        scratch.write(f"{count}")
-        total += count
+        scratch.write(f"{times}")
+        total += times
         scratch.write(f">{total}", "total")
         scratch.write("\n", "spell")
     _check(scratch, "+".join(map(str, counts)) + f"={sum(counts)}", good=True)
+
+
+def _numbered(text: str, letter: str) -> str:
+    """Write a text with a number after each place of a letter."""
+    places = count(1)
+    return "".join(f"{each}{next(places)}" if each.lower() == letter else each for each in text)
 
 
 def _spelled(word: str, letter: str, scratch: Scratch) -> None:
@@ -128,8 +137,8 @@ def _gcd(question: Question, scratch: Scratch) -> None:
     a, b = max(first, second), min(first, second)
     while b:
         times = a // b
-        scratch.write(f"{a}%{b}")
-        scratch.write(f":{b}*{times}={b * times} {a}-{b * times}", "columns")
+        scratch.write(f"{a}%{b}:{b}*{times}={b * times} ", "columns")
+        scratch.write(f"{a}-{b * times}")
         scratch.difference(a, b * times)
         a, b = b, scratch.result(a % b)
     rests = [f"{n}={a}*{n // a}" + (f"+{n % a}" if n % a else "") for n in (first, second)]
