@@ -1,6 +1,7 @@
 """The ledger keeps what it was given, exactly, in SQLite and in a real PostgreSQL alike."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -840,6 +841,16 @@ def test_a_lost_connection_can_be_tried_again(postgresql: str) -> None:
         assert refusal.value.retryable
         ledger.append(entry("r2"))
         assert only(ledger).requests == 2
+
+
+def test_a_connection_that_cannot_be_made_is_an_error_of_the_ledger(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with Ledger.open(folder / "suffice.db") as ledger:
+        ledger.close()
+        shutil.rmtree(folder)
+        with pytest.raises(LedgerError, match="cannot be opened"):
+            ledger.append(entry("r1"))
 
 
 def test_errors_never_show_a_password(tmp_path: Path) -> None:

@@ -178,17 +178,18 @@ class Ledger:
         with (
             self._lock,
             _translated(self.where),
-            closing(self._engine.raw_connection()) as raw,
-            closing(raw.cursor()) as cursor,
+            self._engine.connect() as connection,
+            closing(connection.connection.cursor()) as cursor,
         ):
             try:
                 if not self._is_postgresql:
                     cursor.execute("BEGIN IMMEDIATE")
                 yield cursor
-                raw.commit()
+                connection.connection.commit()
             except driver_error as error:
-                if dialect.is_disconnect(error, raw, cursor):
-                    raw.invalidate(error)
+                if dialect.is_disconnect(error, connection.connection, cursor):
+                    connection.invalidate(error)
+                    self._engine.dispose()  # the others are as stale
                 raise DBAPIError.instance(
                     None, None, error, driver_error, dialect=dialect
                 ) from error
