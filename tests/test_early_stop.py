@@ -33,6 +33,7 @@ from suffice.latent.early_learn import Learned, Wanted, choose, learn_stop, tabu
 from suffice.latent.early_rule import Converging, Marks, Probe, StopRule, Trace, replay
 from suffice.latent.early_stop import EarlyStop, EarlyStopping, record
 from suffice.latent.early_store import RulesFile, load_stopping, save_stopping
+from suffice.latent_commands import describe_stop
 from suffice.meter import Price, Rates, charge_without_answer
 from suffice.types import (
     Completion,
@@ -166,6 +167,35 @@ def test_nothing_is_certified_where_early_answers_are_wrong_or_probes_cost_too_m
     assert (found.certified, found.rules, found.figures) == (False, {}, None)
     dear = [trace(*(at(p, "7", output_tokens=40) for p in (30, 57)), number=i) for i in range(400)]
     assert learn_stop(dear, wanted()).figures is None
+
+
+def priced(**rates: str) -> Price:
+    mtok = {f"{name}_usd_per_mtok": Decimal(rate) for name, rate in rates.items()}
+    return Price(name="p", rates=(Rates(**mtok),), source="test")
+
+
+def test_what_is_read_again_is_paid_for_and_a_loss_in_dollars_is_said() -> None:
+    made = [trace(at(8, "7"), at(57, "7"), number=i) for i in range(400)]
+
+    def learned(price: Price | None) -> tuple[float | None, str]:
+        found = learn_stop(made, wanted(price=price))
+        assert found.figures is not None
+        assert found.rules == {"": StopRule(every_tokens=8, agree=1)}
+        return found.figures.usd_ratio, describe_stop(found)
+
+    # 10 read and 60 written uncut; else 10 + 18 read, 8 + 2 written
+    ratio, said = learned(priced(input="1", output="1"))
+    assert ratio == pytest.approx(38 / 70)
+    assert "45.7 % saved at the price" in said
+    ratio, said = learned(priced(input="10", output="1"))
+    assert ratio == pytest.approx(290 / 160)
+    assert "WARNING: in dollars it costs 1.81 times" in said
+    ratio, said = learned(priced(input="10", output="1", cache_read="0"))
+    assert ratio == pytest.approx(110 / 160)
+    assert learned(priced(input="0", output="0"))[0] == 1.0
+    ratio, said = learned(None)
+    assert ratio is None
+    assert "not checked, for the rung has no price" in said
 
 
 def test_traces_that_could_not_be_marked_are_left_out_and_said() -> None:
@@ -409,8 +439,7 @@ async def test_a_full_context_ends_an_answer_as_its_limit_does() -> None:
 async def test_what_was_used_before_a_later_piece_fails_is_charged(
     error: EngineError, usd: str | None
 ) -> None:
-    rates = Rates(input_usd_per_mtok=Decimal(500_000), output_usd_per_mtok=Decimal(250_000))
-    price = Price(name="p", rates=(rates,), source="test")
+    price = priced(input="500000", output="250000")
     for first in (2, 1):
         error.used = None
         engine = Script(
