@@ -1,7 +1,8 @@
 """Early stop: what a rule decides, that its promise holds, and that a live answer does the same."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -15,17 +16,35 @@ from suffice.bench.tasks import Task
 from suffice.bench.traces import Recording, mark_trace, record_traces, trace_label_source
 from suffice.config import parse_config
 from suffice.engines import build_engines
-from suffice.engines.base import Chunk
+from suffice.engines.base import Chunk, Engine
 from suffice.engines.embedded import EmbeddedEngine
 from suffice.engines.replay import ReplayEngine
-from suffice.errors import CertificateError, ConfigError, EngineError, InputError
+from suffice.errors import (
+    CertificateError,
+    ConfigError,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    InputError,
+)
 from suffice.guarantee import LabelSource
 from suffice.ladder import example_text
 from suffice.latent.early_learn import Learned, Wanted, choose, learn_stop, tabulate
 from suffice.latent.early_rule import Converging, Marks, Probe, StopRule, Trace, replay
 from suffice.latent.early_stop import EarlyStop, EarlyStopping, record
 from suffice.latent.early_store import RulesFile, load_stopping, save_stopping
-from suffice.types import Completion, Effort, Finish, Request
+from suffice.latent_commands import describe_stop
+from suffice.meter import Price, Rates, charge_without_answer
+from suffice.types import (
+    Completion,
+    Count,
+    CountSource,
+    Effort,
+    Finish,
+    Request,
+    Rung,
+    Usage,
+)
 
 SUM = "State the final answer to the following arithmetic problem: 8 + 5 - 3 ="
 ASKED = Request(request_id="r", messages=({"role": "user", "content": SUM},))
@@ -150,6 +169,35 @@ def test_nothing_is_certified_where_early_answers_are_wrong_or_probes_cost_too_m
     assert learn_stop(dear, wanted()).figures is None
 
 
+def priced(**rates: str) -> Price:
+    mtok = {f"{name}_usd_per_mtok": Decimal(rate) for name, rate in rates.items()}
+    return Price(name="p", rates=(Rates(**mtok),), source="test")
+
+
+def test_what_is_read_again_is_paid_for_and_a_loss_in_dollars_is_said() -> None:
+    made = [trace(at(8, "7"), at(57, "7"), number=i) for i in range(400)]
+
+    def learned(price: Price | None) -> tuple[float | None, str]:
+        found = learn_stop(made, wanted(price=price))
+        assert found.figures is not None
+        assert found.rules == {"": StopRule(every_tokens=8, agree=1)}
+        return found.figures.usd_ratio, describe_stop(found)
+
+    # 10 read and 60 written uncut; else 10 + 18 read, 8 + 2 written
+    ratio, said = learned(priced(input="1", output="1"))
+    assert ratio == pytest.approx(38 / 70)
+    assert "45.7 % saved at the price" in said
+    ratio, said = learned(priced(input="10", output="1"))
+    assert ratio == pytest.approx(290 / 160)
+    assert "WARNING: in dollars it costs 1.81 times" in said
+    ratio, said = learned(priced(input="10", output="1", cache_read="0"))
+    assert ratio == pytest.approx(110 / 160)
+    assert learned(priced(input="0", output="0"))[0] == 1.0
+    ratio, said = learned(None)
+    assert ratio is None
+    assert "not checked, for the rung has no price" in said
+
+
 def test_traces_that_could_not_be_marked_are_left_out_and_said() -> None:
     made = population(600, seed=3)
     made[0] = replace(made[0], quality=None)
@@ -242,6 +290,170 @@ def test_what_a_judge_marks_cannot_be_probed() -> None:
     assert [each.quality for each in (agreed, *agreed.probes)] == [1.0, 0.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def f():\n    return 1\n```", "def f():\n    return 2\n```"),
+        ("- 1\n- 2", "- 7\n- 2"),
+        ("x" * 101 + "1", "x" * 101 + "2"),
+    ],
+)
+def test_longer_answers_agree_only_as_a_whole(one: str, other: str) -> None:
+    rule = StopRule(every_tokens=8, agree=2)
+    assert converges(rule, at(8, one), at(16, other), at(24, f"{other} \n")) == [0, 0, 1]
+    agreed = mark_trace(trace(at(8, one), at(57, other)), Task(request=ASKED))
+    assert [each.quality for each in (agreed, *agreed.probes)] == [1.0, 0.0, 1.0]
+
+
+def test_an_answer_in_tags_agrees_with_itself() -> None:
+    agreed = mark_trace(trace(at(8, "7"), at(57, "<answer>7</answer>")), Task(request=ASKED))
+    assert [each.quality for each in (agreed, *agreed.probes)] == [1.0, 1.0, 1.0]
+
+
+def stopping(rule: StopRule, *, marks: Marks = MARKS, **terms: object) -> EarlyStopping:
+    certificate = certified().certificate
+    assert certificate is not None
+    scope = replace(certificate.terms.scope, groups=())
+    changed = replace(certificate.terms, **({"scope": scope} | terms))  # type: ignore[arg-type]
+    return EarlyStopping(
+        rules={"": rule}, marks=marks, certificate=replace(certificate, terms=changed)
+    )
+
+
+# -- on an engine that follows a script ---------------------------------------------------------
+
+
+class Script(Engine):
+    """Writes a script, one token a character; probed answers are drawn from what was written."""
+
+    def __init__(
+        self,
+        script: str,
+        *,
+        context: int = 10_000,
+        failing: Callable[[int], EngineError | None] = lambda _call: None,
+    ) -> None:
+        self.script, self.context, self.failing = script, context, failing
+        self.calls = 0
+
+    async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
+        self.calls += 1
+        if error := self.failing(self.calls):
+            raise error
+        whole = self.script
+        if not whole.startswith(written):  # closed before its time
+            whole = f"{written}{len(written) // 40}"
+        rest = whole.removeprefix(written)
+        limit = min(rung.max_output_tokens or 0, self.context - len(written))
+        ends = len(rest) < limit
+        return Completion(
+            text=rest[:limit],
+            finish=Finish.STOP if ends else Finish.LENGTH,
+            usage=reported(10 + len(written), len(rest) + 1 if ends else limit),
+            duration_s=0.0,
+            logprobs=(-0.01,),
+        )
+
+
+def reported(read: int, wrote: int) -> Usage:
+    return Usage(
+        input_tokens=Count(read, CountSource.REPORTED),
+        output_tokens=Count(wrote, CountSource.REPORTED),
+    )
+
+
+PARAGRAPHS = Marks(boundary="\n\n")
+THOUGHTS = "<think>\n\nLet me see.\n\n\nFirst the one\nand\n\n\n\nthe other.\n\nSo it is "
+LONG = replace(HIGH, max_output_tokens=500)
+SCRIPTS = (
+    THOUGHTS + "</think>7",
+    THOUGHTS + "seven\n\n</think>\n\n7\n\nor so",
+    THOUGHTS,
+    "The answer\n\nis\n\nseven",
+    "no line at all</think>7",
+    "\n\n",
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("marks", [MARKS, PARAGRAPHS])
+@pytest.mark.parametrize("agree", [1, 2, 99])
+async def test_a_live_answer_probes_where_the_replay_does_whatever_ends_a_line(
+    script: str, marks: Marks, agree: int
+) -> None:
+    recorded = await record(Script(script), ASKED, LONG, marks=marks)
+    for every in (1, 2, 3, 7, 16, 64):
+        rule = StopRule(every_tokens=every, agree=agree)
+        said = replay(recorded, rule)
+        early = EarlyStop(Script(script), {"high": stopping(rule, marks=marks)})
+        found = await early.complete(ASKED, LONG)
+        assert found.text == (recorded.answer if said.stopped is None else said.stopped.answer)
+        assert found.usage == reported(said.input_tokens, said.output_tokens)
+
+
+async def streamed(script: str, *, rung: Rung = LONG, **given: int) -> tuple[Completion, str, str]:
+    early = EarlyStop(Script(script, **given), {"high": stopping(NEVER)})  # type: ignore[arg-type]
+    items = [item async for item in early.stream(ASKED, rung)]
+    chunks = [item for item in items if isinstance(item, Chunk)]
+    done = items[-1]
+    assert isinstance(done, Completion)
+    return done, "".join(c.reasoning for c in chunks), "".join(c.text for c in chunks)
+
+
+@pytest.mark.parametrize(
+    ("script", "reasoning", "text"),
+    [
+        ("The sum\nis 7.", None, "The sum\nis 7."),
+        ("<think>The sum\nis 7.", "The sum\nis 7.", ""),
+        ("The sum\nis 7.</think>7", "The sum\nis 7.", "7"),  # the template has opened it
+    ],
+)
+async def test_what_was_neither_opened_nor_closed_as_reasoning_is_the_answer(
+    script: str, reasoning: str | None, text: str
+) -> None:
+    done, thought, said = await streamed(script)
+    assert (done.reasoning, done.text, done.finish) == (reasoning, text, Finish.STOP)
+    assert (thought, said) == (reasoning or "", text)
+    assert (await record(Script(script), ASKED, LONG, marks=MARKS)).answer == text
+
+
+async def test_what_was_cut_off_without_tags_may_be_reasoning() -> None:
+    done, _, _ = await streamed("The sum\nis 7.", rung=replace(LONG, max_output_tokens=10))
+    assert (done.reasoning, done.text, done.finish) == ("The sum\nis", "", Finish.LENGTH)
+
+
+async def test_a_full_context_ends_an_answer_as_its_limit_does() -> None:
+    done, thought, _ = await streamed("<think>" + "on and on\n" * 40, context=101)
+    assert (done.finish, done.text, len(thought)) == (Finish.LENGTH, "", 101 - len("<think>"))
+
+
+@pytest.mark.parametrize(
+    ("error", "usd"),
+    [
+        (EngineRefused("full", status=429), "15"),
+        (EngineUnreachable("gone", unsent=True), "15"),
+        (EngineRefused("broken", status=503), None),
+        (EngineUnreachable("silent"), None),
+    ],
+)
+async def test_what_was_used_before_a_later_piece_fails_is_charged(
+    error: EngineError, usd: str | None
+) -> None:
+    price = priced(input="500000", output="250000")
+    for first in (2, 1):
+        error.used = None
+        engine = Script(
+            THOUGHTS, failing=lambda call, first=first: error if call >= first else None
+        )
+        early = EarlyStop(engine, {"high": stopping(replace(NEVER, every_tokens=40))})
+        with pytest.raises(type(error)) as caught:
+            await early.complete(ASKED, LONG)
+        assert caught.value is error
+        expected = usd if first == 2 or usd is None else "0"
+        charged = charge_without_answer(error, price).usd
+        assert charged == (None if expected is None else Decimal(expected))
+
+
 # -- on the model that ships --------------------------------------------------------------------
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -251,16 +463,6 @@ live = pytest.mark.asyncio(loop_scope="module")
 async def engine() -> AsyncIterator[EmbeddedEngine]:
     async with EmbeddedEngine(parse_config(example_text("embedded")).engine["here"]) as engine:
         yield engine
-
-
-def stopping(rule: StopRule, **terms: object) -> EarlyStopping:
-    certificate = certified().certificate
-    assert certificate is not None
-    scope = replace(certificate.terms.scope, groups=())
-    changed = replace(certificate.terms, **({"scope": scope} | terms))  # type: ignore[arg-type]
-    return EarlyStopping(
-        rules={"": rule}, marks=MARKS, certificate=replace(certificate, terms=changed)
-    )
 
 
 async def through(engine: EmbeddedEngine, rule: StopRule, **terms: object) -> Completion:

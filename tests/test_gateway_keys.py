@@ -1,20 +1,30 @@
 """Keys open the door and nothing gives them away; rates and budgets hold, also in a crowd."""
 
+import dataclasses
 import json
 import random
 import stat
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from suffice.cli import main
+from suffice.config import parse_config
 from suffice.errors import ConfigError, InputError
 from suffice.gateway.keys import KeyRing, Limits, add_key, read_keys, revoke_key
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.serving import Settings
+from suffice.gateway.wire import Asked
+from suffice.gateway.worker import Worker
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status
-from suffice.types import Charge, Spend
+from suffice.pipeline import Pipeline, build_pipeline
+from suffice.types import Charge, Request, Rung, Spend
+from support import CONFIG
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TODAY = NOON.date()
@@ -320,3 +330,49 @@ def test_a_reloaded_file_keeps_what_was_used_and_drops_who_is_out(path: Path) ->
     revoke_key(path, "alice")
     door.gate.reload(ring(path))
     assert code(door.ask("0.01")) == "invalid_api_key"
+
+
+# -- what a request can cost ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    config = parse_config(CONFIG.format(trials="unused"))
+    with Ledger.open(tmp_path / "books.db") as ledger:
+        yield build_pipeline(config, engines={}, ledger=ledger, bundle=None)
+
+
+def reserved(pipeline: Pipeline, path: Path, *, rung: Rung | None = None) -> Decimal:
+    """Say what a request of 2 bytes for up to 98 tokens reserves, where a token costs 1e-6."""
+    key = add_key(path, "alice", limits=Limits(budget_usd_per_day=Decimal(1)))
+    worker = Worker(Settings(ladder=path))
+    worker.gate = Gate(ring(path), assumed_usd=CENT)
+    request = Request(
+        request_id="r",
+        messages=({"role": "user", "content": "Hi"},),
+        params={"max_tokens": 98},
+    )
+    asked = Asked(request=request, model="m", stream=False, wants_usage=False, rung=rung)
+    headers = {b"authorization": f"Bearer {key}".encode()}
+    admitted = worker.admit(headers, asked, SimpleNamespace(pipeline=pipeline))  # type: ignore[arg-type]
+    assert admitted is not None
+    return admitted.reserved_usd
+
+
+def test_a_bounded_request_reserves_its_worst_case(pipeline: Pipeline, path: Path) -> None:
+    assert reserved(pipeline, path) == Decimal("0.0001")
+
+
+@pytest.mark.parametrize(("name", "usd"), [("small", "0.0002"), ("big", "0.0001")])
+def test_a_rung_that_may_be_asked_twice_reserves_twice(
+    pipeline: Pipeline, path: Path, name: str, usd: str
+) -> None:
+    hedged = dataclasses.replace(pipeline, hedge_after_s={"small": 1.0})
+    assert reserved(hedged, path, rung=pipeline.ladder.rung(name)) == Decimal(usd)
+
+
+def test_a_rung_that_reads_its_prompt_anew_has_no_known_worst_case(
+    pipeline: Pipeline, path: Path
+) -> None:
+    stopped = replace(pipeline.ladder.reference, early_stop="stop")
+    assert reserved(pipeline, path, rung=stopped) == CENT

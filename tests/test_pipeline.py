@@ -237,6 +237,18 @@ async def test_a_broken_call_may_have_been_billed(
     assert given.entry.charge.usd is None
 
 
+async def test_what_came_before_a_refusal_for_the_same_answer_is_booked(
+    ledger: Ledger, settled: Settled, made: dict
+) -> None:
+    error, request = EngineRefused("HTTP 429", status=429), first_with(settled, ["small"])
+    error.used = made[request.request_id, "small"].usage
+    engine = Faulty(settled.trials, on("small", error))
+    pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)
+    failed, _ = (await answer(pipeline, request)).entry.attempts
+    assert (failed.role, failed.usage) == (Role.DISCARDED, error.used)
+    assert failed.charge.usd == usd_of(made[request.request_id, "small"])
+
+
 async def test_a_failing_reference_is_booked_and_raised(ledger: Ledger, settled: Settled) -> None:
     engine = Faulty(settled.trials, on("big", EngineRefused("HTTP 429", status=429)))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)

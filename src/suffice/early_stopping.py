@@ -15,6 +15,7 @@ from suffice.ladder import build_ladder
 from suffice.latent.early_learn import Learned, Wanted, learn_stop
 from suffice.latent.early_rule import Marks, Trace
 from suffice.latent.early_stop import check_stopping
+from suffice.meter import price_for
 
 
 class StopOrder(Struct, frozen=True, kw_only=True):
@@ -34,11 +35,13 @@ class StopOrder(Struct, frozen=True, kw_only=True):
 def learn_from_tasks(order: StopOrder, *, say: Say) -> Learned:
     """Record the rung uncut on every task, and certify rules on the traces.
 
-    Raises InputError, ConfigError or an EngineError; see `record_traces` and `learn_stop`.
+    Raises InputError, ConfigError, PriceError or an EngineError; see `record_traces` and
+    `learn_stop`.
     """
     config = load_config(order.ladder)
     rung = replace(build_ladder(config).rung(order.rung), early_stop=None)
     check_stopping(rung)
+    price = None if rung.price is None else price_for(rung.price, config.price[rung.price])
     tasks = load_tasks(order.tasks)
     label_source = trace_label_source(tasks)
     say(f"recording {len(tasks):,} traces of {rung.name}")
@@ -60,6 +63,7 @@ def learn_from_tasks(order: StopOrder, *, say: Say) -> Learned:
             delta=order.delta,
             lapses_after_s=order.lapses_after_s,
             label_source=label_source,
+            price=price,
             seed=order.seed,
         ),
     )

@@ -53,11 +53,17 @@ class CertificateError(SufficeError):
 
 
 class EngineError(SufficeError):
-    """An inference engine did not give a usable answer."""
+    """An inference engine did not give a usable answer.
+
+    `used` is the Usage of the calls before, where an answer takes several and the last of them was
+    not billed.
+    """
+
+    used: object = None
 
     @property
     def unbilled(self) -> bool:
-        """Whether nothing can have been generated."""
+        """Whether this call cannot have generated anything."""
         return False
 
 
@@ -77,7 +83,7 @@ class EngineUnreachable(EngineError):
 
     @property
     def unbilled(self) -> bool:
-        """Whether nothing can have been generated."""
+        """Whether this call cannot have generated anything."""
         return self.unsent
 
 
@@ -101,7 +107,7 @@ class EngineRefused(EngineError):
 
     @property
     def unbilled(self) -> bool:
-        """Whether nothing can have been generated: from 500 on, a call may have been worked on."""
+        """Whether nothing was generated: from 500 on, the call may have been worked on."""
         return self.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 

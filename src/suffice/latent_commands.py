@@ -233,7 +233,8 @@ def describe_stop(learned: "StopLearned") -> str:
         f"{show_share(figures.saving_tokens)} of output tokens saved, after "
         f"{show_share(figures.probe_tokens)} spent on probes; {show_share(figures.risk)} lost of "
         f"a quality of {show_share(learned.quality)}; {figures.input_ratio:.1f} times the input "
-        "tokens, most of them in the engine's cache if it keeps prefixes"
+        "tokens, most of them in the engine's cache if it keeps prefixes\n"
+        f"{_in_dollars(figures.usd_ratio)}"
     )
     if not learned.certified:
         return f"NOT certified at alpha {learned.alpha:g}: the safest rules are bounded by " + (
@@ -243,6 +244,19 @@ def describe_stop(learned: "StopLearned") -> str:
         f"certified: with {show_share(1 - learned.delta)} confidence stopping early loses at most "
         f"{show_share(learned.alpha)} of quality against the uncut reasoning, on average over "
         f"requests like these ({learned.n:,} certified it)\n{report}"
+    )
+
+
+def _in_dollars(ratio: float | None) -> str:
+    """Say whether stopping early saves money, where the rung has a price."""
+    if ratio is None:
+        return "in dollars: not checked, for the rung has no price"
+    if ratio <= 1:
+        return f"in dollars: {show_share(1 - ratio)} saved at the price of the rung"
+    return (
+        f"WARNING: in dollars it costs {ratio:.2f} times the uncut answer at the rung's price: "
+        "each piece and each probe reads the prompt again; leave it off, or state what cached "
+        "input costs (cache_read_usd_per_mtok) where the engine keeps prefixes"
     )
 
 

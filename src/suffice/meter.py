@@ -128,14 +128,23 @@ def charge_without_answer(
 ) -> Charge:
     """Charge a call that ended in an error.
 
-    A refusal (4xx) is not billed, an abstention costs what a call without tokens does, and all else
-    is unknown, for it may have been billed.
+    A refusal (4xx) is not billed, but the calls before it for the same answer are. An abstention
+    costs what a call without tokens does. All else is unknown, for it may have been billed.
     """
+    used = used_before(error)
+    if used is not None:
+        return charge(used, price, at=at)
     if isinstance(error, EngineError) and error.unbilled:
         return Charge(usd=Decimal(0), estimated=True)
     if isinstance(error, Abstained):
         return charge(NO_TOKENS, price, at=at)
     return Charge(usd=None)
+
+
+def used_before(error: BaseException) -> Usage | None:
+    """Return what calls before a failed one have used for its answer; None if nothing is known."""
+    used = error.used if isinstance(error, EngineError) else None
+    return used if isinstance(used, Usage) else None
 
 
 def total(charges: Iterable[Charge]) -> Spend:

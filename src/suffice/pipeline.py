@@ -22,7 +22,7 @@ from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
-from suffice.meter import Price, charge, charge_without_answer, price_for
+from suffice.meter import Price, charge, charge_without_answer, price_for, used_before
 from suffice.policy import Router, Step, policy_hash
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Request, Rung, Usage, Vector
 
@@ -168,6 +168,7 @@ class Climb:
         price = self.pipeline.prices.get(self.rung.price or "")
         charged = charge_without_answer(error, price, at=at)
         attempt = _failed(self.rung, error, charged, at=at)
+        usage = used_before(error) or usage
         if usage is not None:
             attempt = replace(attempt, usage=usage, charge=charge(usage, price, at=at))
         self.attempts.append(attempt)

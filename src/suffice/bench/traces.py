@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from suffice.bench.labels import WITH_TARGETS
 from suffice.bench.outcome import mark_by_program
-from suffice.bench.scorers import JUDGED
+from suffice.bench.scorers import JUDGED, exact, final_answer
 from suffice.bench.store import Fingerprint, fingerprint
 from suffice.bench.tasks import Task
 from suffice.engines.base import Engine
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
-from suffice.latent.early_rule import Marks, Trace, same_answer
+from suffice.latent.early_rule import Marks, Trace
 from suffice.latent.early_stop import record
 from suffice.types import Rung
 
@@ -89,11 +89,15 @@ async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tu
 
 
 def mark_trace(trace: Trace, task: Task) -> Trace:
-    """Mark the uncut answer and every probe, by the task's scorer or by agreement."""
+    """Mark the uncut answer and every probe, by the task's scorer or by agreement.
+
+    Agreement is that of `exact`: the whole answers are the same, but for their spacing.
+    """
+    uncut = final_answer(trace.answer)
 
     def quality(answer: str) -> float | None:
         if task.scorer is None:
-            return float(same_answer(answer, trace.answer))
+            return exact(answer, uncut, {})
         return mark_by_program(task, answer).quality
 
     probes = tuple(replace(probe, quality=quality(probe.answer)) for probe in trace.probes)

@@ -32,7 +32,7 @@ from suffice.gateway.wire import Asked
 from suffice.ledger import Ledger
 from suffice.meter import charge
 from suffice.pipeline import Climb, Pipeline
-from suffice.types import Count, CountSource, Request, Usage
+from suffice.types import Count, CountSource, Request, Rung, Usage
 
 LOOK_S = 1.0  # how often the ledger is read for audits, and the files for changes
 SPENDING_TURNS = 5  # how many looks there are to one at what other workers have spent
@@ -291,7 +291,10 @@ def _barred(asked: Asked, serving: Serving) -> _Barred | None:
 
 
 def _worst_usd(asked: Asked, pipeline: Pipeline) -> Decimal | None:
-    """Price the largest answer that a request allows on the dearest rung; None if unknown."""
+    """Price the largest answer that a request allows on the dearest rung; None if unknown.
+
+    A rung that stops early reads its prompt anew for each piece and probe: it has no such price.
+    """
     params = asked.request.params
     limit = params.get("max_completion_tokens", params.get("max_tokens"))
     if not isinstance(limit, int):
@@ -302,6 +305,14 @@ def _worst_usd(asked: Asked, pipeline: Pipeline) -> Decimal | None:
         output_tokens=Count(limit * (params.get("n") or 1), CountSource.ESTIMATED),
     )
     rungs = pipeline.ladder if asked.rung is None else (asked.rung,)
-    charges = [charge(usage, pipeline.prices.get(rung.price or "")).usd for rung in rungs]
-    known = [usd for usd in charges if usd is not None]
-    return max(known) if known and len(known) == len(charges) else None
+    most = [_most_usd(rung, usage, pipeline) for rung in rungs]
+    known = [usd for usd in most if usd is not None]
+    return max(known) if known and len(known) == len(most) else None
+
+
+def _most_usd(rung: Rung, usage: Usage, pipeline: Pipeline) -> Decimal | None:
+    """Price a call on one rung, twice where a second one may be made beside it."""
+    usd = charge(usage, pipeline.prices.get(rung.price or "")).usd
+    if usd is None or rung.early_stop is not None:
+        return None
+    return usd * 2 if rung.name in pipeline.hedge_after_s else usd

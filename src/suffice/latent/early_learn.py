@@ -23,6 +23,7 @@ from suffice.guarantee import (
 )
 from suffice.latent.early_rule import Marks, Replayed, StopRule, Trace, replay
 from suffice.latent.early_stop import stopping_hash
+from suffice.meter import Price
 from suffice.trials import Floats, Rows, split_rows
 from suffice.types import Rung
 
@@ -40,7 +41,7 @@ Point = tuple[int, ...]  # the number of a rule for each group
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What to promise, for which rung, and where the qualities come from."""
+    """What to promise, for which rung at what price, and where the qualities come from."""
 
     rung: Rung
     marks: Marks
@@ -48,6 +49,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     delta: float
     lapses_after_s: float
     label_source: LabelSource
+    price: Price | None = None
     seed: int = 0
 
 
@@ -56,6 +58,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     `saving_tokens` is net of `probe_tokens`. `input_ratio` is how many input tokens all calls
     together read for one of the uncut call: engines that keep prefixes read few of them anew.
+    `usd_ratio` is what they cost for one dollar of the uncut call; None without a price.
     """
 
     risk: float
@@ -63,6 +66,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     probe_tokens: float
     stopped: float
     input_ratio: float
+    usd_ratio: float | None
 
 
 class Learned(Struct, frozen=True, kw_only=True):
@@ -118,7 +122,7 @@ class Table:
         spent = self._of(point, self.output, self.output_uncut)
         return float(1.0 - spent.sum() / self.output_uncut.sum())
 
-    def figures(self, point: Point) -> Figures:
+    def figures(self, point: Point, *, price: Price | None = None) -> Figures:
         """Return what the rules of a point come to."""
         nothing = np.zeros(len(self.group))
         probes = self._of(point, self.probes, nothing)
@@ -129,7 +133,20 @@ class Table:
             probe_tokens=float(probes.sum() / self.output_uncut.sum()),
             stopped=float(self._of(point, self.stopped, nothing).mean()),
             input_ratio=float(reads.sum() / self.input_uncut.sum()),
+            usd_ratio=None if price is None else self._usd_ratio(point, price),
         )
+
+    def _usd_ratio(self, point: Point, price: Price) -> float:
+        """Compare dollars; what is read again comes from the cache where that has a rate."""
+        rates = price.rates_at(datetime.now(UTC), input_tokens=int(self.input_uncut.mean()))
+        read, write = float(rates.input_usd_per_mtok), float(rates.output_usd_per_mtok)
+        kept = rates.cache_read_usd_per_mtok
+        again = self._of(point, self.input, self.input_uncut).sum() - self.input_uncut.sum()
+        first = read * self.input_uncut.sum()
+        uncut = first + write * self.output_uncut.sum()
+        spent = first + (read if kept is None else float(kept)) * again
+        spent += write * self._of(point, self.output, self.output_uncut).sum()
+        return float(spent / uncut) if uncut else 1.0
 
     def _of(self, point: Point, values: Floats, uncut: Floats) -> Floats:
         rules = np.asarray(point)[self.group]
@@ -176,7 +193,7 @@ def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
         rows={name: len(rows) for name, rows in parts.items()},
         left_out=len(traces) - len(scored),
         quality=float(np.mean([scored[row].quality for row in parts["report"]])),
-        figures=None if point is None else report.figures(point),
+        figures=None if point is None else report.figures(point, price=wanted.price),
         certificate=certificate,
     )
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from suffice.features.answer import final_answer
+from suffice.features.answer import LONGEST_FINAL, final_answer
 
 Natural = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -57,7 +57,7 @@ class Probe(Struct, frozen=True, kw_only=True):
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """A reasoning to its own end, with the answer probed after each line of it.
+    """A reasoning to its own end, with the answer probed after each whole line of it.
 
     `reasoning_tokens` counts the tag that closed it, `output_tokens` all that it wrote. `answer`
     and `quality` are those of the uncut reasoning.
@@ -101,7 +101,7 @@ class Converging:
 
     def push(self, probe: Probe) -> bool:
         """Take the next probe; True when it may be given as the answer."""
-        answer = final_answer(probe.answer) if probe.whole else ""
+        answer = stated(probe.answer) if probe.whole else ""
         same = bool(answer) and answer == self._answer
         self._agreed = self._agreed + 1 if same else int(bool(answer))
         self._answer = answer
@@ -112,9 +112,15 @@ class Converging:
         return least is None or (probe.mean_logprob is not None and probe.mean_logprob >= least)
 
 
-def same_answer(one: str, other: str) -> bool:
-    """Say whether two answers state the same result, however they are put."""
-    return final_answer(one) == final_answer(other)
+def stated(answer: str) -> str:
+    """Return what two answers have in common that agree; spacing does not count.
+
+    That is the result that one short line states, and all of a longer answer: the last line of one
+    that ends in code, or in a list, says little of it.
+    """
+    whole = " ".join(answer.split())
+    is_line = "\n" not in answer.strip() and len(whole) <= LONGEST_FINAL
+    return final_answer(whole) if is_line else whole
 
 
 def replay(trace: Trace, rule: StopRule) -> Replayed:

@@ -12,10 +12,19 @@ from msgspec.structs import replace
 from suffice.engines.base import Chunk, Engine, Relay, last
 from suffice.engines.dialects import output_limit
 from suffice.engines.render import relayed
-from suffice.errors import ConfigError, EngineProtocolError
+from suffice.errors import ConfigError, EngineError, EngineProtocolError
 from suffice.guarantee import Certificate, content_hash
 from suffice.latent.early_rule import Converging, Marks, Probe, StopRule, Trace
-from suffice.types import Completion, Effort, Finish, Request, Rung, Usage, Vector
+from suffice.types import (
+    Completion,
+    CountSource,
+    Effort,
+    Finish,
+    Request,
+    Rung,
+    Usage,
+    Vector,
+)
 
 # Requests with any other field (tools, formats, samples, stops) are answered uncut.
 _PLAIN = """
@@ -104,14 +113,19 @@ class EarlyStop(Engine):
         draft = _Draft(self._inner, request, rung, marks=marks)
         converging = Converging(rule)
         found: Completion | None = None
-        while await draft.think(rule.every_tokens):
-            probed = await draft.probe()
-            if probed is None:
-                continue
-            yield Chunk(reasoning=draft.unshown())
-            if converging.push(probe_of(probed, at_tokens=0, marks=marks)):
-                found = probed
-                break
+        try:
+            while found is None and await draft.think(rule.every_tokens):
+                probed = await draft.probe()
+                if probed is None:
+                    continue
+                if lines := draft.unshown():
+                    yield Chunk(reasoning=lines)
+                if converging.push(probe_of(probed, at_tokens=0, marks=marks)):
+                    found = probed
+        except EngineError as error:
+            if error.unbilled:
+                error.used = draft.usage
+            raise
         done = draft.natural() if found is None else draft.stopped(found)
         rest = (done.reasoning or "").removeprefix(draft.shown)
         if rest or done.text:
@@ -132,7 +146,7 @@ class _Draft:
         self._written = ""
         self._cut = 0
         self._finish = Finish.LENGTH
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self.shown = ""
 
     async def think(self, tokens: int) -> bool:
@@ -146,8 +160,8 @@ class _Draft:
 
     async def probe(self) -> Completion | None:
         """Ask for the answer after the last whole line; None without a new one."""
-        end = self._written.rfind(self._marks.boundary) + len(self._marks.boundary)
-        if end <= self._cut or blank(self._written[:end], self._marks):
+        end = max(line_ends(self._written, self._marks), default=0)
+        if end == self._cut:
             return None
         self._cut = end
         probed = await probe(
@@ -157,7 +171,9 @@ class _Draft:
         return probed
 
     def unshown(self) -> str:
-        """Return the lines of reasoning that are new since the last call."""
+        """Return the lines that are new since the last call, none while they may be the answer."""
+        if not is_opened(self._written, self._marks):
+            return ""
         before, self.shown = self.shown, shown(self._written[: self._cut], self._marks)
         return self.shown.removeprefix(before)
 
@@ -170,7 +186,7 @@ class _Draft:
 
     def natural(self) -> Completion:
         """Close the answer where it ended by itself; its log-probabilities cannot be told apart."""
-        thought, _, text = self._written.partition(self._marks.close)
+        thought, text = parted(self._written, self._marks, finish=self._finish)
         return self._completion(shown(thought, self._marks), text, finish=self._finish)
 
     async def _write(self, tokens: int) -> bool:
@@ -183,10 +199,10 @@ class _Draft:
         self._written += piece.text
         self._left -= most
         self._finish = piece.finish
-        return piece.finish is not Finish.LENGTH or not self._left
+        return piece.finish is not Finish.LENGTH or not self._left or _is_short(piece, of=most)
 
     def _count(self, call: Completion) -> None:
-        self._usage = call.usage if self._usage is None else self._usage + call.usage
+        self.usage = call.usage if self.usage is None else self.usage + call.usage
         self._ttft_s = self._ttft_s or time.perf_counter() - self._began_s
 
     def _completion(
@@ -200,7 +216,7 @@ class _Draft:
         return Completion(
             text=text.strip(),
             finish=finish,
-            usage=self._usage or Usage(),
+            usage=self.usage or Usage(),
             duration_s=time.perf_counter() - self._began_s,
             reasoning=reasoning or None,
             ttft_s=self._ttft_s,
@@ -261,32 +277,27 @@ async def record(engine: Engine, request: Request, rung: Rung, *, marks: Marks) 
     Raises an EngineError where the engine cannot go on from a prefix or does not count tokens.
     """
     whole = await engine.extend(request, rung, written="")
-    thought, closed, answer = whole.text.partition(marks.close)
-    ends = [found.end() for found in re.finditer(re.escape(marks.boundary), thought)]
-    if closed and len(thought) not in ends:
-        ends.append(len(thought))
     prompt_tokens = _tokens(whole, "input_tokens")
-    closed_at_once = await engine.extend(
-        request, replace(rung, max_output_tokens=1), written=marks.close
-    )
-    close_tokens = _tokens(closed_at_once, "input_tokens") - prompt_tokens
-    probes = []
-    for end in ends:
-        if not blank(thought[:end], marks):
-            probed = await probe(engine, request, rung, start=thought[:end], marks=marks)
-            read = _tokens(probed, "input_tokens")
-            at_tokens = read - prompt_tokens - close_tokens
-            probes.append(probe_of(probed, at_tokens=at_tokens, marks=marks))
     output_tokens = _tokens(whole, "output_tokens")
+
+    async def length(written: str) -> int:
+        one = await engine.extend(request, replace(rung, max_output_tokens=1), written=written)
+        return _tokens(one, "input_tokens") - prompt_tokens
+
+    thought, closed, _ = whole.text.partition(marks.close)
+    close_tokens = await length(marks.close)
+    probes = []
+    for end in line_ends(thought, marks):
+        probed = await probe(engine, request, rung, start=thought[:end], marks=marks)
+        at_tokens = _tokens(probed, "input_tokens") - prompt_tokens - close_tokens
+        probes.append(probe_of(probed, at_tokens=at_tokens, marks=marks))
     return Trace(
         request_id=request.request_id,
         group=request.group,
         prompt_tokens=prompt_tokens,
-        reasoning_tokens=probes[-1].at_tokens + close_tokens
-        if closed and probes
-        else output_tokens,
+        reasoning_tokens=await length(thought + marks.close) if closed else output_tokens,
         output_tokens=output_tokens,
-        answer=answer.strip(),
+        answer=parted(whole.text, marks, finish=whole.finish)[1].strip(),
         probes=tuple(probes),
     )
 
@@ -296,9 +307,37 @@ def shown(thought: str, marks: Marks) -> str:
     return thought.lstrip().removeprefix(marks.opening) if marks.opening else thought
 
 
-def blank(thought: str, marks: Marks) -> bool:
-    """Whether there is no reasoning yet."""
-    return not shown(thought, marks).strip()
+def is_opened(written: str, marks: Marks) -> bool:
+    """Whether a text is known to begin with reasoning; without an opening tag all are."""
+    return written.lstrip().startswith(marks.opening)
+
+
+def parted(written: str, marks: Marks, *, finish: Finish) -> tuple[str, str]:
+    """Part what a model wrote into its reasoning and its answer.
+
+    What ended by itself, and was neither opened nor closed as reasoning, is an answer without any.
+    """
+    thought, closed, text = written.partition(marks.close)
+    if not closed and finish is Finish.STOP and not is_opened(written, marks):
+        return "", written
+    return thought, text
+
+
+def line_ends(thought: str, marks: Marks) -> list[int]:
+    """Return where the lines of a reasoning end, from the first that is not blank.
+
+    The start of a reasoning has those of the whole that lie in it, so a live answer is probed where
+    the recorded one was.
+    """
+    begins = len(thought) - len(shown(thought, marks).lstrip())
+    ends = (found.end() for found in re.finditer(re.escape(marks.boundary), thought))
+    return [end for end in ends if end > begins]
+
+
+def _is_short(piece: Completion, *, of: int) -> bool:
+    """Whether a piece that was cut off is shorter than it might be: the model's context is full."""
+    count = piece.usage.output_tokens
+    return count is not None and count.source is CountSource.REPORTED and count.tokens < of
 
 
 def _tokens(completion: Completion, field: str) -> int:
