@@ -49,6 +49,25 @@ def chunks(reply: JSON, cuts: list[int]) -> Iterator[JSON]:
     yield {"model": reply["model"], "choices": [], "usage": reply["usage"]}
 
 
+STYLES = ["index", "no index", "index 0", "id of each part"]
+
+
+def call_chunks(calls: list[JSON], *, style: str) -> Iterator[JSON]:
+    """Stream calls of f0, f1 ... with the ids c0, c1 ..., in the style of some server."""
+    for number, given in enumerate(calls):
+        text = msgspec.json.encode(given).decode()
+        for i, part in enumerate((text[:1], text[1:4], text[4:])):
+            call: JSON = {"function": {"arguments": part}}
+            if i == 0:
+                call = {"id": f"c{number}", "function": {"name": f"f{number}", "arguments": part}}
+            elif style == "id of each part":
+                call["id"] = f"c{number}-{i}"
+            if style != "no index":
+                call["index"] = 0 if style == "index 0" else number
+            choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}
+            yield {"model": "m", "choices": [choice]}
+
+
 def _chunk(reply: JSON, choice: JSON) -> JSON:
     return {"model": reply["model"], "created": reply["created"], "choices": [choice]}
 

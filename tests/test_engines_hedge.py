@@ -18,8 +18,8 @@ USED = Usage(input_tokens=Count(20, REPORTED), output_tokens=Count(5, REPORTED))
 NO = EngineUnreachable("no connection", retryable=True)
 
 
-def whole(text: str = "4") -> Completion:
-    return Completion(text=text, finish=Finish.STOP, usage=USED, duration_s=0.1)
+def whole(text: str = "4", *, usage: Usage = USED) -> Completion:
+    return Completion(text=text, finish=Finish.STOP, usage=usage, duration_s=0.1)
 
 
 class Stage:
@@ -34,7 +34,7 @@ class Stage:
         self.outcomes: list[Outcome] = []
 
     def play(self, *scripts: list[object], own: Usage = Usage()) -> Relay:  # noqa: B008
-        """Each script lists items to yield, seconds to wait, and errors to raise."""
+        """Each script lists items to yield, times and events to wait for, and errors to raise."""
 
         def start() -> Relay:
             number, self.calls = self.calls, self.calls + 1
@@ -51,6 +51,8 @@ class Stage:
             for step in script:
                 if isinstance(step, float):
                     await asyncio.sleep(step)
+                elif isinstance(step, asyncio.Event):
+                    await step.wait()
                 elif isinstance(step, Exception):
                     raise step
                 else:
@@ -90,6 +92,15 @@ async def test_the_first_to_answer_is_used_and_the_other_stopped_and_estimated(
     [(_, usage)] = stage.lost
     assert usage.input_tokens == Count(20, ESTIMATED)
     assert usage.output_tokens == Count(5, ESTIMATED)
+
+
+async def test_a_beaten_call_that_is_done_too_has_used_what_it_reports() -> None:
+    stage, both = Stage(), asyncio.Event()
+    more = Usage(input_tokens=Count(20, REPORTED), output_tokens=Count(900, REPORTED))
+    relay = stage.play([both, whole("first")], [both, whole("second", usage=more)])
+    asyncio.get_running_loop().call_later(0.1, both.set)
+    assert (await last(relay.items)).text == "first"
+    assert (stage.outcomes, [usage for _, usage in stage.lost]) == ([Outcome.LOST], [more])
 
 
 async def test_a_stream_that_has_begun_is_never_asked_again() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doors_support import USAGE, bodies, chunks, replies
+from doors_support import STYLES, USAGE, arguments, bodies, call_chunks, chunks, replies
 from gateway_support import Call, Site, chunk, completion, event, site
 from suffice.gateway.doors.responses_in import chat_of_response
 from suffice.gateway.doors.responses_out import ResponseWriter
@@ -134,6 +134,69 @@ def test_items_of_a_turn_become_one_message_and_parts_keep_their_kind() -> None:
     ]
 
 
+def output(call_id: str) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call_id, "output": "4"}
+
+
+def thought(text: str) -> dict[str, Any]:
+    content = [{"type": "reasoning_text", "text": text}]
+    return {"type": "reasoning", "summary": [], "content": content}
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw thoughts, texts, and calls each with its output somewhere after it, as input."""
+    items: list[dict[str, Any]] = []
+    open_calls: list[str] = []
+    for i, kind in enumerate(draw(st.lists(st.sampled_from("tmcco"), max_size=10))):
+        if kind == "t":
+            items.append(thought(f"t{i}"))
+        elif kind == "m":
+            items.append({"role": "assistant", "content": f"m{i}"})
+        elif kind == "c":
+            items.append(CALL | {"call_id": f"c{i}"})
+            open_calls.append(f"c{i}")
+        elif open_calls:
+            items.append(output(open_calls.pop(draw(st.integers(0, len(open_calls) - 1)))))
+    return [USER, *items, *map(output, draw(st.permutations(open_calls)))]
+
+
+@given(turns())
+def test_outputs_follow_the_message_that_holds_their_calls(items: list[dict[str, Any]]) -> None:
+    messages = chat_of_response({"model": "big", "input": items})["messages"]
+    waiting: set[str] = set()
+    for message in messages:
+        if message["role"] == "tool":
+            assert message["tool_call_id"] in waiting
+            waiting.remove(message["tool_call_id"])
+        else:
+            assert not waiting
+            waiting = {call["id"] for call in message.get("tool_calls", ())}
+    assert not waiting
+    sent = json.dumps(messages)
+    for item in items[1:]:  # nothing is lost
+        said = item.get("call_id") or item["content"]
+        assert (said if isinstance(said, str) else said[0]["text"]) in sent
+
+
+def test_what_comes_while_a_call_waits_joins_its_message() -> None:
+    parts = [{"type": "output_text", "text": "c"}, {"type": "output_text", "text": "d"}]
+    said = [{"role": "assistant", "content": content} for content in ("a", "b", parts)]
+    items = [thought("t"), said[0], CALL, said[1], thought("u"), output("c1"), said[0]]
+    _, turn, told, after = chat_of_response({"model": "m", "input": [USER, *items]})["messages"]
+    assert (turn["reasoning_content"], turn["content"]) == ("t\n\nu", "a\n\nb")
+    assert (told["role"], after) == ("tool", {"role": "assistant", "content": "a"})
+    items = [said[0], CALL, said[2], output("c1")]
+    _, turn, _ = chat_of_response({"model": "m", "input": [USER, *items]})["messages"]
+    assert turn["content"] == [{"type": "text", "text": text} for text in "acd"]
+
+
+def test_a_call_that_nobody_answered_does_not_reach_past_the_user() -> None:
+    items = [CALL, USER, {"role": "assistant", "content": "a"}]
+    messages = chat_of_response({"model": "m", "input": items})["messages"]
+    assert [message["role"] for message in messages] == ["assistant", "user", "assistant"]
+
+
 REFUSED = [
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
@@ -218,6 +281,20 @@ def test_a_stream_tells_the_same_as_the_answer_in_one_piece(reply: Any, cuts: li
     done = [told["item"] for told in events if told["type"] == "response.output_item.done"]
     assert {each["id"] for each in added} == {each["id"] for each in done}
     assert sorted(done, key=str) == sorted(events[-1]["response"]["output"], key=str)
+
+
+@given(calls=st.lists(arguments, min_size=1, max_size=4), style=st.sampled_from(STYLES))
+def test_streamed_calls_are_told_apart_without_an_index(
+    calls: list[dict[str, Any]], style: str
+) -> None:
+    writer = ResponseWriter(ASK, request_id="r1")
+    for each in call_chunks(calls, style=style):
+        writer.feed(each)
+    writer.end()
+    assert [
+        (item["call_id"], item["name"], json.loads(item["arguments"]))
+        for item in writer.result()["output"]
+    ] == [(f"c{i}", f"f{i}", given) for i, given in enumerate(calls)]
 
 
 @given(replies())

@@ -75,6 +75,13 @@ class _Call:
         """Why it gave nothing; None while it runs, and when it began well."""
         return self.first.exception() if self.first.done() else None
 
+    @property
+    def reported(self) -> Usage | None:
+        """What it used by its own account, where the first item was the whole answer."""
+        ended = self.first.done() and not self.first.cancelled() and self.error is None
+        item = self.first.result() if ended else None
+        return item.usage if isinstance(item, Completion) else None
+
     async def stop(self) -> None:
         if not self.first.done():
             self.first.cancel()
@@ -98,10 +105,10 @@ class _Race:
 
     async def items(self) -> AsyncGenerator[Item, None]:
         try:
-            yield self._seen(await self._first())
+            yield self._booked(await self._first())
             async with aclosing(self._calls[0].relay.items) as rest:
                 async for item in rest:
-                    yield self._seen(item)
+                    yield self._booked(item)
         finally:
             await self._end()
 
@@ -145,8 +152,8 @@ class _Race:
         self._beaten.append(behind)
         await behind.stop()
 
-    def _seen(self, item: Item) -> Item:
-        """Book the call that was given up, once the other tells what such a call uses."""
+    def _booked(self, item: Item) -> Item:
+        """Return the item; a whole answer says what the call that was given up may have used."""
         if isinstance(item, Completion):
             self._book_beaten(like=item.usage)
         return item
@@ -160,7 +167,7 @@ class _Race:
 
     def _book_beaten(self, *, like: Usage) -> None:
         for call in self._beaten:
-            usage = _likely(call.relay.used(), like=like)
+            usage = call.reported or _likely(call.relay.used(), like=like)
             self._hedge.lost(EngineError(_GIVEN_UP), call.at, usage)
         self._beaten = []
 

@@ -114,11 +114,8 @@ class Choice:
         )
         known |= {k: v for k, v in call.items() if k not in ("index", "function") and v is not None}
         function = call.get("function") or {}
-        arguments = function.get("arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
         known["function"]["name"] += function.get("name") or ""
-        known["function"]["arguments"] += arguments
+        known["function"]["arguments"] += arguments_of(function)
 
 
 class Reply:
@@ -234,6 +231,12 @@ def texts_of(part: JSON) -> tuple[str, str]:
     if isinstance(content, str):
         return reasoning, content
     return reasoning + _joined(content, "thinking"), _joined(content, "text")
+
+
+def arguments_of(function: JSON) -> str:
+    """Read the arguments of a called function as text; some engines send the object itself."""
+    arguments = function.get("arguments") or ""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
 def _string(value: object) -> str:

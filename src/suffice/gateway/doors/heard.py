@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from suffice.engines.reply import texts_of
+from suffice.engines.reply import arguments_of, texts_of
 from suffice.types import JSON
 
 
@@ -29,6 +29,31 @@ class Piece(Struct, frozen=True, kw_only=True):
     name: str = ""
 
 
+class _Calls:
+    """Tells apart the tool calls that come in parts.
+
+    A call has a place, its index. Some servers leave that out or say 0 for all: there a name with
+    another id begins a call. An id alone does not, for others make up an id for every part.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._last: dict[int, int] = {}
+
+    def number(self, call: JSON, *, position: int) -> int:
+        """Return the number of the call that a part belongs to, in the order of their begin."""
+        index, call_id = call.get("index"), call.get("id") or ""
+        place = position if index is None else index
+        number = self._last.get(place)
+        named = bool((call.get("function") or {}).get("name"))
+        if number is None or (named and call_id and self._ids[number] not in ("", call_id)):
+            number = len(self._ids)
+            self._ids.append(call_id)
+        self._ids[number] = self._ids[number] or call_id
+        self._last[place] = number
+        return number
+
+
 class Heard:
     """The facts about a completion, gathered from its chunks; None while they are not known."""
 
@@ -39,6 +64,7 @@ class Heard:
         self.stopped_by: str | None = None
         self.usage: JSON = {}
         self.account: JSON | None = None
+        self._calls = _Calls()
 
     def add(self, chunk: JSON) -> Iterator[Piece]:
         """Take the next chunk, or the one reply, and return the pieces of its first choice."""
@@ -50,7 +76,9 @@ class Heard:
             if choice.get("index", 0) == 0:
                 self.finish = choice.get("finish_reason") or self.finish
                 self.stopped_by = _stop_text(choice) or self.stopped_by
-                yield from _pieces(choice.get("delta") or choice.get("message") or {})
+                part = choice.get("delta") or choice.get("message") or {}
+                yield from _said(part)
+                yield from self._called(part, whole=bool(choice.get("message")))
 
     def count(self, name: str, *, of: str | None = None) -> int | None:
         """Return a count of the usage, or of its details `of`; None where it is unknown."""
@@ -58,22 +86,24 @@ class Heard:
         count = table.get(name)
         return count if isinstance(count, int) else None
 
+    def _called(self, part: JSON, *, whole: bool) -> Iterator[Piece]:
+        for position, call in enumerate(part.get("tool_calls") or ()):
+            function = call.get("function") or {}
+            yield Piece(
+                kind=Kind.CALL,
+                text=arguments_of(function),
+                call=position if whole else self._calls.number(call, position=position),
+                call_id=call.get("id") or "",
+                name=function.get("name") or "",
+            )
 
-def _pieces(part: JSON) -> Iterator[Piece]:
+
+def _said(part: JSON) -> Iterator[Piece]:
     refusal = part.get("refusal") or ""
     reasoning, text = texts_of({**part, "refusal": None})
     for kind, said in ((Kind.REASONING, reasoning), (Kind.TEXT, text), (Kind.REFUSAL, refusal)):
         if said:
             yield Piece(kind=kind, text=said)
-    for position, call in enumerate(part.get("tool_calls") or ()):
-        function, index = call.get("function") or {}, call.get("index")
-        yield Piece(
-            kind=Kind.CALL,
-            text=function.get("arguments") or "",
-            call=position if index is None else index,
-            call_id=call.get("id") or "",
-            name=function.get("name") or "",
-        )
 
 
 def _stop_text(choice: JSON) -> Any:

@@ -12,13 +12,8 @@ from suffice.errors import EngineProtocolError
 from suffice.gateway.doors.heard import Heard, Kind, Piece
 from suffice.types import JSON
 
-_REASONS = {
-    "length": "max_tokens",
-    "model_length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
+_REASONS = {"length": "max_tokens", "model_length": "max_tokens", "content_filter": "refusal"}
+_CALLING = {None, "stop", "tool_calls", "function_call"}  # a call that was forced ends in a "stop"
 _DELTAS = {
     Kind.REASONING: ("thinking_delta", "thinking"),
     Kind.TEXT: ("text_delta", "text"),
@@ -46,9 +41,19 @@ class _Block:
     def begun(self) -> JSON:
         return self._shown("", {})
 
-    def whole(self) -> JSON:
+    def whole(self, *, cut: bool) -> JSON:
+        """Show it with all its text; a call that cannot be made is told as text.
+
+        `cut` says that the answer ends in this block, because it reached a limit.
+        """
         text = "".join(self.texts)
-        return self._shown(text, _arguments(text) if self.kind is Kind.CALL else {})
+        if self.kind is not Kind.CALL:
+            return self._shown(text, {})
+        arguments = _arguments(text if cut else text or "{}")
+        if arguments is not None:
+            return self._shown(text, arguments)
+        said = f"A call of {self.name}, whose arguments are no JSON object: {text}"
+        return {"type": "text", "text": said}
 
     def _shown(self, text: str, arguments: JSON) -> JSON:
         if self.kind is Kind.REASONING:
@@ -78,7 +83,8 @@ class MessageWriter:
     def end(self) -> list[JSON]:
         """Return the last events, with the reason to stop and the usage."""
         account = {"suffice": self._heard.account} if self._heard.account else {}
-        delta = {"type": "message_delta", "delta": self._reason(), "usage": _usage(self._heard)}
+        reason = self._reason(called=any(block.kind is Kind.CALL for block in self._blocks))
+        delta = {"type": "message_delta", "delta": reason, "usage": _usage(self._heard)}
         return [*self._stop(), delta | account, {"type": "message_stop"}]
 
     def failed(self, error: JSON) -> list[JSON]:
@@ -86,10 +92,15 @@ class MessageWriter:
         return [message_error(error, status=500)]
 
     def result(self) -> JSON:
-        """Return the whole message, once everything is fed."""
-        heard = self._heard
-        content = [block.whole() for block in self._blocks]
-        made = self._message(content) | self._reason() | {"usage": _usage(heard)}
+        """Return the whole message, once everything is fed.
+
+        Never raises for what a model wrote: the answer is made, and charged.
+        """
+        heard, last = self._heard, len(self._blocks) - 1
+        limited = _REASONS.get(heard.finish or "") == "max_tokens"
+        content = [block.whole(cut=limited and i == last) for i, block in enumerate(self._blocks)]
+        reason = self._reason(called=any(block["type"] == "tool_use" for block in content))
+        made = self._message(content) | reason | {"usage": _usage(heard)}
         return made | ({"suffice": heard.account} if heard.account else {})
 
     def _fed(self, chunk: JSON) -> Iterator[JSON]:
@@ -142,12 +153,13 @@ class MessageWriter:
             "content": content,
         }
 
-    def _reason(self) -> JSON:
-        stopped_by = self._heard.stopped_by
-        if stopped_by is not None and self._heard.finish == "stop":
+    def _reason(self, *, called: bool) -> JSON:
+        finish, stopped_by = self._heard.finish, self._heard.stopped_by
+        if called and finish in _CALLING:
+            return {"stop_reason": "tool_use", "stop_sequence": None}
+        if stopped_by is not None and finish == "stop":
             return {"stop_reason": "stop_sequence", "stop_sequence": stopped_by}
-        reason = _REASONS.get(self._heard.finish or "", "end_turn")
-        return {"stop_reason": reason, "stop_sequence": None}
+        return {"stop_reason": _REASONS.get(finish or "", "end_turn"), "stop_sequence": None}
 
 
 def message_error(error: JSON, *, status: int) -> JSON:
@@ -172,12 +184,9 @@ def _usage(heard: Heard) -> JSON:
     }
 
 
-def _arguments(text: str) -> JSON:
-    """Read the arguments of a call; raises EngineProtocolError for what is no JSON object."""
+def _arguments(text: str) -> JSON | None:
+    """Read the arguments of a call; None for what is no JSON object."""
     try:
-        return msgspec.json.decode(text or "{}", type=dict)
-    except msgspec.DecodeError as error:
-        raise EngineProtocolError(
-            f"the model wrote arguments of a tool that are no JSON object: {text[:200]!r}",
-            hint="ask again; the tool's schema may be hard on this model",
-        ) from error
+        return msgspec.json.decode(text, type=dict)
+    except (msgspec.DecodeError, RecursionError):
+        return None

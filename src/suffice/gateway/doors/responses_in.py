@@ -5,6 +5,7 @@ back as input are names in somebody's store; there is none here, so they say not
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from suffice.gateway.doors.fields import Fields, refused, wrong
 from suffice.types import JSON
@@ -75,7 +76,8 @@ def _add_item(messages: list[JSON], item: Fields) -> None:
         item.only("summary", [[]], why="chat completions have no summaries of reasoning")
         thought = "".join(part.need("text", str) for part in _parts(item, "reasoning_text"))
         if thought:
-            _own(messages, before=_AFTER_THOUGHT)["reasoning_content"] = thought
+            turn = _own(messages, before=_AFTER_THOUGHT)
+            turn["reasoning_content"] = _joined(turn.get("reasoning_content"), thought)
     elif kind == "function_call":
         _own(messages).setdefault("tool_calls", []).append(_call(item))
     elif kind == "function_call_output":
@@ -92,7 +94,8 @@ def _add_message(messages: list[JSON], item: Fields) -> None:
         raise wrong(item.path("role"), f"one of {', '.join(_ROLES)}")
     content = _content(item, "content")
     if role == "assistant":
-        _own(messages, before=("content", "tool_calls"))["content"] = content
+        turn = _own(messages, before=("content", "tool_calls"))
+        turn["content"] = _joined(turn.get("content"), content)
     else:
         messages.append({"role": role, "content": content})
 
@@ -100,12 +103,40 @@ def _add_message(messages: list[JSON], item: Fields) -> None:
 def _own(messages: list[JSON], *, before: tuple[str, ...] = ()) -> JSON:
     """Return the last message if it is the assistant's and has nothing of `before`, else a new one.
 
-    Reasoning, text and calls of one turn are items here and one message there.
+    Reasoning, text and calls of one turn are items here and one message there. Outputs must follow
+    the message that holds their calls: none is begun while a call waits for its output.
     """
+    waiting = _waiting(messages)
+    if waiting is not None:
+        return waiting
     last = messages[-1] if messages else {}
     if last.get("role") != "assistant" or any(name in last for name in before):
         messages.append({"role": "assistant"})
     return messages[-1]
+
+
+def _waiting(messages: list[JSON]) -> JSON | None:
+    """Return the assistant's message that only outputs follow, if some of its calls has none."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if message["role"] != "tool":
+            calls = {call["id"] for call in message.get("tool_calls", ())}
+            return message if calls - answered else None
+        answered.add(message["tool_call_id"])
+    return None
+
+
+def _joined(said: Any, more: Any) -> Any:
+    """Join texts to a text with a blank line between, and lists of parts to a list."""
+    if said is None:
+        return more
+    if isinstance(said, str) and isinstance(more, str):
+        return f"{said}\n\n{more}"
+    return [*_as_parts(said), *_as_parts(more)]
+
+
+def _as_parts(content: Any) -> list[JSON]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _call(item: Fields) -> JSON:
