@@ -22,7 +22,7 @@ Without = Annotated[
 def reference(
     out: Folder,
     spec: SpecFile = Path("benchmarks/effort.toml"),
-    tokens: Annotated[int, typer.Option(min=1, help="How many to learn from.")] = 30_000_000,
+    tokens: Annotated[int, typer.Option(min=1, help="How many to learn from.")] = 70_000_000,
     batch_tokens: Annotated[int, typer.Option(min=1024, help="Tokens a step.")] = 3072,
     rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 2.5e-3,
     judge_every: Annotated[
