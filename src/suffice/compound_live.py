@@ -60,6 +60,11 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0) -> Measured:
         benched = bench_tasks(
             config, str(tasks), out=out, max_usd=None, judge=None, show=show_progress
         )
+    return replay_deal(benched, out=out, seed=seed)
+
+
+def replay_deal(benched: BenchResult, *, out: Path, seed: int) -> Measured:
+    """Replay every combination under one deal of the requests into splits."""
     guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed)
     beside = out.with_name(f"{out.stem}-guesses.jsonl")
     _write(beside, guesses)

@@ -95,6 +95,7 @@ def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -
     )
     outcome = learn_rung(learned, wanted, encoder=encoder, say=say)
     if outcome.policy is None or outcome.learned.certificate is None:
+        say(f"the latent rung is left off: nothing could be certified at {workload.alpha:g}")
         return ()
     rung = LatentRung(outcome.policy, outcome.learned.certificate)
     say("asking the latent rung")
