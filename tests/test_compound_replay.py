@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import msgspec
 import numpy as np
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from compound_support import NOW, WORKLOAD, make_compound_trials, write_workload
 from suffice.bench.compound import Grade, Replay, Workload, compound_trials, read_workload, replay
-from suffice.bench.compound.answering import FRACTIONS
+from suffice.bench.compound.answering import FRACTIONS, deal_clusters
 from suffice.cli import main
 from suffice.errors import ConfigError, InputError
 from suffice.latent.encoder import default_encoder
@@ -267,3 +268,12 @@ def test_the_command_exits_with_3_where_nothing_is_certified(
 def test_certificates_lapse_as_the_file_says(workload: Workload, replayed: Replay) -> None:
     certificate = replayed.factorial.full.certificate
     assert certificate.terms.lapses_at == NOW + timedelta(days=30)
+
+
+def test_the_order_of_a_file_does_not_decide_who_is_dealt_where() -> None:
+    names = [f"c{at}" for at in range(40) for _ in range(3)]
+    shuffled = Random(5).sample(names, len(names))
+    for one, other in zip(
+        deal_clusters(names, seed=1), deal_clusters(shuffled, seed=1), strict=True
+    ):
+        assert {names[row] for row in one} == {shuffled[row] for row in other}

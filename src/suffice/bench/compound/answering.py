@@ -118,9 +118,10 @@ def deal(workload: Workload, recorded: Recorded, *, now: datetime, seed: int) ->
 def deal_clusters(clusters: Sequence[str], *, seed: int) -> tuple[Rows, ...]:
     """Deal requests into fit, certify and report by the cluster of each, no cluster torn apart.
 
-    Depends on the seed and on which requests share a cluster, and on nothing else of them.
+    Depends on the seed and on the names of the clusters, and not on their order: a file of trials
+    has that in which answers came.
     """
-    places = {name: at for at, name in enumerate(dict.fromkeys(clusters))}
+    places = {name: at for at, name in enumerate(sorted(set(clusters)))}
     cluster = np.array([places[name] for name in clusters])
     parts = split_rows(len(places), seed=seed, fractions=FRACTIONS)
     return tuple(np.flatnonzero(np.isin(cluster, part)) for part in parts)
