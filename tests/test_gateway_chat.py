@@ -304,7 +304,8 @@ ledger = "{ledger}"
 async def test_a_real_model_streams_through_and_is_counted(tmp_path: Path) -> None:
     toml = tmp_path / "suffice.toml"
     toml.write_text(EMBEDDED.format(ledger=tmp_path / "books.db"))
-    ask = {"model": "suffice", "messages": [{"role": "user", "content": "Count to ten."}]}
+    messages = [{"role": "user", "content": "Count to ten."}]
+    ask = {"model": "suffice", "messages": messages, "temperature": 0}  # else it may stop early
     async with (
         running(Gateway(Settings(ladder=toml))) as (url, _),
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
