@@ -23,14 +23,13 @@ import json
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from benchmarks.effort import ALPHA, DELTA, SEEDS, SPEC, ladder, task
+from benchmarks.effort import ALPHA, DELTA, SEEDS, ladder, tasks
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, run_bench
 from suffice.bench.tasks import Task
@@ -41,7 +40,7 @@ from suffice.guarantee import Evidence, LabelSource, Method, calibrate
 from suffice.latent.early_learn import Learned, Wanted, learn_stop
 from suffice.latent.early_rule import Marks, Trace, replay
 from suffice.latent.early_stop import EarlyStop, EarlyStopping
-from suffice.reference_model.questions import OWN, held_out, read_spec
+from suffice.reference_model.questions import OWN
 from suffice.terminal import stages
 from suffice.trials import split_rows
 from suffice.types import Rung, Trial
@@ -83,19 +82,16 @@ async def _measure(given: argparse.Namespace) -> dict[str, Any]:
         config = ladder(given.model)
         engine = (await opened(stack, config))["here"]
         low, high = config.ladder[1], config.ladder[2]
-        tasks = tuple(
-            task(question, number)
-            for family, questions in held_out(read_spec(SPEC)).items()
-            if family not in OWN
-            for number, question in enumerate(islice(questions, given.count))
+        asked_for = tasks(given.count, without=OWN)
+        recording = Recording(
+            tasks=asked_for, rung=high, marks=MARKS, parallel=4, path=given.traces
         )
-        recording = Recording(tasks=tasks, rung=high, marks=MARKS, parallel=4, path=given.traces)
         with stages() as say:
             traces = await record_traces(recording, engine, say=say)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bench = Bench(tasks=tasks, rungs=(low,), out=given.trials or scratch / "low.jsonl")
+        bench = Bench(tasks=asked_for, rungs=(low,), out=given.trials or scratch / "low.jsonl")
         trials = (await run_bench(bench, engines={"here": engine}, show=show_progress)).trials
-        asked = Asked(tasks=tasks, rung=high, traces=traces, low=trials)
+        asked = Asked(tasks=asked_for, rung=high, traces=traces, low=trials)
         learned = [learn_stop(traces, wanted(high, seed=seed)) for seed in range(SEEDS)]
         return figures(asked, learned) | {"live": await _live(engine, asked, learned[0])}
 
