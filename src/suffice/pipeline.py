@@ -151,8 +151,8 @@ class Climb:
         """
         if at is not None:
             self.lost(error, at, usage)
-        if at is not None and given:
-            self.attempts[-1] = replace(self.attempts[-1], role=Role.ANSWER)
+            if given:
+                self.attempts[-1] = replace(self.attempts[-1], role=Role.ANSWER)
         if isinstance(error, Abstained) and self._router is not None:
             self._seen[self.rung.name] = Signals(finish=Finish.ABSTAINED)
             self._follow(self._router.review(self.request, self._seen))
@@ -166,12 +166,13 @@ class Climb:
     def lost(self, error: BaseException, at: datetime, usage: Usage | None) -> None:
         """Note a call that gave nothing, and that another one may stand in for on this rung."""
         price = self.pipeline.prices.get(self.rung.price or "")
-        charged = charge_without_answer(error, price, at=at)
-        attempt = _failed(self.rung, error, charged, at=at)
-        usage = used_before(error) or usage
-        if usage is not None:
-            attempt = replace(attempt, usage=usage, charge=charge(usage, price, at=at))
-        self.attempts.append(attempt)
+        used = used_before(error) or usage
+        if used is None:
+            charged = charge_without_answer(error, price, at=at)
+            self.attempts.append(_failed(self.rung, error, charged, at=at))
+        else:
+            attempt = _failed(self.rung, error, charge(used, price, at=at), at=at)
+            self.attempts.append(replace(attempt, usage=used))
 
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""
