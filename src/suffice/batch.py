@@ -20,7 +20,7 @@ from suffice.bench.tasks import Task, load_tasks
 from suffice.bundle import load_bundle
 from suffice.commands import opened
 from suffice.config import load_config
-from suffice.errors import EngineError, InputError, SufficeError
+from suffice.errors import EngineError, InputError, SufficeError, writing
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status, entries
 from suffice.meter import total
 from suffice.pipeline import Answer, Pipeline, answer, ask, build_pipeline
@@ -223,11 +223,7 @@ def _scores(task: Task, answers: dict[str, Attempt], *, reference: str) -> Itera
 
 @contextmanager
 def _appending(path: Path) -> Iterator[TextIO]:
-    try:
+    with writing(path):
         file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
     with file:
         yield file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suffice import __version__, latent_commands
-from suffice.errors import CertificateError, InputError, SufficeError
+from suffice.errors import CertificateError, InputError, SufficeError, writing
 from suffice.evidence.commands import claims_command
 from suffice.gateway import key_command
 from suffice.latent.train import command as train_command
@@ -95,12 +95,8 @@ def init(
     if path.exists():
         raise InputError(f"{path} exists already", hint="name another file; nothing is overwritten")
     text = example_text(example)
-    try:
+    with writing(path):
         path.write_text(text, "utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
     print(f"wrote {path}; check it with: suffice ladder {path}")
 
 

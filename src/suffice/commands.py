@@ -23,7 +23,7 @@ from suffice.bench.tasks import load_tasks
 from suffice.bundle import Bundle
 from suffice.config import Config, Targets, load_config
 from suffice.engines import Engine, build_engines
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.guarantee import LabelSource, Method
 from suffice.ladder import build_ladder
 from suffice.latent.encoder import default_encoder
@@ -372,12 +372,8 @@ def write_report(path: Path, report: Report) -> None:
 
 def write_page(path: Path, page: str) -> None:
     """Write an HTML page; raises InputError when the disk refuses."""
-    try:
+    with writing(path):
         path.write_text(page, "utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def _is_ledger(source: str) -> bool:

@@ -16,7 +16,7 @@ from suffice.bench.run import BenchResult
 from suffice.bench.tasks import Task, read_tasks
 from suffice.commands import bench_tasks
 from suffice.config import Config
-from suffice.errors import InputError
+from suffice.errors import writing
 from suffice.latent.encoder import default_encoder
 from suffice.terminal import stages
 from suffice.types import Trial
@@ -101,9 +101,5 @@ def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
 
 
 def _write(path: Path, trials: tuple[Trial, ...]) -> None:
-    try:
+    with writing(path):
         path.write_bytes(b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error

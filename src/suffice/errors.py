@@ -1,5 +1,7 @@
 """One error tree: each error says what happened, what to do, and whether a retry can help."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 
@@ -128,3 +130,14 @@ class EffortRefused(ConfigError):
 
 class TrainingStopped(SufficeError):
     """Training cannot go on: the loss is not finite, or the run was interrupted."""
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """Turn what a disk refuses in a block into an InputError that names the file or folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
+        ) from error

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from suffice.commands import opened
 from suffice.config import load_config
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.latent.change import Turn
 from suffice.latent.gate import load_gate
 from suffice.latent.stream import GateSettings
@@ -288,12 +288,8 @@ class _Tally:
 def _writer(out: Path | None, files: ExitStack) -> Tell:
     if out is None:
         return lambda _shown: None
-    try:
+    with writing(out):
         file = files.enter_context(out.open("wb"))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {out}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
     def write(shown: Shown) -> None:
         step = shown.step

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.engines.base import Engine
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.guarantee import Certificate, check, from_json, to_json
 from suffice.latent.early_rule import Marks, StopRule
 from suffice.latent.early_stop import EarlyStop, EarlyStopping, check_stopping, stopping_hash
@@ -26,14 +26,10 @@ class RulesFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> None:
     """Write rules into a folder, made if need be; raises InputError when the disk refuses."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RULES).write_bytes(msgspec.json.encode(file) + b"\n")
         (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {folder}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.guarantee import Calibration
 from suffice.latent.change import (
     ChangeModel,
@@ -106,14 +106,10 @@ def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
 
 def save_gate(folder: Path, gate: Gate) -> None:
     """Write a gate into a folder, made if need be; raises InputError when the disk refuses."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         gate.model.save(folder / MODEL)
         (folder / GATE).write_bytes(msgspec.json.encode(gate.file) + b"\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {folder}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from suffice.errors import CertificateError, InputError
+from suffice.errors import CertificateError, InputError, writing
 from suffice.guarantee import Certificate, from_json, to_json
 from suffice.latent.encoder import Encoder, default_encoder
 from suffice.latent.joint import Joint
@@ -69,15 +69,11 @@ def save_rung(
         groups=tuple(sorted(policy.groups, key=str)),
         rare=tuple(sorted(policy.rare)),
     )
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save_predictor(policy.predictor, folder / PREDICTOR)
         (folder / RUNG).write_bytes(msgspec.json.encode(rung) + b"\n")
         (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {folder}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def load_rung(folder: Path) -> LatentRung:

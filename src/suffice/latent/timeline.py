@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.latent.stream import Step
 
 FORMATS = (".svg", ".png", ".html")
@@ -64,9 +64,5 @@ def draw_timeline(shown: Sequence[Shown], path: Path, *, title: str) -> None:
     chart = (marks + line).properties(
         width=800, height=200, title=alt.TitleParams(title, subtitle=subtitle)
     )
-    try:
+    with writing(path):
         chart.save(str(path), **({"inline": True} if path.suffix == ".html" else {}))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error

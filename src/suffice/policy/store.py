@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.policy.path import Policy
 
 VERSION = 1
@@ -33,12 +33,8 @@ def policy_hash(policy: Policy) -> str:
 
 def save_policy(path: str | os.PathLike[str], policy: Policy) -> None:
     """Write a policy to one file; raises `InputError` when the disk refuses."""
-    try:
+    with writing(path):
         Path(path).write_bytes(policy_bytes(policy))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from suffice.errors import InputError
+from suffice.errors import writing
 
 if TYPE_CHECKING:
     from suffice.silicon.forecast.advice import Advice
@@ -162,9 +162,5 @@ def _json(value: object) -> str:
 def _write_figure(path: Path, found: "Forecast") -> None:
     from suffice.silicon.forecast.figures import fan_figure
 
-    try:
+    with writing(path):
         path.write_text(fan_figure(found), "utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
