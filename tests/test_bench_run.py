@@ -38,6 +38,7 @@ from suffice.errors import (
     EngineProtocolError,
     EngineRefused,
     EngineUnreachable,
+    EngineUnusable,
     InputError,
     PriceError,
 )
@@ -365,6 +366,13 @@ def test_a_refusal_that_is_about_all_requests_stops_at_once_and_marks_none(
         run(bench(tmp_path, 20, parallel={"e": 2}), engine)
     assert sum(engine.calls.values()) <= 2
     assert run(bench(tmp_path, 20), Engine()).answered == 40
+
+
+def test_an_engine_that_can_answer_nothing_stops_the_bench_at_once(tmp_path: Path) -> None:
+    engine = Engine(raising(EngineUnusable("damaged"), where=lambda request, rung: True))
+    with pytest.raises(EngineUnusable):
+        run(bench(tmp_path, 20, parallel={"e": 2}), engine)
+    assert sum(engine.calls.values()) <= 2
 
 
 def test_when_every_request_fails_the_bench_fails(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from suffice.config import EngineConfig
 from suffice.engines import embedded
 from suffice.engines.embedded import EmbeddedEngine, packaged_models
-from suffice.errors import ConfigError, EngineError, EngineRefused, MissingExtra
+from suffice.errors import ConfigError, EngineRefused, EngineUnusable, MissingExtra
 from suffice.types import Request, Rung
 
 ASKED = Request(request_id="r1", messages=({"role": "user", "content": "Hello"},))
@@ -83,7 +83,7 @@ async def test_a_damaged_package_is_found_before_it_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changed(monkeypatch, packaged_models()[0], sha256="0" * 64)
-    with pytest.raises(EngineError, match="damaged") as caught:
+    with pytest.raises(EngineUnusable, match="damaged") as caught:
         await EmbeddedEngine(settings()).complete(ASKED, RUNG)
     assert "--force-reinstall" in (caught.value.hint or "")
     assert not caught.value.retryable
@@ -101,7 +101,7 @@ async def test_a_cut_or_foreign_file_is_an_error_with_a_hint(tmp_path: Path, kep
         content = whole.read(kept) if kept else b"no model at all"
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
-    with pytest.raises(EngineError, match=r"cannot load .*model\.gguf") as caught:
+    with pytest.raises(EngineUnusable, match=r"cannot load .*model\.gguf") as caught:
         await EmbeddedEngine(settings(model_path=str(path))).complete(ASKED, RUNG)
     assert "GGUF" in (caught.value.hint or "")
 

@@ -89,6 +89,15 @@ class EngineUnreachable(EngineError):
         return self.unsent
 
 
+class EngineUnusable(EngineError):
+    """The engine can answer no request at all, now or later: its model is damaged, say."""
+
+    @property
+    def unbilled(self) -> bool:
+        """Whether this call cannot have generated anything."""
+        return True
+
+
 class EngineRefused(EngineError):
     """The engine answered with an HTTP error: its `status` code and the start of its `body`."""
 

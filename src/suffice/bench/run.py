@@ -38,6 +38,7 @@ from suffice.errors import (
     ConfigError,
     EngineError,
     EngineRefused,
+    EngineUnusable,
     InputError,
     SufficeError,
 )
@@ -271,8 +272,10 @@ class _Run:
 
 
 def concerns_all(error: EngineError) -> bool:
-    """Say whether every other request would be refused as well: the key, say, or the model name."""
-    return isinstance(error, EngineRefused) and error.status in NOT_ABOUT_THE_REQUEST
+    """Say whether every other request would fail as well: the key, say, or the model's file."""
+    if isinstance(error, EngineRefused):
+        return error.status in NOT_ABOUT_THE_REQUEST
+    return isinstance(error, EngineUnusable)
 
 
 def _check(bench: Bench, engines: Mapping[str, Engine]) -> None:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from suffice.config import EngineConfig, nearest
 from suffice.engines.base import Chunk, Engine, Relay
 from suffice.engines.openai import OpenAIEngine
-from suffice.errors import ConfigError, EngineError, MissingExtra
+from suffice.errors import ConfigError, EngineUnusable, MissingExtra
 from suffice.types import Completion, Request, Rung, Usage
 
 
@@ -154,7 +154,7 @@ def _serve(model: _Model, config: EngineConfig) -> _Served:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
-        raise EngineError(
+        raise EngineUnusable(
             f"llama.cpp cannot load {model.path}",
             hint="is it a whole GGUF file, and is there memory for it and for context_tokens?",
         ) from error
@@ -170,7 +170,7 @@ def _check_file(model: _Model) -> None:
     with model.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != model.sha256:
-        raise EngineError(
+        raise EngineUnusable(
             f"the packaged model {model.path.name} is damaged: SHA-256 {digest}",
             hint=f"{model.install} --force-reinstall",
         )
