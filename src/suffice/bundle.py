@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from suffice.errors import CertificateError, InputError
+from suffice.errors import CertificateError, InputError, writing
 from suffice.guarantee import Certificate, from_json, to_json
 from suffice.policy import Policy, load_policy, policy_hash, save_policy
 
@@ -29,15 +29,11 @@ class Bundle(Struct, frozen=True, kw_only=True, eq=False):
 def save_bundle(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     """Write a bundle into a folder, made if need be; raises InputError when the disk refuses."""
     at = Path(folder)
-    try:
+    with writing(at):
         at.mkdir(parents=True, exist_ok=True)
         save_policy(at / POLICY, bundle.policy)
         (at / CHARGES).write_bytes(msgspec.json.encode(bundle.mean_usd) + b"\n")
         (at / CERTIFICATE).write_bytes(to_json(bundle.certificate) + b"\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {at}: {error.strerror}", hint="check the folder and the disk"
-        ) from error
 
 
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from suffice.errors import ConfigError, InputError
+from suffice.errors import ConfigError, InputError, writing
 
 PREFIX = "sk-suffice-"
 _SECRET_BYTES = 32
@@ -152,17 +152,21 @@ def _change(path: Path, change: Callable[[KeyFile], KeyFile]) -> None:
         after = change(before)
         _check(after, at=path)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        try:
+        with writing(path), _removed_if_it_fails(draft):
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
                 to.write(msgspec.json.format(msgspec.json.encode(after), indent=2) + b"\n")
                 to.flush()
                 os.fsync(to.fileno())
             draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise InputError(
-                f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
-            ) from error
+
+
+@contextmanager
+def _removed_if_it_fails(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
