@@ -25,6 +25,7 @@ TRIAL = Trial(
     status=TrialStatus.SCORED,
     text="What is 2 + 2?",
     answer="4",
+    reasoning="2+2=4",
     quality=1.0,
     finish=Finish.LENGTH,
     mean_logprob=-0.25,
@@ -46,7 +47,7 @@ async def test_what_was_recorded_comes_back() -> None:
         completion = await engine.complete(ask(), CHEAP)
     assert completion.mean_logprob == TRIAL.mean_logprob
     assert completion.text == TRIAL.answer
-    for field in ("finish", "samples", "usage", "duration_s", "ttft_s", "effort_seen"):
+    for field in ("finish", "reasoning", "samples", "usage", "duration_s", "ttft_s", "effort_seen"):
         assert getattr(completion, field) == getattr(TRIAL, field)
 
 

@@ -212,6 +212,52 @@ def test_engine_signals_are_passed_on() -> None:
     assert values["distinct_samples"] == 0.5
 
 
+def worked(text: str, answer: str, reasoning: str | None) -> dict[str, float]:
+    found = described(text, answer, reasoning=reasoning)
+    return {name.removeprefix("work_"): found[name] for name in found if name.startswith("work_")}
+
+
+def test_without_reasoning_the_work_says_nothing() -> None:
+    for nothing in (None, "", "  \n"):
+        values = worked('How many "o" are in "solo 12"?', "2", nothing)
+        assert set(values.values()) == {0.0}
+
+
+def test_a_wrong_step_of_the_reasoning_is_found() -> None:
+    right = worked("15 - 64 + 94 =", "45", "15-64=-49\n-49+94=45\n")
+    assert (right["wrong"], right["result"], right["unused_share"]) == (0.0, 1.0, 0.0)
+    wrong = worked("15 - 64 + 94 =", "35", "15-64=-49\n-49+94=35\n")
+    assert (wrong["wrong"], wrong["wrong_share"], wrong["result"]) == (1.0, 0.5, 1.0)
+    other = worked("15 - 64 + 94 =", "54", "15-64=-49\n-49+94=45\n")
+    assert (other["wrong"], other["result"], other["ends_so"]) == (0.0, -1.0, -1.0)
+
+
+def test_a_number_of_the_prompt_that_the_reasoning_drops_is_found() -> None:
+    assert worked("Sort 5, 3, 9, 1", "1, 3, 9", "1|5 3 9")["unused_share"] == 0.0
+    assert worked("Sort 5, 3, 9, 1", "1, 3, 9", "1|3 9")["unused_share"] == 0.25
+
+
+def test_a_quotation_copied_with_a_gap_is_found() -> None:
+    text = 'How often is "a" in "this agreement There are a"?'
+    assert worked(text, "3", "this a1greement There a2re a3")["quotes"] == 1.0
+    assert worked(text, "2", "this a1greement There are")["quotes"] == -1.0
+    assert worked("How often is an a in this?", "0", "this")["quotes"] == 0.0
+
+
+def test_doubts_and_loops_are_counted() -> None:
+    values = worked("2 + 2?", "4", "2+2=5\nWait, that is wrong.\n2+2=5\n2+2=5")
+    assert values["doubts"] == pytest.approx(math.log(3))
+    assert values["repeats"] == 0.5
+
+
+@settings(max_examples=100)
+@given(st.text(max_size=300), st.text(max_size=20), st.text(max_size=300))
+def test_any_reasoning_gives_the_same_finite_numbers(text: str, answer: str, work: str) -> None:
+    values = described(text, answer, reasoning=work)
+    assert all(math.isfinite(value) for value in values.values())
+    assert list(values) == list(described("", ""))
+
+
 @settings(max_examples=60)
 @given(st.text(max_size=40), st.integers(1, 300), st.integers(0, 5000))
 def test_a_smaller_window_compresses_a_short_text_just_as_far(

@@ -68,6 +68,7 @@ def test_everything_of_a_trial_survives_a_file(tmp_path: Path) -> None:
             quality=0.25,
             scorer="numeric",
             answer="2",
+            reasoning="1+1=2",
             finish=Finish.STOP,
             mean_logprob=-0.5,
             samples=("2", "3"),
@@ -223,7 +224,9 @@ import sys
 from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalError, read_eval_log, write_eval_log
-from inspect_ai.model import GenerateConfig, ModelOutput, ModelUsage, get_model
+from inspect_ai.model import (
+    ContentReasoning, ContentText, GenerateConfig, ModelOutput, ModelUsage, get_model
+)
 from inspect_ai.scorer import match
 
 folder = sys.argv[1]
@@ -232,8 +235,14 @@ usage = dict(input_tokens=10, output_tokens=5, total_tokens=18, input_tokens_cac
 
 def model(effort, answers, reason, cost):
     outputs = [ModelOutput.from_content("small", a, stop_reason=reason) for a in answers]
-    for output in outputs:
+    for output, answer in zip(outputs, answers):
         output.usage = ModelUsage(**usage, total_cost=cost)
+        if effort == "high":
+            output.choices[0].message.content = [
+                ContentReasoning(reasoning="sealed", redacted=True),
+                ContentReasoning(reasoning=f"it is {answer}"),
+                ContentText(text=answer),
+            ]
     config = GenerateConfig(reasoning_effort=effort)
     return get_model("mockllm/small", custom_outputs=outputs, config=config, memoize=False)
 
@@ -299,6 +308,7 @@ class TestInspectLogs:
         assert (low.charge_usd, high.charge_usd) == (Decimal("0.5"), None)
         assert (low.finish, high.finish) == (Finish.STOP, Finish.LENGTH)
         assert (low.answer, high.answer) == ("2", "4")
+        assert (low.reasoning, high.reasoning) == (None, "it is 4")
 
     @pytest.mark.parametrize("folder", ["nan", "word"])
     def test_a_score_that_is_no_number_is_unscored(self, logs: Path, folder: str) -> None:

@@ -148,6 +148,7 @@ attempted = st.builds(
     effort_seen=st.none() | st.booleans(),
     error=st.none() | names,
     answer=st.none() | names,
+    reasoning=st.none() | names,
     samples=st.lists(names, max_size=2).map(tuple),
 )
 requests_made = st.builds(
@@ -386,13 +387,16 @@ def test_more_rows_than_a_page_come_back_once_each(
 
 
 def test_text_is_kept_only_when_asked_for(fresh: Callable[[], str]) -> None:
-    spoken = entry(text="my secret", attempts=(attempt(answer="42", samples=("41", "42")),))
+    told = attempt(answer="42", reasoning="6*7=42", samples=("41", "42"))
+    spoken = entry(text="my secret", attempts=(told,))
     for store_text in (False, True):
         with Ledger.open(fresh(), store_text=store_text) as ledger:
             ledger.append(spoken)
             (found,) = entries(ledger)
-            kept = (found.text, found.attempts[0].answer, found.attempts[0].samples)
-            assert kept == (("my secret", "42", ("41", "42")) if store_text else (None, None, ()))
+            (made,) = found.attempts
+            kept = (found.text, made.answer, made.reasoning, made.samples)
+            everything = ("my secret", "42", "6*7=42", ("41", "42"))
+            assert kept == (everything if store_text else (None, None, None, ()))
 
 
 def test_text_that_a_database_cannot_hold_loses_no_row(fresh: Callable[[], str]) -> None:
@@ -543,7 +547,14 @@ def audited_pair(request_id: str, **more: object) -> Entry:
         group="g",
         text=f"question {request_id}",
         attempts=(
-            attempt("low", answer="a", mean_logprob=-0.5, finish=Finish.STOP, samples=("a", "b")),
+            attempt(
+                "low",
+                answer="a",
+                reasoning="so a",
+                mean_logprob=-0.5,
+                finish=Finish.STOP,
+                samples=("a", "b"),
+            ),
             attempt("high", role=Role.AUDIT, usd="0.02", answer="b"),
         ),
         **more,
@@ -572,6 +583,7 @@ def test_audited_and_scored_requests_become_trials(fresh: Callable[[], str]) -> 
     assert found.labels == (Label.TARGET,)
     low = found.trials[0]
     assert (low.text, low.group, low.answer, low.samples) == ("question r1", "g", "a", ("a", "b"))
+    assert low.reasoning == "so a"
     assert (low.mean_logprob, low.finish, low.charge_usd) == (-0.5, Finish.STOP, Decimal("0.001"))
 
 
@@ -634,6 +646,19 @@ def test_an_older_ledger_is_upgraded_once_and_keeps_its_rows(
             assert [each.request_id for each in entries(ledger)] == ["r1"]
             with ledger.reading() as connection:
                 assert migrations.version_of(connection, where=where) == version
+
+
+def test_a_ledger_from_before_reasoning_was_kept_takes_it_up(
+    fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = fresh()
+    with monkeypatch.context() as then:
+        then.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
+        Ledger.open(where).close()
+    with Ledger.open(where, store_text=True) as ledger:
+        ledger.append(entry(attempts=(attempt(answer="42", reasoning="6*7=42"),)))
+        (found,) = entries(ledger)
+    assert found.attempts[0].reasoning == "6*7=42"
 
 
 def test_a_step_that_fails_leaves_the_ledger_as_it_was(

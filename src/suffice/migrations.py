@@ -162,6 +162,10 @@ MIGRATIONS = (
                 ON suffice_attempts (time_us) WHERE role = 'audit'""",
         ),
     ),
+    Migration(
+        version=3,
+        statements=("ALTER TABLE suffice_attempts ADD COLUMN reasoning TEXT",),
+    ),
 )
 
 _KEYS = {

@@ -303,6 +303,7 @@ def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: dateti
         mean_logprob=completion.mean_logprob,
         effort_seen=completion.effort_seen,
         answer=completion.text,
+        reasoning=completion.reasoning,
         samples=completion.samples,
     )
 
@@ -381,6 +382,7 @@ def signals_of(completion: Completion) -> Signals:
     """Show the policy what it may see of an answer."""
     return Signals(
         answer=completion.text,
+        reasoning=completion.reasoning,
         finish=completion.finish,
         mean_logprob=completion.mean_logprob,
         samples=completion.samples,

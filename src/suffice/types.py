@@ -215,8 +215,9 @@ class TrialStatus(StrEnum):
 class Trial(Struct, frozen=True, kw_only=True):
     """One request answered by one rung: quality in [0, 1], None unless scored; cost; signals.
 
-    `scorer` names what gave the quality, None where that is not known. `output_words` serves where
-    a log has no tokens. `retryable` says that running it again may give what is missing.
+    `scorer` names what gave the quality, None where that is not known. `reasoning` is what the
+    engine showed of it. `output_words` serves where a log has no tokens. `retryable` says that
+    running it again may give what is missing.
     """
 
     request_id: str
@@ -227,6 +228,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     quality: float | None = None
     scorer: str | None = None
     answer: str | None = None
+    reasoning: str | None = None
     finish: Finish | None = None
     mean_logprob: float | None = None
     samples: tuple[str, ...] = ()

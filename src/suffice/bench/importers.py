@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from suffice.bench.jsonl import PathLike, convert_row, decode_object, read_lines
-from suffice.errors import InputError
+from suffice.errors import InputError, writing
 from suffice.features.signals import Signals
 from suffice.trials import CostUnit, Floats, TrialTable
 from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
@@ -43,6 +43,7 @@ class _Outcome(Struct, frozen=True, kw_only=True):
     status: TrialStatus | None = None
     scorer: str | None = None
     answer: str | int | float | None = None
+    reasoning: str | None = None
     finish: str | None = None
     mean_logprob: float | None = None
     logprob: float | None = None
@@ -107,12 +108,8 @@ def read_table(*paths: PathLike) -> TrialTable:
 def write_trials(path: PathLike, trials: Iterable[Trial]) -> None:
     """Write flat rows, one trial a line; raises InputError when the disk refuses."""
     lines = b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials)
-    try:
+    with writing(path):
         Path(path).write_bytes(lines)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}", hint="check the path and the disk"
-        ) from error
 
 
 def tabulate(trials: Iterable[Trial]) -> TrialTable:
@@ -235,6 +232,7 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
         quality=quality,
         scorer=outcome.scorer,
         answer=None if outcome.answer is None else str(outcome.answer),
+        reasoning=outcome.reasoning,
         finish=_FINISH.get(outcome.finish or ""),
         mean_logprob=_mean_logprob(outcome),
         samples=outcome.samples,
@@ -329,6 +327,7 @@ def _cheapest_first(
 def _signals(trial: Trial) -> Signals:
     return Signals(
         answer=trial.answer,
+        reasoning=trial.reasoning,
         finish=trial.finish,
         mean_logprob=trial.mean_logprob,
         samples=trial.samples,

@@ -81,6 +81,7 @@ def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial
         quality=quality if scored else None,
         scorer=scorer,
         answer=None if choice is None else sample.output.completion,
+        reasoning=_reasoning(choice),
         finish=None if choice is None else _FINISH.get(choice.stop_reason),
         mean_logprob=_mean_logprob(choice),
         usage=_usage(usage),
@@ -116,6 +117,17 @@ def _text(sample: "EvalSample") -> str:
     if isinstance(sample.input, str):
         return sample.input
     return "\n\n".join(message.text for message in sample.input if message.role != "assistant")
+
+
+def _reasoning(choice: Any) -> str | None:
+    """Join what was shown of the reasoning; encrypted parts show nothing."""
+    parts = choice.message.content if choice is not None else ""
+    shown = [
+        part.reasoning
+        for part in (parts if isinstance(parts, list) else ())
+        if part.type == "reasoning" and not part.redacted
+    ]
+    return "\n".join(shown) or None
 
 
 def _mean_logprob(choice: Any) -> float | None:

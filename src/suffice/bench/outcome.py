@@ -32,6 +32,7 @@ def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge)
         group=task.request.group,
         scorer=task.scorer,
         answer=completion.text,
+        reasoning=completion.reasoning,
         finish=completion.finish,
         mean_logprob=completion.mean_logprob,
         samples=completion.samples,

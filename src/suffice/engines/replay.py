@@ -66,6 +66,7 @@ def recorded(trial: Trial) -> Completion:
     """
     return Completion(
         text=trial.answer or "",
+        reasoning=trial.reasoning,
         finish=trial.finish or Finish.STOP,
         usage=trial.usage,
         duration_s=trial.duration_s or 0.0,

@@ -18,8 +18,9 @@ from suffice.features.arithmetic import (
     plain,
     statements,
 )
-from suffice.features.signals import Signals
+from suffice.features.signals import Signals, mark
 from suffice.features.text import Prompt, negations
+from suffice.features.work import work_features
 from suffice.types import Finish
 
 LONGEST_ANSWER = 20_000  # characters that are looked at
@@ -92,6 +93,7 @@ def answer_features(prompt: Prompt, signals: Signals) -> dict[str, float]:
         | _choice(prompt, final)
         | _checks(prompt, answer, final=final)
         | _engine(signals, final=final)
+        | work_features(prompt, signals.reasoning, final=final, value=_number(final))
     )
 
 
@@ -132,8 +134,8 @@ def _arithmetic(
         "steps_per_number": len(made) / max(1, len(given)),
         "steps_fractional": float(sum(r != int(r) for r in results)),
         "steps_largest": math.log1p(max((abs(r) for r in results), default=0.0)),
-        "result_last": _mark(close(value, results[-1]) if comparable else None),
-        "result_reached": _mark(any(close(value, r) for r in results) if comparable else None),
+        "result_last": mark(close(value, results[-1]) if comparable else None),
+        "result_reached": mark(any(close(value, r) for r in results) if comparable else None),
         "operands_foreign": float(foreign),
         "operands_foreign_share": foreign / max(1, len(operands)),
         "numbers_unused": float(unused),
@@ -151,9 +153,9 @@ def _result(prompt: Prompt, final: str) -> dict[str, float]:
         "number": 1.0,
         "whole": 1.0 if value == int(value) else -1.0,
         "magnitude": math.copysign(math.log1p(abs(value)), value),
-        "given": _mark(value in numbers(prompt.body)),
-        "counted": _mark(value == sum(counts) if counts else None),
-        "tallied": _mark(value == len(counts) if counts else None),
+        "given": mark(value in numbers(prompt.body)),
+        "counted": mark(value == sum(counts) if counts else None),
+        "tallied": mark(value == len(counts) if counts else None),
     }
 
 
@@ -187,7 +189,7 @@ def _checks(prompt: Prompt, answer: str, *, final: str) -> dict[str, float]:
         "polarity_parity": polarity * (1 - 2 * odd),
         "value_agrees": _value_agrees(prompt, final),
         "brackets_close": _brackets_close(prompt, answer),
-        "words_sorted": _mark(words == sorted(words) if len(words) > 2 else None),
+        "words_sorted": mark(words == sorted(words) if len(words) > 2 else None),
         "words_rearranged": _rearranged(prompt, words),
         "words_in_prompt": sum(word in text for word in first) / max(1, len(first)),
     }
@@ -201,11 +203,6 @@ def _engine(signals: Signals, *, final: str) -> dict[str, float]:
         "agreement": sum(vote == final for vote in votes) / max(1, len(votes)),
         "distinct_samples": len({*votes, final}) / max(1, len(votes)),
     }
-
-
-def _mark(passed: bool | None) -> float:  # noqa: FBT001
-    """Return +1 for a check that passed, -1 for one that failed, 0 for one that does not apply."""
-    return 0.0 if passed is None else 1.0 if passed else -1.0
 
 
 def _number(final: str) -> float | None:
@@ -261,12 +258,12 @@ def _value_agrees(prompt: Prompt, final: str) -> float:
     asked = _TO_EVALUATE.sub("", _FRAME.sub("", prompt.body))
     truth = evaluate_logic(asked)
     if truth is not None:
-        return _mark(final == str(truth).lower())
+        return mark(final == str(truth).lower())
     value = evaluate(plain(asked))
     if value is None or not re.search(r"\d\D+\d", asked):
         return 0.0
     said = _number(final)
-    return _mark(said is not None and close(value, said))
+    return mark(said is not None and close(value, said))
 
 
 def _brackets_close(prompt: Prompt, answer: str) -> float:
@@ -274,15 +271,15 @@ def _brackets_close(prompt: Prompt, answer: str) -> float:
     marks = answer.replace(" ", "").strip(".\n")
     if not marks or not set(marks) <= {*_BRACKETS, *_OPENERS}:
         return 0.0
-    return _mark(_balanced(_FRAME.sub("", prompt.body) + marks))
+    return mark(_balanced(_FRAME.sub("", prompt.body) + marks))
 
 
 def _balanced(text: str) -> bool:
     opened: list[str] = []
-    for mark in text:
-        if mark in _OPENERS:
-            opened.append(mark)
-        elif mark in _BRACKETS and (not opened or opened.pop() != _BRACKETS[mark]):
+    for sign in text:
+        if sign in _OPENERS:
+            opened.append(sign)
+        elif sign in _BRACKETS and (not opened or opened.pop() != _BRACKETS[sign]):
             return False
     return not opened
 
@@ -292,4 +289,4 @@ def _rearranged(prompt: Prompt, words: list[str]) -> float:
     asked = [word.lower() for word in _WORD.findall(_FRAME.sub("", prompt.body))]
     if len(words) < 3 or len(asked) < len(words):
         return 0.0
-    return _mark(Counter(words) == Counter(asked[-len(words) :]))
+    return mark(Counter(words) == Counter(asked[-len(words) :]))

@@ -45,8 +45,9 @@ class Label(StrEnum):
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One call to an engine for a request; `answer` and `samples` are kept only with text on.
+    """One call to an engine for a request.
 
+    `answer`, `reasoning` and `samples` are kept only with text on.
     `time` is when it was made; None means the time of its request.
     """
 
@@ -62,6 +63,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     effort_seen: bool | None = None
     error: str | None = None
     answer: str | None = None
+    reasoning: str | None = None
     samples: tuple[str, ...] = ()
 
 

@@ -185,6 +185,7 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
         group=entry.group,
         quality=quality,
         answer=attempt.answer,
+        reasoning=attempt.reasoning,
         finish=attempt.finish,
         mean_logprob=attempt.mean_logprob,
         samples=attempt.samples,

@@ -80,6 +80,7 @@ attempts = sa.Table(
     sa.Column("effort_seen", sa.Boolean),
     sa.Column("error", sa.Text),
     sa.Column("answer", sa.Text),
+    sa.Column("reasoning", sa.Text),
     sa.Column("samples", sa.Text),
 )
 
@@ -178,6 +179,7 @@ def attempt_row(
         "effort_seen": attempt.effort_seen,
         "error": _storable(attempt.error),
         "answer": _storable(attempt.answer) if store_text else None,
+        "reasoning": _storable(attempt.reasoning) if store_text else None,
         "samples": _samples(attempt.samples) if store_text else None,
     }
     for name in COUNTS:
@@ -235,6 +237,7 @@ def attempt_from_row(row: Any) -> Attempt:
         effort_seen=row.effort_seen,
         error=row.error,
         answer=row.answer,
+        reasoning=row.reasoning,
         samples=msgspec.json.decode(row.samples, type=tuple[str, ...]) if row.samples else (),
     )
 

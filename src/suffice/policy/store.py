@@ -12,7 +12,7 @@ from msgspec import Struct
 from suffice.errors import InputError, writing
 from suffice.policy.path import Policy
 
-VERSION = 1
+VERSION = 2  # 2: answers are also judged by the reasoning shown
 _KINDS = frozenset({"<f8", "<f4", "<i4"})
 
 

@@ -1,0 +1,74 @@
+"""Numbers that describe the reasoning an attempt showed: its steps, and how they bear the answer.
+
+A wrong step, a number of the prompt that was never used, a quotation copied badly or a result that
+is not the answer: each can be seen in the work itself, without knowing what is right.
+"""
+
+import math
+import re
+
+from suffice.features.arithmetic import Statement, close, numbers, statements
+from suffice.features.signals import mark
+from suffice.features.text import Prompt
+
+LONGEST_WORK = 20_000  # characters that are looked at, from the end
+_MOST_NUMBERS = 200
+_SHORTEST_QUOTE = 3
+
+_QUOTED = re.compile(r'["“]([^"“”]+)["”]')
+_DIGITS = re.compile(r"\d+")
+_DOUBTS = re.compile(
+    r"\b(?:wait|actually|but|however|hmm|recheck|mistake|wrong|instead|maybe|perhaps|unsure)\b",
+    re.IGNORECASE,
+)
+
+
+def work_features(
+    prompt: Prompt, work: str | None, *, final: str, value: float | None
+) -> dict[str, float]:
+    """Describe the reasoning behind a final answer and its number, None where it is not one.
+
+    All are 0 where no reasoning was shown.
+    """
+    work = (work or "")[-LONGEST_WORK:].strip()
+    lines = [line for line in work.splitlines() if line.strip()]
+    made = statements(work)
+    wrong = sum(not statement.holds for statement in made)
+    return {
+        "work_chars": math.log1p(len(work)),
+        "work_steps": math.log1p(len(made)),
+        "work_wrong": float(wrong),
+        "work_wrong_share": wrong / max(1, len(made)),
+        "work_result": _result(made, value),
+        "work_ends_so": mark(final in lines[-1].lower() if lines and final else None),
+        "work_unused_share": _unused(prompt, work),
+        "work_quotes": _quotes(prompt, work),
+        "work_repeats": (len(lines) - len(set(lines))) / max(1, len(lines)),
+        "work_doubts": math.log1p(len(_DOUBTS.findall(work))),
+    }
+
+
+def _result(made: tuple[Statement, ...], value: float | None) -> float:
+    """Say whether the last step arrives at the answer."""
+    return mark(close(value, made[-1].claimed) if made and value is not None else None)
+
+
+def _unused(prompt: Prompt, work: str) -> float:
+    """Return the share of the prompt's numbers that the work never writes down."""
+    given, said = numbers(prompt.body)[:_MOST_NUMBERS], set(numbers(work)[:_MOST_NUMBERS])
+    return sum(value not in said for value in given) / len(given) if given and work else 0.0
+
+
+def _quotes(prompt: Prompt, work: str) -> float:
+    """Say whether the work copies the longest quotation of the prompt; digits count for nothing.
+
+    Digits are left out on both sides, because work often numbers what it copies.
+    """
+    longest = max(_QUOTED.findall(prompt.text), key=len, default="")
+    if not work or len(longest) < _SHORTEST_QUOTE:
+        return 0.0
+    return mark(_bare(longest) in _bare(work))
+
+
+def _bare(text: str) -> str:
+    return " ".join(_DIGITS.sub("", text).lower().split())
