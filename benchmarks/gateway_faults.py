@@ -159,12 +159,17 @@ class Scene:
 
         async def one(session: aiohttp.ClientSession) -> Outcome:
             async with places:
-                return await self._ask(session, leave=leave)
+                self.outcomes.append(found := await self._ask(session, leave=leave))
+                return found
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            found = await asyncio.gather(*(one(session) for _ in range(requests)))
-        self.outcomes += found
-        return found
+            return await asyncio.gather(*(one(session) for _ in range(requests)))
+
+    async def under_way(self, task: "asyncio.Task[list[Outcome]]") -> None:
+        """Wait until some of what a task asks has ended."""
+        before = len(self.outcomes)
+        while len(self.outcomes) < before + BURST and not task.done():
+            await asyncio.sleep(0.01)
 
     async def recover(self) -> None:
         """End the fault and see that everything works again."""
@@ -279,7 +284,7 @@ async def upstream_killed(scene: Scene) -> None:
 async def gateway_killed(scene: Scene) -> None:
     """Kill the gateway under load, and start it again with the same ledger."""
     asking = asyncio.create_task(scene.ask(100 * BURST))
-    await asyncio.sleep(0.5)
+    await scene.under_way(asking)
     scene.kill_gateway()
     answered = {outcome.whole for outcome in await asking}
     if answered != {True, False}:

@@ -175,28 +175,44 @@ async def test_who_waits_too_long_is_told_to_come_back() -> None:
     assert (slots.inside, slots.waiting) == (1, 0)
 
 
-def test_a_breaker_minds_the_failures_that_a_retry_could_mend(
+async def test_a_breaker_minds_the_failures_that_a_retry_could_mend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now_s = 1000.0
     monkeypatch.setattr("suffice.gateway.slots.time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr("suffice.gateway.slots.TRIAL_WAIT_S", 0.01)
     breaker = Breaker("big", GatewayConfig(breaker_failures=2, breaker_open_s=10))
     for _ in range(3):
         breaker.note(EngineRefused("bad request", status=400))
-    breaker.check()
+    await breaker.admit()
     for _ in range(2):
         breaker.note(EngineUnreachable("down", retryable=True))
     with pytest.raises(EngineUnreachable) as caught:
-        breaker.check()
+        await breaker.admit()
     assert caught.value.unbilled
     now_s += 10
     assert breaker.state == 1
-    breaker.check()  # the trial
+    await breaker.admit()  # the trial
     with pytest.raises(EngineUnreachable):
-        breaker.check()
+        await breaker.admit()
     breaker.note(None)
     assert breaker.state == 0
-    breaker.check()
+    await breaker.admit()
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_calls_during_a_trial_wait_for_what_becomes_of_it(*, back: bool) -> None:
+    down = EngineUnreachable("down", retryable=True)
+    breaker = Breaker("big", GatewayConfig(breaker_failures=1, breaker_open_s=0.01))
+    breaker.note(down)
+    await asyncio.sleep(0.02)
+    await breaker.admit()
+    others = [asyncio.create_task(breaker.admit()) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert not any(other.done() for other in others)
+    breaker.note(None if back else down)
+    found = await asyncio.gather(*others, return_exceptions=True)
+    assert all(isinstance(each, EngineUnreachable) != back for each in found)
 
 
 def test_a_second_call_needs_a_slot_and_a_rung_that_is_well() -> None:

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from suffice.config import GatewayConfig
 from suffice.errors import EngineError, EngineUnreachable
 from suffice.gateway.problems import Problem
 from suffice.types import Rung
+
+TRIAL_WAIT_S = 1.0  # that calls wait for the trial of a rung which was left alone
 
 
 class Slots:
@@ -75,12 +77,17 @@ class Slots:
 
 
 class Breaker:
-    """Opens after some failures in a row, and lets one call through to try again after a while."""
+    """Opens after some failures in a row, and lets one call through to try again after a while.
+
+    Calls that come during the trial wait a little for what becomes of it: an engine that is back
+    refuses nobody.
+    """
 
     def __init__(self, name: str, config: GatewayConfig) -> None:
         self.failures = 0
         self._name, self._config = name, config
         self._shut_until_s = 0.0
+        self._trial: asyncio.Event | None = None
 
     @property
     def is_open(self) -> bool:
@@ -92,8 +99,11 @@ class Breaker:
         """0 closed, 1 half open (the next call is the trial), 2 open."""
         return 2 if self.is_open else int(self.failures >= self._config.breaker_failures)
 
-    def check(self) -> None:
+    async def admit(self) -> None:
         """Raise EngineUnreachable while open; the first call after that is the trial."""
+        if self.is_open and self._trial is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._trial.wait(), TRIAL_WAIT_S)
         if self.is_open:
             raise EngineUnreachable(
                 f"rung {self._name!r} failed {self.failures} times in a row and is left alone",
@@ -102,10 +112,14 @@ class Breaker:
                 unsent=True,
             )
         if self.failures >= self._config.breaker_failures:
+            self._trial = asyncio.Event()
             self._shut_until_s = time.monotonic() + self._config.breaker_open_s
 
     def note(self, error: EngineError | None) -> None:
         """Take the outcome of a call: an error that a retry cannot mend says nothing of health."""
+        if self._trial is not None:
+            self._trial.set()
+            self._trial = None
         if error is None or not error.retryable:
             self.failures, self._shut_until_s = 0, 0.0
             return
@@ -148,7 +162,7 @@ class Places:
         Raises EngineUnreachable while the rung is left alone, and Problem 429 when it is full.
         """
         slots, breaker = self.slots[rung.name], self.breakers[rung.name]
-        breaker.check()
+        await breaker.admit()
         await slots.enter()
         try:
             yield
