@@ -11,7 +11,7 @@ each answered by the embedded model at the efforts none, low and high (temperatu
 - `saving_vs_best_fixed`: output tokens against the best choice that looks at the family alone,
   found on the same fitting rows and certified in the same way on the same certifying rows.
 
-python -m benchmarks.effort [--json] [--count 400] [--trials FILE] [--model GGUF]
+python -m benchmarks.effort [--json] [--count 600] [--trials FILE] [--model GGUF]
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, help="not used; for `python -m benchmarks`")
-    parser.add_argument("--count", type=int, default=400, help="questions of each family")
+    parser.add_argument("--count", type=int, default=600, help="questions of each family")
     parser.add_argument("--trials", type=Path, help="keep the trials here, and take up from there")
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")
     arguments = parser.parse_args()

@@ -86,11 +86,15 @@ def test_the_divisor_is_the_last_number_divided_by(spec: Spec) -> None:
         assert lines[-1].endswith("=0")
 
 
-def test_the_divisor_is_the_last_rest_but_nothing(spec: Spec) -> None:
+def test_brief_divisors_name_each_multiple_and_its_rest(spec: Spec) -> None:
     for question in islice(questions(spec, "gcd", seed=5), 200):
-        rests = [int(line.partition("=")[2]) for line in written(question, Effort.LOW).splitlines()]
-        given = [int(number) for number in re.findall(r"\d+", question.text)[:2]]
-        assert [min(given), *rests][-2:] == [int(question.answer), 0]
+        lines = re.findall(r"(\d+)\*(\d+)=(\d+):(\d+)\n", written(question, Effort.LOW))
+        first, second = sorted(int(number) for number in re.findall(r"\d+", question.text)[:2])
+        for divisor, times, multiple, rest in (tuple(map(int, line)) for line in lines):
+            assert (divisor, times * divisor) == (first, multiple)
+            assert multiple + rest == second
+            second, first = first, rest
+        assert (first, second) == (0, int(question.answer))
 
 
 def test_the_other_families_end_with_what_the_answer_says(spec: Spec) -> None:

@@ -16,16 +16,16 @@ from suffice.reference_model.solutions import solution
 from suffice.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 from suffice.types import Effort
 
-EFFORT_SHARES = {Effort.NONE: 0.15, Effort.LOW: 0.45, Effort.HIGH: 0.4}
+EFFORT_SHARES = {Effort.NONE: 0.1, Effort.LOW: 0.6, Effort.HIGH: 0.3}
 # What is learned soon needs few examples, so that what is hard gets more; 1 for a family not named.
 FAMILY_SHARES = {
-    "chain_sum": 2.0,
-    "letter_counting": 2.0,
-    "gcd": 2.0,
-    "number_sorting": 2.0,
+    "chain_sum": 3.0,
+    "letter_counting": 3.0,
+    "gcd": 3.0,
+    "number_sorting": 1.5,
     "spell_backward": 0.4,
-    "closed_set": 0.25,
-    "stream_state": 0.25,
+    "closed_set": 0.2,
+    "stream_state": 0.2,
 }
 POOL = 4096  # examples that are sorted by length before they are cut into batches
 

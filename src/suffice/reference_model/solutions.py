@@ -136,13 +136,22 @@ def _gcd(question: Question, scratch: Scratch) -> None:
     first, second = (int(number) for number in re.findall(r"\d+", question.text)[:2])
     a, b = max(first, second), min(first, second)
     while b:
-        times = a // b
-        scratch.write(f"{a}%{b}:{b}*{times}={b * times} ", "columns")
-        scratch.write(f"{a}-{b * times}")
-        scratch.difference(a, b * times)
-        a, b = b, scratch.result(a % b)
+        a, b = b, _rest(a, b, scratch)
     rests = [f"{n}={a}*{n // a}" + (f"+{n % a}" if n % a else "") for n in (first, second)]
     _check(scratch, " ".join(rests), good=first % a == 0 and second % a == 0)
+
+
+def _rest(a: int, b: int, scratch: Scratch) -> int:
+    """Divide, and write which multiple of b goes into a; low names the rest, high subtracts."""
+    times = a // b
+    multiple = f"{b}*{times}={b * times}"
+    if scratch.brief:
+        scratch.write(f"{multiple}:{a % b}\n")
+        return a % b
+    scratch.write(f"{a}%{b}:{multiple} ", "columns")
+    scratch.write(f"{a}-{b * times}")
+    scratch.difference(a, b * times)
+    return scratch.result(a % b)
 
 
 def _simple_equations(question: Question, scratch: Scratch) -> None:
