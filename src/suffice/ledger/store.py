@@ -1,7 +1,9 @@
 """The open ledger: a database behind a lock, appended to in whole transactions."""
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -265,7 +267,7 @@ def _engine(url: sa.URL, *, read_only: bool, fsync: bool) -> sa.Engine:
         raw.isolation_level = None  # SQLAlchemy says BEGIN below, not the driver at some later time
         raw.execute("PRAGMA foreign_keys = ON")
         if not read_only:
-            raw.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(raw)
             raw.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
 
     @sa.event.listens_for(engine, "begin")
@@ -274,6 +276,20 @@ def _engine(url: sa.URL, *, read_only: bool, fsync: bool) -> sa.Engine:
         connection.exec_driver_sql(options.get("suffice_begin", "BEGIN"))
 
     return engine
+
+
+def _write_ahead(raw: Any) -> None:
+    """Keep a log beside the file; SQLite itself does not wait while another opens a new file."""
+    patience_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > patience_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _postgresql(url: sa.URL) -> sa.Engine:
