@@ -244,6 +244,14 @@ def test_a_quotation_copied_with_a_gap_is_found() -> None:
     assert worked("How often is an a in this?", "0", "this")["quotes"] == 0.0
 
 
+def test_long_reasoning_is_read_from_its_end() -> None:
+    values = worked("2 + 2?", "4", "so it goes on, " * 10_000 + "\n2+2=5\n2+2=4")
+    assert (values["wrong"], values["result"]) == (1.0, 1.0)
+    assert values["chars"] < math.log(20_002)
+    for lead in range(9):  # wherever the cut falls, no half of an equality is taken for one
+        assert worked("Sum", "46", "x" * lead + "12+34=46\n" * 3000)["wrong"] == 0.0
+
+
 def test_doubts_and_loops_are_counted() -> None:
     values = worked("2 + 2?", "4", "2+2=5\nWait, that is wrong.\n2+2=5\n2+2=5")
     assert values["doubts"] == pytest.approx(math.log(3))

@@ -12,6 +12,7 @@ from suffice.features.signals import mark
 from suffice.features.text import Prompt
 
 LONGEST_WORK = 20_000  # characters that are looked at, from the end
+LONGEST_CHECKED = 4_000  # of those, whose equalities are evaluated: some milliseconds at most
 _MOST_NUMBERS = 200
 _SHORTEST_QUOTE = 3
 
@@ -32,7 +33,7 @@ def work_features(
     """
     work = (work or "")[-LONGEST_WORK:].strip()
     lines = [line for line in work.splitlines() if line.strip()]
-    made = statements(work)
+    made = statements(_end(work, LONGEST_CHECKED))
     wrong = sum(not statement.holds for statement in made)
     return {
         "work_chars": math.log1p(len(work)),
@@ -46,6 +47,14 @@ def work_features(
         "work_repeats": (len(lines) - len(set(lines))) / max(1, len(lines)),
         "work_doubts": math.log1p(len(_DOUBTS.findall(work))),
     }
+
+
+def _end(text: str, most: int) -> str:
+    """Return the end of a text from a new line on: half an equality would be a false one."""
+    if len(text) <= most:
+        return text
+    cut = text[-most:]
+    return cut.partition("\n")[2] or cut.partition(" ")[2]
 
 
 def _result(made: tuple[Statement, ...], value: float | None) -> float:
