@@ -228,7 +228,13 @@ def test_the_rungs_learn_from_the_fitting_requests_alone(
         each if each.request_id in benched.fitting else replace(each, answer="nonsense")
         for each in benched.trials
     )
-    other = Benched(workload=benched.workload, tasks=benched.tasks, trials=spoilt)
+    unknown = tuple(
+        task
+        if task.request.request_id in benched.fitting or task.request.group != "intents"
+        else replace(task, target="nonsense")
+        for task in benched.tasks
+    )
+    other = Benched(workload=benched.workload, tasks=unknown, trials=spoilt)
     again = latent_trials(other, CLOSED, encoder=default_encoder(), say=lambda _: None)
     assert [each.answer for each in again] == [each.answer for each in latent]
     steps = asyncio.run(gate_trials(other, STREAM, say=lambda _: None))
@@ -236,6 +242,27 @@ def test_the_rungs_learn_from_the_fitting_requests_alone(
     assert [steps[at].answer for at in fits] == [gated[at].answer for at in fits]
     held = [s for s in steps if s.answer == "nonsense"]
     assert all(each.quality == 0 for each in held)
+
+
+def test_a_latent_rung_learns_what_is_right_where_all_tasks_say_it(
+    benched: Benched, latent: tuple[Trial, ...]
+) -> None:
+    """Else it learns what the reference says, and the slips of that cost it its certificate."""
+    slips = tuple(
+        replace(each, answer="nonsense") if at % 10 == 1 else each  # of rung high
+        for at, each in enumerate(benched.trials)
+    )
+    silent = tuple(replace(task, target=None, scorer=None) for task in benched.tasks)
+
+    def asked(tasks: tuple[Task, ...], trials: tuple[Trial, ...]) -> list[str | None]:
+        other = Benched(workload=benched.workload, tasks=tasks, trials=trials)
+        made = latent_trials(other, CLOSED, encoder=default_encoder(), say=lambda _: None)
+        return [each.answer for each in made]
+
+    answers = [each.answer for each in latent]
+    assert asked(benched.tasks, slips) == answers
+    assert asked(silent, benched.trials) == answers
+    assert asked(silent, slips) != answers
 
 
 def test_a_gate_decodes_the_first_event_and_holds_most_others(gated: tuple[Trial, ...]) -> None:

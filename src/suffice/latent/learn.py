@@ -45,7 +45,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """What to promise, and about which requests.
 
     Without `group` the trials must hold one closed group; without `answers` the list is what the
-    reference rung answered. With it, any other answer counts as out of scope.
+    reference rung answered. With it, any other answer counts as out of scope. `label_source` says
+    whether the answers of the trials are the reference's own, or true targets put in their place.
     """
 
     reference: str
@@ -55,6 +56,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     risk_kind: RiskKind = RiskKind.ERROR_AMONG_ANSWERED
     group: str | None = None
     answers: tuple[str, ...] = ()
+    label_source: LabelSource = LabelSource.AGREEMENT
     seed: int = 0
 
 
@@ -268,7 +270,7 @@ def _terms(policy: LatentPolicy, parts: _Parts, *, found: Certified) -> Terms:
     return Terms(
         policy_hash=policy.policy_hash,
         reference=parts.wanted.reference,
-        label_source=LabelSource.AGREEMENT,
+        label_source=parts.wanted.label_source,
         splits=Splits(**{name: parts.hash_of(name) for name in SPLITS}),
         scope=Scope(
             groups=() if parts.group is None else (parts.group,),

@@ -1,7 +1,7 @@
 """Trials of rungs that decode nothing: fitted on a workload's fitting requests, asked of all.
 
-Both learn the reference's own answers to the requests that `deal` deals into the fitting split, for
-the same seed: what certifies and what is reported was never seen. They carry no promise into the
+Both learn from the requests that `deal` deals into the fitting split, for the same seed: what
+certifies and what is reported was never seen. They carry no promise into the
 compound ledger; each combination of levers is certified there, guesses included.
 """
 
@@ -11,6 +11,7 @@ from functools import cached_property
 from time import perf_counter
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.bench.compound.answering import deal_clusters
 from suffice.bench.compound.cells import cluster_of
@@ -18,6 +19,7 @@ from suffice.bench.compound.workload import Workload
 from suffice.bench.outcome import abstained, answered
 from suffice.bench.tasks import Task
 from suffice.errors import Abstained
+from suffice.guarantee import LabelSource
 from suffice.latent.change import ChangeModel, TextChange, Turn, fit_change_model, score_stream
 from suffice.latent.encoder import Encoder
 from suffice.latent.gate import THRESHOLDS
@@ -77,11 +79,17 @@ class Benched:
 def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -> tuple[Trial, ...]:
     """Fit and certify a latent rung on the fitting requests of a group, and ask it all of them.
 
-    Gives no trial, as of a rung that is never asked, if nothing could be certified for it. Raises
+    Where every task says what is right, that is what it learns and is certified by, as the effort
+    policy is; else it is what the reference answered, and its slips count against the rung. Gives
+    no trial, as of a rung that is never asked, if nothing could be certified for it. Raises
     InputError for too few requests.
     """
     workload, group = benched.workload, part.group
     learned = [trial for trial in benched.trials if trial.request_id in benched.fitting]
+    truths = {task.request.request_id: _truth(task) for task in benched.of(group)}
+    label_source = LabelSource.AGREEMENT if None in truths.values() else LabelSource.TARGET
+    if label_source is LabelSource.TARGET:
+        learned = [replace(t, answer=truths.get(t.request_id, t.answer)) for t in learned]
     outside = {answer for each in workload.part.values() for answer in each.out_of_scope_answers}
     given = {plain_answer(trial.answer or "") for trial in learned if trial.group == group}
     wanted = Wanted(
@@ -91,6 +99,7 @@ def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -
         alpha=workload.alpha,
         delta=workload.delta,
         lapses_after_s=seconds(workload.lapses_after),
+        label_source=label_source,
         seed=benched.seed,
     )
     outcome = learn_rung(learned, wanted, encoder=encoder, say=say)
@@ -100,6 +109,12 @@ def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -
     rung = LatentRung(outcome.policy, outcome.learned.certificate)
     say("asking the latent rung")
     return tuple(_asked(task, part.rung, rung=rung) for task in benched.of(group))
+
+
+def _truth(task: Task) -> str | None:
+    """Return the right answer of a task, the first of several; None where it is not known."""
+    target = task.target[0] if isinstance(task.target, list) and task.target else task.target
+    return target if isinstance(target, str) else None
 
 
 async def gate_trials(benched: Benched, part: Part, *, say: Say) -> tuple[Trial, ...]:
