@@ -13,11 +13,12 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
 from transformers import Mistral4ForCausalLM  # noqa: E402
 
 from suffice.errors import InputError  # noqa: E402
 from suffice.reference_model.command import reference  # noqa: E402
-from suffice.reference_model.export import save_folder, to_gguf  # noqa: E402
+from suffice.reference_model.export import save_folder, save_mean, to_gguf  # noqa: E402
 from suffice.reference_model.model import (  # noqa: E402
     Balance,
     build_model,
@@ -138,6 +139,31 @@ def test_transformers_and_llama_cpp_choose_the_same_tokens(spec: Spec, tmp_path:
             assert float(expected[best]) == pytest.approx(logprob, abs=0.02)
             assert float(expected.max() - expected[best]) < 0.02
     assert shown > len(texts) / 4
+
+
+def test_the_mean_of_models_lies_between_them(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    folders = [tmp_path / name for name in ("first", "second")]
+    models = []
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        models.append(build_model(shipped_config(tokenizer)))
+        save_folder(models[-1], tokenizer, folder)
+    save_mean(folders, tmp_path / "mean")
+    mean = Mistral4ForCausalLM.from_pretrained(tmp_path / "mean").state_dict()
+    first, second = (model.state_dict() for model in models)
+    assert not torch.equal(first["lm_head.weight"], second["lm_head.weight"])
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (first[name] + second[name]) / 2)
+
+
+def test_models_of_different_shapes_have_no_mean(tmp_path: Path) -> None:
+    for name, rows in (("wide", 3), ("narrow", 2)):
+        (tmp_path / name).mkdir()
+        save_file({"weight": torch.zeros(rows, 2)}, tmp_path / name / "model.safetensors")
+    with pytest.raises(InputError, match="different shapes"):
+        save_mean([tmp_path / "wide", tmp_path / "narrow"], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
 
 
 def _thinking(question: Any, effort: Effort) -> str:

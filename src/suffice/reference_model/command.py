@@ -1,5 +1,6 @@
 """`suffice train reference` and `suffice train export`: their flags and their progress."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,17 +51,24 @@ def reference(
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="A folder of `suffice train reference`.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of `suffice train reference`.")],
     gguf: Annotated[Path, typer.Option(help="The file to write.")],
     kind: Annotated[str, typer.Option(help="f32, f16, bf16 or q8_0.")] = "q8_0",
 ) -> None:
-    """Turn the trained model into a GGUF file, which llama.cpp runs."""
+    """Turn a trained model, or the mean of several, into a GGUF file, which llama.cpp runs."""
     with _extra():
-        from suffice.reference_model.export import to_gguf
-    model = folder / "model"
-    if not (model / "config.json").is_file():
-        raise InputError(f"there is no model in {folder}", hint="suffice train reference makes one")
-    to_gguf(model, gguf, kind=kind)
+        from suffice.reference_model.export import save_mean, to_gguf
+    for folder in folders:
+        if not (folder / "model" / "config.json").is_file():
+            raise InputError(
+                f"there is no model in {folder}", hint="suffice train reference makes one"
+            )
+    with tempfile.TemporaryDirectory() as scratch:
+        model = folders[0] / "model"
+        if len(folders) > 1:
+            model = Path(scratch) / "mean"
+            save_mean([folder / "model" for folder in folders], model)
+        to_gguf(model, gguf, kind=kind)
     print(f"wrote {gguf}, {gguf.stat().st_size:,} bytes")
 
 
