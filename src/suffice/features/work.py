@@ -64,8 +64,9 @@ def _result(made: tuple[Statement, ...], value: float | None) -> float:
 
 def _unused(prompt: Prompt, work: str) -> float:
     """Return the share of the prompt's numbers that the work never writes down."""
-    given, said = numbers(prompt.body)[:_MOST_NUMBERS], set(numbers(work)[:_MOST_NUMBERS])
-    return sum(value not in said for value in given) / len(given) if given and work else 0.0
+    given = numbers(prompt.body)[:_MOST_NUMBERS] if work else []
+    said = set(numbers(work)[:_MOST_NUMBERS])
+    return sum(value not in said for value in given) / max(1, len(given))
 
 
 def _quotes(prompt: Prompt, work: str) -> float:
@@ -73,8 +74,8 @@ def _quotes(prompt: Prompt, work: str) -> float:
 
     Digits are left out on both sides, because work often numbers what it copies.
     """
-    longest = max(_QUOTED.findall(prompt.text), key=len, default="")
-    if not work or len(longest) < _SHORTEST_QUOTE:
+    longest = max(_QUOTED.findall(prompt.text), key=len, default="") if work else ""
+    if len(longest) < _SHORTEST_QUOTE:
         return 0.0
     return mark(_bare(longest) in _bare(work))
 
