@@ -17,9 +17,10 @@ test: $(STAMP)  ## the whole suite but the slow and the torch tests
 test-all: $(TRAIN_STAMP)  ## everything
 	$(BIN)/python -m pytest -m ''
 
-check: $(STAMP)  ## format, lint, types
+check: $(STAMP)  ## format, lint, floors, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## every published figure, from the data folder DATA
@@ -45,7 +46,7 @@ $(TRAIN_STAMP): $(STAMP) requirements/train.txt
 
 lock:  ## pin and hash requirements/*.in again (needs uv on the PATH)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra tasks --extra inspect --extra postgres --extra latent --extra video --group test --group check \
+		--extra tasks --extra inspect --extra postgres --extra latent --extra video --group test --group check --group docs \
 		pyproject.toml requirements/build.in -o requirements/dev.txt
 	uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header requirements/models.in -o requirements/models.txt
 

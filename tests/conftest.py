@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small arrays: more threads only
 
 import pytest
 
-from suffice.commands import Settled
+from suffice.certify.bundling import Settled
 from support import make_trials, settle_trials
 
 

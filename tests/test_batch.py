@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from suffice import batch as batch_module
 from suffice.batch import Batch, BatchResult, answer_requests
 from suffice.bench.progress import Silent
-from suffice.commands import Promise, Settled, certify_ledger
+from suffice.certify.bundling import Settled, certify_ledger
+from suffice.certify.promise import Promise
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import (
     ConfigError,

@@ -12,8 +12,8 @@ import typer
 from msgspec import Struct
 
 from suffice import config, errors
-from suffice.bench.compound.workload import DeploymentConfig, LeverConfig, PartConfig, Workload
-from suffice.cli import app
+from suffice.cli.main import app
+from suffice.compound.workload import DeploymentConfig, LeverConfig, PartConfig, Workload
 from suffice.types import Rung
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import jinja2
 import pytest
 
 from suffice.config import Config, parse_config
-from suffice.engines import build_engines, request_fields
+from suffice.deployment import build_engines, request_fields
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.errors import ConfigError, EffortRefused
 from suffice.ladder import build_ladder, efforts_of, example_ladders, example_text, known_efforts

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from suffice.bundle import Bundle
-from suffice.commands import Settled
+from suffice.certify.bundle import Bundle
+from suffice.certify.bundling import Settled
 from suffice.config import parse_config
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import ConfigError, EngineError, EngineRefused, LedgerError

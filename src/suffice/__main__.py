@@ -1,6 +1,6 @@
 """`python -m suffice` is the `suffice` command."""
 
-from suffice.cli import main
+from suffice.cli.main import main
 
 if __name__ == "__main__":
     main()

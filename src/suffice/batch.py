@@ -11,19 +11,20 @@ from typing import TextIO
 import msgspec
 from msgspec import Struct
 
-from suffice.bench.audits import agreement_scores, is_drawn
-from suffice.bench.labels import WITH_TARGETS
 from suffice.bench.progress import Progress, Silent
 from suffice.bench.run import GIVE_UP_AFTER, Show, concerns_all
-from suffice.bench.scorers import SCORERS, mark
-from suffice.bench.tasks import Task, load_tasks
-from suffice.bundle import load_bundle
-from suffice.commands import opened
+from suffice.bench.sources import load_tasks
+from suffice.bench.tasks import Task
+from suffice.certify.bundle import load_bundle
 from suffice.config import load_config
+from suffice.deployment import opened
 from suffice.errors import EngineError, InputError, SufficeError, writing
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status, entries
 from suffice.meter import total
 from suffice.pipeline import Answer, Pipeline, answer, ask, build_pipeline
+from suffice.scoring.audits import agreement_scores, is_drawn
+from suffice.scoring.labels import WITH_TARGETS
+from suffice.scoring.scorers import SCORERS, mark
 from suffice.types import Finish, Spend
 
 

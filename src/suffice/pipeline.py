@@ -12,10 +12,10 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.bundle import Bundle
+from suffice.certify.bundle import Bundle
 from suffice.config import Config
 from suffice.engines import Engine, last
-from suffice.engines.base import Relay
+from suffice.engines.chunk import Relay
 from suffice.engines.hedge import Hedge, Outcome, hedged, in_one_piece
 from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
@@ -68,7 +68,7 @@ def build_pipeline(
     bundle: Bundle | None,
 ) -> Pipeline:
     """Join the parts; raises ConfigError when the bundle's rungs are not those of the ladder."""
-    from suffice.latent.encoder import default_encoder
+    from suffice.encoders.base import default_encoder
 
     ladder = build_ladder(config)
     if bundle is not None:

@@ -1,5 +1,6 @@
 """The frozen values that flow through suffice: request, rung, completion, usage, charge, trial."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 JSON = dict[str, Any]
+Say = Callable[[str], None]  # is told the name of each stage of long work as it begins
 
 
 class Effort(StrEnum):
@@ -252,3 +254,11 @@ def _content_text(content: object) -> str:
             p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str)
         )
     return ""
+
+
+_BYTES_PER_TOKEN = 4
+
+
+def estimated(text: str) -> Count:
+    """Guess the tokens of a text from its length, four bytes of UTF-8 each."""
+    return Count(-(-len(text.encode()) // _BYTES_PER_TOKEN), CountSource.ESTIMATED)

@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 from engine_cases import LIVE, WIRES, WITH_EFFORT, WITH_LOGPROBS, Case
 
-from suffice.engines.base import Chunk, last
+from suffice.engines.base import last
+from suffice.engines.chunk import Chunk
 from suffice.errors import EngineError
 from suffice.types import JSON, Completion, CountSource, Effort, Finish, Request
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from simulate import too_often
 
-from suffice.bench import resample
-from suffice.bench.resample import cluster_sums, drawn_sums
+from suffice.trials import resample
+from suffice.trials.resample import cluster_sums, drawn_sums
 
 RUNS, CLUSTERS, EACH = 250, 60, 4
 UNDER = 0.08  # percentile intervals of 95 % miss a little more often than 5 % with 60 clusters

@@ -2,14 +2,14 @@
 
 `rubric` gives a mark from 0 to 10. `pairwise` asks which of two answers is better, the rung's or
 the reference rung's, in both orders so that a liking for one place cancels out. A judge errs: a
-certificate on its marks needs human labels of some rows (`suffice.bench.labels`).
+certificate on its marks needs human labels of some rows (`suffice.scoring.labels`).
 """
 
 import re
 from hashlib import sha256
 
-from suffice.bench.scorers import Verdict
 from suffice.bench.tasks import Task
+from suffice.scoring.scorers import Verdict
 from suffice.types import Request
 
 FULL_MARK = 10

@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
-from suffice.bench.scorers import SCORERS, Verdict, mark
 from suffice.bench.tasks import Task
 from suffice.errors import Abstained, EngineError
+from suffice.scoring.scorers import SCORERS, Verdict, mark
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Rung, Trial, TrialStatus
 
 AWAITING = "awaiting its marking"

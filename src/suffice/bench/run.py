@@ -9,8 +9,9 @@ orders of a pairwise judgement count as one call.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,10 +29,11 @@ from suffice.bench.outcome import (
     marked,
 )
 from suffice.bench.progress import Progress, Silent
-from suffice.bench.scorers import JUDGED, Verdict
+from suffice.bench.sources import load_tasks
 from suffice.bench.store import Fingerprint, Store, fingerprint, open_store
 from suffice.bench.tasks import Task
 from suffice.config import Config, nearest
+from suffice.deployment import opened
 from suffice.engines.base import Engine
 from suffice.errors import (
     Abstained,
@@ -42,7 +44,9 @@ from suffice.errors import (
     InputError,
     SufficeError,
 )
+from suffice.ladder import build_ladder
 from suffice.meter import Price, charge, charge_without_answer, price_for
+from suffice.scoring.scorers import JUDGED, Verdict
 from suffice.types import Charge, Completion, Request, Rung, Spend, Trial, TrialStatus
 
 PARALLEL = 4
@@ -329,3 +333,26 @@ def _check_judged(bench: Bench) -> None:
             f"scorer 'pairwise' compares with the reference rung, and {bench.reference!r} is none",
             hint=nearest(bench.reference or "", names),
         )
+
+
+def bench_tasks(
+    config: Config,
+    tasks: str,
+    *,
+    out: Path,
+    max_usd: Decimal | None,
+    judge: str | None,
+    show: Show,
+) -> BenchResult:
+    """Run tasks on every rung of a ladder, into `out`."""
+    ladder = build_ladder(config)
+    plan = bench_of(config, tasks=load_tasks(tasks), out=out, max_usd=max_usd)
+    if judge is not None:
+        plan = replaced(plan, judge=ladder.rung(judge))
+
+    async def run() -> BenchResult:
+        async with AsyncExitStack() as stack:
+            engines = await opened(stack, config)
+            return await run_bench(plan, engines=engines, show=show)
+
+    return asyncio.run(run())

@@ -4,12 +4,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from suffice.bench.jsonl import PathLike, convert_row, decode_object, read_lines, refuse_unknown
-from suffice.bench.scorers import check_scorer
 from suffice.errors import InputError
+from suffice.scoring.scorers import check_scorer
+from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines, refuse_unknown
 from suffice.types import JSON, Request
-
-GYM_SOURCE = "reasoning-gym:"
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -32,19 +30,6 @@ class _Row(Struct, frozen=True, kw_only=True):
     scorer: str | None = None
     options: JSON = {}
     params: JSON = {}
-
-
-def load_tasks(source: PathLike) -> tuple[Task, ...]:
-    """Read tasks from a JSONL file (gzip too), or make those that `reasoning-gym:...` describes.
-
-    A line that has a target but names no scorer is marked by `exact`. Raises InputError with the
-    line and the field, and MissingExtra when reasoning-gym is not installed.
-    """
-    if str(source).startswith(GYM_SOURCE):
-        from suffice.bench.gym import tasks_from_source
-
-        return tasks_from_source(str(source).removeprefix(GYM_SOURCE))
-    return read_tasks(source)
 
 
 def read_tasks(path: PathLike) -> tuple[Task, ...]:

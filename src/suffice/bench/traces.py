@@ -1,7 +1,7 @@
 """Reasoning traces of one rung on tasks: recorded once, marked by program, kept in a file."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -10,19 +10,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.bench.labels import WITH_TARGETS
 from suffice.bench.outcome import mark_by_program
-from suffice.bench.scorers import JUDGED, exact, final_answer
 from suffice.bench.store import Fingerprint, fingerprint
 from suffice.bench.tasks import Task
+from suffice.early_stop.engine import record
+from suffice.early_stop.rule import Marks, Trace
 from suffice.engines.base import Engine
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
-from suffice.latent.early_rule import Marks, Trace
-from suffice.latent.early_stop import record
-from suffice.types import Rung
-
-Say = Callable[[str], None]
+from suffice.scoring.labels import WITH_TARGETS
+from suffice.scoring.scorers import JUDGED, exact, final_answer
+from suffice.types import Rung, Say
 
 
 class Recording(Struct, frozen=True, kw_only=True):

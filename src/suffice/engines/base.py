@@ -10,34 +10,12 @@ from typing import Protocol, Self, TypeVar, cast
 
 from msgspec import Struct
 
+from suffice.engines.chunk import Chunk, Relay
+from suffice.engines.render import relayed
 from suffice.errors import EngineError, EngineRefused
-from suffice.types import JSON, Completion, Request, Rung, Usage
+from suffice.types import Completion, Request, Rung
 
 T = TypeVar("T")
-
-
-class Chunk(Struct, frozen=True, kw_only=True):
-    """A piece of an answer as it arrives; `sample` is the choice that it belongs to, 0 the first.
-
-    `tool_calls` are OpenAI tool-call deltas as the engine sent them. Reasoning that a server leaves
-    in its text with a closing tag alone is text here; only the Completion parts it.
-    """
-
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: tuple[JSON, ...] = ()
-    sample: int = 0
-
-
-class Relay(Struct, frozen=True, kw_only=True):
-    """A stream to be passed on in the OpenAI form: bytes of whole events, then the Completion.
-
-    The events leave out the usage and [DONE]. `used` tells what the call is known to have used so
-    far, for one that is given up. Close `items` to stop the engine.
-    """
-
-    items: AsyncGenerator[bytes | Completion, None]
-    used: Callable[[], Usage]
 
 
 class Engine(Protocol):
@@ -60,9 +38,7 @@ class Engine(Protocol):
 
     def relay(self, request: Request, rung: Rung) -> Relay:
         """Stream in the OpenAI form; engines with a server hand on its very bytes."""
-        from suffice.engines.render import relayed
-
-        return relayed(self, request, rung)
+        return relayed(self.stream(request, rung), request, model=rung.model)
 
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:  # noqa: ARG002
         """Go on from `written`, the raw start of an answer with the tags of its reasoning.

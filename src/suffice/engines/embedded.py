@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig, nearest
-from suffice.engines.base import Chunk, Engine, Relay
+from suffice.engines.base import Engine
+from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.openai import OpenAIEngine
 from suffice.errors import ConfigError, EngineUnusable, MissingExtra
 from suffice.types import Completion, Request, Rung, Usage

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from suffice.engines.reply import Reply, estimated, read_usage, texts_of
+from suffice.engines.reply import Reply, read_usage, texts_of
 from suffice.errors import EngineProtocolError
-from suffice.types import JSON, Count, CountSource, Usage
+from suffice.types import JSON, Count, CountSource, Usage, estimated
 
 LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 

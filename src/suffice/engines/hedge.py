@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from suffice.engines.base import Engine, Relay
+from suffice.engines.base import Engine
+from suffice.engines.chunk import Relay
 from suffice.errors import EngineError
 from suffice.types import Completion, Count, CountSource, Request, Rung, Usage
 

@@ -12,15 +12,27 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Chunk, Engine, Relay, Retries, last, retried
+from suffice.engines.base import Engine, Retries, last, retried
+from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.prefix import Layout, lay_out, raw_body, read_raw
 from suffice.engines.refusals import refused
-from suffice.engines.reply import Choice, Reply, effort_seen, estimated, read_usage
+from suffice.engines.reply import Choice, Reply, effort_seen, read_usage
 from suffice.engines.stream import EventReader
 from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
-from suffice.types import JSON, Completion, Count, CountSource, Effort, Finish, Request, Rung, Usage
+from suffice.types import (
+    JSON,
+    Completion,
+    Count,
+    CountSource,
+    Effort,
+    Finish,
+    Request,
+    Rung,
+    Usage,
+    estimated,
+)
 
 _TOKENIZE_TIMEOUT_S = 5.0
 _LAST_BYTES_TIMEOUT_S = 0.05

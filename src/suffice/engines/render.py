@@ -6,18 +6,19 @@ from contextlib import aclosing
 
 import msgspec
 
-from suffice.engines.base import Chunk, Engine, Relay
-from suffice.engines.reply import estimated
-from suffice.types import JSON, Completion, Count, CountSource, Request, Rung, Usage
+from suffice.engines.chunk import Chunk, Relay
+from suffice.types import JSON, Completion, Count, CountSource, Request, Usage, estimated
 
 
-def relayed(engine: Engine, request: Request, rung: Rung) -> Relay:
+def relayed(
+    answer: AsyncGenerator[Chunk | Completion, None], request: Request, *, model: str
+) -> Relay:
     """Turn an engine's chunks into server-sent events."""
     output = [Count(0, CountSource.ESTIMATED)]
-    head = _head(request, model=rung.model, kind="chat.completion.chunk")
+    head = _head(request, model=model, kind="chat.completion.chunk")
 
     async def items() -> AsyncGenerator[bytes | Completion, None]:
-        async with aclosing(engine.stream(request, rung)) as stream:
+        async with aclosing(answer) as stream:
             async for item in stream:
                 if isinstance(item, Chunk):
                     output[0] += estimated(item.text + item.reasoning)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from suffice.engines.base import Chunk, Engine
+from suffice.engines.base import Engine
+from suffice.engines.chunk import Chunk
 from suffice.errors import Abstained, EngineError, InputError
 from suffice.types import Completion, Finish, Request, Rung, Trial, TrialStatus
 

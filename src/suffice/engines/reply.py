@@ -2,7 +2,7 @@
 
 import msgspec
 
-from suffice.engines.base import Chunk
+from suffice.engines.chunk import Chunk
 from suffice.engines.stream import InlineReasoning
 from suffice.errors import EngineError, EngineProtocolError, EngineRefused
 from suffice.types import JSON, Count, CountSource, Effort, Finish, Rung, Usage
@@ -17,7 +17,6 @@ FINISHES = {
     "abort": Finish.CANCELLED,  # vLLM, SGLang
 }
 _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all on these
-_BYTES_PER_TOKEN = 4
 _MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
 
 
@@ -197,11 +196,6 @@ def read_usage(raw: object, *, reasoning: str) -> Usage:
         output_tokens=_count(usage, "completion_tokens"),
         reasoning_tokens=thought,
     )
-
-
-def estimated(text: str) -> Count:
-    """Guess the tokens of a text from its length, four bytes of UTF-8 each."""
-    return Count(-(-len(text.encode()) // _BYTES_PER_TOKEN), CountSource.ESTIMATED)
 
 
 def effort_seen(

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from suffice.errors import LedgerError, SufficeError
+from suffice.gateway.apis.api import DOORS
+from suffice.gateway.apis.translated import TranslatedExchange
 from suffice.gateway.chat import break_off, chat
-from suffice.gateway.doors.door import DOORS
-from suffice.gateway.doors.exchange import TranslatedExchange
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
-from suffice.gateway.families import ERRORS
-from suffice.gateway.metrics import CONTENT_TYPE
+from suffice.gateway.metrics.families import ERRORS
+from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.serving import Settings

@@ -12,7 +12,7 @@ from suffice.errors import EngineError, SufficeError
 from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
-from suffice.gateway.measure import Times, measure_hedges, measure_request
+from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole

@@ -12,10 +12,9 @@ from hashlib import blake2b
 
 import msgspec
 
-from suffice.engines.reply import estimated
 from suffice.meter import Price, charge
 from suffice.pipeline import Pipeline
-from suffice.types import Count, CountSource, Request, Rung, Usage
+from suffice.types import Count, CountSource, Request, Rung, Usage, estimated
 
 _NONE = Count(0, CountSource.ESTIMATED)
 

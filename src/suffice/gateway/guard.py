@@ -14,7 +14,6 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.bench.audits import is_drawn
 from suffice.errors import InputError
 from suffice.guarantee import (
     Certificate,
@@ -26,6 +25,7 @@ from suffice.guarantee import (
 )
 from suffice.guarantee.monitor import Monitor
 from suffice.ledger import Audited, Label, Ledger, Window, audit_spend, audited_under
+from suffice.scoring.audits import is_drawn
 from suffice.types import Spend
 
 BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from suffice.bundle import CERTIFICATE
+from suffice.certify.bundle import CERTIFICATE
 from suffice.gateway.serving import Settings
 
 Stamp = tuple[tuple[int, int, int] | None, ...]

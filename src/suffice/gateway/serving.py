@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from suffice.bundle import Bundle, load_bundle
+from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
-from suffice.engines import build_engines
+from suffice.deployment import build_engines
+from suffice.gateway.concurrency import Places
 from suffice.gateway.guard import AuditRule, Guard
-from suffice.gateway.slots import Places
 from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Rung

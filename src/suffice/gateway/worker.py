@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from suffice.errors import LedgerError, SufficeError
-from suffice.gateway.auditing import Auditor
-from suffice.gateway.books import Books
+from suffice.gateway.auditor import Auditor
 from suffice.gateway.conversations import Conversations, conversation_id, leaving_pays
-from suffice.gateway.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED, UNBOOKED
+from suffice.gateway.dashboard.live import LivePage
+from suffice.gateway.group_commit import Books
 from suffice.gateway.keys import KeyRing, read_keys
 from suffice.gateway.limits import Admission, Gate, Refused, spent_on
-from suffice.gateway.live_page import LivePage
-from suffice.gateway.measure import measure_guard
-from suffice.gateway.metrics import Metrics, expose, gather, publish
+from suffice.gateway.metrics.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED, UNBOOKED
+from suffice.gateway.metrics.record import measure_guard
+from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
+from suffice.gateway.metrics.spans import Spans
 from suffice.gateway.problems import Problem
 from suffice.gateway.reload import Watched
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
-from suffice.gateway.spans import Spans
 from suffice.gateway.wire import Asked
 from suffice.ledger import Ledger
 from suffice.meter import charge

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.encoders.base import Encoder, Vectors
 from suffice.errors import InputError
-from suffice.latent.encoder import Encoder, Vectors
 from suffice.latent.joint import fit_joint
 from suffice.latent.predictor import (
     Floats,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.latent.encoder import Encoder, Vectors
+from suffice.encoders.base import Encoder, Vectors
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]

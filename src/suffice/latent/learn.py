@@ -1,7 +1,7 @@
 """A latent rung from trials: the reference rung's answers fit it, certify it, and report on it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from suffice.encoders.base import Encoder, Remembered
 from suffice.errors import InputError
 from suffice.guarantee import (
     Certificate,
@@ -24,12 +25,11 @@ from suffice.guarantee import (
 )
 from suffice.latent import fitting
 from suffice.latent.certify import Certified, Feasibility, certify
-from suffice.latent.encoder import Encoder, Remembered
 from suffice.latent.predictor import Predictor
 from suffice.latent.rung import LatentPolicy
 from suffice.latent.template import Template, learn_template
-from suffice.trials import split_rows
-from suffice.types import Finish, Trial
+from suffice.trials.table import split_rows
+from suffice.types import Finish, Say, Trial
 
 FEWEST_OF_AN_ANSWER = 5  # fitting rows; a rarer answer counts as none of the list
 CLOSED_SHARE = 0.5  # of a group's answers that must not be rare
@@ -37,7 +37,6 @@ TIMED = 200  # decisions
 KINDS = (fitting.Kind.HEAD, fitting.Kind.JOINT)
 SPLITS = ("fit", "certify", "report")
 
-Say = Callable[[str], None]
 Asked = list[tuple[str, str | None]]  # text, and the reference's answer
 
 

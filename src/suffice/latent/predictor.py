@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.encoders.base import Encoder, Vectors
 from suffice.errors import InputError
-from suffice.latent.encoder import Encoder, Vectors
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

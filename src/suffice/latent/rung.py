@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from suffice.engines.base import Chunk, Engine
+from suffice.engines.base import Engine
+from suffice.engines.chunk import Chunk
 from suffice.errors import Abstained
 from suffice.guarantee import Certificate, check, content_hash
 from suffice.latent.closed import ClosedSet, answerable, closed_set, free_of_format

@@ -10,9 +10,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from suffice.encoders.base import Encoder, default_encoder
 from suffice.errors import CertificateError, InputError, writing
 from suffice.guarantee import Certificate, from_json, to_json
-from suffice.latent.encoder import Encoder, default_encoder
 from suffice.latent.joint import Joint
 from suffice.latent.predictor import Joined, Layers, Ngrams, Predictor, Trust, Voter
 from suffice.latent.rung import LatentPolicy, LatentRung
@@ -33,7 +33,7 @@ def open_encoder(name: EncoderName) -> Encoder:
     """Open an encoder by name; raises MissingExtra where its file has not been built."""
     if name is EncoderName.WORDLLAMA:
         return default_encoder()
-    from suffice.latent.onnx import MiniLM
+    from suffice.encoders.onnx import MiniLM
 
     return Joined(MiniLM(), default_encoder())
 

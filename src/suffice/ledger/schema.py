@@ -1,6 +1,6 @@
 """The ledger's tables as SQLAlchemy sees them, and rows made from values and back.
 
-The tables are created by `suffice.migrations`, never from here.
+The tables are created by `suffice.ledger.migrations`, never from here.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -15,9 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from suffice import migrations
 from suffice.errors import InputError, LedgerError, MissingExtra
-from suffice.ledger import schema
+from suffice.ledger import migrations, schema
 from suffice.ledger.records import Attempt, Entry, Role, Score
 
 BUSY_TIMEOUT_S = 10

@@ -8,7 +8,7 @@ from suffice.errors import InputError
 from suffice.policy.observe import Flags, Floats, Observations
 from suffice.policy.path import Policy, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
-from suffice.trials import TrialTable
+from suffice.trials.table import TrialTable
 
 POINTS = 500  # of the path between always reference and always cheapest
 FEWEST_ROWS = 40

@@ -6,9 +6,9 @@ from functools import cached_property
 
 from msgspec import Struct
 
+from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.features.signals import Signals
-from suffice.latent.encoder import Encoder
 from suffice.policy.forest import Walk
 from suffice.policy.observe import observe
 from suffice.policy.path import Policy, harms, play

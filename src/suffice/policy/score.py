@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from suffice.latent.encoder import Vectors
+from suffice.encoders.base import Vectors
 from suffice.policy.forest import Forest, Singles, grow
 from suffice.policy.observe import Attempts, Floats, Keys, Observations
 

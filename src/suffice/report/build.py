@@ -8,11 +8,11 @@ from string import Template
 
 from suffice import __version__
 from suffice.report.charts import Cells, Figure, script, spec
+from suffice.report.headline import Opening, Tile, ledger_opening, trials_opening
 from suffice.report.ledger_figures import ledger_figures
-from suffice.report.openings import Opening, Tile, ledger_opening, trials_opening
+from suffice.report.style import PALETTE
 from suffice.report.summary import Report, TrialsReport, Verdict
 from suffice.report.trial_figures import trial_figures
-from suffice.show import PALETTE
 
 
 def build_report(report: Report) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 from msgspec import Struct
 
-from suffice.show import PALETTE
+from suffice.report.style import PALETTE
 
 VEGALITE = "6.4"
 _LIGHT = {name: on_light for name, (on_light, _) in PALETTE.items()}

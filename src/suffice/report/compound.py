@@ -6,12 +6,12 @@ as it was measured alone, then the interaction, to what was in fact paid.
 
 import math
 
-from suffice.bench.compound import Compound
+from suffice.compound import Compound
 from suffice.report.build import build_page, notes_section, promise_section
 from suffice.report.compound_figures import NO_INTERACTION, compound_figures
 from suffice.report.compound_tables import show_ends, show_term, show_times, value_of
-from suffice.report.openings import Opening, Tile
-from suffice.show import some
+from suffice.report.headline import Opening, Tile
+from suffice.report.style import some
 
 
 def compound_page(result: Compound) -> str:

@@ -8,9 +8,8 @@ from operator import truediv
 
 import altair as alt
 
-from suffice.bench.compound import Compound
-from suffice.bench.compound.result import CellReport
-from suffice.bench.resample import Estimate
+from suffice.compound import Compound
+from suffice.compound.result import CellReport
 from suffice.report.charts import (
     AMBER,
     BLUE,
@@ -41,6 +40,7 @@ from suffice.report.compound_tables import (
     show_times,
     value_of,
 )
+from suffice.trials.resample import Estimate
 from suffice.units import show_share, show_usd
 
 NO_INTERACTION = 0.005  # of a logarithm: below it there is none that a reader need see

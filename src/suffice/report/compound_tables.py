@@ -1,9 +1,9 @@
 """The tables of the compound ledger's page, and how its factors are written."""
 
-from suffice.bench.compound import Compound
-from suffice.bench.compound.result import Factor
-from suffice.bench.resample import Estimate
+from suffice.compound import Compound
+from suffice.compound.result import Factor
 from suffice.report.charts import Figure
+from suffice.trials.resample import Estimate
 from suffice.units import show_share
 
 _WHOLE = 100  # from which no fraction is shown

@@ -26,8 +26,7 @@ from suffice.report.charts import (
     stacked,
 )
 from suffice.report.rung_figures import flow_figure
-from suffice.report.summary import LedgerReport
-from suffice.show import (
+from suffice.report.style import (
     VECTORS,
     baseline_usd,
     saved_share,
@@ -36,6 +35,7 @@ from suffice.show import (
     signed_usd,
     some,
 )
+from suffice.report.summary import LedgerReport
 from suffice.types import CountSource, Spend
 from suffice.units import show_share, show_usd
 

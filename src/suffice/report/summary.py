@@ -9,7 +9,6 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.bench.frontier import Frontier
 from suffice.errors import InputError
 from suffice.ledger import (
     CallTotals,
@@ -21,6 +20,7 @@ from suffice.ledger import (
     flow,
     totals,
 )
+from suffice.trials.frontier import Frontier
 from suffice.types import CountSource, Trial, TrialStatus
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -6,8 +6,6 @@ from decimal import Decimal
 
 import altair as alt
 
-from suffice.bench.frontier import Frontier, RungPoint
-from suffice.bench.resample import Estimate
 from suffice.report.charts import (
     BLUE,
     GREEN,
@@ -29,7 +27,9 @@ from suffice.report.charts import (
 )
 from suffice.report.rung_figures import flow_figure, tokens_figure
 from suffice.report.summary import Baseline, Side, TrialsReport, Verdict
-from suffice.trials import CostUnit
+from suffice.trials.frontier import Frontier, RungPoint
+from suffice.trials.resample import Estimate
+from suffice.trials.table import CostUnit
 from suffice.units import show_share, show_usd
 
 BASELINES = {

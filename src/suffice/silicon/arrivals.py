@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suffice.silicon.configs import Table
-from suffice.silicon.residual import Ideal, Prediction, ideal, reading
-from suffice.silicon.roofline import Array
-from suffice.silicon.serving import (
+from suffice.silicon.columns import Table
+from suffice.silicon.queueing import (
     Lengths,
     Replica,
     crowded,
@@ -21,6 +19,8 @@ from suffice.silicon.serving import (
     simulate,
     waiting,
 )
+from suffice.silicon.residual import Ideal, Prediction, ideal, reading
+from suffice.silicon.roofline import Array
 
 CHUNK_TOKENS = 2048
 REPLAYED = 1000

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.silicon.configs import Table
+from suffice.silicon.columns import Table
 from suffice.silicon.measured import read_measurements, seconds, table_of
 from suffice.silicon.residual import Kernel, Prediction, predict, trained
 from suffice.silicon.roofline import Array

@@ -1,5 +1,6 @@
 """The chip catalogue: specifications with unit, source and date, read from data/chips.toml."""
 
+import datetime as dt
 import functools
 import math
 import tomllib
@@ -178,3 +179,50 @@ def _check_value(value: Value, sources: dict[str, Source], *, at: str, name: str
     low, high = value.low or value.value, value.high or value.value
     if not low <= value.value <= high:
         raise ConfigError(f"{at}: {value.value} lies outside low..high", hint="mend the range")
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """What was measured, and on what; rates in bytes/s and FLOP/s.
+
+    `matmul_dtype` is what the products were made in. `moe_bytes_per_s` is the rate at which a
+    decode step through top-k experts reads their weights, None where it was not measured.
+    """
+
+    device: str
+    memory_bytes: float
+    copy_bytes_per_s: float
+    matmul_flops_per_s: float
+    matmul_dtype: str
+    date: str
+    moe_bytes_per_s: float | None = None
+    kernels: str = "numpy"
+
+
+def chip_entry(probe: Probe, *, key: str) -> str:
+    """Write a probe as TOML that `suffice.silicon.catalog.load_chips` reads."""
+    values = {
+        "bf16": (probe.matmul_flops_per_s / 1e12, "TFLOP/s"),
+        "memory": (probe.memory_bytes / 1e9, "GB"),
+        "bandwidth": (probe.copy_bytes_per_s / 1e12, "TB/s"),
+        "domain": (1.0, "chips"),
+    }
+    lines = [
+        "[source.probe]",
+        f'title = "suffice plan probe, {probe.kernels}, {probe.matmul_dtype}"',
+        f'date = "{probe.date}"',
+        "",
+        f"[chip.{key}]",
+        f'title = "{probe.device}"',
+        'vendor = "probed"',
+        'note = "rates are measured, not published: they include what software loses"',
+    ]
+    lines += [
+        f'{name} = {{ value = {value:.6g}, unit = "{unit}", source = "probe" }}'
+        for name, (value, unit) in values.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def today() -> str:
+    """Return the date, as catalogue entries write it."""
+    return dt.datetime.now(tz=dt.UTC).date().isoformat()

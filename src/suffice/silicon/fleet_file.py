@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from suffice.errors import ConfigError
 from suffice.silicon.fleet import Consolidation, Deployment, consolidate
+from suffice.silicon.models import find_shape
 from suffice.silicon.plan import make_plan
-from suffice.silicon.request import PlanRequest, Slo, Workload
-from suffice.silicon.shapes import find_shape
+from suffice.silicon.question import PlanRequest, Slo, Workload
 
 
 class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from suffice.silicon.probe import Probe, today
+from suffice.silicon.catalog import Probe, today
 
 BLOCK = 1024
 TILE = 64

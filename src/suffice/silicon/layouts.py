@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 
 from suffice.silicon.catalog import Chip
-from suffice.silicon.configs import DEFAULT_DOMAIN, Table, make_table, memory_bytes, points
+from suffice.silicon.columns import DEFAULT_DOMAIN, Table, make_table, memory_bytes, points
 from suffice.silicon.measured import format_bits
 from suffice.silicon.roofline import Array, Layout, capacity, weight_bytes
 from suffice.silicon.shapes import Shape

@@ -11,9 +11,9 @@ from msgspec import Struct
 from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.catalog import Chip, find_chip
-from suffice.silicon.configs import ENGINES, Table, make_table
+from suffice.silicon.columns import ENGINES, Table, make_table
+from suffice.silicon.models import find_shape
 from suffice.silicon.roofline import Array
-from suffice.silicon.shapes import find_shape
 
 FORMAT_BITS = {
     "fp32": 32.0,

@@ -9,12 +9,7 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.silicon.calibrate import Calibration
-from suffice.silicon.catalog import Chip, catalogue, find_chip
-from suffice.silicon.layouts import Question, candidates, describe, fits
-from suffice.silicon.measured import engine_index
-from suffice.silicon.prices import Offer
-from suffice.silicon.request import PlanRequest, Slo, Workload, offer_for
-from suffice.silicon.scoring import (
+from suffice.silicon.candidates import (
     Choice,
     Scored,
     choose,
@@ -23,6 +18,11 @@ from suffice.silicon.scoring import (
     nearest_feasible,
     score,
 )
+from suffice.silicon.catalog import Chip, catalogue, find_chip
+from suffice.silicon.layouts import Question, candidates, describe, fits
+from suffice.silicon.measured import engine_index
+from suffice.silicon.prices import Offer
+from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
 from suffice.silicon.shapes import Shape
 
 PERCENTILES = (50.0, 99.9)

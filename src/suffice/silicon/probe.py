@@ -4,35 +4,18 @@ numpy measures the processor; where torch and a GPU exist, Triton kernels (`kern
 GPU. Figures are the best of several runs: what the machine can do, not what it did on average.
 """
 
-import datetime as dt
 import os
 import platform
 import time
 from collections.abc import Callable
 
 import numpy as np
-from msgspec import Struct
+
+from suffice.silicon.catalog import Probe, today
 
 RUNS = 5
 COPY_BYTES = 256 * 2**20
 MATRIX = 1536
-
-
-class Probe(Struct, frozen=True, kw_only=True):
-    """What was measured, and on what; rates in bytes/s and FLOP/s.
-
-    `matmul_dtype` is what the products were made in. `moe_bytes_per_s` is the rate at which a
-    decode step through top-k experts reads their weights, None where it was not measured.
-    """
-
-    device: str
-    memory_bytes: float
-    copy_bytes_per_s: float
-    matmul_flops_per_s: float
-    matmul_dtype: str
-    date: str
-    moe_bytes_per_s: float | None = None
-    kernels: str = "numpy"
 
 
 def run_probe(*, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX, runs: int = RUNS) -> Probe:
@@ -74,36 +57,6 @@ def best_seconds(work: Callable[[], object], *, runs: int) -> float:
         work()
         taken.append(time.perf_counter() - begin)
     return min(taken)
-
-
-def chip_entry(probe: Probe, *, key: str) -> str:
-    """Write a probe as TOML that `suffice.silicon.catalog.load_chips` reads."""
-    values = {
-        "bf16": (probe.matmul_flops_per_s / 1e12, "TFLOP/s"),
-        "memory": (probe.memory_bytes / 1e9, "GB"),
-        "bandwidth": (probe.copy_bytes_per_s / 1e12, "TB/s"),
-        "domain": (1.0, "chips"),
-    }
-    lines = [
-        "[source.probe]",
-        f'title = "suffice plan probe, {probe.kernels}, {probe.matmul_dtype}"',
-        f'date = "{probe.date}"',
-        "",
-        f"[chip.{key}]",
-        f'title = "{probe.device}"',
-        'vendor = "probed"',
-        'note = "rates are measured, not published: they include what software loses"',
-    ]
-    lines += [
-        f'{name} = {{ value = {value:.6g}, unit = "{unit}", source = "probe" }}'
-        for name, (value, unit) in values.items()
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def today() -> str:
-    """Return the date, as catalogue entries write it."""
-    return dt.datetime.now(tz=dt.UTC).date().isoformat()
 
 
 def _memory_bytes() -> float:

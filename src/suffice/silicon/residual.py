@@ -14,8 +14,9 @@ import numpy as np
 from msgspec import Struct
 from threadpoolctl import ThreadpoolController
 
-from suffice.silicon import network, roofline
-from suffice.silicon.configs import ENGINES, Table, points, prefill_points, unpacked
+from suffice.silicon import basis as network
+from suffice.silicon import roofline
+from suffice.silicon.columns import ENGINES, Table, points, prefill_points, unpacked
 from suffice.silicon.roofline import Array, Points, Terms
 
 CHUNK_ROWS = 16384

@@ -1,17 +1,9 @@
 """Model shapes: what a model must read, compute and remember for each token."""
 
 import functools
-import json
-import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
-
-from suffice.config import nearest
-from suffice.errors import InputError
 
 AttentionKind = Literal["gqa", "mla", "linear"]
 
@@ -177,43 +169,6 @@ def profile(shape: Shape) -> Profile:
         state_flops=sum(a.layers * 8 * a.heads * a.head_dim * a.values for a in linear),
         is_mla=float(any(a.kind == "mla" for a in shape.attention)),
     )
-
-
-@functools.cache
-def built_in_shapes() -> dict[str, Shape]:
-    """Read the list of known models, keyed by its short name."""
-    text = resources.files("suffice.silicon").joinpath("data/models.toml").read_text("utf-8")
-    tables = tomllib.loads(text)["model"]
-    return {key: msgspec.convert({"name": key} | table, Shape) for key, table in tables.items()}
-
-
-def find_shape(name: str) -> Shape:
-    """Look a model up by short name, alias, or path of a `config.json`; raises InputError."""
-    if name.endswith(".json"):
-        return shape_from_file(Path(name))
-    shapes = built_in_shapes()
-    names = {alias.lower(): shape for shape in shapes.values() for alias in shape.aliases} | shapes
-    wanted = name.lower()
-    found = names.get(wanted) or names.get(wanted.rpartition("/")[2])
-    if found is None:
-        raise InputError(
-            f"no model {name!r} in the built-in list",
-            hint=f"{nearest(wanted, tuple(names))}; or give the path of its config.json",
-        )
-    return found
-
-
-def shape_from_file(path: Path) -> Shape:
-    """Read a Hugging Face `config.json`; raises InputError where it cannot be trusted."""
-    from suffice.silicon.hf_config import shape_from_config
-
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}", hint="give a config.json") from error
-    return shape_from_config(config, name=path.parent.name or path.stem, source=str(path))
 
 
 def _attention_params(block: Attention, *, hidden: int) -> int:

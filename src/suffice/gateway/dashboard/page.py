@@ -9,7 +9,7 @@ from suffice import __version__
 from suffice.gateway.dashboard import sections as of
 from suffice.gateway.dashboard.html import text, tile
 from suffice.gateway.dashboard.snapshot import Snapshot
-from suffice.show import PALETTE, baseline_usd, saved_share, saving_words, show_spend, some
+from suffice.report.style import PALETTE, baseline_usd, saved_share, saving_words, show_spend, some
 from suffice.units import show_seconds, show_share, show_usd
 
 _SECTIONS = (

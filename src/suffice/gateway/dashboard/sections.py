@@ -9,7 +9,7 @@ from suffice.gateway.dashboard.snapshot import Snapshot
 from suffice.gateway.guard import GuardState, Watch
 from suffice.guarantee import Certificate
 from suffice.ledger import Totals
-from suffice.show import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
+from suffice.report.style import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
 from suffice.types import Vector
 from suffice.units import show_seconds, show_share, show_usd
 

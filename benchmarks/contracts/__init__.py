@@ -1,0 +1,1 @@
+"""Contract rules over real prices of chips."""

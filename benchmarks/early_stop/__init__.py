@@ -1,0 +1,1 @@
+"""Stopping reasoning early: what it saves, and whether the certificate holds."""

@@ -1,0 +1,1 @@
+"""What effort levels of the shipped model cost and get right."""

@@ -1,0 +1,1 @@
+"""Forecasts of price, tested on the past."""

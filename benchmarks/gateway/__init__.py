@@ -1,0 +1,1 @@
+"""The gateway's throughput, added latency, faults, drift and soak."""

@@ -1,0 +1,1 @@
+"""What latent prediction adds to fine-tuning, and what a step of it costs."""

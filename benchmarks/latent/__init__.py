@@ -1,0 +1,1 @@
+"""The latent rung: certified share, errors, and time for a decision."""

@@ -1,0 +1,198 @@
+"""Share of closed-set requests answered without decoding, certified, on official test splits.
+
+    python -m benchmarks.latent --data ../shared/data --json
+
+Train and validation splits fit the predictor and fix the grid of thresholds; the test split is cut
+at random into a half that certifies and a half that reports, `REPEATS` times.
+"""
+
+import argparse
+import gzip
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.inputs import data_file
+from benchmarks.latent.encoders import minilm
+from suffice.encoders.base import Encoder, Remembered, default_encoder
+from suffice.guarantee import Evidence, Method, calibrate, least_abstention
+from suffice.latent import fitting
+from suffice.latent.predictor import Floats, Joined, Predictor
+
+ALPHA, DELTA, REPEATS = 0.02, 0.1, 100
+OUT_OF_SCOPE = "oos"
+TIMED = 300  # decisions
+TIMED_ON = slice(None, None, 3)  # the rows behind the quick predictor set no speed
+KINDS = (fitting.Kind.HEAD, fitting.Kind.JOINT)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The rows that fit, and the rows of the official test split."""
+
+    fit: fitting.Rows
+    test: fitting.Rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """The test split seen by one method: trust, whether the guess was right, the grid."""
+
+    trust: Floats
+    right: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+    grid: Floats
+
+
+def run(data: Path) -> dict[str, Any]:
+    clinc = data_file(data, "text/clinc150.jsonl.gz")
+    banking = data_file(data, "text/banking77.jsonl.gz")
+    static = default_encoder()
+    both = Remembered(Joined(minilm(threads=2), static))
+    report: dict[str, Any] = {"alpha": ALPHA, "delta": DELTA, "repeats": REPEATS}
+    splits = {
+        "clinc150": read(clinc, out_of_scope=False),
+        "clinc150_oos": read(clinc, out_of_scope=True),
+        "banking77": read(banking, out_of_scope=False),
+    }
+    for name, split in splits.items():
+        fits = {kind: fitting.fit(split.fit, encoder=both, kind=kind) for kind in KINDS}
+        report[name] = measure(split, fits, encoder=both)
+    head = replace(fits[fitting.Kind.HEAD].predictor, encoder=Joined(minilm(threads=1), static))
+    few = fitting.Rows(texts=split.fit.texts[TIMED_ON], answers=split.fit.answers[TIMED_ON])
+    quick = fitting.fit(few, encoder=static, kind=fitting.Kind.EMBEDDING).predictor
+    texts = split.test.texts[:TIMED]
+    report["decision_ms"] = {
+        "wordllama": decision_ms(quick, texts),
+        "minilm_int8": decision_ms(head, texts),
+    }
+    return report
+
+
+def read(path: Path, *, out_of_scope: bool) -> Split:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = [msgspec.json.decode(line) for line in lines]
+    if not out_of_scope:
+        rows = [row for row in rows if row["label"] != OUT_OF_SCOPE]
+    fit = [row for row in rows if row["split"] != "test"]
+    test = [row for row in rows if row["split"] == "test"]
+    return Split(fit=_rows(fit), test=_rows(test))
+
+
+def _rows(raw: list[dict[str, Any]]) -> fitting.Rows:
+    return fitting.Rows(
+        texts=[row["text"] for row in raw],
+        answers=[None if row["label"] == OUT_OF_SCOPE else row["label"] for row in raw],
+    )
+
+
+def measure(
+    split: Split, fits: dict[fitting.Kind, fitting.Fitted], *, encoder: Encoder
+) -> dict[str, Any]:
+    """Report the predictor that looks better out of fold, the other one, and a semantic cache."""
+    scored = {kind: see(split, fitted) for kind, fitted in fits.items()}
+    best = max(fits, key=lambda kind: fits[kind].share_at(ALPHA))
+    found = {kind.value: repeat(seen) for kind, seen in scored.items()}
+    chosen = scored[best]
+    return {
+        **found[best.value],
+        "predictor": best.value,
+        "accuracy": float(chosen.right[chosen.inside].mean()),
+        "abstain_at_least": least_abstention(1.0 - float(chosen.right.mean()), alpha=ALPHA),
+        "joint_share": found[fitting.Kind.JOINT.value]["share"],
+        "cache_share": repeat(cache(split, encoder))["share"],
+    }
+
+
+def see(split: Split, fitted: fitting.Fitted) -> Scored:
+    guesses = fitted.predictor.guess(split.test.texts)
+    return Scored(
+        trust=guesses.trust,
+        right=fitting.right(guesses, split.test.answers, fitted.predictor.answers),
+        inside=np.array([answer is not None for answer in split.test.answers]),
+        grid=fitted.grid(),
+    )
+
+
+def cache(split: Split, encoder: Encoder) -> Scored:
+    """Answer with the nearest known prompt's answer; the cosine is the trust."""
+    known = encoder.embed(split.fit.texts)
+    answers = np.array(split.fit.answers, dtype=object)
+    nearest, cosine = [], []
+    for start in range(0, len(split.test.texts), 500):
+        likeness = encoder.embed(split.test.texts[start : start + 500]) @ known.T / 2.0
+        nearest.append(likeness.argmax(axis=1))
+        cosine.append(likeness.max(axis=1))
+    given = answers[np.concatenate(nearest)]
+    truth = np.array(split.test.answers, dtype=object)
+    trust = np.where(given == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
+    inside = np.array([answer is not None for answer in truth])
+    return Scored(
+        trust=trust,
+        right=(given == truth) & inside,
+        inside=inside,
+        grid=np.linspace(0.98, 0.7, fitting.GRID_POINTS),
+    )
+
+
+def repeat(seen: Scored) -> dict[str, Any]:
+    """Certify on a random half and report on the other, `REPEATS` times."""
+    rng = np.random.default_rng(0)
+    outcomes = np.array([_once(seen, rng.permutation(len(seen.trust))) for _ in range(REPEATS)])
+    share, risk, outside = outcomes.mean(axis=0)
+    report = {
+        "share": float(share),
+        "risk": float(risk),
+        "violations": float((outcomes[:, 1] > ALPHA).mean()),
+    }
+    return report if seen.inside.all() else {**report, "oos_answered": float(outside)}
+
+
+def _once(seen: Scored, order: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Return the share of in-scope rows answered, the error among answered, the rest's share."""
+    half, rest = order[: len(order) // 2], order[len(order) // 2 :]
+    answered = seen.trust[half, None] >= seen.grid
+    losses = (answered & ~seen.right[half, None]).astype(np.float64)
+    evidence = Evidence(losses=losses, answered=answered)
+    found = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
+    if not found.certified:
+        return 0.0, 0.0, 0.0
+    given = seen.trust[rest] >= seen.grid[found.index]
+    inside = seen.inside[rest]
+    wrong = float((given & ~seen.right[rest]).sum()) / max(int(given.sum()), 1)
+    outside = float(given[~inside].mean()) if not inside.all() else 0.0
+    return float(given[inside].mean()), wrong, outside
+
+
+def decision_ms(predictor: Predictor, texts: Sequence[str]) -> float:
+    """Return the median time from a text to a guess, one text at a time."""
+    times = []
+    for text in texts:
+        begun = time.perf_counter()
+        predictor.guess([text])
+        times.append(time.perf_counter() - begun)
+    return 1000.0 * statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latent", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    given = parser.parse_args()
+    report = run(given.data)
+    if given.json:
+        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        return
+    for name, value in report.items():
+        print(f"{name:14} {value}")
+
+
+if __name__ == "__main__":
+    main()

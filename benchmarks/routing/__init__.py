@@ -1,0 +1,1 @@
+"""What certified routing saves on recorded outcomes."""

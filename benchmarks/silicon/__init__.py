@@ -1,0 +1,1 @@
+"""The planner's errors on measured deployments, and its speed."""

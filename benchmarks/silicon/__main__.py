@@ -1,0 +1,255 @@
+"""How well the silicon planner predicts: `python -m benchmarks.silicon --data PATH --json`.
+
+Groups are model x chip x engine; a renamed twin (DeepSeek V3 and R1) is one model. Nothing is
+predicted by a fit that has seen its group. Prints errors, intervals, rankings, speed and the law.
+"""
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.silicon import data as silicon_data
+from benchmarks.silicon import learn as fitting
+from benchmarks.silicon.fit import FOLDS, calibration_kernel, chip_keys, log_errors, training_rows
+from benchmarks.silicon.learn import Rows
+from suffice.silicon.residual import STEP_START, ideal, interval_width, predict, step_seconds
+from suffice.silicon.roofline import Array
+
+TARGETS_PER_S = (20.0, 50.0, 100.0)
+TIMED_ROWS = 1_000_000
+TIMED_RUNS = 3
+PRICE = "usd_per_Mtok_3yr_rental"
+Row = dict[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    result = measure(chosen.data)
+    print(json.dumps(result) if chosen.json else _lines(result))
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """Run everything; takes about two minutes on two cores."""
+    raw = silicon_data.read_csv(data, silicon_data.SAMPLE)
+    peer = {row["id"]: row for row in silicon_data.read_csv(data, silicon_data.PEER)}
+    rows, count = training_rows(data), len(raw)
+    held = fitting.cross_validate(rows, keys=rows.group, count=FOLDS)
+    tpot, ttft = log_errors(rows, held)
+    common = _common_rows(raw, peer)
+    coverage, factors, width = _coverage(rows, tpot, held=held, count=count)
+    return {
+        "tpot": errors(tpot[:count]),
+        "ttft": errors(ttft[:count]),
+        "tpot_fewshot": _few_shot(rows, tpot, width=width, count=count, keys=rows.group),
+        "tpot_fewshot_deployment": _few_shot(
+            rows, tpot, width=width, count=count, keys=_deployments(rows, raw)
+        ),
+        "tpot_common": errors(tpot[common])
+        | {"rows": len(common), "peer": _peer_errors(raw, peer, common)},
+        "interval_coverage": coverage,
+        "interval_factor": factors,
+        "rank_correlation": _rank_correlation(rows, data=data, count=count),
+        "configs_per_s": _speed(rows),
+        "law": {law: _law_error(rows, law=law, count=count) for law in ("unique", "all", "topk")},
+        "groups": len(set(rows.group[:count])),
+    }
+
+
+def errors(log_error: Array) -> dict[str, float]:
+    """Median and mean of |predicted / measured - 1|, and the share of rows predicted."""
+    known = np.isfinite(log_error)
+    size = np.abs(np.exp(-log_error[known]) - 1)
+    return {
+        "median": float(np.median(size)),
+        "mean": float(size.mean()),
+        "coverage": float(known.mean()),
+    }
+
+
+def _few_shot(
+    rows: Rows, error: Array, *, width: Array, count: int, keys: fitting.Groups
+) -> dict[str, float]:
+    """Three random points a group, 20 draws, the rest scored; the kernel has not seen the group."""
+    left, seen = [], np.zeros(count, bool)
+    first = np.arange(len(rows.group)) < count
+    for train, test in fitting.folds(rows.group, count=FOLDS):
+        kernel = calibration_kernel(rows.take(train), error=(error / width)[train])
+        scored = test & first
+        for shot in fitting.few_shots(
+            rows.table.take(scored),
+            error=(error / width)[scored],
+            group=keys[scored],
+            kernel=kernel,
+        ):
+            at = np.flatnonzero(scored)[shot.rows]
+            left.append(shot.left * width[at])
+            seen[at] = True
+    return errors(np.concatenate(left)) | {"coverage": float(seen.mean())}
+
+
+def _deployments(rows: Rows, raw: list[Row]) -> fitting.Groups:
+    """Name what one cluster runs: group, number format, mode and engine build."""
+    extra = [f"{r['precision']}|{r['mode']}|{r['backend_version']}" for r in raw]
+    extra += [""] * (len(rows.group) - len(raw))
+    return np.array([f"{group}|{more}" for group, more in zip(rows.group, extra, strict=True)])
+
+
+def _common_rows(raw: list[Row], peer: dict[str, Row]) -> Array:
+    """Rows that the peer covers: aggregated, one a configuration, quantisation inferred or not."""
+    skip = {
+        "id",
+        "silicon_data_source",
+        "source_path",
+        "source_repo",
+        "measured_date",
+        "backend_version",
+    }
+    skip |= {"silicon_ttft_ms", "silicon_tpot_ms"}
+    seen, found = set(), []
+    for i, row in enumerate(raw):
+        key = tuple(value for name, value in row.items() if name not in skip)
+        if key in seen:
+            continue
+        seen.add(key)
+        if row["mode"] == "agg" and _peer_tpot(peer[row["id"]]) is not None:
+            found.append(i)
+    return np.array(found)
+
+
+def _peer_tpot(row: Row) -> float | None:
+    text = row["aic_pred_tpot_ms"] or row["aic_inferredquant_tpot_ms"]
+    return float(text) / 1e3 if text else None
+
+
+def _peer_errors(raw: list[Row], peer: dict[str, Row], common: Array) -> dict[str, float]:
+    made = np.array([_peer_tpot(peer[raw[i]["id"]]) or np.nan for i in common])
+    seen = np.array([float(raw[i]["silicon_tpot_ms"]) / 1e3 for i in common])
+    return errors(np.log(seen / made))
+
+
+def _coverage(
+    rows: Rows, error: Array, *, held: fitting.HeldOut, count: int
+) -> tuple[float, dict[str, float], Array]:
+    """Share of held-out rows inside their 90 % interval, and the median factor of its ends.
+
+    The interval is itself held out. The second figure compares it with that of a chip never
+    seen; the third is the half width of each row.
+    """
+    inside, width = np.zeros(len(error), bool), np.zeros(len(error))
+    for train, test in fitting.folds(rows.group, count=FOLDS):
+        interval = fitting.fit_interval(
+            rows.table.take(train),
+            error=error[train],
+            distance=held.distance[train],
+            group=rows.group[train],
+        )
+        half = interval_width(ideal(rows.table.take(test)), interval, distance=held.distance[test])
+        inside[test], width[test] = np.abs(error[test]) <= half, half
+    chips = chip_keys(rows)
+    unseen = fitting.cross_validate(rows, keys=chips, count=len(set(chips)))
+    interval = fitting.fit_interval(
+        rows.table, error=error, distance=held.distance, group=rows.group
+    )
+    more = fitting.wider(
+        interval, rows.table, error=log_errors(rows, unseen)[0], distance=unseen.distance
+    )
+    half = more * interval_width(ideal(rows.table), interval, distance=unseen.distance)
+    factors = {
+        "seen_chip": float(np.exp(np.median(width[:count]))),
+        "unseen_chip": float(np.exp(np.median(half[:count]))),
+    }
+    return float(inside[:count].mean()), factors, width
+
+
+def _rank_correlation(rows: Rows, *, data: Path, count: int) -> dict[str, float]:
+    """Spearman of chips by dollars per token, chip held out; the mean over lengths and targets."""
+    from scipy.stats import spearmanr
+
+    raw = silicon_data.dashboard_rows(data)
+    chips = chip_keys(rows)
+    made = fitting.cross_validate(rows, keys=chips, count=len(set(chips)))
+    tpot, ttft = np.exp(made.tpot[count:]), np.exp(made.ttft[count:])
+    table = rows.table.take(slice(count, None))
+    rate = table.batch / (ttft + table.output_tokens * tpot)
+    per_chip = rate * (table.input_tokens + table.output_tokens) / (table.tp * table.dp)
+    seen = np.array([float(r["total_in_plus_out_tok_s_per_gpu"]) for r in raw])
+    usd = np.array([float(r[PRICE]) for r in raw])
+    cells: dict[str, list[float]] = {}
+    for model, mask in _cells(raw):
+        for target in TARGETS_PER_S:
+            pair = [
+                [
+                    cost_at(target, speed=1 / step_s[here], usd=cost[here])
+                    for chip in np.unique(chips[count:][mask])
+                    for here in [mask & (chips[count:] == chip)]
+                ]
+                for cost, step_s in ((usd, rows.tpot_s[count:]), (usd * seen / per_chip, tpot))
+            ]
+            both = np.isfinite(pair[0]) | np.isfinite(pair[1])
+            if both.sum() >= 3:
+                ranks = [np.where(np.isfinite(side), side, 1e9)[both] for side in pair]
+                cells.setdefault(model, []).append(float(spearmanr(ranks[0], ranks[1]).statistic))
+    return {model: float(np.nanmean(found)) for model, found in cells.items()}
+
+
+def _cells(raw: list[Row]) -> Iterator[tuple[str, Array]]:
+    keys = np.array([f"{row['model_name']}|{row['sequence_length']}" for row in raw])
+    for key in np.unique(keys):
+        yield key.split("|")[0], keys == key
+
+
+def cost_at(target: float, *, speed: Array, usd: Array) -> float:
+    """Dollars at a speed per user, interpolated along the frontier; infinite past it."""
+    order = np.argsort(-speed)
+    fast, cheap = speed[order], np.minimum.accumulate(usd[order])
+    if fast[0] < target:
+        return float("inf")
+    return float(np.exp(np.interp(np.log(target), np.log(fast[::-1]), np.log(cheap[::-1]))))
+
+
+def _speed(rows: Rows) -> float:
+    """Time what ships, on two threads: physics, residual and interval, in rows a second."""
+    many = rows.table.take(np.random.default_rng(0).integers(0, len(rows.group), TIMED_ROWS))
+    predict(many.take(slice(0, 50_000)), threads=2)
+    taken = []
+    for _ in range(TIMED_RUNS):
+        begin = time.perf_counter()
+        predict(many, threads=2)
+        taken.append(time.perf_counter() - begin)
+    return TIMED_ROWS / min(taken)
+
+
+def _law_error(rows: Rows, *, law: str, count: int) -> float:
+    """Mean error of physics alone on mixture-of-experts rows, fitted with one law."""
+    at, error = ideal(rows.table, experts=law), np.full(len(rows.group), np.nan)
+    for train, test in fitting.folds(rows.group, count=5):
+        few = np.random.default_rng(0).choice(
+            np.flatnonzero(train), fitting.PHYSICS_ROWS, replace=False
+        )
+        part = ideal(rows.table.take(few), experts=law)
+        q = fitting.fit_physics(
+            functools.partial(step_seconds, part),
+            start=STEP_START,
+            seconds=rows.tpot_s[few],
+            weight=rows.weight[few],
+        )
+        error[test] = (np.log(rows.tpot_s) - np.log(step_seconds(at, q)))[test]
+    mixed = np.array([model.experts is not None for model in rows.table.models])[rows.table.model]
+    return errors(error[:count][mixed[:count]])["mean"]
+
+
+def _lines(result: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The planner's errors on sources that it never saw."""

@@ -1,0 +1,1 @@
+"""Dense against sparse attention and experts, in bytes and FLOPs a token."""

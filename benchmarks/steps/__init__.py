@@ -1,0 +1,1 @@
+"""What each kind of reasoning step is worth to the shipped model."""

@@ -1,0 +1,1 @@
+"""Selective decoding on streams: decodes saved and answers kept."""

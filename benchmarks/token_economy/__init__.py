@@ -1,0 +1,1 @@
+"""Accuracy per generated token on published runs."""

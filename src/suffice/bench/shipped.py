@@ -1,0 +1,106 @@
+"""The compound workload that ships, measured live: every rung asked, every combination replayed."""
+
+import asyncio
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from msgspec import Struct
+
+from suffice.bench.predicted import Benched, Part, gate_trials, latent_trials
+from suffice.bench.progress import show_progress
+from suffice.bench.run import BenchResult, bench_tasks
+from suffice.bench.tasks import Task, read_tasks
+from suffice.compound import Compound, Workload, compound_trials, read_workload
+from suffice.config import Config
+from suffice.encoders.base import default_encoder
+from suffice.errors import writing
+from suffice.types import Say, Trial
+
+WORKLOAD, TASKS = "compound.toml", "compound_tasks.jsonl.gz"
+LATENT = Part(rung="latent", group="closed_set")
+GATE = Part(rung="gate", group="stream_state")
+
+
+class Measured(Struct, frozen=True, kw_only=True, eq=False):
+    """What asking every rung came to, and what the levers are worth.
+
+    `decision_s` is the median time of an answer, by rung that decodes nothing.
+    """
+
+    benched: BenchResult
+    compound: Compound
+    decision_s: dict[str, float]
+
+
+def shipped_workload() -> Workload:
+    """Read the workload that ships."""
+    with as_file(files("suffice") / "data" / WORKLOAD) as path:
+        return read_workload(path)
+
+
+def shipped_tasks() -> tuple[Task, ...]:
+    """Read the requests of the workload that ships."""
+    with as_file(files("suffice") / "data" / TASKS) as path:
+        return read_tasks(path)
+
+
+def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> Measured:
+    """Ask all rungs of a ladder the shipped requests, into `out`, and replay every combination.
+
+    Takes up what an earlier run left in `out`; what the rungs that decode nothing do is found anew
+    and written beside it. `suffice compound` makes the same figures from the two files, with the
+    same seed. Raises what `suffice bench` and `suffice compound` raise.
+    """
+    with as_file(files("suffice") / "data" / TASKS) as tasks:
+        benched = bench_tasks(
+            config, str(tasks), out=out, max_usd=None, judge=None, show=show_progress
+        )
+    return replay_deal(benched, out=out, seed=seed, say=say)
+
+
+def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> Measured:
+    """Replay every combination under one deal of the requests into splits."""
+    guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed, say=say)
+    beside = out.with_name(f"{out.stem}-guesses.jsonl")
+    _write(beside, guesses)
+    compound = compound_trials(
+        shipped_workload(),
+        (*benched.trials, *guesses),
+        made=datetime.now(UTC),
+        source=f"{out.name}, {beside.name}",
+        seed=seed,
+        say=say,
+    )
+    return Measured(benched=benched, compound=compound, decision_s=_decision_s(guesses))
+
+
+def guess(
+    workload: Workload,
+    tasks: tuple[Task, ...],
+    trials: tuple[Trial, ...],
+    *,
+    seed: int = 0,
+    say: Say,
+) -> tuple[Trial, ...]:
+    """Make the trials of the latent rung and of the gate from those of the rungs that decode."""
+    benched = Benched(workload=workload, tasks=tasks, trials=trials, seed=seed)
+    return (
+        *latent_trials(benched, LATENT, encoder=default_encoder(), say=say),
+        *asyncio.run(gate_trials(benched, GATE, say=say)),
+    )
+
+
+def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
+    times: dict[str, list[float]] = {}
+    for trial in guesses:
+        if trial.duration_s is not None:
+            times.setdefault(trial.rung, []).append(trial.duration_s)
+    return {rung: median(each) for rung, each in times.items()}
+
+
+def _write(path: Path, trials: tuple[Trial, ...]) -> None:
+    with writing(path):
+        path.write_bytes(b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials))

@@ -1,0 +1,104 @@
+"""Where tasks come from: a JSONL file, or a seeded generator of reasoning-gym."""
+
+import os
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec.structs import replace
+
+from suffice.bench.tasks import Task, read_tasks
+from suffice.errors import InputError
+from suffice.scoring.gym import GYM, Recipe, entries, visible
+from suffice.trials.jsonl import PathLike
+from suffice.types import JSON, Request
+
+INSTRUCTION = "Give your final answer between <answer> and </answer>."
+
+
+# These walk over sets of strings, so their tasks change with Python's hash seed (0.1.25, checked by
+# a test); the ones that draw from an unseeded generator are caught when they are made twice.
+HASH_SEEDED = frozenset(
+    {
+        "intermediate_integration",
+        "isomorphic_strings",
+        "knight_swap",
+        "polynomial_multiplication",
+        "ransom_note",
+        "word_ladder",
+    }
+)
+
+
+def tasks_from_source(source: str) -> tuple[Task, ...]:
+    """Read `NAME[,NAME...][?count=50&seed=0&level=2&FIELD=VALUE...]` and make the tasks.
+
+    Each generator is a group. Raises InputError with the nearest valid name.
+    """
+    names, _, query = source.partition("?")
+    settings = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+    fields: JSON = {"generator": "", "config": settings}
+    fields |= {key: settings.pop(key) for key in ("count", "seed", "level") if key in settings}
+    try:
+        recipe = msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"reasoning-gym:{source}: {error}", hint="count, seed and level are whole numbers"
+        ) from error
+    recipes = [replace(recipe, generator=name.strip()) for name in names.split(",")]
+    return tuple(task for each in recipes for task in gym_tasks(each))
+
+
+def gym_tasks(recipe: Recipe) -> tuple[Task, ...]:
+    """Make one generator's tasks, twice, and refuse it when they differ; raises InputError."""
+    if recipe.generator in HASH_SEEDED and os.environ.get("PYTHONHASHSEED", "random") == "random":
+        raise InputError(
+            f"reasoning-gym {recipe.generator!r} gives other tasks in each Python process",
+            hint="set PYTHONHASHSEED=0, or take another generator",
+        )
+    first, second = entries(recipe), entries(recipe)
+    if [visible(entry) for entry in first] != [visible(entry) for entry in second]:
+        raise InputError(
+            f"reasoning-gym {recipe.generator!r} ignores its seed: the same tasks came out twice "
+            "in two ways",
+            hint="take another generator",
+        )
+    return tuple(_task(recipe, entry, index=index) for index, entry in enumerate(first))
+
+
+def _task(recipe: Recipe, entry: JSON, *, index: int) -> Task:
+    prompt = f"{entry['question']}\n\n{INSTRUCTION}"
+    return Task(
+        request=Request(
+            request_id=f"{recipe.generator}/{recipe.seed}/{index}",
+            messages=({"role": "user", "content": prompt},),
+            group=recipe.generator,
+        ),
+        target=visible(entry)["answer"],
+        scorer=GYM,
+        options={"recipe": msgspec.to_builtins(recipe), "index": index},
+    )
+
+
+def _value(text: str) -> Any:
+    """Read a setting as JSON where it is (3, true, [1, 2]), and as text where it is not."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+GYM_SOURCE = "reasoning-gym:"
+
+
+def load_tasks(source: PathLike) -> tuple[Task, ...]:
+    """Read tasks from a JSONL file (gzip too), or make those that `reasoning-gym:...` describes.
+
+    A line that has a target but names no scorer is marked by `exact`. Raises InputError with the
+    line and the field, and MissingExtra when reasoning-gym is not installed.
+    """
+    if str(source).startswith(GYM_SOURCE):
+        from suffice.bench.sources import tasks_from_source
+
+        return tasks_from_source(str(source).removeprefix(GYM_SOURCE))
+    return read_tasks(source)

@@ -1,0 +1,84 @@
+"""From tasks to certified rules that end a rung's reasoning early."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from suffice.bench.sources import load_tasks
+from suffice.bench.traces import Recording, record_traces, trace_label_source
+from suffice.config import Config, load_config
+from suffice.deployment import opened
+from suffice.early_stop.engine import check_stopping
+from suffice.early_stop.learn import Learned, Wanted, learn_stop
+from suffice.early_stop.rule import Marks, Trace
+from suffice.ladder import build_ladder
+from suffice.meter import price_for
+from suffice.types import Say
+
+
+class StopOrder(Struct, frozen=True, kw_only=True):
+    """What to record and what to promise; `traces` is the file that keeps the recording."""
+
+    tasks: str
+    ladder: Path
+    rung: str
+    marks: Marks
+    alpha: float
+    delta: float
+    lapses_after_s: float
+    seed: int = 0
+    traces: Path | None = None
+
+
+def learn_from_tasks(order: StopOrder, *, say: Say) -> Learned:
+    """Record the rung uncut on every task, and certify rules on the traces.
+
+    Raises InputError, ConfigError, PriceError or an EngineError; see `record_traces` and
+    `learn_stop`.
+    """
+    config = load_config(order.ladder)
+    rung = replace(build_ladder(config).rung(order.rung), early_stop=None)
+    check_stopping(rung)
+    price = None if rung.price is None else price_for(rung.price, config.price[rung.price])
+    tasks = load_tasks(order.tasks)
+    label_source = trace_label_source(tasks)
+    say(f"recording {len(tasks):,} traces of {rung.name}")
+    recording = Recording(
+        tasks=tasks,
+        rung=rung,
+        marks=order.marks,
+        parallel=config.engine[rung.engine].parallel,
+        path=order.traces,
+    )
+    traces = asyncio.run(_record(config, recording, say=say))
+    say("choosing rules")
+    return learn_stop(
+        traces,
+        Wanted(
+            rung=rung,
+            marks=order.marks,
+            alpha=order.alpha,
+            delta=order.delta,
+            lapses_after_s=order.lapses_after_s,
+            label_source=label_source,
+            price=price,
+            seed=order.seed,
+        ),
+    )
+
+
+async def _record(config: Config, recording: Recording, *, say: Say) -> tuple[Trace, ...]:
+    """Open only the rung's engine, as if the rung were the whole ladder."""
+    rung = recording.rung
+    alone = replace(
+        config,
+        reference=rung.name,
+        ladder=(rung,),
+        engine={rung.engine: config.engine[rung.engine]},
+    )
+    async with AsyncExitStack() as stack:
+        engines = await opened(stack, alone)
+        return await record_traces(recording, engines[rung.engine], say=say)

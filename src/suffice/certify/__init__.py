@@ -1,0 +1,1 @@
+"""From trials to a certificate, and the folder it is kept in."""

@@ -1,0 +1,141 @@
+"""What the commands do, without the printing: files and settings in, values out."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from suffice.certify.bundle import Bundle
+from suffice.certify.policy import Ask, Certified, Result, certify
+from suffice.certify.promise import Promise
+from suffice.encoders.base import default_encoder
+from suffice.guarantee import LabelSource, Method
+from suffice.ledger import Label, Ledger, labelled_trials
+from suffice.scoring.labels import label_source, read_labels, score_by_agreement
+from suffice.trials.importers import read_trials, tabulate
+from suffice.types import Say, Trial, TrialStatus
+
+_LABELS = {
+    Label.TARGET: LabelSource.TARGET,
+    Label.SCORER: LabelSource.SCORER,
+    Label.FEEDBACK: LabelSource.SCORER,
+    Label.JUDGE: LabelSource.JUDGE,
+    Label.AGREEMENT: LabelSource.AGREEMENT,
+}
+
+
+class Settled(Struct, frozen=True, kw_only=True, eq=False):
+    """What certifying some trials came to; `bundle` is None when nothing was certified."""
+
+    trials: tuple[Trial, ...]
+    certified: Certified
+    bundle: Bundle | None
+
+    @property
+    def result(self) -> Result:
+        """The figures that are printed."""
+        return self.certified.result
+
+    @property
+    def advice(self) -> str:
+        """What would certify, where nothing was: a larger alpha, or more rows."""
+        result = self.result
+        least = ceil(result.bound * 10_000) / 10_000
+        larger = f"these requests certify no alpha below {least:.4f}"
+        if result.method is Method.PREDICTION_POWERED:
+            return f"{larger}; more human labels would bring it down"
+        if result.rows_needed is None:
+            return f"{larger}; the loss rate itself is too high for more of them to help"
+        return f"{larger}; at this loss rate {result.rows_needed:,} certifying rows would do"
+
+
+def certify_files(
+    paths: Sequence[Path],
+    promise: Promise,
+    *,
+    labels: Path | None = None,
+    agreement: bool = False,
+    say: Say,
+) -> Settled:
+    """Certify the trials in some files; `agreement` takes the reference's answers for right."""
+    say("reading trials")
+    trials = read_trials(*paths)
+    if agreement:
+        trials = score_by_agreement(trials, reference=promise.reference)
+    human = None if labels is None else read_labels(labels)
+    return settle(trials, promise.ask(label_source(trials)), labels=human, say=say)
+
+
+def certify_ledger(ledger: Ledger, promise: Promise, *, say: Say) -> Settled:
+    """Certify the audited and scored requests of a ledger; the weakest label names the promise."""
+    say("reading the ledger")
+    found = labelled_trials(ledger)
+    sources = [_LABELS[label] for label in found.labels]
+    source = max(sources, key=list(LabelSource).index, default=LabelSource.AGREEMENT)
+    return settle(_all_pairs(found.trials), promise.ask(source), say=say)
+
+
+def _all_pairs(trials: Sequence[Trial]) -> list[Trial]:
+    """Stand in for audits that were cut off by trials that failed, so that they are counted."""
+    one_each = {trial.request_id: trial for trial in trials}
+    rungs = dict.fromkeys(trial.rung for trial in trials)
+    by_pair = {(trial.request_id, trial.rung): trial for trial in trials}
+    return [
+        by_pair.get((request_id, rung)) or _cut_off(trial, rung)
+        for request_id, trial in one_each.items()
+        for rung in rungs
+    ]
+
+
+def _cut_off(trial: Trial, rung: str) -> Trial:
+    return Trial(
+        request_id=trial.request_id,
+        rung=rung,
+        status=TrialStatus.FAILED,
+        text=trial.text,
+        group=trial.group,
+        error="its audit was cut off",
+    )
+
+
+def settle(
+    trials: Sequence[Trial],
+    ask: Ask,
+    *,
+    labels: Mapping[tuple[str, str], float] | None = None,
+    say: Say,
+) -> Settled:
+    """Certify trials and bundle the policy with its certificate and what its rungs cost."""
+    table = tabulate(trials)
+    certified = certify(table, ask, encoder=default_encoder(), labels=labels, say=say)
+    certificate = certified.result.certificate
+    bundle = None
+    if certificate is not None:
+        kept = _kept_cheap(certified)
+        mean = mean_usd([trial for trial in trials if trial.request_id in kept])
+        bundle = Bundle(policy=certified.policy, certificate=certificate, mean_usd=mean)
+    return Settled(trials=tuple(trials), certified=certified, bundle=bundle)
+
+
+def _kept_cheap(certified: Certified) -> set[str]:
+    """Name the reporting requests that a cheaper rung answered: easier, and cheaper, than most."""
+    reference = len(certified.policy.rungs) - 1
+    kept = np.flatnonzero(certified.plays.chosen[:, 0] < reference).tolist()
+    return {certified.reported.request_ids[row] for row in kept}
+
+
+def mean_usd(trials: Sequence[Trial]) -> dict[str, Decimal]:
+    """Return the mean charge of each rung whose every answer has one."""
+    charges: dict[str, list[Decimal | None]] = {}
+    for trial in trials:
+        if trial.status is not TrialStatus.FAILED:
+            charges.setdefault(trial.rung, []).append(trial.charge_usd)
+    known = {rung: [usd for usd in each if usd is not None] for rung, each in charges.items()}
+    return {
+        rung: sum(usd, Decimal(0)) / len(usd)
+        for rung, usd in known.items()
+        if usd and len(usd) == len(charges[rung])
+    }

@@ -1,0 +1,173 @@
+"""The tour that `make demo` gives: nothing is shown that was not computed in that run."""
+
+import gzip
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from suffice.batch import Batch, BatchResult, answer_requests
+from suffice.bench.progress import show_progress
+from suffice.bench.run import BenchResult, bench_tasks
+from suffice.bench.shipped import WORKLOAD, measure_compound
+from suffice.certify.bundle import save_bundle
+from suffice.certify.bundling import Settled, settle
+from suffice.certify.promise import Promise
+from suffice.cli.output import (
+    note,
+    print_answers,
+    print_bench,
+    print_compound,
+    print_result,
+    stages,
+)
+from suffice.config import load_config, parse_config
+from suffice.errors import InputError
+from suffice.guarantee import LabelSource
+from suffice.ladder import example_text
+from suffice.ledger import Ledger, calls, totals
+from suffice.report.compound import compound_page
+from suffice.report.gather import report_on, trials_report, write_page, write_report
+from suffice.trials.importers import read_trials
+from suffice.units import show_seconds, show_share, show_usd
+
+RECORDED, TASKS = "bbh_outcomes.jsonl.gz", "demo_tasks.jsonl.gz"
+FRESH = 8  # every eighth task is not benched: it is the fresh traffic
+CONFIG, TRIALS, COMPOUND_TRIALS, BUNDLE, BOOKS, ANSWERS = (
+    "suffice.toml",
+    "live-trials.jsonl",
+    "compound-trials.jsonl",
+    "policy",
+    "books.sqlite",
+    "answers.jsonl",
+)
+
+
+def run_demo(folder: Path) -> None:
+    """Certify on recorded outcomes, then live: bench, certify, answer fresh requests, report."""
+    started_s = time.monotonic()
+    _empty(folder)
+    print("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought\n")
+    settled = certify_recorded()
+    print_result(settled.result)
+    pages = [folder / "certified.html"]
+    write_report(pages[0], trials_report(settled.trials, source=RECORDED, settled=settled))
+    print("\n2. Live: a small reasoning model in this process, at three efforts\n")
+    print_bench(bench_live(folder))
+    settled = certify_live(folder)
+    print()
+    print_result(settled.result)
+    pages.append(folder / "live.html")
+    write_report(pages[1], trials_report(settled.trials, source=TRIALS, settled=settled))
+    if settled.bundle is None:
+        note(settled.advice)
+    else:
+        print("\n3. Fresh requests through the certified policy, every one booked\n")
+        print_answers(answer_fresh(folder))
+        print_books(folder / BOOKS)
+        pages.append(folder / "books.html")
+        with stages() as say:
+            write_report(pages[2], report_on(str(folder / BOOKS), None, say=say))
+    shown = "\n  ".join(map(str, pages))
+    print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {shown}")
+
+
+def run_compound_demo(folder: Path) -> None:
+    """Measure the compound workload that ships, live on the embedded ladder, and write its page."""
+    started_s = time.monotonic()
+    _empty(folder)
+    print("Live: three kinds of requests, four levers, every combination of them\n")
+    (folder / WORKLOAD).write_bytes((files("suffice") / "data" / WORKLOAD).read_bytes())
+    config = parse_config(example_text("embedded"))
+    with stages() as say:
+        found = measure_compound(config, out=folder / COMPOUND_TRIALS, say=say)
+    print_bench(found.benched)
+    print()
+    print_compound(found.compound)
+    page = folder / "compound.html"
+    write_page(page, compound_page(found.compound))
+    print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
+
+
+def certify_recorded() -> Settled:
+    """Certify the packaged outcomes at alpha 0.05, delta 0.1."""
+    promise = Promise(reference="cot", alpha=0.05, delta=0.1)
+    with stages() as say, as_file(files("suffice") / "data" / RECORDED) as path:
+        return settle(read_trials(path), promise.ask(LabelSource.TARGET), say=say)
+
+
+def bench_live(folder: Path) -> BenchResult:
+    """Run the packaged tasks on all rungs of the embedded ladder; starts afresh each time."""
+    (folder / CONFIG).write_text(example_text("embedded"), "utf-8")
+    benched, fresh = _dealt()
+    _write(folder / "tasks.jsonl", benched)
+    _write(folder / "fresh.jsonl", fresh)
+    config = load_config(folder / CONFIG)
+    tasks, out = str(folder / "tasks.jsonl"), folder / TRIALS
+    return bench_tasks(config, tasks, out=out, max_usd=None, judge=None, show=show_progress)
+
+
+def certify_live(folder: Path) -> Settled:
+    """Certify a policy over the three efforts against the highest, by the ladder's own targets."""
+    config = load_config(folder / CONFIG)
+    targets = config.targets
+    promise = Promise(reference=config.reference, alpha=targets.alpha, delta=targets.delta)
+    with stages() as say:
+        settled = settle(read_trials(folder / TRIALS), promise.ask(LabelSource.TARGET), say=say)
+    if settled.bundle is not None:
+        save_bundle(folder / BUNDLE, settled.bundle)
+    return settled
+
+
+def answer_fresh(folder: Path) -> BatchResult:
+    """Answer the tasks that were not benched through the certified policy, and book them."""
+    batch = Batch(
+        requests=str(folder / "fresh.jsonl"),
+        ladder=folder / CONFIG,
+        ledger=str(folder / BOOKS),
+        out=folder / ANSWERS,
+        bundle=folder / BUNDLE,
+    )
+    return answer_requests(batch, show=show_progress)
+
+
+def print_books(path: Path) -> None:
+    """Print what the books say: tokens by rung, and what the reference would have cost."""
+    with Ledger.open(str(path), read_only=True) as ledger:
+        rungs, (whole,) = calls(ledger, by="rung"), totals(ledger)
+    for each in rungs:
+        tokens = each.output_tokens
+        known = tokens.reported + tokens.counted
+        print(f"  {each.key}: {each.calls:,} calls, {known:,} output tokens")
+    spent, saved = whole.compared.known_usd, whole.saved.known_usd
+    if spent + saved:
+        share = float(saved / (spent + saved))
+        print(
+            f"  always the reference would have cost about {show_usd(spent + saved)}; "
+            f"saved about {show_usd(saved)} ({show_share(share)}), both estimated"
+        )
+
+
+def _dealt() -> tuple[list[str], list[str]]:
+    """Part the packaged tasks in those to bench and those to answer afterwards."""
+    text = gzip.decompress((files("suffice") / "data" / TASKS).read_bytes()).decode("utf-8")
+    lines = text.splitlines()
+    fresh = lines[::FRESH]
+    kept = set(fresh)
+    return [line for line in lines if line not in kept], fresh
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def _empty(folder: Path) -> None:
+    """Make the folder, and take away what an earlier demo left that would be taken up."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make {folder}: {error.strerror}", hint="name another --folder"
+        ) from error
+    for name in (TRIALS, COMPOUND_TRIALS, BOOKS, ANSWERS):
+        for old in folder.glob(f"{name}*"):
+            old.unlink()

@@ -1,0 +1,108 @@
+"""One suffice.toml at work: its engines, built and opened."""
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from suffice.config import Config, EngineConfig
+from suffice.engines.base import Engine
+from suffice.engines.dialects import DIALECTS, Dialect, check_rung, request_body
+from suffice.errors import ConfigError
+from suffice.types import JSON, Request, Rung
+
+
+async def opened(stack: AsyncExitStack, config: Config) -> dict[str, Engine]:
+    """Open every engine of a configuration until the stack unwinds."""
+    engines = build_engines(config)
+    for engine in engines.values():
+        stack.push_async_callback(engine.close)
+    return engines
+
+
+def build_engines(config: Config) -> dict[str, Engine]:
+    """Make every engine of a configuration, by name, without a call to any of them.
+
+    Raises ConfigError for a rung that its engine cannot be asked for, a missing key or a bad url,
+    MissingExtra where a model or an encoder is not installed, and CertificateError for a latent
+    rung or an early stop whose certificate does not hold.
+    """
+    for rung in config.ladder:
+        dialect = _dialect_of(config.engine[rung.engine])
+        if dialect is not None:
+            check_rung(rung, dialect=dialect)
+        elif rung.early_stop is not None:
+            raise ConfigError(
+                f"rung {rung.name!r}: a {config.engine[rung.engine].kind} engine does not reason, "
+                "so there is nothing to stop early",
+                hint="remove early_stop",
+            )
+    return {
+        name: _stopping(config, name, open_engine(name, engine))
+        for name, engine in config.engine.items()
+    }
+
+
+def open_engine(name: str, config: EngineConfig) -> Engine:
+    """Make one engine; only the libraries of its kind are imported."""
+    if config.kind == "replay":
+        from suffice.engines.replay import ReplayEngine, read_trials
+
+        if config.trials is None:
+            raise ConfigError(
+                f"engine {name!r} replays, but names no trials", hint='set trials = "trials.jsonl"'
+            )
+        return ReplayEngine(read_trials(config.trials))
+    if config.kind == "embedded":
+        from suffice.engines.embedded import EmbeddedEngine
+
+        return EmbeddedEngine(config)
+    if config.kind == "latent":
+        from suffice.latent.store import load_rung
+
+        if config.model_path is None:
+            raise ConfigError(
+                f"engine {name!r} is latent, but names no folder",
+                hint='set model_path to the folder that "suffice latent fit" wrote',
+            )
+        return load_rung(Path(config.model_path))
+    from suffice.engines.openai import OpenAIEngine
+
+    return OpenAIEngine(config, api_key=_api_key(name, config))
+
+
+def _stopping(config: Config, name: str, engine: Engine) -> Engine:
+    rungs = [rung for rung in config.ladder if rung.engine == name and rung.early_stop is not None]
+    if not rungs:
+        return engine
+    from suffice.early_stop.store import with_early_stop
+
+    return with_early_stop(engine, rungs)
+
+
+def _dialect_of(config: EngineConfig) -> Dialect | None:
+    """Return the dialect that an engine speaks; None for one that sends nothing."""
+    if config.kind in ("replay", "latent"):
+        return None
+    return DIALECTS["llamacpp" if config.kind == "embedded" else config.dialect]
+
+
+def request_fields(rung: Rung, config: EngineConfig) -> JSON:
+    """Return what a rung adds to every request; {} where the engine sends nothing anywhere."""
+    dialect = _dialect_of(config)
+    if dialect is None:
+        return {}
+    nothing = Request(request_id="", messages=())
+    body = request_body(nothing, rung, dialect=dialect, stream=False)
+    return {field: value for field, value in body.items() if field not in ("messages", "stream")}
+
+
+def _api_key(name: str, config: EngineConfig) -> str | None:
+    if config.api_key_env is None:
+        return None
+    key = os.environ.get(config.api_key_env)
+    if not key:
+        raise ConfigError(
+            f"engine {name!r} takes its key from {config.api_key_env}, which is not set",
+            hint=f"export {config.api_key_env}=...",
+        )
+    return key

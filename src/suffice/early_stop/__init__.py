@@ -1,0 +1,1 @@
+"""End reasoning early where a certified rule says that the answer stands."""

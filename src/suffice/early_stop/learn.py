@@ -1,0 +1,287 @@
+"""Rules that end reasoning early, one for each request group, certified together on traces."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import numpy as np
+from msgspec import Struct
+
+from suffice.early_stop.engine import stopping_hash
+from suffice.early_stop.rule import Marks, Replayed, StopRule, Trace, replay
+from suffice.guarantee import (
+    Calibration,
+    Certificate,
+    Evidence,
+    LabelSource,
+    Scope,
+    Splits,
+    Terms,
+    calibrate,
+    content_hash,
+    issue,
+    method_for,
+)
+from suffice.meter import Price
+from suffice.trials.table import Floats, Rows, split_rows
+from suffice.types import Rung
+
+RULES = tuple(
+    StopRule(every_tokens=every, agree=agree, min_logprob=least)
+    for every, agree, least in product(
+        (8, 16, 32, 64, 128, 256), (1, 2, 3), (None, -0.5, -0.1, -0.02)
+    )
+)
+LEVELS = tuple(float(level) for level in np.geomspace(0.001, 0.1, 21))
+SPLITS = ("fit", "certify", "report")
+NEVER = -1  # in place of a rule: this group is not stopped
+
+Point = tuple[int, ...]  # the number of a rule for each group
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What to promise, for which rung at what price, and where the qualities come from."""
+
+    rung: Rung
+    marks: Marks
+    alpha: float
+    delta: float
+    lapses_after_s: float
+    label_source: LabelSource
+    price: Price | None = None
+    seed: int = 0
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """Rules on the reporting split, against the uncut reasoning; shares are of its output tokens.
+
+    `saving_tokens` is net of `probe_tokens`. `input_ratio` is how many input tokens all calls
+    together read for one of the uncut call: engines that keep prefixes read few of them anew.
+    `usd_ratio` is what they cost for one dollar of the uncut call; None without a price.
+    """
+
+    risk: float
+    saving_tokens: float
+    probe_tokens: float
+    stopped: float
+    input_ratio: float
+    usd_ratio: float | None
+
+
+class Learned(Struct, frozen=True, kw_only=True):
+    """What came of it; `figures` is None and `rules` empty when no rule saved anything.
+
+    `certified` is the promise: loss against the uncut reasoning at most `alpha`, on average over
+    all requests, except with probability `delta`. If it is False the rules are those nearest to
+    it. `bound`, `n` and `losses` stand behind it; `quality` is the uncut one of the reporting rows.
+    """
+
+    certified: bool
+    alpha: float
+    delta: float
+    rules: dict[str, StopRule]
+    bound: float | None
+    n: int
+    losses: float
+    rows: dict[str, int]
+    left_out: int
+    quality: float
+    figures: Figures | None
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """Every rule on every trace: arrays of shape (traces, rules), and the same for uncut traces.
+
+    `group` numbers the groups as `names` has them. The uncut arrays have shape (traces,).
+    """
+
+    losses: Floats
+    output: Floats
+    probes: Floats
+    input: Floats
+    stopped: Floats
+    output_uncut: Floats
+    input_uncut: Floats
+    group: Rows
+    names: tuple[str, ...]
+
+    def subset(self, rows: Rows) -> "Table":
+        """Return some of the traces."""
+        arrays = {name: array[rows] for name, array in vars(self).items() if name != "names"}
+        return Table(**arrays, names=self.names)
+
+    def losses_of(self, point: Point) -> Floats:
+        """Return the loss of each trace where each group has its rule; shape (traces,)."""
+        return self._of(point, self.losses, np.zeros(len(self.group)))
+
+    def saving_of(self, point: Point) -> float:
+        """Return the share of all output tokens that is saved."""
+        spent = self._of(point, self.output, self.output_uncut)
+        return float(1.0 - spent.sum() / self.output_uncut.sum())
+
+    def figures(self, point: Point, *, price: Price | None = None) -> Figures:
+        """Return what the rules of a point come to."""
+        nothing = np.zeros(len(self.group))
+        probes = self._of(point, self.probes, nothing)
+        reads = self._of(point, self.input, self.input_uncut)
+        return Figures(
+            risk=float(self.losses_of(point).mean()),
+            saving_tokens=self.saving_of(point),
+            probe_tokens=float(probes.sum() / self.output_uncut.sum()),
+            stopped=float(self._of(point, self.stopped, nothing).mean()),
+            input_ratio=float(reads.sum() / self.input_uncut.sum()),
+            usd_ratio=None if price is None else self._usd_ratio(point, price),
+        )
+
+    def _usd_ratio(self, point: Point, price: Price) -> float:
+        """Compare dollars; what is read again comes from the cache where that has a rate."""
+        rates = price.rates_at(datetime.now(UTC), input_tokens=int(self.input_uncut.mean()))
+        read, write = float(rates.input_usd_per_mtok), float(rates.output_usd_per_mtok)
+        kept = rates.cache_read_usd_per_mtok
+        again = self._of(point, self.input, self.input_uncut).sum() - self.input_uncut.sum()
+        first = read * self.input_uncut.sum()
+        uncut = first + write * self.output_uncut.sum()
+        spent = first + (read if kept is None else float(kept)) * again
+        spent += write * self._of(point, self.output, self.output_uncut).sum()
+        return float(spent / uncut) if uncut else 1.0
+
+    def _of(self, point: Point, values: Floats, uncut: Floats) -> Floats:
+        rules = np.asarray(point)[self.group]
+        found: Floats = np.where(rules == NEVER, uncut, values[np.arange(len(rules)), rules])
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chosen:
+    """The points of the path, safe to cheap, and what the certifying rows say of them."""
+
+    path: tuple[Point, ...]
+    calibration: Calibration | None
+
+    @property
+    def point(self) -> Point | None:
+        """The point that may be used, or the nearest to it; None where the path is empty."""
+        return None if self.calibration is None else self.path[self.calibration.index]
+
+
+def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
+    """Order rules on half of the traces, certify on four tenths, report on the last tenth.
+
+    Traces that are not wholly marked are left out. Raises InputError for too few.
+    """
+    scored = [trace for trace in traces if trace.scored]
+    parts = dict(zip(SPLITS, split_rows(len(scored), seed=wanted.seed), strict=True))
+    table = tabulate(scored)
+    fit, certify, report = (table.subset(parts[name]) for name in SPLITS)
+    chosen = choose(fit, certify, alpha=wanted.alpha, delta=wanted.delta)
+    found, point = chosen.calibration, chosen.point
+    rules = {} if point is None else _rules(table, point)
+    certificate = None
+    if found is not None and found.certified:
+        certificate = issue(found, _terms(traces, scored, parts, wanted, rules=rules))
+    return Learned(
+        certified=certificate is not None,
+        alpha=wanted.alpha,
+        delta=wanted.delta,
+        rules=rules,
+        bound=None if found is None else found.bound,
+        n=len(parts["certify"]),
+        losses=0.0 if found is None else found.losses,
+        rows={name: len(rows) for name, rows in parts.items()},
+        left_out=len(traces) - len(scored),
+        quality=float(np.mean([scored[row].quality for row in parts["report"]])),
+        figures=None if point is None else report.figures(point, price=wanted.price),
+        certificate=certificate,
+    )
+
+
+def tabulate(traces: Sequence[Trace]) -> Table:
+    """Replay every rule on every trace; the loss is what the quality falls short of the uncut."""
+    runs = [[replay(trace, rule) for rule in RULES] for trace in traces]
+    groups = [trace.group or "" for trace in traces]
+    names = tuple(sorted(set(groups)))
+
+    def each(value: Callable[[Trace, Replayed], float]) -> Floats:
+        rows = [[value(t, run) for run in row] for t, row in zip(traces, runs, strict=True)]
+        return np.array(rows, np.float64)
+
+    return Table(
+        losses=each(_loss),
+        output=each(lambda _, run: run.output_tokens),
+        probes=each(lambda _, run: run.probe_tokens),
+        input=each(lambda _, run: run.input_tokens),
+        stopped=each(lambda _, run: run.stopped is not None),
+        output_uncut=np.array([trace.output_tokens for trace in traces], np.float64),
+        input_uncut=np.array([trace.prompt_tokens for trace in traces], np.float64),
+        group=np.array([names.index(group) for group in groups], np.int64),
+        names=names,
+    )
+
+
+def choose(fit: Table, certify: Table, *, alpha: float, delta: float) -> Chosen:
+    """Order points that save on the fitting rows from safe to cheap, and walk that path."""
+    path = _path(fit)
+    if not path:
+        return Chosen(path=(), calibration=None)
+    evidence = Evidence(losses=np.stack([certify.losses_of(point) for point in path], axis=1))
+    found = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
+    return Chosen(path=path, calibration=found)
+
+
+def _path(fit: Table) -> tuple[Point, ...]:
+    """Return the points of rising levels: in each group the rule that saves most within the level.
+
+    Loss is counted with one more loss and one more trace without, so a few traces prove no rule.
+    """
+    points = dict.fromkeys(
+        tuple(_best(fit, group, level=level) for group in range(len(fit.names))) for level in LEVELS
+    )
+    return tuple(point for point in points if fit.saving_of(point) > 0)
+
+
+def _best(fit: Table, group: int, *, level: float) -> int:
+    rows = fit.group == group
+    risks = (fit.losses[rows].sum(axis=0) + 1) / (rows.sum() + 2)
+    saved = fit.output_uncut[rows].sum() - fit.output[rows].sum(axis=0)
+    saved = np.where(risks <= level, saved, 0.0)
+    return int(saved.argmax()) if saved.max() > 0 else NEVER
+
+
+def _rules(table: Table, point: Point) -> dict[str, StopRule]:
+    return {
+        name: RULES[rule] for name, rule in zip(table.names, point, strict=True) if rule != NEVER
+    }
+
+
+def _loss(trace: Trace, run: Replayed) -> float:
+    if run.stopped is None:
+        return 0.0
+    return max(0.0, (trace.quality or 0.0) - (run.stopped.quality or 0.0))
+
+
+def _terms(
+    traces: Sequence[Trace],
+    scored: Sequence[Trace],
+    parts: Mapping[str, Rows],
+    wanted: Wanted,
+    *,
+    rules: Mapping[str, StopRule],
+) -> Terms:
+    created = datetime.now(UTC)
+    return Terms(
+        policy_hash=stopping_hash(rules, wanted.marks, wanted.rung),
+        reference=wanted.rung.name,
+        label_source=wanted.label_source,
+        splits=Splits(
+            **{name: content_hash([scored[row] for row in rows]) for name, rows in parts.items()}
+        ),
+        scope=Scope(
+            groups=tuple(sorted({trace.group for trace in scored if trace.group is not None})),
+            unscored=len(traces) - len(scored),
+        ),
+        created=created,
+        lapses_at=created + timedelta(seconds=wanted.lapses_after_s),
+    )

@@ -1,0 +1,45 @@
+"""The fan of a forecast as one self-contained page."""
+
+from typing import Any
+
+from suffice.forecast.fan import Forecast
+
+NAMES = {"kept": "chip and model kept", "moved": "moved to the cheapest"}
+
+
+def fan_figure(found: Forecast) -> str:
+    """Put the chart into one page: data and script inside, no network."""
+    return str(fan_chart(found).to_html(inline=True))
+
+
+def fan_chart(found: Forecast) -> Any:
+    """Draw dollars per request by month: 80 % and 50 % bands and the median, for both courses."""
+    import altair as alt
+
+    bands = [
+        {
+            "month": f"{point.month}-01",
+            "course": name,
+            "low": values[0],
+            "quarter": values[1],
+            "median": values[2],
+            "three quarters": values[3],
+            "high": values[4],
+        }
+        for point in found.points
+        for name, values in ((NAMES["kept"], point.kept), (NAMES["moved"], point.moved))
+    ]
+    base: Any = alt.Chart(alt.Data(values=bands)).encode(  # type: ignore[no-untyped-call]
+        x=alt.X("month:T", title=None),
+        color=alt.Color("course:N", title=None),
+    )
+    title = "dollars per request"
+    scale = alt.Scale(type="log")
+    outer = base.mark_area(opacity=0.2).encode(
+        y=alt.Y("low:Q", title=title, scale=scale), y2=alt.Y2("high:Q")
+    )
+    inner = base.mark_area(opacity=0.35).encode(
+        y=alt.Y("quarter:Q", title=title, scale=scale), y2=alt.Y2("three quarters:Q")
+    )
+    middle = base.mark_line().encode(y=alt.Y("median:Q", title=title, scale=scale))
+    return (outer + inner + middle).properties(width=640, height=400)

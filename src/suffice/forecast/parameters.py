@@ -1,0 +1,85 @@
+"""The ranges and fitted processes that a forecast rests on, read from data/forecast.toml."""
+
+import functools
+import tomllib
+from importlib import resources
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from suffice.forecast.process import Process
+
+PriceKind = Literal["market", "hosted"]
+
+
+class Range(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A positive quantity nobody knows better than this: drawn evenly in logarithms."""
+
+    low: float
+    high: float
+
+
+class Reversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where rent returns to: multiples of the cost of owning, or of today's price if unknown."""
+
+    owned: Range
+    unknown: Range
+    half_life_months: Range
+    source: str
+    date: str
+
+
+class Software(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Speed still to come from newer engine builds, by vendor; half of it in `settle_months`."""
+
+    settle_months: float
+    vendor: dict[str, Range]
+    source: str
+    date: str
+
+
+class Arrival(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chip announced for rent in `month`; `gain` in requests per dollar over the best of 2026."""
+
+    name: str
+    month: str
+    gain: Range
+    source: str
+    date: str
+
+
+class Slip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Months from the announced date to a chip one can rent: least, usual, most."""
+
+    months: tuple[float, float, float]
+    source: str
+    date: str
+
+
+class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Model generations: compute saved a year at equal scores, and the share that fails you."""
+
+    gain_per_year: Range
+    months_between: Range
+    fails: Range
+    source: str
+    date: str
+
+
+class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a forecast draws from."""
+
+    price: dict[PriceKind, Process]
+    level: Reversion
+    software: Software
+    arrival: tuple[Arrival, ...]
+    slip: Slip
+    models: Models
+
+
+@functools.cache
+def parameters() -> Parameters:
+    """Read the built-in parameters."""
+    text = resources.files("suffice.silicon").joinpath("data/forecast.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), Parameters, strict=False)

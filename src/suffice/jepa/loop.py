@@ -1,0 +1,218 @@
+"""The plain training loop: one step after another, on one device or, by accelerate, on several.
+
+Everything that a step depends on follows from the recipe and the step's number: which examples it
+takes, its learning rate, its random numbers. So a resumed run repeats what an unbroken one does.
+"""
+
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from msgspec import Struct
+from torch import nn
+
+from suffice.errors import TrainingStopped
+from suffice.jepa import checkpoint
+from suffice.jepa.objective import Losses, losses
+from suffice.jepa.packing import Layout, PackedBatch, pack
+from suffice.jepa.settings import Precision, Recipe
+from suffice.jepa.views import Example
+
+
+class StepLog(Struct, frozen=True, kw_only=True):
+    """One step of the main process; `latent` is None where no second view was laid out.
+
+    `step` counts from 1 to `steps`; `tokens` are those of the packed rows without padding.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    next_token: float
+    latent: float | None
+    learning_rate: float
+    tokens: int
+    duration_s: float
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Where a run keeps its checkpoint, how often it writes one, and whom it tells of each step."""
+
+    folder: Path
+    report: Callable[[StepLog], None]
+    every_steps: int = 200
+    resume: bool = False
+
+
+def start(recipe: Recipe) -> Accelerator:
+    """Set up one process of a run, alone or as `accelerate launch` started it."""
+    torch.set_flush_denormal(True)  # masked attention leaves denormals, which CPUs compute slowly
+    objective = recipe.objective
+    unused = objective.predicts and objective.predictors > 0 and objective.dropout > 0
+    handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    return Accelerator(kwargs_handlers=[handler])
+
+
+def train(
+    packed: nn.Module,
+    examples: Sequence[Example],
+    *,
+    recipe: Recipe,
+    progress: Progress,
+    accelerator: Accelerator,
+    pad_token: int,
+) -> None:
+    """Train in place.
+
+    Raises TrainingStopped when a loss or gradient is not finite, with the state before that step
+    saved; and on Ctrl-C, which leaves the last checkpoint that was due.
+    """
+    run = _Run(packed, examples, recipe=recipe, accelerator=accelerator, pad_token=pad_token)
+    done = run.restore(progress.folder) if progress.resume else 0
+    try:
+        for step in range(done, run.steps):
+            progress.report(run.step(step))
+            done = step + 1
+            if done % progress.every_steps == 0 or done == run.steps:
+                run.save(progress.folder, step=done)
+    except _NotFinite as error:
+        run.save(progress.folder, step=done)
+        raise TrainingStopped(
+            f"{error} at step {done + 1} of {run.steps}; "
+            f"{progress.folder} holds the state before it",
+            hint="lower the learning rate, or look at the examples of this step",
+        ) from None
+    except KeyboardInterrupt:
+        raise TrainingStopped(
+            f"interrupted in step {done + 1} of {run.steps}",
+            hint=f"--resume goes on from the checkpoint in {progress.folder}, if one was written",
+            retryable=True,
+        ) from None
+
+
+def learning_rate(recipe: Recipe, *, step: int, steps: int) -> float:
+    """Rise linearly over the warm-up, then fall linearly, to reach 0 behind the last step."""
+    warmup = round(recipe.warmup_share * steps)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    return recipe.learning_rate * (steps - step) / (steps - warmup)
+
+
+def layout(recipe: Recipe, *, step: int, pad_token: int) -> Layout:
+    """Give a step's examples a second view, unless loss dropout strikes this step."""
+    objective = recipe.objective
+    draw = random.Random(f"dropout {recipe.seed} {step}").random()  # noqa: S311
+    predicts = objective.weight > 0 and draw >= objective.dropout
+    return Layout(
+        predictors=objective.predictors if predicts else None,
+        labels=objective.labels,
+        row_tokens=recipe.row_tokens,
+        pad_token=pad_token,
+    )
+
+
+class _NotFinite(Exception):
+    """A step's loss or gradient is not a number, or infinite."""
+
+
+class _Run:
+    """The moving parts of a run: model and optimiser as accelerate prepared them."""
+
+    def __init__(
+        self,
+        packed: nn.Module,
+        examples: Sequence[Example],
+        *,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        pad_token: int,
+    ) -> None:
+        trained = [p for p in packed.parameters() if p.requires_grad and p.numel()]
+        optimiser = torch.optim.AdamW(
+            trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.packed, self.optimiser = accelerator.prepare(packed, optimiser)
+        self.examples, self.recipe = examples, recipe
+        self.accelerator, self.pad_token = accelerator, pad_token
+        self.epoch_steps = math.ceil(
+            len(examples) / (recipe.batch_examples * accelerator.num_processes)
+        )
+        self.steps = recipe.epochs * self.epoch_steps
+        self._saved: int | None = None
+
+    def step(self, step: int) -> StepLog:
+        """Take one step; raises _NotFinite before it would touch the weights."""
+        began, recipe = time.perf_counter(), self.recipe
+        _seed(recipe, step=step, process=self.accelerator.process_index)
+        rate = learning_rate(recipe, step=step, steps=self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = pack(self._batch(step), layout(recipe, step=step, pad_token=self.pad_token))
+        self.packed.train()
+        parts = self._forward(batch.to(self.accelerator.device))
+        self._descend(parts)
+        return StepLog(
+            step=step + 1,
+            steps=self.steps,
+            loss=parts.total.item(),
+            next_token=parts.next_token.item(),
+            latent=None if parts.latent is None else parts.latent.item(),
+            learning_rate=rate,
+            tokens=batch.tokens,
+            duration_s=time.perf_counter() - began,
+        )
+
+    def save(self, folder: Path, *, step: int) -> None:
+        if step != self._saved:
+            checkpoint.save(folder, accelerator=self.accelerator, step=step, origin=self._origin())
+            self._saved = step
+
+    def restore(self, folder: Path) -> int:
+        step = checkpoint.load(folder, accelerator=self.accelerator, origin=self._origin())
+        self._saved = step
+        return step
+
+    def _batch(self, step: int) -> list[Example]:
+        """Take this process's share of the step's examples, in the epoch's own order."""
+        epoch, number = divmod(step, self.epoch_steps)
+        order = list(range(len(self.examples)))
+        random.Random(f"order {self.recipe.seed} {epoch}").shuffle(order)  # noqa: S311
+        processes = self.accelerator.num_processes
+        size = self.recipe.batch_examples * processes
+        chosen = order[number * size : (number + 1) * size]
+        chosen += order[: max(0, processes - len(chosen))]  # every process needs an example
+        return [self.examples[i] for i in chosen[self.accelerator.process_index :: processes]]
+
+    def _forward(self, batch: PackedBatch) -> Losses:
+        bfloat16 = self.recipe.precision is Precision.BFLOAT16
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bfloat16):
+            output = self.packed(batch)
+        return losses(output, batch.targets, objective=self.recipe.objective)
+
+    def _descend(self, parts: Losses) -> None:
+        self.optimiser.zero_grad()
+        self.accelerator.backward(parts.total)
+        parameters, most = self.packed.parameters(), self.recipe.clip_norm
+        norm = self.accelerator.clip_grad_norm_(parameters, most).item()
+        if not math.isfinite(norm):  # on every process alike, whichever had the bad batch
+            raise _NotFinite(f"the loss is {parts.total.item()}, its gradient's norm {norm}")
+        self.optimiser.step()
+
+    def _origin(self) -> checkpoint.Origin:
+        return checkpoint.Origin(
+            recipe=self.recipe,
+            examples=len(self.examples),
+            data_sha256=hashlib.sha256(msgspec.msgpack.encode(self.examples)).hexdigest(),
+            processes=self.accelerator.num_processes,
+        )
+
+
+def _seed(recipe: Recipe, *, step: int, process: int) -> None:
+    torch.manual_seed(random.Random(f"{recipe.seed} {step} {process}").getrandbits(63))  # noqa: S311

@@ -1,0 +1,66 @@
+"""The losses: next token, distance between predicted and actual view, SIGReg."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from suffice.jepa.forward import Pass
+from suffice.jepa.settings import Distance, Objective
+
+_DIRECTIONS = 256
+_KNOTS = 17
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of one step's loss, as scalars; `latent` is None where no view was laid out."""
+
+    total: Tensor
+    next_token: Tensor
+    latent: Tensor | None
+
+
+def losses(output: Pass, targets: Tensor, *, objective: Objective) -> Losses:
+    """Weigh the parts of the objective; `targets` (labels,) are token ids."""
+    next_token = functional.cross_entropy(output.logits.float(), targets)
+    if not len(output.actual):
+        return Losses(total=next_token, next_token=next_token, latent=None)
+    predicted, actual = output.predicted.float(), output.actual.float()
+    latent = distance(predicted, actual, objective=objective)
+    total = next_token + objective.weight * latent
+    if objective.sigreg_weight:
+        total = total + objective.sigreg_weight * sigreg(torch.cat([predicted, actual]))
+    return Losses(total=total, next_token=next_token, latent=latent)
+
+
+def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tensor:
+    """Average the distance between views (examples, hidden size); gradients reach both sides.
+
+    COSINE is 1 - cos, in [0, 2]; INFONCE the cross-entropy of finding each example's own view among
+    the batch's by cosine / temperature.
+    """
+    if objective.distance is Distance.MSE:
+        return functional.mse_loss(predicted, actual)
+    if objective.distance is Distance.COSINE:
+        return 1 - functional.cosine_similarity(predicted, actual).mean()
+    similarity = functional.normalize(predicted) @ functional.normalize(actual).T
+    own = torch.arange(len(actual), device=actual.device)
+    return functional.cross_entropy(similarity / objective.temperature, own)
+
+
+def sigreg(views: Tensor) -> Tensor:
+    """Measure how far views (n, hidden size) are from a standard normal: SIGReg, arXiv 2511.08544.
+
+    The Epps-Pulley statistic (squared gap between the characteristic functions, weighted by the
+    normal's own) of the views' projections on random directions, averaged over these.
+    """
+    directions = functional.normalize(
+        torch.randn(views.shape[1], _DIRECTIONS, device=views.device), dim=0
+    )
+    knots = torch.linspace(0, 3, _KNOTS, device=views.device)
+    normal = torch.exp(-knots.square() / 2)
+    angles = (views @ directions).unsqueeze(-1) * knots
+    gap = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()
+    return 2 * len(views) * torch.trapezoid(gap * normal, knots).mean()

@@ -1,0 +1,157 @@
+"""A whole training run: read, load, train, save, score; everything it leaves lies in one folder.
+
+model/                  the fine-tuned model and its tokenizer (with LoRA: the adapter)
+predictor_tokens.npy    (k, hidden size), when the objective has any
+log.jsonl               one line a step: both losses, learning rate, tokens, seconds
+checkpoint/             the last whole state, for --resume
+summary.json            the outcome
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from suffice.errors import InputError
+from suffice.jepa import loop
+from suffice.jepa.equality import check_packable
+from suffice.jepa.evaluate import Score, score
+from suffice.jepa.forward import CausalLM, PackedModel
+from suffice.jepa.model import load, with_lora
+from suffice.jepa.settings import Recipe
+from suffice.jepa.views import Tokenizer, examples, read_conversations
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """Where a run reads from and writes to; `rows` and `evaluation_rows` None for all of a file."""
+
+    model: Path
+    train: Path
+    evaluation: Path
+    out: Path
+    rows: int | None = None
+    evaluation_rows: int | None = None
+    max_new_tokens: int = 128
+    resume: bool = False
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a run came to: `accuracy` by exact match in [0, 1], and what it cost in tokens."""
+
+    examples: int
+    exact: int
+    accuracy: float
+    generated_tokens: int
+    unfinished: int
+    exact_per_1000_tokens: float
+    last_step: loop.StepLog
+
+
+def run(job: Job, recipe: Recipe, *, report: Callable[[loop.StepLog], None]) -> Outcome | None:
+    """Train and score; None on every process but the main one.
+
+    Raises InputError for a job that cannot start, TrainingStopped for one that cannot go on.
+    """
+    accelerator = loop.start(recipe)
+    log = _Log(job.out / "log.jsonl", resume=job.resume, report=report)
+    training = read_conversations(job.train, rows=job.rows)
+    evaluation = read_conversations(job.evaluation, rows=job.evaluation_rows)
+    model, tokenizer = load(job.model)
+    limit = _token_limit(model, recipe=recipe)
+    rows = examples(training, tokenizer=tokenizer, max_tokens=limit)
+    questions = examples(evaluation, tokenizer=tokenizer, max_tokens=limit)
+    packed = _packed(model.to(accelerator.device), recipe=recipe)
+    pad = pad_token(tokenizer)
+    check_packable(packed, rows, loop.layout(recipe, step=0, pad_token=pad))
+    loop.train(
+        packed,
+        rows,
+        recipe=recipe,
+        progress=loop.Progress(
+            folder=job.out / "checkpoint",
+            report=log.add if accelerator.is_main_process else _ignore,
+            resume=job.resume,
+        ),
+        accelerator=accelerator,
+        pad_token=pad,
+    )
+    if not accelerator.is_main_process:
+        return None
+    _save(packed, tokenizer, out=job.out)
+    scored = score(packed.model, questions, tokenizer=tokenizer, max_new_tokens=job.max_new_tokens)
+    return _conclude(scored, last_step=log.last(), out=job.out)
+
+
+def pad_token(tokenizer: Tokenizer) -> int:
+    """Choose what fills rows: any token will do, for the mask keeps it apart."""
+    pad = tokenizer.pad_token_id
+    return int(pad if pad is not None else tokenizer.eos_token_id or 0)
+
+
+def _token_limit(model: CausalLM, *, recipe: Recipe) -> int | None:
+    context = getattr(model.config, "max_position_embeddings", None)
+    return min((n for n in (context, recipe.max_tokens) if n is not None), default=None)
+
+
+def _packed(model: CausalLM, *, recipe: Recipe) -> PackedModel:
+    if recipe.lora_rank is not None:
+        model = with_lora(model, rank=recipe.lora_rank)
+    objective = recipe.objective
+    return PackedModel(
+        model, predictors=objective.predictors if objective.predicts else 0, seed=recipe.seed
+    )
+
+
+def _save(packed: PackedModel, tokenizer: Tokenizer, *, out: Path) -> None:
+    packed.model.save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
+    if packed.predictor_tokens.numel():
+        np.save(out / "predictor_tokens.npy", packed.predictor_tokens.detach().cpu().numpy())
+
+
+def _conclude(scored: Score, *, last_step: loop.StepLog, out: Path) -> Outcome:
+    outcome = Outcome(
+        examples=scored.examples,
+        exact=scored.exact,
+        accuracy=scored.accuracy,
+        generated_tokens=scored.generated_tokens,
+        unfinished=scored.unfinished,
+        exact_per_1000_tokens=scored.exact_per_1000_tokens,
+        last_step=last_step,
+    )
+    (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome)))
+    return outcome
+
+
+class _Log:
+    """The steps on disk; a resumed run drops those that it is about to repeat."""
+
+    def __init__(self, path: Path, *, resume: bool, report: Callable[[loop.StepLog], None]) -> None:
+        if path.exists() and not resume:
+            raise InputError(
+                f"{path.parent} holds a run already", hint="give --resume, or another --out"
+            )
+        self._path, self._report, self._fresh = path, report, True
+
+    def add(self, entry: loop.StepLog) -> None:
+        if self._fresh:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            kept = [e for e in self._entries() if e.step < entry.step]
+            self._path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in kept))
+            self._fresh = False
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
+        self._report(entry)
+
+    def last(self) -> loop.StepLog:
+        return self._entries()[-1]
+
+    def _entries(self) -> list[loop.StepLog]:
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        return [msgspec.json.decode(line, type=loop.StepLog) for line in lines]
+
+
+def _ignore(_: loop.StepLog) -> None:
+    """Report nothing: only the main process has a log."""

@@ -1,1 +1,0 @@
-"""Encoder files built from published weights, without torch and without the network."""

@@ -1,1 +1,0 @@
-"""The small mixture-of-experts model that ships with suffice: data, training, export."""

@@ -1,0 +1,147 @@
+"""Gather what a report says, from a ledger or from trials."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+
+from suffice.certify.bundling import Settled, certify_files
+from suffice.certify.policy import Certified, Result
+from suffice.certify.promise import Promise
+from suffice.errors import InputError, writing
+from suffice.ledger import Flow, Ledger, Window
+from suffice.report import (
+    Baseline,
+    Report,
+    Side,
+    TrialsReport,
+    Verdict,
+    build_report,
+    ledger_report,
+    side,
+    token_spreads,
+)
+from suffice.trials.frontier import frontier
+from suffice.trials.importers import read_trials, tabulate
+from suffice.types import Say, Trial
+
+_SQLITE = b"SQLite format 3\0"
+
+
+_SHARED = (  # fields that a report's verdict takes over as they are
+    "certified",
+    "alpha",
+    "delta",
+    "n",
+    "losses",
+    "bound",
+    "risk_kind",
+    "share",
+    "risk",
+    "saving",
+    "quality",
+    "reference_quality",
+    "label_source",
+)
+
+
+def trials_report(trials: Sequence[Trial], *, source: str, settled: Settled | None) -> TrialsReport:
+    """Gather what a report on trials says; with `settled`, also what was certified and saved."""
+    whole = tabulate(trials)
+    report = TrialsReport(
+        source=source,
+        made=datetime.now(UTC),
+        reference=settled.result.reference if settled else whole.rungs[-1],
+        requests=len(whole),
+        frontier=frontier(trials),
+        tokens=token_spreads(trials),
+    )
+    if settled is None:
+        return report
+    return replace(
+        report,
+        verdict=verdict(settled.result),
+        flow=_flow(settled.certified),
+        sides=_sides(settled),
+    )
+
+
+def verdict(result: Result) -> Verdict:
+    """Say in a report's words what certifying said."""
+    certificate = result.certificate
+    return Verdict(
+        **{name: getattr(result, name) for name in _SHARED},
+        baselines={
+            name: Baseline(risk=each.risk, saving=each.saving)
+            for name, each in result.baselines.items()
+        },
+        certificate_id=certificate.certificate_id if certificate else None,
+        lapses_at=certificate.terms.lapses_at if certificate else None,
+        limits=certificate.limits if certificate else (),
+    )
+
+
+def _paths(certified: Certified) -> list[list[str]]:
+    """List the rungs that each reported request paid for, in the order asked."""
+    rungs, asked = certified.policy.rungs, certified.plays.attempted[:, :, 0]
+    return [[rungs[at] for at in np.flatnonzero(column)] for column in asked.T]
+
+
+def _flow(certified: Certified) -> tuple[Flow, ...]:
+    """Count which rung was tried first and which one answered, on the reporting split."""
+    chosen = [certified.policy.rungs[at] for at in certified.plays.chosen[:, 0].tolist()]
+    pairs = Counter(zip((path[0] for path in _paths(certified)), chosen, strict=True))
+    return tuple(
+        Flow(first=first, answered=answered, requests=requests)
+        for (first, answered), requests in sorted(pairs.items())
+    )
+
+
+def _sides(settled: Settled) -> tuple[Side, Side]:
+    """Work out the cost identity on the reporting split: always the reference, and suffice."""
+    by_pair = {(trial.request_id, trial.rung): trial for trial in settled.trials}
+    ids, reference = settled.certified.reported.request_ids, settled.result.reference
+    always = [[by_pair[request_id, reference]] for request_id in ids]
+    paths = zip(ids, _paths(settled.certified), strict=True)
+    chosen = [[by_pair[request_id, rung] for rung in path] for request_id, path in paths]
+    return side(f"always {reference}", always), side("suffice", chosen)
+
+
+def report_on(source: str, promise: Promise | None, *, say: Say) -> Report:
+    """Report on a ledger or on trials, whichever `source` is."""
+    if _is_ledger(source):
+        if promise is not None:
+            raise InputError(
+                f"{source} is a ledger: a report on it certifies nothing",
+                hint=f"suffice recertify {source} --reference {promise.reference}",
+            )
+        with Ledger.open(source, read_only=True) as ledger:
+            return ledger_report(ledger, made=datetime.now(UTC), window=Window())
+    settled = None if promise is None else certify_files([Path(source)], promise, say=say)
+    trials = settled.trials if settled else read_trials(source)
+    return trials_report(trials, source=Path(source).name, settled=settled)
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report as one HTML page; raises InputError when the disk refuses."""
+    write_page(path, build_report(report))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write an HTML page; raises InputError when the disk refuses."""
+    with writing(path):
+        path.write_text(page, "utf-8")
+
+
+def _is_ledger(source: str) -> bool:
+    """Tell a database, by its URL or its first bytes, from a file of trials."""
+    if "://" in source:
+        return True
+    path = Path(source)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE

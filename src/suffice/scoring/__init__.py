@@ -1,0 +1,1 @@
+"""How answers are marked: scorers, judges, human labels, audits."""

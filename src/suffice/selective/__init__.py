@@ -1,0 +1,1 @@
+"""Decode a stream only where its meaning changes."""

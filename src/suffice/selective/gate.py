@@ -1,0 +1,139 @@
+"""A gate for a stream of text: its change model and its settings, from labelled streams."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from suffice.errors import InputError, writing
+from suffice.guarantee import Calibration
+from suffice.selective.change import (
+    ChangeModel,
+    Turn,
+    calibrate_threshold,
+    fit_change_model,
+    score_stream,
+)
+from suffice.selective.decoder import GateSettings
+from suffice.trials.table import split_rows
+
+MODEL, GATE = "change.npz", "gate.json"
+THRESHOLDS = np.linspace(0.02, 0.59, 58)
+
+
+class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of labelled streams; the lines of one stream stand in their order."""
+
+    stream: str
+    text: str
+    answer: str
+    context: str = ""
+
+
+class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A certified gate: at most `alpha` of a stream's events carry a wrong answer, on average.
+
+    That holds except with probability `delta`, for streams like those that certified it.
+    The decoder counts as right. `held`, the share of events with the right answer, and
+    `decodes_per_event` are those of the reporting streams.
+    """
+
+    settings: GateSettings
+    alpha: float
+    delta: float
+    bound: float
+    streams: dict[str, int]
+    held: float
+    decodes_per_event: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gate:
+    """A change model, the file that goes with it, and whether its promise is certified."""
+
+    model: ChangeModel
+    file: GateFile
+    calibration: Calibration
+
+
+def fit_gate(
+    streams: list[list[Turn]],
+    *,
+    alpha: float,
+    delta: float,
+    settings: GateSettings,
+    seed: int = 0,
+) -> Gate:
+    """Fit a change model on half of the streams, certify a threshold on four tenths, then report.
+
+    `settings` gives everything but the threshold.
+    Raises InputError for too few streams, or streams that show no change.
+    """
+    fit, test, report = split_rows(len(streams), seed=seed)
+    model = fit_change_model([streams[i] for i in fit])
+    ladder = [replace(settings, threshold=float(h)) for h in THRESHOLDS]
+    scored = [score_stream(model, streams[i]) for i in test]
+    found = calibrate_threshold(scored, settings=ladder, alpha=alpha, delta=delta)
+    chosen = ladder[found.index]
+    rolls = [score_stream(model, streams[i]).roll(chosen) for i in report]
+    events = sum(roll.events for roll in rolls)
+    file = GateFile(
+        settings=chosen,
+        alpha=alpha,
+        delta=delta,
+        bound=found.bound,
+        streams={"fit": len(fit), "certify": len(test), "report": len(report)},
+        held=1.0 - sum(roll.wrong for roll in rolls) / events,
+        decodes_per_event=sum(roll.decodes for roll in rolls) / events,
+    )
+    return Gate(model=model, file=file, calibration=found)
+
+
+def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
+    """Read labelled streams (see `Line`); raises InputError naming a bad line."""
+    streams: dict[str, list[Turn]] = {}
+    for line in _lines(lines):
+        turn = Turn(text=line.text, context=line.context, answer=line.answer)
+        streams.setdefault(line.stream, []).append(turn)
+    if not streams:
+        raise InputError("there is no event in the file", hint="write one JSON object a line")
+    return list(streams.values())
+
+
+def save_gate(folder: Path, gate: Gate) -> None:
+    """Write a gate into a folder, made if need be; raises InputError when the disk refuses."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        gate.model.save(folder / MODEL)
+        (folder / GATE).write_bytes(msgspec.json.encode(gate.file) + b"\n")
+
+
+def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
+    """Read a gate back; raises InputError if the folder holds none, or a damaged one."""
+    try:
+        file = msgspec.json.decode((folder / GATE).read_bytes(), type=GateFile)
+    except OSError as error:
+        raise InputError(
+            f"{folder} holds no gate: {error.strerror}",
+            hint="make one with: suffice latent gate STREAMS --out FOLDER",
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder / GATE} is damaged: {error}", hint="fit it again") from error
+    return ChangeModel.load(folder / MODEL), file
+
+
+def _lines(lines: Iterable[bytes]) -> Iterator[Line]:
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        try:
+            yield msgspec.json.decode(raw, type=Line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"line {number} is not a labelled event: {error}",
+                hint='write {"stream": "s1", "text": "...", "answer": "..."}',
+            ) from error

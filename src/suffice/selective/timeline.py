@@ -1,0 +1,68 @@
+"""A picture of a stream: the change score over time, and where it was decoded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from suffice.errors import InputError, writing
+from suffice.selective.decoder import Step
+
+FORMATS = (".svg", ".png", ".html")
+
+
+class Shown(Struct, frozen=True, kw_only=True):
+    """A step, when it happened, and how long it took: of a held answer, the gate alone."""
+
+    at_s: float
+    step: Step
+    took_s: float | None = None
+
+
+def check_picture(path: Path) -> None:
+    """Raise InputError for an ending that no picture has; ask before a long stream."""
+    if path.suffix not in FORMATS:
+        raise InputError(f"cannot draw {path}", hint=f"name a file {', '.join(FORMATS)}")
+
+
+def draw_timeline(shown: Sequence[Shown], path: Path, *, title: str) -> None:
+    """Write the picture as .svg, .png or .html.
+
+    Raises InputError for other endings, no steps, or when the disk refuses.
+    """
+    check_picture(path)
+    if not shown:
+        raise InputError("there is no step to draw", hint="give a stream with events")
+    import altair as alt
+
+    def over(values: list[dict[str, Any]]) -> Any:
+        return alt.Chart(alt.InlineData(values=values))
+
+    rows = [
+        {
+            "seconds": item.at_s,
+            "score": item.step.score,
+            "decoded": None if item.step.reason is None else str(item.step.reason.value),
+            "answer": item.step.answer,
+        }
+        for item in shown
+    ]
+    decoded = [row for row in rows if row["decoded"]]
+    subtitle = f"{len(decoded)} of {len(rows)} events decoded"
+    time = alt.X("seconds:Q", title="time (s)")
+    line = (
+        over(rows).mark_line(strokeWidth=1).encode(x=time, y=alt.Y("score:Q", title="change score"))
+    )
+    marks = (
+        over(decoded)
+        .mark_rule()
+        .encode(
+            x=time, color=alt.Color("decoded:N", title="decoded because of"), tooltip=["answer:N"]
+        )
+    )
+    chart = (marks + line).properties(
+        width=800, height=200, title=alt.TitleParams(title, subtitle=subtitle)
+    )
+    with writing(path):
+        chart.save(str(path), **({"inline": True} if path.suffix == ".html" else {}))

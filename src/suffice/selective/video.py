@@ -1,0 +1,98 @@
+"""Video as a stream of events: frames at a steady rate, made square for the image encoder."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suffice.encoders.onnx import EfficientNet
+from suffice.errors import InputError, MissingExtra
+from suffice.selective.embedding_change import EmbeddingChange
+from suffice.types import Request
+
+SIZE = 224  # pixels, what the encoder takes
+FULL_CHANGE = 0.5  # one minus cosine between frames of unrelated scenes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """A picture, (height, width, 3) RGB, and when it is shown."""
+
+    at_s: float
+    image: NDArray[np.uint8]
+
+
+def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
+    """Yield frames of a video file, in order, at most `frames_per_s` of them.
+
+    Raises InputError if the file cannot be opened, holds no frame, or ends before it should.
+    """
+    cv2 = _opencv()
+    video = cv2.VideoCapture(str(path))
+    try:
+        rate = video.get(cv2.CAP_PROP_FPS)
+        promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not video.isOpened() or not rate > 0.0:
+            raise InputError(f"{path} cannot be read as a video", hint="is the file whole?")
+        step = max(1, round(rate / frames_per_s))
+        seen = 0
+        while True:
+            found, picture = video.read()
+            if not found:
+                break
+            if seen % step == 0:
+                yield Frame(at_s=seen / rate, image=cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            seen += 1
+        if seen == 0 or seen < promised - rate:
+            raise InputError(
+                f"{path} breaks off after {seen} of {promised} frames",
+                hint="damaged, or its header promises too much; the answers up to there stand",
+            )
+    finally:
+        video.release()
+
+
+def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cut the middle square out of a picture of any size and scale it; (224, 224, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"a frame must have shape (height, width, 3), got {image.shape}")
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    cut = image[top : top + side, left : left + side]
+    cv2 = _opencv()
+    scaled: NDArray[np.uint8] = cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return scaled
+
+
+def frame_change(encoder: EfficientNet) -> EmbeddingChange[Frame]:
+    """Return the change score of frames: how far the picture's embedding has moved."""
+    return EmbeddingChange(
+        lambda frame: encoder.embed(square(frame.image)[None])[0], full=FULL_CHANGE
+    )
+
+
+def ask_about(frame: Frame, *, question: str) -> Request:
+    """Return a request that shows the frame to a vision model."""
+    cv2 = _opencv()
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+    url = f"data:image/jpeg;base64,{b64encode(jpeg.tobytes()).decode()}"
+    content = [
+        {"type": "text", "text": question},
+        {"type": "image_url", "image_url": {"url": url}},
+    ]
+    message = {"role": "user", "content": content}
+    return Request(request_id=f"frame-{frame.at_s:.3f}", messages=(message,))
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtra(
+            "reading video needs OpenCV", hint="pip install 'suffice[video]'"
+        ) from error
+    return cv2

@@ -1,0 +1,86 @@
+"""What `suffice stream` does: read events, answer them with few decodes, show where it decoded."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from suffice.errors import InputError
+from suffice.selective.change import ChangeModel, TextChange, Turn
+from suffice.selective.decoder import GateSettings, SelectiveDecoder
+from suffice.selective.timeline import Shown
+
+E = TypeVar("E")
+Timed = tuple[float | None, E]
+
+
+class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A line of a text stream; `at_s` is in seconds, for all lines or for none.
+
+    `answer` is the right one, where it is known.
+    """
+
+    text: str
+    context: str = ""
+    answer: str | None = None
+    at_s: float | None = None
+
+
+async def watch(events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]) -> AsyncIterator[Shown]:
+    """Push events one after the other; events without a time are counted instead."""
+    for count, (at_s, event) in enumerate(events):
+        begun_s = time.perf_counter()
+        step = await decoder.push(event, at_s=at_s)
+        took_s = time.perf_counter() - begun_s
+        yield Shown(at_s=float(count) if at_s is None else at_s, step=step, took_s=took_s)
+
+
+def watch_text(
+    lines: Iterable[str | bytes],
+    *,
+    model: ChangeModel,
+    decode: Callable[[Turn], Awaitable[str]],
+    settings: GateSettings,
+) -> AsyncIterator[Shown]:
+    """Answer a stream of JSON lines (see `Line`); raises InputError naming a bad line."""
+    return watch(_turns(lines), SelectiveDecoder(TextChange(model), decode, settings=settings))
+
+
+def watch_video(
+    path: Path,
+    *,
+    settings: GateSettings,
+    decode: Callable[..., Awaitable[str]] | None = None,
+    frames_per_s: float = 5.0,
+) -> AsyncIterator[Shown]:
+    """Answer the frames of a video; without `decode` only say where one would have been made.
+
+    Needs the extra `video` and the encoder file of `python -m tools.encoders efficientnet`.
+    """
+    from suffice.encoders.onnx import EfficientNet
+    from suffice.selective.video import frame_change, read_frames
+
+    decoder = SelectiveDecoder(frame_change(EfficientNet()), decode or _nothing, settings=settings)
+    frames = read_frames(path, frames_per_s=frames_per_s)
+    return watch(((frame.at_s, frame) for frame in frames), decoder)
+
+
+async def _nothing(_: object) -> str:
+    return "(not decoded: no engine was named)"
+
+
+def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        try:
+            line = msgspec.json.decode(raw, type=Line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"line {number} of the stream is not an event: {error}",
+                hint='write {"text": "...", "context": "...", "at_s": 1.5}',
+            ) from error
+        yield line.at_s, Turn(text=line.text, context=line.context, answer=line.answer)

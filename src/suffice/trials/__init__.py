@@ -1,0 +1,1 @@
+"""Trials: the table, readers of foreign files, the frontier, resampling."""

@@ -1,0 +1,99 @@
+"""A bundle comes back as it went, or is refused: its parts must belong together."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from suffice.certify.bundle import CERTIFICATE, CHARGES, POLICY, Bundle, load_bundle, save_bundle
+from suffice.certify.bundling import Settled
+from suffice.errors import CertificateError, InputError, SufficeError
+from suffice.policy import policy_hash, save_policy
+
+
+@pytest.fixture
+def folder(tmp_path: Path, settled: Settled) -> Path:
+    save_bundle(tmp_path / "made" / "on demand", settled.bundle)
+    return tmp_path / "made" / "on demand"
+
+
+def test_a_bundle_comes_back_as_it_went(folder: Path, settled: Settled) -> None:
+    back = load_bundle(folder)
+    assert back.certificate == settled.bundle.certificate
+    assert back.mean_usd == settled.bundle.mean_usd
+    assert policy_hash(back.policy) == policy_hash(settled.bundle.policy)
+    assert back.policy.point == settled.bundle.policy.point
+
+
+def test_mean_charges_are_those_of_requests_that_were_kept_cheap(settled: Settled) -> None:
+    chosen = settled.certified.plays.chosen[:, 0].tolist()
+    ids = settled.certified.reported.request_ids
+    kept = {ids[row] for row, rung in enumerate(chosen) if rung == 0}
+    assert 0 < len(kept) < len(ids)
+    for rung in ("small", "big"):
+        charges = [t.charge_usd for t in settled.trials if t.rung == rung and t.request_id in kept]
+        assert settled.bundle.mean_usd[rung] == sum(charges) / len(charges)
+
+
+def test_charges_survive_to_the_last_digit(tmp_path: Path, settled: Settled) -> None:
+    third = Decimal(1) / Decimal(3)
+    save_bundle(tmp_path, replace(settled.bundle, mean_usd={"small": third}))
+    assert load_bundle(tmp_path).mean_usd == {"small": third}
+
+
+def test_a_swapped_policy_is_refused(folder: Path, settled: Settled) -> None:
+    policy = settled.bundle.policy
+    save_policy(folder / POLICY, policy.at(policy.point + 1))
+    with pytest.raises(CertificateError, match="not the one") as caught:
+        load_bundle(folder)
+    assert caught.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b'"alpha": 0.1', b'"alpha": 0.01'), (b'"losses": ', b'"losses": 1'), (b"{", b'{"x": 1,')],
+)
+def test_an_edited_certificate_is_refused(folder: Path, before: bytes, after: bytes) -> None:
+    path = folder / CERTIFICATE
+    assert before in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
+    with pytest.raises(CertificateError) as caught:
+        load_bundle(folder)
+    assert caught.value.exit_status == 3
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("part", [POLICY, CERTIFICATE, CHARGES])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", None])
+def test_a_broken_or_missing_part_is_an_error_with_a_hint(
+    folder: Path, part: str, content: bytes | None
+) -> None:
+    if content is None:
+        (folder / part).unlink()
+    else:
+        (folder / part).write_bytes(content)
+    with pytest.raises(SufficeError):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("amount", ["NaN", "Infinity", "-1"])
+def test_a_charge_that_is_no_amount_is_refused(folder: Path, amount: str) -> None:
+    (folder / CHARGES).write_text(f'{{"big": "{amount}"}}')
+    with pytest.raises(InputError, match="damaged"):
+        load_bundle(folder)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, settled: Settled) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write") as caught:
+        save_bundle(tmp_path / "file" / "bundle", settled.bundle)
+    assert caught.value.hint
+
+
+def test_a_bundle_without_known_charges_says_nothing_of_them(
+    tmp_path: Path, settled: Settled
+) -> None:
+    bare = Bundle(policy=settled.bundle.policy, certificate=settled.bundle.certificate)
+    save_bundle(tmp_path, bare)
+    assert load_bundle(tmp_path).mean_usd == {}

@@ -1,0 +1,119 @@
+"""The files in deploy/ can be read, fit the program, and name only metrics that there are."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from suffice.config import load_config
+from suffice.gateway.metrics.families import FAMILIES
+from suffice.ladder import build_ladder
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NAME = re.compile(r"\b(?:suffice|gen_ai)_[a-z_]+\b")
+SUFFIXES = ("_bucket", "_sum", "_count")
+
+
+def documents(name: str) -> list[dict]:
+    return list(yaml.safe_load_all((DEPLOY / name).read_text("utf-8")))
+
+
+def containers() -> Iterator[dict]:
+    for document in documents("kubernetes.yaml"):
+        spec = document["spec"]
+        templates = [spec.get("template"), *(spec.get("leaderWorkerTemplate") or {}).values()]
+        for template in templates:
+            if isinstance(template, dict):
+                yield from template["spec"]["containers"]
+
+
+def expressions() -> Iterator[str]:
+    board = json.loads((DEPLOY / "grafana.json").read_text("utf-8"))
+    for panel in board["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def names_in(expression: str) -> set[str]:
+    """Take the metrics out of an expression, without what stands in braces or after `by`."""
+    bare = re.sub(r"\{[^}]*\}|\bby \([^)]*\)", "", expression)
+    return set(NAME.findall(bare))
+
+
+@pytest.mark.parametrize("expression", sorted(set(expressions())))
+def test_the_dashboard_shows_only_metrics_that_the_gateway_has(expression: str) -> None:
+    families = {family.name: family for family in FAMILIES}
+    used = names_in(expression)
+    assert used
+    for name in used:
+        base = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name)
+        assert name in families or families[base].kind == "histogram"
+
+
+def test_the_dashboard_sums_and_groups_only_by_labels_that_its_metrics_have() -> None:
+    families = {family.name: family for family in FAMILIES}
+    for expression in expressions():
+        wanted = {label for group in re.findall(r"\bby \(([^)]*)\)", expression)
+                  for label in re.split(r", *", group)} - {"le"}  # fmt: skip
+        for name in names_in(expression):
+            base = next((name.removesuffix(s) for s in SUFFIXES if name.endswith(s)), name)
+            family = families.get(name) or families[base]
+            assert wanted <= set(family.labels), expression
+
+
+def test_panels_have_their_own_place_and_number() -> None:
+    panels = json.loads((DEPLOY / "grafana.json").read_text("utf-8"))["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) < 24
+
+
+def test_the_configuration_is_one_that_serve_takes() -> None:
+    ladder = build_ladder(load_config(DEPLOY / "suffice.toml"))
+    assert ladder.reference.name == "thinking"
+
+
+def test_the_cluster_probes_the_gateway_and_mounts_what_its_configuration_names() -> None:
+    gateway = next(each for each in containers() if each["name"] == "suffice")
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    mounted = {each["mountPath"] for each in gateway["volumeMounts"]}
+    keys = load_config(DEPLOY / "suffice.toml").gateway.keys
+    assert keys is not None
+    assert str(Path(keys).parent) in mounted
+    given = dict(each.split("=", 1) for each in gateway["args"] if "=" in each)
+    assert given["--policy"] in mounted
+    assert str(Path(given["--ladder"]).parent) in mounted
+
+
+def test_the_cluster_serves_the_model_that_the_ladder_asks_for() -> None:
+    config = load_config(DEPLOY / "suffice.toml")
+    leader = next(each for each in containers() if "--headless" not in each.get("args", ())
+                  and each["name"] == "vllm")  # fmt: skip
+    assert {f"--served-model-name={rung.model}" for rung in config.ladder} <= set(leader["args"])
+    services = {
+        d["metadata"]["name"] for d in documents("kubernetes.yaml") if d["kind"] == "Service"
+    }
+    assert config.engine["qwen"].url == "http://vllm:8000/v1"
+    assert {"vllm", "suffice"} == services
+
+
+def test_no_secret_stands_in_a_file() -> None:
+    for path in DEPLOY.iterdir():
+        text = path.read_text("utf-8")
+        assert not re.search(r"sk-\w{8}|(?i:password) *[:=] *['\"]?\w", text), path.name
+
+
+def test_prometheus_and_litellm_point_at_the_gateway() -> None:
+    (prometheus,) = documents("prometheus.yml")
+    assert {job["metrics_path"] for job in prometheus["scrape_configs"]} == {"/metrics"}
+    (litellm,) = documents("litellm.yaml")
+    assert litellm["model_list"][0]["litellm_params"]["model"] == "openai/suffice"

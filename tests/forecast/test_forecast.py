@@ -1,0 +1,280 @@
+"""The forecast: processes fitted by counting, fans that cover and widen, sourced parameters."""
+
+import datetime as dt
+import math
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from suffice.errors import InputError, PriceError
+from suffice.forecast.fan import FAN, Question, forecast, model_factors
+from suffice.forecast.figures import fan_chart, fan_figure
+from suffice.forecast.parameters import Models, Range, parameters
+from suffice.forecast.process import (
+    REGIMES,
+    STILL,
+    Level,
+    Process,
+    Run,
+    Series,
+    daily,
+    fit_process,
+    monthly,
+    regimes,
+    simulate,
+)
+
+START = dt.date(2026, 11, 23)
+LONG = 10_000.0
+
+
+def question(**given: object) -> Question:
+    return Question(**({"start": START, "paths": 2000} | given))
+
+
+def series(usd: list[float], *, group: str = "one", quoted: bool = True) -> Series:
+    """Quote a price a month, and the last one a month long."""
+    days = [math.floor(30.4375 * month) for month in range(len(usd) + 1)]
+    dates = tuple(dt.date(2024, 1, 1) + dt.timedelta(days=day) for day in days)
+    return Series(group=group, dates=dates, usd=(*usd, usd[-1]), quoted=quoted)
+
+
+def fit(*rows: Series) -> Process:
+    return fit_process(rows, source="test", date="2026-01-01", command="none")
+
+
+def certain(regime: int, *, move: float = 0.0) -> Process:
+    """Make a process that is known exactly and stays in one regime."""
+    row = tuple(LONG if at == regime else 0.0 for at in range(3))
+    moves = (move,) * 11
+    return Process(
+        transitions=(row,) * 3,
+        falls=moves,
+        rises=moves,
+        spells=1e9,
+        source="test",
+        date="2026-01-01",
+        command="none",
+    )
+
+
+def test_months_are_counted_by_regime() -> None:
+    found = fit(series([1.0, 1.0, 1.0, 0.5, 0.4, 0.4, 0.8]))
+    assert found.transitions == ((1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.0))
+    assert found.spells == 2.0
+    assert found.rises == pytest.approx([math.log(2.0)] * 11, abs=1e-4)
+    assert min(found.falls) == pytest.approx(math.log(0.5), abs=1e-4)
+    assert max(found.falls) == pytest.approx(math.log(0.8), abs=1e-4)
+
+
+def test_a_group_counts_as_one_series() -> None:
+    one = fit(series([1.0, 1.0, 0.5, 0.5]))
+    many = fit(*[series([1.0, 1.0, 0.5, 0.5])] * 4)
+    assert many.transitions == one.transitions
+    assert many.spells == one.spells
+    assert (
+        sum(map(sum, fit(series([1.0, 1.0, 0.5]), series([1.0] * 3, group="b")).transitions)) == 2
+    )
+
+
+def test_prices_hold_between_quotes_and_markets_move() -> None:
+    days = (dt.date(2026, 1, 1), dt.date(2026, 3, 2))
+    quoted = Series(group="a", dates=days, usd=(1.0, 4.0))
+    assert daily(quoted).tolist() == [1.0] * 60 + [4.0]
+    assert daily(replace(quoted, quoted=False))[30] == pytest.approx(2.0)
+    assert len(monthly(quoted)) == 2
+
+
+def test_rounding_is_no_move() -> None:
+    assert regimes(np.array([0.0, STILL / 2, -0.2, 0.2])).tolist() == [0, 0, 1, 2]
+
+
+def test_nothing_followed_is_an_error() -> None:
+    with pytest.raises(InputError, match="three months"):
+        fit(series([1.0, 1.0]))
+
+
+def test_a_known_process_is_followed_exactly() -> None:
+    run = Run(months=6, paths=500, regime=1)
+    rng = np.random.default_rng(0)
+    falling = simulate(certain(1, move=-0.1), run, rng=rng)
+    assert np.quantile(falling[:, -1], [0.05, 0.95]) == pytest.approx([-0.6, -0.6], abs=0.01)
+    still = simulate(certain(0), replace(run, regime=0), rng=rng)
+    assert np.quantile(still, [0.01, 0.99]).tolist() == [0.0, 0.0]
+    assert (falling[:, 0] == 0).all()
+
+
+def test_a_price_goes_half_way_to_its_level_in_a_half_life() -> None:
+    level = Level(low=math.log(2), high=math.log(2), half_life_months=(6.0, 6.0))
+    run = Run(months=12, paths=500, regime=0, level=level)
+    middle = np.median(simulate(certain(0), run, rng=np.random.default_rng(0)), axis=0)
+    assert middle[[6, 12]] == pytest.approx([0.5 * math.log(2), 0.75 * math.log(2)], abs=1e-6)
+
+
+def test_the_fan_of_a_fitted_process_covers_what_it_describes() -> None:
+    """Paths of a known process fall inside the 80 % fan of one fitted to others, about as often."""
+    truth = fit(series([1.0, 1.0, 0.9, 0.8, 0.8, 0.8, 1.0, 1.1, 1.1, 1.1, 1.0, 1.0]))
+    truth = replace(
+        truth,
+        spells=1e9,
+        transitions=tuple(tuple(100 * n + 20 for n in row) for row in truth.transitions),
+    )
+    rng = np.random.default_rng(5)
+    drawn = simulate(truth, Run(months=30, paths=40), rng=rng)
+    fitted = fit(*[series(list(np.exp(path)), group=str(n)) for n, path in enumerate(drawn)])
+    low, high = np.quantile(simulate(fitted, Run(months=6, paths=4000), rng=rng)[:, 6], [0.1, 0.9])
+    fresh = simulate(truth, Run(months=6, paths=4000), rng=rng)[:, 6]
+    assert 0.75 < ((low <= fresh) & (fresh <= high)).mean() < 0.88
+
+
+def test_a_short_history_makes_a_wider_fan() -> None:
+    long = fit(*[series([1.0, 1.0, 0.9, 0.9, 1.0, 1.0] * 4, group=str(n)) for n in range(20)])
+    short = fit(series([1.0, 1.0, 0.9, 0.9, 1.0, 1.0]))
+
+    def width(process: Process) -> float:
+        paths = simulate(process, Run(months=12, paths=4000), rng=np.random.default_rng(1))[:, -1]
+        low, high = np.quantile(paths, [0.1, 0.9])
+        return float(high - low)
+
+    assert width(short) > 1.3 * width(long)
+
+
+def test_the_fan_is_ordered_starts_at_today_and_repeats() -> None:
+    found = forecast(question(usd=0.02))
+    assert found.points[0].kept == (0.02,) * len(FAN) == found.points[0].moved
+    assert [p.month for p in found.points][:3] == ["2026-11", "2026-12", "2027-01"]
+    assert found.points[-1].month == "2028-12"
+    for point in found.points:
+        for fan in (point.kept, point.moved):
+            assert list(fan) == sorted(fan)
+        assert all(m <= k + 1e-12 for m, k in zip(point.moved, point.kept, strict=True))
+    assert found == forecast(question(usd=0.02))
+    assert found != forecast(question(usd=0.02, seed=1))
+
+
+def test_uncertainty_grows_and_no_month_is_a_point() -> None:
+    points = forecast(question()).points
+    spread = [p.kept[-1] / p.kept[0] for p in points]
+    assert spread[1] > 1.0
+    assert spread[3] < spread[12] < spread[25]
+
+
+def test_each_process_has_its_own_factor() -> None:
+    found = forecast(question())
+    assert list(found.factors) == ["rent", "software", "chips", "models"]
+    for name in ("chips", "models"):
+        assert max(found.factors[name]) <= 1.0
+    hosted = forecast(question(kind="hosted"))
+    assert list(hosted.factors) == ["list price", "models"]
+    assert hosted.chip is None
+    amd = forecast(question(chip="mi300x")).factors["software"]
+    assert amd[-1] > 1.0 > amd[0]
+
+
+def test_chips_come_late_and_never_early() -> None:
+    given = parameters()
+    late = replace(given, slip=replace(given.slip, months=(6.0, 7.0, 8.0)))
+    soon = forecast(question(until="2027-04"), known=late)
+    assert soon.factors["chips"] == (1.0,) * len(FAN)
+    there = forecast(question(until="2027-12"), known=late)
+    assert there.factors["chips"][2] < 1.0
+
+
+def test_rising_rent_today_is_dearer_tomorrow() -> None:
+    medians = [
+        forecast(question(until="2027-05", regime=regime)).points[-1].kept[2]
+        for regime in ("falling", "still", "rising")
+    ]
+    assert medians == sorted(medians)
+    assert medians[0] < medians[-1]
+
+
+def test_rent_returns_to_what_owning_costs() -> None:
+    dear = forecast(question(rent_usd=8.0)).factors["rent"]
+    cheap = forecast(question(rent_usd=1.2)).factors["rent"]
+    assert dear[2] < 0.7
+    assert cheap[2] > 1.1
+
+
+def test_models_that_fail_the_certificate_bring_nothing() -> None:
+    sure = Models(
+        gain_per_year=Range(low=2.0, high=2.0),
+        months_between=Range(low=6.0, high=6.0),
+        fails=Range(low=1.0, high=1.0),
+        source="test",
+        date="2026-01-01",
+    )
+    rng = np.random.default_rng(0)
+    assert (model_factors(sure, months=24, paths=100, rng=rng) == 1.0).all()
+    never = replace(sure, fails=Range(low=1e-9, high=1e-9))
+    found = model_factors(never, months=24, paths=4000, rng=rng)[:, -1]
+    assert np.log(found).mean() == pytest.approx(-2 * math.log(2.0), rel=0.05)
+
+
+def test_every_parameter_has_a_source_and_a_date_that_is_past() -> None:
+    given = parameters()
+    tables = [given.level, given.software, given.slip, given.models, *given.arrival]
+    for table in [*tables, *given.price.values()]:
+        assert len(table.source) > 20
+        assert dt.date.fromisoformat(table.date) <= START
+    for process in given.price.values():
+        assert process.command == "python -m benchmarks.forecast --data PATH"
+        assert all(x <= -STILL for x in process.falls)
+        assert all(x >= STILL for x in process.rises)
+    ranges = [*given.software.vendor.values(), *(a.gain for a in given.arrival)]
+    ranges += [given.level.owned, given.level.unknown, given.level.half_life_months]
+    ranges += [given.models.gain_per_year, given.models.months_between, given.models.fails]
+    assert all(0 < r.low <= r.high for r in ranges)
+    assert "other" in given.software.vendor
+    assert list(given.slip.months) == sorted(given.slip.months)
+
+
+def test_the_basis_is_told_and_doubts_with_it() -> None:
+    found = forecast(question())
+    assert any("InferenceX-app" in text or "contract" in text for text in found.basis)
+    assert any("spells" in text for text in found.notes)
+    assert any("--regime" in text for text in found.notes)
+    assert not any("--regime" in text for text in forecast(question(regime="still")).notes)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"until": "2026-11"},
+        {"until": "2040-01"},
+        {"until": "soon"},
+        {"usd": 0.0},
+        {"usd": math.nan},
+        {"paths": 5},
+        {"regime": REGIMES[0].upper()},
+        {"chip": "h1000"},
+    ],
+)
+def test_what_cannot_be_forecast_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(InputError) as caught:
+        forecast(question(**bad))
+    assert caught.value.hint
+
+
+def test_a_chip_without_a_price_needs_one() -> None:
+    with pytest.raises(PriceError, match="mtia-400"):
+        forecast(question(chip="mtia-400"))
+    with pytest.raises(PriceError):
+        forecast(question(rent_usd=-1.0))
+    assert forecast(question(chip="mtia-400", rent_usd=3.0)).chip == "mtia-400"
+
+
+def test_the_figure_has_two_bands_and_a_line_for_each_course() -> None:
+    found = fan_chart(forecast(question(until="2027-02"))).to_dict()
+    assert [layer["mark"]["type"] for layer in found["layer"]] == ["area", "area", "line"]
+    rows = found["data"]["values"]
+    assert len(rows) == 2 * 4
+    assert all(row["low"] <= row["median"] <= row["high"] for row in rows)
+
+
+@pytest.mark.slow
+def test_the_figure_is_one_page_that_needs_no_network() -> None:
+    page = fan_figure(forecast(question(until="2027-02")))
+    assert "moved to the cheapest" in page
+    assert "https://cdn" not in page

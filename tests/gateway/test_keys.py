@@ -1,0 +1,378 @@
+"""Keys open the door and nothing gives them away; rates and budgets hold, also in a crowd."""
+
+import dataclasses
+import json
+import random
+import stat
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from msgspec.structs import replace
+
+from suffice.cli.main import main
+from suffice.config import parse_config
+from suffice.errors import ConfigError, InputError
+from suffice.gateway.keys import KeyRing, Limits, add_key, read_keys, revoke_key
+from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.serving import Settings
+from suffice.gateway.wire import Asked
+from suffice.gateway.worker import Worker
+from suffice.ledger import Attempt, Entry, Ledger, Role, Status
+from suffice.pipeline import Pipeline, build_pipeline
+from suffice.types import Charge, Request, Rung, Spend
+from support import CONFIG
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TODAY = NOON.date()
+CENT = Decimal("0.01")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def ring(path: Path) -> KeyRing:
+    return KeyRing(read_keys(path))
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
+def test_a_key_opens_the_door_and_is_nowhere_in_the_file(path: Path) -> None:
+    alice, bob = (add_key(path, name, limits=Limits()) for name in ("alice", "bob"))
+    keys = ring(path)
+    assert keys.find(alice).name == "alice"
+    assert keys.find(bob).name == "bob"
+    for wrong in (None, "", alice[:-1], alice + "x", alice.upper(), "\ud800", "sk-suffice-"):
+        assert keys.find(wrong) is None
+    text = path.read_text()
+    assert alice.removeprefix("sk-suffice-") not in text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_same_key_has_another_digest_in_another_file(tmp_path: Path) -> None:
+    made = add_key(tmp_path / "a.json", "alice", limits=Limits())
+    add_key(tmp_path / "b.json", "alice", limits=Limits())
+    salts = {read_keys(tmp_path / name).salt for name in ("a.json", "b.json")}
+    assert len(salts) == 2
+    assert ring(tmp_path / "b.json").find(made) is None
+
+
+def test_keys_are_long_and_never_alike(path: Path) -> None:
+    made = {add_key(path, f"k{i}", limits=Limits()) for i in range(20)}
+    assert len(made) == 20
+    assert all(len(key.removeprefix("sk-suffice-")) >= 43 for key in made)
+
+
+def test_a_revoked_key_is_out_and_its_name_stays_taken(path: Path) -> None:
+    made = add_key(path, "alice", limits=Limits())
+    revoke_key(path, "alice")
+    assert ring(path).find(made) is None
+    assert read_keys(path).keys[0].revoked is not None
+    with pytest.raises(InputError, match="is, or was"):
+        add_key(path, "alice", limits=Limits())
+    with pytest.raises(InputError, match="no key 'alice' in force"):
+        revoke_key(path, "alice")
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("", Limits()),
+        ("../x", Limits()),
+        ("two words", Limits()),
+        ("a", Limits(budget_usd_per_day=Decimal(0))),
+        ("a", Limits(budget_usd_per_day=Decimal("NaN"))),
+        ("a", Limits(requests_per_minute=0)),
+    ],
+)
+def test_odd_names_and_limits_are_refused_and_write_nothing(
+    path: Path, name: str, limits: Limits
+) -> None:
+    with pytest.raises(InputError):
+        add_key(path, name, limits=limits)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
+    add_key(path, "alice", limits=Limits())
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="open to other users"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"\xff", b'{"salt": "00"}', b'{"salt": "' + b"0" * 64 + b'", "extra": 1}'],
+)
+def test_a_damaged_file_is_said_so(path: Path, damage: bytes) -> None:
+    path.touch(0o600)
+    path.write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"keys\.json"):
+        read_keys(path)
+
+
+def test_a_missing_file_or_folder_is_said_so(path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_keys(path)
+    with pytest.raises(InputError, match="cannot open"):
+        add_key(path / "no" / "keys.json", "alice", limits=Limits())
+
+
+def test_the_command_prints_a_key_once(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["key", *arguments, "--file", str(path)])
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    made = run("add", "alice", "--budget-usd-per-day", "2.50", "--requests-per-minute", "60")
+    key = ring(path).find(made.strip())
+    assert (key.budget_usd_per_day, key.requests_per_minute) == (Decimal("2.50"), 60)
+    (listed,) = json.loads(run("list", "--json"))["keys"]
+    assert listed["name"] == "alice"
+    assert listed["budget_usd_per_day"] == "2.50"
+    shown = run("list")
+    assert shown.startswith("alice: ")
+    assert key.digest not in shown
+    run("revoke", "alice")
+    assert "revoked" in run("list")
+
+
+def test_an_amount_that_is_none_is_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["key", "add", "a", "--budget-usd-per-day", "two", "--file", str(path)])
+    assert end.value.code == 2
+    assert "hint: write it as 2.50" in capsys.readouterr().err
+
+
+# -- rates ---------------------------------------------------------------------------------------
+
+
+class Door:
+    """A gate with one key, and a clock of its own."""
+
+    def __init__(self, path: Path, *, workers: int = 1, **limits: object) -> None:
+        self.key = add_key(path, "alice", limits=Limits(**limits))
+        self.gate = Gate(ring(path), assumed_usd=CENT, workers=workers)
+        self.now_s = 1000.0
+
+    def ask(self, worst: str | None = "0", *, now: datetime = NOON) -> Admission | Refused:
+        usd = None if worst is None else Decimal(worst)
+        return self.gate.admit(self.key, worst_usd=usd, now=now, now_s=self.now_s)
+
+    def spend(self, usd: str | None, *, worst: str) -> None:
+        admitted = self.ask(worst)
+        assert isinstance(admitted, Admission)
+        self.gate.settle(admitted, Charge(usd=None if usd is None else Decimal(usd)))
+
+
+def code(given: Admission | Refused) -> str:
+    return given.code if isinstance(given, Refused) else "admitted"
+
+
+@pytest.mark.parametrize("key", [None, "", "sk-suffice-guess"])
+def test_without_a_key_there_is_a_401_that_tells_nothing(path: Path, key: str | None) -> None:
+    refused = Door(path).gate.admit(key, worst_usd=None, now=NOON, now_s=0.0)
+    assert (refused.status, refused.code) == (401, "invalid_api_key")
+    assert "guess" not in refused.message
+
+
+def test_a_minutes_requests_may_come_at_once_and_then_evenly(path: Path) -> None:
+    door = Door(path, requests_per_minute=30)
+    assert [code(door.ask()) for _ in range(30)] == ["admitted"] * 30
+    refused = door.ask()
+    assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
+    assert refused.retry_after_s == pytest.approx(2.0)
+    door.now_s += refused.retry_after_s + 1e-6
+    assert code(door.ask()) == "admitted"
+    assert code(door.ask()) == "rate_limit_exceeded"
+
+
+def test_over_an_hour_no_more_requests_pass_than_the_rate_allows(path: Path) -> None:
+    door, draw = Door(path, requests_per_minute=6), random.Random(1)
+    passed = 0
+    while door.now_s < 4600.0:
+        passed += code(door.ask()) == "admitted"
+        door.now_s += draw.expovariate(1.0)
+    assert 0.97 * 360 < passed <= 6 + 360
+
+
+def test_a_clock_that_stands_or_goes_back_gives_nothing(path: Path) -> None:
+    door = Door(path, requests_per_minute=1)
+    door.ask()
+    door.now_s -= 500.0
+    assert code(door.ask()) == "rate_limit_exceeded"
+
+
+def test_workers_share_a_rate(path: Path) -> None:
+    door = Door(path, workers=4, requests_per_minute=8)
+    assert [code(door.ask()) for _ in range(3)] == ["admitted"] * 2 + ["rate_limit_exceeded"]
+
+
+# -- budgets -------------------------------------------------------------------------------------
+
+
+def test_requests_in_flight_together_cannot_pass_a_budget(path: Path) -> None:
+    door, draw = Door(path, budget_usd_per_day=Decimal(1)), random.Random(2)
+    flying: list[Admission] = []
+    spent = Decimal(0)
+    for _ in range(3000):
+        given = door.ask(str(Decimal(draw.randrange(1, 20)) / 100))
+        if isinstance(given, Admission):
+            flying.append(given)
+        if flying and draw.random() < 0.6:
+            done = flying.pop(draw.randrange(len(flying)))
+            cost = done.reserved_usd * draw.randrange(101) / 100
+            spent += cost
+            door.gate.settle(done, Charge(usd=cost))
+        assert spent + sum(each.reserved_usd for each in flying) <= 1
+    assert spent > Decimal("0.9")
+
+
+def test_a_refusal_says_whether_to_wait_for_others_or_for_midnight(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=Decimal(1))
+    held = door.ask("0.9")
+    first = door.ask("0.5")
+    assert (first.code, first.retry_after_s) == ("insufficient_quota", 1.0)
+    door.gate.settle(held, Charge(usd=Decimal("0.8")))
+    assert door.ask("0.5").retry_after_s == 12 * 3600
+    assert code(door.ask("0.2")) == "admitted"
+
+
+def test_what_is_unknown_is_never_free(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=3 * CENT)
+    door.spend(None, worst="0.02")
+    assert code(door.ask("0.02")) == "insufficient_quota"
+    assert code(door.ask(None)) == "admitted"
+    assert code(door.ask(None)) == "insufficient_quota"
+
+
+def test_a_request_that_reached_no_engine_gives_its_reservation_back(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=CENT)
+    door.gate.settle(door.ask("0.01"), None)
+    assert code(door.ask("0.01")) == "admitted"
+
+
+def test_midnight_begins_a_new_day_and_late_charges_belong_to_the_old(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=CENT)
+    late = door.ask("0.01", now=NOON + timedelta(hours=11, minutes=59))
+    tomorrow = NOON + timedelta(hours=12)
+    assert code(door.ask("0.01", now=tomorrow)) == "admitted"
+    door.gate.settle(late, Charge(usd=CENT))
+    assert code(door.ask("0.00", now=tomorrow)) == "admitted"
+    assert code(door.ask("0.01", now=tomorrow)) == "insufficient_quota"
+
+
+def test_a_restart_and_other_workers_are_known_from_the_ledger(path: Path, tmp_path: Path) -> None:
+    door = Door(path, budget_usd_per_day=10 * CENT)
+    with Ledger.open(tmp_path / "suffice.db") as ledger:
+        for i, usd in enumerate(["0.02", "0.03", None]):
+            book(ledger, f"r{i}", usd)
+        book(ledger, "old", "5", at=NOON - timedelta(days=1))
+        book(ledger, "other", "5", key_id="bob")
+        spent = spent_on(ledger, TODAY)
+    door.gate.refresh(spent, before=door.gate.settled(), day=TODAY)
+    assert code(door.ask("0.05")) == "insufficient_quota"
+    assert code(door.ask("0.04")) == "admitted"
+
+
+def book(
+    ledger: Ledger, name: str, usd: str | None, *, at: datetime = NOON, key_id: str = "alice"
+) -> None:
+    charge = Charge(usd=None if usd is None else Decimal(usd))
+    call = Attempt(rung="small", role=Role.ANSWER, charge=charge)
+    ledger.append(
+        Entry(
+            request_id=name,
+            time=at,
+            status=Status.OK,
+            rung="small",
+            reference_rung="big",
+            attempts=(call,),
+            key_id=key_id,
+        )
+    )
+
+
+def test_what_is_settled_while_the_ledger_is_read_counts_on_top(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=10 * CENT)
+    door.spend("0.04", worst="0.04")
+    before = door.gate.settled()
+    door.spend("0.03", worst="0.03")
+    read = {"alice": Spend(reported_usd=Decimal("0.05"), reported_count=2), "ghost": Spend()}
+    door.gate.refresh(read, before=before, day=TODAY)
+    assert code(door.ask("0.03")) == "insufficient_quota"
+    assert code(door.ask("0.02")) == "admitted"
+
+
+def test_a_reading_of_yesterday_does_not_touch_today(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=10 * CENT)
+    before = door.gate.settled()
+    door.spend("0.04", worst="0.04")
+    read = {"alice": Spend(reported_usd=Decimal(9), reported_count=1)}
+    door.gate.refresh(read, before=before, day=date(2026, 2, 28))
+    assert code(door.ask("0.06")) == "admitted"
+
+
+def test_a_reloaded_file_keeps_what_was_used_and_drops_who_is_out(path: Path) -> None:
+    door = Door(path, budget_usd_per_day=CENT)
+    door.spend("0.01", worst="0.01")
+    add_key(path, "bob", limits=Limits())
+    door.gate.reload(ring(path))
+    assert code(door.ask("0.01")) == "insufficient_quota"
+    revoke_key(path, "alice")
+    door.gate.reload(ring(path))
+    assert code(door.ask("0.01")) == "invalid_api_key"
+
+
+# -- what a request can cost ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    config = parse_config(CONFIG.format(trials="unused"))
+    with Ledger.open(tmp_path / "books.db") as ledger:
+        yield build_pipeline(config, engines={}, ledger=ledger, bundle=None)
+
+
+def reserved(pipeline: Pipeline, path: Path, *, rung: Rung | None = None) -> Decimal:
+    """Say what a request of 2 bytes for up to 98 tokens reserves, where a token costs 1e-6."""
+    key = add_key(path, "alice", limits=Limits(budget_usd_per_day=Decimal(1)))
+    worker = Worker(Settings(ladder=path))
+    worker.gate = Gate(ring(path), assumed_usd=CENT)
+    request = Request(
+        request_id="r",
+        messages=({"role": "user", "content": "Hi"},),
+        params={"max_tokens": 98},
+    )
+    asked = Asked(request=request, model="m", stream=False, wants_usage=False, rung=rung)
+    headers = {b"authorization": f"Bearer {key}".encode()}
+    admitted = worker.admit(headers, asked, SimpleNamespace(pipeline=pipeline))  # type: ignore[arg-type]
+    assert admitted is not None
+    return admitted.reserved_usd
+
+
+def test_a_bounded_request_reserves_its_worst_case(pipeline: Pipeline, path: Path) -> None:
+    assert reserved(pipeline, path) == Decimal("0.0001")
+
+
+@pytest.mark.parametrize(("name", "usd"), [("small", "0.0002"), ("big", "0.0001")])
+def test_a_rung_that_may_be_asked_twice_reserves_twice(
+    pipeline: Pipeline, path: Path, name: str, usd: str
+) -> None:
+    hedged = dataclasses.replace(pipeline, hedge_after_s={"small": 1.0})
+    assert reserved(hedged, path, rung=pipeline.ladder.rung(name)) == Decimal(usd)
+
+
+def test_a_rung_that_reads_its_prompt_anew_has_no_known_worst_case(
+    pipeline: Pipeline, path: Path
+) -> None:
+    stopped = replace(pipeline.ladder.reference, early_stop="stop")
+    assert reserved(pipeline, path, rung=stopped) == CENT

@@ -1,0 +1,69 @@
+"""A gate from labelled streams: certified by streams, written, and read back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latent_toys import stream
+from suffice.errors import InputError
+from suffice.selective.change import Turn
+from suffice.selective.decoder import GateSettings
+from suffice.selective.gate import GATE, Gate, fit_gate, load_gate, read_streams, save_gate
+
+SETTINGS = GateSettings(threshold=0.1, refresh_events=40)
+
+
+@pytest.fixture(scope="module")
+def gate() -> Gate:
+    streams = [stream(seed, segments=8) for seed in range(160)]
+    return fit_gate(streams, alpha=0.15, delta=0.1, settings=SETTINGS)
+
+
+def test_a_gate_keeps_its_promise_on_other_streams_and_saves_decodes(gate: Gate) -> None:
+    assert gate.calibration.certified
+    assert gate.file.streams == {"fit": 80, "certify": 64, "report": 16}
+    assert gate.file.held >= 0.85
+    assert gate.file.decodes_per_event < 0.8
+    assert gate.file.settings.refresh_events == 40
+
+
+def test_it_comes_back_from_its_folder(gate: Gate, tmp_path: Path) -> None:
+    save_gate(tmp_path / "gate", gate)
+    model, file = load_gate(tmp_path / "gate")
+    assert file == gate.file
+    turn = [Turn(text="book it please")]
+    np.testing.assert_array_equal(
+        model.scores(turn, ["taxi:order"]), gate.model.scores(turn, ["taxi:order"])
+    )
+    (tmp_path / "gate" / GATE).write_text("[]")
+    with pytest.raises(InputError, match="damaged"):
+        load_gate(tmp_path / "gate")
+    with pytest.raises(InputError, match="holds no gate"):
+        load_gate(tmp_path)
+
+
+def test_lines_are_gathered_by_stream_in_their_order() -> None:
+    lines = [
+        b'{"stream": "a", "text": "1", "answer": "x"}',
+        b"",
+        b'{"stream": "b", "text": "2", "answer": "y", "context": "c"}',
+        b'{"stream": "a", "text": "3", "answer": "z"}',
+    ]
+    assert read_streams(lines) == [
+        [Turn(text="1", answer="x"), Turn(text="3", answer="z")],
+        [Turn(text="2", context="c", answer="y")],
+    ]
+
+
+@pytest.mark.parametrize("bad", [b"{", b'{"stream": "a", "text": "1"}', b"\xff", b'{"words": 1}'])
+def test_a_bad_line_is_named(bad: bytes) -> None:
+    with pytest.raises(InputError, match="line 2 is not a labelled event"):
+        read_streams([b'{"stream": "a", "text": "1", "answer": "x"}', bad])
+
+
+def test_no_event_and_too_few_streams_are_refused() -> None:
+    with pytest.raises(InputError, match="no event"):
+        read_streams([b""])
+    with pytest.raises(InputError, match="too few"):
+        fit_gate([stream(0)], alpha=0.1, delta=0.1, settings=SETTINGS)

@@ -1,0 +1,49 @@
+"""How modules import: absolutely, and cheaply. Who may import whom: `lint-imports`, in pyproject."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "suffice"
+HEAVY = {"scipy", "sklearn", "wordllama", "xllamacpp", "aiohttp", "altair", "sqlalchemy", "torch"}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_module_uses_relative_imports(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    assert not [n for n in nodes if isinstance(n, ast.ImportFrom) and n.level > 0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_modules_stay_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+def test_importing_suffice_loads_nothing_heavy() -> None:
+    code = "import suffice, sys; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = set(run_python(code).split())
+    assert not loaded & HEAVY
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from suffice.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('MODULES', *sorted({m.split('.')[0] for m in sys.modules}))"
+    )
+    loaded = set(run_python(code).split("MODULES")[1].split())
+    assert not loaded & (HEAVY | {"numpy"})
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    ).stdout

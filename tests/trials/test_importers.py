@@ -1,0 +1,348 @@
+"""Trials from flat rows, nested rows and Inspect logs, and their table."""
+
+import gzip
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from suffice.errors import InputError
+from suffice.trials.importers import read_table, read_trials, tabulate, write_trials
+from suffice.trials.table import CostUnit
+from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def nested(request_id: str = "a", **rungs: Any) -> dict[str, Any]:
+    return {"request_id": request_id, "group": "g", "text": f"text of {request_id}", "rungs": rungs}
+
+
+def flat(request_id: str = "a", rung: str = "cheap", **fields: Any) -> dict[str, Any]:
+    return {"request_id": request_id, "rung": rung, "text": f"text of {request_id}"} | fields
+
+
+def refusal(tmp_path: Path, *rows: Any) -> InputError:
+    with pytest.raises(InputError) as caught:
+        read_table(write(tmp_path / "trials.jsonl", *rows))
+    return caught.value
+
+
+def count(tokens: int) -> Count:
+    return Count(tokens, CountSource.REPORTED)
+
+
+def test_nested_rows_become_a_table(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "trials.jsonl",
+        nested("a", cheap={"correct": True, "output_words": 3}, dear={"score": 0.5}),
+        nested("b", cheap={"correct": False, "answer": 7, "finish": "max_tokens"}, dear={}),
+    )
+    table = read_table(path)
+    assert table.request_ids == ("a", "b")
+    assert table.texts == ("text of a", "text of b")
+    assert table.groups == ("g", "g")
+    assert table.rungs == ("cheap", "dear")
+    np.testing.assert_array_equal(table.quality, [[1.0, 0.5], [0.0, np.nan]])
+    assert table.cost_unit is None
+    assert table.signals[1][0].answer == "7"
+    assert table.signals[1][0].finish is Finish.LENGTH
+
+
+def test_everything_of_a_trial_survives_a_file(tmp_path: Path) -> None:
+    trials = (
+        Trial(
+            request_id="a",
+            rung="cheap",
+            status=TrialStatus.SCORED,
+            text="1+1?",
+            group="sums",
+            quality=0.25,
+            scorer="numeric",
+            answer="2",
+            reasoning="1+1=2",
+            finish=Finish.STOP,
+            mean_logprob=-0.5,
+            samples=("2", "3"),
+            usage=Usage(input_tokens=count(9), output_tokens=Count(4, CountSource.ESTIMATED)),
+            output_words=3,
+            charge_usd=Decimal("0.0000012"),
+            charge_estimated=True,
+            duration_s=0.5,
+            ttft_s=0.1,
+            effort_seen=False,
+        ),
+        Trial(
+            request_id="a",
+            rung="dear",
+            status=TrialStatus.FAILED,
+            text="1+1?",
+            error="gone",
+            retryable=True,
+        ),
+    )
+    write_trials(tmp_path / "trials.jsonl", trials)
+    assert read_trials(tmp_path / "trials.jsonl") == trials
+
+
+def test_flat_rows_of_other_work_need_few_fields(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl.gz"
+    rows = [
+        flat(quality=1, output_tokens=5, cost_usd=0.25, logprob=-1.5, something_else="x"),
+        flat(rung="dear", correct=0, output_tokens=50, charge_usd="1.5", logprobs=[-1.0, -2.0]),
+    ]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    cheap, dear = read_trials(path)
+    assert (cheap.quality, cheap.charge_usd, cheap.mean_logprob) == (1.0, Decimal("0.25"), -1.5)
+    assert (dear.quality, dear.charge_usd, dear.mean_logprob) == (0.0, Decimal("1.5"), -1.5)
+    assert cheap.usage.output_tokens == count(5)
+    assert cheap.status is TrialStatus.SCORED
+
+
+@pytest.mark.parametrize(
+    ("cheap", "dear", "unit", "cost"),
+    [
+        ({"cost_usd": 1, "output_tokens": 9}, {"cost_usd": 2}, CostUnit.USD, [[1, 2]]),
+        (
+            {"cost_usd": 1, "output_tokens": 9},
+            {"output_tokens": 8, "output_words": 1},
+            CostUnit.OUTPUT_TOKENS,
+            [[9, 8]],
+        ),
+        (
+            {"output_tokens": 9, "output_words": 4},
+            {"output_words": 0},
+            CostUnit.OUTPUT_WORDS,
+            [[4, 0]],
+        ),
+        ({"output_tokens": 9}, {"output_words": 5}, None, [[np.nan, np.nan]]),
+        ({"cost_usd": 1}, {"status": "failed"}, CostUnit.USD, [[1, np.nan]]),
+        ({"status": "failed"}, {"status": "failed"}, None, [[np.nan, np.nan]]),
+    ],
+)
+def test_one_unit_of_cost_covers_every_answer_or_there_is_none(
+    tmp_path: Path, cheap: Any, dear: Any, unit: CostUnit | None, cost: Any
+) -> None:
+    table = read_table(write(tmp_path / "t.jsonl", nested("a", cheap=cheap, dear=dear)))
+    assert table.cost_unit is unit
+    np.testing.assert_array_equal(table.cost, cost)
+
+
+def test_dollars_put_the_rungs_in_order_and_words_do_not(tmp_path: Path) -> None:
+    for field, order in (("cost_usd", ("terse", "wordy")), ("output_words", ("wordy", "terse"))):
+        row = nested("a", wordy={field: 3, "quality": 0.5}, terse={field: 1, "quality": 1})
+        table = read_table(write(tmp_path / "t.jsonl", row))
+        assert table.rungs == order
+        assert table.quality[0, table.rung_index("wordy")] == 0.5
+        assert table.cost[0, table.rung_index("wordy")] == 3
+
+
+def test_a_retried_trial_replaces_the_failed_one(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.jsonl",
+        flat(status="failed", retryable=True),
+        flat(rung="dear", quality=1),
+        flat(quality=0.5),
+    )
+    trials = read_trials(path)
+    assert [(t.rung, t.quality) for t in trials] == [("cheap", 0.5), ("dear", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([flat(quality=1), "{"], "line 2: "),
+        ([flat(quality=1), "7"], "line 2: a int where"),
+        ([flat(quality=1), '{"request_id": "b", "rung": "x", "quality": NaN}'],
+         "line 2: field 'quality' is nan"),
+        ([nested(cheap={}), '{"request_id": "b", "rungs": {"cheap": {"score": Infinity}}}'],
+         "line 2: field 'rungs.cheap.score' is inf"),
+        ([flat(quality=1), flat("b", quality="high")], "line 2: field 'quality': Expected"),
+        ([nested(cheap={"correct": True}), nested("b", cheap={"correct": "yes"})],
+         "line 2, rung 'cheap': field 'correct': Expected"),
+        ([flat(quality=1.5)], "line 1, rung 'cheap': field 'quality' is 1.5, outside [0, 1]"),
+        ([nested(cheap={}), nested("b")], "line 2: field 'rungs' is empty"),
+        ([flat(output_tokens=-1)], "line 1: field 'output_tokens': Expected `int` >= 0"),
+        ([flat(cost_usd=-1)], "line 1, rung 'cheap': field 'cost_usd' is -1"),
+        ([flat(charge_usd="NaN")], "line 1, rung 'cheap': field 'charge_usd' is NaN"),
+        ([nested(cheap={"score": -1})], "line 1, rung 'cheap': field 'score' is -1.0, outside"),
+        ([flat(status="scored")], "field 'status' is 'scored', and the quality None"),
+        ([flat(status="failed", quality=1)], "field 'status' is 'failed', and the quality 1.0"),
+        ([flat(quality=1), flat(quality=1)], "line 2: request_id 'a' on rung 'cheap' repeats"),
+        ([nested(cheap={}), nested(cheap={})], "line 2: request_id 'a' on rung 'cheap' repeats"),
+        ([flat(quality=1), nested("b", cheap={})], "line 2: a flat and a nested row"),
+        ([nested(cheap={}), flat("b")], "line 2: a flat and a nested row"),
+        ([flat(quality=1), flat("b", text=3)], "line 2: field 'text': Expected"),
+        ([{"request_id": "a", "text": "x", "target": "y"}], "line 1: neither a field 'rung' nor"),
+        ([], "is empty"),
+        (["", "  "], "is empty"),
+        ([nested("a", cheap={}, dear={}), nested("b", cheap={}), nested("c", cheap={})],
+         "rung 'dear' is missing for 2 of 3 requests: 'b', 'c'"),
+        ([flat(quality=1), flat(rung="dear", quality=1, text="another")], "'a' has two texts"),
+        ([flat(quality=1, group="x"), flat(rung="dear", quality=1, group="y")], "two groups"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_with_the_line_and_field(
+    tmp_path: Path, rows: list[Any], says: str
+) -> None:
+    error = refusal(tmp_path, *rows)
+    assert says in error.message
+    assert error.hint
+
+
+def test_many_missing_are_counted_and_a_few_named(tmp_path: Path) -> None:
+    rows = [nested("a", cheap={}, dear={}), *(nested(f"b{i}", cheap={}) for i in range(9))]
+    message = refusal(tmp_path, *rows).message
+    assert "missing for 9 of 10 requests: 'b0', 'b1', 'b2', ..." in message
+
+
+def test_a_file_that_is_not_there_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_trials(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match="holds no Inspect log"):
+        read_trials(tmp_path)
+    with pytest.raises(InputError, match="cannot write"):
+        write_trials(tmp_path / "no" / "such.jsonl", [])
+
+
+def test_several_files_join(tmp_path: Path) -> None:
+    one = write(tmp_path / "1.jsonl", flat(quality=1), flat("b", quality=0))
+    two = write(tmp_path / "2.jsonl", flat(rung="dear", quality=1), flat("b", "dear", quality=1))
+    np.testing.assert_array_equal(read_table(one, two).quality, [[1, 1], [0, 1]])
+
+
+MAKE_LOGS = """
+import sys
+from inspect_ai import Task, eval
+from inspect_ai.dataset import Sample
+from inspect_ai.log import EvalError, read_eval_log, write_eval_log
+from inspect_ai.model import (
+    ContentReasoning, ContentText, GenerateConfig, ModelOutput, ModelUsage, get_model
+)
+from inspect_ai.scorer import match
+
+folder = sys.argv[1]
+usage = dict(input_tokens=10, output_tokens=5, total_tokens=18, input_tokens_cache_read=3,
+             reasoning_tokens=2)
+
+def model(effort, answers, reason, cost):
+    outputs = [ModelOutput.from_content("small", a, stop_reason=reason) for a in answers]
+    for output, answer in zip(outputs, answers):
+        output.usage = ModelUsage(**usage, total_cost=cost)
+        if effort == "high":
+            output.choices[0].message.content = [
+                ContentReasoning(reasoning="sealed", redacted=True),
+                ContentReasoning(reasoning=f"it is {answer}"),
+                ContentText(text=answer),
+            ]
+    config = GenerateConfig(reasoning_effort=effort)
+    return get_model("mockllm/small", custom_outputs=outputs, config=config, memoize=False)
+
+samples = [Sample(id="one", input="1+1?", target="2"), Sample(id="two", input="2+2?", target="4")]
+low, high = eval(
+    Task(name="sums", dataset=samples, scorer=match()),
+    model=[model("low", ["2", "5"], "stop", 0.5), model("high", ["2", "4"], "max_tokens", None)],
+    log_dir=f"{folder}/made", display="none", max_samples=1, max_tasks=1,
+)
+write_eval_log(low, f"{folder}/good/1.eval")
+write_eval_log(high, f"{folder}/good/2.json")
+
+def changed(name, change):
+    log = read_eval_log(low.location)
+    change(log)
+    write_eval_log(log, f"{folder}/{name}/1.json")
+
+def score(value):
+    return lambda log: [setattr(s.scores["match"], "value", value) for s in log.samples]
+
+def fail(log):
+    log.samples[1].error = EvalError(message="gone", traceback="", traceback_ansi="")
+
+changed("nan", score(float("nan")))
+changed("ten", score(10))
+changed("word", score({"a": 1}))
+changed("failed", fail)
+changed("epochs", lambda log: setattr(log.eval.config, "epochs", 2))
+changed("empty", lambda log: setattr(log, "samples", []))
+"""
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    for name in ("good", "nan", "ten", "word", "failed", "epochs", "empty"):
+        (folder / name).mkdir()
+    subprocess.run([sys.executable, "-c", MAKE_LOGS, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+class TestInspectLogs:
+    def test_logs_of_one_task_at_two_efforts_become_two_rungs(self, logs: Path) -> None:
+        table = read_table(logs / "good")
+        assert table.request_ids == ("sums/one", "sums/two")
+        assert table.rungs == ("mockllm/small@low", "mockllm/small@high")
+        np.testing.assert_array_equal(table.quality, [[1, 1], [0, 1]])
+        assert table.texts == ("1+1?", "2+2?")
+        assert table.groups == ("sums", "sums")
+        assert table.cost_unit is CostUnit.OUTPUT_TOKENS
+
+    def test_usage_counts_cached_input_once(self, logs: Path) -> None:
+        low, *_, high = read_trials(*sorted((logs / "good").iterdir()))
+        for trial in (low, high):
+            assert trial.usage == Usage(
+                input_tokens=count(13),
+                cache_read_tokens=count(3),
+                output_tokens=count(5),
+                reasoning_tokens=count(2),
+            )
+            assert trial.scorer == "match"
+        assert (low.charge_usd, high.charge_usd) == (Decimal("0.5"), None)
+        assert (low.finish, high.finish) == (Finish.STOP, Finish.LENGTH)
+        assert (low.answer, high.answer) == ("2", "4")
+        assert (low.reasoning, high.reasoning) == (None, "it is 4")
+
+    @pytest.mark.parametrize("folder", ["nan", "word"])
+    def test_a_score_that_is_no_number_is_unscored(self, logs: Path, folder: str) -> None:
+        assert {t.status for t in read_trials(logs / folder)} == {TrialStatus.UNSCORED}
+
+    def test_a_sample_that_failed_is_failed_not_wrong(self, logs: Path) -> None:
+        first, second = read_trials(logs / "failed")
+        assert first.status is TrialStatus.SCORED
+        assert (second.status, second.quality) == (TrialStatus.FAILED, None)
+        assert second.error == "gone"
+
+    @pytest.mark.parametrize(
+        ("folder", "says"),
+        [("epochs", "2 epochs"), ("ten", "gave 10"), ("empty", "holds no sample")],
+    )
+    def test_what_would_mislead_is_refused(self, logs: Path, folder: str, says: str) -> None:
+        with pytest.raises(InputError, match=says):
+            read_trials(logs / folder)
+
+    @pytest.mark.parametrize(
+        ("name", "content"), [("x.json", "{}"), ("x.eval", "PK"), ("y.json", "")]
+    )
+    def test_another_file_is_not_taken_for_a_log(
+        self, tmp_path: Path, name: str, content: str
+    ) -> None:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(InputError, match="is not an Inspect log"):
+            read_trials(tmp_path / name)
+        with pytest.raises(InputError, match="cannot read"):
+            read_trials(tmp_path / "none.eval")
+
+
+def test_a_trial_alone_needs_no_file() -> None:
+    trials = [
+        Trial(request_id="a", rung=rung, status=TrialStatus.UNSCORED, text="") for rung in "xy"
+    ]
+    assert tabulate(trials).texts == ("",)

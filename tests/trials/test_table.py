@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from suffice.errors import InputError
+from suffice.features.signals import Signals
+from suffice.trials.table import CostUnit, TrialTable, split_rows
+
+
+def table(**changes: object) -> TrialTable:
+    values: dict = {
+        "request_ids": ("a", "b", "c"),
+        "texts": ("one", "two", "three"),
+        "groups": ("x", None, "y"),
+        "rungs": ("small", "big"),
+        "quality": np.array([[0.0, 1.0], [np.nan, 1.0], [0.5, 0.25]]),
+        "signals": tuple((Signals(answer=f"s{i}"), Signals(answer=f"b{i}")) for i in range(3)),
+        "cost": np.array([[1.0, 9.0], [2.0, np.nan], [3.0, 7.0]]),
+        "cost_unit": CostUnit.OUTPUT_TOKENS,
+    }
+    return TrialTable(**(values | changes))
+
+
+def test_subset_keeps_every_field_of_the_rows_in_the_order_asked() -> None:
+    part = table().subset([2, 0])
+    assert part.request_ids == ("c", "a")
+    assert part.texts == ("three", "one")
+    assert part.groups == ("y", "x")
+    assert [row[1].answer for row in part.signals] == ["b2", "b0"]
+    np.testing.assert_array_equal(part.quality, [[0.5, 0.25], [0.0, 1.0]])
+    np.testing.assert_array_equal(part.cost, [[3.0, 7.0], [1.0, 9.0]])
+    assert part.cost_unit is CostUnit.OUTPUT_TOKENS
+
+
+def test_scored_leaves_out_requests_that_a_rung_has_no_quality_for() -> None:
+    assert table().scored().request_ids == ("a", "c")
+
+
+def test_without_groups_changes_nothing_else() -> None:
+    bare = table().without_groups()
+    assert bare.groups == (None, None, None)
+    assert (bare.texts, bare.signals) == (table().texts, table().signals)
+    np.testing.assert_array_equal(bare.cost, table().cost)
+
+
+def test_costs_without_a_unit_are_unknown() -> None:
+    assert np.isnan(table(cost_unit=None).cost).all()
+
+
+def test_a_rung_is_found_by_name_and_a_wrong_name_lists_the_right_ones() -> None:
+    assert table().rung_index("big") == 1
+    with pytest.raises(InputError, match="small, big"):
+        table().rung_index("huge")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rungs": ("big", "big")}, "each named once"),
+        ({"request_ids": ("a", "b", "a")}, "'a' occurs twice"),
+        ({"texts": ("one",)}, "1 texts for 3 requests"),
+        ({"quality": np.zeros((2, 2))}, "quality has shape"),
+        ({"cost": np.zeros((3, 1))}, "cost has shape"),
+        ({"signals": ((Signals(),),) * 3}, "all 2 rungs"),
+        ({"quality": np.array([[0, 1], [0, 1], [0, 1.5]])}, "'c', rung 'big': quality 1.5"),
+        ({"cost": np.full((3, 2), -1.0)}, "negative"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        table(**changes)
+
+
+def test_a_split_deals_every_row_once_in_the_sizes_asked() -> None:
+    parts = split_rows(1000, seed=3, fractions=(0.5, 0.4, 0.1))
+    assert [len(part) for part in parts] == [500, 400, 100]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(1000))
+
+
+def test_a_split_depends_on_the_seed_alone() -> None:
+    first, again, other = split_rows(500, seed=1), split_rows(500, seed=1), split_rows(500, seed=2)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_every_row_is_as_likely_to_certify_as_any_other() -> None:
+    counts = np.zeros(50)
+    for seed in range(2000):
+        counts[split_rows(50, seed=seed)[1]] += 1
+    assert np.abs(counts / 2000 - 0.4).max() < 5 * np.sqrt(0.4 * 0.6 / 2000)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.4), (1.2, -0.2), (0.5, 0.5, 0.0)])
+def test_fractions_that_make_no_split_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="sum to 1"):
+        split_rows(100, seed=0, fractions=fractions)
+
+
+def test_too_few_rows_for_a_split_are_refused() -> None:
+    with pytest.raises(InputError, match="too few"):
+        split_rows(2, seed=0)

@@ -1,0 +1,1 @@
+"""What only authors run: training, fitting and building what the package ships."""

@@ -1,0 +1,46 @@
+"""Write the tasks that `suffice demo` asks live: held-out questions that no benchmark asks.
+
+`benchmarks.effort` asks the first 400 held-out questions of each reasoning family; these are from
+number 400 on. The same bytes each time.
+
+python -m tools.data.demo_tasks
+"""
+
+import gzip
+import json
+from itertools import chain
+from pathlib import Path
+
+from benchmarks.effort.__main__ import SPEC
+
+from tools.reference_model.questions import OWN, Question, held_out, read_spec
+
+FIRST, COUNT = 400, 130
+OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "demo_tasks.jsonl.gz"
+
+
+def main() -> None:
+    """Take the families in turn, so that any part of the file is a uniform mix of them."""
+    made = held_out(read_spec(SPEC))
+    families = [made[family][FIRST : FIRST + COUNT] for family in made if family not in OWN]
+    rows = [
+        _row(question, number)
+        for number, question in enumerate(chain(*zip(*families, strict=True)))
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    OUT.write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
+    print(f"wrote {len(rows)} tasks, {OUT.stat().st_size} bytes")
+
+
+def _row(question: Question, number: int) -> dict[str, str]:
+    return {
+        "request_id": f"{question.family}-{number}",
+        "group": question.family,
+        "text": question.text,
+        "target": question.answer,
+        "scorer": "exact",
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Build the ONNX files of encoders from weights that packages ship."""

@@ -1,0 +1,64 @@
+"""How well a model in training answers: held-out questions on the engine that will serve it."""
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from suffice.config import parse_config
+from suffice.engines.embedded import EmbeddedEngine
+from suffice.errors import EngineError
+from suffice.ladder import example_text
+from suffice.types import Request, Rung
+from tools.reference_model.export import to_gguf
+from tools.reference_model.questions import Question, Spec, held_out
+
+Accuracy = dict[str, dict[str, float]]
+
+
+def evaluate(folder: Path, spec: Spec, *, count: int) -> Accuracy:
+    """Return the accuracy by family and effort on the first held-out questions of each family.
+
+    `folder` is a Hugging Face folder. Raises MissingExtra without the converter.
+    """
+    asked = [question for made in held_out(spec).values() for question in islice(made, count)]
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = Path(scratch) / "model.gguf"
+        to_gguf(folder, gguf)
+        marks = asyncio.run(_marks(gguf, asked))
+    return {
+        family: {
+            rung: sum(
+                mark for mark, each in zip(right, asked, strict=True) if each.family == family
+            )
+            / count
+            for rung, right in marks.items()
+        }
+        for family in spec.families
+    }
+
+
+async def _marks(gguf: Path, asked: Sequence[Question]) -> dict[str, list[bool]]:
+    """Ask every question at every effort, as many at once as the engine takes."""
+    config = parse_config(example_text("embedded"))
+    here = replace(config.engine["here"], model_path=str(gguf))
+    turn = asyncio.Semaphore(here.parallel)
+    async with EmbeddedEngine(here) as engine:
+
+        async def right(question: Question, rung: Rung) -> bool:
+            message = {"role": "user", "content": question.text}
+            request = Request(request_id=question.hash, messages=(message,))
+            async with turn:
+                try:
+                    completion = await engine.complete(request, rung)
+                except EngineError:
+                    return False
+            return completion.text.strip() == question.answer
+
+        return {
+            rung.name: list(await asyncio.gather(*(right(each, rung) for each in asked)))
+            for rung in config.ladder
+        }
