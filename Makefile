@@ -20,7 +20,8 @@ test-all: $(TRAIN_STAMP)  ## everything
 check: $(STAMP)  ## format, lint, floors, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tools.house
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## every published figure, from the data folder DATA

@@ -6,12 +6,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small arrays: more threads only
 
 import pytest
 
-from suffice.certify.bundling import Settled
+from suffice.certify.bundling import Certification
 from support import make_trials, settle_trials
 
 
 @pytest.fixture(scope="session")
-def settled() -> Settled:
+def settled() -> Certification:
     """A policy over two rungs, certified at alpha 0.1 on 400 synthetic requests."""
     made = settle_trials(make_trials())
     assert made.bundle is not None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from suffice import batch as batch_module
 from suffice.batch import Batch, BatchResult, answer_requests
 from suffice.bench.progress import Silent
-from suffice.certify.bundling import Settled, certify_ledger
+from suffice.certify.bundling import Certification, certify_ledger
 from suffice.certify.promise import Promise
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import (
@@ -33,7 +33,7 @@ from support import CONFIG, lay_out, make_tasks, path_of, write_jsonl
 
 
 @pytest.fixture
-def folder(tmp_path: Path, settled: Settled) -> Path:
+def folder(tmp_path: Path, settled: Certification) -> Path:
     return lay_out(tmp_path, settled)
 
 
@@ -68,7 +68,7 @@ def answers(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
 
 
-def certify_books(folder: Path, **promised: Any) -> Settled:
+def certify_books(folder: Path, **promised: Any) -> Certification:
     with Ledger.open(folder / "books.db", read_only=True) as ledger:
         return certify_ledger(
             ledger, Promise(reference="big", alpha=0.1, delta=0.1, **promised), say=lambda _: None
@@ -89,7 +89,7 @@ def let(monkeypatch: pytest.MonkeyPatch, before: Callable[[Request, Rung], None]
     return calls
 
 
-def test_every_request_is_answered_booked_and_written(folder: Path, settled: Settled) -> None:
+def test_every_request_is_answered_booked_and_written(folder: Path, settled: Certification) -> None:
     result = run(folder, requests=first(folder, 40))
     lines, books = answers(folder), booked(folder)
     assert (result.answered, result.failed, result.kept, result.audited) == (40, 0, 0, 0)
@@ -128,7 +128,7 @@ def test_without_a_bundle_everything_falls_back_and_is_counted(folder: Path) -> 
     assert result.share == {"big": 1.0}
 
 
-def test_uncovered_groups_are_counted_by_reason(folder: Path, settled: Settled) -> None:
+def test_uncovered_groups_are_counted_by_reason(folder: Path, settled: Certification) -> None:
     tasks = make_tasks(settled.trials)[:10]
     for task in tasks[:3]:
         task["group"] = "poems"
@@ -140,7 +140,9 @@ def test_uncovered_groups_are_counted_by_reason(folder: Path, settled: Settled) 
 # -- audits --------------------------------------------------------------------------------------
 
 
-def test_an_audit_asks_every_rung_and_scores_every_answer(folder: Path, settled: Settled) -> None:
+def test_an_audit_asks_every_rung_and_scores_every_answer(
+    folder: Path, settled: Certification
+) -> None:
     result = run(folder, requests=first(folder, 30), audit_share=1.0)
     made = {(t.request_id, t.rung): t for t in settled.trials}
     assert result.audited == 30
@@ -187,7 +189,9 @@ def test_the_audited_share_is_drawn_by_id_and_seed(folder: Path) -> None:
         assert {e.request_id for e in entries(ledger) if e.audited} != drawn
 
 
-def test_tasks_without_a_target_are_scored_by_agreement(folder: Path, settled: Settled) -> None:
+def test_tasks_without_a_target_are_scored_by_agreement(
+    folder: Path, settled: Certification
+) -> None:
     tasks = [
         {"request_id": t["request_id"], "text": t["text"]} for t in make_tasks(settled.trials)[:20]
     ]
@@ -203,7 +207,7 @@ def test_tasks_without_a_target_are_scored_by_agreement(folder: Path, settled: S
 
 
 def test_an_audit_that_fails_loses_nobody_else(
-    folder: Path, settled: Settled, monkeypatch: pytest.MonkeyPatch
+    folder: Path, settled: Certification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = next(
         t.request_id for t in settled.trials if path_of(settled, t.request_id) == ["small"]
@@ -225,7 +229,7 @@ def test_an_audit_that_fails_loses_nobody_else(
 # -- the next certificate ------------------------------------------------------------------------
 
 
-def test_the_next_certificate_comes_from_the_books(folder: Path, settled: Settled) -> None:
+def test_the_next_certificate_comes_from_the_books(folder: Path, settled: Certification) -> None:
     run(folder, audit_share=1.0, store_text=True)
     again = certify_books(folder)
     assert again.result.certified
@@ -264,7 +268,7 @@ def test_an_audit_cut_off_by_a_kill_is_left_out_and_counted(
     assert sum(result.rows.values()) == 399
 
 
-def test_the_weakest_label_names_the_promise(folder: Path, settled: Settled) -> None:
+def test_the_weakest_label_names_the_promise(folder: Path, settled: Certification) -> None:
     tasks = make_tasks(settled.trials)
     del tasks[7]["target"]
     run(
@@ -279,7 +283,9 @@ def test_the_weakest_label_names_the_promise(folder: Path, settled: Settled) -> 
 # -- what goes wrong -----------------------------------------------------------------------------
 
 
-def test_a_failing_request_is_counted_and_the_batch_goes_on(folder: Path, settled: Settled) -> None:
+def test_a_failing_request_is_counted_and_the_batch_goes_on(
+    folder: Path, settled: Certification
+) -> None:
     broken = [
         replace(t, status=TrialStatus.FAILED, quality=None, error="HTTP 500")
         if t.request_id == "r4"
@@ -298,7 +304,7 @@ def test_a_failing_request_is_counted_and_the_batch_goes_on(folder: Path, settle
 
 
 def test_what_failed_requests_cost_is_in_the_spend(
-    folder: Path, settled: Settled, monkeypatch: pytest.MonkeyPatch
+    folder: Path, settled: Certification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def before(request: Request, rung: Rung) -> None:
         if rung.name == "big":
@@ -416,7 +422,7 @@ def test_no_more_requests_are_in_flight_than_the_engine_takes(
     assert 1 < most["calls"] <= 4
 
 
-def test_trials_of_the_ledger_are_those_of_the_engine(folder: Path, settled: Settled) -> None:
+def test_trials_of_the_ledger_are_those_of_the_engine(folder: Path, settled: Certification) -> None:
     run(folder, requests=first(folder, 10), audit_share=1.0, store_text=True)
     made = {(t.request_id, t.rung): t for t in settled.trials}
     with Ledger.open(folder / "books.db", read_only=True) as ledger:

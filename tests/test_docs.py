@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from suffice import config, errors
 from suffice.cli.main import app
-from suffice.compound.workload import DeploymentConfig, LeverConfig, PartConfig, Workload
+from suffice.compound.workload import CompoundWorkload, DeploymentConfig, LeverConfig, PartConfig
 from suffice.types import Rung
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def test_every_configuration_key_is_documented(struct: type[Struct]) -> None:
         assert f"`{key}`" in text, key
 
 
-@pytest.mark.parametrize("struct", [Workload, PartConfig, LeverConfig, DeploymentConfig])
+@pytest.mark.parametrize("struct", [CompoundWorkload, PartConfig, LeverConfig, DeploymentConfig])
 def test_every_key_of_a_workload_file_is_shown(struct: type[Struct]) -> None:
     text = "\n".join(blocks(ROOT / "docs" / "compound.md", "toml"))
     for key in struct.__struct_fields__:

@@ -1,4 +1,4 @@
-"""How modules import: absolutely, and cheaply. Who may import whom: `lint-imports`, in pyproject."""
+"""How modules import: absolutely, and cheaply. Who may import whom: `lint-imports`."""
 
 import ast
 import subprocess

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
-from suffice.certify.bundling import Settled
+from suffice.certify.bundling import Certification
 from suffice.config import parse_config
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import ConfigError, EngineError, EngineRefused, LedgerError
@@ -76,19 +76,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def made(settled: Settled) -> dict[tuple[str, str], Trial]:
+def made(settled: Certification) -> dict[tuple[str, str], Trial]:
     return {(t.request_id, t.rung): t for t in settled.trials}
 
 
 def pipeline_of(
-    ledger: Ledger, settled: Settled, *, bundle: Bundle | None, **more: Any
+    ledger: Ledger, settled: Certification, *, bundle: Bundle | None, **more: Any
 ) -> Pipeline:
     engine = more.get("engine") or ReplayEngine(settled.trials)
     config = more.get("config", CONFIG_OF)
     return build_pipeline(config, engines={"recorded": engine}, ledger=ledger, bundle=bundle)
 
 
-def request_of(settled: Settled, request_id: str) -> Request:
+def request_of(settled: Certification, request_id: str) -> Request:
     trial = next(t for t in settled.trials if t.request_id == request_id)
     return Request(
         request_id=request_id,
@@ -97,7 +97,7 @@ def request_of(settled: Settled, request_id: str) -> Request:
     )
 
 
-def first_with(settled: Settled, path: list[str]) -> Request:
+def first_with(settled: Certification, path: list[str]) -> Request:
     """Find a request that the certified policy sends along this path."""
     ids = dict.fromkeys(t.request_id for t in settled.trials)
     return request_of(settled, next(i for i in ids if path_of(settled, i) == path))
@@ -109,7 +109,7 @@ def only_entry(ledger: Ledger) -> Entry:
 
 
 async def test_the_cheap_rung_answers_where_the_policy_keeps_it(
-    ledger: Ledger, settled: Settled, made: dict
+    ledger: Ledger, settled: Certification, made: dict
 ) -> None:
     request = first_with(settled, ["small"])
     given = await answer(pipeline_of(ledger, settled, bundle=settled.bundle), request)
@@ -126,7 +126,7 @@ async def test_the_cheap_rung_answers_where_the_policy_keeps_it(
 
 
 async def test_a_deferred_request_pays_for_both_attempts(
-    ledger: Ledger, settled: Settled, made: dict
+    ledger: Ledger, settled: Certification, made: dict
 ) -> None:
     request = first_with(settled, ["small", "big"])
     given = await answer(pipeline_of(ledger, settled, bundle=settled.bundle), request)
@@ -146,7 +146,7 @@ async def test_a_deferred_request_pays_for_both_attempts(
 
 
 async def test_live_decisions_are_those_that_were_certified(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     """On the reporting split the pipeline answers as the certified figures say."""
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle)
@@ -169,7 +169,7 @@ async def test_live_decisions_are_those_that_were_certified(
 
 
 async def test_without_a_certificate_the_reference_answers(
-    ledger: Ledger, settled: Settled, made: dict
+    ledger: Ledger, settled: Certification, made: dict
 ) -> None:
     request = first_with(settled, ["small"])
     given = await answer(pipeline_of(ledger, settled, bundle=None), request)
@@ -187,7 +187,7 @@ def lapsed(bundle: Bundle) -> Bundle:
 
 
 async def test_a_lapsed_certificate_hands_over_to_the_reference(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     pipeline = pipeline_of(ledger, settled, bundle=lapsed(settled.bundle))
     given = await answer(pipeline, first_with(settled, ["small"]))
@@ -197,7 +197,7 @@ async def test_a_lapsed_certificate_hands_over_to_the_reference(
 
 
 async def test_a_group_that_was_not_certified_goes_to_the_reference(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     request = replace(first_with(settled, ["small"]), group="poems")
     given = await answer(pipeline_of(ledger, settled, bundle=settled.bundle), request)
@@ -209,7 +209,7 @@ async def test_a_group_that_was_not_certified_goes_to_the_reference(
 
 
 async def test_a_failing_cheap_rung_climbs_to_the_reference(
-    ledger: Ledger, settled: Settled, made: dict
+    ledger: Ledger, settled: Certification, made: dict
 ) -> None:
     request = first_with(settled, ["small"])
     engine = Faulty(settled.trials, on("small", EngineRefused("HTTP 429", status=429)))
@@ -228,7 +228,7 @@ async def test_a_failing_cheap_rung_climbs_to_the_reference(
     "error", [EngineError("the stream broke"), EngineRefused("HTTP 500", status=500)]
 )
 async def test_a_broken_call_may_have_been_billed(
-    ledger: Ledger, settled: Settled, error: EngineError
+    ledger: Ledger, settled: Certification, error: EngineError
 ) -> None:
     engine = Faulty(settled.trials, on("small", error))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)
@@ -238,7 +238,7 @@ async def test_a_broken_call_may_have_been_billed(
 
 
 async def test_what_came_before_a_refusal_for_the_same_answer_is_booked(
-    ledger: Ledger, settled: Settled, made: dict
+    ledger: Ledger, settled: Certification, made: dict
 ) -> None:
     error, request = EngineRefused("HTTP 429", status=429), first_with(settled, ["small"])
     error.used = made[request.request_id, "small"].usage
@@ -249,7 +249,9 @@ async def test_what_came_before_a_refusal_for_the_same_answer_is_booked(
     assert failed.charge.usd == usd_of(made[request.request_id, "small"])
 
 
-async def test_a_failing_reference_is_booked_and_raised(ledger: Ledger, settled: Settled) -> None:
+async def test_a_failing_reference_is_booked_and_raised(
+    ledger: Ledger, settled: Certification
+) -> None:
     engine = Faulty(settled.trials, on("big", EngineRefused("HTTP 429", status=429)))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)
     with pytest.raises(EngineRefused, match="429"):
@@ -264,7 +266,7 @@ async def test_a_failing_reference_is_booked_and_raised(ledger: Ledger, settled:
 
 
 async def test_a_defect_is_not_booked_as_the_client_leaving(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     engine = Faulty(settled.trials, on("small", ZeroDivisionError("a defect")))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)
@@ -274,7 +276,9 @@ async def test_a_defect_is_not_booked_as_the_client_leaving(
 
 
 @pytest.mark.parametrize("rung", ["small", "big"])
-async def test_a_caller_who_leaves_is_booked(ledger: Ledger, settled: Settled, rung: str) -> None:
+async def test_a_caller_who_leaves_is_booked(
+    ledger: Ledger, settled: Certification, rung: str
+) -> None:
     reached = asyncio.Event()
 
     def before(_request: Request, asked: Rung) -> Any:
@@ -298,7 +302,9 @@ async def test_a_caller_who_leaves_is_booked(ledger: Ledger, settled: Settled, r
     assert booked.charge.usd is None, "what was generated may have been billed"
 
 
-async def test_books_that_cannot_be_written_are_an_error(ledger: Ledger, settled: Settled) -> None:
+async def test_books_that_cannot_be_written_are_an_error(
+    ledger: Ledger, settled: Certification
+) -> None:
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle)
     request = first_with(settled, ["small"])
     await answer(pipeline, request)
@@ -310,7 +316,7 @@ async def test_books_that_cannot_be_written_are_an_error(ledger: Ledger, settled
 
 
 async def test_without_charges_in_the_trials_the_reference_cost_is_unknown(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     bare = Bundle(policy=settled.bundle.policy, certificate=settled.bundle.certificate)
     given = await answer(pipeline_of(ledger, settled, bundle=bare), first_with(settled, ["small"]))
@@ -318,7 +324,7 @@ async def test_without_charges_in_the_trials_the_reference_cost_is_unknown(
     assert given.entry.reference_known is ReferenceKnown.UNKNOWN
 
 
-async def test_a_rung_without_a_price_has_no_charge(ledger: Ledger, settled: Settled) -> None:
+async def test_a_rung_without_a_price_has_no_charge(ledger: Ledger, settled: Certification) -> None:
     config = parse_config(CONFIG.format(trials="unused").replace('price = "flat"', ""))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, config=config)
     given = await answer(pipeline, first_with(settled, ["small", "big"]))
@@ -328,7 +334,7 @@ async def test_a_rung_without_a_price_has_no_charge(ledger: Ledger, settled: Set
 
 
 async def test_an_estimated_count_makes_the_reference_cost_an_estimate(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     guess = Usage(
         input_tokens=Count(7, CountSource.REPORTED), output_tokens=Count(9, CountSource.ESTIMATED)
@@ -342,7 +348,7 @@ async def test_an_estimated_count_makes_the_reference_cost_an_estimate(
 
 
 async def test_the_vector_is_that_of_the_rung_that_answered(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     toml = CONFIG.format(trials="unused").replace(
         'model = "small-model"', 'model = "small-model"\nvector = "architecture"'
@@ -355,7 +361,9 @@ async def test_the_vector_is_that_of_the_rung_that_answered(
 # -- audits, and parts that do not fit -----------------------------------------------------------
 
 
-async def test_an_audit_asks_off_the_path(ledger: Ledger, settled: Settled, made: dict) -> None:
+async def test_an_audit_asks_off_the_path(
+    ledger: Ledger, settled: Certification, made: dict
+) -> None:
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle)
     request = first_with(settled, ["small"])
     attempt = await ask(pipeline, request, pipeline.ladder.rung("big"), role=Role.AUDIT)
@@ -365,7 +373,7 @@ async def test_an_audit_asks_off_the_path(ledger: Ledger, settled: Settled, made
     assert not list(entries(ledger)), "asking books nothing by itself"
 
 
-async def test_a_failing_audit_is_an_attempt_too(ledger: Ledger, settled: Settled) -> None:
+async def test_a_failing_audit_is_an_attempt_too(ledger: Ledger, settled: Certification) -> None:
     engine = Faulty(settled.trials, on("big", EngineError("gone")))
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle, engine=engine)
     request = first_with(settled, ["small"])
@@ -381,7 +389,7 @@ async def test_a_failing_audit_is_an_attempt_too(ledger: Ledger, settled: Settle
     ],
 )
 def test_a_bundle_for_another_ladder_is_refused(
-    ledger: Ledger, settled: Settled, before: str, after: str, complaint: str
+    ledger: Ledger, settled: Certification, before: str, after: str, complaint: str
 ) -> None:
     config = parse_config(CONFIG.format(trials="unused").replace(before, after))
     with pytest.raises(ConfigError, match=complaint) as caught:
@@ -390,7 +398,7 @@ def test_a_bundle_for_another_ladder_is_refused(
 
 
 async def test_a_policy_beyond_the_certified_point_never_decides(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     policy = settled.bundle.policy
     greedy = replace(settled.bundle, policy=policy.at(policy.points - 1))
@@ -402,7 +410,7 @@ async def test_a_policy_beyond_the_certified_point_never_decides(
     assert given.entry.rung == "big"
 
 
-async def test_what_is_returned_is_what_is_booked(ledger: Ledger, settled: Settled) -> None:
+async def test_what_is_returned_is_what_is_booked(ledger: Ledger, settled: Certification) -> None:
     pipeline = pipeline_of(ledger, settled, bundle=None)
     given = await answer(pipeline, first_with(settled, ["small"]), audited=True)
     booked = only_entry(ledger)
@@ -413,7 +421,7 @@ async def test_what_is_returned_is_what_is_booked(ledger: Ledger, settled: Settl
 
 
 async def test_a_request_without_a_group_is_not_covered_by_a_certificate_on_groups(
-    ledger: Ledger, settled: Settled
+    ledger: Ledger, settled: Certification
 ) -> None:
     request = replace(first_with(settled, ["small"]), group=None)
     pipeline = pipeline_of(ledger, settled, bundle=settled.bundle)
@@ -426,7 +434,7 @@ async def test_a_request_without_a_group_is_not_covered_by_a_certificate_on_grou
 
 
 @pytest.fixture(scope="module")
-def hesitant() -> Settled:
+def hesitant() -> Certification:
     """Trials whose cheap rung abstains on a random third of the requests."""
     draw = random.Random(3)
     declining = {f"r{i}" for i in range(600) if draw.random() < 1 / 3}
@@ -448,7 +456,7 @@ def hesitant() -> Settled:
 
 
 async def test_after_an_abstention_the_policy_goes_up_and_the_attempt_is_booked(
-    ledger: Ledger, hesitant: Settled
+    ledger: Ledger, hesitant: Certification
 ) -> None:
     made = {(t.request_id, t.rung): t for t in hesitant.trials}
     asked = next(
@@ -469,7 +477,7 @@ async def test_after_an_abstention_the_policy_goes_up_and_the_attempt_is_booked(
     assert (big.rung, big.role) == ("big", Role.ANSWER)
 
 
-def test_certified_figures_never_count_an_abstention_as_an_answer(hesitant: Settled) -> None:
+def test_certified_figures_never_count_an_abstention_as_an_answer(hesitant: Certification) -> None:
     certified = hesitant.certified
     assert certified.result.certified
     small = certified.plays.chosen[:, 0] == 0
@@ -480,7 +488,7 @@ def test_certified_figures_never_count_an_abstention_as_an_answer(hesitant: Sett
 
 
 async def test_an_audit_books_an_abstention_without_calling_it_an_error(
-    ledger: Ledger, hesitant: Settled
+    ledger: Ledger, hesitant: Certification
 ) -> None:
     declined = next(t for t in hesitant.trials if t.finish is Finish.ABSTAINED)
     pipeline = pipeline_of(ledger, hesitant, bundle=hesitant.bundle)

@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from latent_toys import WORDS, stream
+
 from suffice.config import Config
 from suffice.engines.base import Engine
 from suffice.errors import EngineUnreachable, InputError, LedgerError
 from suffice.ledger import Ledger, ReferenceKnown, Status, entries
 from suffice.selective.decoder import GateSettings
-from suffice.selective.gate import Gate, fit_gate, save_gate
-from suffice.selective.timeline import Shown
-from suffice.stream import Decoder, Source, run_stream
+from suffice.selective.gate import CertifiedGate, fit_gate, save_gate
+from suffice.selective.timeline import TimedStep
+from suffice.stream import Decoder, StreamSource, run_stream
 from suffice.types import NO_TOKENS, Completion, Finish, Request, Rung, Vector
 from support import CONFIG, write_jsonl
 
@@ -48,7 +48,7 @@ class Oracle(Engine):
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     streams = [stream(seed, segments=8) for seed in range(160)]
-    made: Gate = fit_gate(
+    made: CertifiedGate = fit_gate(
         streams, alpha=0.15, delta=0.1, settings=GateSettings(threshold=0.1, refresh_events=5)
     )
     folder = tmp_path_factory.mktemp("made") / "gate"
@@ -86,9 +86,9 @@ def decoder(folder: Path, **changes: Any) -> Decoder:
 def test_decodes_go_through_the_rung_and_into_the_books(
     gate: Path, events: Path, engine: Oracle, tmp_path: Path
 ) -> None:
-    shown: list[Shown] = []
+    shown: list[TimedStep] = []
     result = run_stream(
-        Source(events=str(events), gate=gate),
+        StreamSource(events=str(events), gate=gate),
         decoder(tmp_path, question="What does the user want?"),
         out=tmp_path / "out.jsonl",
         tell=shown.append,
@@ -121,7 +121,7 @@ def test_decodes_go_through_the_rung_and_into_the_books(
 def test_a_held_event_is_booked_at_the_gates_time_or_as_unknown(
     gate: Path, events: Path, engine: Oracle, tmp_path: Path, per_hour: Decimal | None
 ) -> None:
-    source = Source(events=str(events), gate=gate)
+    source = StreamSource(events=str(events), gate=gate)
     run_stream(source, decoder(tmp_path, core_usd_per_hour=per_hour))
     with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
         booked = list(entries(ledger))
@@ -149,7 +149,7 @@ def test_a_held_event_is_booked_at_the_gates_time_or_as_unknown(
 def test_a_dry_run_takes_the_events_own_answers_and_draws_them(
     gate: Path, events: Path, tmp_path: Path
 ) -> None:
-    source = Source(events=str(events), gate=gate)
+    source = StreamSource(events=str(events), gate=gate)
     result = run_stream(source, None, picture=tmp_path / "timeline.svg")
     assert 1 <= result.decodes < result.events
     assert "<svg" in (tmp_path / "timeline.svg").read_text()
@@ -157,7 +157,7 @@ def test_a_dry_run_takes_the_events_own_answers_and_draws_them(
         run_stream(source, None, picture=tmp_path / "timeline.gif")
     bare = write_jsonl(tmp_path / "bare.jsonl", [{"text": "i need a taxi"}])
     with pytest.raises(InputError, match="needs the answer of each event"):
-        run_stream(Source(events=str(bare), gate=gate), None)
+        run_stream(StreamSource(events=str(bare), gate=gate), None)
 
 
 def test_a_failed_decode_ends_the_stream_and_is_booked(
@@ -166,7 +166,7 @@ def test_a_failed_decode_ends_the_stream_and_is_booked(
     engine.fails_at = 1
     out = tmp_path / "out.jsonl"
     with pytest.raises(EngineUnreachable):
-        run_stream(Source(events=str(events), gate=gate), decoder(tmp_path), out=out)
+        run_stream(StreamSource(events=str(events), gate=gate), decoder(tmp_path), out=out)
     with Ledger.open(tmp_path / "books.db", read_only=True) as ledger:
         booked = list(entries(ledger))
     decodes = [e for e in booked if e.rung != "held"]
@@ -180,15 +180,17 @@ def test_what_cannot_be_streamed_is_refused(
     gate: Path, events: Path, engine: Oracle, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="needs its events and the folder of a gate"):
-        run_stream(Source(events=str(events)), None)
+        run_stream(StreamSource(events=str(events)), None)
     with pytest.raises(InputError, match="cannot read"):
-        run_stream(Source(events=str(tmp_path / "none"), gate=gate), None)
+        run_stream(StreamSource(events=str(tmp_path / "none"), gate=gate), None)
     with pytest.raises(InputError, match="cannot write"):
-        run_stream(Source(events=str(events), gate=gate), None, out=tmp_path / "no" / "out")
+        run_stream(StreamSource(events=str(events), gate=gate), None, out=tmp_path / "no" / "out")
     with pytest.raises(InputError, match="no rung 'huge'"):
-        run_stream(Source(events=str(events), gate=gate), decoder(tmp_path, rung="huge"))
+        run_stream(StreamSource(events=str(events), gate=gate), decoder(tmp_path, rung="huge"))
     with pytest.raises(LedgerError):
-        run_stream(Source(events=str(events), gate=gate), decoder(tmp_path, ledger=str(tmp_path)))
+        run_stream(
+            StreamSource(events=str(events), gate=gate), decoder(tmp_path, ledger=str(tmp_path))
+        )
     empty = write_jsonl(tmp_path / "empty.jsonl", [])
     with pytest.raises(InputError, match="the stream has no event"):
-        run_stream(Source(events=str(empty), gate=gate), None)
+        run_stream(StreamSource(events=str(empty), gate=gate), None)

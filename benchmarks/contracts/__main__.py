@@ -29,9 +29,9 @@ from benchmarks.forecast.price_series import daily_series, list_series, market_s
 from suffice.errors import InputError
 from suffice.forecast.contracts import (
     TRUST,
+    ContractTerms,
     Market,
     Outlook,
-    Terms,
     advised_theta,
     all_reserved,
     break_even,
@@ -40,7 +40,7 @@ from suffice.forecast.contracts import (
     largest_rise,
     total,
 )
-from suffice.forecast.process import Array, Run, Series, daily, fit_process, simulate
+from suffice.forecast.process import Array, Series, Simulation, daily, fit_process, simulate
 
 YEAR, WEEK = 365, 7
 CONTRACTS = {
@@ -60,7 +60,7 @@ class Case(Struct, frozen=True, kw_only=True):
     prices: str
     demand: str
     contract: str
-    terms: Terms
+    terms: ContractTerms
     market: Market
     outlook: tuple[Outlook, ...]
 
@@ -111,7 +111,7 @@ def cases(data: Path) -> Iterator[Case]:
             )
             outlook = outlook * (len(price) // len(outlook))
             for contract, (share, rate) in CONTRACTS.items():
-                terms = Terms(days=days, usage_rate=rate)
+                terms = ContractTerms(days=days, usage_rate=rate)
                 fee = share * days * price
                 for name, demand in demands(price, fee, terms):
                     yield Case(
@@ -124,7 +124,7 @@ def cases(data: Path) -> Iterator[Case]:
                     )
 
 
-def demands(price: Array, fee: Array, terms: Terms) -> Iterator[tuple[str, Array]]:
+def demands(price: Array, fee: Array, terms: ContractTerms) -> Iterator[tuple[str, Array]]:
     """Shares of each day that the block is used."""
     days = len(price)
     day = np.arange(days)
@@ -161,7 +161,7 @@ def _expected(market: Sequence[Series], day: dt.date, *, days: int) -> float:
         process = fit_process(until(market, day), source="", date="", command="")
     except InputError:
         return 1.0
-    run = Run(months=round(days / 30.4), paths=PATHS)
+    run = Simulation(months=round(days / 30.4), paths=PATHS)
     return float(np.exp(simulate(process, run, rng=np.random.default_rng(0))).mean())
 
 

@@ -38,7 +38,7 @@ from suffice.bench.traces import Recording, record_traces
 from suffice.cli.output import stages
 from suffice.deployment import opened
 from suffice.early_stop.engine import EarlyStop, EarlyStopping
-from suffice.early_stop.learn import Learned, Wanted, learn_stop
+from suffice.early_stop.learn import LearnedStop, StopTarget, learn_stop
 from suffice.early_stop.rule import Marks, Trace, replay
 from suffice.engines.base import Engine
 from suffice.guarantee import Evidence, LabelSource, Method, calibrate
@@ -51,7 +51,7 @@ LAPSES_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Asked:
+class Recordings:
     """Tasks with their traces at high effort and their trials at low effort, in one order."""
 
     tasks: tuple[Task, ...]
@@ -91,14 +91,14 @@ async def _measure(given: argparse.Namespace) -> dict[str, Any]:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(tasks=asked_for, rungs=(low,), out=given.trials or scratch / "low.jsonl")
         trials = (await run_bench(bench, engines={"here": engine}, show=show_progress)).trials
-        asked = Asked(tasks=asked_for, rung=high, traces=traces, low=trials)
+        asked = Recordings(tasks=asked_for, rung=high, traces=traces, low=trials)
         learned = [learn_stop(traces, wanted(high, seed=seed)) for seed in range(SEEDS)]
         return figures(asked, learned) | {"live": await _live(engine, asked, learned[0])}
 
 
-def wanted(rung: Rung, *, seed: int) -> Wanted:
+def wanted(rung: Rung, *, seed: int) -> StopTarget:
     """Say what is to be promised on one random split."""
-    return Wanted(
+    return StopTarget(
         rung=rung,
         marks=MARKS,
         alpha=ALPHA,
@@ -109,7 +109,7 @@ def wanted(rung: Rung, *, seed: int) -> Wanted:
     )
 
 
-def figures(asked: Asked, learned: list[Learned]) -> dict[str, Any]:
+def figures(asked: Recordings, learned: list[LearnedStop]) -> dict[str, Any]:
     """Work out what is published besides the live check."""
     used = [each.figures for each in learned if each.certified and each.figures is not None]
     names = ("saving_tokens", "probe_tokens", "risk", "stopped")
@@ -137,7 +137,7 @@ def figures(asked: Asked, learned: list[Learned]) -> dict[str, Any]:
     }
 
 
-def _low(asked: Asked) -> dict[str, float]:
+def _low(asked: Recordings) -> dict[str, float]:
     """Set answering at low effort against the uncut high effort, on the same rows."""
     losses = np.array(
         [
@@ -162,7 +162,7 @@ def _low(asked: Asked) -> dict[str, float]:
     }
 
 
-async def _live(engine: Engine, asked: Asked, learned: Learned) -> dict[str, int] | None:
+async def _live(engine: Engine, asked: Recordings, learned: LearnedStop) -> dict[str, int] | None:
     """Answer some questions through the rules; None where none were certified."""
     if learned.certificate is None:
         return None

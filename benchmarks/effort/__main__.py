@@ -32,12 +32,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from tools.reference_model.questions import OWN, Question, held_out, read_spec
+from tools.reference_model.questions import OWN, ReasoningQuestion, held_out, read_spec
 
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, BenchResult, run_bench
 from suffice.bench.tasks import Task
-from suffice.certify.policy import Ask, certify
+from suffice.certify.policy import Target, certify
 from suffice.config import Config, parse_config
 from suffice.deployment import opened
 from suffice.encoders.base import default_encoder
@@ -67,7 +67,7 @@ class Auto(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class FamilyRows:
     """Some rows of the table: family of each, quality and output tokens by effort."""
 
     families: tuple[str, ...]
@@ -126,7 +126,7 @@ def tasks(count: int, *, without: Collection[str] = ()) -> tuple[Task, ...]:
     )
 
 
-def task(question: Question, number: int) -> Task:
+def task(question: ReasoningQuestion, number: int) -> Task:
     """Make a question a task whose answer is marked by comparison."""
     request = Request(
         request_id=f"{question.family}-{number}",
@@ -168,7 +168,7 @@ def figures(trials: tuple[Trial, ...]) -> dict[str, Any]:
 
 def auto(table: TrialTable, *, seed: int) -> Auto:
     """Certify a policy on one random split, and set it against the alternatives on split C."""
-    ask = Ask(
+    ask = Target(
         reference="high", label_source=LabelSource.TARGET, alpha=ALPHA, delta=DELTA, seed=seed
     )
     made = certify(table, ask, encoder=default_encoder())
@@ -186,12 +186,12 @@ def auto(table: TrialTable, *, seed: int) -> Auto:
     )
 
 
-def _part(table: TrialTable, rows: Rows) -> Part:
+def _part(table: TrialTable, rows: Rows) -> FamilyRows:
     families = tuple(table.groups[row] or "" for row in rows.tolist())
-    return Part(families=families, quality=table.quality[rows], tokens=table.cost[rows])
+    return FamilyRows(families=families, quality=table.quality[rows], tokens=table.cost[rows])
 
 
-def _best_fixed(fit: Part, test: Part, report: Part) -> float:
+def _best_fixed(fit: FamilyRows, test: FamilyRows, report: FamilyRows) -> float:
     """Return the tokens on split C of the best certified choice of effort by family.
 
     Two ways are tried, each a path from always high to ever cheaper choices: one effort for all,
@@ -208,7 +208,7 @@ def _best_fixed(fit: Part, test: Part, report: Part) -> float:
     return min(spent)
 
 
-def _tables(fit: Part, families: tuple[str, ...]) -> list[dict[str, int]]:
+def _tables(fit: FamilyRows, families: tuple[str, ...]) -> list[dict[str, int]]:
     """Order tables of efforts by family: each step cheapens one family by its best bargain."""
     choice = dict.fromkeys(families, HIGH)
     path = [dict(choice)]
@@ -220,7 +220,9 @@ def _tables(fit: Part, families: tuple[str, ...]) -> list[dict[str, int]]:
     return path
 
 
-def _bargain(fit: Part, choice: dict[str, int], family: str, effort: int) -> tuple[float, float]:
+def _bargain(
+    fit: FamilyRows, choice: dict[str, int], family: str, effort: int
+) -> tuple[float, float]:
     """Return how much loss a step adds for each token it saves; among equals, the larger saving."""
     then = {**choice, family: effort}
     lost = float(_losses(fit, then).sum() - _losses(fit, choice).sum())
@@ -228,17 +230,17 @@ def _bargain(fit: Part, choice: dict[str, int], family: str, effort: int) -> tup
     return (lost / saved if saved > 0 else float("inf"), -saved)
 
 
-def _chosen(part: Part, choice: dict[str, int]) -> NDArray[np.intp]:
+def _chosen(part: FamilyRows, choice: dict[str, int]) -> NDArray[np.intp]:
     return np.array([choice.get(family, HIGH) for family in part.families])
 
 
-def _losses(part: Part, choice: dict[str, int]) -> Floats:
+def _losses(part: FamilyRows, choice: dict[str, int]) -> Floats:
     rows = np.arange(len(part.families))
     kept = part.quality[rows, _chosen(part, choice)]
     return np.maximum(0.0, part.quality[:, HIGH] - kept)
 
 
-def _tokens(part: Part, choice: dict[str, int]) -> Floats:
+def _tokens(part: FamilyRows, choice: dict[str, int]) -> Floats:
     spent: Floats = part.tokens[np.arange(len(part.families)), _chosen(part, choice)]
     return spent
 

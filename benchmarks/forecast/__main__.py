@@ -34,8 +34,8 @@ from suffice.forecast.process import (
     DAYS_PER_MONTH,
     Array,
     Process,
-    Run,
     Series,
+    Simulation,
     fit_process,
     monthly,
     regimes,
@@ -97,7 +97,7 @@ def _fans(process: Process) -> dict[tuple[int, int], tuple[float, float]]:
     """Low and high log move by horizon and by the regime one starts in."""
     found = {}
     for regime in range(3):
-        run = Run(months=6, paths=PATHS, regime=regime)
+        run = Simulation(months=6, paths=PATHS, regime=regime)
         paths = simulate(process, run, rng=np.random.default_rng(regime))
         for days in HORIZONS_DAYS:
             low, high = np.quantile(paths[:, round(days / DAYS_PER_MONTH)], FAN)

@@ -36,7 +36,7 @@ from benchmarks.gateway import litellm_proxy as gateway_litellm
 from benchmarks.gateway import ours as gateway_ours
 from benchmarks.gateway.bed import Bed, bed, say
 from benchmarks.gateway.env import Absent, Installed
-from benchmarks.gateway.load import Limits, Target
+from benchmarks.gateway.load import LoadSize, LoadTarget
 from benchmarks.gateway.ours import Policies, Setup
 from benchmarks.gateway.processes import Broken, Command, Running, free_port, python, running
 from benchmarks.gateway.soak import soak, soak_figures
@@ -53,7 +53,7 @@ MUST_BE_ZERO = ("ledger_rows_missing", "token_sum_error", "picousd_sum_error")
 Figures = dict[str, Any]
 
 
-class Speed(Struct, frozen=True, kw_only=True):
+class ServerSpeed(Struct, frozen=True, kw_only=True):
     """What was measured of one server."""
 
     json_rps: float
@@ -68,7 +68,7 @@ class Speed(Struct, frozen=True, kw_only=True):
 class Ours(Struct, frozen=True, kw_only=True):
     """What was measured of our gateway, and what its books came to."""
 
-    speed: Speed
+    speed: ServerSpeed
     books: Figures
 
 
@@ -121,12 +121,12 @@ def _figures(options: argparse.Namespace, ready: Bed) -> tuple[Figures, bool]:
 
 
 def _compare(options: argparse.Namespace, ready: Bed, policies: Policies) -> Figures:
-    speeds: dict[str, Speed | None] = {}
+    speeds: dict[str, ServerSpeed | None] = {}
     seconds = options.seconds
-    direct = Target(name="direct", port=ready.stub.port, model="small")
+    direct = LoadTarget(name="direct", port=ready.stub.port, model="small")
     speeds["direct"] = _speed(ready, direct, None, seconds=seconds)
     with running(_passthrough_command(ready), core=ready.cores.proxy) as server:
-        target = Target(name="passthrough", port=server.port, model="small")
+        target = LoadTarget(name="passthrough", port=server.port, model="small")
         speeds["passthrough"] = _speed(ready, target, server, seconds=seconds)
     litellm = gateway_litellm.installed(options.litellm_env)
     speeds["litellm"] = _litellm_speed(ready, litellm, seconds=seconds)
@@ -145,21 +145,23 @@ def _compare(options: argparse.Namespace, ready: Bed, policies: Policies) -> Fig
     }
 
 
-def _speed(ready: Bed, target: Target, server: Running | None, *, seconds: float) -> Speed:
+def _speed(
+    ready: Bed, target: LoadTarget, server: Running | None, *, seconds: float
+) -> ServerSpeed:
     """Measure a server at concurrency 1 and 32, streaming and not; each the median of rounds."""
     say(f"measuring {target.name}")
     runs = {
         (streamed, connections): [
             ready.load(
                 msgspec.structs.replace(target, streamed=streamed),
-                Limits(connections=connections, seconds=seconds, warm_s=WARM_S),
+                LoadSize(connections=connections, seconds=seconds, warm_s=WARM_S),
             )
             for _ in range(ROUNDS)
         ]
         for connections in (1, CONNECTIONS)
         for streamed in (False, True)
     }
-    return Speed(
+    return ServerSpeed(
         json_rps=median(run.rps for run in runs[False, CONNECTIONS]),
         stream_rps=median(run.rps for run in runs[True, CONNECTIONS]),
         json_p50_ms=median(run.latency_ms(50) for run in runs[False, 1]),
@@ -184,7 +186,9 @@ def _passthrough_command(ready: Bed) -> Command:
     )
 
 
-def _litellm_speed(ready: Bed, litellm: Installed | Absent, *, seconds: float) -> Speed | None:
+def _litellm_speed(
+    ready: Bed, litellm: Installed | Absent, *, seconds: float
+) -> ServerSpeed | None:
     if isinstance(litellm, Absent):
         say(litellm.reason)
         return None
@@ -193,7 +197,7 @@ def _litellm_speed(ready: Bed, litellm: Installed | Absent, *, seconds: float) -
     )
     with running(command, core=ready.cores.proxy) as server:
         headers = {"authorization": f"Bearer {key}"}
-        target = Target(name="litellm", port=server.port, model="small", headers=headers)
+        target = LoadTarget(name="litellm", port=server.port, model="small", headers=headers)
         return _speed(ready, target, server, seconds=seconds)
 
 
@@ -204,7 +208,7 @@ def _ours(ready: Bed, policies: Policies, options: argparse.Namespace) -> Ours:
     asked = gateway_ours.questions(policies.groups)
     setup = Setup(name="ours", upstream=ready.stub.port, policy=policies.routes)
     with ready.gateway(setup) as server:
-        target = Target(name="ours", port=server.port, model="suffice", questions=asked)
+        target = LoadTarget(name="ours", port=server.port, model="suffice", questions=asked)
         speed = _speed(ready, target, server, seconds=options.seconds)
         requests = options.requests or (SOAK if options.soak else SHORT_SOAK)
         soaked = soak(ready, target, server, requests=requests)
@@ -223,8 +227,8 @@ def _deferring_rps(ready: Bed, policies: Policies, *, seconds: float) -> float:
     setup = Setup(name="defers", upstream=ready.stub.port, policy=policies.defers)
     asked = gateway_ours.questions(policies.groups)
     with ready.gateway(setup) as server:
-        target = Target(name="defers", port=server.port, model="suffice", questions=asked)
-        limits = Limits(connections=CONNECTIONS, seconds=seconds, warm_s=WARM_S)
+        target = LoadTarget(name="defers", port=server.port, model="suffice", questions=asked)
+        limits = LoadSize(connections=CONNECTIONS, seconds=seconds, warm_s=WARM_S)
         return round(ready.load(target, limits).rps, 1)
 
 
@@ -236,15 +240,15 @@ def _decision_ms(ready: Bed, policies: Policies) -> dict[str, float]:
     command = gateway_ours.serve(setup, folder=ready.folder, port=free_port(), timed=taken)
     with running(command, core=ready.cores.proxy) as server:
         asked = gateway_ours.questions(policies.groups)
-        target = Target(name="timed", port=server.port, model="suffice", questions=asked)
-        ready.load(target, Limits(connections=1, requests=DECISIONS))
+        target = LoadTarget(name="timed", port=server.port, model="suffice", questions=asked)
+        ready.load(target, LoadSize(connections=1, requests=DECISIONS))
     if not taken.is_file():
         raise Broken("the timed gateway wrote no decisions when it ended")
     steady_ms = 1000 * np.array(json.loads(taken.read_text("utf-8")))[DECISIONS // 10 :]
     return {name: round(float(np.percentile(steady_ms, at)), 3) for name, at in PERCENTILES}
 
 
-def _ratios(speeds: Mapping[str, Speed | None]) -> Figures:
+def _ratios(speeds: Mapping[str, ServerSpeed | None]) -> Figures:
     ours, direct = speeds["ours"], speeds["direct"]
     assert ours is not None
     assert direct is not None
@@ -258,7 +262,7 @@ def _ratios(speeds: Mapping[str, Speed | None]) -> Figures:
     }
 
 
-def _over(speeds: Mapping[str, Speed | None], other: str, figure: str) -> float | None:
+def _over(speeds: Mapping[str, ServerSpeed | None], other: str, figure: str) -> float | None:
     """Divide our figure by another server's; None where that one was not measured."""
     ours, theirs = speeds["ours"], speeds[other]
     if ours is None or theirs is None:
@@ -267,7 +271,7 @@ def _over(speeds: Mapping[str, Speed | None], other: str, figure: str) -> float 
     return round(over, 3)
 
 
-def _stub_bound(speeds: Mapping[str, Speed | None]) -> list[str]:
+def _stub_bound(speeds: Mapping[str, ServerSpeed | None]) -> list[str]:
     """Name what came so near to the stub's own speed that the stub may have held it back."""
     direct = speeds["direct"]
     return [
@@ -285,7 +289,7 @@ def _litellm_note(litellm: Installed | Absent) -> dict[str, str | None]:
     return {"version": litellm.version, "note": None}
 
 
-def _rounded(speed: Speed) -> dict[str, float | None]:
+def _rounded(speed: ServerSpeed) -> dict[str, float | None]:
     values = msgspec.structs.asdict(speed)
     return {name: None if value is None else round(value, 3) for name, value in values.items()}
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from benchmarks.gateway import ours
-from benchmarks.gateway.load import Limits, Read, Run, Target, run_load
+from benchmarks.gateway.load import LoadRun, LoadSize, LoadTarget, Read, run_load
 from benchmarks.gateway.processes import (
     Broken,
     Command,
@@ -34,7 +34,7 @@ class Bed(Struct, frozen=True, kw_only=True):
     stub: Running
     tags: Iterator[int]
 
-    def load(self, target: Target, limits: Limits, *, read: Read | None = None) -> Run:
+    def load(self, target: LoadTarget, limits: LoadSize, *, read: Read | None = None) -> LoadRun:
         """Send load under tags that no other request of this bed has."""
         return run_load(target, limits, tags=self.tags, read=read)
 

@@ -24,14 +24,14 @@ from msgspec import Struct
 
 from benchmarks.gateway import ours
 from benchmarks.gateway.bed import Bed, say
-from benchmarks.gateway.load import Limits, Target
+from benchmarks.gateway.load import LoadSize, LoadTarget
 from benchmarks.gateway.ours import ALPHA, CHEAP, DELTA, REFERENCE, Policies, Setup
 from benchmarks.gateway.processes import Broken
 from benchmarks.gateway.stub import Manner
 from suffice.certify.bundle import load_bundle
 from suffice.gateway.guard import AuditRule, fresh, watch
 from suffice.guarantee import Certificate, delay_limit
-from suffice.ledger import Audited, Label, Score
+from suffice.ledger import AuditedRequest, Label, Score
 
 AUDIT_SHARE = 0.5
 WORSE_SHARE = 0.5
@@ -75,7 +75,7 @@ def _drift(ready: Bed, policies: Policies) -> dict[str, Any]:
     setup = Setup(name="drift", upstream=ready.stub.port, policy=policies.routes, gateway=lines)
     ledger = ready.folder / setup.name / "suffice.db"
     with ready.gateway(setup) as server:
-        target = Target(
+        target = LoadTarget(
             name="drift",
             port=server.port,
             model="suffice",
@@ -96,10 +96,10 @@ def _drift(ready: Bed, policies: Policies) -> dict[str, Any]:
     return _compared(list(alarms.values()), groups=len(policies.groups))
 
 
-def _traffic(ready: Bed, target: Target, *, rounds: int) -> None:
+def _traffic(ready: Bed, target: LoadTarget, *, rounds: int) -> None:
     """Send some requests of every group, and give the guard the time to see their audits."""
     for _ in range(rounds):
-        ready.load(target, Limits(connections=4, requests=EACH_GROUP * len(target.questions)))
+        ready.load(target, LoadSize(connections=4, requests=EACH_GROUP * len(target.questions)))
         time.sleep(LOOK_S)
 
 
@@ -175,7 +175,7 @@ def _false_alarms(certificate: Certificate) -> float:
     return alarmed / QUIET_RUNS
 
 
-def _audited(at: int, *, group: str, lost: bool, now: datetime) -> Audited:
+def _audited(at: int, *, group: str, lost: bool, now: datetime) -> AuditedRequest:
     """Make an audited answer of the cheap rung, right or wrong by agreement."""
     request_id = str(at)
     score = Score(
@@ -185,7 +185,7 @@ def _audited(at: int, *, group: str, lost: bool, now: datetime) -> Audited:
         label=Label.AGREEMENT,
         rung=CHEAP,
     )
-    return Audited(
+    return AuditedRequest(
         id=at + 1,
         request_id=request_id,
         time=now,

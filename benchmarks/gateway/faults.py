@@ -57,7 +57,7 @@ _BALLAST = "ballast"
 _EVERYONE = tuple(MODELS.values())
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class ClientOutcome(Struct, frozen=True, kw_only=True):
     """How one request ended for its client; `status` None where the connection failed."""
 
     tag: str
@@ -68,7 +68,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     left: bool = False
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class FaultVerdict(Struct, frozen=True, kw_only=True):
     """What a fault did; all 0 is right."""
 
     wrong_charges: int
@@ -99,8 +99,8 @@ class Scene:
         self.folder = ready.folder / f"fault_{name}"
         self.folder.mkdir()
         self.ledger = ledger or self.folder / "gateway" / "suffice.db"
-        self.outcomes: list[Outcome] = []
-        self.after: list[Outcome] = []
+        self.outcomes: list[ClientOutcome] = []
+        self.after: list[ClientOutcome] = []
         self.stuck = 0
         self._ready = ready
         self._questions = ours.questions(policies.groups)
@@ -153,11 +153,11 @@ class Scene:
         """Let every model of the stub have a fault from now on."""
         ours.set_manner(self.stub.port, Manner(fault=fault, models=_EVERYONE))
 
-    async def ask(self, requests: int, *, leave: bool = False) -> list[Outcome]:
+    async def ask(self, requests: int, *, leave: bool = False) -> list[ClientOutcome]:
         """Send requests, so many at once, and note how each ended."""
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def one(session: aiohttp.ClientSession) -> Outcome:
+        async def one(session: aiohttp.ClientSession) -> ClientOutcome:
             async with places:
                 self.outcomes.append(found := await self._ask(session, leave=leave))
                 return found
@@ -165,7 +165,7 @@ class Scene:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             return await asyncio.gather(*(one(session) for _ in range(requests)))
 
-    async def under_way(self, task: "asyncio.Task[list[Outcome]]") -> None:
+    async def under_way(self, task: "asyncio.Task[list[ClientOutcome]]") -> None:
         """Wait until some of what a task asks has ended."""
         before = len(self.outcomes)
         while len(self.outcomes) < before + BURST and not task.done():
@@ -185,7 +185,7 @@ class Scene:
             await asyncio.sleep(0.05)
         return held
 
-    async def _ask(self, session: aiohttp.ClientSession, *, leave: bool) -> Outcome:
+    async def _ask(self, session: aiohttp.ClientSession, *, leave: bool) -> ClientOutcome:
         number = next(self._ready.tags)
         tag, streamed = f"{number:0{TAG_DIGITS}d}", number % 2 == 0
         group, text = self._questions[number % len(self._questions)]
@@ -210,7 +210,7 @@ class Scene:
                 else:
                     whole = _is_whole(await reply.read(), status=status, streamed=streamed)
         took_s = time.monotonic() - began_s
-        return Outcome(
+        return ClientOutcome(
             tag=tag, streamed=streamed, took_s=took_s, status=status, whole=whole, left=leave
         )
 
@@ -315,7 +315,7 @@ _UNANSWERED = (gateway_killed, disk_full)  # not every request is taken on
 
 def run_faults(ready: Bed, policies: Policies) -> tuple[dict[str, Any], bool]:
     """Make every fault in turn; the figures, and whether all are 0."""
-    verdicts: dict[str, Verdict | None] = {}
+    verdicts: dict[str, FaultVerdict | None] = {}
     for run in (*_NEVER_WHOLE, disconnects, upstream_killed, gateway_killed):
         say(f"fault: {run.__name__}")
         lines = "" if run in _WITH_BREAKER else _NO_BREAKER
@@ -334,7 +334,7 @@ def run_faults(ready: Bed, policies: Policies) -> tuple[dict[str, Any], bool]:
     return figures, all(verdict is None or verdict.right for verdict in verdicts.values())
 
 
-def _judged(scene: Scene, run: Run) -> Verdict:
+def _judged(scene: Scene, run: Run) -> FaultVerdict:
     asyncio.run(run(scene))
     scene.gateway.check()
     during = [outcome for outcome in scene.outcomes if outcome not in scene.after]
@@ -342,7 +342,7 @@ def _judged(scene: Scene, run: Run) -> Verdict:
     books = read_books(scene.ledger)
     left = {each.tag for each in during if each.left and each.streamed}
     streamed = {outcome.tag: outcome.streamed for outcome in scene.outcomes}
-    return Verdict(
+    return FaultVerdict(
         wrong_charges=wrong_charges(books, streamed=streamed) + uncharged(books, left),
         lost_rows=sum(
             _must_be_booked(each, run) and each.tag not in books for each in scene.outcomes
@@ -354,7 +354,7 @@ def _judged(scene: Scene, run: Run) -> Verdict:
     )
 
 
-def _must_be_booked(outcome: Outcome, run: Run) -> bool:
+def _must_be_booked(outcome: ClientOutcome, run: Run) -> bool:
     """Whether a request must have a row: every whole answer, and all that the gateway took on."""
     return outcome.whole or run not in _UNANSWERED
 

@@ -28,7 +28,7 @@ _DONE = b"[DONE]"
 _NO_TAG = "0" * TAG_DIGITS
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class LoadTarget(Struct, frozen=True, kw_only=True):
     """Where requests go, and what they carry besides a tag.
 
     Each of `questions` is the group of a request and its text, taken in turn.
@@ -42,7 +42,7 @@ class Target(Struct, frozen=True, kw_only=True):
     questions: tuple[tuple[str | None, str], ...] = ((None, "Is not ( True ) True?"),)
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class LoadSize(Struct, frozen=True, kw_only=True):
     """How much load: `seconds` of it after a warm-up, or a number of `requests`."""
 
     connections: int
@@ -51,7 +51,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     warm_s: float = 0.0
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class LoadRun(Struct, frozen=True, kw_only=True):
     """What a run of requests came to."""
 
     answered: int
@@ -74,7 +74,9 @@ Read = Callable[[str, bytes], str | None]  # tag and answer to what is wrong, if
 class _Load:
     """What the connections of one run share."""
 
-    def __init__(self, target: Target, limits: Limits, *, tags: Iterator[int], read: Read | None):
+    def __init__(
+        self, target: LoadTarget, limits: LoadSize, *, tags: Iterator[int], read: Read | None
+    ):
         self.target = target
         self.left = limits.requests
         self.tags = tags
@@ -173,8 +175,12 @@ class _Connection(asyncio.Protocol):
 
 
 def run_load(
-    target: Target, limits: Limits, *, tags: Iterator[int] | None = None, read: Read | None = None
-) -> Run:
+    target: LoadTarget,
+    limits: LoadSize,
+    *,
+    tags: Iterator[int] | None = None,
+    read: Read | None = None,
+) -> LoadRun:
     """Send load and return what came of it; raises Broken on the first wrong answer.
 
     `tags` number the requests of several runs through; `read` gets each tag with its answer, head
@@ -183,7 +189,7 @@ def run_load(
     return asyncio.run(_run(_Load(target, limits, tags=tags or count(1), read=read), limits))
 
 
-async def _run(load: _Load, limits: Limits) -> Run:
+async def _run(load: _Load, limits: LoadSize) -> LoadRun:
     loop = asyncio.get_running_loop()
     began_s = time.perf_counter()
     opened = [
@@ -209,7 +215,7 @@ async def _run(load: _Load, limits: Limits) -> Run:
     if not len(latencies_s):
         late = [f", its next answer took {each:.1f} s" for each in load.latencies_s[:1]]
         raise Broken(f"{load.target.name} answered nothing in {took_s:.1f} s{''.join(late)}")
-    return Run(answered=len(latencies_s), took_s=took_s, latencies_s=latencies_s)
+    return LoadRun(answered=len(latencies_s), took_s=took_s, latencies_s=latencies_s)
 
 
 async def _pause(load: _Load, seconds: float) -> None:
@@ -239,12 +245,12 @@ def _wrong(answer: bytearray, tag: bytes, *, streamed: bool) -> str | None:
     return None
 
 
-def _requests(target: Target) -> list[tuple[bytes, bytes]]:
+def _requests(target: LoadTarget) -> list[tuple[bytes, bytes]]:
     """Build one request for each question, in the two parts around its tag."""
     return [_request(target, group, text) for group, text in target.questions]
 
 
-def _request(target: Target, group: str | None, text: str) -> tuple[bytes, bytes]:
+def _request(target: LoadTarget, group: str | None, text: str) -> tuple[bytes, bytes]:
     body: dict[str, Any] = {
         "model": target.model,
         "messages": [{"role": "user", "content": f"{text} #{_NO_TAG}"}],

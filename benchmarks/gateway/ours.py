@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.gateway.processes import Broken, Command, python
-from benchmarks.gateway.stub import Counts, Manner, Served
+from benchmarks.gateway.stub import Counts, Manner, StubUsage
 from suffice.certify.bundle import Bundle, save_bundle
 from suffice.certify.bundling import settle
 from suffice.certify.promise import Promise
@@ -41,7 +41,7 @@ _COUNTS = {  # columns of the ledger, and what the stub calls them
     "output_tokens": "output_tokens",
     "reasoning_tokens": "reasoning_tokens",
 }
-_NOTHING = Served(input_tokens=0, cached_tokens=0, output_tokens=0, reasoning_tokens=0)
+_NOTHING = StubUsage(input_tokens=0, cached_tokens=0, output_tokens=0, reasoning_tokens=0)
 _SUMS = """
 SELECT rung, SUM(charge_picousd) AS picousd,
     SUM(charge_picousd IS NULL OR charge_estimated) AS unsure,
@@ -248,7 +248,7 @@ def audit(ledger: Path, served: Counts, *, seen: Iterable[str], answered: int) -
     )
 
 
-def picousd(model: str, used: Served) -> int:
+def picousd(model: str, used: StubUsage) -> int:
     """Price tokens in whole picodollars, apart from the product's meter."""
     rates = PICOUSD_PER_MTOK[model]
     return (

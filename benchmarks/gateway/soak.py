@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.gateway.bed import Bed, say
-from benchmarks.gateway.load import Limits, Target
+from benchmarks.gateway.load import LoadSize, LoadTarget
 from benchmarks.gateway.ours import audit
 from benchmarks.gateway.processes import Running
 from benchmarks.gateway.stub import Counts
@@ -42,7 +42,7 @@ class Soaked(Struct, frozen=True, kw_only=True):
     resident_bytes: tuple[int, ...]
 
 
-def soak(ready: Bed, target: Target, server: Running, *, requests: int) -> Soaked:
+def soak(ready: Bed, target: LoadTarget, server: Running, *, requests: int) -> Soaked:
     """Send requests in ten parts, a fifth of them streamed."""
     seen = _Seen()
     resident: list[int] = []
@@ -50,7 +50,7 @@ def soak(ready: Bed, target: Target, server: Running, *, requests: int) -> Soake
     for part in range(PARTS):
         say(f"soaking: {part * requests // PARTS:,} of {requests:,} requests")
         for share, stream in ((requests // PARTS - streamed, False), (streamed, True)):
-            limits = Limits(connections=CONNECTIONS, requests=share)
+            limits = LoadSize(connections=CONNECTIONS, requests=share)
             ready.load(replace(target, streamed=stream), limits, read=seen.read)
         server.check()
         resident.append(server.resident_bytes)

@@ -48,7 +48,7 @@ class Manner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worse_share: float = 0.0
 
 
-class Served(Struct, frozen=True, kw_only=True):
+class StubUsage(Struct, frozen=True, kw_only=True):
     """The usage of one answer."""
 
     input_tokens: int
@@ -63,14 +63,14 @@ class Counts(Struct, frozen=True, kw_only=True):
     open: int
     begun: int
     requests: dict[str, int]
-    tokens: dict[str, Served]
+    tokens: dict[str, StubUsage]
 
 
-def usage_of(model: str, tag: str, *, streamed: bool) -> Served:
+def usage_of(model: str, tag: str, *, streamed: bool) -> StubUsage:
     """Say what the answer to a tagged request uses: different from tag to tag, and known before."""
     variant = int(tag) % VARIANTS
     thinks = model == "large"
-    return Served(
+    return StubUsage(
         input_tokens=40 + variant,
         cached_tokens=variant % 16,
         output_tokens=(STREAM_CHUNKS if streamed else 10 + variant % 7) + (150 if thinks else 0),
@@ -100,7 +100,7 @@ class Stub:
             open=self.open,
             begun=self.begun,
             requests=dict(requests),
-            tokens={model: Served(**sums) for model, sums in tokens.items()},
+            tokens={model: StubUsage(**sums) for model, sums in tokens.items()},
         )
 
 

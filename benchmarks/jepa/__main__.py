@@ -108,9 +108,9 @@ def _equality(model: Any, rows: Sequence[Any]) -> dict[str, Any]:
     """Measure the largest difference of a packed pass from separate passes."""
     from suffice.jepa.equality import compare
     from suffice.jepa.forward import PackedModel
-    from suffice.jepa.packing import Layout
+    from suffice.jepa.packing import PackingLayout
 
-    found = compare(PackedModel(model, predictors=1), rows[:8], Layout(predictors=1))
+    found = compare(PackedModel(model, predictors=1), rows[:8], PackingLayout(predictors=1))
     return {
         "equality_max_error": max(found.hidden, found.logits),
         "equality_hidden": found.hidden,
@@ -152,10 +152,10 @@ def _packed_loss(
     packed: Any, part: Sequence[Any], *, predictors: int | None, row_tokens: int
 ) -> Any:
     from suffice.jepa.objective import losses
-    from suffice.jepa.packing import Layout, pack
+    from suffice.jepa.packing import PackingLayout, pack
     from suffice.jepa.settings import Objective
 
-    batch = pack(part, Layout(predictors=predictors, row_tokens=row_tokens))
+    batch = pack(part, PackingLayout(predictors=predictors, row_tokens=row_tokens))
     return losses(packed(batch), batch.targets, objective=Objective()).total
 
 

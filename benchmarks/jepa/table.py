@@ -20,8 +20,8 @@ from suffice.jepa import loop
 from suffice.jepa.evaluate import score
 from suffice.jepa.forward import CausalLM, PackedModel
 from suffice.jepa.run import pad_token
-from suffice.jepa.settings import Labels, Objective, Precision, Recipe
-from suffice.jepa.views import Example, Tokenizer, examples, read_conversations
+from suffice.jepa.settings import Labels, Objective, Precision, TrainingRecipe
+from suffice.jepa.views import TokenizedChat, Tokenizer, examples, read_conversations
 
 WEIGHTS = {"sft": 0.0, "jepa": 1.0}
 
@@ -49,7 +49,7 @@ class Arm(Struct, frozen=True, kw_only=True):
     seed: int
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class ArmResult(Struct, frozen=True, kw_only=True):
     """What an arm came to, at which size."""
 
     arm: Arm
@@ -99,7 +99,7 @@ def _arms(size: Size) -> Iterator[Arm]:
         yield Arm(dataset=name, method=method, labels=labels, seed=seed)
 
 
-def _run(arm: Arm, setting: Setting) -> Result:
+def _run(arm: Arm, setting: Setting) -> ArmResult:
     size = setting.size
     steps = [] if arm.method == "start" else _train(arm, setting)
     scored = score(
@@ -108,7 +108,7 @@ def _run(arm: Arm, setting: Setting) -> Result:
         tokenizer=setting.tokenizer,
         max_new_tokens=size.max_new_tokens,
     )
-    return Result(
+    return ArmResult(
         arm=arm,
         size=size,
         exact=scored.exact,
@@ -122,7 +122,7 @@ def _run(arm: Arm, setting: Setting) -> Result:
 
 def _train(arm: Arm, setting: Setting) -> list[loop.StepLog]:
     size, objective = setting.size, Objective(weight=WEIGHTS[arm.method], labels=arm.labels)
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         objective=objective,
         epochs=size.epochs,
         batch_examples=size.batch_examples,
@@ -139,21 +139,21 @@ def _train(arm: Arm, setting: Setting) -> list[loop.StepLog]:
         packed,
         _cut(arm, setting, split="train", rows=size.rows),
         recipe=recipe,
-        progress=loop.Progress(folder=setting.folder / "checkpoint", report=steps.append),
+        progress=loop.Checkpointing(folder=setting.folder / "checkpoint", report=steps.append),
         accelerator=accelerator,
         pad_token=pad_token(setting.tokenizer),
     )
     return steps
 
 
-def _cut(arm: Arm, setting: Setting, *, split: str, rows: int | None) -> list[Example]:
+def _cut(arm: Arm, setting: Setting, *, split: str, rows: int | None) -> list[TokenizedChat]:
     path = setting.data / "text" / f"nl_rx_{arm.dataset}_{split}.jsonl.gz"
     return examples(read_conversations(path, rows=rows), tokenizer=setting.tokenizer)
 
 
-def _read(log: Path) -> list[Result]:
+def _read(log: Path) -> list[ArmResult]:
     lines = log.read_bytes().splitlines() if log.exists() else []
-    return [msgspec.json.decode(line, type=Result) for line in lines]
+    return [msgspec.json.decode(line, type=ArmResult) for line in lines]
 
 
 def _same_runs(one: Size, other: Size) -> bool:
@@ -162,9 +162,9 @@ def _same_runs(one: Size, other: Size) -> bool:
     return one == alike
 
 
-def _cells(results: list[Result]) -> list[dict[str, Any]]:
+def _cells(results: list[ArmResult]) -> list[dict[str, Any]]:
     """Sum up each arm over its seeds: accuracy with deviation and interval, tokens spent."""
-    groups: dict[tuple[str, str, Labels], list[Result]] = {}
+    groups: dict[tuple[str, str, Labels], list[ArmResult]] = {}
     for result in results:
         key = (result.arm.dataset, result.arm.method, result.arm.labels)
         groups.setdefault(key, []).append(result)
@@ -182,7 +182,7 @@ def _cells(results: list[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def _gains(results: list[Result]) -> list[dict[str, Any]]:
+def _gains(results: list[ArmResult]) -> list[dict[str, Any]]:
     """Take LLM-JEPA's accuracy minus plain fine-tuning's, seed by seed."""
     accuracy = {r.arm: r.exact / r.examples for r in results}
     gains: dict[tuple[str, Labels], list[float]] = {}

@@ -21,28 +21,28 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs import data_file
 from benchmarks.latent.encoders import minilm
-from suffice.encoders.base import Encoder, Remembered, default_encoder
+from suffice.encoders.base import CachedEncoder, Encoder, default_encoder
 from suffice.guarantee import Evidence, Method, calibrate, least_abstention
 from suffice.latent import fitting
-from suffice.latent.predictor import Floats, Joined, Predictor
+from suffice.latent.predictor import Floats, JoinedEncoder, Predictor
 
 ALPHA, DELTA, REPEATS = 0.02, 0.1, 100
 OUT_OF_SCOPE = "oos"
 TIMED = 300  # decisions
 TIMED_ON = slice(None, None, 3)  # the rows behind the quick predictor set no speed
-KINDS = (fitting.Kind.HEAD, fitting.Kind.JOINT)
+KINDS = (fitting.PredictorKind.HEAD, fitting.PredictorKind.JOINT)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
     """The rows that fit, and the rows of the official test split."""
 
-    fit: fitting.Rows
-    test: fitting.Rows
+    fit: fitting.LabelledTexts
+    test: fitting.LabelledTexts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
+class MethodScores:
     """The test split seen by one method: trust, whether the guess was right, the grid."""
 
     trust: Floats
@@ -55,7 +55,7 @@ def run(data: Path) -> dict[str, Any]:
     clinc = data_file(data, "text/clinc150.jsonl.gz")
     banking = data_file(data, "text/banking77.jsonl.gz")
     static = default_encoder()
-    both = Remembered(Joined(minilm(threads=2), static))
+    both = CachedEncoder(JoinedEncoder(minilm(threads=2), static))
     report: dict[str, Any] = {"alpha": ALPHA, "delta": DELTA, "repeats": REPEATS}
     splits = {
         "clinc150": read(clinc, out_of_scope=False),
@@ -65,9 +65,13 @@ def run(data: Path) -> dict[str, Any]:
     for name, split in splits.items():
         fits = {kind: fitting.fit(split.fit, encoder=both, kind=kind) for kind in KINDS}
         report[name] = measure(split, fits, encoder=both)
-    head = replace(fits[fitting.Kind.HEAD].predictor, encoder=Joined(minilm(threads=1), static))
-    few = fitting.Rows(texts=split.fit.texts[TIMED_ON], answers=split.fit.answers[TIMED_ON])
-    quick = fitting.fit(few, encoder=static, kind=fitting.Kind.EMBEDDING).predictor
+    head = replace(
+        fits[fitting.PredictorKind.HEAD].predictor, encoder=JoinedEncoder(minilm(threads=1), static)
+    )
+    few = fitting.LabelledTexts(
+        texts=split.fit.texts[TIMED_ON], answers=split.fit.answers[TIMED_ON]
+    )
+    quick = fitting.fit(few, encoder=static, kind=fitting.PredictorKind.EMBEDDING).predictor
     texts = split.test.texts[:TIMED]
     report["decision_ms"] = {
         "wordllama": decision_ms(quick, texts),
@@ -86,15 +90,15 @@ def read(path: Path, *, out_of_scope: bool) -> Split:
     return Split(fit=_rows(fit), test=_rows(test))
 
 
-def _rows(raw: list[dict[str, Any]]) -> fitting.Rows:
-    return fitting.Rows(
+def _rows(raw: list[dict[str, Any]]) -> fitting.LabelledTexts:
+    return fitting.LabelledTexts(
         texts=[row["text"] for row in raw],
         answers=[None if row["label"] == OUT_OF_SCOPE else row["label"] for row in raw],
     )
 
 
 def measure(
-    split: Split, fits: dict[fitting.Kind, fitting.Fitted], *, encoder: Encoder
+    split: Split, fits: dict[fitting.PredictorKind, fitting.FittedPredictor], *, encoder: Encoder
 ) -> dict[str, Any]:
     """Report the predictor that looks better out of fold, the other one, and a semantic cache."""
     scored = {kind: see(split, fitted) for kind, fitted in fits.items()}
@@ -106,14 +110,14 @@ def measure(
         "predictor": best.value,
         "accuracy": float(chosen.right[chosen.inside].mean()),
         "abstain_at_least": least_abstention(1.0 - float(chosen.right.mean()), alpha=ALPHA),
-        "joint_share": found[fitting.Kind.JOINT.value]["share"],
+        "joint_share": found[fitting.PredictorKind.JOINT.value]["share"],
         "cache_share": repeat(cache(split, encoder))["share"],
     }
 
 
-def see(split: Split, fitted: fitting.Fitted) -> Scored:
+def see(split: Split, fitted: fitting.FittedPredictor) -> MethodScores:
     guesses = fitted.predictor.guess(split.test.texts)
-    return Scored(
+    return MethodScores(
         trust=guesses.trust,
         right=fitting.right(guesses, split.test.answers, fitted.predictor.answers),
         inside=np.array([answer is not None for answer in split.test.answers]),
@@ -121,7 +125,7 @@ def see(split: Split, fitted: fitting.Fitted) -> Scored:
     )
 
 
-def cache(split: Split, encoder: Encoder) -> Scored:
+def cache(split: Split, encoder: Encoder) -> MethodScores:
     """Answer with the nearest known prompt's answer; the cosine is the trust."""
     known = encoder.embed(split.fit.texts)
     answers = np.array(split.fit.answers, dtype=object)
@@ -134,7 +138,7 @@ def cache(split: Split, encoder: Encoder) -> Scored:
     truth = np.array(split.test.answers, dtype=object)
     trust = np.where(given == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
     inside = np.array([answer is not None for answer in truth])
-    return Scored(
+    return MethodScores(
         trust=trust,
         right=(given == truth) & inside,
         inside=inside,
@@ -142,7 +146,7 @@ def cache(split: Split, encoder: Encoder) -> Scored:
     )
 
 
-def repeat(seen: Scored) -> dict[str, Any]:
+def repeat(seen: MethodScores) -> dict[str, Any]:
     """Certify on a random half and report on the other, `REPEATS` times."""
     rng = np.random.default_rng(0)
     outcomes = np.array([_once(seen, rng.permutation(len(seen.trust))) for _ in range(REPEATS)])
@@ -155,7 +159,7 @@ def repeat(seen: Scored) -> dict[str, Any]:
     return report if seen.inside.all() else {**report, "oos_answered": float(outside)}
 
 
-def _once(seen: Scored, order: NDArray[np.int64]) -> tuple[float, float, float]:
+def _once(seen: MethodScores, order: NDArray[np.int64]) -> tuple[float, float, float]:
     """Return the share of in-scope rows answered, the error among answered, the rest's share."""
     half, rest = order[: len(order) // 2], order[len(order) // 2 :]
     answered = seen.trust[half, None] >= seen.grid

@@ -56,14 +56,14 @@ SETS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recorded:
+class OutcomeSet:
     """One set of outcomes: what a policy may see of each request, and what it came to."""
 
     seen: Observations
     known: Outcomes
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class FitJob(Struct, frozen=True, kw_only=True):
     """One fit and certificate to make."""
 
     name: str
@@ -71,17 +71,17 @@ class Job(Struct, frozen=True, kw_only=True):
     grouped: bool
 
 
-class Drawn(Struct, frozen=True, kw_only=True):
+class SeedResult(Struct, frozen=True, kw_only=True):
     """What one seed gave: on split C, on B and C together, and for routing at random."""
 
-    job: Job
+    job: FitJob
     share: float
     risk: float
     true_risk: float
     random_share: float
 
 
-class Figures(Struct, frozen=True, kw_only=True):
+class SetFigures(Struct, frozen=True, kw_only=True):
     """The published figures of one set."""
 
     share: float
@@ -107,7 +107,7 @@ def main() -> None:
         _show(found, seeds=seeds)
 
 
-def measure(files: dict[str, Path], *, seeds: int) -> dict[str, Figures]:
+def measure(files: dict[str, Path], *, seeds: int) -> dict[str, SetFigures]:
     """Read each set, then fit and certify all seeds on two processes."""
     with Progress(console=Console(stderr=True)) as progress:
         reading = progress.add_task("reading", total=len(files))
@@ -124,7 +124,7 @@ def measure(files: dict[str, Path], *, seeds: int) -> dict[str, Figures]:
     return {name: _figures([d for d in drawn if d.job.name == name]) for name in sets}
 
 
-def draw(job: Job, recorded: Recorded) -> Drawn:
+def draw(job: FitJob, recorded: OutcomeSet) -> SeedResult:
     """Split by the seed, fit on A, certify on B, and measure on C and on B with C."""
     seen = recorded.seen if job.grouped else recorded.seen.without_groups()
     fit, certify, report = split_rows(len(seen), seed=job.seed)
@@ -135,7 +135,7 @@ def draw(job: Job, recorded: Recorded) -> Drawn:
     losses, at_b = plays.losses(quality), slice(len(certify))
     point = _certified(losses[at_b])
     kept = plays.chosen[len(certify) :, point] != len(policy.rungs) - 1
-    return Drawn(
+    return SeedResult(
         job=job,
         share=float(kept.mean()),
         risk=float(losses[len(certify) :, point].mean()),
@@ -144,10 +144,10 @@ def draw(job: Job, recorded: Recorded) -> Drawn:
     )
 
 
-def _record(path: Path, *, reference: str) -> Recorded:
+def _record(path: Path, *, reference: str) -> OutcomeSet:
     table = read_table(path).scored()
     seen = observe_table(table, reference=reference, encoder=default_encoder())
-    return Recorded(seen=seen, known=outcomes(table, reference=reference))
+    return OutcomeSet(seen=seen, known=outcomes(table, reference=reference))
 
 
 def _rows(known: Outcomes, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Outcomes:
@@ -170,25 +170,25 @@ def _random_share(quality: Floats, *, rows: int, seed: int) -> float:
     return float(kept[rows:, _certified(losses[:rows])].mean())
 
 
-def _jobs(sets: dict[str, Recorded], *, seeds: int) -> Iterator[Job]:
+def _jobs(sets: dict[str, OutcomeSet], *, seeds: int) -> Iterator[FitJob]:
     """List the longest sets first, so that both processes end together."""
     for name in sorted(sets, key=lambda name: -len(sets[name].seen)):
-        yield from (Job(name=name, seed=seed, grouped=True) for seed in range(seeds))
-        yield from (Job(name=name, seed=seed, grouped=False) for seed in range(SHARE_SEEDS))
+        yield from (FitJob(name=name, seed=seed, grouped=True) for seed in range(seeds))
+        yield from (FitJob(name=name, seed=seed, grouped=False) for seed in range(SHARE_SEEDS))
 
 
-_recorded: dict[str, Recorded] = {}  # of a worker process, set once when it starts
+_recorded: dict[str, OutcomeSet] = {}  # of a worker process, set once when it starts
 
 
-def _start(sets: dict[str, Recorded]) -> None:
+def _start(sets: dict[str, OutcomeSet]) -> None:
     _recorded.update(sets)
 
 
-def _work(job: Job) -> Drawn:
+def _work(job: FitJob) -> SeedResult:
     return draw(job, _recorded[job.name])
 
 
-def _run(sets: dict[str, Recorded], jobs: list[Job]) -> Iterator[Drawn]:
+def _run(sets: dict[str, OutcomeSet], jobs: list[FitJob]) -> Iterator[SeedResult]:
     """Work on two fresh processes with one thread each: more threads only wait for each other."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with ProcessPoolExecutor(
@@ -197,10 +197,10 @@ def _run(sets: dict[str, Recorded], jobs: list[Job]) -> Iterator[Drawn]:
         yield from workers.map(_work, jobs)
 
 
-def _figures(drawn: list[Drawn]) -> Figures:
+def _figures(drawn: list[SeedResult]) -> SetFigures:
     grouped = [one for one in drawn if one.job.grouped]
     first = [one for one in grouped if one.job.seed < SHARE_SEEDS]
-    return Figures(
+    return SetFigures(
         share=fmean(one.share for one in first),
         risk=fmean(one.risk for one in first),
         random_share=fmean(one.random_share for one in first),
@@ -209,15 +209,15 @@ def _figures(drawn: list[Drawn]) -> Figures:
     )
 
 
-def _plain(figures: Figures) -> dict[str, float]:
+def _plain(figures: SetFigures) -> dict[str, float]:
     return {name: round(getattr(figures, name), 4) for name in figures.__struct_fields__}
 
 
-def _show(found: dict[str, Figures], *, seeds: int) -> None:
+def _show(found: dict[str, SetFigures], *, seeds: int) -> None:
     table = Table(
         title=f"alpha {ALPHA}, delta {DELTA}, {SHARE_SEEDS} seeds ({seeds} for violations)"
     )
-    for name in ("set", *Figures.__struct_fields__):
+    for name in ("set", *SetFigures.__struct_fields__):
         table.add_column(name.replace("_", " "))
     for name, figures in found.items():
         table.add_row(name, *(f"{value:.3f}" for value in _plain(figures).values()))

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.silicon import data as silicon_data
 from benchmarks.silicon import learn as fitting
 from benchmarks.silicon.fit import FOLDS, calibration_kernel, chip_keys, log_errors, training_rows
-from benchmarks.silicon.learn import Rows
+from benchmarks.silicon.learn import MeasuredRows
 from suffice.silicon.residual import STEP_START, ideal, interval_width, predict, step_seconds
 from suffice.silicon.roofline import Array
 
@@ -76,7 +76,7 @@ def errors(log_error: Array) -> dict[str, float]:
 
 
 def _few_shot(
-    rows: Rows, error: Array, *, width: Array, count: int, keys: fitting.Groups
+    rows: MeasuredRows, error: Array, *, width: Array, count: int, keys: fitting.Groups
 ) -> dict[str, float]:
     """Three random points a group, 20 draws, the rest scored; the kernel has not seen the group."""
     left, seen = [], np.zeros(count, bool)
@@ -96,7 +96,7 @@ def _few_shot(
     return errors(np.concatenate(left)) | {"coverage": float(seen.mean())}
 
 
-def _deployments(rows: Rows, raw: list[Row]) -> fitting.Groups:
+def _deployments(rows: MeasuredRows, raw: list[Row]) -> fitting.Groups:
     """Name what one cluster runs: group, number format, mode and engine build."""
     extra = [f"{r['precision']}|{r['mode']}|{r['backend_version']}" for r in raw]
     extra += [""] * (len(rows.group) - len(raw))
@@ -137,7 +137,7 @@ def _peer_errors(raw: list[Row], peer: dict[str, Row], common: Array) -> dict[st
 
 
 def _coverage(
-    rows: Rows, error: Array, *, held: fitting.HeldOut, count: int
+    rows: MeasuredRows, error: Array, *, held: fitting.HeldOut, count: int
 ) -> tuple[float, dict[str, float], Array]:
     """Share of held-out rows inside their 90 % interval, and the median factor of its ends.
 
@@ -170,7 +170,7 @@ def _coverage(
     return float(inside[:count].mean()), factors, width
 
 
-def _rank_correlation(rows: Rows, *, data: Path, count: int) -> dict[str, float]:
+def _rank_correlation(rows: MeasuredRows, *, data: Path, count: int) -> dict[str, float]:
     """Spearman of chips by dollars per token, chip held out; the mean over lengths and targets."""
     from scipy.stats import spearmanr
 
@@ -216,7 +216,7 @@ def cost_at(target: float, *, speed: Array, usd: Array) -> float:
     return float(np.exp(np.interp(np.log(target), np.log(fast[::-1]), np.log(cheap[::-1]))))
 
 
-def _speed(rows: Rows) -> float:
+def _speed(rows: MeasuredRows) -> float:
     """Time what ships, on two threads: physics, residual and interval, in rows a second."""
     many = rows.table.take(np.random.default_rng(0).integers(0, len(rows.group), TIMED_ROWS))
     predict(many.take(slice(0, 50_000)), threads=2)
@@ -228,7 +228,7 @@ def _speed(rows: Rows) -> float:
     return TIMED_ROWS / min(taken)
 
 
-def _law_error(rows: Rows, *, law: str, count: int) -> float:
+def _law_error(rows: MeasuredRows, *, law: str, count: int) -> float:
     """Mean error of physics alone on mixture-of-experts rows, fitted with one law."""
     at, error = ideal(rows.table, experts=law), np.full(len(rows.group), np.nan)
     for train, test in fitting.folds(rows.group, count=5):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.inputs import data_file
-from benchmarks.silicon.learn import Rows
+from benchmarks.silicon.learn import MeasuredRows
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.measured import Record, format_bits, seconds, table_of
 from suffice.silicon.models import find_shape
@@ -31,7 +31,7 @@ def read_csv(data: Path, name: str) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def sample(data: Path) -> tuple[Rows, list[Row]]:
+def sample(data: Path) -> tuple[MeasuredRows, list[Row]]:
     """NVIDIA's table of measurements, as rows and as read."""
     rows = read_csv(data, SAMPLE)
     return to_rows([sample_record(row) for row in rows]), rows
@@ -47,7 +47,7 @@ def dashboard_records(data: Path) -> list[Record]:
     return [dashboard_record(row) for row in dashboard_rows(data)]
 
 
-def to_rows(records: list[Record]) -> Rows:
+def to_rows(records: list[Record]) -> MeasuredRows:
     """Turn records into rows; the group is shape x chip x engine: renamed twins are one."""
     table = table_of(records)
     tpot_s, ttft_s = seconds(records)
@@ -55,7 +55,7 @@ def to_rows(records: list[Record]) -> Rows:
         f"{table.models[m].name}|{table.chips[c].key}|{record.engine}"
         for m, c, record in zip(table.model, table.chip, records, strict=True)
     ]
-    return Rows(
+    return MeasuredRows(
         table=table,
         tpot_s=tpot_s,
         ttft_s=ttft_s,
@@ -64,7 +64,7 @@ def to_rows(records: list[Record]) -> Rows:
     )
 
 
-def join(*parts: list[Record]) -> Rows:
+def join(*parts: list[Record]) -> MeasuredRows:
     """Stack records of several tables."""
     return to_rows([record for part in parts for record in part])
 

@@ -34,7 +34,7 @@ def main() -> None:
         width = interval_width(ideal(rows.table), interval, distance=held.distance)
         intervals.append(_widened(interval, rows, i=i, unseen=unseen, foreign=foreign))
         kernels.append(calibration_kernel(rows, error=error / width))
-    origin = fitting.Origin(
+    origin = fitting.Provenance(
         made_by="python -m benchmarks.silicon.fit --data ../shared/data",
         data=(silicon_data.SAMPLE, silicon_data.DASHBOARD),
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
@@ -50,7 +50,7 @@ def main() -> None:
     print(msgspec.json.encode([learned.tpot.interval, learned.ttft.interval, kernels]).decode())
 
 
-def training_rows(data: Path) -> fitting.Rows:
+def training_rows(data: Path) -> fitting.MeasuredRows:
     """Both tables of measurements, with renamed twins of a model in one group."""
     first = [
         silicon_data.sample_record(row) for row in silicon_data.read_csv(data, silicon_data.SAMPLE)
@@ -58,22 +58,22 @@ def training_rows(data: Path) -> fitting.Rows:
     return silicon_data.join(first, silicon_data.dashboard_records(data))
 
 
-def log_errors(rows: fitting.Rows, held: fitting.HeldOut) -> tuple[Array, Array]:
+def log_errors(rows: fitting.MeasuredRows, held: fitting.HeldOut) -> tuple[Array, Array]:
     """log(measured / predicted) of both targets."""
     return np.log(rows.tpot_s) - held.tpot, np.log(rows.ttft_s) - held.ttft
 
 
-def chip_keys(rows: fitting.Rows) -> fitting.Groups:
+def chip_keys(rows: fitting.MeasuredRows) -> fitting.Groups:
     """Name the chip of each row."""
     return np.array([rows.table.chips[i].key for i in rows.table.chip])
 
 
-def vendor_keys(rows: fitting.Rows) -> fitting.Groups:
+def vendor_keys(rows: fitting.MeasuredRows) -> fitting.Groups:
     """Name the vendor of each row's chip."""
     return np.array([rows.table.chips[i].vendor for i in rows.table.chip])
 
 
-def calibration_kernel(rows: fitting.Rows, *, error: Array) -> Kernel:
+def calibration_kernel(rows: fitting.MeasuredRows, *, error: Array) -> Kernel:
     """Learn the kernel, then the factor that makes its intervals cover after three points.
 
     `error` is in units of each row's interval.
@@ -90,7 +90,7 @@ def calibration_kernel(rows: fitting.Rows, *, error: Array) -> Kernel:
 
 def _widened(
     interval: Interval,
-    rows: fitting.Rows,
+    rows: fitting.MeasuredRows,
     *,
     i: int,
     unseen: fitting.HeldOut,

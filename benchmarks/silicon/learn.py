@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from suffice.silicon import residual
 from suffice.silicon.basis import activations, lift, standardise
 from suffice.silicon.calibrate import krige, parts
-from suffice.silicon.columns import Table
+from suffice.silicon.columns import ConfigTable
 from suffice.silicon.residual import (
     FIRST_START,
     PARTS,
     STEP_START,
     Interval,
     Kernel,
-    Target,
+    LearnedTarget,
     Trained,
     features,
     first_seconds,
@@ -57,18 +57,18 @@ EMPHASIS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class MeasuredRows:
     """Measured rows: a table, seconds (NaN where not measured), and the group of each row."""
 
-    table: Table
+    table: ConfigTable
     tpot_s: Array
     ttft_s: Array
     group: Groups
     weight: Array
 
-    def take(self, rows: Array) -> "Rows":
+    def take(self, rows: Array) -> "MeasuredRows":
         """Return the rows that a mask or index picks."""
-        return Rows(
+        return MeasuredRows(
             table=self.table.take(rows),
             tpot_s=self.tpot_s[rows],
             ttft_s=self.ttft_s[rows],
@@ -78,7 +78,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class PointPredictors:
     """Point predictors for both targets, before an interval is known."""
 
     tpot: Array
@@ -89,7 +89,7 @@ class Fitted:
     weights: Array
     bias: Array
 
-    def predict(self, table: Table) -> tuple[Array, Array, Array]:
+    def predict(self, table: ConfigTable) -> tuple[Array, Array, Array]:
         """Log seconds per token, log seconds to the first, and distance from the data."""
         at = ideal(table)
         step_s = step_seconds(at, self.tpot)
@@ -102,7 +102,7 @@ class Fitted:
         return tpot, np.log(first) + moved[1], distance
 
 
-def fit(rows: Rows, *, seed: int = 0) -> Fitted:
+def fit(rows: MeasuredRows, *, seed: int = 0) -> PointPredictors:
     """Fit physics first, then the residual of both targets on shared centres."""
     at = ideal(rows.table)
     few = rows.take(_sample(rows, seed=seed))
@@ -136,7 +136,7 @@ def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     weights[1], bias[1] = _fit_residual(
         basis[known], gram, error=error, weight=rows.weight[known], clip=TTFT_CLIP
     )
-    return Fitted(
+    return PointPredictors(
         tpot=step, ttft=first, mean=mean, scale=scale, centres=centres, weights=weights, bias=bias
     )
 
@@ -178,7 +178,7 @@ class HeldOut:
     distance: Array
 
 
-def cross_validate(rows: Rows, *, keys: Groups, count: int, seed: int = 0) -> HeldOut:
+def cross_validate(rows: MeasuredRows, *, keys: Groups, count: int, seed: int = 0) -> HeldOut:
     """Predict every row by a fit that has not seen its key (a group, a chip, a vendor)."""
     out = np.full((3, len(rows.group)), np.nan)
     for train, test in folds(keys, count=count, seed=seed):
@@ -186,7 +186,7 @@ def cross_validate(rows: Rows, *, keys: Groups, count: int, seed: int = 0) -> He
     return HeldOut(tpot=out[0], ttft=out[1], distance=out[2])
 
 
-def fit_interval(table: Table, *, error: Array, distance: Array, group: Groups) -> Interval:
+def fit_interval(table: ConfigTable, *, error: Array, distance: Array, group: Groups) -> Interval:
     """Find the width that covers 90 % of held-out errors: a linear law, then a conformal factor.
 
     `error` is log(measured / predicted) of rows whose group was held out. The factor is the mean of
@@ -213,7 +213,7 @@ def fit_interval(table: Table, *, error: Array, distance: Array, group: Groups) 
     )
 
 
-def wider(interval: Interval, table: Table, *, error: Array, distance: Array) -> float:
+def wider(interval: Interval, table: ConfigTable, *, error: Array, distance: Array) -> float:
     """How many times wider an interval must be to cover 90 % of these errors; at least once."""
     known = np.isfinite(error)
     at = ideal(table.take(known))
@@ -222,7 +222,7 @@ def wider(interval: Interval, table: Table, *, error: Array, distance: Array) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class Provenance:
     """Where trained parameters come from: the command, the tables it read, the day."""
 
     made_by: str
@@ -231,16 +231,18 @@ class Origin:
 
 
 def assemble(
-    fitted: Fitted,
+    fitted: PointPredictors,
     *,
     intervals: tuple[Interval, Interval],
     kernels: tuple[Kernel, Kernel],
-    rows: Rows,
-    origin: Origin,
+    rows: MeasuredRows,
+    origin: Provenance,
 ) -> Trained:
     """Join a fit, its intervals and kernels into what ships."""
     targets = [
-        Target(coefficients=_plain(q), weights=_plain(w), bias=float(b), interval=i, kernel=k)
+        LearnedTarget(
+            coefficients=_plain(q), weights=_plain(w), bias=float(b), interval=i, kernel=k
+        )
         for q, w, b, i, k in zip(
             (fitted.tpot, fitted.ttft), fitted.weights, fitted.bias, intervals, kernels, strict=True
         )
@@ -260,7 +262,7 @@ def assemble(
     )
 
 
-def fit_kernel(table: Table, *, error: Array, group: Groups, seed: int = 0) -> Kernel:
+def fit_kernel(table: ConfigTable, *, error: Array, group: Groups, seed: int = 0) -> Kernel:
     """Learn how large the parts of a group's error are, by maximum likelihood over held-out errors.
 
     `error` is log(measured / predicted) over the half width of the row's interval.
@@ -310,7 +312,7 @@ class Shot:
 
 
 def few_shots(
-    table: Table,
+    table: ConfigTable,
     *,
     error: Array,
     group: Groups,
@@ -338,7 +340,7 @@ def _plain(values: Array) -> tuple[float, ...]:
     return tuple(np.round(values, 6).tolist())
 
 
-def _sample(rows: Rows, *, seed: int) -> Array:
+def _sample(rows: MeasuredRows, *, seed: int) -> Array:
     """Pick at most PHYSICS_ROWS rows: the two dozen coefficients need no more."""
     count = min(PHYSICS_ROWS, len(rows.group))
     return np.random.default_rng(seed).choice(len(rows.group), count, replace=False)

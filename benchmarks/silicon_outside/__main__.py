@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.silicon import data as silicon_data
 from suffice.silicon.catalog import catalogue
-from suffice.silicon.columns import Table
+from suffice.silicon.columns import ConfigTable
 from suffice.silicon.layouts import fits
 from suffice.silicon.measured import Record, table_of
 from suffice.silicon.models import built_in_shapes
@@ -63,7 +63,7 @@ def _summary(error: Array, half: Array) -> dict[str, float]:
     }
 
 
-def _left_out(table: Table, room: Array) -> int:
+def _left_out(table: ConfigTable, room: Array) -> int:
     return int(len(table) - room.sum())
 
 

@@ -30,7 +30,7 @@ TOKENS, ROUNDS = 96, 3
 EXPERTS, ACTIVE, SHARED = 128, 4, 1
 
 
-class Speed(Struct, frozen=True, kw_only=True):
+class DecodeSpeed(Struct, frozen=True, kw_only=True):
     """Decode tokens per second of one model by batch."""
 
     model: str
@@ -77,7 +77,7 @@ def _size(model: Any) -> int:
     return sum(each.numel() for each in model.parameters())
 
 
-async def measure(files: dict[str, tuple[Path | None, int]]) -> list[Speed]:
+async def measure(files: dict[str, tuple[Path | None, int]]) -> list[DecodeSpeed]:
     """Time the models in turn, so that a disturbance hits them all."""
     best: dict[str, dict[int, float]] = {name: dict.fromkeys(BATCHES, 0.0) for name in files}
     async with AsyncExitStack() as stack:
@@ -95,7 +95,7 @@ async def measure(files: dict[str, tuple[Path | None, int]]) -> list[Speed]:
                 for name, engine in engines.items():
                     best[name][batch] = max(best[name][batch], await _rate(engine, batch))
     return [
-        Speed(model=name, parameters=parameters, tokens_per_s=best[name])
+        DecodeSpeed(model=name, parameters=parameters, tokens_per_s=best[name])
         for name, (_, parameters) in files.items()
     ]
 
@@ -115,7 +115,7 @@ async def _rate(engine: EmbeddedEngine, batch: int) -> float:
     return tokens / (time.perf_counter() - started_s)
 
 
-def compare(speeds: list[Speed]) -> dict[str, Any]:
+def compare(speeds: list[DecodeSpeed]) -> dict[str, Any]:
     """Set the sparse model against the large twin, and against the law of unique experts."""
     sparse, _, total = speeds
     expert = (total.parameters - speeds[1].parameters) / (EXPERTS - ACTIVE)

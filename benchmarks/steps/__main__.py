@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from tools.reference_model.evaluate import Accuracy
-from tools.reference_model.questions import OWN, Question, Spec, held_out, read_spec
+from tools.reference_model.questions import OWN, ReasoningQuestion, Spec, held_out, read_spec
 from tools.reference_model.solutions import KINDS, solution
 from tools.reference_model.tokenizer import build_tokenizer
 from tools.reference_model.train import CHECKPOINT, LOG, Schedule, Training
@@ -115,7 +115,7 @@ def _worth(spec: Spec, kind: str, found: dict[str, Accuracy]) -> dict[str, Any]:
     }
 
 
-def _tokens(question: Question, kind: str) -> int:
+def _tokens(question: ReasoningQuestion, kind: str) -> int:
     """Count the tokens of a kind in a full solution."""
     steps = solution(question, Effort.HIGH, Random(0))
     text = "".join(step.text for step in steps if step.kind == kind)

@@ -16,14 +16,14 @@ from suffice.certify.bundle import Bundle
 from suffice.config import Config
 from suffice.engines import Engine, last
 from suffice.engines.chunk import Relay
-from suffice.engines.hedge import Hedge, Outcome, hedged, in_one_piece
+from suffice.engines.hedge import Hedge, HedgeOutcome, hedged, in_one_piece
 from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
 from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.meter import Price, charge, charge_without_answer, price_for, used_before
-from suffice.policy import Router, Step, policy_hash
+from suffice.policy import PolicyStep, Router, policy_hash
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Request, Rung, Usage, Vector
 
 
@@ -103,7 +103,7 @@ class Climb:
     ) -> None:
         self.pipeline, self.request = pipeline, request
         self.attempts: list[Attempt] = []
-        self.hedges: list[tuple[str, Outcome]] = []
+        self.hedges: list[tuple[str, HedgeOutcome]] = []
         self.fallback = None if named else barred or why_not(pipeline, request)
         self._router = None if named or self.fallback else pipeline.router
         self._by_policy = self._router is not None
@@ -197,7 +197,7 @@ class Climb:
             text=self.request.text if pipeline.ledger.store_text else None,
         )
 
-    def _follow(self, step: Step) -> None:
+    def _follow(self, step: PolicyStep) -> None:
         self.rung, self.settled = self.pipeline.ladder.rung(step.rung), step.settled
 
     def _higher(self) -> Rung | None:

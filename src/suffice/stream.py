@@ -23,7 +23,7 @@ from suffice.pipeline import Pipeline, answer, build_pipeline
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
 from suffice.selective.gate import load_gate
-from suffice.selective.timeline import Shown, check_picture, draw_timeline
+from suffice.selective.timeline import TimedStep, check_picture, draw_timeline
 from suffice.selective.video import Frame, ask_about
 from suffice.selective.watch import watch_text, watch_video
 from suffice.types import NO_TOKENS, Charge, Request, Vector
@@ -32,10 +32,10 @@ HELD = "held"  # stands in the books for a rung, where an event kept the held an
 VIDEO_GATE = GateSettings(threshold=0.4, drift=0.2)
 
 Decode = Callable[[Any], Awaitable[str]]
-Tell = Callable[[Shown], None]
+Tell = Callable[[TimedStep], None]
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class StreamSource(Struct, frozen=True, kw_only=True):
     """Text events (a file, or `-` for standard input) with the folder of their gate, or a video."""
 
     events: str | None = None
@@ -74,7 +74,7 @@ class StreamResult(Struct, frozen=True, kw_only=True):
 
 
 def run_stream(
-    source: Source,
+    source: StreamSource,
     decoder: Decoder | None,
     *,
     out: Path | None = None,
@@ -91,7 +91,7 @@ def run_stream(
 
 
 async def _run(
-    source: Source,
+    source: StreamSource,
     decoder: Decoder | None,
     *,
     out: Path | None,
@@ -120,8 +120,8 @@ async def _run(
 
 
 def _watch(
-    source: Source, decode: Decode | None, files: ExitStack
-) -> tuple[AsyncIterator[Shown], GateSettings]:
+    source: StreamSource, decode: Decode | None, files: ExitStack
+) -> tuple[AsyncIterator[TimedStep], GateSettings]:
     if source.video is not None:
         shown = watch_video(
             source.video,
@@ -184,7 +184,7 @@ class _Books:
         self._decodes.append(answered.entry.charge)
         return answered.completion.text
 
-    def hold(self, item: Shown) -> None:
+    def hold(self, item: TimedStep) -> None:
         """Book an event whose answer was held: no tokens, the gate's time, a mean decode saved."""
         now = datetime.now(UTC)
         attempt = Attempt(
@@ -241,14 +241,14 @@ class _Tally:
     """What the summary needs, in O(1) memory unless a picture wants every step."""
 
     def __init__(self, settings: GateSettings, *, keep: bool) -> None:
-        self.kept: list[Shown] = []
+        self.kept: list[TimedStep] = []
         self._settings, self._keep = settings, keep
         self._reasons: Counter[str] = Counter()
         self._events = self._stale = self._stalest = 0
         self._score_sum = 0.0
         self._from_s = self._to_s = 0.0
 
-    def add(self, item: Shown) -> None:
+    def add(self, item: TimedStep) -> None:
         """Count one step."""
         if self._keep:
             self.kept.append(item)
@@ -291,7 +291,7 @@ def _writer(out: Path | None, files: ExitStack) -> Tell:
     with writing(out):
         file = files.enter_context(out.open("wb"))
 
-    def write(shown: Shown) -> None:
+    def write(shown: TimedStep) -> None:
         step = shown.step
         line = {
             "index": step.index,

@@ -12,16 +12,22 @@ from latent_toys import rows, stream
 from msgspec.structs import replace
 from tools.reference_model.examples import Examples, encode
 from tools.reference_model.intents import OUT_OF_SCOPE
-from tools.reference_model.questions import OWN, Question, Spec, held_out, read_spec
+from tools.reference_model.questions import OWN, ReasoningQuestion, Spec, held_out, read_spec
 from tools.reference_model.tokenizer import build_tokenizer, prompt
 
-from suffice.bench.predicted import Benched, Part, fit_thrifty_gate, gate_trials, latent_trials
+from suffice.bench.predicted import (
+    Benched,
+    PredictedRung,
+    fit_thrifty_gate,
+    gate_trials,
+    latent_trials,
+)
 from suffice.bench.run import BenchResult
 from suffice.bench.shipped import GATE, LATENT, Measured, shipped_tasks, shipped_workload
 from suffice.bench.tasks import Task
 from suffice.cli import demo
 from suffice.cli.main import main
-from suffice.compound import Workload, compound_trials, read_workload, replay
+from suffice.compound import CompoundWorkload, compound_trials, read_workload, replay
 from suffice.compound.cells import cluster_of
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
@@ -41,7 +47,10 @@ from suffice.types import (
 
 SPEC_FILE = Path(__file__).parents[2] / "benchmarks" / "effort" / "effort.toml"
 RUNGS = ("none", "high")
-CLOSED, STREAM = Part(rung="guess", group="intents"), Part(rung="gate", group="camera")
+CLOSED, STREAM = (
+    PredictedRung(rung="guess", group="intents"),
+    PredictedRung(rung="gate", group="camera"),
+)
 
 
 # -- what ships ------------------------------------------------------------------------------------
@@ -89,7 +98,7 @@ def test_the_parts_are_thirds_of_what_the_baseline_costs(tasks: tuple[Task, ...]
         text, group = task.request.text, task.request.group
         answer, label = task.target if isinstance(task.target, list) else [task.target] * 2
         clue = " ".join(text.splitlines()[-1].split()[-6:-2])
-        question = Question(family=group, text=text, answer=answer, label=label, clue=clue)
+        question = ReasoningQuestion(family=group, text=text, answer=answer, label=label, clue=clue)
         whole = encode(tokenizer, question, effort=Effort.HIGH, rng=Random(0)).tokens
         read = len(tokenizer.encode(prompt(text, Effort.HIGH)).ids)
         usd[groups[group]] += float(
@@ -107,7 +116,9 @@ def test_about_one_closed_request_in_five_is_out_of_scope(tasks: tuple[Task, ...
 
 
 def test_nothing_that_ships_was_trained_on(spec: Spec, tasks: tuple[Task, ...]) -> None:
-    hashes = {Question(family="", text=task.request.text, answer="").hash for task in tasks}
+    hashes = {
+        ReasoningQuestion(family="", text=task.request.text, answer="").hash for task in tasks
+    }
     examples = Examples(spec, None)
     learned = {
         examples.question(number, family=family).hash for number in range(1500) for family in OWN
@@ -132,7 +143,7 @@ def test_reasoning_questions_are_held_out_by_their_hash(
 
 
 @pytest.fixture(scope="module")
-def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+def workload(tmp_path_factory: pytest.TempPathFactory) -> CompoundWorkload:
     text = WORKLOAD.replace('rungs = ["guess"]', 'rungs = ["guess", "gate"]')
     text = text.replace('groups = ["intents", "elsewhere"]', 'groups = ["intents"]')
     text = text.replace('out_of_scope = ["elsewhere"]', 'out_of_scope_answers = ["strange"]')
@@ -178,7 +189,7 @@ def trial(task: Task, rung: str, *, answer: str | None = None) -> Trial:
 
 
 @pytest.fixture(scope="module")
-def benched(workload: Workload) -> Benched:
+def benched(workload: CompoundWorkload) -> Benched:
     made = (
         *closed_tasks(),
         *(_task(f"sum{i}", "sums", f"{i} + {i} =", str(2 * i)) for i in range(200)),

@@ -7,18 +7,18 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.certify.bundle import CERTIFICATE, CHARGES, POLICY, Bundle, load_bundle, save_bundle
-from suffice.certify.bundling import Settled
+from suffice.certify.bundling import Certification
 from suffice.errors import CertificateError, InputError, SufficeError
 from suffice.policy import policy_hash, save_policy
 
 
 @pytest.fixture
-def folder(tmp_path: Path, settled: Settled) -> Path:
+def folder(tmp_path: Path, settled: Certification) -> Path:
     save_bundle(tmp_path / "made" / "on demand", settled.bundle)
     return tmp_path / "made" / "on demand"
 
 
-def test_a_bundle_comes_back_as_it_went(folder: Path, settled: Settled) -> None:
+def test_a_bundle_comes_back_as_it_went(folder: Path, settled: Certification) -> None:
     back = load_bundle(folder)
     assert back.certificate == settled.bundle.certificate
     assert back.mean_usd == settled.bundle.mean_usd
@@ -26,7 +26,7 @@ def test_a_bundle_comes_back_as_it_went(folder: Path, settled: Settled) -> None:
     assert back.policy.point == settled.bundle.policy.point
 
 
-def test_mean_charges_are_those_of_requests_that_were_kept_cheap(settled: Settled) -> None:
+def test_mean_charges_are_those_of_requests_that_were_kept_cheap(settled: Certification) -> None:
     chosen = settled.certified.plays.chosen[:, 0].tolist()
     ids = settled.certified.reported.request_ids
     kept = {ids[row] for row, rung in enumerate(chosen) if rung == 0}
@@ -36,13 +36,13 @@ def test_mean_charges_are_those_of_requests_that_were_kept_cheap(settled: Settle
         assert settled.bundle.mean_usd[rung] == sum(charges) / len(charges)
 
 
-def test_charges_survive_to_the_last_digit(tmp_path: Path, settled: Settled) -> None:
+def test_charges_survive_to_the_last_digit(tmp_path: Path, settled: Certification) -> None:
     third = Decimal(1) / Decimal(3)
     save_bundle(tmp_path, replace(settled.bundle, mean_usd={"small": third}))
     assert load_bundle(tmp_path).mean_usd == {"small": third}
 
 
-def test_a_swapped_policy_is_refused(folder: Path, settled: Settled) -> None:
+def test_a_swapped_policy_is_refused(folder: Path, settled: Certification) -> None:
     policy = settled.bundle.policy
     save_policy(folder / POLICY, policy.at(policy.point + 1))
     with pytest.raises(CertificateError, match="not the one") as caught:
@@ -84,7 +84,7 @@ def test_a_charge_that_is_no_amount_is_refused(folder: Path, amount: str) -> Non
         load_bundle(folder)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, settled: Settled) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, settled: Certification) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write") as caught:
         save_bundle(tmp_path / "file" / "bundle", settled.bundle)
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, settled: Settl
 
 
 def test_a_bundle_without_known_charges_says_nothing_of_them(
-    tmp_path: Path, settled: Settled
+    tmp_path: Path, settled: Certification
 ) -> None:
     bare = Bundle(policy=settled.bundle.policy, certificate=settled.bundle.certificate)
     save_bundle(tmp_path, bare)

@@ -14,7 +14,7 @@ from scipy import stats
 
 from suffice.bench.progress import Silent
 from suffice.bench.run import bench_tasks
-from suffice.certify.bundling import Settled, certify_files, mean_usd
+from suffice.certify.bundling import Certification, certify_files, mean_usd
 from suffice.certify.promise import LONGEST_S, Promise
 from suffice.config import load_config, parse_config
 from suffice.errors import ConfigError, InputError
@@ -88,7 +88,7 @@ def nested(trials: list[Trial]) -> list[dict[str, object]]:
     return list(rows.values())
 
 
-def test_flat_nested_and_gzip_say_the_same(tmp_path: Path, settled: Settled) -> None:
+def test_flat_nested_and_gzip_say_the_same(tmp_path: Path, settled: Certification) -> None:
     flat = write_jsonl(tmp_path / "flat.jsonl", settled.trials)
     rows = write_jsonl(tmp_path / "nested.jsonl", nested(list(settled.trials)))
     packed = tmp_path / "nested.jsonl.gz"
@@ -101,7 +101,7 @@ def test_flat_nested_and_gzip_say_the_same(tmp_path: Path, settled: Settled) -> 
         assert result.label_source is LabelSource.TARGET
 
 
-def test_several_files_are_one_table(tmp_path: Path, settled: Settled) -> None:
+def test_several_files_are_one_table(tmp_path: Path, settled: Certification) -> None:
     parts = [
         write_jsonl(tmp_path / f"{rung}.jsonl", [t for t in settled.trials if t.rung == rung])
         for rung in ("small", "big")
@@ -148,26 +148,26 @@ def test_a_mean_charge_needs_the_charge_of_every_answer() -> None:
 
 
 @pytest.fixture(scope="module", params=[4, 40])
-def refused(request: pytest.FixtureRequest) -> Settled:
+def refused(request: pytest.FixtureRequest) -> Certification:
     """A loss rate far above alpha, and one below it on too few rows."""
     return settle_trials(blind_trials(150, wrong_every=request.param), alpha=0.05)
 
 
-def test_what_was_not_certified_has_no_bundle(refused: Settled) -> None:
+def test_what_was_not_certified_has_no_bundle(refused: Certification) -> None:
     assert not refused.result.certified
     assert refused.bundle is None
 
 
 @pytest.mark.parametrize(("bound", "claimed"), [(0.12341, "0.1235"), (0.5, "0.5000")])
 def test_the_advice_never_claims_more_than_the_bound(
-    refused: Settled, bound: float, claimed: str
+    refused: Certification, bound: float, claimed: str
 ) -> None:
     result = replace(refused.result, bound=bound)
     settled = replace(refused, certified=dataclasses.replace(refused.certified, result=result))
     assert f"no alpha below {claimed};" in settled.advice
 
 
-def test_the_advice_says_whether_more_rows_would_do(refused: Settled) -> None:
+def test_the_advice_says_whether_more_rows_would_do(refused: Certification) -> None:
     result = refused.result
     if result.losses / result.n >= result.alpha:
         assert "too high for more of them to help" in refused.advice
@@ -194,7 +194,9 @@ def test_where_people_are_short_more_rows_are_not_the_advice(tmp_path: Path) -> 
 # -- bench ---------------------------------------------------------------------------------------
 
 
-def test_a_bench_over_recorded_trials_marks_them_again(tmp_path: Path, settled: Settled) -> None:
+def test_a_bench_over_recorded_trials_marks_them_again(
+    tmp_path: Path, settled: Certification
+) -> None:
     lay_out(tmp_path, settled)
     tasks = write_jsonl(tmp_path / "ten.jsonl", make_tasks(settled.trials)[:10])
     result = bench_tasks(
@@ -212,7 +214,7 @@ def test_a_bench_over_recorded_trials_marks_them_again(tmp_path: Path, settled: 
         assert trial.charge_usd == made[trial.request_id, trial.rung].charge_usd
 
 
-def test_an_unknown_judge_is_named(tmp_path: Path, settled: Settled) -> None:
+def test_an_unknown_judge_is_named(tmp_path: Path, settled: Certification) -> None:
     lay_out(tmp_path, settled)
     with pytest.raises(ConfigError, match="no rung 'jury'"):
         bench_tasks(
@@ -228,7 +230,7 @@ def test_an_unknown_judge_is_named(tmp_path: Path, settled: Settled) -> None:
 # -- reports -------------------------------------------------------------------------------------
 
 
-def test_a_report_says_what_certifying_said(settled: Settled) -> None:
+def test_a_report_says_what_certifying_said(settled: Certification) -> None:
     shown, result = verdict(settled.result), settled.result
     for name in ("certified", "n", "losses", "bound", "share", "risk", "saving", "quality"):
         assert getattr(shown, name) == getattr(result, name)
@@ -239,7 +241,9 @@ def test_a_report_says_what_certifying_said(settled: Settled) -> None:
     assert shown.limits == result.certificate.limits
 
 
-def test_the_flow_and_the_two_sides_are_those_of_the_reporting_split(settled: Settled) -> None:
+def test_the_flow_and_the_two_sides_are_those_of_the_reporting_split(
+    settled: Certification,
+) -> None:
     report = trials_report(settled.trials, source="t", settled=settled)
     ids = settled.certified.reported.request_ids
     paths = [path_of(settled, i) for i in ids]
@@ -255,7 +259,7 @@ def test_the_flow_and_the_two_sides_are_those_of_the_reporting_split(settled: Se
     assert saving == pytest.approx(settled.result.saving)
 
 
-def test_a_report_without_a_promise_makes_none(tmp_path: Path, settled: Settled) -> None:
+def test_a_report_without_a_promise_makes_none(tmp_path: Path, settled: Certification) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", settled.trials)
     report = report_on(str(path), None, say=quiet)
     assert isinstance(report, TrialsReport)
@@ -272,7 +276,7 @@ def test_a_ledger_is_told_by_its_content(tmp_path: Path) -> None:
     assert "recertify" in caught.value.hint
 
 
-def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path, settled: Settled) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path, settled: Certification) -> None:
     report = trials_report(settled.trials, source="t", settled=None)
     write_report(tmp_path / "page.html", report)
     assert "<html" in (tmp_path / "page.html").read_text("utf-8")
@@ -280,6 +284,6 @@ def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path, settled: Sett
         write_report(tmp_path / "page.html" / "page.html", report)
 
 
-def test_a_report_survives_json(settled: Settled) -> None:
+def test_a_report_survives_json(settled: Certification) -> None:
     report = trials_report(settled.trials, source="t", settled=settled)
     assert msgspec.json.decode(msgspec.json.encode(report), type=TrialsReport) == report

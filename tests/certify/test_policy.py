@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 from scipy import stats
 
-from suffice.certify.bundling import Settled
-from suffice.certify.policy import Ask, Certified, certify
+from suffice.certify.bundling import Certification
+from suffice.certify.policy import CertifiedPolicy, Target, certify
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Method, RiskKind, content_hash
@@ -25,21 +25,21 @@ CLOSE = 1e-9
 
 
 def run(trials: list[Trial], labels: dict[tuple[str, str], float] | None = None, **asked: object):
-    ask = Ask(**({"reference": "big", "label_source": LabelSource.TARGET, "alpha": 0.1} | asked))
+    ask = Target(**({"reference": "big", "label_source": LabelSource.TARGET, "alpha": 0.1} | asked))
     return certify(tabulate(trials), ask, encoder=default_encoder(), labels=labels)
 
 
-def by_pair(settled: Settled) -> dict[tuple[str, str], Trial]:
+def by_pair(settled: Certification) -> dict[tuple[str, str], Trial]:
     return {(t.request_id, t.rung): t for t in settled.trials}
 
 
-def reported_ids(settled: Settled) -> list[str]:
+def reported_ids(settled: Certification) -> list[str]:
     """Deal the requests by hand: in the order of the file, the last tenth of the seed's shuffle."""
     ids = list(dict.fromkeys(t.request_id for t in settled.trials))
     return [ids[row] for row in split_rows(len(ids), seed=0)[2].tolist()]
 
 
-def test_the_reported_figures_are_those_of_the_reporting_split(settled: Settled) -> None:
+def test_the_reported_figures_are_those_of_the_reporting_split(settled: Certification) -> None:
     made, ids, result = by_pair(settled), reported_ids(settled), settled.result
     paths = {i: path_of(settled, i) for i in ids}
     kept = {i: made[i, path[-1]] for i, path in paths.items()}
@@ -57,7 +57,7 @@ def test_the_reported_figures_are_those_of_the_reporting_split(settled: Settled)
     assert result.reference_quality == pytest.approx(np.mean([made[i, "big"].quality for i in ids]))
 
 
-def test_baselines_are_measured_on_the_same_split(settled: Settled) -> None:
+def test_baselines_are_measured_on_the_same_split(settled: Certification) -> None:
     made, ids, result = by_pair(settled), reported_ids(settled), settled.result
     quality = np.array([[made[i, rung].quality for rung in ("small", "big")] for i in ids])
     cost = np.array([[float(made[i, r].charge_usd) for r in ("small", "big")] for i in ids])
@@ -81,7 +81,7 @@ def test_baselines_are_measured_on_the_same_split(settled: Settled) -> None:
     assert random.share["small"] == pytest.approx(result.saving / cheap.saving)
 
 
-def test_the_promise_rests_on_the_certifying_split_alone(settled: Settled) -> None:
+def test_the_promise_rests_on_the_certifying_split_alone(settled: Certification) -> None:
     made, result = by_pair(settled), settled.result
     ids = list(dict.fromkeys(t.request_id for t in settled.trials))
     rows = split_rows(len(ids), seed=0)
@@ -96,7 +96,7 @@ def test_the_promise_rests_on_the_certifying_split_alone(settled: Settled) -> No
     assert result.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
 
 
-def test_the_certificate_is_about_this_policy_and_these_rows(settled: Settled) -> None:
+def test_the_certificate_is_about_this_policy_and_these_rows(settled: Certification) -> None:
     certificate, policy = settled.result.certificate, settled.certified.policy
     assert certificate.index == policy.point > 0
     assert certificate.terms.policy_hash == policy_hash(policy)
@@ -115,7 +115,7 @@ def test_the_certificate_is_about_this_policy_and_these_rows(settled: Settled) -
     assert datetime.now(UTC) - certificate.terms.created < timedelta(minutes=10)
 
 
-def test_every_point_up_to_the_certified_one_holds_alone(settled: Settled) -> None:
+def test_every_point_up_to_the_certified_one_holds_alone(settled: Certification) -> None:
     """A walk from safe to cheap stops before the first point that fails."""
     table = on_ladder(tabulate(settled.trials), reference="big")
     seen = observe_table(table, reference="big", encoder=default_encoder())
@@ -334,7 +334,7 @@ def test_labels_may_cover_rungs_that_cost_more_than_the_reference() -> None:
 
 def test_a_judge_without_people_is_refused_before_any_work() -> None:
     stages: list[str] = []
-    ask = Ask(reference="big", label_source=LabelSource.JUDGE)
+    ask = Target(reference="big", label_source=LabelSource.JUDGE)
     with pytest.raises(InputError, match="human labels") as caught:
         certify(tabulate(judged()[0]), ask, encoder=default_encoder(), say=stages.append)
     assert caught.value.hint
@@ -379,12 +379,12 @@ def test_probabilities_out_of_range_are_refused(name: str, value: float) -> None
 
 
 @pytest.fixture(scope="module")
-def hopeless() -> Certified:
+def hopeless() -> CertifiedPolicy:
     """The cheap rung is wrong too often, and nothing tells when."""
     return run(blind_trials(300, wrong_every=4), alpha=0.03)
 
 
-def test_what_is_not_certified_shows_always_the_reference(hopeless: Certified) -> None:
+def test_what_is_not_certified_shows_always_the_reference(hopeless: CertifiedPolicy) -> None:
     result = hopeless.result
     assert not result.certified
     assert result.certificate is None
@@ -396,7 +396,7 @@ def test_what_is_not_certified_shows_always_the_reference(hopeless: Certified) -
     assert not hopeless.plays.attempted[0].any()
 
 
-def test_the_widest_safe_claim_is_safe_to_make(hopeless: Certified) -> None:
+def test_the_widest_safe_claim_is_safe_to_make(hopeless: CertifiedPolicy) -> None:
     """Nothing was certified, but the bound says what would have been: it must keep its word."""
     result = hopeless.result
     assert result.bound == pytest.approx(
@@ -417,7 +417,7 @@ def test_the_true_risk_passes_alpha_at_most_delta_of_the_time() -> None:
     seen = observe_table(population, reference="big", encoder=default_encoder())
     known = outcomes(population, reference="big")
 
-    def true_risk(certified: Certified) -> float:
+    def true_risk(certified: CertifiedPolicy) -> float:
         policy = certified.policy
         here = slice(policy.point, policy.point + 1)
         plays = play(policy, harms(policy, seen), points=here)

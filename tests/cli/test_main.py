@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from suffice import __version__
 from suffice.certify.bundle import CERTIFICATE, POLICY
-from suffice.certify.bundling import Settled
+from suffice.certify.bundling import Certification
 from suffice.cli.main import main
 from suffice.ladder import example_ladders
 from suffice.ledger import Ledger
@@ -84,7 +84,7 @@ def refuses(run: Run) -> Callable[..., str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, settled: Settled) -> Path:
+def folder(tmp_path: Path, settled: Certification) -> Path:
     lay_out(tmp_path, settled)
     write_jsonl(tmp_path / "some.jsonl", make_tasks(settled.trials)[:20])
     return tmp_path
@@ -96,7 +96,7 @@ ANSWER = ("--ladder", "suffice.toml", "--ledger", "books.db", "--out", "answers.
 # -- certify -------------------------------------------------------------------------------------
 
 
-def test_certify_prints_the_figures(folder: Path, run: Run, settled: Settled) -> None:
+def test_certify_prints_the_figures(folder: Path, run: Run, settled: Certification) -> None:
     ran = run("certify", "trials.jsonl", *CERTIFY, "--delta", "0.1", "--seed", "0", "--json")
     assert ran.status == 0
     assert ran.json.keys() >= KEYS
@@ -108,7 +108,7 @@ def test_certify_prints_the_figures(folder: Path, run: Run, settled: Settled) ->
         assert ran.json["baselines"][name].keys() >= {"risk", "saving"}
 
 
-def test_certify_says_the_same_to_people(folder: Path, run: Run, settled: Settled) -> None:
+def test_certify_says_the_same_to_people(folder: Path, run: Run, settled: Certification) -> None:
     ran = run("certify", "trials.jsonl", *CERTIFY)
     assert ran.status == 0
     assert "certified: with 90.0 % confidence the risk is at most 10.0 %" in ran.out

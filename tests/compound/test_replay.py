@@ -7,11 +7,11 @@ from random import Random
 import msgspec
 import numpy as np
 import pytest
+from compound_support import NOW, WORKLOAD, make_compound_trials, write_workload
 from msgspec.structs import replace
 
-from compound_support import NOW, WORKLOAD, make_compound_trials, write_workload
 from suffice.cli.main import main
-from suffice.compound import Grade, Replay, Workload, compound_trials, read_workload, replay
+from suffice.compound import CompoundWorkload, Grade, Replay, compound_trials, read_workload, replay
 from suffice.compound.answering import FRACTIONS, deal_clusters
 from suffice.encoders.base import default_encoder
 from suffice.errors import ConfigError, InputError
@@ -23,7 +23,7 @@ CLOSE = 1e-9
 
 
 @pytest.fixture(scope="module")
-def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+def workload(tmp_path_factory: pytest.TempPathFactory) -> CompoundWorkload:
     return read_workload(write_workload(tmp_path_factory.mktemp("workload")))
 
 
@@ -33,7 +33,7 @@ def trials() -> list[Trial]:
 
 
 @pytest.fixture(scope="module")
-def replayed(workload: Workload, trials: list[Trial]) -> Replay:
+def replayed(workload: CompoundWorkload, trials: list[Trial]) -> Replay:
     return replay(workload, trials, now=NOW, encoder=default_encoder())
 
 
@@ -41,7 +41,7 @@ def replayed(workload: Workload, trials: list[Trial]) -> Replay:
 
 
 def test_with_no_lever_the_reference_answers_everything_at_the_first_prices(
-    workload: Workload, trials: list[Trial], replayed: Replay
+    workload: CompoundWorkload, trials: list[Trial], replayed: Replay
 ) -> None:
     base, price = replayed.factorial.baseline, workload.prices()["dense", "old"]
     usage = {trial.request_id: trial.usage for trial in trials if trial.rung == "high"}
@@ -106,7 +106,7 @@ def test_figures_are_about_clusters_that_neither_fitted_nor_certified(
 
 
 def test_the_competent_baseline_answers_each_text_once_on_the_cheapest_chip(
-    trials: list[Trial], replayed: Replay, workload: Workload
+    trials: list[Trial], replayed: Replay, workload: CompoundWorkload
 ) -> None:
     cell, price = replayed.competent, workload.prices()["sparse", "new"]
     seen, repeated = set(), {}
@@ -123,7 +123,9 @@ def test_the_competent_baseline_answers_each_text_once_on_the_cheapest_chip(
     assert cell.as_reference, "no single cheap effort keeps the quality here"
 
 
-def test_the_same_trials_give_the_same_figures(workload: Workload, trials: list[Trial]) -> None:
+def test_the_same_trials_give_the_same_figures(
+    workload: CompoundWorkload, trials: list[Trial]
+) -> None:
     one, two = (compound_trials(workload, trials, made=NOW) for _ in range(2))
     assert msgspec.json.encode(one) == msgspec.json.encode(two)
     assert one.certified
@@ -131,7 +133,7 @@ def test_the_same_trials_give_the_same_figures(workload: Workload, trials: list[
 
 
 def test_what_cannot_be_certified_is_answered_by_the_reference_and_said(
-    workload: Workload, trials: list[Trial]
+    workload: CompoundWorkload, trials: list[Trial]
 ) -> None:
     wrong = [replace(t, quality=0.0) if t.rung == "guess" and t.quality else t for t in trials]
     found = replay(workload, wrong, now=NOW, encoder=default_encoder())
@@ -191,7 +193,7 @@ def no_count(trials: list[Trial]) -> list[Trial]:
     ],
 )  # fmt: skip
 def test_trials_that_say_too_little_are_refused_by_name(
-    workload: Workload, trials: list[Trial], spoil, said: str
+    workload: CompoundWorkload, trials: list[Trial], spoil, said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
         replay(workload, spoil(trials), now=NOW, encoder=default_encoder())
@@ -265,7 +267,7 @@ def test_the_command_exits_with_3_where_nothing_is_certified(
     assert run(*files, "--json") == 3
 
 
-def test_certificates_lapse_as_the_file_says(workload: Workload, replayed: Replay) -> None:
+def test_certificates_lapse_as_the_file_says(workload: CompoundWorkload, replayed: Replay) -> None:
     certificate = replayed.factorial.full.certificate
     assert certificate.terms.lapses_at == NOW + timedelta(days=30)
 

@@ -18,8 +18,8 @@ from suffice.cli.latent import describe_stop
 from suffice.config import parse_config
 from suffice.deployment import build_engines
 from suffice.early_stop.engine import EarlyStop, EarlyStopping, record
-from suffice.early_stop.learn import Learned, Wanted, choose, learn_stop, tabulate
-from suffice.early_stop.rule import Converging, Marks, Probe, StopRule, Trace, replay
+from suffice.early_stop.learn import LearnedStop, StopTarget, choose, learn_stop, tabulate
+from suffice.early_stop.rule import AnswerProbe, Converging, Marks, StopRule, Trace, replay
 from suffice.early_stop.store import RulesFile, load_stopping, save_stopping
 from suffice.engines.base import Engine
 from suffice.engines.chunk import Chunk
@@ -56,12 +56,14 @@ RULE_16 = StopRule(every_tokens=16, agree=2)
 NEVER = StopRule(every_tokens=8, agree=99)
 
 
-def at(tokens: int, answer: str, **changes: object) -> Probe:
+def at(tokens: int, answer: str, **changes: object) -> AnswerProbe:
     given = {"input_tokens": 10 + tokens, "output_tokens": 2, "whole": True, "mean_logprob": -0.01}
-    return Probe(at_tokens=tokens, answer=answer, **(given | changes))  # type: ignore[arg-type]
+    return AnswerProbe(at_tokens=tokens, answer=answer, **(given | changes))  # type: ignore[arg-type]
 
 
-def trace(*probes: Probe, number: int = 0, group: str | None = None, right: str = "7") -> Trace:
+def trace(
+    *probes: AnswerProbe, number: int = 0, group: str | None = None, right: str = "7"
+) -> Trace:
     """Make a trace of 60 tokens, 58 of them reasoning; its answer is that of the last probe."""
     marked = tuple(replace(each, quality=float(each.answer == right)) for each in probes)
     return Trace(
@@ -76,7 +78,7 @@ def trace(*probes: Probe, number: int = 0, group: str | None = None, right: str 
     )
 
 
-def converges(rule: StopRule, *probes: Probe) -> list[bool]:
+def converges(rule: StopRule, *probes: AnswerProbe) -> list[bool]:
     follow = Converging(rule)
     return [follow.push(each) for each in probes]
 
@@ -140,13 +142,13 @@ def test_the_promise_is_broken_in_at_most_delta_of_draws() -> None:
     assert broken <= 200 * 0.1 + 12  # two standard deviations and a half
 
 
-def wanted(**changes: object) -> Wanted:
+def wanted(**changes: object) -> StopTarget:
     given = {"alpha": 0.05, "delta": 0.1, "lapses_after_s": 3600.0, "marks": MARKS, "rung": HIGH}
-    return Wanted(label_source=LabelSource.TARGET, **(given | changes))  # type: ignore[arg-type]
+    return StopTarget(label_source=LabelSource.TARGET, **(given | changes))  # type: ignore[arg-type]
 
 
 @cache
-def certified() -> Learned:
+def certified() -> LearnedStop:
     return learn_stop(population(1000, seed=2), wanted())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tools.encoders.weights import Source, read_safetensors, read_torch_legacy
+from tools.encoders.weights import WeightFile, read_safetensors, read_torch_legacy
 
 from suffice.encoders.base import default_encoder
 from suffice.encoders.endpoint import EndpointEncoder
@@ -22,7 +22,7 @@ from suffice.errors import (
     InputError,
     MissingExtra,
 )
-from suffice.latent.predictor import Joined
+from suffice.latent.predictor import JoinedEncoder
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_file_not_built_yet_names_the_command(tmp_path: Path) -> None:
 
 def test_joined_encoders_lie_side_by_side_at_unit_length() -> None:
     one = default_encoder()
-    both = Joined(one, one)
+    both = JoinedEncoder(one, one)
     vectors = both.embed(["hello world", ""])
     assert vectors.shape == (2, both.dim) == (2, 2 * one.dim)
     assert np.linalg.norm(vectors[0]) == pytest.approx(2**0.5, rel=1e-5)
@@ -104,10 +104,10 @@ def test_old_pytorch_files_execute_nothing() -> None:
 
 
 def test_weights_that_are_not_the_published_ones_are_refused() -> None:
-    source = Source(package="pytest", module="pytest", path="__init__.py", sha256="0" * 64)
+    source = WeightFile(package="pytest", module="pytest", path="__init__.py", sha256="0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
         source.checked()
-    absent = Source(package="no-such-thing", module="no_such_thing", path="x", sha256="0")
+    absent = WeightFile(package="no-such-thing", module="no_such_thing", path="x", sha256="0")
     with pytest.raises(MissingExtra, match="not installed"):
         absent.checked()
 

@@ -9,7 +9,7 @@ import pytest
 
 from suffice.engines import last
 from suffice.engines.chunk import Relay
-from suffice.engines.hedge import Hedge, Item, Outcome, hedged
+from suffice.engines.hedge import Hedge, HedgeOutcome, Item, hedged
 from suffice.errors import EngineUnreachable
 from suffice.types import Completion, Count, CountSource, Finish, Usage
 
@@ -31,7 +31,7 @@ class Stage:
         self.inside = 0
         self.calls = 0
         self.lost: list[tuple[BaseException, Usage | None]] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[HedgeOutcome] = []
 
     def play(self, *scripts: list[object], own: Usage = Usage()) -> Relay:  # noqa: B008
         """Each script lists items to yield, times and events to wait for, and errors to raise."""
@@ -79,12 +79,12 @@ async def test_a_call_that_begins_in_time_is_the_only_one() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "text", "outcome"),
     [
-        ([9.0, whole("first")], [whole("second")], "second", Outcome.WON),
-        ([0.05, whole("first")], [9.0, whole("second")], "first", Outcome.LOST),
+        ([9.0, whole("first")], [whole("second")], "second", HedgeOutcome.WON),
+        ([0.05, whole("first")], [9.0, whole("second")], "first", HedgeOutcome.LOST),
     ],
 )
 async def test_the_first_to_answer_is_used_and_the_other_stopped_and_estimated(
-    first: list[object], second: list[object], text: str, outcome: Outcome
+    first: list[object], second: list[object], text: str, outcome: HedgeOutcome
 ) -> None:
     stage = Stage()
     assert (await last(stage.play(first, second).items)).text == text
@@ -100,7 +100,7 @@ async def test_a_beaten_call_that_is_done_too_has_used_what_it_reports() -> None
     relay = stage.play([both, whole("first")], [both, whole("second", usage=more)])
     asyncio.get_running_loop().call_later(0.1, both.set)
     assert (await last(relay.items)).text == "first"
-    assert (stage.outcomes, [usage for _, usage in stage.lost]) == ([Outcome.LOST], [more])
+    assert (stage.outcomes, [usage for _, usage in stage.lost]) == ([HedgeOutcome.LOST], [more])
 
 
 async def test_a_stream_that_has_begun_is_never_asked_again() -> None:
@@ -122,10 +122,10 @@ async def test_a_beaten_stream_has_written_what_it_says_and_read_what_the_other_
 
 @pytest.mark.parametrize(
     ("first", "second", "outcome"),
-    [([0.05, NO], [0.1, whole()], Outcome.WON), ([0.1, whole()], [NO], Outcome.LOST)],
+    [([0.05, NO], [0.1, whole()], HedgeOutcome.WON), ([0.1, whole()], [NO], HedgeOutcome.LOST)],
 )
 async def test_a_call_that_fails_leaves_it_to_the_other(
-    first: list[object], second: list[object], outcome: Outcome
+    first: list[object], second: list[object], outcome: HedgeOutcome
 ) -> None:
     stage = Stage()
     assert await last(stage.play(first, second).items) == whole()
@@ -139,13 +139,13 @@ async def test_when_both_fail_the_last_error_is_raised() -> None:
     with pytest.raises(EngineUnreachable, match="too late"):
         await last(stage.play([0.1, late], [NO]).items)
     assert stage.lost == [(NO, None)]
-    assert stage.outcomes == [Outcome.FAILED]
+    assert stage.outcomes == [HedgeOutcome.FAILED]
 
 
 async def test_without_a_spare_slot_there_is_no_second_call() -> None:
     stage = Stage(free=False)
     assert await last(stage.play([0.05, whole()]).items) == whole()
-    assert (stage.calls, stage.outcomes, stage.inside) == (1, [Outcome.NO_SLOT], 0)
+    assert (stage.calls, stage.outcomes, stage.inside) == (1, [HedgeOutcome.NO_SLOT], 0)
 
 
 @pytest.mark.parametrize("began", [False, True])

@@ -10,9 +10,9 @@ from suffice.errors import InputError, PriceError
 from suffice.forecast.advice import REGRET, Situation, advise
 from suffice.forecast.contracts import (
     TRUST,
+    ContractTerms,
     Market,
     Outlook,
-    Terms,
     advised_theta,
     all_reserved,
     break_even,
@@ -32,7 +32,7 @@ def random_market(rng: np.random.Generator, *, days: int) -> Market:
     return Market(spend=spend, fee=fee)
 
 
-def cheapest_of_all(market: Market, terms: Terms) -> float:
+def cheapest_of_all(market: Market, terms: ContractTerms) -> float:
     days = range(len(market.spend))
     subsets = itertools.chain.from_iterable(
         itertools.combinations(days, count) for count in range(len(days) + 1)
@@ -43,7 +43,7 @@ def cheapest_of_all(market: Market, terms: Terms) -> float:
 @pytest.mark.parametrize("seed", range(12))
 def test_hindsight_is_the_cheapest_of_all_ways_to_sign(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    terms = Terms(days=int(rng.integers(1, 5)), usage_rate=float(rng.choice([0.0, 0.4])))
+    terms = ContractTerms(days=int(rng.integers(1, 5)), usage_rate=float(rng.choice([0.0, 0.4])))
     market = random_market(rng, days=9)
     found = total(market, terms, hindsight(market, terms))
     assert found == pytest.approx(cheapest_of_all(market, terms))
@@ -54,7 +54,7 @@ def test_hindsight_is_the_cheapest_of_all_ways_to_sign(seed: int) -> None:
 def test_no_forecast_however_bad_breaks_the_guarantee(usage_rate: float, trust: float) -> None:
     rng = np.random.default_rng(round(10 * trust + 100 * usage_rate))
     for _ in range(250):
-        terms = Terms(days=int(rng.integers(2, 25)), usage_rate=usage_rate)
+        terms = ContractTerms(days=int(rng.integers(2, 25)), usage_rate=usage_rate)
         market = random_market(rng, days=60)
         theta = np.exp(np.log(trust) * rng.uniform(-1.0, 1.0, 60))
         if rng.random() < 0.5:  # the extremes hurt most
@@ -68,7 +68,7 @@ def test_no_forecast_however_bad_breaks_the_guarantee(usage_rate: float, trust: 
 @pytest.mark.parametrize("usage_rate", [0.0, 0.5])
 @pytest.mark.parametrize("trust", [0.5, 1.0])
 def test_an_adversary_reaches_the_guarantee(usage_rate: float, trust: float) -> None:
-    terms = Terms(days=4000, usage_rate=usage_rate)
+    terms = ContractTerms(days=4000, usage_rate=usage_rate)
     stop = round(1000 * trust / (1 - usage_rate))  # the rule signs on this day, and need ends
     spend = np.where(np.arange(4000) < stop, 0.001, 0.0)
     market = Market(spend=spend, fee=np.ones(4000))
@@ -80,35 +80,35 @@ def test_an_adversary_reaches_the_guarantee(usage_rate: float, trust: float) -> 
 
 
 def test_rising_fees_make_it_worse_and_falling_ones_do_not() -> None:
-    terms = Terms(days=2, usage_rate=0.0)
+    terms = ContractTerms(days=2, usage_rate=0.0)
     assert guaranteed_ratio(terms) == 2.0
-    assert guaranteed_ratio(Terms(days=2, usage_rate=0.3)) == pytest.approx(1.7)
+    assert guaranteed_ratio(ContractTerms(days=2, usage_rate=0.3)) == pytest.approx(1.7)
     assert guaranteed_ratio(terms, trust=0.5) == pytest.approx(3.0)
     assert guaranteed_ratio(terms, rise=1.5) == pytest.approx(3.0)
     assert largest_rise(np.array([4.0, 3.0, 2.0]), terms) == 1.0
     assert largest_rise(np.array([1.0, 1.0, 1.0, 2.0, 9.0]), terms) == 9.0
-    assert largest_rise(np.array([1.0, 1.0, 1.0, 1.0, 9.0]), Terms(days=1)) == 9.0
-    assert largest_rise(np.array([1.0, 1.5, 3.0]), Terms(days=1)) == 2.0
+    assert largest_rise(np.array([1.0, 1.0, 1.0, 1.0, 9.0]), ContractTerms(days=1)) == 9.0
+    assert largest_rise(np.array([1.0, 1.5, 3.0]), ContractTerms(days=1)) == 2.0
 
 
 def test_a_contract_covers_its_term_and_bills_its_use() -> None:
     market = Market(spend=np.full(5, 10.0), fee=np.full(5, 12.0))
-    assert total(market, Terms(days=3), []) == 50.0
-    assert total(market, Terms(days=3), [1]) == 32.0
-    assert total(market, Terms(days=3, usage_rate=0.5), [1]) == 47.0
-    assert all_reserved(market, Terms(days=3)) == [0, 3]
-    assert hindsight(market, Terms(days=3)) in ([0, 3], [0, 4], [1, 4])
+    assert total(market, ContractTerms(days=3), []) == 50.0
+    assert total(market, ContractTerms(days=3), [1]) == 32.0
+    assert total(market, ContractTerms(days=3, usage_rate=0.5), [1]) == 47.0
+    assert all_reserved(market, ContractTerms(days=3)) == [0, 3]
+    assert hindsight(market, ContractTerms(days=3)) in ([0, 3], [0, 4], [1, 4])
 
 
 def test_the_rule_forgets_spend_older_than_a_term() -> None:
     spend = np.array([5.0, 0.0, 0.0, 5.0, 0.0, 5.0])
     market = Market(spend=spend, fee=np.full(6, 10.0))
-    assert break_even(market, Terms(days=3)) == [5]
-    assert break_even(market, Terms(days=2)) == []
+    assert break_even(market, ContractTerms(days=3)) == [5]
+    assert break_even(market, ContractTerms(days=2)) == []
 
 
 def test_the_forecast_signs_early_where_need_is_steady_and_late_where_it_is_not() -> None:
-    terms = Terms(days=100)
+    terms = ContractTerms(days=100)
     fee = np.full(300, 60.0)
     outlook = (Outlook(prior_days=200.0),) * 300
     steady = Market(spend=np.ones(300), fee=fee)
@@ -120,7 +120,7 @@ def test_the_forecast_signs_early_where_need_is_steady_and_late_where_it_is_not(
 
 
 def test_the_forecast_looks_only_back() -> None:
-    terms = Terms(days=20)
+    terms = ContractTerms(days=20)
     rng = np.random.default_rng(3)
     market = random_market(rng, days=80)
     outlook = (Outlook(),) * 80
@@ -135,12 +135,12 @@ def test_the_forecast_looks_only_back() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda: Terms(days=0),
-        lambda: Terms(days=3, usage_rate=1.0),
+        lambda: ContractTerms(days=0),
+        lambda: ContractTerms(days=3, usage_rate=1.0),
         lambda: Market(spend=np.ones(2), fee=np.ones(3)),
         lambda: Market(spend=-np.ones(2), fee=np.ones(2)),
         lambda: Market(spend=np.ones(2), fee=np.zeros(2)),
-        lambda: guaranteed_ratio(Terms(days=1), trust=0.0),
+        lambda: guaranteed_ratio(ContractTerms(days=1), trust=0.0),
         lambda: advise(Situation(start=START, busy=0.0)),
         lambda: advise(Situation(start=START, lasts=1.5)),
         lambda: advise(Situation(start=START, months=1)),

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.errors import InputError, PriceError
-from suffice.forecast.fan import FAN, Question, forecast, model_factors
+from suffice.forecast.fan import FAN, ForecastQuestion, forecast, model_factors
 from suffice.forecast.figures import fan_chart, fan_figure
 from suffice.forecast.parameters import Models, Range, parameters
 from suffice.forecast.process import (
@@ -16,8 +16,8 @@ from suffice.forecast.process import (
     STILL,
     Level,
     Process,
-    Run,
     Series,
+    Simulation,
     daily,
     fit_process,
     monthly,
@@ -29,8 +29,8 @@ START = dt.date(2026, 11, 23)
 LONG = 10_000.0
 
 
-def question(**given: object) -> Question:
-    return Question(**({"start": START, "paths": 2000} | given))
+def question(**given: object) -> ForecastQuestion:
+    return ForecastQuestion(**({"start": START, "paths": 2000} | given))
 
 
 def series(usd: list[float], *, group: str = "one", quoted: bool = True) -> Series:
@@ -96,7 +96,7 @@ def test_nothing_followed_is_an_error() -> None:
 
 
 def test_a_known_process_is_followed_exactly() -> None:
-    run = Run(months=6, paths=500, regime=1)
+    run = Simulation(months=6, paths=500, regime=1)
     rng = np.random.default_rng(0)
     falling = simulate(certain(1, move=-0.1), run, rng=rng)
     assert np.quantile(falling[:, -1], [0.05, 0.95]) == pytest.approx([-0.6, -0.6], abs=0.01)
@@ -107,7 +107,7 @@ def test_a_known_process_is_followed_exactly() -> None:
 
 def test_a_price_goes_half_way_to_its_level_in_a_half_life() -> None:
     level = Level(low=math.log(2), high=math.log(2), half_life_months=(6.0, 6.0))
-    run = Run(months=12, paths=500, regime=0, level=level)
+    run = Simulation(months=12, paths=500, regime=0, level=level)
     middle = np.median(simulate(certain(0), run, rng=np.random.default_rng(0)), axis=0)
     assert middle[[6, 12]] == pytest.approx([0.5 * math.log(2), 0.75 * math.log(2)], abs=1e-6)
 
@@ -121,10 +121,12 @@ def test_the_fan_of_a_fitted_process_covers_what_it_describes() -> None:
         transitions=tuple(tuple(100 * n + 20 for n in row) for row in truth.transitions),
     )
     rng = np.random.default_rng(5)
-    drawn = simulate(truth, Run(months=30, paths=40), rng=rng)
+    drawn = simulate(truth, Simulation(months=30, paths=40), rng=rng)
     fitted = fit(*[series(list(np.exp(path)), group=str(n)) for n, path in enumerate(drawn)])
-    low, high = np.quantile(simulate(fitted, Run(months=6, paths=4000), rng=rng)[:, 6], [0.1, 0.9])
-    fresh = simulate(truth, Run(months=6, paths=4000), rng=rng)[:, 6]
+    low, high = np.quantile(
+        simulate(fitted, Simulation(months=6, paths=4000), rng=rng)[:, 6], [0.1, 0.9]
+    )
+    fresh = simulate(truth, Simulation(months=6, paths=4000), rng=rng)[:, 6]
     assert 0.75 < ((low <= fresh) & (fresh <= high)).mean() < 0.88
 
 
@@ -133,7 +135,9 @@ def test_a_short_history_makes_a_wider_fan() -> None:
     short = fit(series([1.0, 1.0, 0.9, 0.9, 1.0, 1.0]))
 
     def width(process: Process) -> float:
-        paths = simulate(process, Run(months=12, paths=4000), rng=np.random.default_rng(1))[:, -1]
+        paths = simulate(process, Simulation(months=12, paths=4000), rng=np.random.default_rng(1))[
+            :, -1
+        ]
         low, high = np.quantile(paths, [0.1, 0.9])
         return float(high - low)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import openai
 import pytest
-
 from gateway_support import (
     DONE,
     Call,
@@ -19,7 +18,8 @@ from gateway_support import (
     site,
     usage_event,
 )
-from suffice.certify.bundling import Settled
+
+from suffice.certify.bundling import Certification
 from suffice.gateway.app import Gateway
 from suffice.gateway.serving import Settings
 from suffice.ledger import Ledger, entries
@@ -158,7 +158,7 @@ async def test_several_choices_of_an_engine_that_counts_one_are_counted(tmp_path
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_the_policy_chooses_and_may_look_before_an_answer_stays(
-    tmp_path: Path, settled: Settled, streamed: bool
+    tmp_path: Path, settled: Certification, streamed: bool
 ) -> None:
     made = {(t.request_id, t.rung): t for t in settled.trials}
     texts = {t.text: t.request_id for t in settled.trials}
@@ -207,7 +207,7 @@ async def test_the_policy_chooses_and_may_look_before_an_answer_stays(
 
 
 async def test_route_only_streams_go_to_the_reference_where_an_answer_would_be_reviewed(
-    tmp_path: Path, settled: Settled
+    tmp_path: Path, settled: Certification
 ) -> None:
     request_id = next(f"r{i}" for i in range(60) if path_of(settled, f"r{i}")[0] == "small")
     trial = next(t for t in settled.trials if t.request_id == request_id)
@@ -221,7 +221,7 @@ async def test_route_only_streams_go_to_the_reference_where_an_answer_would_be_r
 
 
 async def test_an_alpha_below_the_certificate_is_kept_by_the_reference(
-    tmp_path: Path, settled: Settled
+    tmp_path: Path, settled: Certification
 ) -> None:
     async with site(tmp_path, bundle=settled.bundle) as here:
         for alpha, covered in (("0.01", False), ("0.5", True)):
@@ -232,7 +232,7 @@ async def test_an_alpha_below_the_certificate_is_kept_by_the_reference(
             assert ("fallback" in account) != covered
 
 
-async def test_observing_answers_with_the_reference(tmp_path: Path, settled: Settled) -> None:
+async def test_observing_answers_with_the_reference(tmp_path: Path, settled: Certification) -> None:
     async with site(tmp_path, bundle=settled.bundle, observe=True) as here:
         given = await here.chat(extra_headers={"x-suffice-group": "sums"})
         assert given.model_extra["suffice"]["rung"] == "big"
@@ -240,7 +240,7 @@ async def test_observing_answers_with_the_reference(tmp_path: Path, settled: Set
 
 
 async def test_an_audited_request_is_answered_by_the_other_rungs_and_scored(
-    tmp_path: Path, settled: Settled
+    tmp_path: Path, settled: Certification
 ) -> None:
     async with site(tmp_path, bundle=settled.bundle, observe=True) as here:
         toml = here.folder / "suffice.toml"

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-
 from postgres_server import postgresql_server, server_binaries
+
 from suffice.errors import InputError
 from suffice.gateway.guard import (
     BLIND_AFTER,
@@ -41,7 +41,7 @@ from suffice.guarantee import (
     delay_limit,
     issue,
 )
-from suffice.ledger import Attempt, Audited, Entry, Label, Ledger, Role, Score, Status
+from suffice.ledger import Attempt, AuditedRequest, Entry, Label, Ledger, Role, Score, Status
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK
 from suffice.scoring.audits import agreement_scores, is_drawn
 from suffice.scoring.labels import agreement
@@ -83,22 +83,26 @@ def score(
     return Score(quality=quality, label=label, rung=rung, **facts)
 
 
-def row(*scores: Score, number: int = 1, group: str | None = None, **more: object) -> Audited:
+def row(
+    *scores: Score, number: int = 1, group: str | None = None, **more: object
+) -> AuditedRequest:
     facts = {
         "request_id": f"r{number}",
         "time": NOON,
         "rung": "small",
         "reference_rung": "big",
     } | more
-    return Audited(id=number, group=group, scores=scores, **facts)
+    return AuditedRequest(id=number, group=group, scores=scores, **facts)
 
 
-def stream(losses: np.ndarray, groups: list[str | None]) -> Iterator[Audited]:
+def stream(losses: np.ndarray, groups: list[str | None]) -> Iterator[AuditedRequest]:
     for i, (loss, group) in enumerate(zip(losses, groups, strict=True), start=1):
         yield row(score(1 - loss), number=i, group=group)
 
 
-def watched(rows: Iterator[Audited] | list[Audited], *, now: datetime = LATER) -> GuardState:
+def watched(
+    rows: Iterator[AuditedRequest] | list[AuditedRequest], *, now: datetime = LATER
+) -> GuardState:
     return watch(fresh(CERTIFICATE), rows, certificate=CERTIFICATE, rule=RULE, now=now)
 
 

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from suffice.cli.main import main
 from suffice.config import parse_config
 from suffice.errors import ConfigError, InputError
-from suffice.gateway.keys import KeyRing, Limits, add_key, read_keys, revoke_key
-from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.keys import KeyLimits, KeyRing, add_key, read_keys, revoke_key
+from suffice.gateway.limits import Admission, KeyLimiter, Refused, spent_on
 from suffice.gateway.serving import Settings
-from suffice.gateway.wire import Asked
+from suffice.gateway.wire import ChatRequest
 from suffice.gateway.worker import Worker
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status
 from suffice.pipeline import Pipeline, build_pipeline
@@ -44,7 +44,7 @@ def ring(path: Path) -> KeyRing:
 
 
 def test_a_key_opens_the_door_and_is_nowhere_in_the_file(path: Path) -> None:
-    alice, bob = (add_key(path, name, limits=Limits()) for name in ("alice", "bob"))
+    alice, bob = (add_key(path, name, limits=KeyLimits()) for name in ("alice", "bob"))
     keys = ring(path)
     assert keys.find(alice).name == "alice"
     assert keys.find(bob).name == "bob"
@@ -56,26 +56,26 @@ def test_a_key_opens_the_door_and_is_nowhere_in_the_file(path: Path) -> None:
 
 
 def test_the_same_key_has_another_digest_in_another_file(tmp_path: Path) -> None:
-    made = add_key(tmp_path / "a.json", "alice", limits=Limits())
-    add_key(tmp_path / "b.json", "alice", limits=Limits())
+    made = add_key(tmp_path / "a.json", "alice", limits=KeyLimits())
+    add_key(tmp_path / "b.json", "alice", limits=KeyLimits())
     salts = {read_keys(tmp_path / name).salt for name in ("a.json", "b.json")}
     assert len(salts) == 2
     assert ring(tmp_path / "b.json").find(made) is None
 
 
 def test_keys_are_long_and_never_alike(path: Path) -> None:
-    made = {add_key(path, f"k{i}", limits=Limits()) for i in range(20)}
+    made = {add_key(path, f"k{i}", limits=KeyLimits()) for i in range(20)}
     assert len(made) == 20
     assert all(len(key.removeprefix("sk-suffice-")) >= 43 for key in made)
 
 
 def test_a_revoked_key_is_out_and_its_name_stays_taken(path: Path) -> None:
-    made = add_key(path, "alice", limits=Limits())
+    made = add_key(path, "alice", limits=KeyLimits())
     revoke_key(path, "alice")
     assert ring(path).find(made) is None
     assert read_keys(path).keys[0].revoked is not None
     with pytest.raises(InputError, match="is, or was"):
-        add_key(path, "alice", limits=Limits())
+        add_key(path, "alice", limits=KeyLimits())
     with pytest.raises(InputError, match="no key 'alice' in force"):
         revoke_key(path, "alice")
 
@@ -83,16 +83,16 @@ def test_a_revoked_key_is_out_and_its_name_stays_taken(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
-        ("", Limits()),
-        ("../x", Limits()),
-        ("two words", Limits()),
-        ("a", Limits(budget_usd_per_day=Decimal(0))),
-        ("a", Limits(budget_usd_per_day=Decimal("NaN"))),
-        ("a", Limits(requests_per_minute=0)),
+        ("", KeyLimits()),
+        ("../x", KeyLimits()),
+        ("two words", KeyLimits()),
+        ("a", KeyLimits(budget_usd_per_day=Decimal(0))),
+        ("a", KeyLimits(budget_usd_per_day=Decimal("NaN"))),
+        ("a", KeyLimits(requests_per_minute=0)),
     ],
 )
 def test_odd_names_and_limits_are_refused_and_write_nothing(
-    path: Path, name: str, limits: Limits
+    path: Path, name: str, limits: KeyLimits
 ) -> None:
     with pytest.raises(InputError):
         add_key(path, name, limits=limits)
@@ -101,7 +101,7 @@ def test_odd_names_and_limits_are_refused_and_write_nothing(
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
 def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
-    add_key(path, "alice", limits=Limits())
+    add_key(path, "alice", limits=KeyLimits())
     path.chmod(mode)
     with pytest.raises(ConfigError, match="open to other users"):
         read_keys(path)
@@ -122,7 +122,7 @@ def test_a_missing_file_or_folder_is_said_so(path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         read_keys(path)
     with pytest.raises(InputError, match="cannot open"):
-        add_key(path / "no" / "keys.json", "alice", limits=Limits())
+        add_key(path / "no" / "keys.json", "alice", limits=KeyLimits())
 
 
 def test_the_command_prints_a_key_once(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,8 +159,8 @@ class Door:
     """A gate with one key, and a clock of its own."""
 
     def __init__(self, path: Path, *, workers: int = 1, **limits: object) -> None:
-        self.key = add_key(path, "alice", limits=Limits(**limits))
-        self.gate = Gate(ring(path), assumed_usd=CENT, workers=workers)
+        self.key = add_key(path, "alice", limits=KeyLimits(**limits))
+        self.gate = KeyLimiter(ring(path), assumed_usd=CENT, workers=workers)
         self.now_s = 1000.0
 
     def ask(self, worst: str | None = "0", *, now: datetime = NOON) -> Admission | Refused:
@@ -324,7 +324,7 @@ def test_a_reading_of_yesterday_does_not_touch_today(path: Path) -> None:
 def test_a_reloaded_file_keeps_what_was_used_and_drops_who_is_out(path: Path) -> None:
     door = Door(path, budget_usd_per_day=CENT)
     door.spend("0.01", worst="0.01")
-    add_key(path, "bob", limits=Limits())
+    add_key(path, "bob", limits=KeyLimits())
     door.gate.reload(ring(path))
     assert code(door.ask("0.01")) == "insufficient_quota"
     revoke_key(path, "alice")
@@ -344,15 +344,15 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 
 def reserved(pipeline: Pipeline, path: Path, *, rung: Rung | None = None) -> Decimal:
     """Say what a request of 2 bytes for up to 98 tokens reserves, where a token costs 1e-6."""
-    key = add_key(path, "alice", limits=Limits(budget_usd_per_day=Decimal(1)))
+    key = add_key(path, "alice", limits=KeyLimits(budget_usd_per_day=Decimal(1)))
     worker = Worker(Settings(ladder=path))
-    worker.gate = Gate(ring(path), assumed_usd=CENT)
+    worker.gate = KeyLimiter(ring(path), assumed_usd=CENT)
     request = Request(
         request_id="r",
         messages=({"role": "user", "content": "Hi"},),
         params={"max_tokens": 98},
     )
-    asked = Asked(request=request, model="m", stream=False, wants_usage=False, rung=rung)
+    asked = ChatRequest(request=request, model="m", stream=False, wants_usage=False, rung=rung)
     headers = {b"authorization": f"Bearer {key}".encode()}
     admitted = worker.admit(headers, asked, SimpleNamespace(pipeline=pipeline))  # type: ignore[arg-type]
     assert admitted is not None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from suffice.errors import EngineProtocolError
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.messages_request import chat_of_message
-from suffice.gateway.keys import Limits, add_key
+from suffice.gateway.keys import KeyLimits, add_key
 from suffice.gateway.problems import Problem
 
 PATH = "/v1/messages"
@@ -551,7 +551,7 @@ async def test_what_is_passed_over_is_named_in_a_header(here: Site) -> None:
 
 async def test_keys_come_in_the_header_of_that_api(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
-    secret = add_key(keys, "app", limits=Limits())
+    secret = add_key(keys, "app", limits=KeyLimits())
     async with site(tmp_path, more=f'keys = "{keys}"\n') as here:
         status, body = await here.post(ASK, path=PATH)
         assert (status, body["error"]["type"]) == (401, "authentication_error")

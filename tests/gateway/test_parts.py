@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from suffice.certify.bundling import Settled
+from suffice.certify.bundling import Certification
 from suffice.config import GatewayConfig, parse_config
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
@@ -249,7 +249,7 @@ def test_only_the_latest_conversations_are_remembered() -> None:
 
 @pytest.mark.parametrize(("words", "pays"), [(10, True), (100_000, False)])
 def test_a_long_conversation_stays_where_its_prompt_is_cached(
-    settled: Settled, ledger: Ledger, words: int, pays: bool
+    settled: Certification, ledger: Ledger, words: int, pays: bool
 ) -> None:
     cached = "input_usd_per_mtok = 1\ncache_read_usd_per_mtok = 0.1"
     text = CONFIG.format(trials="unused").replace("input_usd_per_mtok = 1", cached)
@@ -264,7 +264,7 @@ def test_a_long_conversation_stays_where_its_prompt_is_cached(
 
 
 def test_a_conversation_stays_where_nobody_knows_the_prices(
-    settled: Settled, ledger: Ledger
+    settled: Certification, ledger: Ledger
 ) -> None:
     bundle = replace(settled.bundle, mean_usd={"big": Decimal(1)})
     engines = {"recorded": ReplayEngine(settled.trials)}

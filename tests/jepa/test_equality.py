@@ -6,21 +6,22 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from tiny_llama import PAIRS, cut, llama  # noqa: E402
+
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa import forward  # noqa: E402
 from suffice.jepa.equality import check_packable, compare  # noqa: E402
 from suffice.jepa.forward import PackedModel  # noqa: E402
 from suffice.jepa.mask import dense_mask  # noqa: E402
-from suffice.jepa.packing import Layout, PackedBatch, pack  # noqa: E402
+from suffice.jepa.packing import PackedBatch, PackingLayout, pack  # noqa: E402
 from suffice.jepa.settings import Labels  # noqa: E402
-from tiny_llama import PAIRS, cut, llama  # noqa: E402
 
 
 @pytest.mark.parametrize("predictors", [None, 0, 1, 3])
 @pytest.mark.parametrize("row_tokens", [1, 200, 1000])
 def test_a_packed_pass_equals_separate_passes(predictors: int | None, row_tokens: int) -> None:
     packed = PackedModel(llama(), predictors=predictors or 0)
-    layout = Layout(predictors=predictors, row_tokens=row_tokens, pad_token=257)
+    layout = PackingLayout(predictors=predictors, row_tokens=row_tokens, pad_token=257)
     differences = compare(packed, cut(*PAIRS), layout)
     assert differences.hidden < 1e-4
     assert differences.logits < 1e-3
@@ -32,7 +33,7 @@ def test_it_does_so_for_the_references_labels_and_for_learned_positions() -> Non
 
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 300}
     packed = PackedModel(GPT2LMHeadModel(GPT2Config(**shape)), predictors=2)
-    layout = Layout(predictors=2, labels=Labels.REFERENCE, row_tokens=200, pad_token=257)
+    layout = PackingLayout(predictors=2, labels=Labels.REFERENCE, row_tokens=200, pad_token=257)
     differences = compare(packed, cut(*PAIRS), layout)
     assert differences.hidden < 1e-4
     assert differences.logits < 1e-3
@@ -51,7 +52,7 @@ def sisterly(batch: PackedBatch) -> Any:
 @pytest.mark.parametrize("mask", [leaky, sisterly])
 def test_a_wrong_mask_is_found_out(mask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = PackedModel(llama(), predictors=1)
-    layout = Layout(predictors=1, row_tokens=200)
+    layout = PackingLayout(predictors=1, row_tokens=200)
     check_packable(packed, cut(*PAIRS), layout)
     monkeypatch.setattr(forward, "dense_mask", mask)
     with pytest.raises(InputError, match="differs from separate passes"):
@@ -64,7 +65,7 @@ def test_a_model_that_counts_places_by_row_is_refused() -> None:
     shape = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 300}
     packed = PackedModel(BloomForCausalLM(BloomConfig(**shape)), predictors=1)
     with pytest.raises(InputError, match="does not run on packed rows"):
-        check_packable(packed, cut(*PAIRS), Layout(predictors=1))
+        check_packable(packed, cut(*PAIRS), PackingLayout(predictors=1))
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -78,7 +79,7 @@ def test_flexattention_over_the_block_mask_gives_the_same(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(theirs, "compile_friendly_flex_attention", uncompiled)
     packed = PackedModel(llama(), predictors=1).requires_grad_(False)
-    batch = pack(cut(*PAIRS), Layout(predictors=1, row_tokens=200))
+    batch = pack(cut(*PAIRS), PackingLayout(predictors=1, row_tokens=200))
     dense = packed(batch)
     forward.attend("flex_attention", packed.model)
     flex = packed(batch)
@@ -89,7 +90,7 @@ def test_flexattention_over_the_block_mask_gives_the_same(monkeypatch: pytest.Mo
 
 def test_the_output_layer_sees_labels_alone() -> None:
     packed = PackedModel(llama(), predictors=1)
-    batch = pack(cut(*PAIRS), Layout(predictors=1))
+    batch = pack(cut(*PAIRS), PackingLayout(predictors=1))
     output = packed(batch)
     assert output.logits.shape == (len(batch.targets), 300)
     assert output.predicted.shape == output.actual.shape == (len(PAIRS), 32)
@@ -98,6 +99,6 @@ def test_the_output_layer_sees_labels_alone() -> None:
 def test_predictor_tokens_learn_and_leave_the_vocabulary_alone() -> None:
     model = llama()
     packed = PackedModel(model, predictors=2)
-    packed(pack(cut(*PAIRS), Layout(predictors=2))).predicted.sum().backward()
+    packed(pack(cut(*PAIRS), PackingLayout(predictors=2))).predicted.sum().backward()
     assert packed.predictor_tokens.grad.abs().sum() > 0
     assert model.get_input_embeddings().weight.shape == (300, 32)

@@ -8,21 +8,22 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from tiny_llama import PAIRS, cut, llama, tokenizer  # noqa: E402
+
 from suffice.errors import InputError, TrainingStopped  # noqa: E402
 from suffice.jepa import loop  # noqa: E402
 from suffice.jepa.evaluate import score  # noqa: E402
 from suffice.jepa.forward import PackedModel  # noqa: E402
 from suffice.jepa.loop import StepLog  # noqa: E402
 from suffice.jepa.model import with_lora  # noqa: E402
-from suffice.jepa.settings import Labels, Objective, Precision, Recipe  # noqa: E402
-from tiny_llama import PAIRS, cut, llama, tokenizer  # noqa: E402
+from suffice.jepa.settings import Labels, Objective, Precision, TrainingRecipe  # noqa: E402
 
-RECIPE = Recipe(epochs=4, batch_examples=2, learning_rate=1e-3, row_tokens=200)
+RECIPE = TrainingRecipe(epochs=4, batch_examples=2, learning_rate=1e-3, row_tokens=200)
 
 
 def run(
     out: Path,
-    recipe: Recipe = RECIPE,
+    recipe: TrainingRecipe = RECIPE,
     *,
     model: Any = None,
     report: Callable[[StepLog], None] = lambda _: None,
@@ -39,7 +40,7 @@ def run(
         packed,
         cut(*PAIRS),
         recipe=recipe,
-        progress=loop.Progress(folder=out / "checkpoint", report=note, **progress),
+        progress=loop.Checkpointing(folder=out / "checkpoint", report=note, **progress),
         accelerator=loop.start(recipe),
         pad_token=257,
     )
@@ -109,7 +110,7 @@ def test_dropout_leaves_the_second_view_out_of_its_share_of_steps(tmp_path: Path
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
-    recipe = Recipe(learning_rate=1.0, warmup_share=0.2)
+    recipe = TrainingRecipe(learning_rate=1.0, warmup_share=0.2)
     rates = [loop.learning_rate(recipe, step=i, steps=10) for i in range(11)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert rates[3:] == pytest.approx([7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0])
@@ -149,7 +150,7 @@ def test_lora_trains_its_updates_and_the_predictors_alone(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("labels", list(Labels))
 def test_only_correct_labels_teach_to_stop(labels: Labels, tmp_path: Path) -> None:
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=40, batch_examples=3, learning_rate=1e-2, objective=Objective(labels=labels)
     )
     packed, _ = run(tmp_path, recipe, model=llama())

@@ -3,17 +3,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.jepa.packing import PADDING, Layout, lay_out, pack, plan_rows
+from suffice.jepa.packing import PADDING, PackingLayout, lay_out, pack, plan_rows
 from suffice.jepa.settings import Labels
-from suffice.jepa.views import Example
+from suffice.jepa.views import TokenizedChat
 
 END, PAD = 9, 0
-ONE = Example(prompt=(1, 2, 3), answer=(4, 5), end=END, rest=(6,), text="45")
-TWO = Example(prompt=(1, 7), answer=(8,), end=END, rest=(6,), text="8")
+ONE = TokenizedChat(prompt=(1, 2, 3), answer=(4, 5), end=END, rest=(6,), text="45")
+TWO = TokenizedChat(prompt=(1, 7), answer=(8,), end=END, rest=(6,), text="8")
 
 
 def test_a_plain_example_is_prompt_answer_and_end() -> None:
-    piece = lay_out(ONE, Layout())
+    piece = lay_out(ONE, PackingLayout())
     assert piece.ids.tolist() == [1, 2, 3, 4, 5, END]
     assert piece.positions.tolist() == [0, 1, 2, 3, 4, 5]
     assert piece.targets.tolist() == [4, 5, END]
@@ -22,7 +22,7 @@ def test_a_plain_example_is_prompt_answer_and_end() -> None:
 
 
 def test_predictors_go_on_from_the_prompt_and_the_view_starts_anew() -> None:
-    piece = lay_out(ONE, Layout(predictors=2, pad_token=PAD))
+    piece = lay_out(ONE, PackingLayout(predictors=2, pad_token=PAD))
     assert piece.ids.tolist() == [1, 2, 3, 4, 5, END, PAD, PAD, 4, 5]
     assert piece.positions.tolist() == [0, 1, 2, 3, 4, 5, 3, 4, 0, 1]
     assert piece.slots.tolist() == [6, 7]
@@ -31,20 +31,20 @@ def test_predictors_go_on_from_the_prompt_and_the_view_starts_anew() -> None:
 
 
 def test_without_predictor_tokens_the_prompt_predicts() -> None:
-    piece = lay_out(ONE, Layout(predictors=0))
+    piece = lay_out(ONE, PackingLayout(predictors=0))
     assert piece.predicted.tolist() == [2]
     assert piece.actual.tolist() == [7]
 
 
 @pytest.mark.parametrize("pad", [PAD, END])
 def test_the_end_token_is_trained_even_where_it_is_the_pad_token(pad: int) -> None:
-    assert lay_out(ONE, Layout(pad_token=pad)).targets.tolist() == [4, 5, END]
+    assert lay_out(ONE, PackingLayout(pad_token=pad)).targets.tolist() == [4, 5, END]
 
 
 def test_the_references_labels_lose_the_end_token_where_it_is_the_pad_token() -> None:
-    reference = Layout(labels=Labels.REFERENCE, pad_token=END)
+    reference = PackingLayout(labels=Labels.REFERENCE, pad_token=END)
     assert lay_out(ONE, reference).targets.tolist() == [2, 3, 4, 5, 6]
-    apart = Layout(labels=Labels.REFERENCE, pad_token=PAD)
+    apart = PackingLayout(labels=Labels.REFERENCE, pad_token=PAD)
     assert lay_out(ONE, apart).targets.tolist() == [2, 3, 4, 5, END, 6]
 
 
@@ -79,7 +79,7 @@ def test_rows_are_chosen_to_hold_little_padding() -> None:
 
 @pytest.mark.torch
 def test_packing_keeps_the_order_of_examples_and_marks_padding() -> None:
-    layout = Layout(predictors=1, row_tokens=10, pad_token=PAD)
+    layout = PackingLayout(predictors=1, row_tokens=10, pad_token=PAD)
     batch = pack([TWO, ONE, TWO], layout)
     ids = batch.ids.flatten().numpy()
     assert batch.targets.tolist() == [8, END, 4, 5, END, 8, END]

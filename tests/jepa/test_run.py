@@ -8,23 +8,24 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from tiny_llama import PAIRS, conversation, llama, tokenizer  # noqa: E402
+
 from suffice.cli.train import app  # noqa: E402
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa import run as running  # noqa: E402
-from suffice.jepa.run import Job, run  # noqa: E402
-from suffice.jepa.settings import Objective, Recipe  # noqa: E402
-from tiny_llama import PAIRS, conversation, llama, tokenizer  # noqa: E402
+from suffice.jepa.run import TrainingJob, run  # noqa: E402
+from suffice.jepa.settings import Objective, TrainingRecipe  # noqa: E402
 
-RECIPE = Recipe(epochs=2, batch_examples=2, learning_rate=1e-3, row_tokens=200)
+RECIPE = TrainingRecipe(epochs=2, batch_examples=2, learning_rate=1e-3, row_tokens=200)
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> TrainingJob:
     llama().save_pretrained(tmp_path / "tiny")
     tokenizer().save_pretrained(tmp_path / "tiny")
     rows = [{"messages": list(conversation(q, a).messages)} for q, a in PAIRS]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return Job(
+    return TrainingJob(
         model=tmp_path / "tiny",
         train=tmp_path / "rows.jsonl",
         evaluation=tmp_path / "rows.jsonl",
@@ -37,7 +38,7 @@ def silent(_: Any) -> None:
     pass
 
 
-def test_a_run_leaves_a_model_a_log_and_a_summary(job: Job) -> None:
+def test_a_run_leaves_a_model_a_log_and_a_summary(job: TrainingJob) -> None:
     from transformers import AutoModelForCausalLM
 
     steps: list[Any] = []
@@ -53,13 +54,13 @@ def test_a_run_leaves_a_model_a_log_and_a_summary(job: Job) -> None:
     assert AutoModelForCausalLM.from_pretrained(job.out / "model").config.vocab_size == 300
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(job: Job) -> None:
+def test_a_folder_that_holds_a_run_is_not_written_over(job: TrainingJob) -> None:
     run(job, RECIPE, report=silent)
     with pytest.raises(InputError, match="holds a run already"):
         run(job, RECIPE, report=silent)
 
 
-def test_resuming_keeps_one_line_a_step(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_keeps_one_line_a_step(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(job, RECIPE, report=silent)
     again = type(job)(**{n: getattr(job, n) for n in job.__struct_fields__} | {"resume": True})
     mark = job.out / "checkpoint" / "run.json"
@@ -73,26 +74,28 @@ def test_resuming_keeps_one_line_a_step(job: Job, monkeypatch: pytest.MonkeyPatc
     assert resumed.last_step.learning_rate == whole.last_step.learning_rate
 
 
-def test_a_conversation_beyond_the_models_context_stops_the_run_before_it_starts(job: Job) -> None:
+def test_a_conversation_beyond_the_models_context_stops_the_run_before_it_starts(
+    job: TrainingJob,
+) -> None:
     long = {"messages": list(conversation("a vowel", "x" * 600).messages)}
     job.train.write_text(json.dumps(long))
     with pytest.raises(InputError, match="the limit is 512"):
         run(job, RECIPE, report=silent)
 
 
-def test_a_model_that_is_not_there_is_named(job: Job, tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_named(job: TrainingJob, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no model at"):
         running.load(tmp_path / "absent")
     with pytest.raises(InputError, match="cannot load"):
         running.load(tmp_path)
 
 
-def flags(job: Job, *more: str) -> list[str]:
+def flags(job: TrainingJob, *more: str) -> list[str]:
     files = ["--model", job.model, "--data", job.train, "--eval", job.evaluation, "--out", job.out]
     return ["jepa", *map(str, files), "--batch", "2", "--epochs", "1", *more]
 
 
-def test_the_command_prints_what_came_out(job: Job) -> None:
+def test_the_command_prints_what_came_out(job: TrainingJob) -> None:
     shown = CliRunner().invoke(app, flags(job))
     assert shown.exit_code == 0, shown.output
     assert "right answers for every 1000 generated tokens" in shown.output
@@ -100,13 +103,13 @@ def test_the_command_prints_what_came_out(job: Job) -> None:
     assert json.loads(shown.stdout)["examples"] == 3
 
 
-def test_plain_fine_tuning_has_no_predictor_tokens(job: Job) -> None:
+def test_plain_fine_tuning_has_no_predictor_tokens(job: TrainingJob) -> None:
     shown = CliRunner().invoke(app, flags(job, "--weight", "0", "--rows", "2"))
     assert shown.exit_code == 0, shown.output
     assert not (job.out / "predictor_tokens.npy").exists()
 
 
-def test_flags_that_contradict_each_other_are_refused(job: Job) -> None:
+def test_flags_that_contradict_each_other_are_refused(job: TrainingJob) -> None:
     shown = CliRunner().invoke(app, flags(job, "--weight", "0", "--sigreg", "1"))
     assert isinstance(shown.exception, InputError)
 

@@ -4,41 +4,41 @@ import sys
 import pytest
 
 from suffice.errors import InputError
-from suffice.jepa.settings import Distance, Objective, Recipe, check
+from suffice.jepa.settings import Distance, Objective, TrainingRecipe, check
 
 
 def test_the_defaults_pass() -> None:
-    assert check(Recipe()) == Recipe()
+    assert check(TrainingRecipe()) == TrainingRecipe()
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        Recipe(epochs=0),
-        Recipe(batch_examples=0),
-        Recipe(row_tokens=0),
-        Recipe(learning_rate=0),
-        Recipe(warmup_share=1),
-        Recipe(max_tokens=1),
-        Recipe(lora_rank=0),
-        Recipe(objective=Objective(weight=-1)),
-        Recipe(objective=Objective(predictors=-1)),
-        Recipe(objective=Objective(temperature=0)),
-        Recipe(objective=Objective(dropout=1.5)),
-        Recipe(objective=Objective(sigreg_weight=-1)),
-        Recipe(objective=Objective(weight=0, sigreg_weight=1)),
-        Recipe(objective=Objective(distance=Distance.INFONCE), batch_examples=1),
-        Recipe(objective=Objective(sigreg_weight=1), batch_examples=1),
+        TrainingRecipe(epochs=0),
+        TrainingRecipe(batch_examples=0),
+        TrainingRecipe(row_tokens=0),
+        TrainingRecipe(learning_rate=0),
+        TrainingRecipe(warmup_share=1),
+        TrainingRecipe(max_tokens=1),
+        TrainingRecipe(lora_rank=0),
+        TrainingRecipe(objective=Objective(weight=-1)),
+        TrainingRecipe(objective=Objective(predictors=-1)),
+        TrainingRecipe(objective=Objective(temperature=0)),
+        TrainingRecipe(objective=Objective(dropout=1.5)),
+        TrainingRecipe(objective=Objective(sigreg_weight=-1)),
+        TrainingRecipe(objective=Objective(weight=0, sigreg_weight=1)),
+        TrainingRecipe(objective=Objective(distance=Distance.INFONCE), batch_examples=1),
+        TrainingRecipe(objective=Objective(sigreg_weight=1), batch_examples=1),
     ],
 )
-def test_values_that_mean_nothing_are_refused(bad: Recipe) -> None:
+def test_values_that_mean_nothing_are_refused(bad: TrainingRecipe) -> None:
     with pytest.raises(InputError):
         check(bad)
 
 
 def test_plain_fine_tuning_may_take_one_example_a_step() -> None:
     plain = Objective(weight=0, distance=Distance.INFONCE)
-    assert check(Recipe(objective=plain, batch_examples=1))
+    assert check(TrainingRecipe(objective=plain, batch_examples=1))
 
 
 def test_the_command_loads_no_torch_until_it_runs() -> None:

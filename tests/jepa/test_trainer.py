@@ -6,11 +6,12 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from tiny_llama import PAIRS, cut, llama  # noqa: E402
+
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa.forward import PackedModel  # noqa: E402
-from suffice.jepa.packing import Layout  # noqa: E402
+from suffice.jepa.packing import PackingLayout  # noqa: E402
 from suffice.jepa.settings import Objective  # noqa: E402
-from tiny_llama import PAIRS, cut, llama  # noqa: E402
 
 
 def trainer(out: Path, objective: Objective | None = None, **changes: Any) -> Any:
@@ -34,7 +35,7 @@ def trainer(out: Path, objective: Objective | None = None, **changes: Any) -> An
         TrainingArguments(**settings | changes),
         examples=cut(*PAIRS),
         objective=objective or Objective(),
-        layout=Layout(predictors=1, pad_token=257),
+        layout=PackingLayout(predictors=1, pad_token=257),
     )
 
 
@@ -74,5 +75,5 @@ def test_several_gpus_in_one_process_are_refused(tmp_path: Path) -> None:
             TwoGpus(output_dir=str(tmp_path), report_to=[]),
             examples=cut(*PAIRS),
             objective=Objective(),
-            layout=Layout(predictors=1),
+            layout=PackingLayout(predictors=1),
         )

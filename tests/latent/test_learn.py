@@ -13,19 +13,19 @@ from suffice.deployment import build_engines, request_fields
 from suffice.encoders.base import default_encoder
 from suffice.errors import Abstained, CertificateError, ConfigError, InputError
 from suffice.guarantee import LabelSource, RiskKind
-from suffice.latent.learn import Learned, Outcome, Wanted, learn_rung, plain_answer
+from suffice.latent.learn import LatentFit, LatentTarget, LearnedRung, learn_rung, plain_answer
 from suffice.latent.rung import LatentRung
 from suffice.latent.store import RUNG, EncoderName, load_rung, save_rung
 from suffice.types import NO_TOKENS, Finish, Request, Rung, Trial, TrialStatus
 
-WANTED = Wanted(reference="big", alpha=0.1, delta=0.1, lapses_after_s=86400.0)
+WANTED = LatentTarget(reference="big", alpha=0.1, delta=0.1, lapses_after_s=86400.0)
 LATENT = Rung(name="latent", engine="latent", model="latent")
 
 
 def quiet(_stage: str) -> None: ...
 
 
-def learn(given: list[Trial], **changes: object) -> Outcome:
+def learn(given: list[Trial], **changes: object) -> LatentFit:
     wanted = replace(WANTED, **changes)
     return learn_rung(given, wanted, encoder=default_encoder(), say=quiet)
 
@@ -36,12 +36,12 @@ def request(text: str, *, group: str | None = "bank", **params: object) -> Reque
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Outcome:
+def outcome() -> LatentFit:
     return learn(trials(900))
 
 
 @pytest.fixture
-def folder(outcome: Outcome, tmp_path: Path) -> Path:
+def folder(outcome: LatentFit, tmp_path: Path) -> Path:
     assert outcome.policy is not None
     assert outcome.learned.certificate is not None
     save_rung(
@@ -54,7 +54,7 @@ def folder(outcome: Outcome, tmp_path: Path) -> Path:
 
 
 def test_it_certifies_agreement_with_the_reference_on_requests_like_these(
-    outcome: Outcome,
+    outcome: LatentFit,
 ) -> None:
     learned = outcome.learned
     assert learned.certified
@@ -134,7 +134,7 @@ def test_it_is_an_engine_of_a_configuration(folder: Path) -> None:
         build_engines(parse_config(text.replace(f'model_path = "{folder}"', "")))
 
 
-def test_the_marginal_promise_is_named(outcome: Outcome) -> None:
+def test_the_marginal_promise_is_named(outcome: LatentFit) -> None:
     whole = learn(trials(900), risk_kind=RiskKind.EXCESS_OVER_REFERENCE, alpha=0.05).learned
     assert whole.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
     assert whole.certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
@@ -192,7 +192,7 @@ def test_trials_without_a_whole_answer_are_left_out_and_counted() -> None:
     given = trials(900)
     given[0] = replace(given[0], answer=None, status=TrialStatus.FAILED)
     given[1] = replace(given[1], finish=Finish.LENGTH)
-    learned: Learned = learn(given).learned
+    learned: LearnedRung = learn(given).learned
     assert (learned.left_out, sum(learned.rows.values())) == (2, 898)
     assert learned.certificate.terms.scope.unscored == 2
     with pytest.raises(InputError, match="no trial of the reference rung 'huge'"):

@@ -4,39 +4,41 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from latent_toys import INTENTS, NOISE, WordEncoder, rows
+
 from suffice.errors import CertificateError, InputError
 from suffice.latent import fitting
 from suffice.latent.joint import Joint, fit_joint, sigreg
-from suffice.latent.predictor import Joined, Predictor, hashed_ngrams, picked_columns
+from suffice.latent.predictor import JoinedEncoder, Predictor, hashed_ngrams, picked_columns
 from suffice.latent.store import load_predictor, save_predictor
 
-KINDS = list(fitting.Kind)
+KINDS = list(fitting.PredictorKind)
 
 
 @pytest.fixture(scope="module")
-def fits() -> dict[fitting.Kind, fitting.Fitted]:
+def fits() -> dict[fitting.PredictorKind, fitting.FittedPredictor]:
     given = rows(240, seed=1)
     return {kind: fitting.fit(given, encoder=WordEncoder(), kind=kind) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
-def strange() -> fitting.Fitted:
+def strange() -> fitting.FittedPredictor:
     return fitting.fit(rows(300, seed=1, strange=0.2), encoder=WordEncoder())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_the_toy_language(
-    fits: dict[fitting.Kind, fitting.Fitted], kind: fitting.Kind
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor], kind: fitting.PredictorKind
 ) -> None:
     predictor, fresh = fits[kind].predictor, rows(200, seed=2)
     right = fitting.right(predictor.guess(fresh.texts), fresh.answers, predictor.answers)
     assert right.mean() > 0.95
 
 
-def test_trust_is_lower_where_words_say_nothing(fits: dict[fitting.Kind, fitting.Fitted]) -> None:
-    predictor = fits[fitting.Kind.HEAD].predictor
+def test_trust_is_lower_where_words_say_nothing(
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
+) -> None:
+    predictor = fits[fitting.PredictorKind.HEAD].predictor
     clear = predictor.guess(["lost stolen card", "transfer euros friend"]).trust
     vague = predictor.guess([" ".join(NOISE), "card euros balance"]).trust
     assert clear.min() > vague.max()
@@ -44,24 +46,26 @@ def test_trust_is_lower_where_words_say_nothing(fits: dict[fitting.Kind, fitting
 
 @pytest.mark.parametrize("text", ["", "   ", "потерял карту"])
 def test_a_text_the_encoder_knows_nothing_of_is_never_answered(
-    fits: dict[fitting.Kind, fitting.Fitted], text: str
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor], text: str
 ) -> None:
-    guesses = fits[fitting.Kind.HEAD].predictor.guess([text, "lost card"])
+    guesses = fits[fitting.PredictorKind.HEAD].predictor.guess([text, "lost card"])
     assert guesses.trust[0] == -np.inf
     assert np.isfinite(guesses.trust[1])
 
 
-def test_out_of_scope_rows_teach_it_to_abstain(strange: fitting.Fitted) -> None:
+def test_out_of_scope_rows_teach_it_to_abstain(strange: fitting.FittedPredictor) -> None:
     guesses = strange.predictor.guess(["weather recipe", "poem guitar football", "lost card"])
     assert guesses.trust[:2].max() < guesses.trust[2]
 
 
-def test_an_encoder_that_returns_nan_is_an_error(fits: dict[fitting.Kind, fitting.Fitted]) -> None:
+def test_an_encoder_that_returns_nan_is_an_error(
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
+) -> None:
     class Broken(WordEncoder):
         def embed(self, texts):  # type: ignore[no-untyped-def]
             return super().embed(texts) * np.nan
 
-    fitted = fits[fitting.Kind.EMBEDDING].predictor
+    fitted = fits[fitting.PredictorKind.EMBEDDING].predictor
     broken = Predictor(
         answers=fitted.answers, encoder=Broken(), voters=fitted.voters, trust=fitted.trust
     )
@@ -73,13 +77,15 @@ def test_an_encoder_that_returns_nan_is_an_error(fits: dict[fitting.Kind, fittin
 
 def test_one_class_is_nothing_to_predict() -> None:
     with pytest.raises(InputError, match="nothing to predict"):
-        fitting.fit(fitting.Rows(texts=["a", "b"], answers=["x", "x"]), encoder=WordEncoder())
+        fitting.fit(
+            fitting.LabelledTexts(texts=["a", "b"], answers=["x", "x"]), encoder=WordEncoder()
+        )
 
 
 def test_two_classes_are_enough() -> None:
     given = rows(120, seed=4)
     pairs = [(t, a) for t, a in zip(given.texts, given.answers, strict=True) if a != "send_money"]
-    two = fitting.Rows(texts=[t for t, _ in pairs], answers=[a for _, a in pairs])
+    two = fitting.LabelledTexts(texts=[t for t, _ in pairs], answers=[a for _, a in pairs])
     predictor = fitting.fit(two, encoder=WordEncoder()).predictor
     assert [
         predictor.answers[i] for i in predictor.guess(["lost stolen", "money left"]).answers
@@ -90,17 +96,17 @@ def test_two_classes_are_enough() -> None:
 
 
 def test_the_grid_is_fixed_by_training_alone_and_runs_from_strict_to_loose(
-    fits: dict[fitting.Kind, fitting.Fitted],
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
 ) -> None:
-    grid = fits[fitting.Kind.HEAD].grid()
+    grid = fits[fitting.PredictorKind.HEAD].grid()
     assert len(grid) == fitting.GRID_POINTS
     assert (np.diff(grid) <= 0).all()
 
 
 def test_the_better_predictor_answers_more_at_the_target() -> None:
-    def fitted(right: list[bool]) -> fitting.Fitted:
+    def fitted(right: list[bool]) -> fitting.FittedPredictor:
         trust = np.arange(len(right), 0, -1.0)
-        return fitting.Fitted(predictor=None, trust=trust, right=np.array(right))  # type: ignore[arg-type]
+        return fitting.FittedPredictor(predictor=None, trust=trust, right=np.array(right))  # type: ignore[arg-type]
 
     early, late = fitted([True, False, True, True]), fitted([True, True, True, False])
     assert late.share_at(0.0) == 0.75
@@ -109,7 +115,9 @@ def test_the_better_predictor_answers_more_at_the_target() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_predictor_read_back_guesses_the_same(
-    fits: dict[fitting.Kind, fitting.Fitted], kind: fitting.Kind, tmp_path: Path
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
+    kind: fitting.PredictorKind,
+    tmp_path: Path,
 ) -> None:
     predictor, path = fits[kind].predictor, tmp_path / "p.npz"
     save_predictor(predictor, path)
@@ -120,13 +128,13 @@ def test_a_predictor_read_back_guesses_the_same(
 
 
 def test_another_encoder_or_a_damaged_file_is_refused(
-    fits: dict[fitting.Kind, fitting.Fitted], tmp_path: Path
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor], tmp_path: Path
 ) -> None:
     class Quantised(WordEncoder):
         fingerprint = "toy-words:int8"
 
     path = tmp_path / "p.npz"
-    save_predictor(fits[fitting.Kind.EMBEDDING].predictor, path)
+    save_predictor(fits[fitting.PredictorKind.EMBEDDING].predictor, path)
     with pytest.raises(CertificateError, match="fitted on encoder"):
         load_predictor(path, encoder=Quantised())
     path.write_bytes(path.read_bytes()[:200])
@@ -135,11 +143,11 @@ def test_another_encoder_or_a_damaged_file_is_refused(
 
 
 def test_the_fingerprint_covers_encoder_answers_and_weights(
-    fits: dict[fitting.Kind, fitting.Fitted],
+    fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
 ) -> None:
     prints = {fitted.predictor.fingerprint for fitted in fits.values()}
-    joined = Joined(WordEncoder(), WordEncoder())
-    one = fits[fitting.Kind.EMBEDDING].predictor
+    joined = JoinedEncoder(WordEncoder(), WordEncoder())
+    one = fits[fitting.PredictorKind.EMBEDDING].predictor
     other = Predictor(answers=one.answers, encoder=joined, voters=one.voters, trust=one.trust)
     assert len(prints | {other.fingerprint}) == 4
 

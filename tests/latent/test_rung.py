@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from latent_toys import INTENTS, WordEncoder, rows
+
 from suffice.errors import Abstained, CertificateError, InputError
 from suffice.guarantee import Certificate, LabelSource, RiskKind, Scope, Splits, Terms, issue
 from suffice.latent import fitting
-from suffice.latent.certify import Certified, certify, feasibility
+from suffice.latent.certify import CertifiedThreshold, certify, feasibility
 from suffice.latent.closed import ClosedSet, closed_set
 from suffice.latent.rung import LatentPolicy, LatentRung
 from suffice.latent.template import Template, learn_template
@@ -22,17 +22,17 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
-def fitted() -> fitting.Fitted:
+def fitted() -> fitting.FittedPredictor:
     return fitting.fit(rows(400, seed=1, strange=0.1), encoder=WordEncoder())
 
 
 @pytest.fixture(scope="module")
-def certified(fitted: fitting.Fitted) -> Certified:
+def certified(fitted: fitting.FittedPredictor) -> CertifiedThreshold:
     sample = rows(600, seed=2, strange=0.1)
     return certify(fitted.predictor, sample, grid=fitted.grid(), alpha=0.05, delta=0.1)
 
 
-def certificate(policy: LatentPolicy, found: Certified, **changes: Any) -> Certificate:
+def certificate(policy: LatentPolicy, found: CertifiedThreshold, **changes: Any) -> Certificate:
     terms = {
         "policy_hash": policy.policy_hash,
         "reference": "reference",
@@ -46,7 +46,7 @@ def certificate(policy: LatentPolicy, found: Certified, **changes: Any) -> Certi
 
 
 @pytest.fixture(scope="module")
-def policy(fitted: fitting.Fitted, certified: Certified) -> LatentPolicy:
+def policy(fitted: fitting.FittedPredictor, certified: CertifiedThreshold) -> LatentPolicy:
     assert certified.threshold is not None
     return LatentPolicy(
         predictor=fitted.predictor, threshold=certified.threshold, groups=frozenset({"banking"})
@@ -54,7 +54,7 @@ def policy(fitted: fitting.Fitted, certified: Certified) -> LatentPolicy:
 
 
 @pytest.fixture
-def rung(policy: LatentPolicy, certified: Certified) -> LatentRung:
+def rung(policy: LatentPolicy, certified: CertifiedThreshold) -> LatentRung:
     return LatentRung(policy, certificate(policy, certified))
 
 
@@ -186,7 +186,9 @@ async def test_it_costs_no_tokens_and_streams_one_chunk(rung: LatentRung) -> Non
 # -- the promise --------------------------------------------------------------------------------
 
 
-def test_the_promise_holds_on_fresh_requests(fitted: fitting.Fitted, certified: Certified) -> None:
+def test_the_promise_holds_on_fresh_requests(
+    fitted: fitting.FittedPredictor, certified: CertifiedThreshold
+) -> None:
     assert certified.threshold is not None
     assert certified.calibration.risk_kind is RiskKind.ERROR_AMONG_ANSWERED
     assert certified.calibration.tests == fitting.GRID_POINTS
@@ -198,7 +200,7 @@ def test_the_promise_holds_on_fresh_requests(fitted: fitting.Fitted, certified: 
     assert given.mean() > 0.7
 
 
-def test_the_marginal_risk_counts_all_requests(fitted: fitting.Fitted) -> None:
+def test_the_marginal_risk_counts_all_requests(fitted: fitting.FittedPredictor) -> None:
     sample = rows(600, seed=2, strange=0.1)
     found = certify(
         fitted.predictor,
@@ -212,7 +214,7 @@ def test_the_marginal_risk_counts_all_requests(fitted: fitting.Fitted) -> None:
     assert found.calibration.n == 600
 
 
-def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.Fitted) -> None:
+def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.FittedPredictor) -> None:
     few = rows(40, seed=4, strange=0.3)
     first = feasibility(fitted.predictor, few, alpha=0.01, delta=0.1, tests=15)
     assert not first.possible
@@ -223,26 +225,30 @@ def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.Fitted) ->
 
 
 def test_without_out_of_scope_rows_the_certificate_is_void_for_them(
-    fitted: fitting.Fitted, policy: LatentPolicy
+    fitted: fitting.FittedPredictor, policy: LatentPolicy
 ) -> None:
     inside = certify(fitted.predictor, rows(600, seed=5), grid=fitted.grid(), alpha=0.05, delta=0.1)
     assert inside.out_of_scope_share is None
     assert any("Void for out-of-scope" in line for line in certificate(policy, inside).limits)
 
 
-def test_rows_that_cannot_be_judged_are_refused(fitted: fitting.Fitted) -> None:
+def test_rows_that_cannot_be_judged_are_refused(fitted: fitting.FittedPredictor) -> None:
     grid = fitted.grid()
     with pytest.raises(InputError, match="no calibration rows"):
         certify(
-            fitted.predictor, fitting.Rows(texts=[], answers=[]), grid=grid, alpha=0.05, delta=0.1
+            fitted.predictor,
+            fitting.LabelledTexts(texts=[], answers=[]),
+            grid=grid,
+            alpha=0.05,
+            delta=0.1,
         )
-    new = fitting.Rows(texts=["open account"], answers=["open_account"])
+    new = fitting.LabelledTexts(texts=["open account"], answers=["open_account"])
     with pytest.raises(InputError, match="cannot give"):
         certify(fitted.predictor, new, grid=grid, alpha=0.05, delta=0.1)
 
 
 def test_a_certificate_of_another_policy_or_a_lapsed_one_is_refused(
-    fitted: fitting.Fitted, policy: LatentPolicy, certified: Certified
+    fitted: fitting.FittedPredictor, policy: LatentPolicy, certified: CertifiedThreshold
 ) -> None:
     looser = LatentPolicy(predictor=fitted.predictor, threshold=policy.threshold - 1.0)
     with pytest.raises(CertificateError, match="another policy"):
@@ -253,7 +259,7 @@ def test_a_certificate_of_another_policy_or_a_lapsed_one_is_refused(
 
 
 def test_groups_outside_the_certificate_are_not_answered(
-    policy: LatentPolicy, certified: Certified
+    policy: LatentPolicy, certified: CertifiedThreshold
 ) -> None:
     scope = Scope(groups=("banking",), out_of_scope_share=0.1)
     narrow = LatentRung(policy, certificate(policy, certified, scope=scope))
@@ -282,7 +288,7 @@ def test_few_prompts_or_prompts_with_nothing_in_common_have_no_template() -> Non
 
 
 def test_a_prompt_without_the_template_is_left_to_the_ladder(
-    fitted: fitting.Fitted, certified: Certified
+    fitted: fitting.FittedPredictor, certified: CertifiedThreshold
 ) -> None:
     assert certified.threshold is not None
     template = Template(prefix="Request: ")
@@ -295,5 +301,5 @@ def test_a_prompt_without_the_template_is_left_to_the_ladder(
         rung.answer(ask("lost card", guided_choice=LIST))
 
 
-def test_trust_at_minus_infinity_never_passes_a_threshold(fitted: fitting.Fitted) -> None:
+def test_trust_at_minus_infinity_never_passes_a_threshold(fitted: fitting.FittedPredictor) -> None:
     assert not fitted.predictor.guess([""]).trust[0] >= -np.finfo(float).max

@@ -25,12 +25,12 @@ from suffice.ledger import (
     Window,
 )
 from suffice.report import (
-    Baseline,
+    BaselineFigures,
+    CertifyVerdict,
     LedgerReport,
     Side,
     TokenSpread,
     TrialsReport,
-    Verdict,
     build_report,
     ledger_report,
     report_json,
@@ -84,7 +84,7 @@ def trials(*, cheap: str = "low", usd: bool = True) -> list[Trial]:
     ]
 
 
-VERDICT = Verdict(
+VERDICT = CertifyVerdict(
     certified=True,
     alpha=0.05,
     delta=0.1,
@@ -98,9 +98,9 @@ VERDICT = Verdict(
     quality=0.871,
     reference_quality=0.894,
     baselines={
-        "cost_matched_random": Baseline(risk=0.093, saving=0.412),
-        "always_cheapest": Baseline(risk=0.281, saving=0.9),
-        "oracle": Baseline(risk=0.0, saving=0.7),
+        "cost_matched_random": BaselineFigures(risk=0.093, saving=0.412),
+        "always_cheapest": BaselineFigures(risk=0.281, saving=0.9),
+        "oracle": BaselineFigures(risk=0.0, saving=0.7),
     },
     certificate_id="c0ffee",
     label_source="target",
@@ -470,8 +470,8 @@ def test_the_output_of_certify_is_a_verdict() -> None:
         "baselines": {"oracle": {"risk": 0.0, "saving": None}},
         "seed": 7,
     }
-    verdict = msgspec.convert(printed, Verdict)
-    assert verdict.baselines == {"oracle": Baseline(risk=0.0, saving=None)}
+    verdict = msgspec.convert(printed, CertifyVerdict)
+    assert verdict.baselines == {"oracle": BaselineFigures(risk=0.0, saving=None)}
 
 
 def luminance(colour: str) -> float:

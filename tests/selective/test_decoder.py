@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.errors import EngineUnreachable, InputError
-from suffice.selective.decoder import Gate, GateSettings, Reason, SelectiveDecoder
+from suffice.selective.decoder import DecodeGate, GateSettings, Reason, SelectiveDecoder
 
 SCORES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=200)
 SETTINGS = st.builds(
@@ -18,7 +18,7 @@ SETTINGS = st.builds(
 )
 
 
-def run(gate: Gate, scores: list[float]) -> list[int]:
+def run(gate: DecodeGate, scores: list[float]) -> list[int]:
     decodes = []
     for i, score in enumerate(scores):
         if gate.push(score) is not None:
@@ -31,7 +31,7 @@ def run(gate: Gate, scores: list[float]) -> list[int]:
 def test_decodes_and_staleness_stay_within_the_stated_bounds(
     scores: list[float], settings: GateSettings
 ) -> None:
-    decodes = run(Gate(settings), scores)
+    decodes = run(DecodeGate(settings), scores)
     assert decodes[0] == 0
     assert len(decodes) <= settings.most_decodes(score_sum=sum(scores), events=len(scores))
     ends = [*decodes[1:], len(scores)]
@@ -40,7 +40,7 @@ def test_decodes_and_staleness_stay_within_the_stated_bounds(
 
 @given(times=st.lists(st.floats(0.0, 1e4), min_size=1, max_size=100))
 def test_an_answer_older_than_the_limit_is_never_kept(times: list[float]) -> None:
-    gate = Gate(GateSettings(threshold=9.0, refresh_s=60.0))
+    gate = DecodeGate(GateSettings(threshold=9.0, refresh_s=60.0))
     decoded_at, decodes = -math.inf, 0
     for at_s in sorted(times):
         if gate.push(0.0, at_s=at_s) is not None:
@@ -54,7 +54,7 @@ def test_an_answer_older_than_the_limit_is_never_kept(times: list[float]) -> Non
 
 def test_evidence_adds_up_over_events_and_drift_takes_it_away() -> None:
     def first_change(score: float) -> int | None:
-        gate = Gate(GateSettings(threshold=0.5, drift=0.3))
+        gate = DecodeGate(GateSettings(threshold=0.5, drift=0.3))
         decodes = run(gate, [score] * 20)
         return decodes[1] if len(decodes) > 1 else None
 
@@ -64,7 +64,7 @@ def test_evidence_adds_up_over_events_and_drift_takes_it_away() -> None:
 
 
 def test_each_decode_says_why() -> None:
-    gate = Gate(GateSettings(threshold=0.5, drift=0.3, refresh_events=2))
+    gate = DecodeGate(GateSettings(threshold=0.5, drift=0.3, refresh_events=2))
     reasons = []
     for score in (0.0, 0.0, 1.0, 0.0, 0.0):
         reasons.append(gate.push(score))
@@ -75,13 +75,13 @@ def test_each_decode_says_why() -> None:
 
 @pytest.mark.parametrize("score", [math.nan, -0.1, 1.1, math.inf])
 def test_a_score_that_is_no_probability_is_refused(score: float) -> None:
-    gate = Gate(GateSettings(threshold=0.5))
+    gate = DecodeGate(GateSettings(threshold=0.5))
     with pytest.raises(InputError, match="not a probability"):
         gate.push(score)
 
 
 def test_a_clock_that_goes_backwards_is_refused_and_changes_nothing() -> None:
-    gate = Gate(GateSettings(threshold=0.5, drift=0.0, refresh_s=10.0))
+    gate = DecodeGate(GateSettings(threshold=0.5, drift=0.0, refresh_s=10.0))
     gate.push(0.0, at_s=100.0)
     gate.decoded()
     for at_s in (99.0, math.nan):
@@ -172,7 +172,7 @@ async def test_memory_does_not_grow_with_the_stream() -> None:
 def test_memory_is_flat_over_ten_million_events() -> None:
     import resource
 
-    gate = Gate(GateSettings(threshold=0.5))
+    gate = DecodeGate(GateSettings(threshold=0.5))
     run(gate, [0.0, 0.5, 1.0] * 1_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(10_000_000):

@@ -12,7 +12,7 @@ from suffice.engines.chunk import Chunk
 from suffice.errors import InputError
 from suffice.selective.decoder import GateSettings, SelectiveDecoder
 from suffice.selective.embedding_change import AnswerChange, EmbeddingChange, decode_through
-from suffice.selective.timeline import Shown, draw_timeline
+from suffice.selective.timeline import TimedStep, draw_timeline
 from suffice.types import Completion, Finish, Request, Rung, Usage
 
 
@@ -170,7 +170,7 @@ async def test_the_timeline_is_drawn_with_its_decodes(tmp_path: Path) -> None:
     scorer = AnswerChange(lambda event: np.array([1.0 - event, event]))
     decoder = SelectiveDecoder(scorer, decode, settings=GateSettings(threshold=0.4))
     shown = [
-        Shown(at_s=float(i), step=await decoder.push(event))
+        TimedStep(at_s=float(i), step=await decoder.push(event))
         for i, event in enumerate([0.0, 0.0, 1.0, 1.0])
     ]
     draw_timeline(shown, tmp_path / "timeline.svg", title="demo")

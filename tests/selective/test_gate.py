@@ -4,23 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from latent_toys import stream
+
 from suffice.errors import InputError
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
-from suffice.selective.gate import GATE, Gate, fit_gate, load_gate, read_streams, save_gate
+from suffice.selective.gate import GATE, CertifiedGate, fit_gate, load_gate, read_streams, save_gate
 
 SETTINGS = GateSettings(threshold=0.1, refresh_events=40)
 
 
 @pytest.fixture(scope="module")
-def gate() -> Gate:
+def gate() -> CertifiedGate:
     streams = [stream(seed, segments=8) for seed in range(160)]
     return fit_gate(streams, alpha=0.15, delta=0.1, settings=SETTINGS)
 
 
-def test_a_gate_keeps_its_promise_on_other_streams_and_saves_decodes(gate: Gate) -> None:
+def test_a_gate_keeps_its_promise_on_other_streams_and_saves_decodes(gate: CertifiedGate) -> None:
     assert gate.calibration.certified
     assert gate.file.streams == {"fit": 80, "certify": 64, "report": 16}
     assert gate.file.held >= 0.85
@@ -28,7 +28,7 @@ def test_a_gate_keeps_its_promise_on_other_streams_and_saves_decodes(gate: Gate)
     assert gate.file.settings.refresh_events == 40
 
 
-def test_it_comes_back_from_its_folder(gate: Gate, tmp_path: Path) -> None:
+def test_it_comes_back_from_its_folder(gate: CertifiedGate, tmp_path: Path) -> None:
     save_gate(tmp_path / "gate", gate)
     model, file = load_gate(tmp_path / "gate")
     assert file == gate.file

@@ -37,7 +37,7 @@ def world(rows=300, noise=0.05, offset=0.1):
     truth = step_seconds(ideal(table), PLANTED)
     error = np.array([shift[g] for g in group]) + noise * rng.standard_normal(rows)
     seconds = truth * np.exp(error)
-    return fitting.Rows(
+    return fitting.MeasuredRows(
         table=table, tpot_s=seconds, ttft_s=10 * seconds, group=group, weight=np.ones(rows)
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from suffice.compound import Cell, Factorial, Grade, Lever, Plan, Requests
+from suffice.compound import Cell, Factorial, Grade, Lever, Preregistration, Requests
 from suffice.compound.cells import subsets
 from suffice.guarantee import (
     Certificate,
@@ -220,7 +220,7 @@ def make_factorial(**changed: object) -> Factorial:
     return Factorial(levers=LEVERS, cells=tuple(cells))
 
 
-PLAN = Plan(
+PLAN = Preregistration(
     name="synthetic",
     fixed=date(2026, 11, 20),
     alpha=0.05,

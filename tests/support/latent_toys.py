@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 
 from suffice.encoders.base import Vectors
-from suffice.latent.fitting import Rows
+from suffice.latent.fitting import LabelledTexts
 from suffice.selective.change import Turn
 from suffice.types import Finish, Trial, TrialStatus
 
@@ -36,7 +36,7 @@ class WordEncoder:
         return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
-def rows(count: int, *, seed: int, strange: float = 0.0) -> Rows:
+def rows(count: int, *, seed: int, strange: float = 0.0) -> LabelledTexts:
     """Return prompts with their intents; a share of them strange, with no answer."""
     rng = np.random.default_rng(seed)
     texts, answers = [], []
@@ -47,7 +47,7 @@ def rows(count: int, *, seed: int, strange: float = 0.0) -> Rows:
         rng.shuffle(picked)
         texts.append(" ".join(picked))
         answers.append(answer)
-    return Rows(texts=texts, answers=answers)
+    return LabelledTexts(texts=texts, answers=answers)
 
 
 def _word(word: str) -> Vectors:

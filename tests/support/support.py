@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from suffice.certify.bundle import save_bundle
-from suffice.certify.bundling import Settled, settle
+from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
 from suffice.encoders.base import default_encoder
 from suffice.features.signals import Signals
@@ -90,13 +90,15 @@ price = "flat"
 """
 
 
-def settle_trials(trials: Sequence[Trial], *, alpha: float = 0.1, **promised: object) -> Settled:
+def settle_trials(
+    trials: Sequence[Trial], *, alpha: float = 0.1, **promised: object
+) -> Certification:
     """Certify trials with known targets against `big`."""
     promise = Promise(reference="big", alpha=alpha, delta=0.1, **promised)
     return settle(trials, promise.ask(LabelSource.TARGET), say=lambda _stage: None)
 
 
-def path_of(settled: Settled, request_id: str) -> list[str]:
+def path_of(settled: Certification, request_id: str) -> list[str]:
     """Follow the certified policy on one recorded request, as a live router would."""
     made = {t.rung: t for t in settled.trials if t.request_id == request_id}
     one = next(iter(made.values()))
@@ -138,7 +140,7 @@ def _sum(text: str) -> str:
     return str(sum(int(part) for part in text.removesuffix("?").split() if part.isdecimal()))
 
 
-def lay_out(folder: Path, settled: Settled) -> Path:
+def lay_out(folder: Path, settled: Certification) -> Path:
     """Put trials, tasks, a ladder that replays them and the bundle into a folder."""
     write_jsonl(folder / "trials.jsonl", settled.trials)
     write_jsonl(folder / "tasks.jsonl", make_tasks(settled.trials))

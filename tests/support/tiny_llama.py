@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from suffice.jepa.views import Conversation, Example, examples
+from suffice.jepa.views import Conversation, TokenizedChat, examples
 
 TURN = "{{ '<start>' + m['role'] + '\\n' + m['content'] + '<end>\\n' }}"
 OPENING = "{% if add_generation_prompt %}{{ '<start>assistant\\n' }}{% endif %}"
@@ -57,7 +57,7 @@ def conversation(question: str, answer: str, *, system: str | None = "Translate.
     return Conversation(messages=(*opening, *turns), where="rows.jsonl:1")
 
 
-def cut(*pairs: tuple[str, str], using: Any = None) -> list[Example]:
+def cut(*pairs: tuple[str, str], using: Any = None) -> list[TokenizedChat]:
     return examples([conversation(q, a) for q, a in pairs], tokenizer=using or tokenizer())
 
 

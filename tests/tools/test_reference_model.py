@@ -11,7 +11,7 @@ from tools.reference_model.examples import EFFORT_SHARES, Examples, encode
 from tools.reference_model.intents import INTENTS, OUT_OF_SCOPE, dialogue
 from tools.reference_model.questions import (
     OWN,
-    Question,
+    ReasoningQuestion,
     Spec,
     held_out,
     question_at,
@@ -39,7 +39,7 @@ def small(spec: Spec) -> Spec:
     return Spec(spec.seeds, type(spec.sizes)(held_out=40), spec.families)
 
 
-def written(question: Question, effort: Effort, seed: int = 0) -> str:
+def written(question: ReasoningQuestion, effort: Effort, seed: int = 0) -> str:
     return "".join(step.text for step in solution(question, effort, Random(seed)))
 
 

@@ -22,7 +22,14 @@ from msgspec.structs import replace
 
 from tools.reference_model import intents
 from tools.reference_model.examples import Examples
-from tools.reference_model.questions import OWN, Question, Spec, held_out, question_at, read_spec
+from tools.reference_model.questions import (
+    OWN,
+    ReasoningQuestion,
+    Spec,
+    held_out,
+    question_at,
+    read_spec,
+)
 
 OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "compound_tasks.jsonl.gz"
 TRAINED = 2_000_000  # examples; the training of the weights that ship took fewer
@@ -64,7 +71,7 @@ def closed(spec: Spec, trained: frozenset[str]) -> Iterator[Row]:
         yield {**row, "target": [question.answer, question.label]}
 
 
-def _wordy(question: Question, number: int) -> Question:
+def _wordy(question: ReasoningQuestion, number: int) -> ReasoningQuestion:
     """Put one more opening and one more closing around what a request says."""
     rng = Random(f"wordy {number}")
     asks, mark, said = question.text.partition("? ")
@@ -89,15 +96,15 @@ def dialogues(trained: frozenset[str]) -> Iterator[Row]:
             yield _row(f"stream-{at:03}/{turn:02}", group="stream_state", question=question)
 
 
-def _asked(made: tuple[tuple[str, str], ...]) -> list[Question]:
+def _asked(made: tuple[tuple[str, str], ...]) -> list[ReasoningQuestion]:
     """Turn a dialogue into one question a turn."""
     return [
-        Question(family="stream_state", **intents.state_question(made, now))
+        ReasoningQuestion(family="stream_state", **intents.state_question(made, now))
         for now in range(len(made))
     ]
 
 
-def _row(request_id: str, *, group: str, question: Question) -> Row:
+def _row(request_id: str, *, group: str, question: ReasoningQuestion) -> Row:
     return {
         "request_id": request_id,
         "group": group,

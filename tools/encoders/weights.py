@@ -19,7 +19,7 @@ _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 _TORCH_TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class WeightFile(Struct, frozen=True, kw_only=True):
     """A file of weights inside an installed package, known by its SHA-256."""
 
     package: str

@@ -14,7 +14,7 @@ from suffice.errors import EngineError
 from suffice.ladder import example_text
 from suffice.types import Request, Rung
 from tools.reference_model.export import to_gguf
-from tools.reference_model.questions import Question, Spec, held_out
+from tools.reference_model.questions import ReasoningQuestion, Spec, held_out
 
 Accuracy = dict[str, dict[str, float]]
 
@@ -41,14 +41,14 @@ def evaluate(folder: Path, spec: Spec, *, count: int) -> Accuracy:
     }
 
 
-async def _marks(gguf: Path, asked: Sequence[Question]) -> dict[str, list[bool]]:
+async def _marks(gguf: Path, asked: Sequence[ReasoningQuestion]) -> dict[str, list[bool]]:
     """Ask every question at every effort, as many at once as the engine takes."""
     config = parse_config(example_text("embedded"))
     here = replace(config.engine["here"], model_path=str(gguf))
     turn = asyncio.Semaphore(here.parallel)
     async with EmbeddedEngine(here) as engine:
 
-        async def right(question: Question, rung: Rung) -> bool:
+        async def right(question: ReasoningQuestion, rung: Rung) -> bool:
             message = {"role": "user", "content": question.text}
             request = Request(request_id=question.hash, messages=(message,))
             async with turn:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.types import Effort
-from tools.reference_model.questions import Question, Spec, held_out, question_at
+from tools.reference_model.questions import ReasoningQuestion, Spec, held_out, question_at
 from tools.reference_model.solutions import solution
 from tools.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 
@@ -30,14 +30,14 @@ FAMILY_SHARES = {
 POOL = 4096  # examples that are sorted by length before they are cut into batches
 
 
-class Example(Struct, frozen=True, kw_only=True):
+class TrainingExample(Struct, frozen=True, kw_only=True):
     """Tokens, and how much each counts in the loss: 0 for the prompt and for slips."""
 
     tokens: list[int]
     weights: list[float]
 
 
-class Batch(Struct, frozen=True, kw_only=True):
+class TokenBatch(Struct, frozen=True, kw_only=True):
     """Rows of equal length, int64 and float32; short ones are filled with tokens of weight 0."""
 
     tokens: Any
@@ -63,7 +63,7 @@ class Examples:
         shares = [FAMILY_SHARES.get(each, 1.0) for each in self._families]
         return Random(f"family {number}").choices(self._families, shares)[0]
 
-    def question(self, number: int, *, family: str | None = None) -> Question:
+    def question(self, number: int, *, family: str | None = None) -> ReasoningQuestion:
         """Return the question of an example; one that is held out gives way to the next.
 
         It is of the family drawn for that number unless another is named.
@@ -75,14 +75,14 @@ class Examples:
                 return found
             number += 1 << 30
 
-    def example(self, number: int) -> Example:
+    def example(self, number: int) -> TrainingExample:
         """Write an example: its question, and a solution at an effort drawn by its number."""
         rng = Random(f"example {number}")
         effort = rng.choices(tuple(EFFORT_SHARES), tuple(EFFORT_SHARES.values()))[0]
         question = self.question(number)
         return encode(self._tokenizer, question, effort=effort, rng=rng, without=self._without)
 
-    def batches(self, pool: int, *, tokens: int) -> list[Batch]:
+    def batches(self, pool: int, *, tokens: int) -> list[TokenBatch]:
         """Cut a pool of examples into batches of at most so many tokens, in random order."""
         first = pool * POOL
         made = sorted(
@@ -96,12 +96,12 @@ class Examples:
 
 def encode(
     tokenizer: Any,
-    question: Question,
+    question: ReasoningQuestion,
     *,
     effort: Effort,
     rng: Random,
     without: frozenset[str] = frozenset(),
-) -> Example:
+) -> TrainingExample:
     """Turn a question and its solution into tokens; long solutions count less for each token."""
     steps = solution(question, effort, rng, without=without)
     pieces = [(step.text, step.learned) for step in steps]
@@ -113,7 +113,7 @@ def encode(
     unlearned = _spans(pieces)
     kept = [not any(a < end and b > start for start, end in unlearned) for a, b in told.offsets]
     weight = max(1, sum(kept)) ** -0.5
-    return Example(
+    return TrainingExample(
         tokens=asked + told.ids,
         weights=[0.0] * len(asked) + [weight if each else 0.0 for each in kept],
     )
@@ -129,8 +129,8 @@ def _spans(pieces: Sequence[tuple[str, bool]]) -> list[tuple[int, int]]:
     return spans
 
 
-def _parts(made: list[Example], *, tokens: int) -> Iterator[list[Example]]:
-    part: list[Example] = []
+def _parts(made: list[TrainingExample], *, tokens: int) -> Iterator[list[TrainingExample]]:
+    part: list[TrainingExample] = []
     for example in made:
         if part and (len(part) + 1) * len(example.tokens) > tokens:
             yield part
@@ -139,11 +139,11 @@ def _parts(made: list[Example], *, tokens: int) -> Iterator[list[Example]]:
     yield part
 
 
-def _stacked(part: list[Example]) -> Batch:
+def _stacked(part: list[TrainingExample]) -> TokenBatch:
     """Fill rows up with their own first tokens: padding of one kind would flood a few experts."""
     length = max(len(example.tokens) for example in part)
     tokens = np.stack([np.resize(np.array(each.tokens), length) for each in part])
     weights = np.zeros((len(part), length), np.float32)
     for row, example in zip(weights, part, strict=True):
         row[: len(example.weights)] = example.weights
-    return Batch(tokens=tokens, weights=weights)
+    return TokenBatch(tokens=tokens, weights=weights)

@@ -18,7 +18,7 @@ from tools.reference_model import intents
 OWN = {"closed_set": intents.closed_set, "stream_state": intents.stream_state}
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class ReasoningQuestion(Struct, frozen=True, kw_only=True):
     """A question and its answer; `clue` and `label` say why, in the families made here."""
 
     family: str
@@ -64,7 +64,7 @@ def read_spec(path: Path) -> Spec:
         raise InputError(f"{path}: {error}", hint="see benchmarks/effort/effort.toml") from error
 
 
-def held_out(spec: Spec) -> dict[str, tuple[Question, ...]]:
+def held_out(spec: Spec) -> dict[str, tuple[ReasoningQuestion, ...]]:
     """Make the held-out questions of every family, no text twice."""
     return {
         family: tuple(_distinct(questions(spec, family, seed=spec.seeds.held_out), spec))
@@ -72,17 +72,17 @@ def held_out(spec: Spec) -> dict[str, tuple[Question, ...]]:
     }
 
 
-def questions(spec: Spec, family: str, *, seed: int) -> Iterator[Question]:
+def questions(spec: Spec, family: str, *, seed: int) -> Iterator[ReasoningQuestion]:
     """Make questions of a family without end, from a seed on."""
     return (question_at(spec, family, seed=seed + number) for number in count())
 
 
-def question_at(spec: Spec, family: str, *, seed: int) -> Question:
+def question_at(spec: Spec, family: str, *, seed: int) -> ReasoningQuestion:
     """Make the one question of a family that a seed stands for."""
     if family in OWN:
-        return Question(family=family, **OWN[family](seed))
+        return ReasoningQuestion(family=family, **OWN[family](seed))
     entry = _generator(family, msgspec.json.encode(spec.families[family]))(seed)
-    return Question(family=family, text=entry["question"].strip(), answer=entry["answer"])
+    return ReasoningQuestion(family=family, text=entry["question"].strip(), answer=entry["answer"])
 
 
 @cache
@@ -101,7 +101,7 @@ def _generator(family: str, ranges: bytes) -> Callable[[int], dict[str, Any]]:
     return entry
 
 
-def _distinct(made: Iterator[Question], spec: Spec) -> Iterator[Question]:
+def _distinct(made: Iterator[ReasoningQuestion], spec: Spec) -> Iterator[ReasoningQuestion]:
     seen: set[str] = set()
     for question in made:
         if len(seen) == spec.sizes.held_out:

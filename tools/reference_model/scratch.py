@@ -9,7 +9,7 @@ from random import Random
 from msgspec import Struct
 
 
-class Step(Struct, frozen=True):
+class ScratchStep(Struct, frozen=True):
     """A piece of a written solution; `learned` is False for a slip."""
 
     text: str
@@ -32,7 +32,7 @@ class Scratch:
         slip: int | None = None,
         brief: bool = False,
     ) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[ScratchStep] = []
         self.results = 0
         self.brief = brief
         self._rng, self._without, self._slip = rng, without, slip
@@ -40,7 +40,7 @@ class Scratch:
     def write(self, text: str, kind: str = "work", *, learned: bool = True) -> None:
         """Write a step down, unless its kind is left out."""
         if kind not in self._without:
-            self.steps.append(Step(text, kind, learned))
+            self.steps.append(ScratchStep(text, kind, learned))
 
     def combine(self, a: int, b: int) -> int:
         """Write the sum of two whole numbers of any sign, column by column from the right."""

@@ -11,10 +11,10 @@ from random import Random
 
 from suffice.errors import InputError
 from suffice.types import Effort
-from tools.reference_model.questions import Question
-from tools.reference_model.scratch import Scratch, Step
+from tools.reference_model.questions import ReasoningQuestion
+from tools.reference_model.scratch import Scratch, ScratchStep
 
-Solve = Callable[[Question, Scratch], None]
+Solve = Callable[[ReasoningQuestion, Scratch], None]
 
 # One solution in so many has a slip, where its check can find one.
 SLIP_SHARE = 0.1
@@ -28,8 +28,12 @@ KINDS = frozenset(
 
 
 def solution(
-    question: Question, effort: Effort, rng: Random, *, without: frozenset[str] = frozenset()
-) -> tuple[Step, ...]:
+    question: ReasoningQuestion,
+    effort: Effort,
+    rng: Random,
+    *,
+    without: frozenset[str] = frozenset(),
+) -> tuple[ScratchStep, ...]:
     """Write the thinking of an effort: nothing for none, brief for low, all of it for high.
 
     `without` names kinds of step to leave out besides. Raises InputError for another effort.
@@ -49,8 +53,8 @@ def solution(
 
 
 def _checked(
-    question: Question, solve: Solve, *, rng: Random, without: frozenset[str]
-) -> tuple[Step, ...]:
+    question: ReasoningQuestion, solve: Solve, *, rng: Random, without: frozenset[str]
+) -> tuple[ScratchStep, ...]:
     """Write the full solution; now and then with a slip, which the check finds, and again."""
     right = Scratch(rng, without=without)
     solve(question, right)
@@ -63,7 +67,7 @@ def _checked(
     return (*wrong.steps, *right.steps)
 
 
-def _chain_sum(question: Question, scratch: Scratch) -> None:
+def _chain_sum(question: ReasoningQuestion, scratch: Scratch) -> None:
     expression = question.text.rpartition(": ")[2].rstrip("= ")
     terms = [int(term.replace(" ", "")) for term in re.findall(r"[+-]? ?\d+", expression)]
     value = terms[0]
@@ -77,7 +81,7 @@ def _chain_sum(question: Question, scratch: Scratch) -> None:
     _check(scratch, f"{' '.join(folds)}|{value}:{value % 9}", good=residue == value % 9)
 
 
-def _letter_counting(question: Question, scratch: Scratch) -> None:
+def _letter_counting(question: ReasoningQuestion, scratch: Scratch) -> None:
     found = re.fullmatch(r'.*letter "(.)" appear in the text: "(.*)"\?', question.text, re.DOTALL)
     letter, words = found[1], found[2].split(" ")  # type: ignore[index]
     if scratch.brief:
@@ -111,7 +115,7 @@ def _spelled(word: str, letter: str, scratch: Scratch) -> None:
     scratch.write(":", "spell")
 
 
-def _spell_backward(question: Question, scratch: Scratch) -> None:
+def _spell_backward(question: ReasoningQuestion, scratch: Scratch) -> None:
     word = question.text.rpartition(": ")[2].strip()
     numbered = [(str(at % 10), letter) for at, letter in enumerate(word, 1)]
     scratch.write("".join(f"{letter}{at}" for at, letter in numbered) + "\n")
@@ -119,7 +123,7 @@ def _spell_backward(question: Question, scratch: Scratch) -> None:
     _check(scratch, word, good=True)
 
 
-def _number_sorting(question: Question, scratch: Scratch) -> None:
+def _number_sorting(question: ReasoningQuestion, scratch: Scratch) -> None:
     line = question.text.splitlines()[0]
     down = "descending" in line
     numbers = [round(float(number)) for number in line.rpartition(": ")[2].split(", ")]
@@ -132,7 +136,7 @@ def _number_sorting(question: Question, scratch: Scratch) -> None:
     _check(scratch, f"{len(numbers)} {len(ordered)}", good=rises)
 
 
-def _gcd(question: Question, scratch: Scratch) -> None:
+def _gcd(question: ReasoningQuestion, scratch: Scratch) -> None:
     first, second = (int(number) for number in re.findall(r"\d+", question.text)[:2])
     a, b = max(first, second), min(first, second)
     while b:
@@ -154,7 +158,7 @@ def _rest(a: int, b: int, scratch: Scratch) -> int:
     return scratch.result(a % b)
 
 
-def _simple_equations(question: Question, scratch: Scratch) -> None:
+def _simple_equations(question: ReasoningQuestion, scratch: Scratch) -> None:
     left, right = question.text.rpartition(": ")[2].split(" = ")
     factor, constant, name = _linear(left)
     rest = scratch.combine(int(right), -constant) if constant else int(right)
@@ -184,7 +188,7 @@ def _linear(text: str) -> tuple[int, int, str]:
     return factor, constant, name
 
 
-def _syllogism(question: Question, scratch: Scratch) -> None:
+def _syllogism(question: ReasoningQuestion, scratch: Scratch) -> None:
     lines = question.text.splitlines()
     forms = [_form(text) for text in (lines[1][3:], lines[2][3:], lines[5].rstrip("?"))]
     names: dict[str, str] = {}
@@ -241,7 +245,7 @@ def _distributed(form: tuple[str, str, str]) -> set[str]:
     )
 
 
-def _intent(question: Question, scratch: Scratch) -> None:
+def _intent(question: ReasoningQuestion, scratch: Scratch) -> None:
     scratch.write(f" {question.clue}\n")
     scratch.write(f"{question.label}\n", "check")
 

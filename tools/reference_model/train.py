@@ -14,7 +14,7 @@ from torch.nn import functional
 from suffice.errors import InputError
 from suffice.types import JSON
 from tools.reference_model.evaluate import evaluate
-from tools.reference_model.examples import Batch, Examples
+from tools.reference_model.examples import Examples, TokenBatch
 from tools.reference_model.export import save_folder
 from tools.reference_model.model import Balance, build_model, shipped_config
 from tools.reference_model.questions import Spec
@@ -46,7 +46,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
         return self.peak_rate * min(1.0, (step + 1) / self.warm_up_steps, max(left, 0.05))
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class TrainingProgress(Struct, frozen=True, kw_only=True):
     """Where a training stands: `loss` is for each token that counts, since the last report."""
 
     step: int
@@ -58,7 +58,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     tokens_per_s: float
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[TrainingProgress], None]
 
 
 class Training:
@@ -131,7 +131,7 @@ class Training:
                 f"cannot go on from {path}: {error}", hint="remove it to start afresh"
             ) from error
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[TokenBatch]:
         while True:
             batches = self._examples.batches(self._pool, tokens=self.schedule.batch_tokens)
             while self._batch < len(batches):
@@ -139,7 +139,7 @@ class Training:
                 yield batches[self._batch - 1]
             self._pool, self._batch = self._pool + 1, 0
 
-    def _learn(self, batch: Batch) -> tuple[float, float, float]:
+    def _learn(self, batch: TokenBatch) -> tuple[float, float, float]:
         """Take one step; returns the loss, that of the balance, and how full an expert was."""
         rate = self.schedule.rate(self.step, seen=self.tokens)
         for group in self._optimizer.param_groups:
@@ -197,10 +197,10 @@ class _Window:
         self._losses.append((losses[0], losses[1], losses[2]))
         self._tokens += tokens
 
-    def progress(self, *, step: int, tokens: int, rate: float) -> Progress:
+    def progress(self, *, step: int, tokens: int, rate: float) -> TrainingProgress:
         columns = zip(*self._losses, strict=True)
         loss, balance, fullest = (sum(column) / len(self._losses) for column in columns)
-        return Progress(
+        return TrainingProgress(
             step=step,
             tokens=tokens,
             loss=loss,

@@ -9,7 +9,7 @@ import re
 from hashlib import sha256
 
 from suffice.bench.tasks import Task
-from suffice.scoring.scorers import Verdict
+from suffice.scoring.scorers import ScorerVerdict
 from suffice.types import Request
 
 FULL_MARK = 10
@@ -37,7 +37,7 @@ def judge_requests(task: Task, *, answer: str, reference: str) -> tuple[Request,
     )
 
 
-def read_replies(replies: tuple[str, ...]) -> Verdict:
+def read_replies(replies: tuple[str, ...]) -> ScorerVerdict:
     """Turn the judge's replies, in the order of `judge_requests`, into a quality.
 
     One reply holds a mark. Of two, the quality is 1 when the answer is at least as good as the
@@ -49,16 +49,18 @@ def read_replies(replies: tuple[str, ...]) -> Verdict:
         return _read_mark(replies[0])
     first, second = (_preference(reply) for reply in replies)
     if first is None or second is None:
-        return Verdict(quality=None, reason="the judge's reply has no verdict")
-    return Verdict(quality=min(1.0, first + (1.0 - second)))
+        return ScorerVerdict(quality=None, reason="the judge's reply has no verdict")
+    return ScorerVerdict(quality=min(1.0, first + (1.0 - second)))
 
 
-def _read_mark(reply: str) -> Verdict:
+def _read_mark(reply: str) -> ScorerVerdict:
     marks = _MARK.findall(reply)
     mark = float(marks[-1]) if marks else None
     if mark is None or mark > FULL_MARK:
-        return Verdict(quality=None, reason=f"the judge's reply has no mark up to {FULL_MARK}")
-    return Verdict(quality=mark / FULL_MARK)
+        return ScorerVerdict(
+            quality=None, reason=f"the judge's reply has no mark up to {FULL_MARK}"
+        )
+    return ScorerVerdict(quality=mark / FULL_MARK)
 
 
 def _preference(reply: str) -> float | None:

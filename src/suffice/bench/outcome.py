@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from suffice.bench.tasks import Task
 from suffice.errors import Abstained, EngineError
-from suffice.scoring.scorers import SCORERS, Verdict, mark
+from suffice.scoring.scorers import SCORERS, ScorerVerdict, mark
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Rung, Trial, TrialStatus
 
 AWAITING = "awaiting its marking"
@@ -15,10 +15,10 @@ def is_marked_later(task: Task) -> bool:
     return task.scorer is not None and task.scorer not in SCORERS
 
 
-def mark_by_program(task: Task, answer: str) -> Verdict:
+def mark_by_program(task: Task, answer: str) -> ScorerVerdict:
     """Mark an answer by the task's own scorer; unscored where it has none."""
     if task.scorer is None:
-        return Verdict(quality=None, reason="the task has no target and no scorer")
+        return ScorerVerdict(quality=None, reason="the task has no target and no scorer")
     return mark(answer, scorer=task.scorer, target=task.target, options=task.options)
 
 
@@ -48,7 +48,7 @@ def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge)
     return trial if is_marked_later(task) else marked(trial, mark_by_program(task, completion.text))
 
 
-def marked(trial: Trial, verdict: Verdict) -> Trial:
+def marked(trial: Trial, verdict: ScorerVerdict) -> Trial:
     """Return the trial with its verdict."""
     scored = verdict.quality is not None
     return replace(

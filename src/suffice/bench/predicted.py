@@ -17,14 +17,14 @@ from suffice.bench.outcome import abstained, answered
 from suffice.bench.tasks import Task
 from suffice.compound.answering import deal_clusters
 from suffice.compound.cells import cluster_of
-from suffice.compound.workload import Workload
+from suffice.compound.workload import CompoundWorkload
 from suffice.encoders.base import Encoder
 from suffice.errors import Abstained
 from suffice.guarantee import LabelSource
-from suffice.latent.learn import Wanted, learn_rung, plain_answer
+from suffice.latent.learn import LatentTarget, learn_rung, plain_answer
 from suffice.latent.rung import LatentRung
 from suffice.selective.change import ChangeModel, TextChange, Turn, fit_change_model, score_stream
-from suffice.selective.decoder import GateSettings, SelectiveDecoder, Step
+from suffice.selective.decoder import DecodeStep, GateSettings, SelectiveDecoder
 from suffice.selective.gate import THRESHOLDS
 from suffice.trials.table import split_rows
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Rung, Say, Trial, Vector
@@ -34,7 +34,7 @@ GATE_FRACTIONS = (0.67, 0.33)  # of the fitting streams: for the change model, f
 DRIFT = 0.4  # as `suffice latent gate` has it
 
 
-class Part(Struct, frozen=True, kw_only=True):
+class PredictedRung(Struct, frozen=True, kw_only=True):
     """A rung that decodes nothing, by its name in the workload, and the group that it is asked."""
 
     rung: str
@@ -45,7 +45,7 @@ class Part(Struct, frozen=True, kw_only=True):
 class Benched:
     """A workload's tasks with the trials of every rung that decodes, all of them answered."""
 
-    workload: Workload
+    workload: CompoundWorkload
     tasks: tuple[Task, ...]
     trials: tuple[Trial, ...]
     seed: int = 0
@@ -74,7 +74,9 @@ class Benched:
         return self.answers[task.request.request_id][self.workload.reference]
 
 
-def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -> tuple[Trial, ...]:
+def latent_trials(
+    benched: Benched, part: PredictedRung, *, encoder: Encoder, say: Say
+) -> tuple[Trial, ...]:
     """Fit and certify a latent rung on the fitting requests of a group, and ask it all of them.
 
     Where every task says what is right, that is what it learns and is certified by, as the effort
@@ -90,7 +92,7 @@ def latent_trials(benched: Benched, part: Part, *, encoder: Encoder, say: Say) -
         learned = [replace(t, answer=truths.get(t.request_id, t.answer)) for t in learned]
     outside = {answer for each in workload.part.values() for answer in each.out_of_scope_answers}
     given = {plain_answer(trial.answer or "") for trial in learned if trial.group == group}
-    wanted = Wanted(
+    wanted = LatentTarget(
         reference=workload.reference,
         group=group,
         answers=tuple(sorted(given - outside)),
@@ -115,7 +117,7 @@ def _truth(task: Task) -> str | None:
     return target if isinstance(target, str) else None
 
 
-async def gate_trials(benched: Benched, part: Part, *, say: Say) -> tuple[Trial, ...]:
+async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tuple[Trial, ...]:
     """Fit a gate on the fitting streams of a group, and send all of its streams through it.
 
     The last line of a request is the event, the line before it the context. Where the gate decodes,
@@ -167,7 +169,7 @@ def _asked(task: Task, name: str, *, rung: LatentRung) -> Trial:
     return _answered(task, name, text, duration_s=perf_counter() - begun)
 
 
-async def _pushed(decoder: SelectiveDecoder[Turn], turn: Turn) -> tuple[Step, float]:
+async def _pushed(decoder: SelectiveDecoder[Turn], turn: Turn) -> tuple[DecodeStep, float]:
     """Answer one event, and say how many seconds the gate took."""
     begun = perf_counter()
     step = await decoder.push(turn)
@@ -175,7 +177,11 @@ async def _pushed(decoder: SelectiveDecoder[Turn], turn: Turn) -> tuple[Step, fl
 
 
 def _held(
-    benched: Benched, stream: Sequence[Task], steps: Sequence[tuple[Step, float]], *, rung: str
+    benched: Benched,
+    stream: Sequence[Task],
+    steps: Sequence[tuple[DecodeStep, float]],
+    *,
+    rung: str,
 ) -> Iterator[Trial]:
     """Write down what a gate did: abstentions where it decoded, and the answers it held."""
     decoded = stream[0]

@@ -46,7 +46,7 @@ from suffice.errors import (
 )
 from suffice.ladder import build_ladder
 from suffice.meter import Price, charge, charge_without_answer, price_for
-from suffice.scoring.scorers import JUDGED, Verdict
+from suffice.scoring.scorers import JUDGED, ScorerVerdict
 from suffice.types import Charge, Completion, Request, Rung, Spend, Trial, TrialStatus
 
 PARALLEL = 4
@@ -118,7 +118,7 @@ async def run_bench(
     with open_store(bench.out, _made_from(bench)) as store:
         spent = spent_at_most(store.most_usd) if bench.max_usd is not None else Decimal(0)
         budget = Budget(bench.max_usd, spent_usd=spent)
-        run = _Run(bench, engines=engines, store=store, budget=budget)
+        run = _BenchRun(bench, engines=engines, store=store, budget=budget)
         kept = len(store.trials)
         await run.to_the_end(show)
         trials = tuple(
@@ -132,7 +132,7 @@ def pairs(bench: Bench) -> Iterator[Pair]:
     return ((task, rung) for task in bench.tasks for rung in bench.rungs)
 
 
-class _Run:
+class _BenchRun:
     """The state of one run: what it may spend, how far it is, and why it stopped."""
 
     def __init__(
@@ -238,7 +238,7 @@ class _Run:
         """Ask the judge about one answer; without a reference answer `pairwise` has to wait."""
         against = self.store.trials.get((trial.request_id, self.bench.reference or ""))
         if task.scorer == "pairwise" and trial.rung == self.bench.reference:
-            return marked(trial, Verdict(quality=1.0))
+            return marked(trial, ScorerVerdict(quality=1.0))
         reference = against.answer if against else None
         if task.scorer == "pairwise" and reference is None:
             return replace(trial, error="the reference rung has no answer to compare with")

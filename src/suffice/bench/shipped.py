@@ -9,19 +9,19 @@ from statistics import median
 import msgspec
 from msgspec import Struct
 
-from suffice.bench.predicted import Benched, Part, gate_trials, latent_trials
+from suffice.bench.predicted import Benched, PredictedRung, gate_trials, latent_trials
 from suffice.bench.progress import show_progress
 from suffice.bench.run import BenchResult, bench_tasks
 from suffice.bench.tasks import Task, read_tasks
-from suffice.compound import Compound, Workload, compound_trials, read_workload
+from suffice.compound import Compound, CompoundWorkload, compound_trials, read_workload
 from suffice.config import Config
 from suffice.encoders.base import default_encoder
 from suffice.errors import writing
 from suffice.types import Say, Trial
 
 WORKLOAD, TASKS = "compound.toml", "compound_tasks.jsonl.gz"
-LATENT = Part(rung="latent", group="closed_set")
-GATE = Part(rung="gate", group="stream_state")
+LATENT = PredictedRung(rung="latent", group="closed_set")
+GATE = PredictedRung(rung="gate", group="stream_state")
 
 
 class Measured(Struct, frozen=True, kw_only=True, eq=False):
@@ -35,7 +35,7 @@ class Measured(Struct, frozen=True, kw_only=True, eq=False):
     decision_s: dict[str, float]
 
 
-def shipped_workload() -> Workload:
+def shipped_workload() -> CompoundWorkload:
     """Read the workload that ships."""
     with as_file(files("suffice") / "data" / WORKLOAD) as path:
         return read_workload(path)
@@ -78,7 +78,7 @@ def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> Meas
 
 
 def guess(
-    workload: Workload,
+    workload: CompoundWorkload,
     tasks: tuple[Task, ...],
     trials: tuple[Trial, ...],
     *,

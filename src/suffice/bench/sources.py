@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from suffice.bench.tasks import Task, read_tasks
 from suffice.errors import InputError
-from suffice.scoring.gym import GYM, Recipe, entries, visible
+from suffice.scoring.gym import GYM, GeneratorRecipe, entries, visible
 from suffice.trials.jsonl import PathLike
 from suffice.types import JSON, Request
 
@@ -40,7 +40,7 @@ def tasks_from_source(source: str) -> tuple[Task, ...]:
     fields: JSON = {"generator": "", "config": settings}
     fields |= {key: settings.pop(key) for key in ("count", "seed", "level") if key in settings}
     try:
-        recipe = msgspec.convert(fields, Recipe)
+        recipe = msgspec.convert(fields, GeneratorRecipe)
     except msgspec.ValidationError as error:
         raise InputError(
             f"reasoning-gym:{source}: {error}", hint="count, seed and level are whole numbers"
@@ -49,7 +49,7 @@ def tasks_from_source(source: str) -> tuple[Task, ...]:
     return tuple(task for each in recipes for task in gym_tasks(each))
 
 
-def gym_tasks(recipe: Recipe) -> tuple[Task, ...]:
+def gym_tasks(recipe: GeneratorRecipe) -> tuple[Task, ...]:
     """Make one generator's tasks, twice, and refuse it when they differ; raises InputError."""
     if recipe.generator in HASH_SEEDED and os.environ.get("PYTHONHASHSEED", "random") == "random":
         raise InputError(
@@ -66,7 +66,7 @@ def gym_tasks(recipe: Recipe) -> tuple[Task, ...]:
     return tuple(_task(recipe, entry, index=index) for index, entry in enumerate(first))
 
 
-def _task(recipe: Recipe, entry: JSON, *, index: int) -> Task:
+def _task(recipe: GeneratorRecipe, entry: JSON, *, index: int) -> Task:
     prompt = f"{entry['question']}\n\n{INSTRUCTION}"
     return Task(
         request=Request(
@@ -98,7 +98,5 @@ def load_tasks(source: PathLike) -> tuple[Task, ...]:
     line and the field, and MissingExtra when reasoning-gym is not installed.
     """
     if str(source).startswith(GYM_SOURCE):
-        from suffice.bench.sources import tasks_from_source
-
         return tasks_from_source(str(source).removeprefix(GYM_SOURCE))
     return read_tasks(source)

@@ -12,7 +12,7 @@ from suffice.bench.traces import Recording, record_traces, trace_label_source
 from suffice.config import Config, load_config
 from suffice.deployment import opened
 from suffice.early_stop.engine import check_stopping
-from suffice.early_stop.learn import Learned, Wanted, learn_stop
+from suffice.early_stop.learn import LearnedStop, StopTarget, learn_stop
 from suffice.early_stop.rule import Marks, Trace
 from suffice.ladder import build_ladder
 from suffice.meter import price_for
@@ -33,7 +33,7 @@ class StopOrder(Struct, frozen=True, kw_only=True):
     traces: Path | None = None
 
 
-def learn_from_tasks(order: StopOrder, *, say: Say) -> Learned:
+def learn_from_tasks(order: StopOrder, *, say: Say) -> LearnedStop:
     """Record the rung uncut on every task, and certify rules on the traces.
 
     Raises InputError, ConfigError, PriceError or an EngineError; see `record_traces` and
@@ -57,7 +57,7 @@ def learn_from_tasks(order: StopOrder, *, say: Say) -> Learned:
     say("choosing rules")
     return learn_stop(
         traces,
-        Wanted(
+        StopTarget(
             rung=rung,
             marks=order.marks,
             alpha=order.alpha,

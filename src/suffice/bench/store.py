@@ -32,14 +32,14 @@ class Fingerprint(Struct, frozen=True, kw_only=True, tag="bench"):
     ladder: str
 
 
-class Started(Struct, frozen=True, kw_only=True, tag="start"):
+class StartedCall(Struct, frozen=True, kw_only=True, tag="start"):
     """A call is about to be made, and the most that it can cost; None where nothing bounds it."""
 
     call: int
     most_usd: Decimal | None
 
 
-class Settled(Struct, frozen=True, kw_only=True, tag="end"):
+class FinishedCall(Struct, frozen=True, kw_only=True, tag="end"):
     """A call has come back, and what it was charged; `usd` is None where that is not known."""
 
     call: int
@@ -48,7 +48,7 @@ class Settled(Struct, frozen=True, kw_only=True, tag="end"):
 
 
 _TRIALS = msgspec.json.Decoder(Trial)
-_JOURNAL = msgspec.json.Decoder(Fingerprint | Started | Settled)
+_JOURNAL = msgspec.json.Decoder(Fingerprint | StartedCall | FinishedCall)
 
 
 def fingerprint(tasks: Sequence[Task], ladder: object) -> Fingerprint:
@@ -63,7 +63,7 @@ class Store:
     (its charge once that is known), and `spend` the charges of all calls that came back.
     """
 
-    def __init__(self, trials: "_Log", journal: "_Log") -> None:
+    def __init__(self, trials: "_AppendOnlyFile", journal: "_AppendOnlyFile") -> None:
         self._trials, self._journal = trials, journal
         self.trials: dict[Pair, Trial] = {}
         self.most_usd: list[Decimal | None] = []
@@ -77,21 +77,21 @@ class Store:
     def start(self, most_usd: Decimal | None) -> int:
         """Note that a call is about to be made, and return its number."""
         call = len(self.most_usd)
-        self._journal.append(Started(call=call, most_usd=most_usd), sync=False)
+        self._journal.append(StartedCall(call=call, most_usd=most_usd), sync=False)
         self.most_usd.append(most_usd)
         return call
 
     def settle(self, call: int, charge: Charge) -> None:
         """Note what a call was charged; an unknown charge leaves it at the most."""
-        line = Settled(call=call, usd=charge.usd, estimated=charge.estimated)
+        line = FinishedCall(call=call, usd=charge.usd, estimated=charge.estimated)
         self._journal.append(line, sync=False)
         self._count(line)
 
-    def replay(self, lines: Iterable[Started | Settled]) -> None:
+    def replay(self, lines: Iterable[StartedCall | FinishedCall]) -> None:
         """Take over the calls of earlier runs; what was never settled is an unknown charge."""
         unsettled = set()
         for line in lines:
-            if isinstance(line, Started):
+            if isinstance(line, StartedCall):
                 self.most_usd.append(line.most_usd)
                 unsettled.add(line.call)
             else:
@@ -99,7 +99,7 @@ class Store:
                 self._count(line)
         self.spend += total(Charge(usd=None) for _ in unsettled)
 
-    def _count(self, line: Settled) -> None:
+    def _count(self, line: FinishedCall) -> None:
         self.spend += total([Charge(usd=line.usd, estimated=line.estimated)])
         if line.usd is not None:
             self.most_usd[line.call] = line.usd
@@ -113,9 +113,9 @@ def open_store(path: Path, made_from: Fingerprint) -> Iterator[Store]:
     another ladder, when another process writes it, or when the disk refuses.
     """
     with contextlib.ExitStack() as stack:
-        trials = stack.enter_context(contextlib.closing(_Log(path)))
+        trials = stack.enter_context(contextlib.closing(_AppendOnlyFile(path)))
         beside = path.with_name(f"{path.name}.journal")
-        journal = stack.enter_context(contextlib.closing(_Log(beside)))
+        journal = stack.enter_context(contextlib.closing(_AppendOnlyFile(beside)))
         store = Store(trials, journal)
         for trial in trials.recover(_TRIALS):
             store.trials[trial.request_id, trial.rung] = trial
@@ -123,7 +123,9 @@ def open_store(path: Path, made_from: Fingerprint) -> Iterator[Store]:
         yield store
 
 
-def _replay(store: Store, journal: "_Log", *, path: Path, made_from: Fingerprint) -> None:
+def _replay(
+    store: Store, journal: "_AppendOnlyFile", *, path: Path, made_from: Fingerprint
+) -> None:
     """Read what was spent, or begin a journal; refuse trials that were made from other work."""
     lines = journal.recover(_JOURNAL)
     first = lines[0] if lines else None
@@ -146,7 +148,7 @@ def _made_otherwise(found: Fingerprint | None, wanted: Fingerprint) -> str:
     return f"made from other {' and another '.join(others)}"
 
 
-class _Log:
+class _AppendOnlyFile:
     """A file of JSON lines that is only ever added to, by one process at a time."""
 
     def __init__(self, path: Path) -> None:

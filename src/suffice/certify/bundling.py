@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.certify.bundle import Bundle
-from suffice.certify.policy import Ask, Certified, Result, certify
+from suffice.certify.policy import CertifiedPolicy, CertifyResult, Target, certify
 from suffice.certify.promise import Promise
 from suffice.encoders.base import default_encoder
 from suffice.guarantee import LabelSource, Method
@@ -27,15 +27,15 @@ _LABELS = {
 }
 
 
-class Settled(Struct, frozen=True, kw_only=True, eq=False):
+class Certification(Struct, frozen=True, kw_only=True, eq=False):
     """What certifying some trials came to; `bundle` is None when nothing was certified."""
 
     trials: tuple[Trial, ...]
-    certified: Certified
+    certified: CertifiedPolicy
     bundle: Bundle | None
 
     @property
-    def result(self) -> Result:
+    def result(self) -> CertifyResult:
         """The figures that are printed."""
         return self.certified.result
 
@@ -59,7 +59,7 @@ def certify_files(
     labels: Path | None = None,
     agreement: bool = False,
     say: Say,
-) -> Settled:
+) -> Certification:
     """Certify the trials in some files; `agreement` takes the reference's answers for right."""
     say("reading trials")
     trials = read_trials(*paths)
@@ -69,7 +69,7 @@ def certify_files(
     return settle(trials, promise.ask(label_source(trials)), labels=human, say=say)
 
 
-def certify_ledger(ledger: Ledger, promise: Promise, *, say: Say) -> Settled:
+def certify_ledger(ledger: Ledger, promise: Promise, *, say: Say) -> Certification:
     """Certify the audited and scored requests of a ledger; the weakest label names the promise."""
     say("reading the ledger")
     found = labelled_trials(ledger)
@@ -103,11 +103,11 @@ def _cut_off(trial: Trial, rung: str) -> Trial:
 
 def settle(
     trials: Sequence[Trial],
-    ask: Ask,
+    ask: Target,
     *,
     labels: Mapping[tuple[str, str], float] | None = None,
     say: Say,
-) -> Settled:
+) -> Certification:
     """Certify trials and bundle the policy with its certificate and what its rungs cost."""
     table = tabulate(trials)
     certified = certify(table, ask, encoder=default_encoder(), labels=labels, say=say)
@@ -117,10 +117,10 @@ def settle(
         kept = _kept_cheap(certified)
         mean = mean_usd([trial for trial in trials if trial.request_id in kept])
         bundle = Bundle(policy=certified.policy, certificate=certificate, mean_usd=mean)
-    return Settled(trials=tuple(trials), certified=certified, bundle=bundle)
+    return Certification(trials=tuple(trials), certified=certified, bundle=bundle)
 
 
-def _kept_cheap(certified: Certified) -> set[str]:
+def _kept_cheap(certified: CertifiedPolicy) -> set[str]:
     """Name the reporting requests that a cheaper rung answered: easier, and cheaper, than most."""
     reference = len(certified.policy.rungs) - 1
     kept = np.flatnonzero(certified.plays.chosen[:, 0] < reference).tolist()

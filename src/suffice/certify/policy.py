@@ -37,7 +37,7 @@ from suffice.policy import (
     Baseline,
     Observations,
     Outcomes,
-    Plays,
+    PathOutcomes,
     Policy,
     always_cheapest,
     always_reference,
@@ -69,7 +69,7 @@ LAPSES_AFTER_S = 30 * 86400.0
 ROUNDING_ROWS = 3  # by which rounding can move the size of a split, in requests
 
 
-class Ask(Struct, frozen=True, kw_only=True):
+class Target(Struct, frozen=True, kw_only=True):
     """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`."""
 
     reference: str
@@ -80,7 +80,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     lapses_after_s: float = LAPSES_AFTER_S
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class CertifyResult(Struct, frozen=True, kw_only=True):
     """What certifying said; all but `n`, `losses` and `bound` is measured on the reporting split.
 
     `certified` is True when a cheaper choice than always the reference holds the promise; if not,
@@ -116,16 +116,16 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Certified:
+class CertifiedPolicy:
     """The policy at its certified point (always the reference if there is none), and the findings.
 
     `plays` is what it did with `reported`, the rows of the reporting split, at that one point.
     """
 
     policy: Policy
-    result: Result
+    result: CertifyResult
     reported: TrialTable
-    plays: Plays
+    plays: PathOutcomes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,12 +140,12 @@ class _Split:
 
 def certify(
     table: TrialTable,
-    ask: Ask,
+    ask: Target,
     *,
     encoder: Encoder,
     labels: Mapping[Pair, float] | None = None,
     say: Say = lambda _stage: None,
-) -> Certified:
+) -> CertifiedPolicy:
     """Fit a path of policies and certify the furthest point that holds the promise.
 
     Requests without a quality on some rung are left out and counted. `labels` are human qualities
@@ -175,9 +175,9 @@ def certify(
     here = slice(policy.point, policy.point + 1)
     plays = play(policy, harms(policy, report.seen), points=here)
     found = _measured(report, plays, ask, method=method)
-    return Certified(
+    return CertifiedPolicy(
         policy=policy,
-        result=Result(
+        result=CertifyResult(
             certified=calibration.certified,
             bound=calibration.bound,
             n=calibration.n,
@@ -206,7 +206,7 @@ def _find_labels(
     return HumanLabels(rows=(np.cumsum(scored) - 1)[human.rows[kept]], quality=human.quality[kept])
 
 
-def _check_source(ask: Ask, labels: Mapping[Pair, float] | None) -> None:
+def _check_source(ask: Target, labels: Mapping[Pair, float] | None) -> None:
     judged = ask.label_source is LabelSource.JUDGE
     if judged and labels is None:
         raise InputError(
@@ -220,7 +220,7 @@ def _check_source(ask: Ask, labels: Mapping[Pair, float] | None) -> None:
         )
 
 
-def _check_rows(rows: int, ask: Ask) -> None:
+def _check_rows(rows: int, ask: Target) -> None:
     """Refuse trials that could not certify `alpha` even without a single loss."""
     least = rows_needed(ask.alpha, ask.delta)
     if least is None:
@@ -246,7 +246,7 @@ def _fewest_rows(certifying: int) -> int:
     return rows
 
 
-def _split(table: TrialTable, ask: Ask, *, encoder: Encoder) -> tuple[_Split, _Split, _Split]:
+def _split(table: TrialTable, ask: Target, *, encoder: Encoder) -> tuple[_Split, _Split, _Split]:
     """Observe all requests at once, then deal them out."""
     seen = observe_table(table, reference=ask.reference, encoder=encoder)
     known = outcomes(table, reference=ask.reference)
@@ -273,7 +273,7 @@ def _method(fit: _Split) -> Method:
 
 
 def _calibrate(
-    policy: Policy, test: _Split, human: HumanLabels | None, *, ask: Ask, method: Method
+    policy: Policy, test: _Split, human: HumanLabels | None, *, ask: Target, method: Method
 ) -> Calibration:
     """Calibrate from the first point that keeps any answer of a cheaper rung.
 
@@ -289,7 +289,9 @@ def _calibrate(
     return replace(found, index=found.index + first)
 
 
-def _evidence(plays: Plays, test: _Split, human: HumanLabels | None, *, method: Method) -> Evidence:
+def _evidence(
+    plays: PathOutcomes, test: _Split, human: HumanLabels | None, *, method: Method
+) -> Evidence:
     """Work out the losses at every point, and what people said of those they labelled."""
     losses = plays.losses(test.known.quality)
     if human is None:
@@ -303,7 +305,7 @@ def _evidence(plays: Plays, test: _Split, human: HumanLabels | None, *, method: 
 
 
 def _terms(
-    policy: Policy, ask: Ask, *, splits: tuple[_Split, _Split, _Split], unscored: int
+    policy: Policy, ask: Target, *, splits: tuple[_Split, _Split, _Split], unscored: int
 ) -> Terms:
     fit, test, report = splits
     created = datetime.now(UTC)
@@ -325,7 +327,9 @@ def _hash(split: _Split) -> str:
     return content_hash((split.table.request_ids, split.known.quality.tolist()))
 
 
-def _measured(report: _Split, plays: Plays, ask: Ask, *, method: Method) -> dict[str, Any]:
+def _measured(
+    report: _Split, plays: PathOutcomes, ask: Target, *, method: Method
+) -> dict[str, Any]:
     """Measure one point of the path on the reporting rows, beside its baselines."""
     known, rungs = report.known, report.known.rungs
     losses = plays.losses(known.quality)[:, 0]
@@ -356,7 +360,7 @@ def _measured(report: _Split, plays: Plays, ask: Ask, *, method: Method) -> dict
 
 
 def _rung_bounds(
-    losses: Floats, plays: Plays, rungs: tuple[str, ...], *, delta: float, method: Method
+    losses: Floats, plays: PathOutcomes, rungs: tuple[str, ...], *, delta: float, method: Method
 ) -> tuple[PartBound, ...]:
     """Bound the risk of each cheaper rung that answered; the reference's is 0 by definition.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from suffice.certify.policy import Ask
+from suffice.certify.policy import Target
 from suffice.config import Targets, load_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
@@ -23,9 +23,9 @@ class Promise(Struct, frozen=True, kw_only=True):
     seed: int = 0
     lapses_after: str = "30d"
 
-    def ask(self, source: LabelSource) -> Ask:
+    def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
-        return Ask(
+        return Target(
             reference=self.reference,
             label_source=source,
             alpha=self.alpha,
@@ -49,7 +49,7 @@ def lapses_after_s(text: str) -> float:
     return after_s
 
 
-class Targeted(Struct, frozen=True, kw_only=True):
+class PromiseOptions(Struct, frozen=True, kw_only=True):
     """What of a promise was said on the command line; None leaves it to a file's targets."""
 
     reference: str | None = None

@@ -19,7 +19,7 @@ from suffice.cli.options import (
 from suffice.errors import CertificateError
 
 if TYPE_CHECKING:
-    from suffice.certify.bundling import Settled
+    from suffice.certify.bundling import Certification
 
 
 def certify(
@@ -44,10 +44,10 @@ def certify(
     Exits with 3 when nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_files
-    from suffice.certify.promise import Targeted
+    from suffice.certify.promise import PromiseOptions
     from suffice.cli.output import stages
 
-    given = Targeted(reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after)
+    given = PromiseOptions(reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after)
     promise = given.promise(ladder, seed=seed)
     with stages() as say:
         settled = certify_files(trials, promise, labels=labels, agreement=agreement, say=say)
@@ -70,19 +70,21 @@ def recertify(
     Exits with 3 when nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_ledger
-    from suffice.certify.promise import Targeted, reference_of
+    from suffice.certify.promise import PromiseOptions, reference_of
     from suffice.cli.output import stages
     from suffice.ledger import Ledger
 
     with stages() as say, Ledger.open(ledger, read_only=True) as opened:
         if reference is None and ladder is None:
             reference = reference_of(opened)
-        given = Targeted(reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after)
+        given = PromiseOptions(
+            reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after
+        )
         settled = certify_ledger(opened, given.promise(ladder, seed=seed), say=say)
     _conclude(settled, out=out, json=json)
 
 
-def _conclude(settled: "Settled", *, out: Path | None, json: bool) -> None:
+def _conclude(settled: "Certification", *, out: Path | None, json: bool) -> None:
     """Print what certifying came to, keep the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
     from suffice.cli.output import note, print_json, print_result

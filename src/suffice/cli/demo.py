@@ -10,7 +10,7 @@ from suffice.bench.progress import show_progress
 from suffice.bench.run import BenchResult, bench_tasks
 from suffice.bench.shipped import WORKLOAD, measure_compound
 from suffice.certify.bundle import save_bundle
-from suffice.certify.bundling import Settled, settle
+from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
 from suffice.cli.output import (
     note,
@@ -88,7 +88,7 @@ def run_compound_demo(folder: Path) -> None:
     print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
 
 
-def certify_recorded() -> Settled:
+def certify_recorded() -> Certification:
     """Certify the packaged outcomes at alpha 0.05, delta 0.1."""
     promise = Promise(reference="cot", alpha=0.05, delta=0.1)
     with stages() as say, as_file(files("suffice") / "data" / RECORDED) as path:
@@ -106,7 +106,7 @@ def bench_live(folder: Path) -> BenchResult:
     return bench_tasks(config, tasks, out=out, max_usd=None, judge=None, show=show_progress)
 
 
-def certify_live(folder: Path) -> Settled:
+def certify_live(folder: Path) -> Certification:
     """Certify a policy over the three efforts against the highest, by the ladder's own targets."""
     config = load_config(folder / CONFIG)
     targets = config.targets

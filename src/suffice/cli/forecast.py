@@ -39,10 +39,10 @@ def forecast(
     as_json: JsonFlag = False,
 ) -> None:
     """Forecast cost per request to 2028 as a fan: rent, chips, software and models apart."""
-    from suffice.forecast.fan import Question
+    from suffice.forecast.fan import ForecastQuestion
     from suffice.forecast.fan import forecast as draw
 
-    question = Question(
+    question = ForecastQuestion(
         start=_today(),
         chip=chip,
         kind="hosted" if hosted else "market",

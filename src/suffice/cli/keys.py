@@ -36,9 +36,9 @@ def add(
     file: KeysFile = Path("keys.json"),
 ) -> None:
     """Make a key and print it: it is shown this once, and only its hash is kept."""
-    from suffice.gateway.keys import Limits, add_key
+    from suffice.gateway.keys import KeyLimits, add_key
 
-    limits = Limits(
+    limits = KeyLimits(
         budget_usd_per_day=None if budget is None else _dollars(budget),
         requests_per_minute=requests,
     )

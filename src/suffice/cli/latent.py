@@ -11,9 +11,9 @@ from suffice.errors import CertificateError, InputError
 from suffice.units import show_seconds, show_share
 
 if TYPE_CHECKING:
-    from suffice.early_stop.learn import Learned as StopLearned
-    from suffice.latent.learn import Learned
-    from suffice.selective.gate import Gate
+    from suffice.early_stop.learn import LearnedStop
+    from suffice.latent.learn import LearnedRung
+    from suffice.selective.gate import CertifiedGate
 
 app = typer.Typer(
     help="Answer from a prediction: rungs for closed-set requests, gates for streams.",
@@ -62,12 +62,12 @@ def fit(
     from suffice.certify.promise import lapses_after_s
     from suffice.cli.output import note, print_json, stages
     from suffice.guarantee import RiskKind
-    from suffice.latent.learn import Wanted, learn_rung
+    from suffice.latent.learn import LatentTarget, learn_rung
     from suffice.latent.store import EncoderName, open_encoder, save_rung
     from suffice.trials.importers import read_trials
 
     named = EncoderName(encoder)
-    wanted = Wanted(
+    wanted = LatentTarget(
         reference=reference,
         group=group,
         answers=_listed(answers),
@@ -190,7 +190,7 @@ def gate(
         note(f"wrote the gate to {out}; use it with: suffice stream EVENTS --gate {out}")
 
 
-def describe(learned: "Learned") -> str:
+def describe(learned: "LearnedRung") -> str:
     """Say first whether the target can be met at all, then what was certified."""
     about = "all requests" if learned.group is None else f"group {learned.group!r}"
     lines = [
@@ -222,7 +222,7 @@ def describe(learned: "Learned") -> str:
     )
 
 
-def describe_stop(learned: "StopLearned") -> str:
+def describe_stop(learned: "LearnedStop") -> str:
     """Say what stopping early promises, and what it saved on the reporting traces."""
     figures = learned.figures
     if figures is None:
@@ -259,7 +259,7 @@ def _in_dollars(ratio: float | None) -> str:
     )
 
 
-def describe_gate(found: "Gate") -> str:
+def describe_gate(found: "CertifiedGate") -> str:
     """Say what a gate promises and what it saved on the reporting streams."""
     file = found.file
     if not found.calibration.certified:

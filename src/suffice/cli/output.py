@@ -14,9 +14,9 @@ from suffice.units import show_share, show_usd
 if TYPE_CHECKING:
     from suffice.batch import BatchResult
     from suffice.bench.run import BenchResult
-    from suffice.certify.policy import Result
+    from suffice.certify.policy import CertifyResult
     from suffice.compound import Compound
-    from suffice.selective.timeline import Shown
+    from suffice.selective.timeline import TimedStep
     from suffice.stream import StreamResult
     from suffice.trials.frontier import Frontier
     from suffice.trials.resample import Estimate
@@ -49,7 +49,7 @@ def stages() -> Iterator["Say"]:
         yield status.update
 
 
-def print_result(result: "Result") -> None:
+def print_result(result: "CertifyResult") -> None:
     """Print what certifying said: the promise, what it costs and saves, and what it is held to."""
     print(_promise(result))
     table = Table("", "risk", "saving", "quality", box=None, pad_edge=False)
@@ -122,7 +122,7 @@ def print_answers(result: "BatchResult") -> None:
         note(f"note: the reference answered {requests:,} requests because {reason}")
 
 
-def print_step(shown: "Shown") -> None:
+def print_step(shown: "TimedStep") -> None:
     """Print one event of a stream: when, why it was decoded (or that it was held), the answer."""
     step = shown.step
     why = "held" if step.reason is None else step.reason.value
@@ -144,7 +144,7 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
-def _promise(result: "Result") -> str:
+def _promise(result: "CertifyResult") -> str:
     if not result.certified:
         return (
             f"NOT certified at alpha {result.alpha:g}: of {result.n:,} certifying requests "
@@ -169,7 +169,7 @@ def _times(estimate: "Estimate | None") -> tuple[str, str]:
     return f"{estimate.value:.3g}", f"{low:.3g} to {high:.3g}"
 
 
-def _left_out(result: "Result") -> str:
+def _left_out(result: "CertifyResult") -> str:
     return f"; {result.unscored:,} unscored left out" if result.unscored else ""
 
 

@@ -39,7 +39,7 @@ def stream(
 ) -> None:
     """Answer a stream of events, decoding only when the predicted answer has changed."""
     from suffice.cli.output import print_json, print_step, print_stream
-    from suffice.stream import Decoder, Source, run_stream
+    from suffice.stream import Decoder, StreamSource, run_stream
 
     decoder = None
     if not dry:
@@ -52,7 +52,7 @@ def stream(
         decoder = Decoder(
             ladder=ladder, rung=rung, ledger=ledger, question=question, core_usd_per_hour=per_hour
         )
-    source = Source(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
+    source = StreamSource(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
     tell = None if json else print_step
     result = run_stream(source, decoder, out=out, picture=picture, tell=tell)
     print_json(result) if json else print_stream(result)

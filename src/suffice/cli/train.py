@@ -10,16 +10,16 @@ import msgspec
 import typer
 
 from suffice.errors import MissingExtra
-from suffice.jepa.settings import Distance, Labels, Objective, Precision, Recipe, check
+from suffice.jepa.settings import Distance, Labels, Objective, Precision, TrainingRecipe, check
 from suffice.units import show_share
 
 if TYPE_CHECKING:
     from suffice.jepa.loop import StepLog
-    from suffice.jepa.run import Outcome
+    from suffice.jepa.run import TrainingResult
 
 app = typer.Typer(help="Train models.", no_args_is_help=True)
 
-_R, _O = Recipe(), Objective()
+_R, _O = TrainingRecipe(), Objective()
 
 
 def _flag(name: str, text: str) -> Any:
@@ -65,7 +65,7 @@ def jepa(
         sigreg_weight=sigreg,
         labels=labels,
     )
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         objective=objective,
         epochs=epochs,
         batch_examples=batch,
@@ -81,9 +81,9 @@ def jepa(
     _run(files | limits, check(recipe), as_json=as_json)
 
 
-def _run(job: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
+def _run(job: dict[str, Any], recipe: TrainingRecipe, *, as_json: bool) -> None:
     try:
-        from suffice.jepa.run import Job, run
+        from suffice.jepa.run import TrainingJob, run
     except ImportError as error:
         raise MissingExtra(
             f"training needs {error.name}, which is not installed",
@@ -91,7 +91,7 @@ def _run(job: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         ) from error
     helper = os.environ.get("RANK", "0") != "0"  # set by torchrun and accelerate
     with _progress(hidden=as_json or helper) as report:
-        outcome = run(Job(**job), recipe, report=report)
+        outcome = run(TrainingJob(**job), recipe, report=report)
     if outcome is not None:
         print(msgspec.json.encode(outcome).decode() if as_json else _describe(outcome, job["out"]))
 
@@ -114,7 +114,7 @@ def _losses(step: "StepLog") -> str:
     return f"loss {step.loss:.4f}  next token {step.next_token:.4f}  latent {latent}"
 
 
-def _describe(outcome: "Outcome", out: Path) -> str:
+def _describe(outcome: "TrainingResult", out: Path) -> str:
     return (
         f"exact match {show_share(outcome.accuracy)} ({outcome.exact} of {outcome.examples}), "
         f"{outcome.exact_per_1000_tokens:.2f} right answers for every 1000 generated tokens\n"

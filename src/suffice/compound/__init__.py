@@ -2,19 +2,19 @@
 
 from suffice.compound.cells import Cell, Factorial, Grade, Lever, Requests
 from suffice.compound.replay import Replay, compound_files, compound_trials, replay
-from suffice.compound.result import Compound, Plan, compound
-from suffice.compound.workload import Workload, read_workload
+from suffice.compound.result import Compound, Preregistration, compound
+from suffice.compound.workload import CompoundWorkload, read_workload
 
 __all__ = [
     "Cell",
     "Compound",
+    "CompoundWorkload",
     "Factorial",
     "Grade",
     "Lever",
-    "Plan",
+    "Preregistration",
     "Replay",
     "Requests",
-    "Workload",
     "compound",
     "compound_files",
     "compound_trials",

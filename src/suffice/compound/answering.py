@@ -13,8 +13,8 @@ import numpy as np
 
 from suffice.certify.policy import counted
 from suffice.compound.cells import Levers, subsets
-from suffice.compound.recorded import Decoded, Flags, Recorded
-from suffice.compound.workload import Workload
+from suffice.compound.recorded import Decoded, Flags, RecordedRequests
+from suffice.compound.workload import CompoundWorkload
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.guarantee import (
@@ -43,7 +43,7 @@ COMPETENT: Levers = frozenset({"competent"})  # no levers of ours: a name for th
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answered:
+class RungAnswers:
     """Who was asked and how good the answers are, on the reporting requests.
 
     `asked` says by rung which requests it was asked, and so paid, for. Without a certificate the
@@ -58,11 +58,11 @@ class Answered:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Dealt:
+class SplitWorkload:
     """A workload's trials with its requests dealt out, and the test that suits their losses."""
 
-    workload: Workload
-    recorded: Recorded
+    workload: CompoundWorkload
+    recorded: RecordedRequests
     fit: Rows
     certify: Rows
     report: Rows
@@ -88,7 +88,9 @@ class _Path:
     identity: str
 
 
-def deal(workload: Workload, recorded: Recorded, *, now: datetime, seed: int) -> Dealt:
+def deal(
+    workload: CompoundWorkload, recorded: RecordedRequests, *, now: datetime, seed: int
+) -> SplitWorkload:
     """Deal the clusters into splits; raises InputError when too few requests could certify."""
     fit, certify, report = deal_clusters(recorded.requests.clusters, seed=seed)
     least = rows_needed(workload.alpha, delta_each(workload))
@@ -104,7 +106,7 @@ def deal(workload: Workload, recorded: Recorded, *, now: datetime, seed: int) ->
     below = [each.quality for each in recorded.decoded.values()]
     guessed = np.where(recorded.guesses.answered, recorded.guesses.quality, reference)
     losses = np.maximum(0.0, reference - np.stack([*below, guessed]))
-    return Dealt(
+    return SplitWorkload(
         workload=workload,
         recorded=recorded,
         fit=fit,
@@ -127,18 +129,18 @@ def deal_clusters(clusters: Sequence[str], *, seed: int) -> tuple[Rows, ...]:
     return tuple(np.flatnonzero(np.isin(cluster, part)) for part in parts)
 
 
-def delta_each(workload: Workload) -> float:
+def delta_each(workload: CompoundWorkload) -> float:
     """Return the share of delta that each combination gets, so that all promises hold together."""
     return workload.delta / max(1, _settings(workload))
 
 
-def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
+def answer_all(dealt: SplitWorkload, *, encoder: Encoder) -> dict[Levers, RungAnswers]:
     """Settle who answers for every combination of the answering levers, few levers first."""
     workload = dealt.workload
     guessing, effort = (workload.lever_of(v) for v in (Vector.PARADIGM, Vector.OUTPUT))
     policy_path = None if effort is None else _effort_path(dealt, encoder=encoder)
     always = _always_reference(dealt)
-    found: dict[Levers, Answered] = {}
+    found: dict[Levers, RungAnswers] = {}
     for levers in subsets(name for name in (guessing, effort) if name is not None):
         path = always if effort not in levers or policy_path is None else policy_path
         if guessing in levers:
@@ -148,7 +150,7 @@ def answer_all(dealt: Dealt, *, encoder: Encoder) -> dict[Levers, Answered]:
     return found
 
 
-def _fall_back(settled: Answered, found: Mapping[Levers, Answered]) -> Answered:
+def _fall_back(settled: RungAnswers, found: Mapping[Levers, RungAnswers]) -> RungAnswers:
     """Leave off the lever that spoils the promise: effort goes on alone, else the guesses do."""
     for part in reversed(tuple(found.values())):
         if part.levers < settled.levers and part.certificate is not None:
@@ -156,7 +158,7 @@ def _fall_back(settled: Answered, found: Mapping[Levers, Answered]) -> Answered:
     return settled
 
 
-def cheapest_fixed(dealt: Dealt) -> Answered:
+def cheapest_fixed(dealt: SplitWorkload) -> RungAnswers:
     """Settle on the cheapest rung that meets the target for every request alike."""
     workload, decoded = dealt.workload, dealt.recorded.decoded
     rows = len(dealt.recorded.requests)
@@ -171,13 +173,13 @@ def cheapest_fixed(dealt: Dealt) -> Answered:
     return _settle(dealt, path, levers=COMPETENT, delta=workload.delta)
 
 
-def _settings(workload: Workload) -> int:
+def _settings(workload: CompoundWorkload) -> int:
     """Count the combinations of answering levers that need a promise of their own."""
     levers = [workload.lever_of(v) for v in (Vector.PARADIGM, Vector.OUTPUT)]
     return (1 << sum(lever is not None for lever in levers)) - 1
 
 
-def _always_reference(dealt: Dealt) -> _Path:
+def _always_reference(dealt: SplitWorkload) -> _Path:
     rows = len(dealt.recorded.requests)
     return _Path(
         quality=dealt.reference.quality[:, None],
@@ -186,7 +188,7 @@ def _always_reference(dealt: Dealt) -> _Path:
     )
 
 
-def _guess_first(dealt: Dealt, path: _Path) -> _Path:
+def _guess_first(dealt: SplitWorkload, path: _Path) -> _Path:
     """Put the rungs that decode nothing in front of a path."""
     guesses = dealt.recorded.guesses
     answered = guesses.answered[:, None]
@@ -202,7 +204,7 @@ def _guess_first(dealt: Dealt, path: _Path) -> _Path:
     )
 
 
-def _effort_path(dealt: Dealt, *, encoder: Encoder) -> _Path:
+def _effort_path(dealt: SplitWorkload, *, encoder: Encoder) -> _Path:
     """Fit the effort policy on its split, and play every point of its path on all requests."""
     reference = dealt.workload.reference
     table = on_ladder(_table(dealt), reference=reference)
@@ -218,7 +220,7 @@ def _effort_path(dealt: Dealt, *, encoder: Encoder) -> _Path:
     )
 
 
-def _table(dealt: Dealt) -> TrialTable:
+def _table(dealt: SplitWorkload) -> TrialTable:
     """Lay the decoding rungs out as a table whose costs are those of the full deployment."""
     decoded, workload = dealt.recorded.decoded, dealt.workload
     at = (workload.sides(Vector.ARCHITECTURE)[1], workload.sides(Vector.SILICON)[1])
@@ -231,7 +233,7 @@ def _table(dealt: Dealt) -> TrialTable:
     )
 
 
-def _settle(dealt: Dealt, path: _Path, *, levers: Levers, delta: float) -> Answered:
+def _settle(dealt: SplitWorkload, path: _Path, *, levers: Levers, delta: float) -> RungAnswers:
     """Certify the furthest point of a path; the reference answers, with the reason, if none is."""
     excess = np.maximum(0.0, dealt.reference.quality[:, None] - path.quality)
     saves = ~path.asked.get(dealt.workload.reference, np.zeros(excess.shape, dtype=np.bool_))
@@ -249,7 +251,7 @@ def _settle(dealt: Dealt, path: _Path, *, levers: Levers, delta: float) -> Answe
         return _by_reference(dealt, levers=levers, note=bound)
     point = first + found.index
     identity = content_hash([path.identity, point])
-    return Answered(
+    return RungAnswers(
         levers=levers,
         asked={rung: mask[dealt.report, point] for rung, mask in path.asked.items()},
         quality=path.quality[dealt.report, point],
@@ -257,10 +259,10 @@ def _settle(dealt: Dealt, path: _Path, *, levers: Levers, delta: float) -> Answe
     )
 
 
-def _by_reference(dealt: Dealt, *, levers: Levers, note: str) -> Answered:
+def _by_reference(dealt: SplitWorkload, *, levers: Levers, note: str) -> RungAnswers:
     always = _always_reference(dealt)
     name = " + ".join(sorted(levers))
-    return Answered(
+    return RungAnswers(
         levers=levers,
         asked={rung: mask[dealt.report, 0] for rung, mask in always.asked.items()},
         quality=always.quality[dealt.report, 0],
@@ -269,7 +271,7 @@ def _by_reference(dealt: Dealt, *, levers: Levers, note: str) -> Answered:
     )
 
 
-def _terms(dealt: Dealt, identity: str) -> Terms:
+def _terms(dealt: SplitWorkload, identity: str) -> Terms:
     """Write down what a certificate is about."""
     workload, groups = dealt.workload, np.array(dealt.recorded.groups)[dealt.certify]
     share = _out_of_scope_share(dealt)
@@ -288,7 +290,7 @@ def _terms(dealt: Dealt, identity: str) -> Terms:
     )
 
 
-def _out_of_scope_share(dealt: Dealt) -> float:
+def _out_of_scope_share(dealt: SplitWorkload) -> float:
     """Return the share of the certifying requests that no closed answer set covers."""
     recorded, parts = dealt.recorded, dealt.workload.part
     outside = 0

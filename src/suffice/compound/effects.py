@@ -23,7 +23,7 @@ from suffice.trials.table import Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Drawn:
+class ResampledSums:
     """Sums over requests of the `Cell.COLUMNS` of some cells, the same clusters drawn for all.
 
     `sums` has shape (1 + resamples, cells, columns); place 0 is the sample itself.
@@ -43,11 +43,11 @@ class Drawn:
         return total
 
 
-def draw(cells: tuple[Cell, ...], *, seed: int) -> Drawn:
+def draw(cells: tuple[Cell, ...], *, seed: int) -> ResampledSums:
     """Draw clusters of requests again and again, the same ones for every cell."""
     side_by_side = np.concatenate([cell.columns() for cell in cells], axis=1)
     sums = drawn_sums(cluster_sums(side_by_side, cells[0].requests.clusters), seed=seed)
-    return Drawn(sums=sums.reshape(len(sums), len(cells), -1))
+    return ResampledSums(sums=sums.reshape(len(sums), len(cells), -1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +98,7 @@ class Effects:
         return self.of(self.factorial.full.levers) - self.separate()
 
 
-def effects(factorial: Factorial, drawn: Drawn) -> Effects:
+def effects(factorial: Factorial, drawn: ResampledSums) -> Effects:
     """Turn the dollars of every cell into logarithms of reductions."""
     cost = np.log(drawn.usd()[:, : len(factorial.cells)])
     return Effects(factorial=factorial, gain=cost[:, :1] - cost)

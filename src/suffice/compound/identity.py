@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.compound.cells import Cell
-from suffice.compound.effects import Drawn, times
+from suffice.compound.effects import ResampledSums, times
 from suffice.trials.resample import Estimate
 from suffice.trials.table import Floats
 from suffice.units import TOKENS_PER_MTOK
@@ -61,7 +61,7 @@ class Term(Struct, frozen=True, kw_only=True):
     factor: Estimate
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class CostIdentity(Struct, frozen=True, kw_only=True):
     """The identity on both sides; `shares` are of each side's cost, by part."""
 
     usd_before: float
@@ -72,13 +72,15 @@ class Identity(Struct, frozen=True, kw_only=True):
     reduction: Estimate
 
 
-def identity(before: Cell, after: Cell, *, drawn: Drawn, places: tuple[int, int]) -> Identity:
+def identity(
+    before: Cell, after: Cell, *, drawn: ResampledSums, places: tuple[int, int]
+) -> CostIdentity:
     """Take the change of cost between two cells apart; `places` are theirs in `drawn`."""
     old, new = (_columns(drawn, place) for place in places)
     usd = drawn.usd()[:, list(places)]
     split = _split(old, new, usd=usd)
     sides = [_values(cell) for cell in (before, after)]
-    return Identity(
+    return CostIdentity(
         usd_before=float(before.usd.mean()),
         usd_after=float(after.usd.mean()),
         shares_before=_shares(before),
@@ -97,7 +99,7 @@ def identity(before: Cell, after: Cell, *, drawn: Drawn, places: tuple[int, int]
     )
 
 
-def _columns(drawn: Drawn, place: int) -> Mapping[str, Floats]:
+def _columns(drawn: ResampledSums, place: int) -> Mapping[str, Floats]:
     return {name: drawn.column(name, place) for name in Cell.COLUMNS}
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from suffice.compound.cells import Requests
-from suffice.compound.workload import Deployed, Workload
+from suffice.compound.workload import CompoundWorkload, Deployed
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
 from suffice.meter import Price, charge
@@ -23,7 +23,7 @@ _NOTHING = Count(0, CountSource.REPORTED)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Guesses:
+class PredictedAnswers:
     """What rungs that decode nothing did: `asked` by rung, `quality` NaN where none answered."""
 
     asked: Mapping[str, Flags]
@@ -49,18 +49,20 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recorded:
+class RecordedRequests:
     """All requests of a workload, with what every rung made of them; arrays in their order."""
 
     requests: Requests
     groups: tuple[str, ...]
     decoded: Mapping[str, Decoded]
-    guesses: Guesses
+    guesses: PredictedAnswers
     labels: LabelSource
     notes: tuple[str, ...]
 
 
-def record(workload: Workload, trials: Sequence[Trial], *, now: datetime) -> Recorded:
+def record(
+    workload: CompoundWorkload, trials: Sequence[Trial], *, now: datetime
+) -> RecordedRequests:
     """Check trials against their workload and lay them out; prices are those of `now`.
 
     Raises InputError naming rung and request for a trial that is missing, failed or unscored, a
@@ -78,7 +80,7 @@ def record(workload: Workload, trials: Sequence[Trial], *, now: datetime) -> Rec
     decoding = (*workload.rungs_of(Vector.OUTPUT), workload.reference)
     guessing = workload.rungs_of(Vector.PARADIGM)
     prices = workload.prices()
-    return Recorded(
+    return RecordedRequests(
         requests=requests,
         groups=tuple(str(one_each[i].group) for i in ids),
         decoded={rung: _decoded(by_pair, rung, ids, prices=prices, now=now) for rung in decoding},
@@ -102,7 +104,7 @@ def _one_each(trials: Iterable[Trial]) -> dict[str, Trial]:
     return found
 
 
-def _part(workload: Workload, trial: Trial) -> str:
+def _part(workload: CompoundWorkload, trial: Trial) -> str:
     for name, part in workload.part.items():
         if trial.group in part.groups:
             return name
@@ -124,7 +126,7 @@ def _labels(trials: Sequence[Trial]) -> LabelSource:
     return found
 
 
-def _refuse_empty_parts(workload: Workload, requests: Requests) -> None:
+def _refuse_empty_parts(workload: CompoundWorkload, requests: Requests) -> None:
     for name in workload.part:
         if name not in requests.parts:
             raise InputError(
@@ -206,7 +208,7 @@ def _prompt_only(usage: Usage) -> Usage:
 
 def _guesses(
     by_pair: Mapping[tuple[str, str], Trial], rungs: Sequence[str], ids: Sequence[str]
-) -> Guesses:
+) -> PredictedAnswers:
     """Ask the rungs in their order until one answers; a missing trial was never asked for."""
     quality = np.full(len(ids), np.nan)
     asked = {rung: np.zeros(len(ids), dtype=np.bool_) for rung in rungs}
@@ -226,4 +228,4 @@ def _guesses(
             if trial.quality is not None:
                 quality[at] = trial.quality
                 break
-    return Guesses(asked=asked, quality=quality)
+    return PredictedAnswers(asked=asked, quality=quality)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from suffice.compound.answering import Answered, Dealt, answer_all, cheapest_fixed, deal
+from suffice.compound.answering import RungAnswers, SplitWorkload, answer_all, cheapest_fixed, deal
 from suffice.compound.cells import Cell, Factorial, Grade, subsets
 from suffice.compound.recorded import Flags, record
-from suffice.compound.result import Compound, Plan, compound
-from suffice.compound.workload import Deployed, Workload, read_workload
+from suffice.compound.result import Compound, Preregistration, compound
+from suffice.compound.workload import CompoundWorkload, Deployed, read_workload
 from suffice.encoders.base import Encoder, default_encoder
 from suffice.trials.importers import read_trials
 from suffice.trials.table import Floats
@@ -39,7 +39,7 @@ def compound_files(
 
 
 def compound_trials(
-    workload: Workload,
+    workload: CompoundWorkload,
     trials: Sequence[Trial],
     *,
     made: datetime,
@@ -61,7 +61,7 @@ def compound_trials(
 
 
 def replay(
-    workload: Workload,
+    workload: CompoundWorkload,
     trials: Sequence[Trial],
     *,
     now: datetime,
@@ -87,9 +87,9 @@ def replay(
     )
 
 
-def _plan(workload: Workload, *, source: str) -> Plan:
+def _plan(workload: CompoundWorkload, *, source: str) -> Preregistration:
     prices = dict.fromkeys(price.source for price in workload.prices().values())
-    return Plan(
+    return Preregistration(
         name=workload.name,
         fixed=workload.fixed,
         alpha=workload.alpha,
@@ -101,7 +101,7 @@ def _plan(workload: Workload, *, source: str) -> Plan:
 
 
 def _lever_cell(
-    dealt: Dealt, answered: Mapping[frozenset[str], Answered], levers: frozenset[str]
+    dealt: SplitWorkload, answered: Mapping[frozenset[str], RungAnswers], levers: frozenset[str]
 ) -> Cell:
     """Make the cell of some levers: who answers from two of them, what it costs from the others."""
     workload = dealt.workload
@@ -113,7 +113,7 @@ def _lever_cell(
     return _cell(dealt, answered[levers & answering], levers=levers, at=(model, chip))
 
 
-def _competent(dealt: Dealt, fixed: Answered) -> Cell:
+def _competent(dealt: SplitWorkload, fixed: RungAnswers) -> Cell:
     """Make the competent baseline: one effort for all, each text answered once, the cheapest chip.
 
     The cache is warm with every request of the file that stands before; an answer from it costs
@@ -134,7 +134,9 @@ def _repeats(texts: Sequence[str]) -> Flags:
     return np.array([first.setdefault(text, at) < at for at, text in enumerate(texts)])
 
 
-def _cell(dealt: Dealt, answered: Answered, *, levers: frozenset[str], at: Deployed) -> Cell:
+def _cell(
+    dealt: SplitWorkload, answered: RungAnswers, *, levers: frozenset[str], at: Deployed
+) -> Cell:
     """Add up what every asked rung cost each request at one deployment."""
     recorded, workload, rows = dealt.recorded, dealt.workload, dealt.report
     decoding = {rung: mask for rung, mask in answered.asked.items() if rung in recorded.decoded}
@@ -168,7 +170,7 @@ def _cell(dealt: Dealt, answered: Answered, *, levers: frozenset[str], at: Deplo
     )
 
 
-def _asking_usd(dealt: Dealt, answered: Answered) -> Floats:
+def _asking_usd(dealt: SplitWorkload, answered: RungAnswers) -> Floats:
     """Add up what asking the rungs that decode nothing cost each request."""
     lever = dealt.workload.lever_of(Vector.PARADIGM)
     usd = np.zeros(len(dealt.report))
@@ -178,7 +180,7 @@ def _asking_usd(dealt: Dealt, answered: Answered) -> Floats:
     return usd
 
 
-def _grade(dealt: Dealt, decoding: Mapping[str, Flags], *, at: Deployed) -> Grade:
+def _grade(dealt: SplitWorkload, decoding: Mapping[str, Flags], *, at: Deployed) -> Grade:
     """Grade a cell by the worst of its rates and its counts."""
     estimated = any(dealt.recorded.decoded[rung].estimated[at] for rung in decoding)
     return Grade.MODELLED if estimated else dealt.workload.grades()[at]

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from suffice.compound.cells import Cell, Factorial, Grade, Levers, refuse_other_work, subsets
 from suffice.compound.effects import Effects, draw, effects, shuffled, times, touched_share
-from suffice.compound.identity import Identity, identity
+from suffice.compound.identity import CostIdentity, identity
 from suffice.trials.resample import FEW_CLUSTERS, Estimate
 from suffice.trials.table import Floats
 from suffice.units import show_share
@@ -16,7 +16,7 @@ from suffice.units import show_share
 SHARE_SLACK = 0.05  # by which a part may miss its declared share of the baseline's cost unremarked
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class Preregistration(Struct, frozen=True, kw_only=True):
     """What was fixed before measuring: the promise, and each part's share of the baseline's cost.
 
     `prices` says where the rates come from, `source` where the trials do.
@@ -31,7 +31,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     prices: tuple[str, ...]
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
+class FactorEvidence(Struct, frozen=True, kw_only=True):
     """What stands behind one factor: no factor travels without it.
 
     `range` is the lowest and highest factor over all settings of the other levers, intervals
@@ -64,7 +64,7 @@ class Factor(Struct, frozen=True, kw_only=True):
     share: Estimate | None
     ceiling: float | None
     shuffled: Estimate
-    evidence: Evidence
+    evidence: FactorEvidence
 
 
 class Interaction(Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ class Compound(Struct, frozen=True, kw_only=True):
     grade: Grade
     factors: tuple[Factor, ...]
     interactions: tuple[Interaction, ...]
-    identity: Identity
+    identity: CostIdentity
     cells: tuple[CellReport, ...]
     competent: CellReport | None
     parts: tuple[PartReport, ...]
@@ -142,7 +142,7 @@ class Compound(Struct, frozen=True, kw_only=True):
 
 def compound(
     factorial: Factorial,
-    plan: Plan,
+    plan: Preregistration,
     *,
     made: datetime,
     competent: Cell | None = None,
@@ -217,7 +217,9 @@ def _worst(cells: Sequence[Cell]) -> Grade:
     return Grade.MODELLED if modelled else Grade.MEASURED
 
 
-def _factor(found: Effects, lever: str, *, plan: Plan, made: datetime, seed: int) -> Factor:
+def _factor(
+    found: Effects, lever: str, *, plan: Preregistration, made: datetime, seed: int
+) -> Factor:
     factorial = found.factorial
     off, on = factorial.baseline, factorial.cell(lever)
     every = list(factorial.index)
@@ -231,7 +233,7 @@ def _factor(found: Effects, lever: str, *, plan: Plan, made: datetime, seed: int
         share=_allowed(found, every, found.share(lever)),
         ceiling=1 / (1 - touched) if touched < 1 else None,
         shuffled=shuffled(factorial, lever, seed=seed),
-        evidence=Evidence(
+        evidence=FactorEvidence(
             baseline=off.name,
             workload=f"{plan.name} ({off.requests.fingerprint})",
             share_of_cost=touched,
@@ -276,7 +278,7 @@ def _report(cell: Cell, base: Cell, gain: Floats) -> CellReport:
     )
 
 
-def _parts(base: Cell, full: Cell, *, plan: Plan) -> tuple[PartReport, ...]:
+def _parts(base: Cell, full: Cell, *, plan: Preregistration) -> tuple[PartReport, ...]:
     """Say what each part of the workload cost before, and what became of it."""
     parts = np.array(base.requests.parts)
     reports = []
@@ -295,7 +297,7 @@ def _parts(base: Cell, full: Cell, *, plan: Plan) -> tuple[PartReport, ...]:
     return tuple(reports)
 
 
-def _notes(factorial: Factorial, *, plan: Plan) -> list[str]:
+def _notes(factorial: Factorial, *, plan: Preregistration) -> list[str]:
     """Say what the figures do not show by themselves."""
     base, requests = factorial.baseline, factorial.baseline.requests
     notes = []

@@ -61,7 +61,7 @@ class DeploymentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     price: PriceConfig
 
 
-class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CompoundWorkload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file: what is asked, what is promised, which levers there are, what tokens cost.
 
     `fixed` is the day on which it was last changed; it should lie before the trials.
@@ -114,7 +114,7 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {(each.model, each.chip): each.grade for each in self.deployment.values()}
 
 
-def read_workload(path: Path) -> Workload:
+def read_workload(path: Path) -> CompoundWorkload:
     """Read and check a workload file; raises ConfigError naming the key."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
@@ -135,12 +135,12 @@ def read_workload(path: Path) -> Workload:
         key: named_structs(tree.get(key, {}), kind, at=f"{path}: {key}")
         for key, kind in kinds.items()
     }
-    workload = to_struct({**tree, **tables}, Workload, at=f"{path}:")
+    workload = to_struct({**tree, **tables}, CompoundWorkload, at=f"{path}:")
     _check(workload, at=str(path))
     return workload
 
 
-def _check(workload: Workload, *, at: str) -> None:
+def _check(workload: CompoundWorkload, *, at: str) -> None:
     """Refuse what contradicts itself; raises ConfigError."""
     _check_promise(workload, at=at)
     _check_parts(workload, at=at)
@@ -161,7 +161,7 @@ def _check(workload: Workload, *, at: str) -> None:
     _check_deployments(workload, at=at)
 
 
-def _check_promise(workload: Workload, *, at: str) -> None:
+def _check_promise(workload: CompoundWorkload, *, at: str) -> None:
     for key in ("alpha", "delta"):
         if not 0 < getattr(workload, key) < 1:
             raise ConfigError(
@@ -173,7 +173,7 @@ def _check_promise(workload: Workload, *, at: str) -> None:
         raise ConfigError(f"{at}: lapses_after: {error}", hint="`30d` is a usual value") from error
 
 
-def _check_parts(workload: Workload, *, at: str) -> None:
+def _check_parts(workload: CompoundWorkload, *, at: str) -> None:
     groups = [group for part in workload.part.values() for group in part.groups]
     if len(set(groups)) < len(groups):
         raise ConfigError(
@@ -214,7 +214,7 @@ def _check_lever(lever: LeverConfig, *, at: str) -> None:
         )
 
 
-def _check_deployments(workload: Workload, *, at: str) -> None:
+def _check_deployments(workload: CompoundWorkload, *, at: str) -> None:
     """Refuse a model that is not priced on a chip that it is compared on."""
     if not workload.deployment:
         raise ConfigError(f"{at}: deployment: none is given", hint="write [deployment.NAME] tables")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.early_stop.rule import Converging, Marks, Probe, StopRule, Trace
+from suffice.early_stop.rule import AnswerProbe, Converging, Marks, StopRule, Trace
 from suffice.engines.base import Engine, last
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import output_limit
@@ -260,9 +260,9 @@ async def probe(
     return await engine.extend(request, short, written=start + marks.close)
 
 
-def probe_of(completion: Completion, *, at_tokens: int, marks: Marks) -> Probe:
+def probe_of(completion: Completion, *, at_tokens: int, marks: Marks) -> AnswerProbe:
     """Keep what a rule looks at of a probe; one that went on reasoning is no whole answer."""
-    return Probe(
+    return AnswerProbe(
         at_tokens=at_tokens,
         input_tokens=_tokens(completion, "input_tokens"),
         output_tokens=_tokens(completion, "output_tokens"),

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.early_stop.engine import stopping_hash
-from suffice.early_stop.rule import Marks, Replayed, StopRule, Trace, replay
+from suffice.early_stop.rule import Marks, StoppedTrace, StopRule, Trace, replay
 from suffice.guarantee import (
     Calibration,
     Certificate,
@@ -40,7 +40,7 @@ NEVER = -1  # in place of a rule: this group is not stopped
 Point = tuple[int, ...]  # the number of a rule for each group
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class StopTarget(Struct, frozen=True, kw_only=True):
     """What to promise, for which rung at what price, and where the qualities come from."""
 
     rung: Rung
@@ -53,7 +53,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class Figures(Struct, frozen=True, kw_only=True):
+class StopFigures(Struct, frozen=True, kw_only=True):
     """Rules on the reporting split, against the uncut reasoning; shares are of its output tokens.
 
     `saving_tokens` is net of `probe_tokens`. `input_ratio` is how many input tokens all calls
@@ -69,7 +69,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     usd_ratio: float | None
 
 
-class Learned(Struct, frozen=True, kw_only=True):
+class LearnedStop(Struct, frozen=True, kw_only=True):
     """What came of it; `figures` is None and `rules` empty when no rule saved anything.
 
     `certified` is the promise: loss against the uncut reasoning at most `alpha`, on average over
@@ -87,12 +87,12 @@ class Learned(Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     left_out: int
     quality: float
-    figures: Figures | None
+    figures: StopFigures | None
     certificate: Certificate | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
+class RuleTable:
     """Every rule on every trace: arrays of shape (traces, rules), and the same for uncut traces.
 
     `group` numbers the groups as `names` has them. The uncut arrays have shape (traces,).
@@ -108,10 +108,10 @@ class Table:
     group: Rows
     names: tuple[str, ...]
 
-    def subset(self, rows: Rows) -> "Table":
+    def subset(self, rows: Rows) -> "RuleTable":
         """Return some of the traces."""
         arrays = {name: array[rows] for name, array in vars(self).items() if name != "names"}
-        return Table(**arrays, names=self.names)
+        return RuleTable(**arrays, names=self.names)
 
     def losses_of(self, point: Point) -> Floats:
         """Return the loss of each trace where each group has its rule; shape (traces,)."""
@@ -122,12 +122,12 @@ class Table:
         spent = self._of(point, self.output, self.output_uncut)
         return float(1.0 - spent.sum() / self.output_uncut.sum())
 
-    def figures(self, point: Point, *, price: Price | None = None) -> Figures:
+    def figures(self, point: Point, *, price: Price | None = None) -> StopFigures:
         """Return what the rules of a point come to."""
         nothing = np.zeros(len(self.group))
         probes = self._of(point, self.probes, nothing)
         reads = self._of(point, self.input, self.input_uncut)
-        return Figures(
+        return StopFigures(
             risk=float(self.losses_of(point).mean()),
             saving_tokens=self.saving_of(point),
             probe_tokens=float(probes.sum() / self.output_uncut.sum()),
@@ -155,7 +155,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Chosen:
+class CandidateRules:
     """The points of the path, safe to cheap, and what the certifying rows say of them."""
 
     path: tuple[Point, ...]
@@ -167,7 +167,7 @@ class Chosen:
         return None if self.calibration is None else self.path[self.calibration.index]
 
 
-def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
+def learn_stop(traces: Sequence[Trace], wanted: StopTarget) -> LearnedStop:
     """Order rules on half of the traces, certify on four tenths, report on the last tenth.
 
     Traces that are not wholly marked are left out. Raises InputError for too few.
@@ -182,7 +182,7 @@ def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
     certificate = None
     if found is not None and found.certified:
         certificate = issue(found, _terms(traces, scored, parts, wanted, rules=rules))
-    return Learned(
+    return LearnedStop(
         certified=certificate is not None,
         alpha=wanted.alpha,
         delta=wanted.delta,
@@ -198,17 +198,17 @@ def learn_stop(traces: Sequence[Trace], wanted: Wanted) -> Learned:
     )
 
 
-def tabulate(traces: Sequence[Trace]) -> Table:
+def tabulate(traces: Sequence[Trace]) -> RuleTable:
     """Replay every rule on every trace; the loss is what the quality falls short of the uncut."""
     runs = [[replay(trace, rule) for rule in RULES] for trace in traces]
     groups = [trace.group or "" for trace in traces]
     names = tuple(sorted(set(groups)))
 
-    def each(value: Callable[[Trace, Replayed], float]) -> Floats:
+    def each(value: Callable[[Trace, StoppedTrace], float]) -> Floats:
         rows = [[value(t, run) for run in row] for t, row in zip(traces, runs, strict=True)]
         return np.array(rows, np.float64)
 
-    return Table(
+    return RuleTable(
         losses=each(_loss),
         output=each(lambda _, run: run.output_tokens),
         probes=each(lambda _, run: run.probe_tokens),
@@ -221,17 +221,17 @@ def tabulate(traces: Sequence[Trace]) -> Table:
     )
 
 
-def choose(fit: Table, certify: Table, *, alpha: float, delta: float) -> Chosen:
+def choose(fit: RuleTable, certify: RuleTable, *, alpha: float, delta: float) -> CandidateRules:
     """Order points that save on the fitting rows from safe to cheap, and walk that path."""
     path = _path(fit)
     if not path:
-        return Chosen(path=(), calibration=None)
+        return CandidateRules(path=(), calibration=None)
     evidence = Evidence(losses=np.stack([certify.losses_of(point) for point in path], axis=1))
     found = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
-    return Chosen(path=path, calibration=found)
+    return CandidateRules(path=path, calibration=found)
 
 
-def _path(fit: Table) -> tuple[Point, ...]:
+def _path(fit: RuleTable) -> tuple[Point, ...]:
     """Return the points of rising levels: in each group the rule that saves most within the level.
 
     Loss is counted with one more loss and one more trace without, so a few traces prove no rule.
@@ -242,7 +242,7 @@ def _path(fit: Table) -> tuple[Point, ...]:
     return tuple(point for point in points if fit.saving_of(point) > 0)
 
 
-def _best(fit: Table, group: int, *, level: float) -> int:
+def _best(fit: RuleTable, group: int, *, level: float) -> int:
     rows = fit.group == group
     risks = (fit.losses[rows].sum(axis=0) + 1) / (rows.sum() + 2)
     saved = fit.output_uncut[rows].sum() - fit.output[rows].sum(axis=0)
@@ -250,13 +250,13 @@ def _best(fit: Table, group: int, *, level: float) -> int:
     return int(saved.argmax()) if saved.max() > 0 else NEVER
 
 
-def _rules(table: Table, point: Point) -> dict[str, StopRule]:
+def _rules(table: RuleTable, point: Point) -> dict[str, StopRule]:
     return {
         name: RULES[rule] for name, rule in zip(table.names, point, strict=True) if rule != NEVER
     }
 
 
-def _loss(trace: Trace, run: Replayed) -> float:
+def _loss(trace: Trace, run: StoppedTrace) -> float:
     if run.stopped is None:
         return 0.0
     return max(0.0, (trace.quality or 0.0) - (run.stopped.quality or 0.0))
@@ -266,7 +266,7 @@ def _terms(
     traces: Sequence[Trace],
     scored: Sequence[Trace],
     parts: Mapping[str, Rows],
-    wanted: Wanted,
+    wanted: StopTarget,
     *,
     rules: Mapping[str, StopRule],
 ) -> Terms:

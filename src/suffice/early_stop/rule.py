@@ -40,7 +40,7 @@ class StopRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_logprob: float | None = None
 
 
-class Probe(Struct, frozen=True, kw_only=True):
+class AnswerProbe(Struct, frozen=True, kw_only=True):
     """The answer that the reasoning up to `at_tokens` leads to, and the tokens that asking cost.
 
     `whole` is False for an answer that was cut off. `quality` is None until it is marked, and
@@ -68,7 +68,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     reasoning_tokens: Natural
     output_tokens: Natural
     answer: str
-    probes: tuple[Probe, ...]
+    probes: tuple[AnswerProbe, ...]
     group: str | None = None
     quality: float | None = None
 
@@ -78,14 +78,14 @@ class Trace(Struct, frozen=True, kw_only=True):
         return None not in (self.quality, *(probe.quality for probe in self.probes))
 
 
-class Replayed(Struct, frozen=True, kw_only=True):
+class StoppedTrace(Struct, frozen=True, kw_only=True):
     """What a rule makes of a trace: `stopped` is the probe it took, None at the natural end.
 
     `output_tokens` holds `probe_tokens`; `input_tokens` are those of all calls, read anew or from
     the engine's cache.
     """
 
-    stopped: Probe | None
+    stopped: AnswerProbe | None
     output_tokens: int
     probe_tokens: int
     input_tokens: int
@@ -99,7 +99,7 @@ class Converging:
         self._answer = ""
         self._agreed = 0
 
-    def push(self, probe: Probe) -> bool:
+    def push(self, probe: AnswerProbe) -> bool:
         """Take the next probe; True when it may be given as the answer."""
         answer = stated(probe.answer) if probe.whole else ""
         same = bool(answer) and answer == self._answer
@@ -107,7 +107,7 @@ class Converging:
         self._answer = answer
         return self._agreed >= self._rule.agree and self._is_sure(probe)
 
-    def _is_sure(self, probe: Probe) -> bool:
+    def _is_sure(self, probe: AnswerProbe) -> bool:
         least = self._rule.min_logprob
         return least is None or (probe.mean_logprob is not None and probe.mean_logprob >= least)
 
@@ -123,7 +123,7 @@ def stated(answer: str) -> str:
     return final_answer(whole) if is_line else whole
 
 
-def replay(trace: Trace, rule: StopRule) -> Replayed:
+def replay(trace: Trace, rule: StopRule) -> StoppedTrace:
     """Say what a rule would have done on a recorded trace, and what that would have cost."""
     places = [probe.at_tokens for probe in trace.probes]
     converging, seen = Converging(rule), 0
@@ -137,13 +137,13 @@ def replay(trace: Trace, rule: StopRule) -> Replayed:
         input_tokens += probe.input_tokens
         probe_tokens += probe.output_tokens
         if converging.push(probe):
-            return Replayed(
+            return StoppedTrace(
                 stopped=probe,
                 output_tokens=end + probe_tokens,
                 probe_tokens=probe_tokens,
                 input_tokens=input_tokens,
             )
-    return Replayed(
+    return StoppedTrace(
         stopped=None,
         output_tokens=trace.output_tokens + probe_tokens,
         probe_tokens=probe_tokens,

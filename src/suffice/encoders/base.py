@@ -55,7 +55,7 @@ class WordLlamaEncoder:
         return vectors
 
 
-class Remembered:
+class CachedEncoder:
     """An encoder that keeps what it has encoded, for fits that go over the same texts again."""
 
     def __init__(self, encoder: Encoder) -> None:

@@ -16,13 +16,13 @@ _PROBE = "The encoder is known by what it makes of this sentence."
 _BATCH = 64  # texts in one call
 
 
-class _Item(Struct):
+class _Embedding(Struct):
     index: int
     embedding: list[float]
 
 
 class _Reply(Struct):
-    data: list[_Item]
+    data: list[_Embedding]
 
 
 class EndpointEncoder:

@@ -16,7 +16,7 @@ Item = bytes | Completion
 _GIVEN_UP = "given up: an identical call was faster, or nobody waited any longer"
 
 
-class Outcome(StrEnum):
+class HedgeOutcome(StrEnum):
     """What became of a hedge."""
 
     WON = "won"  # the second call began first
@@ -37,7 +37,7 @@ class Hedge:
     after_s: float
     spare: Callable[[], AbstractContextManager[bool]]
     lost: Callable[[BaseException, datetime, Usage | None], None]
-    ended: Callable[[Outcome], None]
+    ended: Callable[[HedgeOutcome], None]
 
 
 def hedged(start: Callable[[], Relay], hedge: Hedge) -> Relay:
@@ -58,7 +58,7 @@ def in_one_piece(engine: Engine, request: Request, rung: Rung) -> Relay:
     return Relay(items=items(), used=Usage)
 
 
-class _Call:
+class _HedgedCall:
     """A call; once begun, `first` waits for its first item."""
 
     first: "asyncio.Task[Item]"
@@ -98,8 +98,8 @@ class _Race:
 
     def __init__(self, start: Callable[[], Relay], hedge: Hedge) -> None:
         self._start, self._hedge = start, hedge
-        self._calls = [_Call(start())]
-        self._beaten: list[_Call] = []
+        self._calls = [_HedgedCall(start())]
+        self._beaten: list[_HedgedCall] = []
 
     def used(self) -> Usage:
         return self._calls[0].relay.used()
@@ -121,19 +121,19 @@ class _Race:
         with self._hedge.spare() as free:
             if free:
                 return await self._decided()
-        self._hedge.ended(Outcome.NO_SLOT)
+        self._hedge.ended(HedgeOutcome.NO_SLOT)
         return await first
 
     async def _decided(self) -> Item:
         """Make the second call, and return the first item that either of them yields."""
-        second, outcome = _Call(self._start()), Outcome.FAILED
+        second, outcome = _HedgedCall(self._start()), HedgeOutcome.FAILED
         self._calls.append(second)
         second.begin()
         try:
             while len(self._calls) > 1:
                 await self._drop_one()
             item = await self._calls[0].first
-            outcome = Outcome.WON if self._calls[0] is second else Outcome.LOST
+            outcome = HedgeOutcome.WON if self._calls[0] is second else HedgeOutcome.LOST
         finally:
             self._hedge.ended(outcome)
         return item

@@ -16,9 +16,9 @@ from suffice.engines.base import Engine, Retries, last, retried
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.engines.fold import Fold
-from suffice.engines.prefix import Layout, lay_out, raw_body, read_raw
+from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
 from suffice.engines.refusals import refused
-from suffice.engines.reply import Choice, Reply, effort_seen, read_usage
+from suffice.engines.reply import Reply, ReplyChoice, effort_seen, estimated_input, read_usage
 from suffice.engines.stream import EventReader
 from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
 from suffice.types import (
@@ -91,7 +91,7 @@ class OpenAIEngine(Engine):
             reported = usage.input_tokens is not None
             return msgspec.structs.replace(
                 usage,
-                input_tokens=usage.input_tokens or _estimated_input(request),
+                input_tokens=usage.input_tokens or estimated_input(request),
                 output_tokens=None if hidden and not reported else usage.output_tokens,
             )
 
@@ -149,7 +149,7 @@ class OpenAIEngine(Engine):
     async def _extend(self, call: _Call, written: str) -> AsyncGenerator[Completion, None]:
         """Ask once for what comes after `written`."""
         began_s = time.perf_counter()
-        layout = Layout(body=call.body, rung=call.rung, dialect=self._dialect)
+        layout = RawChat(body=call.body, rung=call.rung, dialect=self._dialect)
         root = self._url.removesuffix("/v1")
         prompt = await lay_out(lambda at, body: self._ask(root + at, body), layout, written=written)
         reply = await self._ask(f"{self._url}/completions", raw_body(layout, prompt))
@@ -243,12 +243,12 @@ class OpenAIEngine(Engine):
             thought = await self._count(reasoning, call)
         return msgspec.structs.replace(
             usage,
-            input_tokens=usage.input_tokens or _estimated_input(call.request),
+            input_tokens=usage.input_tokens or estimated_input(call.request),
             output_tokens=output,
             reasoning_tokens=thought,
         )
 
-    async def _count_output(self, choices: list[Choice], call: _Call) -> Count | None:
+    async def _count_output(self, choices: list[ReplyChoice], call: _Call) -> Count | None:
         """Count what was written, and the token that ended it; None if some of it is hidden."""
         if not self._shows(call) and call.rung.effort not in (None, Effort.NONE):
             return None
@@ -391,11 +391,3 @@ def _prefill(request: Request) -> str:
     message = request.messages[-1] if request.messages else {}
     content = message.get("content")
     return content if message.get("role") == "assistant" and isinstance(content, str) else ""
-
-
-def _estimated_input(request: Request) -> Count | None:
-    """Guess the tokens of the messages; None where there is more to them than text."""
-    contents = [message.get("content") or "" for message in request.messages]
-    if not all(isinstance(content, str) for content in contents):
-        return None
-    return estimated("".join(contents))

@@ -25,7 +25,7 @@ _TAKEN = """
 _SAMPLING = frozenset(_TAKEN.split())
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class RawChat(Struct, frozen=True, kw_only=True):
     """A chat as it would be sent to a server of a dialect, and the rung that it is for."""
 
     body: JSON
@@ -49,7 +49,7 @@ def cannot_extend(who: str) -> EngineError:
     )
 
 
-async def lay_out(ask: Ask, layout: Layout, *, written: str) -> Prompt:
+async def lay_out(ask: Ask, layout: RawChat, *, written: str) -> Prompt:
     """Return a chat and the start of its answer as the prompt that the model reads.
 
     `ask` posts JSON to a path of the server. Raises EngineError where the server has no such path.
@@ -71,7 +71,7 @@ async def lay_out(ask: Ask, layout: Layout, *, written: str) -> Prompt:
         raise cannot_extend(f"this {layout.dialect.name} server") from error
 
 
-def _chat(layout: Layout) -> JSON:
+def _chat(layout: RawChat) -> JSON:
     """Build what a server is asked to lay out a chat.
 
     vLLM makes template arguments of the effort when it answers a chat, and not when it tokenizes.
@@ -85,7 +85,7 @@ def _chat(layout: Layout) -> JSON:
     return asked | {"add_generation_prompt": True, "chat_template_kwargs": arguments}
 
 
-def raw_body(layout: Layout, prompt: Prompt) -> JSON:
+def raw_body(layout: RawChat, prompt: Prompt) -> JSON:
     """Build the raw completion that goes on from a prompt."""
     body = layout.body
     raw = {field: value for field, value in body.items() if field in _SAMPLING}

@@ -5,7 +5,7 @@ import msgspec
 from suffice.engines.chunk import Chunk
 from suffice.engines.stream import InlineReasoning
 from suffice.errors import EngineError, EngineProtocolError, EngineRefused
-from suffice.types import JSON, Count, CountSource, Effort, Finish, Rung, Usage
+from suffice.types import JSON, Count, CountSource, Effort, Finish, Request, Rung, Usage, estimated
 
 FINISHES = {
     "stop": Finish.STOP,
@@ -20,7 +20,7 @@ _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all o
 _MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
 
 
-class Choice:
+class ReplyChoice:
     """One of the answers of a reply while it is being put together."""
 
     def __init__(self, sample: int) -> None:
@@ -127,7 +127,7 @@ class Reply:
         self.usage: object = None
         self.model: str | None = None
         self._prefill = prefill
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, ReplyChoice] = {}
 
     def add(self, event: object) -> list[Chunk]:
         """Take a decoded JSON value; raises EngineRefused or EngineProtocolError."""
@@ -145,7 +145,7 @@ class Reply:
         return bool(self._choices) and all(c.finish for c in self._choices.values())
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[ReplyChoice]:
         """The answers in the order of their index."""
         return [choice for _, choice in sorted(self._choices.items())]
 
@@ -164,7 +164,7 @@ class Reply:
     def _add_choice(self, item: JSON, *, sample: int) -> list[Chunk]:
         choice = self._choices.get(sample)
         if choice is None:
-            choice = self._choices[sample] = Choice(sample)
+            choice = self._choices[sample] = ReplyChoice(sample)
         part = item.get("delta") or item.get("message") or {}
         if self._prefill and isinstance(part.get("content"), str) and "message" in item:
             part = {**part, "content": part["content"].removeprefix(self._prefill)}
@@ -269,3 +269,11 @@ def _refusal(event: JSON) -> EngineRefused:
         hint="see the engine's log",
         retryable=status >= 500,
     )
+
+
+def estimated_input(request: Request) -> Count | None:
+    """Guess the tokens of the messages; None where there is more to them than text."""
+    contents = [message.get("content") or "" for message in request.messages]
+    if not all(isinstance(content, str) for content in contents):
+        return None
+    return estimated("".join(contents))

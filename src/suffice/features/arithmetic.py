@@ -143,7 +143,7 @@ def _tokens(expression: str, pattern: re.Pattern[str]) -> list[str]:
     return found
 
 
-class _Reader:
+class _TokenReader:
     """A list of tokens and the place reached in it."""
 
     def __init__(self, tokens: list[str]) -> None:
@@ -166,7 +166,7 @@ class _Reader:
             raise ValueError(self.tokens[self.at])
 
 
-class _Parser(_Reader):
+class _Parser(_TokenReader):
     def sum(self) -> float:
         value = self.product()
         while sign := self.take("+", "-"):
@@ -205,7 +205,7 @@ class _Parser(_Reader):
         return float(self.tokens[self.at - 1])
 
 
-class _LogicParser(_Reader):
+class _LogicParser(_TokenReader):
     def any(self) -> bool:
         value = self.all()
         while self.take("or"):

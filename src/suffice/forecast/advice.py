@@ -13,8 +13,8 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError, PriceError
-from suffice.forecast.contracts import TRUST, Terms, guaranteed_ratio
-from suffice.forecast.fan import Question, rent_paths
+from suffice.forecast.contracts import TRUST, ContractTerms, guaranteed_ratio
+from suffice.forecast.fan import ForecastQuestion, rent_paths
 from suffice.forecast.parameters import Parameters, parameters
 from suffice.forecast.process import Array
 from suffice.silicon.catalog import find_chip
@@ -48,7 +48,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class ContractCost(Struct, frozen=True, kw_only=True):
     """Dollars of a term for one chip: the mean, and at REGRET how much dearer than hindsight."""
 
     mean_usd: float
@@ -68,7 +68,7 @@ class Advice(Struct, frozen=True, kw_only=True):
     chip: str
     on_demand_usd: float
     contract_usd: float
-    outcomes: dict[Choice, Outcome]
+    outcomes: dict[Choice, ContractCost]
     regret_quantiles: tuple[float, ...]
     hindsight_usd: float
     sign_at_usd: float
@@ -90,7 +90,7 @@ def advise(situation: Situation, *, known: Parameters | None = None) -> Advice:
     fee = contract_usd * HOURS_PER_MONTH * situation.months
     sign_at = fee / (1.0 - situation.usage_rate)
     theta = TRUST if best == "reserve" else 1.0 / TRUST
-    terms = Terms(days=round(situation.months * 30.4), usage_rate=situation.usage_rate)
+    terms = ContractTerms(days=round(situation.months * 30.4), usage_rate=situation.usage_rate)
     return Advice(
         choice=best,
         chip=find_chip(situation.chip).key,
@@ -112,7 +112,7 @@ def _costs(
 ) -> tuple[dict[Choice, Array], Array]:
     """Dollars of each choice, and of the best month to sign on each path or not to sign at all."""
     rng = np.random.default_rng(situation.seed)
-    question = Question(
+    question = ForecastQuestion(
         start=situation.start,
         chip=situation.chip,
         rent_usd=contract,
@@ -155,9 +155,9 @@ def _expected(situation: Situation) -> float:
     return float((stays ** np.arange(left)).sum())
 
 
-def _outcome(cost: Array, hindsight: Array) -> Outcome:
+def _outcome(cost: Array, hindsight: Array) -> ContractCost:
     regret = cost - hindsight
-    return Outcome(
+    return ContractCost(
         mean_usd=float(cost.mean()),
         regret_usd=tuple(float(x) for x in np.quantile(regret, REGRET)),
         best_share=float((regret <= 1e-9 * hindsight + 1e-12).mean()),

@@ -44,7 +44,7 @@ from suffice.forecast.process import Array
 TRUST = 0.75
 
 
-class Terms(Struct, frozen=True, kw_only=True):
+class ContractTerms(Struct, frozen=True, kw_only=True):
     """A contract's length in days, and the share of the price that use still costs under it."""
 
     days: int
@@ -82,7 +82,7 @@ class Outlook(Struct, frozen=True, kw_only=True):
     prior_days: float = 730.0
 
 
-def total(market: Market, terms: Terms, signed: Sequence[int]) -> float:
+def total(market: Market, terms: ContractTerms, signed: Sequence[int]) -> float:
     """Dollars of all days when contracts are signed on the days given; they may overlap."""
     covered = np.zeros(len(market.spend), bool)
     for day in signed:
@@ -91,12 +91,12 @@ def total(market: Market, terms: Terms, signed: Sequence[int]) -> float:
     return float((rate * market.spend).sum() + sum(market.fee[day] for day in signed))
 
 
-def all_reserved(market: Market, terms: Terms) -> list[int]:
+def all_reserved(market: Market, terms: ContractTerms) -> list[int]:
     """Sign on the first day, and again whenever the contract ends."""
     return list(range(0, len(market.spend), terms.days))
 
 
-def break_even(market: Market, terms: Terms, theta: Array | None = None) -> list[int]:
+def break_even(market: Market, terms: ContractTerms, theta: Array | None = None) -> list[int]:
     """Sign when the uncovered spend of the last term reaches `theta` times the break-even.
 
     Uses only what is known on the day: `theta` (1 if None) may be worked out day by day.
@@ -121,7 +121,7 @@ def break_even(market: Market, terms: Terms, theta: Array | None = None) -> list
 
 
 def advised_theta(
-    market: Market, terms: Terms, *, outlook: Sequence[Outlook], trust: float = TRUST
+    market: Market, terms: ContractTerms, *, outlook: Sequence[Outlook], trust: float = TRUST
 ) -> Array:
     """Say day by day how far from the break-even to sign, in [trust, 1 / trust].
 
@@ -142,7 +142,7 @@ def advised_theta(
     return np.where(worth, trust, 1.0 / trust)
 
 
-def hindsight(market: Market, terms: Terms) -> list[int]:
+def hindsight(market: Market, terms: ContractTerms) -> list[int]:
     """Find the cheapest days to sign, all spend and fees known: dynamic programming, day by day."""
     days = len(market.spend)
     used = np.concatenate([[0.0], np.cumsum(market.spend)])
@@ -157,7 +157,7 @@ def hindsight(market: Market, terms: Terms) -> list[int]:
     return _walk(signs, terms)
 
 
-def guaranteed_ratio(terms: Terms, *, trust: float = 1.0, rise: float = 1.0) -> float:
+def guaranteed_ratio(terms: ContractTerms, *, trust: float = 1.0, rise: float = 1.0) -> float:
     """Bound the cost of `break_even` over hindsight for theta in [trust, 1 / trust].
 
     `rise` is the largest factor by which fees rise within two terms (`largest_rise`); the module
@@ -169,7 +169,7 @@ def guaranteed_ratio(terms: Terms, *, trust: float = 1.0, rise: float = 1.0) -> 
     return max(inside, rise if kept > 1.0 else 1.0, 1.0 + paid / trust)
 
 
-def largest_rise(fee: Array, terms: Terms) -> float:
+def largest_rise(fee: Array, terms: ContractTerms) -> float:
     """Largest factor from a fee to a later one less than two terms on; 1 if none rises."""
     span = min(2 * terms.days - 1, len(fee) - 1)
     reach = np.concatenate([fee, np.full(span, -np.inf)])
@@ -182,7 +182,7 @@ def _check(trust: float) -> None:
         raise InputError(f"trust {trust:g}", hint="above 0; 1 follows no forecast")
 
 
-def _walk(signs: np.ndarray[tuple[int], np.dtype[np.bool_]], terms: Terms) -> list[int]:
+def _walk(signs: np.ndarray[tuple[int], np.dtype[np.bool_]], terms: ContractTerms) -> list[int]:
     signed, day = [], 0
     while day < len(signs):
         if signs[day]:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from suffice.errors import InputError, PriceError
 from suffice.forecast.parameters import Models, Parameters, PriceKind, Range, parameters
-from suffice.forecast.process import REGIMES, Array, Level, Run, simulate
+from suffice.forecast.process import REGIMES, Array, Level, Simulation, simulate
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.prices import Offer, find_offer
 
@@ -25,7 +25,7 @@ LAST_MONTH = "2028-12"
 PRICE_NAMES: dict[PriceKind, str] = {"market": "rent", "hosted": "list price"}
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class ForecastQuestion(Struct, frozen=True, kw_only=True):
     """What to forecast. `usd` is a request's cost today, `regime` whether prices move now.
 
     `rent_usd` is your rent per chip and hour where it is not the built-in price.
@@ -64,7 +64,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def forecast(question: Question, *, known: Parameters | None = None) -> Forecast:
+def forecast(question: ForecastQuestion, *, known: Parameters | None = None) -> Forecast:
     """Draw the paths and lay out their quantiles; raises InputError or PriceError."""
     given = parameters() if known is None else known
     months = _months(question)
@@ -91,12 +91,12 @@ def forecast(question: Question, *, known: Parameters | None = None) -> Forecast
 
 
 def rent_paths(
-    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Price over today's price, one row a path, one column a month from 0 on."""
     if question.regime is not None and question.regime not in REGIMES:
         raise InputError(f"no regime {question.regime!r}", hint=f"one of {', '.join(REGIMES)}")
-    run = Run(
+    run = Simulation(
         months=months,
         paths=question.paths,
         regime=None if question.regime is None else REGIMES.index(question.regime),
@@ -105,7 +105,7 @@ def rent_paths(
     return np.asarray(np.exp(simulate(given.price[question.kind], run, rng=rng)))
 
 
-def rent_today(question: Question) -> Offer | float:
+def rent_today(question: ForecastQuestion) -> Offer | float:
     """Your rent per chip and hour, or the newest public one; raises PriceError without either."""
     if question.rent_usd is not None:
         return question.rent_usd
@@ -117,7 +117,7 @@ def rent_today(question: Question) -> Offer | float:
 
 
 def _factors(
-    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     price = rent_paths(question, given, months=months, rng=rng)
     models = model_factors(given.models, months=months, paths=question.paths, rng=rng)
@@ -131,7 +131,7 @@ def _factors(
     }
 
 
-def _level(question: Question, given: Parameters) -> Level:
+def _level(question: ForecastQuestion, given: Parameters) -> Level:
     today = rent_today(question)
     usd = float(today.usd_per_hour) if isinstance(today, Offer) else today
     if not (usd > 0 and math.isfinite(usd)):
@@ -151,7 +151,7 @@ def _level(question: Question, given: Parameters) -> Level:
 
 
 def _software(
-    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Factor on cost of newer engine builds: a gain that is approached, half of it a year."""
     ranges = given.software.vendor
@@ -162,7 +162,7 @@ def _software(
 
 
 def _chips(
-    question: Question, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Factor on cost of the best chip that can be rented; arrivals come late, never early."""
     ahead = np.arange(months + 1)
@@ -193,7 +193,7 @@ def _quantiles(paths: Array) -> list[tuple[float, ...]]:
     return [tuple(float(x) for x in row) for row in np.quantile(paths, FAN, axis=0).T]
 
 
-def _months(question: Question) -> int:
+def _months(question: ForecastQuestion) -> int:
     if not (question.usd > 0 and math.isfinite(question.usd)):
         raise InputError(f"a request cannot cost {question.usd}", hint="give positive dollars")
     if question.paths < 100:
@@ -220,7 +220,7 @@ def _month(start: dt.date, ahead: int) -> str:
     return f"{start.year + years}-{month + 1:02d}"
 
 
-def _basis(question: Question, given: Parameters) -> tuple[str, ...]:
+def _basis(question: ForecastQuestion, given: Parameters) -> tuple[str, ...]:
     """Say where every process comes from, with its date."""
     price = given.price[question.kind]
     found = [f"price moves: {price.source} ({price.date}; {price.command})"]
@@ -235,7 +235,7 @@ def _basis(question: Question, given: Parameters) -> tuple[str, ...]:
     return (*found, f"models: {given.models.source} ({given.models.date})")
 
 
-def _notes(question: Question, given: Parameters) -> tuple[str, ...]:
+def _notes(question: ForecastQuestion, given: Parameters) -> tuple[str, ...]:
     spells = given.price[question.kind].spells
     found = [
         f"the price process rests on {spells:g} spells of falling or rising prices; "

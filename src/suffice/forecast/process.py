@@ -61,7 +61,7 @@ class Level(Struct, frozen=True, kw_only=True):
     half_life_months: tuple[float, float]
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class Simulation(Struct, frozen=True, kw_only=True):
     """What to simulate: `regime` is today's, None where nobody looked."""
 
     months: int
@@ -70,7 +70,7 @@ class Run(Struct, frozen=True, kw_only=True):
     level: Level | None = None
 
 
-def simulate(process: Process, run: Run, *, rng: np.random.Generator) -> Array:
+def simulate(process: Process, run: Simulation, *, rng: np.random.Generator) -> Array:
     """Draw paths of the log price over today's, one row a path, one column a month from 0 on."""
     rows = np.arange(run.paths)
     counts = np.asarray(process.transitions) + PRIOR_MONTHS
@@ -149,14 +149,14 @@ def _moves(process: Process, regime: NDArray[np.intp], chance: Array) -> Array:
     return np.select([regime == 1, regime == 2], [falls, rises], 0.0)
 
 
-def _first_regimes(counts: Array, run: Run, *, rng: np.random.Generator) -> NDArray[np.intp]:
+def _first_regimes(counts: Array, run: Simulation, *, rng: np.random.Generator) -> NDArray[np.intp]:
     if run.regime is not None:
         return np.full(run.paths, run.regime, np.intp)
     visits = counts.sum(axis=1)
     return rng.choice(3, size=run.paths, p=visits / visits.sum()).astype(np.intp)
 
 
-def _pulls(run: Run, *, rng: np.random.Generator) -> tuple[Array, Array]:
+def _pulls(run: Simulation, *, rng: np.random.Generator) -> tuple[Array, Array]:
     """Draw for each path the level it is pulled to, and the share of the way it goes in a month."""
     if run.level is None:
         return np.zeros(run.paths), np.zeros(run.paths)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from suffice.errors import LedgerError, SufficeError
-from suffice.gateway.apis.api import DOORS
+from suffice.gateway.apis.api import APIS
 from suffice.gateway.apis.translated import TranslatedExchange
 from suffice.gateway.chat import break_off, chat
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -50,7 +50,7 @@ class Gateway:
         answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": answer,
-            **dict.fromkeys(DOORS, answer),
+            **dict.fromkeys(APIS, answer),
             "/v1/models": {"GET": self._models},
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
@@ -68,7 +68,7 @@ class Gateway:
             await self._lifespan(receive, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        door = DOORS.get(scope["path"])
+        door = APIS.get(scope["path"])
         if door is None:
             return Exchange(scope, receive, send)
         models = self.worker.serving.models

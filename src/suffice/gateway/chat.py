@@ -15,7 +15,16 @@ from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.serving import Serving
-from suffice.gateway.wire import Asked, Given, costs, head, new_id, read_chat, tail, whole
+from suffice.gateway.wire import (
+    BookedAnswer,
+    ChatRequest,
+    costs,
+    head,
+    new_id,
+    read_chat,
+    tail,
+    whole,
+)
 from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
 from suffice.pipeline import ascend
@@ -47,7 +56,9 @@ class _Answering:
 
     admission: Admission | None = None
 
-    def __init__(self, exchange: Exchange, worker: Worker, serving: Serving, asked: Asked) -> None:
+    def __init__(
+        self, exchange: Exchange, worker: Worker, serving: Serving, asked: ChatRequest
+    ) -> None:
         self.exchange, self.worker, self.asked = exchange, worker, asked
         self._began_s = time.perf_counter()
         self.climb = worker.begin(asked, serving)
@@ -122,14 +133,14 @@ class _Answering:
             certificate_id=bundle.certificate.certificate_id if bundle else None,
         )
 
-    async def _booked(self, completion: Completion) -> Given:
+    async def _booked(self, completion: Completion) -> BookedAnswer:
         """Book the answer; once this returns, it is durable, and the rest may be sent."""
         climb = self.climb
         entry = await self._book(climb.entry())
         self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
         if self._audited:
             self.worker.auditor.submit(climb.pipeline, climb.request, entry)
-        return Given(
+        return BookedAnswer(
             completion=completion,
             entry=entry,
             rung=climb.rung,

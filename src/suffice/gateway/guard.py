@@ -24,7 +24,7 @@ from suffice.guarantee import (
     watch_groups,
 )
 from suffice.guarantee.monitor import Monitor
-from suffice.ledger import Audited, Label, Ledger, Window, audit_spend, audited_under
+from suffice.ledger import AuditedRequest, Label, Ledger, Window, audit_spend, audited_under
 from suffice.scoring.audits import is_drawn
 from suffice.types import Spend
 
@@ -59,7 +59,7 @@ class AuditRule(Struct, frozen=True, kw_only=True):
             )
 
 
-class Watch(Struct, frozen=True, kw_only=True):
+class GroupWatch(Struct, frozen=True, kw_only=True):
     """One watched group: evidence `wealth` raises the alarm when it reaches `limit`, for good.
 
     A `group` of None is the rest. `alarm_time` is that of the audited request at which it fell.
@@ -98,7 +98,7 @@ class GuardState(Struct, frozen=True, kw_only=True):
         return self.silent >= BLIND_AFTER
 
     @property
-    def watches(self) -> tuple[Watch, ...]:
+    def watches(self) -> tuple[GroupWatch, ...]:
         """The declared groups in order, then the rest."""
         if self.monitors is None:
             return ()
@@ -185,7 +185,7 @@ def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
 
 def watch(
     state: GuardState,
-    rows: Iterable[Audited],
+    rows: Iterable[AuditedRequest],
     *,
     certificate: Certificate,
     rule: AuditRule,
@@ -209,7 +209,7 @@ def watch(
     return state
 
 
-def excess_loss(row: Audited, *, labels: Iterable[Label], by: datetime) -> float | None:
+def excess_loss(row: AuditedRequest, *, labels: Iterable[Label], by: datetime) -> float | None:
     """Say how much worse the answer was than the reference's; None while no label tells.
 
     Labels of one kind are compared with each other, and the kind that is complete first counts,
@@ -231,7 +231,7 @@ def excess_loss(row: Audited, *, labels: Iterable[Label], by: datetime) -> float
     return None
 
 
-def wrong_loss(row: Audited, *, labels: Iterable[Label], by: datetime) -> float | None:
+def wrong_loss(row: AuditedRequest, *, labels: Iterable[Label], by: datetime) -> float | None:
     """Say how wrong the answer was, whatever the reference's; None while no label tells."""
     for score in row.scores:
         mine = score.rung is None or score.rung == row.rung
@@ -240,12 +240,12 @@ def wrong_loss(row: Audited, *, labels: Iterable[Label], by: datetime) -> float 
     return None
 
 
-def _may_come(row: Audited, labels: Iterable[Label]) -> bool:
+def _may_come(row: AuditedRequest, labels: Iterable[Label]) -> bool:
     """Without the reference's answer, only an application can still say how good an answer was."""
     return not row.reference_failed or Label.FEEDBACK in labels
 
 
-def _take(state: GuardState, row: Audited, loss: float | None) -> GuardState:
+def _take(state: GuardState, row: AuditedRequest, loss: float | None) -> GuardState:
     """Move past one audited answer, and bet on its loss where it is known."""
     if loss is None:
         unlabelled, silent = state.unlabelled + 1, state.silent + 1
@@ -261,8 +261,8 @@ def _take(state: GuardState, row: Audited, loss: float | None) -> GuardState:
     return replace(state, cursor=row.id, monitors=monitors, alarm_times=alarms, silent=silent)
 
 
-def _watch(name: str | None, monitor: Monitor, *, alarm_time: datetime | None) -> Watch:
-    return Watch(
+def _watch(name: str | None, monitor: Monitor, *, alarm_time: datetime | None) -> GroupWatch:
+    return GroupWatch(
         group=name,
         audits=monitor.audits,
         losses=monitor.losses,

@@ -45,7 +45,7 @@ class KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keys: tuple[Key, ...] = ()
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class KeyLimits(Struct, frozen=True, kw_only=True):
     """What a key may use; None sets no limit."""
 
     budget_usd_per_day: Decimal | None = None
@@ -97,7 +97,7 @@ def read_keys(path: str | os.PathLike[str]) -> KeyFile:
     return found
 
 
-def add_key(path: str | os.PathLike[str], name: str, *, limits: Limits) -> str:
+def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> str:
     """Make a key, keep its digest, and return it: it cannot be shown again.
 
     The first key makes the file. Raises InputError for a name that is taken or odd, and for a

@@ -68,7 +68,7 @@ class _Account:
             self.elsewhere_usd = self.settled_usd = self.reserved_usd = Decimal(0)
 
 
-class Gate:
+class KeyLimiter:
     """Lets requests in by key, rate and budget.
 
     `workers` is how many processes share the keys. `assumed_usd` stands for a request whose charge

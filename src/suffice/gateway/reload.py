@@ -9,7 +9,7 @@ from suffice.gateway.serving import Settings
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-class Watched:
+class WatchedFiles:
     """The files behind some settings; `changed` tells once of each change, or of a `poke`.
 
     A bundle is known by its certificate, which is written last.

@@ -25,7 +25,7 @@ _OURS = frozenset({"model", "messages", "stream", "stream_options"})
 Headers = list[tuple[bytes, bytes]]
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class ChatRequest(Struct, frozen=True, kw_only=True):
     """A chat request as the client meant it; `rung` is None where the policy is to choose."""
 
     request: Request
@@ -36,7 +36,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     alpha: float | None = None
 
 
-class Given(Struct, frozen=True, kw_only=True):
+class BookedAnswer(Struct, frozen=True, kw_only=True):
     """An answer with the entry that is booked for it."""
 
     completion: Completion
@@ -51,7 +51,7 @@ def new_id() -> str:
     return secrets.token_hex(12)
 
 
-def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> Asked:
+def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> ChatRequest:
     """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant."""
     fields = _fields(body)
     options = fields.get("stream_options")
@@ -63,7 +63,7 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
     elif effort is not None:
         _check_effort(effort, rung)
     group = headers.get(GROUP)
-    return Asked(
+    return ChatRequest(
         request=Request(
             request_id=new_id(),
             messages=tuple(fields["messages"]),
@@ -78,7 +78,7 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
     )
 
 
-def whole(given: Given) -> bytes:
+def whole(given: BookedAnswer) -> bytes:
     """Write the body of an answer: the engine's own, with our usage and our account added."""
     completion = given.completion
     if completion.wire is None:
@@ -91,7 +91,7 @@ def whole(given: Given) -> bytes:
     return msgspec.json.encode(_completed(fields, given))
 
 
-def tail(given: Given, *, wants_usage: bool) -> bytes:
+def tail(given: BookedAnswer, *, wants_usage: bool) -> bytes:
     """Write the end of a stream: the usage, where it was asked for, and [DONE]."""
     completion = given.completion
     if completion.wire is None:
@@ -301,7 +301,7 @@ def _usage(reported: JSON, completion: Completion) -> JSON:
     return made
 
 
-def _completed(fields: dict[str, Raw], given: Given) -> JSON:
+def _completed(fields: dict[str, Raw], given: BookedAnswer) -> JSON:
     made: JSON = dict(fields)
     if _counted(given.completion):
         reported = msgspec.json.decode(fields.get("usage", b"{}")) or {}
@@ -309,7 +309,7 @@ def _completed(fields: dict[str, Raw], given: Given) -> JSON:
     return made | _account(given)
 
 
-def _account(given: Given) -> JSON:
+def _account(given: BookedAnswer) -> JSON:
     """Write the `suffice` object: who answered, under which promise, at what cost."""
     entry = given.entry
     spent, saved = entry.charge.usd, saving(entry)

@@ -20,15 +20,15 @@ from suffice.gateway.conversations import Conversations, conversation_id, leavin
 from suffice.gateway.dashboard.live import LivePage
 from suffice.gateway.group_commit import Books
 from suffice.gateway.keys import KeyRing, read_keys
-from suffice.gateway.limits import Admission, Gate, Refused, spent_on
+from suffice.gateway.limits import Admission, KeyLimiter, Refused, spent_on
 from suffice.gateway.metrics.families import CIRCUIT, FALLBACKS, IN_FLIGHT, QUEUED, UNBOOKED
 from suffice.gateway.metrics.record import measure_guard
 from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
 from suffice.gateway.metrics.spans import Spans
 from suffice.gateway.problems import Problem
-from suffice.gateway.reload import Watched
+from suffice.gateway.reload import WatchedFiles
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
-from suffice.gateway.wire import Asked
+from suffice.gateway.wire import ChatRequest
 from suffice.ledger import Ledger
 from suffice.meter import charge
 from suffice.pipeline import Climb, Pipeline
@@ -62,13 +62,13 @@ class Worker:
         self.reload_error: SufficeError | None = None
         self.metrics = Metrics()
         self.spans = Spans()
-        self.gate: Gate | None = None
+        self.gate: KeyLimiter | None = None
         self.ring: KeyRing | None = None
         self._old: list[tuple[float, Serving]] = []
 
     async def start(self) -> None:
         """Open the ledger and join the parts; raises SufficeError."""
-        self._watched = Watched(self.settings)
+        self._watched = WatchedFiles(self.settings)
         config, bundle = read_settings(self.settings)
         gateway = config.gateway
         ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
@@ -125,7 +125,7 @@ class Worker:
         return key.name
 
     def admit(
-        self, headers: dict[bytes, bytes], asked: Asked, serving: Serving
+        self, headers: dict[bytes, bytes], asked: ChatRequest, serving: Serving
     ) -> Admission | None:
         """Reserve a request's worst case for its key; raises Problem over a rate or a budget."""
         if self.gate is None:
@@ -146,7 +146,7 @@ class Worker:
             )
         return admitted
 
-    def begin(self, asked: Asked, serving: Serving) -> Climb:
+    def begin(self, asked: ChatRequest, serving: Serving) -> Climb:
         """Choose where a request begins."""
         request = asked.request
         barred = None if asked.rung else _barred(asked, serving)
@@ -251,7 +251,7 @@ class Worker:
         self._watched.also(Path(path))
         if self.gate is None:
             usd = self.serving.config.gateway.assumed_usd
-            self.gate = Gate(self.ring, assumed_usd=usd, workers=self.settings.workers)
+            self.gate = KeyLimiter(self.ring, assumed_usd=usd, workers=self.settings.workers)
         else:
             self.gate.reload(self.ring)
 
@@ -275,7 +275,7 @@ def presented(headers: dict[bytes, bytes]) -> str | None:
     return sent.strip().decode("latin-1") if kind.lower() == b"bearer" else None
 
 
-def _barred(asked: Asked, serving: Serving) -> _Barred | None:
+def _barred(asked: ChatRequest, serving: Serving) -> _Barred | None:
     """Say why the policy may not choose for a request; None when it may."""
     if serving.settings.observe:
         return _Barred("observing", "the gateway only observes")
@@ -290,7 +290,7 @@ def _barred(asked: Asked, serving: Serving) -> _Barred | None:
     return None
 
 
-def _worst_usd(asked: Asked, pipeline: Pipeline) -> Decimal | None:
+def _worst_usd(asked: ChatRequest, pipeline: Pipeline) -> Decimal | None:
     """Price the largest answer that a request allows on the dearest rung; None if unknown.
 
     A rung that stops early reads its prompt anew for each piece and probe: it has no such price.

@@ -24,7 +24,7 @@ from suffice.guarantee.bounds import (
     rows_needed,
     upper_bound,
 )
-from suffice.guarantee.sequences import Walk, bonferroni_grid, fixed_sequence
+from suffice.guarantee.sequences import SequenceTest, bonferroni_grid, fixed_sequence
 
 _REPEATED_POWER = 21  # rows are repeated up to 2 ** 20 to see how many would do
 
@@ -208,7 +208,7 @@ def least_abstention(error: float, *, alpha: float) -> float:
     return max(0.0, (float(check_losses(error)) - alpha) / (1.0 - alpha))
 
 
-def _search(evidence: Evidence, *, alpha: float, delta: float, method: Method) -> Walk:
+def _search(evidence: Evidence, *, alpha: float, delta: float, method: Method) -> SequenceTest:
     level = delta / evidence.tests
     if method is Method.BINOMIAL:
         check_binary(evidence.losses)

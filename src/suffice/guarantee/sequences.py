@@ -14,14 +14,14 @@ from suffice.errors import InputError
 from suffice.guarantee.bounds import check_probability
 
 
-class Walk(Struct, frozen=True):
+class SequenceTest(Struct, frozen=True):
     """The outcome of a search: the `accepted` index or None, and the p-values it looked at."""
 
     accepted: int | None
     p_values: tuple[float, ...]
 
 
-def fixed_sequence(p_values: Iterable[float], *, delta: float) -> Walk:
+def fixed_sequence(p_values: Iterable[float], *, delta: float) -> SequenceTest:
     """Walk from safe to cheap while `p <= delta`, stop at the first failure, keep the last pass.
 
     `P(risk at the accepted point > alpha) <= delta` with no correction for the number of points:
@@ -33,11 +33,11 @@ def fixed_sequence(p_values: Iterable[float], *, delta: float) -> Walk:
     for p in p_values:
         seen.append(_checked(float(p)))
         if p > delta:
-            return Walk(len(seen) - 2 if len(seen) > 1 else None, tuple(seen))
-    return Walk(len(seen) - 1 if seen else None, tuple(seen))
+            return SequenceTest(len(seen) - 2 if len(seen) > 1 else None, tuple(seen))
+    return SequenceTest(len(seen) - 1 if seen else None, tuple(seen))
 
 
-def bonferroni_grid(p_values: ArrayLike, shares: ArrayLike, *, delta: float) -> Walk:
+def bonferroni_grid(p_values: ArrayLike, shares: ArrayLike, *, delta: float) -> SequenceTest:
     """Accept the point with the largest share among those with `p <= delta / points`.
 
     For risks that do not rise along the path, such as the error among answered requests, where a
@@ -51,7 +51,7 @@ def bonferroni_grid(p_values: ArrayLike, shares: ArrayLike, *, delta: float) -> 
         raise InputError(f"{p.size} p-values but {share.size} shares")
     passing = np.flatnonzero(p <= delta / max(p.size, 1))
     best = max(passing, key=lambda point: (share[point], -p[point]), default=None)
-    return Walk(None if best is None else int(best), tuple(p.tolist()))
+    return SequenceTest(None if best is None else int(best), tuple(p.tolist()))
 
 
 def _checked(p: float) -> float:

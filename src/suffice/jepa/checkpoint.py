@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.jepa.settings import Recipe
+from suffice.jepa.settings import TrainingRecipe
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class RunIdentity(Struct, frozen=True, kw_only=True):
     """What decides a run's course; a checkpoint continues only the run that it comes from."""
 
-    recipe: Recipe
+    recipe: TrainingRecipe
     examples: int
     data_sha256: str
     processes: int
@@ -23,10 +23,10 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 class _Mark(Struct, frozen=True, kw_only=True):
     step: int
-    origin: Origin
+    origin: RunIdentity
 
 
-def save(folder: Path, *, accelerator: Accelerator, step: int, origin: Origin) -> None:
+def save(folder: Path, *, accelerator: Accelerator, step: int, origin: RunIdentity) -> None:
     """Write weights, optimiser and the number of steps done; every process must call this."""
     accelerator.save_state(str(_state(folder, step)), safe_serialization=False)  # weights are tied
     if accelerator.is_main_process:
@@ -38,7 +38,7 @@ def save(folder: Path, *, accelerator: Accelerator, step: int, origin: Origin) -
     accelerator.wait_for_everyone()
 
 
-def load(folder: Path, *, accelerator: Accelerator, origin: Origin) -> int:
+def load(folder: Path, *, accelerator: Accelerator, origin: RunIdentity) -> int:
     """Restore a run and return the number of steps done.
 
     Raises InputError when there is no checkpoint, or when it belongs to another recipe or data.
@@ -62,7 +62,7 @@ def _read(folder: Path) -> _Mark:
         ) from error
 
 
-def _refuse_other(saved: Origin, wanted: Origin, *, folder: Path) -> None:
+def _refuse_other(saved: RunIdentity, wanted: RunIdentity, *, folder: Path) -> None:
     was, now = _flat(saved), _flat(wanted)
     changed = [f"{key}: {was[key]} there, {now[key]} now" for key in was if was[key] != now[key]]
     if changed:
@@ -72,7 +72,7 @@ def _refuse_other(saved: Origin, wanted: Origin, *, folder: Path) -> None:
         )
 
 
-def _flat(origin: Origin) -> dict[str, Any]:
+def _flat(origin: RunIdentity) -> dict[str, Any]:
     tree: dict[str, Any] = msgspec.to_builtins(origin)
     recipe: dict[str, Any] = tree.pop("recipe")
     objective: dict[str, Any] = recipe.pop("objective")

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from suffice.errors import InputError
 from suffice.jepa.forward import PackedModel, Pass, output_layer_on
-from suffice.jepa.packing import Layout, lay_out, pack
-from suffice.jepa.views import Example
+from suffice.jepa.packing import PackingLayout, lay_out, pack
+from suffice.jepa.views import TokenizedChat
 
 TOLERANCE = 0.02  # of the largest entry; bfloat16 stays below it, float32 is 1000 times closer
 
@@ -29,7 +29,9 @@ class Differences(Struct, frozen=True, kw_only=True):
 
 
 @torch.no_grad()
-def compare(packed: PackedModel, examples: Sequence[Example], layout: Layout) -> Differences:
+def compare(
+    packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
+) -> Differences:
     """Run the examples packed together, and each view of each alone, and measure the difference."""
     training = packed.training
     packed.eval()
@@ -50,7 +52,9 @@ def compare(packed: PackedModel, examples: Sequence[Example], layout: Layout) ->
     )
 
 
-def check_packable(packed: PackedModel, examples: Sequence[Example], layout: Layout) -> None:
+def check_packable(
+    packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
+) -> None:
     """Compare the two shortest examples; raises InputError when packing changes the result.
 
     It does where a model mixes tokens that the mask keeps apart: recurrent layers, a sliding window
@@ -72,7 +76,7 @@ def check_packable(packed: PackedModel, examples: Sequence[Example], layout: Lay
         )
 
 
-def separate_passes(packed: PackedModel, example: Example, *, layout: Layout) -> Pass:
+def separate_passes(packed: PackedModel, example: TokenizedChat, *, layout: PackingLayout) -> Pass:
     """Run the conversation, the prompt with predictor tokens, and the answer, each by itself.
 
     `hidden` holds the states at the places that have a label.

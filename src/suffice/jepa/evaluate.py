@@ -7,10 +7,10 @@ from msgspec import Struct
 from torch import Tensor
 
 from suffice.jepa.forward import CausalLM, attend
-from suffice.jepa.views import Example, Tokenizer
+from suffice.jepa.views import TokenizedChat, Tokenizer
 
 
-class Score(Struct, frozen=True, kw_only=True):
+class ExactMatch(Struct, frozen=True, kw_only=True):
     """How many of `examples` were answered exactly, and the tokens generated for all of them.
 
     `generated_tokens` counts the end token; `unfinished` are answers that reached the limit.
@@ -35,12 +35,12 @@ class Score(Struct, frozen=True, kw_only=True):
 @torch.no_grad()
 def score(
     model: CausalLM,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedChat],
     *,
     tokenizer: Tokenizer,
     batch_examples: int = 32,
     max_new_tokens: int = 128,
-) -> Score:
+) -> ExactMatch:
     """Answer every example greedily, in batches of like length, and compare the text exactly.
 
     Text is compared without special tokens and without white space at its ends.
@@ -59,12 +59,14 @@ def score(
         unfinished += sum(a[-1] != e.end for a, e in zip(answers, batch, strict=True))
     attend(attention, model)
     model.train(training)
-    return Score(
+    return ExactMatch(
         examples=len(ordered), exact=exact, generated_tokens=generated, unfinished=unfinished
     )
 
 
-def generate(model: CausalLM, batch: Sequence[Example], *, max_new_tokens: int) -> list[list[int]]:
+def generate(
+    model: CausalLM, batch: Sequence[TokenizedChat], *, max_new_tokens: int
+) -> list[list[int]]:
     """Decode greedily up to and including each example's end token, or to `max_new_tokens`.
 
     Prompts are padded on the left behind an attention mask, so any token may serve as padding.

@@ -21,9 +21,9 @@ from torch import nn
 from suffice.errors import TrainingStopped
 from suffice.jepa import checkpoint
 from suffice.jepa.objective import Losses, losses
-from suffice.jepa.packing import Layout, PackedBatch, pack
-from suffice.jepa.settings import Precision, Recipe
-from suffice.jepa.views import Example
+from suffice.jepa.packing import PackedBatch, PackingLayout, pack
+from suffice.jepa.settings import Precision, TrainingRecipe
+from suffice.jepa.views import TokenizedChat
 
 
 class StepLog(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class StepLog(Struct, frozen=True, kw_only=True):
     duration_s: float
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class Checkpointing(Struct, frozen=True, kw_only=True):
     """Where a run keeps its checkpoint, how often it writes one, and whom it tells of each step."""
 
     folder: Path
@@ -51,7 +51,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     resume: bool = False
 
 
-def start(recipe: Recipe) -> Accelerator:
+def start(recipe: TrainingRecipe) -> Accelerator:
     """Set up one process of a run, alone or as `accelerate launch` started it."""
     torch.set_flush_denormal(True)  # masked attention leaves denormals, which CPUs compute slowly
     objective = recipe.objective
@@ -62,10 +62,10 @@ def start(recipe: Recipe) -> Accelerator:
 
 def train(
     packed: nn.Module,
-    examples: Sequence[Example],
+    examples: Sequence[TokenizedChat],
     *,
-    recipe: Recipe,
-    progress: Progress,
+    recipe: TrainingRecipe,
+    progress: Checkpointing,
     accelerator: Accelerator,
     pad_token: int,
 ) -> None:
@@ -74,7 +74,9 @@ def train(
     Raises TrainingStopped when a loss or gradient is not finite, with the state before that step
     saved; and on Ctrl-C, which leaves the last checkpoint that was due.
     """
-    run = _Run(packed, examples, recipe=recipe, accelerator=accelerator, pad_token=pad_token)
+    run = _TrainingRun(
+        packed, examples, recipe=recipe, accelerator=accelerator, pad_token=pad_token
+    )
     done = run.restore(progress.folder) if progress.resume else 0
     try:
         for step in range(done, run.steps):
@@ -97,7 +99,7 @@ def train(
         ) from None
 
 
-def learning_rate(recipe: Recipe, *, step: int, steps: int) -> float:
+def learning_rate(recipe: TrainingRecipe, *, step: int, steps: int) -> float:
     """Rise linearly over the warm-up, then fall linearly, to reach 0 behind the last step."""
     warmup = round(recipe.warmup_share * steps)
     if step < warmup:
@@ -105,12 +107,12 @@ def learning_rate(recipe: Recipe, *, step: int, steps: int) -> float:
     return recipe.learning_rate * (steps - step) / (steps - warmup)
 
 
-def layout(recipe: Recipe, *, step: int, pad_token: int) -> Layout:
+def layout(recipe: TrainingRecipe, *, step: int, pad_token: int) -> PackingLayout:
     """Give a step's examples a second view, unless loss dropout strikes this step."""
     objective = recipe.objective
     draw = random.Random(f"dropout {recipe.seed} {step}").random()  # noqa: S311
     predicts = objective.weight > 0 and draw >= objective.dropout
-    return Layout(
+    return PackingLayout(
         predictors=objective.predictors if predicts else None,
         labels=objective.labels,
         row_tokens=recipe.row_tokens,
@@ -122,15 +124,15 @@ class _NotFinite(Exception):
     """A step's loss or gradient is not a number, or infinite."""
 
 
-class _Run:
+class _TrainingRun:
     """The moving parts of a run: model and optimiser as accelerate prepared them."""
 
     def __init__(
         self,
         packed: nn.Module,
-        examples: Sequence[Example],
+        examples: Sequence[TokenizedChat],
         *,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         accelerator: Accelerator,
         pad_token: int,
     ) -> None:
@@ -179,7 +181,7 @@ class _Run:
         self._saved = step
         return step
 
-    def _batch(self, step: int) -> list[Example]:
+    def _batch(self, step: int) -> list[TokenizedChat]:
         """Take this process's share of the step's examples, in the epoch's own order."""
         epoch, number = divmod(step, self.epoch_steps)
         order = list(range(len(self.examples)))
@@ -205,8 +207,8 @@ class _Run:
             raise _NotFinite(f"the loss is {parts.total.item()}, its gradient's norm {norm}")
         self.optimiser.step()
 
-    def _origin(self) -> checkpoint.Origin:
-        return checkpoint.Origin(
+    def _origin(self) -> checkpoint.RunIdentity:
+        return checkpoint.RunIdentity(
             recipe=self.recipe,
             examples=len(self.examples),
             data_sha256=hashlib.sha256(msgspec.msgpack.encode(self.examples)).hexdigest(),
@@ -214,5 +216,5 @@ class _Run:
         )
 
 
-def _seed(recipe: Recipe, *, step: int, process: int) -> None:
+def _seed(recipe: TrainingRecipe, *, step: int, process: int) -> None:
     torch.manual_seed(random.Random(f"{recipe.seed} {step} {process}").getrandbits(63))  # noqa: S311

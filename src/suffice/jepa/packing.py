@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.jepa.settings import Labels
-from suffice.jepa.views import Example
+from suffice.jepa.views import TokenizedChat
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ PADDING = -1
 _SLACK = 1.05
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class PackingLayout(Struct, frozen=True, kw_only=True):
     """How examples are laid out.
 
     `predictors` is None for plain fine-tuning, else k. `pad_token` is only what fills a row's end
@@ -42,7 +42,7 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Piece:
+class PackedExample:
     """One example laid out: arrays of one entry a token; places count from the piece's start.
 
     `sources[i]` is the place whose output predicts token `targets[i]`; `slots` are the places of
@@ -98,7 +98,7 @@ class PackedBatch:
         return int((self.segments != PADDING).sum())
 
 
-def lay_out(example: Example, layout: Layout) -> Piece:
+def lay_out(example: TokenizedChat, layout: PackingLayout) -> PackedExample:
     """Lay one example out."""
     rest = example.rest if layout.labels is Labels.REFERENCE else ()
     prompt, text = len(example.prompt), (*example.prompt, *example.answer, example.end, *rest)
@@ -106,7 +106,7 @@ def lay_out(example: Example, layout: Layout) -> Piece:
     start = len(text) + k
     sources = _sources(text, prompt=prompt, layout=layout)
     pairs = layout.predictors is not None
-    return Piece(
+    return PackedExample(
         ids=np.array([*text, *[layout.pad_token] * k, *view]),
         positions=np.concatenate(
             [np.arange(len(text)), prompt + np.arange(k), np.arange(len(view))]
@@ -139,7 +139,7 @@ def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
     return plans[max(i for i, area in areas.items() if area <= _SLACK * least)]
 
 
-def pack(examples: Sequence[Example], layout: Layout) -> PackedBatch:
+def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatch:
     """Lay examples out and pack them into rows; labels and views keep the order of the examples."""
     pieces = [lay_out(example, layout) for example in examples]
     rows = plan_rows([piece.tokens for piece in pieces], row_tokens=layout.row_tokens)
@@ -178,14 +178,14 @@ def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
     return rows
 
 
-def _sources(text: tuple[int, ...], *, prompt: int, layout: Layout) -> np.ndarray:
+def _sources(text: tuple[int, ...], *, prompt: int, layout: PackingLayout) -> np.ndarray:
     """Name the places whose next token is trained."""
     if layout.labels is Labels.ANSWER:
         return np.arange(prompt - 1, len(text) - 1)
     return np.flatnonzero(np.array(text[1:]) != layout.pad_token)
 
 
-def _starts(pieces: Sequence[Piece], rows: list[list[int]], *, width: int) -> list[int]:
+def _starts(pieces: Sequence[PackedExample], rows: list[list[int]], *, width: int) -> list[int]:
     """Name the place in the flattened rows where each piece starts."""
     starts = [0] * len(pieces)
     for r, row in enumerate(rows):

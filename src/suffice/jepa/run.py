@@ -17,14 +17,14 @@ from msgspec import Struct
 from suffice.errors import InputError
 from suffice.jepa import loop
 from suffice.jepa.equality import check_packable
-from suffice.jepa.evaluate import Score, score
+from suffice.jepa.evaluate import ExactMatch, score
 from suffice.jepa.forward import CausalLM, PackedModel
 from suffice.jepa.model import load, with_lora
-from suffice.jepa.settings import Recipe
+from suffice.jepa.settings import TrainingRecipe
 from suffice.jepa.views import Tokenizer, examples, read_conversations
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class TrainingJob(Struct, frozen=True, kw_only=True):
     """Where a run reads from and writes to; `rows` and `evaluation_rows` None for all of a file."""
 
     model: Path
@@ -37,7 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
     resume: bool = False
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class TrainingResult(Struct, frozen=True, kw_only=True):
     """What a run came to: `accuracy` by exact match in [0, 1], and what it cost in tokens."""
 
     examples: int
@@ -49,13 +49,15 @@ class Outcome(Struct, frozen=True, kw_only=True):
     last_step: loop.StepLog
 
 
-def run(job: Job, recipe: Recipe, *, report: Callable[[loop.StepLog], None]) -> Outcome | None:
+def run(
+    job: TrainingJob, recipe: TrainingRecipe, *, report: Callable[[loop.StepLog], None]
+) -> TrainingResult | None:
     """Train and score; None on every process but the main one.
 
     Raises InputError for a job that cannot start, TrainingStopped for one that cannot go on.
     """
     accelerator = loop.start(recipe)
-    log = _Log(job.out / "log.jsonl", resume=job.resume, report=report)
+    log = _StepLog(job.out / "log.jsonl", resume=job.resume, report=report)
     training = read_conversations(job.train, rows=job.rows)
     evaluation = read_conversations(job.evaluation, rows=job.evaluation_rows)
     model, tokenizer = load(job.model)
@@ -69,7 +71,7 @@ def run(job: Job, recipe: Recipe, *, report: Callable[[loop.StepLog], None]) -> 
         packed,
         rows,
         recipe=recipe,
-        progress=loop.Progress(
+        progress=loop.Checkpointing(
             folder=job.out / "checkpoint",
             report=log.add if accelerator.is_main_process else _ignore,
             resume=job.resume,
@@ -90,12 +92,12 @@ def pad_token(tokenizer: Tokenizer) -> int:
     return int(pad if pad is not None else tokenizer.eos_token_id or 0)
 
 
-def _token_limit(model: CausalLM, *, recipe: Recipe) -> int | None:
+def _token_limit(model: CausalLM, *, recipe: TrainingRecipe) -> int | None:
     context = getattr(model.config, "max_position_embeddings", None)
     return min((n for n in (context, recipe.max_tokens) if n is not None), default=None)
 
 
-def _packed(model: CausalLM, *, recipe: Recipe) -> PackedModel:
+def _packed(model: CausalLM, *, recipe: TrainingRecipe) -> PackedModel:
     if recipe.lora_rank is not None:
         model = with_lora(model, rank=recipe.lora_rank)
     objective = recipe.objective
@@ -111,8 +113,8 @@ def _save(packed: PackedModel, tokenizer: Tokenizer, *, out: Path) -> None:
         np.save(out / "predictor_tokens.npy", packed.predictor_tokens.detach().cpu().numpy())
 
 
-def _conclude(scored: Score, *, last_step: loop.StepLog, out: Path) -> Outcome:
-    outcome = Outcome(
+def _conclude(scored: ExactMatch, *, last_step: loop.StepLog, out: Path) -> TrainingResult:
+    outcome = TrainingResult(
         examples=scored.examples,
         exact=scored.exact,
         accuracy=scored.accuracy,
@@ -125,7 +127,7 @@ def _conclude(scored: Score, *, last_step: loop.StepLog, out: Path) -> Outcome:
     return outcome
 
 
-class _Log:
+class _StepLog:
     """The steps on disk; a resumed run drops those that it is about to repeat."""
 
     def __init__(self, path: Path, *, resume: bool, report: Callable[[loop.StepLog], None]) -> None:

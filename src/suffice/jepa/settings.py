@@ -56,7 +56,7 @@ class Objective(Struct, frozen=True, kw_only=True):
         return self.weight > 0 and self.dropout < 1
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class TrainingRecipe(Struct, frozen=True, kw_only=True):
     """Everything else that decides the outcome of a run; a resumed run must have the same.
 
     `batch_examples` is the number of examples a step and process takes; `row_tokens` the width that
@@ -82,7 +82,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 _AT_LEAST_ONE = ("epochs", "batch_examples", "row_tokens")
 
 
-def check(recipe: Recipe) -> Recipe:
+def check(recipe: TrainingRecipe) -> TrainingRecipe:
     """Return the recipe; raises InputError where a value cannot mean anything."""
     for name in _AT_LEAST_ONE:
         _require(getattr(recipe, name) >= 1, f"{name} must be at least 1")

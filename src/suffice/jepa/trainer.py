@@ -12,9 +12,9 @@ from transformers import Trainer, TrainingArguments
 from suffice.errors import InputError
 from suffice.jepa.forward import PackedModel
 from suffice.jepa.objective import losses
-from suffice.jepa.packing import Layout, pack
+from suffice.jepa.packing import PackingLayout, pack
 from suffice.jepa.settings import Objective
-from suffice.jepa.views import Example
+from suffice.jepa.views import TokenizedChat
 
 _WEIGHTS = "packed.pt"
 
@@ -32,9 +32,9 @@ class JepaTrainer(Trainer):
         model: PackedModel,
         args: TrainingArguments,
         *,
-        examples: Sequence[Example],
+        examples: Sequence[TokenizedChat],
         objective: Objective,
-        layout: Layout,
+        layout: PackingLayout,
         **kwargs: Any,
     ) -> None:
         if args.n_gpu > 1:
@@ -70,7 +70,7 @@ class JepaTrainer(Trainer):
         for key, amount in ((name, value.item()), (f"{name} batches", 1)):
             self._sums[key] = self._sums.get(key, 0) + amount
 
-    def _collate(self, examples: list[Example]) -> dict[str, Any]:
+    def _collate(self, examples: list[TokenizedChat]) -> dict[str, Any]:
         dropped = torch.rand(()).item() < self.objective.dropout
         layout = structs.replace(self.layout, predictors=None) if dropped else self.layout
         return {"packed": pack(examples, layout)}

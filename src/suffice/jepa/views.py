@@ -34,7 +34,7 @@ class Conversation(Struct, frozen=True, kw_only=True):
         return str(self.messages[-1]["content"]).strip()
 
 
-class Example(Struct, frozen=True, kw_only=True):
+class TokenizedChat(Struct, frozen=True, kw_only=True):
     """One conversation as token ids, cut where the template says.
 
     `prompt` is what generation starts from, `answer` what it is to write, `end` the special token
@@ -80,7 +80,7 @@ def read_conversations(path: Path, *, rows: int | None = None) -> list[Conversat
 
 def examples(
     conversations: Sequence[Conversation], *, tokenizer: Tokenizer, max_tokens: int | None = None
-) -> list[Example]:
+) -> list[TokenizedChat]:
     """Cut every conversation into token ids.
 
     Raises InputError when the chat template cannot be split into prompt, answer and end, or when a
@@ -180,7 +180,7 @@ def _cut(
     prompt: tuple[int, ...],
     after: tuple[int, ...],
     closing: tuple[int, ...],
-) -> Example:
+) -> TokenizedChat:
     if not closing:
         raise _unsplittable(conversation, "it writes no special token after an answer to stop at")
     if after[-len(closing) :] != closing:
@@ -188,7 +188,7 @@ def _cut(
     answer = after[: -len(closing)]
     if not prompt or not answer:
         raise _unsplittable(conversation, "its prompt or its answer comes to no token at all")
-    return Example(
+    return TokenizedChat(
         prompt=prompt,
         answer=answer,
         end=closing[0],
@@ -221,7 +221,7 @@ def _ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[tuple[int, ...]]:
     return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
-def _check_length(example: Example, *, where: str, max_tokens: int | None) -> None:
+def _check_length(example: TokenizedChat, *, where: str, max_tokens: int | None) -> None:
     if max_tokens is not None and example.tokens > max_tokens:
         raise InputError(
             f"{where}: the conversation has {example.tokens} tokens, {len(example.answer)} of them "

@@ -17,7 +17,7 @@ from suffice.guarantee import (
     least_abstention,
     rows_needed,
 )
-from suffice.latent.fitting import Rows, right
+from suffice.latent.fitting import LabelledTexts, right
 from suffice.latent.predictor import Floats, Predictor
 
 
@@ -47,7 +47,7 @@ class Feasibility(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Certified:
+class CertifiedThreshold:
     """The outcome: the threshold that may be used, or None and what stood in the way.
 
     `out_of_scope_share` is None where no calibration row was out of scope: the certificate is
@@ -62,7 +62,7 @@ class Certified:
 
 
 def feasibility(
-    predictor: Predictor, rows: Rows, *, alpha: float, delta: float, tests: int
+    predictor: Predictor, rows: LabelledTexts, *, alpha: float, delta: float, tests: int
 ) -> Feasibility:
     """Say whether `alpha` can be met on rows like these; raises InputError as `certify` does."""
     _check_rows(predictor, rows)
@@ -72,13 +72,13 @@ def feasibility(
 
 def certify(
     predictor: Predictor,
-    rows: Rows,
+    rows: LabelledTexts,
     *,
     grid: Sequence[float] | Floats,
     alpha: float,
     delta: float,
     risk_kind: RiskKind = RiskKind.ERROR_AMONG_ANSWERED,
-) -> Certified:
+) -> CertifiedThreshold:
     """Find the loosest threshold of a grid, fixed without these rows, that keeps the promise.
 
     Rows are texts with the reference rung's answers, out-of-scope ones with None. The risk among
@@ -98,7 +98,7 @@ def certify(
     )
     found = calibrate(evidence, alpha=alpha, delta=delta, method=Method.BINOMIAL)
     outside = sum(answer is None for answer in rows.answers)
-    return Certified(
+    return CertifiedThreshold(
         feasibility=_feasibility(correct, alpha=alpha, delta=delta, tests=len(thresholds)),
         calibration=found,
         threshold=float(thresholds[found.index]) if found.certified else None,
@@ -122,7 +122,7 @@ def _feasibility(
     )
 
 
-def _check_rows(predictor: Predictor, rows: Rows) -> None:
+def _check_rows(predictor: Predictor, rows: LabelledTexts) -> None:
     if not len(rows.texts):
         raise InputError("no calibration rows", hint="label a random sample of requests")
     unseen = {a for a in rows.answers if a is not None} - set(predictor.answers)

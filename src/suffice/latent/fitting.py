@@ -34,7 +34,7 @@ GRID_POINTS = 15
 GRID_SHARES = (0.02, 0.45)  # of training guesses abstained on, from the loosest threshold on
 
 
-class Kind(StrEnum):
+class PredictorKind(StrEnum):
     """What a predictor is made of."""
 
     HEAD = "head"  # one hidden layer on the embedding, and a linear head on n-grams
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
+class LabelledTexts:
     """Texts with their answers; None where no answer of the set fits (out of scope)."""
 
     texts: Sequence[str]
@@ -55,7 +55,7 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
+class FittedPredictor:
     """A predictor, and its out-of-fold guesses on the rows it was fitted to.
 
     `trust` is their trust, `right` whether they were right. They fix the grid of thresholds and
@@ -80,7 +80,13 @@ class Fitted:
         return float(good[-1] + 1) / len(self.trust) if len(good) else 0.0
 
 
-def fit(rows: Rows, *, encoder: Encoder, kind: Kind = Kind.HEAD, seed: int = 0) -> Fitted:
+def fit(
+    rows: LabelledTexts,
+    *,
+    encoder: Encoder,
+    kind: PredictorKind = PredictorKind.HEAD,
+    seed: int = 0,
+) -> FittedPredictor:
     """Fit a predictor; raises InputError if the rows show fewer than two answers.
 
     Rows whose answer is None teach it what to abstain on.
@@ -102,10 +108,10 @@ def fit(rows: Rows, *, encoder: Encoder, kind: Kind = Kind.HEAD, seed: int = 0) 
     trust = _fit_trust(features[given], right[given], outside=outside[given])
     scores = np.where(given, trust(features), -np.inf)
     predictor = Predictor(answers=answers, encoder=encoder, voters=voters, trust=trust)
-    return Fitted(predictor=predictor, trust=scores, right=right)
+    return FittedPredictor(predictor=predictor, trust=scores, right=right)
 
 
-def better(fits: Sequence[Fitted], *, alpha: float) -> Fitted:
+def better(fits: Sequence[FittedPredictor], *, alpha: float) -> FittedPredictor:
     """Return the one that answers most at an error of `alpha`, judged out of fold."""
     return max(fits, key=lambda fitted: fitted.share_at(alpha))
 
@@ -121,7 +127,7 @@ def right(
 Maker = Callable[[NDArray[Any], Vectors, Ints], tuple[Voter, ...]]
 
 
-def _answers(rows: Rows) -> tuple[str, ...]:
+def _answers(rows: LabelledTexts) -> tuple[str, ...]:
     answers = tuple(sorted({answer for answer in rows.answers if answer is not None}))
     if len(answers) < 2:
         raise InputError(
@@ -131,25 +137,25 @@ def _answers(rows: Rows) -> tuple[str, ...]:
     return answers
 
 
-def _targets(rows: Rows, answers: tuple[str, ...]) -> Ints:
+def _targets(rows: LabelledTexts, answers: tuple[str, ...]) -> Ints:
     place = {answer: i for i, answer in enumerate(answers)}
     return np.array([len(answers) if a is None else place[a] for a in rows.answers])
 
 
 def _maker(
-    kind: Kind, answers: tuple[str, ...], *, none: bool, encoder: Encoder, seed: int
+    kind: PredictorKind, answers: tuple[str, ...], *, none: bool, encoder: Encoder, seed: int
 ) -> Maker:
     """Return the function that fits the voters of this kind to some of the rows."""
     classes = len(answers) + int(none)
 
     def make(texts: NDArray[Any], vectors: Vectors, targets: Ints) -> tuple[Voter, ...]:
-        if kind is Kind.JOINT:
+        if kind is PredictorKind.JOINT:
             inside = targets < len(answers)
             return (
                 fit_joint(vectors[inside], targets[inside], answers, encoder=encoder, seed=seed),
             )
         hidden = _hidden(vectors, targets, classes=classes, seed=seed)
-        if kind is Kind.EMBEDDING:
+        if kind is PredictorKind.EMBEDDING:
             return hidden, _linear(vectors, targets, classes=classes)
         return hidden, _ngrams(texts, targets, classes=classes)
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from suffice.encoders.base import Encoder, Remembered
+from suffice.encoders.base import CachedEncoder, Encoder
 from suffice.errors import InputError
 from suffice.guarantee import (
     Certificate,
@@ -24,7 +24,7 @@ from suffice.guarantee import (
     issue,
 )
 from suffice.latent import fitting
-from suffice.latent.certify import Certified, Feasibility, certify
+from suffice.latent.certify import CertifiedThreshold, Feasibility, certify
 from suffice.latent.predictor import Predictor
 from suffice.latent.rung import LatentPolicy
 from suffice.latent.template import Template, learn_template
@@ -34,13 +34,13 @@ from suffice.types import Finish, Say, Trial
 FEWEST_OF_AN_ANSWER = 5  # fitting rows; a rarer answer counts as none of the list
 CLOSED_SHARE = 0.5  # of a group's answers that must not be rare
 TIMED = 200  # decisions
-KINDS = (fitting.Kind.HEAD, fitting.Kind.JOINT)
+KINDS = (fitting.PredictorKind.HEAD, fitting.PredictorKind.JOINT)
 SPLITS = ("fit", "certify", "report")
 
 Asked = list[tuple[str, str | None]]  # text, and the reference's answer
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class LatentTarget(Struct, frozen=True, kw_only=True):
     """What to promise, and about which requests.
 
     Without `group` the trials must hold one closed group; without `answers` the list is what the
@@ -59,7 +59,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class Learned(Struct, frozen=True, kw_only=True):
+class LearnedRung(Struct, frozen=True, kw_only=True):
     """What came of it; `answered` and `error_among_answered` are those of the reporting split.
 
     `certified` is the promise; `bound`, `n` and `errors` stand behind it. `predictor` is the kind
@@ -75,7 +75,7 @@ class Learned(Struct, frozen=True, kw_only=True):
     feasibility: Feasibility
     group: str | None
     answers: int
-    predictor: fitting.Kind
+    predictor: fitting.PredictorKind
     bound: float
     n: int
     errors: float
@@ -89,30 +89,30 @@ class Learned(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class LatentFit:
     """The rung, None if nothing could be certified, and the figures."""
 
     policy: LatentPolicy | None
-    learned: Learned
+    learned: LearnedRung
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Fitted:
+class _ChosenPredictor:
     """The predictor that looked better out of fold, and what its certifying rows allow."""
 
-    kind: fitting.Kind
+    kind: fitting.PredictorKind
     predictor: Predictor
-    found: Certified
+    found: CertifiedThreshold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Parts:
     """The rows of each split, the template cut off; an answer that is not on the list is None."""
 
-    wanted: Wanted
-    fit: fitting.Rows
-    certify: fitting.Rows
-    report: fitting.Rows
+    wanted: LatentTarget
+    fit: fitting.LabelledTexts
+    certify: fitting.LabelledTexts
+    report: fitting.LabelledTexts
     template: Template
     group: str | None
     left_out: int
@@ -122,7 +122,9 @@ class _Parts:
         return content_hash([list(rows.texts), list(rows.answers)])
 
 
-def learn_rung(trials: Iterable[Trial], wanted: Wanted, *, encoder: Encoder, say: Say) -> Outcome:
+def learn_rung(
+    trials: Iterable[Trial], wanted: LatentTarget, *, encoder: Encoder, say: Say
+) -> LatentFit:
     """Fit a rung on half of the requests, certify it on four tenths, report on the last tenth.
 
     Answers that are rare in the fitting rows count as out of scope: they teach it to abstain.
@@ -130,7 +132,7 @@ def learn_rung(trials: Iterable[Trial], wanted: Wanted, *, encoder: Encoder, say
     rows for any promise.
     """
     parts = _split(trials, wanted)
-    seen = Remembered(encoder)
+    seen = CachedEncoder(encoder)
     say(f"fitting on {len(parts.fit.texts):,} requests")
     fits = {kind: fitting.fit(parts.fit, encoder=seen, kind=kind) for kind in KINDS}
     kind = max(fits, key=lambda kind: fits[kind].share_at(wanted.alpha))
@@ -144,13 +146,13 @@ def learn_rung(trials: Iterable[Trial], wanted: Wanted, *, encoder: Encoder, say
         delta=wanted.delta,
         risk_kind=wanted.risk_kind,
     )
-    fitted = _Fitted(kind=kind, predictor=predictor, found=found)
+    fitted = _ChosenPredictor(kind=kind, predictor=predictor, found=found)
     policy = _policy(fitted, parts)
     certificate = None
     if policy is not None:
         certificate = issue(found.calibration, _terms(policy, parts, found=found))
     learned = _learned(fitted, parts, certificate=certificate)
-    return Outcome(policy=policy, learned=learned)
+    return LatentFit(policy=policy, learned=learned)
 
 
 def plain_answer(text: str) -> str:
@@ -164,7 +166,7 @@ def plain_answer(text: str) -> str:
     return value if isinstance(value, str) else text.strip()
 
 
-def _split(trials: Iterable[Trial], wanted: Wanted) -> _Parts:
+def _split(trials: Iterable[Trial], wanted: LatentTarget) -> _Parts:
     groups, left_out = _by_group(trials, wanted.reference)
     group = _closed_group(groups, wanted)
     asked = groups[group]
@@ -205,7 +207,7 @@ def _by_group(
     return groups, left_out
 
 
-def _closed_group(groups: dict[str | None, Asked], wanted: Wanted) -> str | None:
+def _closed_group(groups: dict[str | None, Asked], wanted: LatentTarget) -> str | None:
     """Find the group that was asked for, or the only one with few distinct answers."""
     if wanted.group is not None:
         if wanted.group not in groups:
@@ -244,15 +246,15 @@ def _listed(fit: Asked, given: tuple[str, ...]) -> frozenset[str]:
     return frozenset(often & {*given} if given else often)
 
 
-def _rows(part: Asked, template: Template, *, listed: frozenset[str]) -> fitting.Rows:
+def _rows(part: Asked, template: Template, *, listed: frozenset[str]) -> fitting.LabelledTexts:
     """Cut the template off; a prompt without it becomes an empty text, which is never answered."""
-    return fitting.Rows(
+    return fitting.LabelledTexts(
         texts=[template.variable(text) or "" for text, _ in part],
         answers=[answer if answer in listed else None for _, answer in part],
     )
 
 
-def _policy(fitted: _Fitted, parts: _Parts) -> LatentPolicy | None:
+def _policy(fitted: _ChosenPredictor, parts: _Parts) -> LatentPolicy | None:
     if fitted.found.threshold is None:
         return None
     return LatentPolicy(
@@ -264,7 +266,7 @@ def _policy(fitted: _Fitted, parts: _Parts) -> LatentPolicy | None:
     )
 
 
-def _terms(policy: LatentPolicy, parts: _Parts, *, found: Certified) -> Terms:
+def _terms(policy: LatentPolicy, parts: _Parts, *, found: CertifiedThreshold) -> Terms:
     created = datetime.now(UTC)
     return Terms(
         policy_hash=policy.policy_hash,
@@ -281,12 +283,14 @@ def _terms(policy: LatentPolicy, parts: _Parts, *, found: Certified) -> Terms:
     )
 
 
-def _learned(fitted: _Fitted, parts: _Parts, *, certificate: Certificate | None) -> Learned:
+def _learned(
+    fitted: _ChosenPredictor, parts: _Parts, *, certificate: Certificate | None
+) -> LearnedRung:
     predictor, found, wanted = fitted.predictor, fitted.found, parts.wanted
     guesses = predictor.guess(parts.report.texts)
     given = guesses.trust >= (np.inf if found.threshold is None else found.threshold)
     wrong = given & ~fitting.right(guesses, parts.report.answers, predictor.answers)
-    return Learned(
+    return LearnedRung(
         certified=certificate is not None,
         reference=wanted.reference,
         alpha=wanted.alpha,

@@ -24,7 +24,7 @@ NGRAM_SCALE = 3.0  # from margins of a support vector machine to logits
 _CLIP = 15.0  # log-odds; beyond it a margin says nothing more
 
 
-class Joined:
+class JoinedEncoder:
     """Several encoders as one: their unit vectors side by side."""
 
     def __init__(self, *parts: Encoder) -> None:

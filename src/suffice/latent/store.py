@@ -14,7 +14,7 @@ from suffice.encoders.base import Encoder, default_encoder
 from suffice.errors import CertificateError, InputError, writing
 from suffice.guarantee import Certificate, from_json, to_json
 from suffice.latent.joint import Joint
-from suffice.latent.predictor import Joined, Layers, Ngrams, Predictor, Trust, Voter
+from suffice.latent.predictor import JoinedEncoder, Layers, Ngrams, Predictor, Trust, Voter
 from suffice.latent.rung import LatentPolicy, LatentRung
 from suffice.latent.template import Template
 
@@ -35,7 +35,7 @@ def open_encoder(name: EncoderName) -> Encoder:
         return default_encoder()
     from suffice.encoders.onnx import MiniLM
 
-    return Joined(MiniLM(), default_encoder())
+    return JoinedEncoder(MiniLM(), default_encoder())
 
 
 class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from suffice.ledger.records import (
     Window,
 )
 from suffice.ledger.rows import (
-    Audited,
+    AuditedRequest,
     LabelledTrials,
     audited_under,
     entries,
@@ -35,7 +35,7 @@ from suffice.ledger.sums import (
 __all__ = [
     "Attempt",
     "AuditSpend",
-    "Audited",
+    "AuditedRequest",
     "CallTotals",
     "Entry",
     "Flow",

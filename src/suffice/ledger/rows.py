@@ -42,7 +42,7 @@ class LabelledTrials(Struct, frozen=True, kw_only=True):
     without_text: int
 
 
-class Audited(Struct, frozen=True, kw_only=True):
+class AuditedRequest(Struct, frozen=True, kw_only=True):
     """An answered request that was audited: who answered, and its scores in the order written.
 
     `id` is its place in the order of audits. `reference_failed` says that the reference rung was
@@ -78,7 +78,7 @@ def entries(
 
 def audited_under(
     ledger: Ledger, certificate_id: str, *, after: int = 0
-) -> Generator[Audited, None, None]:
+) -> Generator[AuditedRequest, None, None]:
     """Yield the audited answers given under a certificate, in the one order that all readers see.
 
     Only those of an `id` above `after`, so that a reader can go on where it stopped.
@@ -199,8 +199,8 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
     )
 
 
-def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> Audited:
-    return Audited(
+def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
+    return AuditedRequest(
         id=row.id,
         request_id=row.request_id,
         time=schema.time_from_us(row.time_us),

@@ -14,20 +14,20 @@ from suffice.policy.baselines import (
 )
 from suffice.policy.fit import FEWEST_ROWS, Outcomes, fit_policy, outcomes
 from suffice.policy.observe import Observations, observe, observe_table
-from suffice.policy.online import Router, Step
-from suffice.policy.path import Harms, Plays, Policy, harms, play
+from suffice.policy.online import PolicyStep, Router
+from suffice.policy.path import ExpectedLosses, PathOutcomes, Policy, harms, play
 from suffice.policy.store import load_policy, policy_hash, save_policy
 
 __all__ = [
     "FEWEST_ROWS",
     "Baseline",
-    "Harms",
+    "ExpectedLosses",
     "Observations",
     "Outcomes",
-    "Plays",
+    "PathOutcomes",
     "Policy",
+    "PolicyStep",
     "Router",
-    "Step",
     "always_cheapest",
     "always_reference",
     "cost_matched_random",

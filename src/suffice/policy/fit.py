@@ -29,7 +29,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Fitted:
+class _FittedScores:
     score: RungScore
     before: Floats  # out of bag
     after: Floats  # NaN where the rung abstained
@@ -68,13 +68,15 @@ def fit_policy(seen: Observations, known: Outcomes) -> Policy:
     )
 
 
-def _fit_rung(seen: Observations, quality: Floats, rung: int) -> _Fitted:
+def _fit_rung(seen: Observations, quality: Floats, rung: int) -> _FittedScores:
     reached, wanted = quality[:, rung], quality[:, -1]
     targets = np.stack([np.maximum(0.0, wanted - reached), reached, wanted], axis=1)
     before, unseen_before = fit_score(before_inputs(seen), targets)
     attempts = seen.attempts[rung]
     if attempts is None:
-        return _Fitted(score=RungScore(before=before), before=unseen_before, after=unseen_before)
+        return _FittedScores(
+            score=RungScore(before=before), before=unseen_before, after=unseen_before
+        )
     score, unseen_after = RungScore(before=before), unseen_before.copy()
     given = np.flatnonzero(attempts.given)
     if len(given) >= FEWEST_ROWS:
@@ -82,7 +84,7 @@ def _fit_rung(seen: Observations, quality: Floats, rung: int) -> _Fitted:
         after, unseen_after[given] = fit_score(answered, targets[given])
         score = RungScore(before=before, after=after)
     unseen_after[attempts.abstained] = np.nan
-    return _Fitted(score=score, before=unseen_before, after=unseen_after)
+    return _FittedScores(score=score, before=unseen_before, after=unseen_after)
 
 
 def _thresholds(expected: Floats) -> Floats:
@@ -104,7 +106,7 @@ def _prices(cost: Floats) -> list[float | None]:
     return [price if np.isfinite(price) else None for price in known]
 
 
-def _cutoffs(fitted: _Fitted, thresholds: Floats, *, price: float | None) -> Floats:
+def _cutoffs(fitted: _FittedScores, thresholds: Floats, *, price: float | None) -> Floats:
     """Return the largest expected loss before an attempt at which trying a rung still pays.
 
     `price` is the rung's mean cost over the reference's; where that is unknown a reviewed rung is

@@ -53,7 +53,7 @@ class Forest(Struct, frozen=True, kw_only=True, eq=False):
         return node.reshape(len(x), trees)
 
 
-class Walk:
+class RowForest:
     """A forest for one row at a time, with the same results: all trees take a step together.
 
     A leaf leads to itself, so that no step has to ask which trees have ended.

@@ -9,14 +9,14 @@ from msgspec import Struct
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.features.signals import Signals
-from suffice.policy.forest import Walk
+from suffice.policy.forest import RowForest
 from suffice.policy.observe import observe
 from suffice.policy.path import Policy, harms, play
 from suffice.policy.score import before_inputs
 from suffice.types import Request
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class PolicyStep(Struct, frozen=True, kw_only=True):
     """What to do next: `keep` the answer of `rung`, or ask it.
 
     With `settled` an answer of that rung stays whatever it says, so it need not be reviewed.
@@ -43,7 +43,7 @@ class Router:
                 hint="use the encoder of the fit, or fit and certify again",
             )
 
-    def decide(self, request: Request) -> Step:
+    def decide(self, request: Request) -> PolicyStep:
         """Return which rung to ask first, from the text and the declared group alone."""
         policy = self.policy
         start = before_inputs(observe([request.text], [request.group], [], encoder=self.encoder))
@@ -51,12 +51,12 @@ class Router:
             loss = self._walks[at].predict(score.before.columns(start))
             if loss <= policy.cutoffs[policy.point, at]:
                 settled = score.after is None and loss <= policy.thresholds[policy.point]
-                return Step(
+                return PolicyStep(
                     rung=policy.rungs[at], keep=False, settled=bool(settled), expected_loss=loss
                 )
-        return Step(rung=policy.reference, keep=False, settled=True)
+        return PolicyStep(rung=policy.reference, keep=False, settled=True)
 
-    def review(self, request: Request, attempts: Mapping[str, Signals]) -> Step:
+    def review(self, request: Request, attempts: Mapping[str, Signals]) -> PolicyStep:
         """Return what to do after some attempts, by rung: keep an answer, or ask the next rung.
 
         An attempt that shows nothing (`Signals()`) is judged by the text alone. Answers of rungs
@@ -75,17 +75,17 @@ class Router:
             if not played.attempted[at, 0, 0]:
                 continue
             if rung == policy.reference:
-                return Step(rung=rung, keep=rung in attempts, settled=True)
+                return PolicyStep(rung=rung, keep=rung in attempts, settled=True)
             kept = bool(played.chosen[0, 0] == at)
             if rung not in attempts:
                 loss = float(expected.before[0, at])
                 settled = kept and policy.scores[at].after is None
-                return Step(rung=rung, keep=False, settled=settled, expected_loss=loss)
+                return PolicyStep(rung=rung, keep=False, settled=settled, expected_loss=loss)
             if kept:
                 loss = float(expected.after[0, at])
-                return Step(rung=rung, keep=True, settled=True, expected_loss=loss)
+                return PolicyStep(rung=rung, keep=True, settled=True, expected_loss=loss)
         raise AssertionError("the reference is always kept")
 
     @cached_property
-    def _walks(self) -> tuple[Walk, ...]:
-        return tuple(Walk(score.before.forest) for score in self.policy.scores)
+    def _walks(self) -> tuple[RowForest, ...]:
+        return tuple(RowForest(score.before.forest) for score in self.policy.scores)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from suffice.errors import InputError
 from suffice.policy.observe import Flags, Floats, Observations
-from suffice.policy.score import Score, after_inputs, before_inputs
+from suffice.policy.score import FittedScore, after_inputs, before_inputs
 
 Choices = NDArray[np.int8]
 
@@ -20,8 +20,8 @@ Choices = NDArray[np.int8]
 class RungScore(Struct, frozen=True, kw_only=True, eq=False):
     """The scores of one rung: `before` an attempt, and `after` it; None if it is not reviewed."""
 
-    before: Score
-    after: Score | None = None
+    before: FittedScore
+    after: FittedScore | None = None
 
 
 class Policy(Struct, frozen=True, kw_only=True, eq=False):
@@ -63,7 +63,7 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
         return msgspec.structs.replace(self, point=point)
 
 
-class Harms(Struct, frozen=True, kw_only=True, eq=False):
+class ExpectedLosses(Struct, frozen=True, kw_only=True, eq=False):
     """Expected losses of the rungs below the reference, both of shape (rows, rungs below).
 
     `after` equals `before` where there is nothing to review: the rung is not reviewed, or its
@@ -74,7 +74,7 @@ class Harms(Struct, frozen=True, kw_only=True, eq=False):
     after: Floats
 
 
-class Plays(Struct, frozen=True, kw_only=True, eq=False):
+class PathOutcomes(Struct, frozen=True, kw_only=True, eq=False):
     """What happens at some points of a path: `chosen` of shape (rows, points) is the rung kept.
 
     `attempted` of shape (rungs, rows, points) tells which rungs were asked, and so are paid for.
@@ -113,7 +113,7 @@ class Plays(Struct, frozen=True, kw_only=True, eq=False):
         return total
 
 
-def harms(policy: Policy, seen: Observations) -> Harms:
+def harms(policy: Policy, seen: Observations) -> ExpectedLosses:
     """Score all rungs below the reference; raises `InputError` for another encoder's vectors."""
     if seen.encoder != policy.encoder:
         raise InputError(
@@ -126,10 +126,10 @@ def harms(policy: Policy, seen: Observations) -> Harms:
         _review(score, seen, rung, fallback=fallback)
         for rung, (score, fallback) in enumerate(zip(policy.scores, before, strict=True))
     ]
-    return Harms(before=np.stack(before, axis=1), after=np.stack(after, axis=1))
+    return ExpectedLosses(before=np.stack(before, axis=1), after=np.stack(after, axis=1))
 
 
-def play(policy: Policy, expected: Harms, *, points: slice = slice(None)) -> Plays:
+def play(policy: Policy, expected: ExpectedLosses, *, points: slice = slice(None)) -> PathOutcomes:
     """Follow the policy at `points` of its path, all at once."""
     thresholds, cutoffs = policy.thresholds[points], policy.cutoffs[points]
     reference = len(policy.rungs) - 1
@@ -143,7 +143,7 @@ def play(policy: Policy, expected: Harms, *, points: slice = slice(None)) -> Pla
         chosen[kept] = rung
         undecided &= ~kept
     attempted[reference] = undecided
-    return Plays(chosen=chosen, attempted=attempted)
+    return PathOutcomes(chosen=chosen, attempted=attempted)
 
 
 def _review(score: RungScore, seen: Observations, rung: int, *, fallback: Floats) -> Floats:

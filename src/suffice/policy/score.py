@@ -71,7 +71,7 @@ class Ridge(Struct, frozen=True, kw_only=True, eq=False):
         return columns @ self.weights + self.mean
 
 
-class Rates(Struct, frozen=True, kw_only=True, eq=False):
+class GroupMeans(Struct, frozen=True, kw_only=True, eq=False):
     """Shrunk mean targets by key; a key that is None or was not seen twice has the mean."""
 
     table: dict[str, int]
@@ -84,12 +84,12 @@ class Rates(Struct, frozen=True, kw_only=True, eq=False):
         return self.means[at]
 
 
-class Score(Struct, frozen=True, kw_only=True, eq=False):
+class FittedScore(Struct, frozen=True, kw_only=True, eq=False):
     """A fitted score; a pure function of the inputs."""
 
     scaling: Scaling
     ridge: Ridge
-    rates: tuple[Rates, ...]
+    rates: tuple[GroupMeans, ...]
     forest: Forest
 
     def predict(self, inputs: Inputs) -> Floats:
@@ -106,7 +106,7 @@ class Score(Struct, frozen=True, kw_only=True, eq=False):
         return _tree_columns(inputs.numbers, vectors @ self.scaling.directions, guesses)
 
 
-def fit_score(inputs: Inputs, targets: Floats) -> tuple[Score, Floats]:
+def fit_score(inputs: Inputs, targets: Floats) -> tuple[FittedScore, Floats]:
     """Fit a score to targets of shape (rows, targets), the loss first.
 
     Also returns each row's expected loss by the trees that did not see it.
@@ -123,7 +123,7 @@ def fit_score(inputs: Inputs, targets: Floats) -> tuple[Score, Floats]:
     main = vectors @ scaling.directions
     columns = _tree_columns(inputs.numbers, main, [ridge_guess, *rate_guesses])
     forest, unseen = grow(columns, targets)
-    return Score(scaling=scaling, ridge=ridge, rates=tuple(rates), forest=forest), unseen
+    return FittedScore(scaling=scaling, ridge=ridge, rates=tuple(rates), forest=forest), unseen
 
 
 def before_inputs(seen: Observations) -> Inputs:
@@ -171,16 +171,16 @@ def _fit_scaling(inputs: Inputs) -> Scaling:
 
 def _fit_ridge(columns: Floats, targets: Floats, *, folds: Folds) -> tuple[Ridge, Floats]:
     """Fit on all rows; also predict each fold from the others, its part of the sums taken out."""
-    sums = [_Sums.of(columns[folds == fold], targets[folds == fold]) for fold in range(FOLDS)]
+    sums = [_RidgeSums.of(columns[folds == fold], targets[folds == fold]) for fold in range(FOLDS)]
     guess = np.empty_like(targets)
     for fold in range(FOLDS):
-        others = _Sums.total([part for at, part in enumerate(sums) if at != fold])
+        others = _RidgeSums.total([part for at, part in enumerate(sums) if at != fold])
         guess[folds == fold] = others.solved().predict(columns[folds == fold])
-    return _Sums.total(sums).solved(), guess
+    return _RidgeSums.total(sums).solved(), guess
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Sums:
+class _RidgeSums:
     """All that a ridge fit needs to know of some rows; parts add up."""
 
     rows: int
@@ -190,7 +190,7 @@ class _Sums:
     products: Floats
 
     @classmethod
-    def of(cls, columns: Floats, targets: Floats) -> "_Sums":
+    def of(cls, columns: Floats, targets: Floats) -> "_RidgeSums":
         return cls(
             rows=len(columns),
             columns=columns.sum(axis=0),
@@ -200,7 +200,7 @@ class _Sums:
         )
 
     @classmethod
-    def total(cls, parts: "list[_Sums]") -> "_Sums":
+    def total(cls, parts: "list[_RidgeSums]") -> "_RidgeSums":
         return cls(
             rows=sum(part.rows for part in parts),
             columns=np.sum([part.columns for part in parts], axis=0),
@@ -220,7 +220,7 @@ class _Sums:
 
 def _fit_rates(
     keys: Keys, targets: Floats, *, folds: Folds, prior_rows: float
-) -> tuple[Rates, Floats]:
+) -> tuple[GroupMeans, Floats]:
     """Fit on all rows, keys seen once aside; also predict each fold from the others."""
     counts = Counter(key for key in keys if key is not None)
     names = [name for name, count in counts.items() if count > 1]
@@ -232,7 +232,7 @@ def _fit_rates(
         means = _shrunk(at[~out], targets[~out], kinds=len(names), prior_rows=prior_rows)
         guess[out] = means[at[out]]
     means = _shrunk(at, targets, kinds=len(names), prior_rows=prior_rows)
-    return Rates(table=table, means=means), guess
+    return GroupMeans(table=table, means=means), guess
 
 
 def _shrunk(at: Folds, targets: Floats, *, kinds: int, prior_rows: float) -> Floats:

@@ -16,14 +16,14 @@ VERSION = 2  # 2: answers are also judged by the reasoning shown
 _KINDS = frozenset({"<f8", "<f4", "<i4"})
 
 
-class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _PolicyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: int
     policy: Policy
 
 
 def policy_bytes(policy: Policy) -> bytes:
     """Return a policy in the form in which it is stored."""
-    return msgspec.msgpack.encode(_File(version=VERSION, policy=policy), enc_hook=_encode)
+    return msgspec.msgpack.encode(_PolicyFile(version=VERSION, policy=policy), enc_hook=_encode)
 
 
 def policy_hash(policy: Policy) -> str:
@@ -44,7 +44,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        stored = msgspec.msgpack.decode(content, type=_File, dec_hook=_decode)
+        stored = msgspec.msgpack.decode(content, type=_PolicyFile, dec_hook=_decode)
     except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a policy of this version: {error}", hint="fit and certify again"

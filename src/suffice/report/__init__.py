@@ -2,13 +2,13 @@
 
 from suffice.report.build import build_report
 from suffice.report.summary import (
-    Baseline,
+    BaselineFigures,
+    CertifyVerdict,
     LedgerReport,
     Report,
     Side,
     TokenSpread,
     TrialsReport,
-    Verdict,
     ledger_report,
     report_json,
     side,
@@ -16,13 +16,13 @@ from suffice.report.summary import (
 )
 
 __all__ = [
-    "Baseline",
+    "BaselineFigures",
+    "CertifyVerdict",
     "LedgerReport",
     "Report",
     "Side",
     "TokenSpread",
     "TrialsReport",
-    "Verdict",
     "build_report",
     "ledger_report",
     "report_json",

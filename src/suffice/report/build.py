@@ -11,7 +11,7 @@ from suffice.report.charts import Cells, Figure, script, spec
 from suffice.report.headline import Opening, Tile, ledger_opening, trials_opening
 from suffice.report.ledger_figures import ledger_figures
 from suffice.report.style import PALETTE
-from suffice.report.summary import Report, TrialsReport, Verdict
+from suffice.report.summary import CertifyVerdict, Report, TrialsReport
 from suffice.report.trial_figures import trial_figures
 
 
@@ -125,7 +125,7 @@ def _cells(cells: Iterable[str], *, tag: str) -> str:
     return "".join(f"<{tag}>{_text(cell)}</{end}>" for cell in cells)
 
 
-def _verdict(verdict: Verdict | None, *, reference: str) -> str:
+def _verdict(verdict: CertifyVerdict | None, *, reference: str) -> str:
     """Write what was certified, if anything was."""
     if verdict is None or not verdict.certified:
         return ""

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from suffice.certify.bundling import Settled, certify_files
-from suffice.certify.policy import Certified, Result
+from suffice.certify.bundling import Certification, certify_files
+from suffice.certify.policy import CertifiedPolicy, CertifyResult
 from suffice.certify.promise import Promise
 from suffice.errors import InputError, writing
 from suffice.ledger import Flow, Ledger, Window
 from suffice.report import (
-    Baseline,
+    BaselineFigures,
+    CertifyVerdict,
     Report,
     Side,
     TrialsReport,
-    Verdict,
     build_report,
     ledger_report,
     side,
@@ -48,7 +48,9 @@ _SHARED = (  # fields that a report's verdict takes over as they are
 )
 
 
-def trials_report(trials: Sequence[Trial], *, source: str, settled: Settled | None) -> TrialsReport:
+def trials_report(
+    trials: Sequence[Trial], *, source: str, settled: Certification | None
+) -> TrialsReport:
     """Gather what a report on trials says; with `settled`, also what was certified and saved."""
     whole = tabulate(trials)
     report = TrialsReport(
@@ -69,13 +71,13 @@ def trials_report(trials: Sequence[Trial], *, source: str, settled: Settled | No
     )
 
 
-def verdict(result: Result) -> Verdict:
+def verdict(result: CertifyResult) -> CertifyVerdict:
     """Say in a report's words what certifying said."""
     certificate = result.certificate
-    return Verdict(
+    return CertifyVerdict(
         **{name: getattr(result, name) for name in _SHARED},
         baselines={
-            name: Baseline(risk=each.risk, saving=each.saving)
+            name: BaselineFigures(risk=each.risk, saving=each.saving)
             for name, each in result.baselines.items()
         },
         certificate_id=certificate.certificate_id if certificate else None,
@@ -84,13 +86,13 @@ def verdict(result: Result) -> Verdict:
     )
 
 
-def _paths(certified: Certified) -> list[list[str]]:
+def _paths(certified: CertifiedPolicy) -> list[list[str]]:
     """List the rungs that each reported request paid for, in the order asked."""
     rungs, asked = certified.policy.rungs, certified.plays.attempted[:, :, 0]
     return [[rungs[at] for at in np.flatnonzero(column)] for column in asked.T]
 
 
-def _flow(certified: Certified) -> tuple[Flow, ...]:
+def _flow(certified: CertifiedPolicy) -> tuple[Flow, ...]:
     """Count which rung was tried first and which one answered, on the reporting split."""
     chosen = [certified.policy.rungs[at] for at in certified.plays.chosen[:, 0].tolist()]
     pairs = Counter(zip((path[0] for path in _paths(certified)), chosen, strict=True))
@@ -100,7 +102,7 @@ def _flow(certified: Certified) -> tuple[Flow, ...]:
     )
 
 
-def _sides(settled: Settled) -> tuple[Side, Side]:
+def _sides(settled: Certification) -> tuple[Side, Side]:
     """Work out the cost identity on the reporting split: always the reference, and suffice."""
     by_pair = {(trial.request_id, trial.rung): trial for trial in settled.trials}
     ids, reference = settled.certified.reported.request_ids, settled.result.reference

@@ -13,7 +13,7 @@ from suffice.report.style import (
     signed_usd,
     some,
 )
-from suffice.report.summary import LedgerReport, TrialsReport, Verdict
+from suffice.report.summary import CertifyVerdict, LedgerReport, TrialsReport
 from suffice.units import show_share, show_usd
 
 
@@ -69,7 +69,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _promised(verdict: Verdict, *, reference: str) -> str:
+def _promised(verdict: CertifyVerdict, *, reference: str) -> str:
     """Say what the certificate promises, in one sentence."""
     most = f"With {_percent(1 - verdict.delta)} confidence, at most {_percent(verdict.alpha)}"
     if verdict.risk_kind == "excess_over_reference" and float(verdict.losses).is_integer():
@@ -79,7 +79,7 @@ def _promised(verdict: Verdict, *, reference: str) -> str:
     return f"{most} of the requests answered without {reference} get a wrong answer."
 
 
-def _verdict_tiles(verdict: Verdict) -> tuple[Tile, ...]:
+def _verdict_tiles(verdict: CertifyVerdict) -> tuple[Tile, ...]:
     within = verdict.risk is not None and verdict.risk <= verdict.alpha
     quality = verdict.quality
     return (

@@ -26,14 +26,14 @@ from suffice.types import CountSource, Trial, TrialStatus
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-class Baseline(Struct, frozen=True, kw_only=True):
+class BaselineFigures(Struct, frozen=True, kw_only=True):
     """What another way of choosing rungs gives on the same requests; None where it is unknown."""
 
     risk: float | None = None
     saving: float | None = None
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class CertifyVerdict(Struct, frozen=True, kw_only=True):
     """What certifying said, under the names that `suffice certify --json` prints.
 
     `share` is by rung; `saving` a fraction of the reference's cost, after the cost of deferral.
@@ -52,7 +52,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     saving: float | None = None
     quality: float | None = None
     reference_quality: float | None = None
-    baselines: dict[str, Baseline] = {}
+    baselines: dict[str, BaselineFigures] = {}
     certificate_id: str | None = None
     label_source: str | None = None
     lapses_at: datetime | None = None
@@ -101,7 +101,7 @@ class TrialsReport(Struct, frozen=True, kw_only=True):
     requests: int
     frontier: Frontier
     tokens: tuple[TokenSpread, ...] = ()
-    verdict: Verdict | None = None
+    verdict: CertifyVerdict | None = None
     sides: tuple[Side, Side] | None = None
     flow: tuple[Flow, ...] = ()
 

@@ -26,7 +26,7 @@ from suffice.report.charts import (
     quoted,
 )
 from suffice.report.rung_figures import flow_figure, tokens_figure
-from suffice.report.summary import Baseline, Side, TrialsReport, Verdict
+from suffice.report.summary import BaselineFigures, CertifyVerdict, Side, TrialsReport
 from suffice.trials.frontier import Frontier, RungPoint
 from suffice.trials.resample import Estimate
 from suffice.trials.table import CostUnit
@@ -64,7 +64,7 @@ def trial_figures(report: TrialsReport) -> Iterator[Figure]:
     yield tokens_figure(report.tokens, colours=colours)
 
 
-def choice_figure(verdict: Verdict | None) -> Figure:
+def choice_figure(verdict: CertifyVerdict | None) -> Figure:
     """Plot risk against saving: suffice, its limit, and every other way of choosing rungs."""
     title = "Against other ways of choosing"
     if verdict is None:
@@ -89,17 +89,17 @@ def choice_figure(verdict: Verdict | None) -> Figure:
     )
 
 
-def risk_words(verdict: Verdict) -> str:
+def risk_words(verdict: CertifyVerdict) -> str:
     """Say what the risk of a verdict is a share of."""
     if verdict.risk_kind == "excess_over_reference":
         return "how much worse answers are than the reference's, on average over all requests"
     return "the share of wrong answers among requests that the reference did not answer"
 
 
-def _ways(verdict: Verdict) -> list[Point]:
-    ways = {"suffice": Baseline(risk=verdict.risk, saving=verdict.saving)}
+def _ways(verdict: CertifyVerdict) -> list[Point]:
+    ways = {"suffice": BaselineFigures(risk=verdict.risk, saving=verdict.saving)}
     if verdict.risk_kind == "excess_over_reference":
-        ways["always_reference"] = Baseline(risk=0.0, saving=0.0)
+        ways["always_reference"] = BaselineFigures(risk=0.0, saving=0.0)
     return [
         {
             "name": BASELINES.get(name, name),
@@ -112,7 +112,7 @@ def _ways(verdict: Verdict) -> list[Point]:
     ]
 
 
-def _choice_title(verdict: Verdict, random: Baseline | None) -> str:
+def _choice_title(verdict: CertifyVerdict, random: BaselineFigures | None) -> str:
     saving, risk = show_share(verdict.saving), show_share(verdict.risk)
     title = f"suffice saves {saving} of the cost at a risk of {risk}"
     if random is None or random.risk is None:

@@ -23,7 +23,7 @@ from suffice.types import JSON
 GYM = "reasoning_gym"  # the name of its scorer
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class GeneratorRecipe(Struct, frozen=True, kw_only=True):
     """What fixes a generator's tasks; `level` counts up its difficulties, `config` its fields."""
 
     generator: str
@@ -35,7 +35,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 def verify_answer(answer: str, *, target: Any, options: JSON) -> float:
     """Let the generator's verifier mark an answer; raises ValueError if its task came out other."""
-    recipe = msgspec.convert(options["recipe"], Recipe)
+    recipe = msgspec.convert(options["recipe"], GeneratorRecipe)
     dataset, entry = _made(msgspec.json.encode(recipe), options["index"])
     if visible(entry)["answer"] != target:
         raise ValueError(f"reasoning-gym made another task {options['index']} than before")
@@ -45,7 +45,7 @@ def verify_answer(answer: str, *, target: Any, options: JSON) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _made(recipe: bytes, index: int) -> tuple[Any, JSON]:
-    dataset = _dataset(msgspec.json.decode(recipe, type=Recipe))
+    dataset = _dataset(msgspec.json.decode(recipe, type=GeneratorRecipe))
     return dataset, _entry(dataset, index)
 
 
@@ -58,7 +58,7 @@ def visible(entry: JSON) -> JSON:
     }
 
 
-def entries(recipe: Recipe) -> list[JSON]:
+def entries(recipe: GeneratorRecipe) -> list[JSON]:
     """Make the entries of a recipe, in order."""
     dataset = _dataset(recipe)
     return [_entry(dataset, index) for index in range(recipe.count)]
@@ -70,7 +70,7 @@ def _entry(dataset: Any, index: int) -> JSON:
     return entry
 
 
-def _dataset(recipe: Recipe) -> Any:
+def _dataset(recipe: GeneratorRecipe) -> Any:
     """Build the generator at its level and fields; raises InputError."""
     factory = _factory()
     names = tuple(sorted(set(factory.DATASETS) - {"composite"}))
@@ -94,7 +94,7 @@ def _dataset(recipe: Recipe) -> Any:
         ) from error
 
 
-def _at_level(factory: ModuleType, recipe: Recipe) -> Any:
+def _at_level(factory: ModuleType, recipe: GeneratorRecipe) -> Any:
     if not factory.has_curriculum(recipe.generator):
         raise ValueError("it has no difficulty levels")
     curriculum = factory.create_curriculum(recipe.generator)

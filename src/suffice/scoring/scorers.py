@@ -23,7 +23,7 @@ from suffice.errors import InputError, MissingExtra
 from suffice.scoring.gym import GYM
 from suffice.types import JSON
 
-Score = Callable[[str, Any, JSON], float | None]
+ScoreFunction = Callable[[str, Any, JSON], float | None]
 Check = Callable[[Any, JSON], None]
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -37,7 +37,7 @@ _NUMBER = re.compile(
 _FINAL_NUMBER = re.compile(r"(?:####|\\boxed\{|\banswer(?:\s+is)?\s*:?)([^\n]*)", re.I)
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class ScorerVerdict(Struct, frozen=True, kw_only=True):
     """What a scorer said: a quality in [0, 1], or None and the reason why there is none."""
 
     quality: float | None
@@ -54,20 +54,22 @@ class Form(Struct, frozen=True, kw_only=True):
 class Scorer(Form, frozen=True, kw_only=True):
     """A way to mark answers by a program."""
 
-    score: Score
+    score: ScoreFunction
 
 
-def mark(text: str, *, scorer: str, target: Any, options: JSON) -> Verdict:
+def mark(text: str, *, scorer: str, target: Any, options: JSON) -> ScorerVerdict:
     """Mark one answer; a scorer that raises or leaves [0, 1] gives no quality, with the reason."""
     try:
         quality = find_scorer(scorer).score(text, target, options)
     except Exception as error:  # noqa: BLE001 - user code may raise anything; the paid answer stays
-        return Verdict(quality=None, reason=f"scorer raised {type(error).__name__}: {error}")
+        return ScorerVerdict(quality=None, reason=f"scorer raised {type(error).__name__}: {error}")
     if quality is None:
-        return Verdict(quality=None, reason=f"scorer {scorer!r} gave no quality")
+        return ScorerVerdict(quality=None, reason=f"scorer {scorer!r} gave no quality")
     if not isinstance(quality, bool | int | float) or not 0 <= quality <= 1:
-        return Verdict(quality=None, reason=f"scorer gave {quality!r}, not a number in [0, 1]")
-    return Verdict(quality=float(quality))
+        return ScorerVerdict(
+            quality=None, reason=f"scorer gave {quality!r}, not a number in [0, 1]"
+        )
+    return ScorerVerdict(quality=float(quality))
 
 
 def check_scorer(name: str, *, target: Any, options: JSON, at: str) -> None:
@@ -231,7 +233,7 @@ def _validator(schema: JSON) -> Any:
     return kind(schema, registry=Registry())
 
 
-def _load(name: str, *, at: str) -> Score:
+def _load(name: str, *, at: str) -> ScoreFunction:
     """Import `package.module:function`, also from the current folder; raises InputError."""
     module, _, function = name.partition(":")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from suffice.errors import InputError
 from suffice.guarantee import Calibration, Evidence, Method, calibrate
-from suffice.selective.decoder import Gate, GateSettings
+from suffice.selective.decoder import DecodeGate, GateSettings
 
 COLUMNS = 2**18  # of each view; collisions cost little below ten times the distinct words
 LONGEST_LAG = 8  # events; how stale a held answer the training pairs show
@@ -142,7 +142,7 @@ class ScoredStream:
 
     def roll(self, settings: GateSettings) -> Rollout:
         """Run a gate over the stream."""
-        gate, held, decodes, wrong = Gate(settings), 0, 0, 0
+        gate, held, decodes, wrong = DecodeGate(settings), 0, 0, 0
         for turn, answer in enumerate(self.answers):
             if gate.push(float(self.scores[turn, held])) is not None:
                 gate.decoded()

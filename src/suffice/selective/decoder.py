@@ -56,7 +56,7 @@ class GateSettings(Struct, frozen=True, kw_only=True):
         return 1.0 + score_sum / self.threshold + by_age
 
 
-class Gate:
+class DecodeGate:
     """Decides event by event whether to decode; call `decoded` after each decode that succeeded."""
 
     __slots__ = ("_age", "_decoded_at_s", "_held", "_now_s", "_sum", "settings")
@@ -124,7 +124,7 @@ class ChangeScorer(Protocol[E_contra]):
         ...
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class DecodeStep(Struct, frozen=True, kw_only=True):
     """What one event came to: the answer, and why it was decoded (None: the held answer)."""
 
     index: int
@@ -146,11 +146,11 @@ class SelectiveDecoder(Generic[E]):
         self.decodes = 0
         self._scorer = scorer
         self._decode = decode
-        self._gate = Gate(settings)
+        self._gate = DecodeGate(settings)
         self._answer: str | None = None
         self._index = -1
 
-    async def push(self, event: E, *, at_s: float | None = None) -> Step:
+    async def push(self, event: E, *, at_s: float | None = None) -> DecodeStep:
         """Answer one event.
 
         Raises what `decode` raises; no answer is given for that event, and the next one decodes.
@@ -166,4 +166,4 @@ class SelectiveDecoder(Generic[E]):
             self.decodes += 1
         if self._answer is None:
             raise AssertionError("an event without a held answer is always decoded")
-        return Step(index=self._index, answer=self._answer, score=score, reason=reason)
+        return DecodeStep(index=self._index, answer=self._answer, score=score, reason=reason)

@@ -25,7 +25,7 @@ MODEL, GATE = "change.npz", "gate.json"
 THRESHOLDS = np.linspace(0.02, 0.59, 58)
 
 
-class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LabelledLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of labelled streams; the lines of one stream stand in their order."""
 
     stream: str
@@ -52,7 +52,7 @@ class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Gate:
+class CertifiedGate:
     """A change model, the file that goes with it, and whether its promise is certified."""
 
     model: ChangeModel
@@ -67,7 +67,7 @@ def fit_gate(
     delta: float,
     settings: GateSettings,
     seed: int = 0,
-) -> Gate:
+) -> CertifiedGate:
     """Fit a change model on half of the streams, certify a threshold on four tenths, then report.
 
     `settings` gives everything but the threshold.
@@ -90,11 +90,11 @@ def fit_gate(
         held=1.0 - sum(roll.wrong for roll in rolls) / events,
         decodes_per_event=sum(roll.decodes for roll in rolls) / events,
     )
-    return Gate(model=model, file=file, calibration=found)
+    return CertifiedGate(model=model, file=file, calibration=found)
 
 
 def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
-    """Read labelled streams (see `Line`); raises InputError naming a bad line."""
+    """Read labelled streams (see `LabelledLine`); raises InputError naming a bad line."""
     streams: dict[str, list[Turn]] = {}
     for line in _lines(lines):
         turn = Turn(text=line.text, context=line.context, answer=line.answer)
@@ -104,7 +104,7 @@ def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
     return list(streams.values())
 
 
-def save_gate(folder: Path, gate: Gate) -> None:
+def save_gate(folder: Path, gate: CertifiedGate) -> None:
     """Write a gate into a folder, made if need be; raises InputError when the disk refuses."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,12 +126,12 @@ def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
     return ChangeModel.load(folder / MODEL), file
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[Line]:
+def _lines(lines: Iterable[bytes]) -> Iterator[LabelledLine]:
     for number, raw in enumerate(lines, start=1):
         if not raw.strip():
             continue
         try:
-            yield msgspec.json.decode(raw, type=Line)
+            yield msgspec.json.decode(raw, type=LabelledLine)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(
                 f"line {number} is not a labelled event: {error}",

@@ -7,16 +7,16 @@ from typing import Any
 from msgspec import Struct
 
 from suffice.errors import InputError, writing
-from suffice.selective.decoder import Step
+from suffice.selective.decoder import DecodeStep
 
 FORMATS = (".svg", ".png", ".html")
 
 
-class Shown(Struct, frozen=True, kw_only=True):
+class TimedStep(Struct, frozen=True, kw_only=True):
     """A step, when it happened, and how long it took: of a held answer, the gate alone."""
 
     at_s: float
-    step: Step
+    step: DecodeStep
     took_s: float | None = None
 
 
@@ -26,7 +26,7 @@ def check_picture(path: Path) -> None:
         raise InputError(f"cannot draw {path}", hint=f"name a file {', '.join(FORMATS)}")
 
 
-def draw_timeline(shown: Sequence[Shown], path: Path, *, title: str) -> None:
+def draw_timeline(shown: Sequence[TimedStep], path: Path, *, title: str) -> None:
     """Write the picture as .svg, .png or .html.
 
     Raises InputError for other endings, no steps, or when the disk refuses.

@@ -11,13 +11,13 @@ from msgspec import Struct
 from suffice.errors import InputError
 from suffice.selective.change import ChangeModel, TextChange, Turn
 from suffice.selective.decoder import GateSettings, SelectiveDecoder
-from suffice.selective.timeline import Shown
+from suffice.selective.timeline import TimedStep
 
 E = TypeVar("E")
 Timed = tuple[float | None, E]
 
 
-class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StreamLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of a text stream; `at_s` is in seconds, for all lines or for none.
 
     `answer` is the right one, where it is known.
@@ -29,13 +29,15 @@ class Line(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at_s: float | None = None
 
 
-async def watch(events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]) -> AsyncIterator[Shown]:
+async def watch(
+    events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]
+) -> AsyncIterator[TimedStep]:
     """Push events one after the other; events without a time are counted instead."""
     for count, (at_s, event) in enumerate(events):
         begun_s = time.perf_counter()
         step = await decoder.push(event, at_s=at_s)
         took_s = time.perf_counter() - begun_s
-        yield Shown(at_s=float(count) if at_s is None else at_s, step=step, took_s=took_s)
+        yield TimedStep(at_s=float(count) if at_s is None else at_s, step=step, took_s=took_s)
 
 
 def watch_text(
@@ -44,8 +46,8 @@ def watch_text(
     model: ChangeModel,
     decode: Callable[[Turn], Awaitable[str]],
     settings: GateSettings,
-) -> AsyncIterator[Shown]:
-    """Answer a stream of JSON lines (see `Line`); raises InputError naming a bad line."""
+) -> AsyncIterator[TimedStep]:
+    """Answer a stream of JSON lines (see `StreamLine`); raises InputError naming a bad line."""
     return watch(_turns(lines), SelectiveDecoder(TextChange(model), decode, settings=settings))
 
 
@@ -55,7 +57,7 @@ def watch_video(
     settings: GateSettings,
     decode: Callable[..., Awaitable[str]] | None = None,
     frames_per_s: float = 5.0,
-) -> AsyncIterator[Shown]:
+) -> AsyncIterator[TimedStep]:
     """Answer the frames of a video; without `decode` only say where one would have been made.
 
     Needs the extra `video` and the encoder file of `python -m tools.encoders efficientnet`.
@@ -77,7 +79,7 @@ def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:
         if not raw.strip():
             continue
         try:
-            line = msgspec.json.decode(raw, type=Line)
+            line = msgspec.json.decode(raw, type=StreamLine)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(
                 f"line {number} of the stream is not an event: {error}",

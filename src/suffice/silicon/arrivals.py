@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suffice.silicon.columns import Table
+from suffice.silicon.columns import ConfigTable
 from suffice.silicon.queueing import (
     Lengths,
     Replica,
@@ -48,12 +48,14 @@ class Loaded:
     layout: Array
 
 
-def in_flight_rate(table: Table, made: Prediction) -> Array:
+def in_flight_rate(table: ConfigTable, made: Prediction) -> Array:
     """Return the requests a second that keep a row's batch in flight, by Little's law."""
     return np.asarray(table.batch / (made.ttft_s + table.output_tokens * made.tpot_s))
 
 
-def under_load(table: Table, made: Prediction, *, percentile: float, variation: float) -> Loaded:
+def under_load(
+    table: ConfigTable, made: Prediction, *, percentile: float, variation: float
+) -> Loaded:
     """Give every row its arrival rate, and TTFT and TPOT at a percentile from 50 to 99.9."""
     at, tpot, out = ideal(table), made.tpot_s, table.output_tokens
     apart, layout = table.prefill_chips > 0, _layouts(table)
@@ -84,7 +86,7 @@ def under_load(table: Table, made: Prediction, *, percentile: float, variation: 
     )
 
 
-def replay(table: Table, loaded: Loaded, row: int) -> tuple[float, float]:
+def replay(table: ConfigTable, loaded: Loaded, row: int) -> tuple[float, float]:
     """Serve drawn requests by the event model at a row's rate; TTFT and TPOT at the percentile."""
     pool, batch = loaded.pool[row], table.batch[row]
     skip = int(GENERATIONS * batch * pool)
@@ -106,7 +108,7 @@ def replay(table: Table, loaded: Loaded, row: int) -> tuple[float, float]:
     return ttft_s, tpot_s
 
 
-def replica_of(table: Table, loaded: Loaded, row: int) -> Replica:
+def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
     """Describe a row's layout to the event model: its step at every batch that fits."""
     rows = np.flatnonzero(loaded.layout == loaded.layout[row])
     rows = rows[np.argsort(table.batch[rows])]
@@ -122,26 +124,26 @@ def replica_of(table: Table, loaded: Loaded, row: int) -> Replica:
     )
 
 
-def _apart_service_s(table: Table, at: Ideal) -> Array:
+def _apart_service_s(table: ConfigTable, at: Ideal) -> Array:
     """Seconds that one prompt takes of prefill replicas that read side by side."""
     return np.asarray(at.loaded_read_s / np.maximum(table.prefill_replicas, 1.0))
 
 
-def _layouts(table: Table) -> Array:
+def _layouts(table: ConfigTable) -> Array:
     """Return a number for each row's layout, the same for rows that differ in batch only."""
     columns = (table.chip, table.tp, table.dp, table.ep, table.pp, table.prefill_replicas)
     _, number = np.unique(np.column_stack(columns), axis=0, return_inverse=True)
     return np.asarray(number)
 
 
-def _smallest(values: Array, *, table: Table, layout: Array) -> Array:
+def _smallest(values: Array, *, table: ConfigTable, layout: Array) -> Array:
     """Return to each row the value of its layout's smallest batch."""
     order = np.lexsort((table.batch, layout))
     _, first = np.unique(layout[order], return_index=True)
     return np.asarray(values[order[first]][layout])
 
 
-def _crowded_tpot(table: Table, tpot_s: Array, *, layout: Array, percentile: float) -> Array:
+def _crowded_tpot(table: ConfigTable, tpot_s: Array, *, layout: Array, percentile: float) -> Array:
     """Seconds per token with as many requests as run at the percentile; infinite where too many."""
     out = np.full(len(table), np.inf)
     order = np.lexsort((table.batch, layout))

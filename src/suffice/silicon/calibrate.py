@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.silicon.columns import Table
+from suffice.silicon.columns import ConfigTable
 from suffice.silicon.measured import read_measurements, seconds, table_of
 from suffice.silicon.residual import Kernel, Prediction, predict, trained
 from suffice.silicon.roofline import Array
@@ -25,13 +25,13 @@ LARGEST = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class Correction:
     """Measured points with their errors; `predict` corrects rows of the same groups.
 
     Errors are log(measured / predicted) over `*_width`, the half width of the 90 % interval.
     """
 
-    table: Table
+    table: ConfigTable
     tpot_error: Array
     ttft_error: Array
     tpot_width: Array
@@ -39,7 +39,7 @@ class Calibration:
     tpot_kernel: Kernel
     ttft_kernel: Kernel
 
-    def predict(self, table: Table) -> Prediction:
+    def predict(self, table: ConfigTable) -> Prediction:
         """Predict with the correction where model, chip and engine were measured."""
         made = predict(table)
         tpot = _corrected(
@@ -67,7 +67,7 @@ class Calibration:
         )
 
 
-def calibrate(paths: Sequence[Path]) -> Calibration:
+def calibrate(paths: Sequence[Path]) -> Correction:
     """Read measured points and compare them with the prediction; raises InputError without any."""
     records = [record for path in paths for record in read_measurements(path)]
     table, (tpot_s, ttft_s) = table_of(records), seconds(records)
@@ -78,7 +78,7 @@ def calibrate(paths: Sequence[Path]) -> Calibration:
     made, learned = predict(table), trained()
     tpot_width = np.log(made.tpot_high_s / made.tpot_s)
     ttft_width = np.log(made.ttft_high_s / made.ttft_s)
-    return Calibration(
+    return Correction(
         table=table,
         tpot_width=tpot_width,
         ttft_width=ttft_width,
@@ -90,7 +90,12 @@ def calibrate(paths: Sequence[Path]) -> Calibration:
 
 
 def _corrected(
-    table: Table, made: tuple[Array, Array, Array], *, points: Table, error: Array, kernel: Kernel
+    table: ConfigTable,
+    made: tuple[Array, Array, Array],
+    *,
+    points: ConfigTable,
+    error: Array,
+    kernel: Kernel,
 ) -> Array:
     """Move (middle, low, high) where the points speak for a row; leave the other rows alone."""
     out, width = np.array(made), np.log(made[2] / made[0])
@@ -105,13 +110,15 @@ def _corrected(
     return out
 
 
-def groups_of(table: Table) -> list[Group]:
+def groups_of(table: ConfigTable) -> list[Group]:
     """Model, chip and engine of each row: what one calibration speaks for."""
     named = zip(table.model, table.chip, table.engine, strict=True)
     return [(table.models[m].name, table.chips[c].key, int(e)) for m, c, e in named]
 
 
-def krige(measured: Table, error: Array, *, at: Table, kernel: Kernel) -> tuple[Array, Array]:
+def krige(
+    measured: ConfigTable, error: Array, *, at: ConfigTable, kernel: Kernel
+) -> tuple[Array, Array]:
     """Return the expected error and its standard deviation, noise included, at other rows.
 
     Errors in and out are in units of each row's interval.
@@ -127,7 +134,7 @@ def krige(measured: Table, error: Array, *, at: Table, kernel: Kernel) -> tuple[
     return gain @ np.clip(error, -LARGEST, LARGEST), np.sqrt(left)
 
 
-def parts(a: Table, b: Table) -> Array:
+def parts(a: ConfigTable, b: ConfigTable) -> Array:
     """Correlations of the parts (all but noise) between rows of two tables: (11, n, m)."""
     one, two = _columns(a), _columns(b)
     equal = {k: (one[k][:, None] == two[k]).astype(float) for k in ("mode", "format", "layout")}
@@ -149,7 +156,7 @@ def parts(a: Table, b: Table) -> Array:
     )
 
 
-def _own(table: Table) -> Array:
+def _own(table: ConfigTable) -> Array:
     """Return the parts of each row with itself: 1, but for slopes."""
     columns = _columns(table)
     slopes = [columns[k] ** 2 for k in ("batch", "input", "output", "chips")]
@@ -157,7 +164,7 @@ def _own(table: Table) -> Array:
     return np.array([ones, ones, ones, ones, *slopes, ones, ones, ones])
 
 
-def _columns(table: Table) -> dict[str, Array]:
+def _columns(table: ConfigTable) -> dict[str, Array]:
     """Scaled logarithms of sizes, and labels of mode, format and layout."""
     chips = table.tp * table.dp * table.pp
     return {
@@ -188,13 +195,13 @@ class GroupSummary(Struct, frozen=True, kw_only=True):
     tpot_error_after: float | None
 
 
-def summary(calibration: Calibration) -> tuple[GroupSummary, ...]:
+def summary(calibration: Correction) -> tuple[GroupSummary, ...]:
     """Summarise every group, judging calibration on points that it was not given."""
     groups = np.array([str(group) for group in groups_of(calibration.table)])
     return tuple(_summarise(calibration, groups == name) for name in dict.fromkeys(groups))
 
 
-def _summarise(calibration: Calibration, rows: Array) -> GroupSummary:
+def _summarise(calibration: Correction, rows: Array) -> GroupSummary:
     table = calibration.table.take(rows)
     model, chip, engine = groups_of(table)[0]
     tpot, ttft = calibration.tpot_error[rows], calibration.ttft_error[rows]
@@ -219,7 +226,7 @@ def _summarise(calibration: Calibration, rows: Array) -> GroupSummary:
     )
 
 
-def _left_out(table: Table, error: Array, row: int, *, known: Array, kernel: Kernel) -> float:
+def _left_out(table: ConfigTable, error: Array, row: int, *, known: Array, kernel: Kernel) -> float:
     rest = known[known != row]
     moved, _ = krige(table.take(rest), error[rest], at=table.take(np.array([row])), kernel=kernel)
     return float(error[row] - moved[0])

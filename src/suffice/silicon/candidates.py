@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from suffice.silicon.arrivals import Loaded, in_flight_rate, replay, under_load
-from suffice.silicon.calibrate import Calibration
-from suffice.silicon.columns import Table
+from suffice.silicon.calibrate import Correction
+from suffice.silicon.columns import ConfigTable
 from suffice.silicon.layouts import chips_per_replica, describe
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest
@@ -19,14 +19,14 @@ REPLAYS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class PricedCandidates:
     """All candidates that fit, predicted; dollars per million output tokens, NaN unpriced.
 
     Where a percentile was asked for, `prediction` holds that percentile, and `loaded` what the
     event model needs to check it; infinite seconds mean that the replica cannot keep up.
     """
 
-    table: Table
+    table: ConfigTable
     prediction: Prediction
     loaded: Loaded | None
     chips: Array
@@ -36,7 +36,7 @@ class Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChipRow:
     """The row of a chip, and the seconds that the event model saw where a percentile was asked."""
 
     row: int
@@ -44,12 +44,12 @@ class Choice:
 
 
 def score(
-    table: Table,
+    table: ConfigTable,
     request: PlanRequest,
     *,
     offers: dict[str, Offer | None],
-    calibration: Calibration | None,
-) -> Scored:
+    calibration: Correction | None,
+) -> PricedCandidates:
     """Predict speed, rate and cost of every candidate; a batch is held constant, or arrives."""
     made = predict(table) if calibration is None else calibration.predict(table)
     loaded = _load(table, made, request)
@@ -66,7 +66,7 @@ def score(
         [float(o.usd_per_hour) if (o := offers[c.key]) else np.nan for c in table.chips]
     )
     tokens_per_hour = rate * request.workload.output_tokens * SECONDS_PER_HOUR
-    return Scored(
+    return PricedCandidates(
         table=table,
         prediction=made,
         loaded=loaded,
@@ -77,13 +77,13 @@ def score(
     )
 
 
-def meets(scored: Scored, request: PlanRequest) -> Array:
+def meets(scored: PricedCandidates, request: PlanRequest) -> Array:
     """Whether each candidate keeps up and holds the target, at the interval's end if `safe`."""
     made = scored.prediction
     return _within(request, made.ttft_s, made.tpot_s, made=made)
 
 
-def choose(scored: Scored, mask: Array, request: PlanRequest) -> Choice | None:
+def choose(scored: PricedCandidates, mask: Array, request: PlanRequest) -> ChipRow | None:
     """Return the candidate under a mask that takes the fewest chips per request.
 
     Under arrivals the event model must confirm it; where it sees more seconds than the closed form
@@ -91,7 +91,7 @@ def choose(scored: Scored, mask: Array, request: PlanRequest) -> Choice | None:
     """
     if scored.loaded is None:
         row = _cheapest(scored, mask)
-        return None if row is None else Choice(row=row)
+        return None if row is None else ChipRow(row=row)
     made, off = scored.prediction, np.ones(2)
     for _ in range(REPLAYS):
         row = _cheapest(
@@ -102,12 +102,12 @@ def choose(scored: Scored, mask: Array, request: PlanRequest) -> Choice | None:
             return None
         seen = np.array(replay(scored.table, scored.loaded, row))
         if _within(request, *seen, made=_row(made, row)):
-            return Choice(row=row, seen=(float(seen[0]), float(seen[1])))
+            return ChipRow(row=row, seen=(float(seen[0]), float(seen[1])))
         off = np.maximum(off, seen / np.array([made.ttft_s[row], made.tpot_s[row]]))
     return None
 
 
-def frontier(scored: Scored, mask: Array) -> list[int]:
+def frontier(scored: PricedCandidates, mask: Array) -> list[int]:
     """Rows that no other row of the chip beats in both interactivity and chips per request."""
     rows = np.flatnonzero(mask & _keeps_up(scored.prediction))
     order = rows[np.argsort(scored.prediction.tpot_s[rows], kind="stable")]
@@ -116,7 +116,7 @@ def frontier(scored: Scored, mask: Array) -> list[int]:
     return [int(row) for row in order[cost < before]]
 
 
-def nearest_feasible(scored: Scored, request: PlanRequest) -> str:
+def nearest_feasible(scored: PricedCandidates, request: PlanRequest) -> str:
     """Say which layout comes nearest to the target, by the worst of its two ratios."""
     made, slo = scored.prediction, request.slo
     if not _keeps_up(made).any():
@@ -136,7 +136,7 @@ def nearest_feasible(scored: Scored, request: PlanRequest) -> str:
     )
 
 
-def _load(table: Table, made: Prediction, request: PlanRequest) -> Loaded | None:
+def _load(table: ConfigTable, made: Prediction, request: PlanRequest) -> Loaded | None:
     if request.percentile is None:
         return None
     return under_load(
@@ -177,13 +177,13 @@ def _keeps_up(made: Prediction) -> Array:
     return np.isfinite(made.ttft_s) & np.isfinite(made.tpot_s)
 
 
-def _readers(table: Table) -> Array:
+def _readers(table: ConfigTable) -> Array:
     """How many prompts a decode replica's share of the chips reads side by side."""
     apart = table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1)
     return np.where(table.prefill_chips > 0, apart, table.dp * table.pp)
 
 
-def _cheapest(scored: Scored, mask: Array) -> int | None:
+def _cheapest(scored: PricedCandidates, mask: Array) -> int | None:
     rows = np.flatnonzero(mask)
     if not len(rows):
         return None

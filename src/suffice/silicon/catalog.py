@@ -181,7 +181,7 @@ def _check_value(value: Value, sources: dict[str, Source], *, at: str, name: str
         raise ConfigError(f"{at}: {value.value} lies outside low..high", hint="mend the range")
 
 
-class Probe(Struct, frozen=True, kw_only=True):
+class ChipProbe(Struct, frozen=True, kw_only=True):
     """What was measured, and on what; rates in bytes/s and FLOP/s.
 
     `matmul_dtype` is what the products were made in. `moe_bytes_per_s` is the rate at which a
@@ -198,7 +198,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     kernels: str = "numpy"
 
 
-def chip_entry(probe: Probe, *, key: str) -> str:
+def chip_entry(probe: ChipProbe, *, key: str) -> str:
     """Write a probe as TOML that `suffice.silicon.catalog.load_chips` reads."""
     values = {
         "bf16": (probe.matmul_flops_per_s / 1e12, "TFLOP/s"),

@@ -19,7 +19,7 @@ NETWORK_SHARE = 1 / 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ConfigTable:
     """n configurations: `model`, `chip` and `engine` index the tuples; the rest are columns of n.
 
     `batch` is the number of requests in flight per decode replica. `prefill_chips` is 0 where the
@@ -51,14 +51,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.model)
 
-    def take(self, rows: Any) -> "Table":
+    def take(self, rows: Any) -> "ConfigTable":
         """Return the rows that an index, slice or mask picks."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
             self, **{k: v[rows] for k, v in columns.items() if isinstance(v, np.ndarray)}
         )
 
-    def single(self) -> "Table":
+    def single(self) -> "ConfigTable":
         """Return the same rows in single precision: faster, and exact to 1 in a million."""
         columns: dict[str, Any] = {
             name: column.astype(np.float32)
@@ -68,7 +68,7 @@ class Table:
         return replace(self, **columns)
 
 
-def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: Any) -> Table:
+def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: Any) -> ConfigTable:
     """Broadcast columns and scalars to one length; defaults are one chip and 16-bit numbers."""
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
     defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
@@ -77,10 +77,10 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in given.values()))
     named = dict(zip(given, arrays, strict=True))
     index = {k: named[k].astype(int) for k in ("model", "chip", "engine")}
-    return Table(models=models, chips=chips, **(named | index))
+    return ConfigTable(models=models, chips=chips, **(named | index))
 
 
-def points(table: Table) -> Points:
+def points(table: ConfigTable) -> Points:
     """Look up shapes and chips; `batch` is cut to what memory holds (the rest must wait).
 
     What is held is then spread over the micro-batches of a pipeline.
@@ -92,12 +92,12 @@ def points(table: Table) -> Points:
     return replace(full, work=replace(full.work, batch=np.maximum(held / table.pp, 1.0)))
 
 
-def memory_bytes(table: Table) -> Array:
+def memory_bytes(table: ConfigTable) -> Array:
     """Memory of each row's chip."""
     return _of_chip(table, [chip.memory.si for chip in table.chips])
 
 
-def prefill_points(table: Table, *, decode: Points) -> Points:
+def prefill_points(table: ConfigTable, *, decode: Points) -> Points:
     """Return the same configurations as the chips that read the prompt see them."""
     apart = table.prefill_chips > 0
     own = decode.layout
@@ -108,13 +108,13 @@ def prefill_points(table: Table, *, decode: Points) -> Points:
     return replace(decode, layout=layout)
 
 
-def unpacked(table: Table) -> Array:
+def unpacked(table: ConfigTable) -> Array:
     """Mark rows whose 4-bit experts must be widened, as the chip has no 4-bit arithmetic."""
     lacks = _of_chip(table, [chip.fp4 is None for chip in table.chips])
     return np.asarray(lacks * (_format(table.expert_bits) == 0))
 
 
-def _model(table: Table) -> Model:
+def _model(table: ConfigTable) -> Model:
     names = [field.name for field in fields(Model)]
     profiles = [profile(shape) for shape in table.models]
     known = [[getattr(found, name) for found in profiles] for name in names]
@@ -122,7 +122,7 @@ def _model(table: Table) -> Model:
     return Model(**dict(zip(names, columns, strict=True)))
 
 
-def _hardware(table: Table) -> Hardware:
+def _hardware(table: ConfigTable) -> Hardware:
     chips, kind = table.chips, table.batch.dtype
     rates = np.array([[flops_per_s(c, bits=bits) for bits in (4, 8, 16)] for c in chips], kind)
     network = [c.network.si if c.network else NETWORK_SHARE * c.link_bytes_per_s for c in chips]
@@ -137,7 +137,7 @@ def _hardware(table: Table) -> Hardware:
     )
 
 
-def _of_chip(table: Table, values: Sequence[float]) -> Array:
+def _of_chip(table: ConfigTable, values: Sequence[float]) -> Array:
     """Give each row the value of its chip, in the table's precision."""
     return np.asarray(np.array(values, table.batch.dtype)[table.chip])
 
@@ -147,12 +147,12 @@ def _format(bits: Array) -> Any:
     return (bits > 5).astype(np.intp) + (bits > 9)
 
 
-def _layout(table: Table) -> Layout:
+def _layout(table: ConfigTable) -> Layout:
     chips = table.tp * table.dp
     return Layout(tp=table.tp, dp=table.dp, ep=table.ep, moe_tp=chips / table.ep, pp=table.pp)
 
 
-def _work(table: Table) -> Work:
+def _work(table: ConfigTable) -> Work:
     return Work(
         batch=np.maximum(table.batch, 1.0),
         input_tokens=table.input_tokens,

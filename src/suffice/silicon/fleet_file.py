@@ -28,7 +28,7 @@ class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     requests_per_s: tuple[float, ...] = ()
 
 
-class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _FleetFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     together: _Part
     deployment: tuple[_Part, ...]
     redundancy: int = 1
@@ -39,7 +39,7 @@ def compare(path: Path) -> Consolidation:
     """Plan every deployment and the one, then size both fleets; raises ConfigError."""
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        file = msgspec.convert(tree, _File)
+        file = msgspec.convert(tree, _FleetFile)
     except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(
             f"cannot use {path}: {error}", hint="docs/silicon.md shows such a file"

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from suffice.silicon.catalog import Probe, today
+from suffice.silicon.catalog import ChipProbe, today
 
 BLOCK = 1024
 TILE = 64
@@ -109,7 +109,7 @@ def gpu_available() -> bool:
 
 def probe_gpu(
     *, copy_bytes: int = 2**31, matrix: int = 8192, count: int = 64, active: int = 4
-) -> Probe:
+) -> ChipProbe:
     """Measure copy bandwidth, dense products and top-k expert reads on the current GPU."""
     device = torch.device("cuda")
     source = torch.ones(copy_bytes // 2, dtype=torch.bfloat16, device=device)
@@ -128,7 +128,7 @@ def probe_gpu(
     share = torch.full((1, active), 1 / active, device=device)
     moe_s = triton.testing.do_bench(lambda: experts(x, weights, chosen=chosen, share=share)) / 1e3
     facts = torch.cuda.get_device_properties(device)
-    return Probe(
+    return ChipProbe(
         device=facts.name,
         memory_bytes=float(facts.total_memory),
         copy_bytes_per_s=2 * source.nbytes / copy_s,

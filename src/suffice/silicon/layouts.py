@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 
 from suffice.silicon.catalog import Chip
-from suffice.silicon.columns import DEFAULT_DOMAIN, Table, make_table, memory_bytes, points
+from suffice.silicon.columns import DEFAULT_DOMAIN, ConfigTable, make_table, memory_bytes, points
 from suffice.silicon.measured import format_bits
 from suffice.silicon.roofline import Array, Layout, capacity, weight_bytes
 from suffice.silicon.shapes import Shape
@@ -19,7 +19,7 @@ PREFILL_SHARES = (0.25, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class LayoutQuestion:
     """What every candidate has in common: lengths in tokens, weight and cache formats, engine."""
 
     input_tokens: float
@@ -58,7 +58,7 @@ def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple
     return tuple(pp for pp in STAGES if pp == 1 or (plain and pp <= shape.layers))
 
 
-def candidates(shape: Shape, chips: tuple[Chip, ...], question: Question) -> Table:
+def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) -> ConfigTable:
     """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not."""
     shares = (0.0, *PREFILL_SHARES) if question.apart else (0.0,)
     rows = [
@@ -91,7 +91,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: Question) -> Tab
     )
 
 
-def fits(table: Table) -> Array:
+def fits(table: ConfigTable) -> Array:
     """Whether weights fit beside room for the whole batch, on decode and on prefill chips."""
     at = points(table)
     memory = memory_bytes(table)
@@ -99,13 +99,13 @@ def fits(table: Table) -> Array:
     return np.asarray((weight_bytes(at) <= USABLE * memory) & room)
 
 
-def chips_per_replica(table: Table) -> Array:
+def chips_per_replica(table: ConfigTable) -> Array:
     """Chips of one decode replica with its share of prefill chips."""
     layout = Layout(tp=table.tp, dp=table.dp, ep=table.ep, moe_tp=table.ep, pp=table.pp)
     return np.asarray(layout.chips + table.prefill_chips * table.prefill_replicas)
 
 
-def describe(table: Table, row: int) -> str:
+def describe(table: ConfigTable, row: int) -> str:
     """Write a layout for people, as in `tp 8, ep 8 + prefill on 8 chips x 0.5`."""
     named = (("tp", table.tp), ("dp", table.dp), ("ep", table.ep), ("pp", table.pp))
     parts = [f"{name} {int(column[row])}" for name, column in named if column[row] > 1]

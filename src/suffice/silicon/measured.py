@@ -11,7 +11,7 @@ from msgspec import Struct
 from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.catalog import Chip, find_chip
-from suffice.silicon.columns import ENGINES, Table, make_table
+from suffice.silicon.columns import ENGINES, ConfigTable, make_table
 from suffice.silicon.models import find_shape
 from suffice.silicon.roofline import Array
 
@@ -62,7 +62,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ttft_ms: float | None = None
 
 
-def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None) -> Table:
+def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None) -> ConfigTable:
     """Turn records into columns; raises InputError for a name that nobody knows."""
     models = {name: find_shape(name) for name in dict.fromkeys(r.model for r in records)}
     found = {name: find_chip(name, chips) for name in dict.fromkeys(r.chip for r in records)}

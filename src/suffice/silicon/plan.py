@@ -8,10 +8,10 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.silicon.calibrate import Calibration
+from suffice.silicon.calibrate import Correction
 from suffice.silicon.candidates import (
-    Choice,
-    Scored,
+    ChipRow,
+    PricedCandidates,
     choose,
     frontier,
     meets,
@@ -19,7 +19,7 @@ from suffice.silicon.candidates import (
     score,
 )
 from suffice.silicon.catalog import Chip, catalogue, find_chip
-from suffice.silicon.layouts import Question, candidates, describe, fits
+from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
@@ -82,7 +82,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...]
 
 
-def make_plan(request: PlanRequest, *, calibration: Calibration | None = None) -> Plan:
+def make_plan(request: PlanRequest, *, calibration: Correction | None = None) -> Plan:
     """Predict every candidate, keep what meets the target; raises InputError when nothing does."""
     _check(request)
     chips = _chips(request)
@@ -146,8 +146,8 @@ def _chips(request: PlanRequest) -> tuple[Chip, ...]:
     return tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
 
 
-def _question(request: PlanRequest) -> Question:
-    return Question(
+def _question(request: PlanRequest) -> LayoutQuestion:
+    return LayoutQuestion(
         input_tokens=request.workload.input_tokens,
         output_tokens=request.workload.output_tokens,
         weight_format=request.weight_format or request.model.weight_format,
@@ -176,7 +176,11 @@ def _check(request: PlanRequest) -> None:
 
 
 def _chosen(
-    scored: Scored, choice: Choice, request: PlanRequest, *, offers: dict[str, Offer | None]
+    scored: PricedCandidates,
+    choice: ChipRow,
+    request: PlanRequest,
+    *,
+    offers: dict[str, Offer | None],
 ) -> Option:
     """Describe a chosen row, with the seconds that the event model saw and intervals as wide."""
     option = _option(scored, choice.row, request, offers=offers)
@@ -195,7 +199,7 @@ def _chosen(
 
 
 def _option(
-    scored: Scored, row: int, request: PlanRequest, *, offers: dict[str, Offer | None]
+    scored: PricedCandidates, row: int, request: PlanRequest, *, offers: dict[str, Offer | None]
 ) -> Option:
     table, made, work = scored.table, scored.prediction, request.workload
     chip = table.chips[table.chip[row]]
@@ -246,7 +250,7 @@ def _notes(chip: Chip, offer: Offer | None, *, piped: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _needed(scored: Scored, row: int, request: PlanRequest) -> int:
+def _needed(scored: PricedCandidates, row: int, request: PlanRequest) -> int:
     """Chips for the peak: whole replicas, and `redundancy` more that may fail."""
     rate = request.workload.requests_per_s or 0.0
     replicas = int(np.ceil(rate / scored.requests_per_s[row])) + request.redundancy

@@ -11,14 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from suffice.silicon.catalog import Probe, today
+from suffice.silicon.catalog import ChipProbe, today
 
 RUNS = 5
 COPY_BYTES = 256 * 2**20
 MATRIX = 1536
 
 
-def run_probe(*, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX, runs: int = RUNS) -> Probe:
+def run_probe(*, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX, runs: int = RUNS) -> ChipProbe:
     """Measure the GPU where torch, Triton and one exist, else the processor."""
     try:
         from suffice.silicon.kernels import gpu_available, probe_gpu
@@ -31,14 +31,14 @@ def run_probe(*, copy_bytes: int = COPY_BYTES, matrix: int = MATRIX, runs: int =
     )
 
 
-def probe_cpu(*, copy_bytes: int, matrix: int, runs: int = RUNS) -> Probe:
+def probe_cpu(*, copy_bytes: int, matrix: int, runs: int = RUNS) -> ChipProbe:
     """Copy a buffer far larger than the caches, and multiply two square matrices."""
     source = np.ones(copy_bytes // 8)
     target = np.empty_like(source)
     copy_s = best_seconds(lambda: np.copyto(target, source), runs=runs)
     left = np.ones((matrix, matrix), np.float32)
     product_s = best_seconds(lambda: left @ left, runs=runs)
-    return Probe(
+    return ChipProbe(
         device=f"{platform.machine()}, {os.cpu_count()} cores",
         memory_bytes=_memory_bytes(),
         copy_bytes_per_s=2 * source.nbytes / copy_s,

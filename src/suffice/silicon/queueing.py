@@ -51,7 +51,7 @@ class Replica(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServedRequests:
     """What requests saw, one entry a request, and the tokens that came out each second."""
 
     ttft_s: Array
@@ -68,7 +68,7 @@ class Served:
 
 def simulate(
     replica: Replica, *, arrivals_s: Array, input_tokens: Array, output_tokens: Array
-) -> Served:
+) -> ServedRequests:
     """Serve requests in order of arrival, step by step; times in seconds from the first arrival.
 
     Between two events (an arrival, a finished prompt, a finished answer) all steps are alike, so
@@ -171,12 +171,12 @@ class _Line:
             _, request = heapq.heappop(self.running)
             self.last[request] = max(self.now, self.first[request])
 
-    def result(self) -> Served:
+    def result(self) -> ServedRequests:
         spread = np.maximum(self.outputs - 1, 1)
         tpot = np.maximum(self.last - self.first, 0) / spread
         waits = self.first - self.arrivals
         span = max(float(np.nanmax(self.last)) - float(self.arrivals[0]), 1e-9)
-        return Served(
+        return ServedRequests(
             ttft_s=waits,
             tpot_s=tpot,
             tokens_per_s=float(self.outputs.sum()) / span,

@@ -16,8 +16,8 @@ from threadpoolctl import ThreadpoolController
 
 from suffice.silicon import basis as network
 from suffice.silicon import roofline
-from suffice.silicon.columns import ENGINES, Table, points, prefill_points, unpacked
-from suffice.silicon.roofline import Array, Points, Terms
+from suffice.silicon.columns import ENGINES, ConfigTable, points, prefill_points, unpacked
+from suffice.silicon.roofline import Array, Points, StepTerms
 
 CHUNK_ROWS = 16384
 FLOOR_S = 1e-9
@@ -75,7 +75,7 @@ class Kernel(Struct, frozen=True, kw_only=True):
         return self.variances[-1]
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class LearnedTarget(Struct, frozen=True, kw_only=True):
     """What was learned for one target: coefficients, network, interval, how groups differ."""
 
     coefficients: tuple[float, ...]
@@ -95,8 +95,8 @@ class Trained(Struct, frozen=True, kw_only=True):
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     centres: tuple[tuple[float, ...], ...]
-    tpot: Target
-    ttft: Target
+    tpot: LearnedTarget
+    ttft: LearnedTarget
     chips: tuple[str, ...]
     vendors: tuple[str, ...]
     made_by: str
@@ -130,7 +130,7 @@ class Ideal:
     """
 
     points: Points
-    step: Terms
+    step: StepTerms
     read_s: Array
     mixed_s: Array
     saturated_s: Array
@@ -154,7 +154,7 @@ def trained() -> Trained:
     return msgspec.json.decode(text, type=Trained)
 
 
-def predict(table: Table, *, learned: Trained | None = None, threads: int = 1) -> Prediction:
+def predict(table: ConfigTable, *, learned: Trained | None = None, threads: int = 1) -> Prediction:
     """Predict every row; rows are independent, so chunks may run on `threads` threads.
 
     Each thread multiplies alone: products of one block are too small to share between cores.
@@ -178,7 +178,7 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def ideal(table: Table, *, experts: str = "unique") -> Ideal:
+def ideal(table: ConfigTable, *, experts: str = "unique") -> Ideal:
     """Compute what physics says of a table, before anything learned."""
     at = points(table)
     step = roofline.decode(at, experts=experts)
@@ -240,7 +240,7 @@ def first_seconds(at: Ideal, coefficients: Array, *, tpot_s: Array) -> Array:
     return np.asarray((start + held + queue) * factor)
 
 
-def features(at: Ideal, *, table: Table, step_s: Array) -> Array:
+def features(at: Ideal, *, table: ConfigTable, step_s: Array) -> Array:
     """Describe each row to the network: shares of the step, sizes, rates, flags; (d, n) float32."""
     m, h, lay, w, step = (
         at.points.model,
@@ -332,7 +332,7 @@ def _constants(learned: Trained) -> dict[str, Array]:
     return {name: np.array(values, np.float32) for name, values in found.items()}
 
 
-def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) -> Prediction:
+def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Array]) -> Prediction:
     at = ideal(table)
     step_s = step_seconds(at, constants["tpot"])
     raw = features(at, table=table, step_s=step_s)
@@ -359,7 +359,7 @@ def _predict_chunk(table: Table, learned: Trained, constants: dict[str, Array]) 
     )
 
 
-def _unseen(table: Table, learned: Trained) -> Array:
+def _unseen(table: ConfigTable, learned: Trained) -> Array:
     """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none.
 
     Pipelines count as 2: no measured row has one.

@@ -200,7 +200,7 @@ def weight_bytes(points: Points) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class StepTerms:
     """Ideal seconds of one step by what bounds it, and the counts that overheads multiply."""
 
     weights: Array
@@ -215,7 +215,7 @@ class Terms:
     sequences: Array
 
 
-def decode(points: Points, *, experts: str = "unique") -> Terms:
+def decode(points: Points, *, experts: str = "unique") -> StepTerms:
     """Ideal time of one decode step (one token for each of `batch` sequences) on the busiest chip.
 
     `experts` picks the law for how many are read: `unique`, `all`, or `topk` (for comparison only).
@@ -230,7 +230,7 @@ def decode(points: Points, *, experts: str = "unique") -> Terms:
         model.moe_layers * touched * model.expert * work.expert_bytes / (layout.ep * layout.moe_tp)
     )
     chips = layout.stage_chips
-    return Terms(
+    return StepTerms(
         weights=fixed / chip.bandwidth,
         experts=read / chip.bandwidth,
         cache=rank * _cache_read(points, context) / chip.bandwidth,
@@ -247,13 +247,13 @@ def decode(points: Points, *, experts: str = "unique") -> Terms:
     )
 
 
-def prefill(points: Points, *, tokens: Array) -> Terms:
+def prefill(points: Points, *, tokens: Array) -> StepTerms:
     """Ideal time to read `tokens` prompt tokens (one prompt) on one data-parallel group."""
     model, chip, layout = points.model, points.hardware, points.layout
     touched = _touched(model, tokens, law="unique")
     read = model.moe_layers * touched * model.expert * points.work.expert_bytes
     group = layout.tp
-    return Terms(
+    return StepTerms(
         weights=_fixed_bytes(points) / chip.bandwidth,
         experts=read / (layout.ep * layout.moe_tp) / chip.bandwidth,
         cache=np.zeros_like(tokens * chip.bandwidth),

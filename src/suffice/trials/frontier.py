@@ -75,7 +75,7 @@ class Frontier(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Sums:
+class _TrialSums:
     """Sums over scored trials, shape (clusters, rungs) or, once resampled, (1 + resamples, rungs).
 
     `costs` is NaN throughout a rung's column where one of its answers has no such cost.
@@ -143,7 +143,7 @@ _COLUMNS = {
 }
 
 
-def _figures(sums: _Sums, *, unit: CostUnit | None, seed: int) -> dict[str, Floats]:
+def _figures(sums: _TrialSums, *, unit: CostUnit | None, seed: int) -> dict[str, Floats]:
     """Work out each figure for all clusters in row 0, for resamples in the rest; by rung."""
     drawn = _resample(sums, seed=seed)
     figures = {"correct": drawn.correct, "accuracy": _divide(drawn.correct, drawn.scored)}
@@ -158,7 +158,7 @@ def _figures(sums: _Sums, *, unit: CostUnit | None, seed: int) -> dict[str, Floa
 
 
 def _point(
-    i: int, trials: Sequence[Trial], *, sums: _Sums, rung: str, ways: list[dict[str, Floats]]
+    i: int, trials: Sequence[Trial], *, sums: _TrialSums, rung: str, ways: list[dict[str, Floats]]
 ) -> RungPoint:
     """Read the figures of rung `i`; of several ways to resample the widest interval counts."""
     statuses = [trial.status for trial in trials if trial.rung == rung]
@@ -180,7 +180,7 @@ def _point(
     )
 
 
-def _sums(scored: list[Trial], *, rungs: tuple[str, ...], clusters: list[str]) -> _Sums:
+def _sums(scored: list[Trial], *, rungs: tuple[str, ...], clusters: list[str]) -> _TrialSums:
     """Add up each cluster's trials by rung."""
     rows = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
     at = (
@@ -198,19 +198,21 @@ def _sums(scored: list[Trial], *, rungs: tuple[str, ...], clusters: list[str]) -
         each = [cost_of(trial, unit) for trial in scored]
         total = add([math.nan if cost is None else cost for cost in each])
         costs[unit] = np.where(np.isnan(total).any(axis=0), math.nan, total)
-    return _Sums(
+    return _TrialSums(
         scored=add([1.0] * len(scored)),
         correct=add([t.quality or 0.0 for t in scored]),
         costs=costs,
     )
 
 
-def _resample(sums: _Sums, *, seed: int) -> _Sums:
+def _resample(sums: _TrialSums, *, seed: int) -> _TrialSums:
     """Sum all clusters in row 0, and in each further row as many clusters drawn at random."""
     parts = [sums.scored, sums.correct, *sums.costs.values()]
     drawn = drawn_sums(np.concatenate(parts, axis=1), seed=seed)
     scored, correct, *costs = np.split(drawn, len(parts), axis=1)
-    return _Sums(scored=scored, correct=correct, costs=dict(zip(sums.costs, costs, strict=True)))
+    return _TrialSums(
+        scored=scored, correct=correct, costs=dict(zip(sums.costs, costs, strict=True))
+    )
 
 
 def _divide(top: Floats, bottom: Floats) -> Floats:
@@ -232,7 +234,7 @@ def _widest(estimates: list[Estimate | None]) -> Estimate | None:
     return Estimate(value=first.value, interval=ends)
 
 
-def _accuracy(sums: _Sums, i: int, *, estimate: Estimate | None) -> Estimate | None:
+def _accuracy(sums: _TrialSums, i: int, *, estimate: Estimate | None) -> Estimate | None:
     """Where all answers are right, or all wrong, take the exact interval for so many clusters.
 
     Resampling cannot show that such a run of luck may end.

@@ -32,7 +32,7 @@ class Writer(Protocol):
         ...
 
 
-class Door(Struct, frozen=True, kw_only=True):
+class Api(Struct, frozen=True, kw_only=True):
     """One API; `names` are what it calls the fields of a chat request that errors are about."""
 
     read: Callable[[object, bool], Translated]
@@ -41,14 +41,14 @@ class Door(Struct, frozen=True, kw_only=True):
     names: dict[str, str]
 
 
-DOORS = {
-    "/v1/responses": Door(
+APIS = {
+    "/v1/responses": Api(
         read=lambda asked, _by_policy: Translated(chat=chat_of_response(asked)),
         writer=lambda asked, request_id: ResponseWriter(asked, request_id=request_id),
         error=lambda error, _status: {"error": error},
         names={"reasoning_effort": "reasoning.effort", "messages": "input"},
     ),
-    "/v1/messages": Door(
+    "/v1/messages": Api(
         read=lambda asked, by_policy: chat_of_message(asked, by_policy=by_policy),
         writer=lambda asked, request_id: MessageWriter(asked, request_id=request_id),
         error=lambda error, status: message_error(error, status=status),

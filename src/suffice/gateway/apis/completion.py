@@ -10,7 +10,7 @@ from suffice.engines.reply import arguments_of, texts_of
 from suffice.types import JSON
 
 
-class Kind(StrEnum):
+class BlockKind(StrEnum):
     """What a piece is part of."""
 
     REASONING = "reasoning"
@@ -19,10 +19,10 @@ class Kind(StrEnum):
     CALL = "call"
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class BlockDelta(Struct, frozen=True, kw_only=True):
     """Some more text, of the tool call number `call` where it is part of one."""
 
-    kind: Kind
+    kind: BlockKind
     text: str
     call: int = 0
     call_id: str = ""
@@ -54,7 +54,7 @@ class _Calls:
         return number
 
 
-class Heard:
+class AnswerFacts:
     """The facts about a completion, gathered from its chunks; None while they are not known."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Heard:
         self.account: JSON | None = None
         self._calls = _Calls()
 
-    def add(self, chunk: JSON) -> Iterator[Piece]:
+    def add(self, chunk: JSON) -> Iterator[BlockDelta]:
         """Take the next chunk, or the one reply, and return the pieces of its first choice."""
         self.model = chunk.get("model") or self.model
         self.created = chunk.get("created") or self.created
@@ -86,11 +86,11 @@ class Heard:
         count = table.get(name)
         return count if isinstance(count, int) else None
 
-    def _called(self, part: JSON, *, whole: bool) -> Iterator[Piece]:
+    def _called(self, part: JSON, *, whole: bool) -> Iterator[BlockDelta]:
         for position, call in enumerate(part.get("tool_calls") or ()):
             function = call.get("function") or {}
-            yield Piece(
-                kind=Kind.CALL,
+            yield BlockDelta(
+                kind=BlockKind.CALL,
                 text=arguments_of(function),
                 call=position if whole else self._calls.number(call, position=position),
                 call_id=call.get("id") or "",
@@ -98,12 +98,16 @@ class Heard:
             )
 
 
-def _said(part: JSON) -> Iterator[Piece]:
+def _said(part: JSON) -> Iterator[BlockDelta]:
     refusal = part.get("refusal") or ""
     reasoning, text = texts_of({**part, "refusal": None})
-    for kind, said in ((Kind.REASONING, reasoning), (Kind.TEXT, text), (Kind.REFUSAL, refusal)):
+    for kind, said in (
+        (BlockKind.REASONING, reasoning),
+        (BlockKind.TEXT, text),
+        (BlockKind.REFUSAL, refusal),
+    ):
         if said:
-            yield Piece(kind=kind, text=said)
+            yield BlockDelta(kind=kind, text=said)
 
 
 def _stop_text(choice: JSON) -> Any:

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import msgspec
 
 from suffice.errors import EngineProtocolError
-from suffice.gateway.apis.completion import Heard, Kind, Piece
+from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.types import JSON
 
 _REASONS = {"length": "max_tokens", "model_length": "max_tokens", "content_filter": "refusal"}
 _CALLING = {None, "stop", "tool_calls", "function_call"}  # a call that was forced ends in a "stop"
 _DELTAS = {
-    Kind.REASONING: ("thinking_delta", "thinking"),
-    Kind.TEXT: ("text_delta", "text"),
-    Kind.CALL: ("input_json_delta", "partial_json"),
+    BlockKind.REASONING: ("thinking_delta", "thinking"),
+    BlockKind.TEXT: ("text_delta", "text"),
+    BlockKind.CALL: ("input_json_delta", "partial_json"),
 }
 _ERRORS = {
     401: "authentication_error",
@@ -33,7 +33,7 @@ _ERRORS = {
 class _Block:
     """One block of the message."""
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, piece: BlockDelta) -> None:
         self.kind, self.call = piece.kind, piece.call
         self.call_id, self.name = piece.call_id, piece.name
         self.texts: list[str] = []
@@ -47,7 +47,7 @@ class _Block:
         `cut` says that the answer ends in this block, because it reached a limit.
         """
         text = "".join(self.texts)
-        if self.kind is not Kind.CALL:
+        if self.kind is not BlockKind.CALL:
             return self._shown(text, {})
         arguments = _arguments(text if cut else text or "{}")
         if arguments is not None:
@@ -56,9 +56,9 @@ class _Block:
         return {"type": "text", "text": said}
 
     def _shown(self, text: str, arguments: JSON) -> JSON:
-        if self.kind is Kind.REASONING:
+        if self.kind is BlockKind.REASONING:
             return {"type": "thinking", "thinking": text, "signature": ""}
-        if self.kind is Kind.CALL:
+        if self.kind is BlockKind.CALL:
             named = {"id": self.call_id, "name": self.name}
             return {"type": "tool_use", **named, "input": arguments}
         return {"type": "text", "text": text}
@@ -69,7 +69,7 @@ class MessageWriter:
 
     def __init__(self, _asked: JSON, *, request_id: str) -> None:
         self._id = request_id
-        self._heard = Heard()
+        self._heard = AnswerFacts()
         self._blocks: list[_Block] = []
         self._begun = False
 
@@ -83,7 +83,7 @@ class MessageWriter:
     def end(self) -> list[JSON]:
         """Return the last events, with the reason to stop and the usage."""
         account = {"suffice": self._heard.account} if self._heard.account else {}
-        reason = self._reason(called=any(block.kind is Kind.CALL for block in self._blocks))
+        reason = self._reason(called=any(block.kind is BlockKind.CALL for block in self._blocks))
         delta = {"type": "message_delta", "delta": reason, "usage": _usage(self._heard)}
         return [*self._stop(), delta | account, {"type": "message_stop"}]
 
@@ -107,13 +107,13 @@ class MessageWriter:
         pieces = list(self._heard.add(chunk))
         if not self._begun:
             self._begun = True
-            nothing = {"stop_reason": None, "stop_sequence": None, "usage": _usage(Heard())}
+            nothing = {"stop_reason": None, "stop_sequence": None, "usage": _usage(AnswerFacts())}
             yield {"type": "message_start", "message": self._message([]) | nothing}
         for piece in pieces:
             yield from self._add(piece)
 
-    def _add(self, piece: Piece) -> Iterator[JSON]:
-        kind = Kind.TEXT if piece.kind is Kind.REFUSAL else piece.kind
+    def _add(self, piece: BlockDelta) -> Iterator[JSON]:
+        kind = BlockKind.TEXT if piece.kind is BlockKind.REFUSAL else piece.kind
         last = self._blocks[-1] if self._blocks else None
         if last is None or (last.kind, last.call) != (kind, piece.call):
             self._check_new(kind, piece.call)
@@ -132,8 +132,8 @@ class MessageWriter:
             index = len(self._blocks) - 1
             yield {"type": "content_block_delta", "index": index, "delta": delta}
 
-    def _check_new(self, kind: Kind, call: int) -> None:
-        if kind is Kind.CALL and any(b.kind is kind and b.call == call for b in self._blocks):
+    def _check_new(self, kind: BlockKind, call: int) -> None:
+        if kind is BlockKind.CALL and any(b.kind is kind and b.call == call for b in self._blocks):
             raise EngineProtocolError(
                 "the engine streams the parts of its tool calls side by side",
                 hint="ask without stream, or set disable_parallel_tool_use",
@@ -170,7 +170,7 @@ def message_error(error: JSON, *, status: int) -> JSON:
     return {"type": "error", "error": {"type": kind, **named}}
 
 
-def _usage(heard: Heard) -> JSON:
+def _usage(heard: AnswerFacts) -> JSON:
     """Write the usage; `input_tokens` is what no cache held, as far as that is known."""
     details = "prompt_tokens_details"
     read = heard.count("cached_tokens", of=details)

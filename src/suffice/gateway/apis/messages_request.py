@@ -31,7 +31,7 @@ def chat_of_message(asked: object, *, by_policy: bool) -> Translated:
     A budget for thinking is a limit: where the policy chooses (`by_policy`) it asks for nothing,
     and a rung that is asked for by name gets the nearest effort.
     """
-    reader = _Reader()
+    reader = _BlockReader()
     fields = reader.open(Fields(asked))
     limit = fields.need("max_tokens", int)
     chat = {
@@ -51,7 +51,7 @@ def chat_of_message(asked: object, *, by_policy: bool) -> Translated:
     return Translated(chat=chat, ignored=tuple(sorted(reader.ignored)))
 
 
-class _Reader:
+class _BlockReader:
     """Reads blocks, and notes the hints that it meets."""
 
     def __init__(self) -> None:

@@ -7,15 +7,20 @@ null.
 import time
 from collections.abc import Iterator
 
-from suffice.gateway.apis.completion import Heard, Kind, Piece
+from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.types import JSON
 
-_ITEMS = {Kind.REASONING: "rs", Kind.TEXT: "msg", Kind.REFUSAL: "msg", Kind.CALL: "fc"}
+_ITEMS = {
+    BlockKind.REASONING: "rs",
+    BlockKind.TEXT: "msg",
+    BlockKind.REFUSAL: "msg",
+    BlockKind.CALL: "fc",
+}
 _EVENTS = {
-    Kind.REASONING: ("response.reasoning_text", "text"),
-    Kind.TEXT: ("response.output_text", "text"),
-    Kind.REFUSAL: ("response.refusal", "refusal"),
-    Kind.CALL: ("response.function_call_arguments", "arguments"),
+    BlockKind.REASONING: ("response.reasoning_text", "text"),
+    BlockKind.TEXT: ("response.output_text", "text"),
+    BlockKind.REFUSAL: ("response.refusal", "refusal"),
+    BlockKind.CALL: ("response.function_call_arguments", "arguments"),
 }
 _INCOMPLETE = {
     "length": "max_output_tokens",
@@ -32,7 +37,7 @@ _ECHOED: JSON = {
 class _Item:
     """One item of the output, and the one part that a message or a thought has."""
 
-    def __init__(self, piece: Piece, *, index: int, request_id: str) -> None:
+    def __init__(self, piece: BlockDelta, *, index: int, request_id: str) -> None:
         self.kind, self.call, self.index = piece.kind, piece.call, index
         self.id = f"{_ITEMS[piece.kind]}_{request_id}_{index}"
         self.call_id, self.name = piece.call_id, piece.name
@@ -44,15 +49,15 @@ class _Item:
         return "".join(self.texts)
 
     def part(self, text: str) -> JSON:
-        if self.kind is Kind.TEXT:
+        if self.kind is BlockKind.TEXT:
             return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-        if self.kind is Kind.REFUSAL:
+        if self.kind is BlockKind.REFUSAL:
             return {"type": "refusal", "refusal": text}
         return {"type": "reasoning_text", "text": text}
 
     def shown(self) -> JSON:
         status = "in_progress" if self.open else "completed"
-        if self.kind is Kind.CALL:
+        if self.kind is BlockKind.CALL:
             return {
                 "type": "function_call",
                 "id": self.id,
@@ -62,7 +67,7 @@ class _Item:
                 "status": status,
             }
         content = [] if self.open else [self.part(self.text)]
-        if self.kind is Kind.REASONING:
+        if self.kind is BlockKind.REASONING:
             kind: JSON = {"type": "reasoning", "summary": []}
         else:
             kind = {"type": "message", "role": "assistant"}
@@ -74,7 +79,7 @@ class ResponseWriter:
 
     def __init__(self, asked: JSON, *, request_id: str) -> None:
         self._asked, self._id = asked, request_id
-        self._heard = Heard()
+        self._heard = AnswerFacts()
         self._items: list[_Item] = []
         self._events = 0
         self._created_at = int(time.time())
@@ -119,11 +124,11 @@ class ResponseWriter:
             yield {**event, "sequence_number": self._events}
             self._events += 1
 
-    def _add(self, piece: Piece) -> Iterator[JSON]:
+    def _add(self, piece: BlockDelta) -> Iterator[JSON]:
         item = self._item_of(piece)
         if item is None:
             for other in self._items:  # calls may come side by side; all else is one after another
-                if other.kind is not Kind.CALL:
+                if other.kind is not BlockKind.CALL:
                     yield from self._close(other)
             item = _Item(piece, index=len(self._items), request_id=self._id)
             self._items.append(item)
@@ -133,7 +138,7 @@ class ResponseWriter:
             name = f"{_EVENTS[piece.kind][0]}.delta"
             yield {"type": name, **_place(item), "delta": piece.text} | _logprobs(item)
 
-    def _item_of(self, piece: Piece) -> _Item | None:
+    def _item_of(self, piece: BlockDelta) -> _Item | None:
         for item in reversed(self._items):
             if item.open and (item.kind, item.call) == (piece.kind, piece.call):
                 return item
@@ -142,7 +147,7 @@ class ResponseWriter:
     def _begin(self, item: _Item) -> Iterator[JSON]:
         shown = {"output_index": item.index, "item": item.shown()}
         yield {"type": "response.output_item.added", **shown}
-        if item.kind is not Kind.CALL:
+        if item.kind is not BlockKind.CALL:
             yield {"type": "response.content_part.added", **_place(item), "part": item.part("")}
 
     def _close(self, item: _Item) -> Iterator[JSON]:
@@ -151,7 +156,7 @@ class ResponseWriter:
         item.open = False
         name, field = _EVENTS[item.kind]
         yield {"type": f"{name}.done", **_place(item), field: item.text} | _logprobs(item)
-        if item.kind is not Kind.CALL:
+        if item.kind is not BlockKind.CALL:
             yield {
                 "type": "response.content_part.done",
                 **_place(item),
@@ -187,14 +192,14 @@ class ResponseWriter:
 
 def _place(item: _Item) -> JSON:
     place = {"item_id": item.id, "output_index": item.index}
-    return place if item.kind is Kind.CALL else place | {"content_index": 0}
+    return place if item.kind is BlockKind.CALL else place | {"content_index": 0}
 
 
 def _logprobs(item: _Item) -> JSON:
-    return {"logprobs": []} if item.kind is Kind.TEXT else {}
+    return {"logprobs": []} if item.kind is BlockKind.TEXT else {}
 
 
-def _usage(heard: Heard) -> JSON | None:
+def _usage(heard: AnswerFacts) -> JSON | None:
     if not heard.usage:
         return None
     read, written = "prompt_tokens_details", "completion_tokens_details"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from suffice.engines.stream import EventReader
-from suffice.gateway.apis.api import Door, Writer
+from suffice.gateway.apis.api import Api, Writer
 from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
 from suffice.gateway.wire import REQUEST_ID, RUNG, json_object
 from suffice.types import JSON, Rung
@@ -21,7 +21,7 @@ class TranslatedExchange(Exchange):
 
     def __init__(
         self,
-        door: Door,
+        door: Api,
         models: Mapping[str, Rung | None],
         *,
         scope: Scope,

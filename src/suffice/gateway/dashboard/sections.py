@@ -6,7 +6,7 @@ from math import log
 
 from suffice.gateway.dashboard.html import Bar, Pair, bars, columns, facts, legend, section, table
 from suffice.gateway.dashboard.snapshot import Snapshot
-from suffice.gateway.guard import GuardState, Watch
+from suffice.gateway.guard import GroupWatch, GuardState
 from suffice.guarantee import Certificate
 from suffice.ledger import Totals
 from suffice.report.style import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
@@ -182,17 +182,17 @@ def money_section(shown: Snapshot) -> str:
     )
 
 
-def alarms(guard: GuardState | None) -> list[Watch]:
+def alarms(guard: GuardState | None) -> list[GroupWatch]:
     """List the groups whose alarm has fallen."""
     return [] if guard is None else [w for w in guard.watches if w.alarm_time is not None]
 
 
-def group_name(watch: Watch) -> str:
+def group_name(watch: GroupWatch) -> str:
     """Name a watched group for people."""
     return "all other requests" if watch.group is None else watch.group
 
 
-def _watch(watch: Watch, *, alpha: float) -> Bar:
+def _watch(watch: GroupWatch, *, alpha: float) -> Bar:
     """Show a watched group: half way to the alarm is amber, an alarm is vermilion."""
     fallen = watch.alarm_time is not None
     way = log(max(watch.wealth, 1.0)) / log(watch.limit)

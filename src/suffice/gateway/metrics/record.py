@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from suffice.engines.hedge import Outcome
+from suffice.engines.hedge import HedgeOutcome
 from suffice.gateway.guard import GuardState
 from suffice.gateway.metrics import families as f
 from suffice.gateway.metrics.registry import Metrics
@@ -40,7 +40,7 @@ def measure_request(metrics: Metrics, entry: Entry, *, times: Times) -> None:
     _measure_money(metrics, entry)
 
 
-def measure_hedges(metrics: Metrics, hedges: Iterable[tuple[str, Outcome]]) -> None:
+def measure_hedges(metrics: Metrics, hedges: Iterable[tuple[str, HedgeOutcome]]) -> None:
     """Add what became of the second calls of a request, by rung."""
     for rung, outcome in hedges:
         metrics.add(f.HEDGES, (rung, outcome.value))
