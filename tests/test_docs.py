@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 from msgspec import Struct
+from tools.docs import renew
 
 from suffice import config, errors
 from suffice.cli.main import app
@@ -84,6 +85,11 @@ def test_every_configuration_key_is_documented(struct: type[Struct]) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
     for key in struct.__struct_fields__:
         assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize("page", ["commands.md", "configuration.md"])
+def test_tables_made_from_the_code_are_current(page: str) -> None:
+    assert not renew(ROOT / "docs" / page, check=True), "run: python -m tools.docs"
 
 
 @pytest.mark.parametrize("struct", [CompoundWorkload, PartConfig, LeverConfig, DeploymentConfig])

@@ -25,10 +25,23 @@ DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an engine runs and how to talk to it; `timeout_s` bounds silence, not the answer.
+    """Where an engine runs and how to talk to it.
 
-    An answer that is not streamed is one silence. `context_tokens` is shared out evenly among
-    `parallel` requests.
+    kind: `openai` (any OpenAI-compatible server), `embedded` (llama.cpp in this process),
+      `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
+    url: base URL of an `openai` engine, with its `/v1`; keys never stand in it
+    dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,
+      `llamacpp`, `mistral`
+    api_key_env: environment variable that holds the key
+    model_path: GGUF file of an `embedded` engine, or the folder of a `latent` one
+    packaged: packaged model of an `embedded` engine: `suffice-moe-13m` (the default) or
+      `SmolLM2-135M-Instruct`
+    trials: trials file of a `replay` engine
+    context_tokens: context of an `embedded` engine, shared by its parallel slots
+    parallel: how many requests an engine is given at once
+    timeout_s: longest silence before the call is given up; an answer that is not streamed is
+      one silence
+    max_retries: how often a call is tried again when the error says that a retry can help
     """
 
     kind: EngineKind
@@ -45,12 +58,25 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way to price tokens: a hosted list price, stated rates, or chips and measured speed.
+    """One way to price tokens: hosted, stated rates, or chips and measured speed; give exactly one.
 
-    Give exactly one of: `provider` and `model` (looked up in genai-prices); `input_usd_per_mtok`
-    and `output_usd_per_mtok`, `usd_per_thousand_requests` on top; `chip_usd_per_hour` with
-    `input_tokens_per_s` and `output_tokens_per_s` of the whole deployment. With `assumed`, every
-    charge is an estimate.
+    provider: hosted: whose price list `genai-prices` looks up
+    model: hosted: the model on that list
+    input_usd_per_mtok: stated: dollars per million input tokens
+    cache_read_usd_per_mtok: stated: dollars per million tokens read from a cache; the input price
+      where absent
+    cache_write_usd_per_mtok: stated: dollars per million tokens written to a cache; the input price
+      where absent
+    output_usd_per_mtok: stated: dollars per million output tokens
+    usd_per_thousand_requests: stated: dollars per thousand calls, on top of their tokens
+    chip_usd_per_hour: self-hosted: rent of one chip
+    chips: self-hosted: how many chips the deployment has
+    input_tokens_per_s: self-hosted: measured speed of the whole deployment when it only reads
+      prompts
+    output_tokens_per_s: self-hosted: measured speed of the whole deployment when it only decodes
+    assumed: whether the numbers are a guess: every charge made with them is then an estimate
+    source: where the numbers come from
+    date: when they were read
     """
 
     provider: str | None = None
@@ -70,7 +96,12 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The promise: risk at most `alpha`, except with probability `delta`, for `lapses_after`."""
+    """The promise.
+
+    alpha: largest risk allowed
+    delta: largest probability that the promise fails
+    lapses_after: how long a certificate holds
+    """
 
     alpha: float = 0.05
     delta: float = 0.1
@@ -83,12 +114,36 @@ AuditLabel = Literal["target", "scorer", "judge", "agreement", "feedback"]
 class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How `suffice serve` behaves; limits hold for each worker process.
 
-    `models` gives further names to rungs, or to the policy (`suffice`). Where the policy may look
-    at an answer before it stays, streams are held back until then, or (`route`) go to the
-    reference. `deadline_s` bounds a request from its last byte in to its last byte out. A rung in
-    `hedge_after_s` that has begun no answer after so many seconds is asked once more. Audits are
-    drawn by `audit_share`; a day's budget for them needs `audit_assumed_usd`. Without
-    `audit_labels` the certificate decides what labels watch it.
+    ledger: file of the books, or `postgresql://` URL
+    fsync: have rows survive a power cut too (SQLite)
+    store_text: keep prompts, answers and the reasoning shown, as `recertify` needs
+    models: further names that clients may use: `{"gpt-4o" = "suffice", "mini" = "small"}`
+    defer_streams: streams that the policy may look at first: `hold` them back, or `route` them
+      to the reference
+    failover: let the next rung up stand in for one that fails, where the reference does not
+    deadline_s: longest time for a request, standing in line included
+    write_timeout_s: how long a client may not read before it counts as gone
+    rung_concurrency: calls to a rung at once
+    rung_queue: calls to a rung that may wait in line
+    queue_timeout_s: longest wait in that line
+    hedge_after_s: seconds after which a rung that has begun no answer is asked
+      [once more](gateway.md#hedging): `{big = 5}`
+    breaker_failures: failures in a row after which a rung is left alone
+    breaker_open_s: how long it is left alone
+    body_limit_bytes: largest body of a request
+    conversations: how many conversations are remembered
+    keys: file of API keys ([keys](keys.md)); without it everybody is let in
+    assumed_usd: what a request of unknown cost counts as in a key's budget
+    audit_share: share of requests that are audited, with `--policy` or `--observe`
+    audit_seed: draws them; keep it from whoever may choose request ids
+    audit_usd_per_day: audits pause when the day's have cost this much
+    audit_assumed_usd: what an audit of unknown cost counts as; a budget needs it
+    audit_concurrency: audits under way at once
+    audit_labels: labels that watch it, of `target`, `scorer`, `judge`, `agreement`, `feedback`
+      ([gateway](gateway.md#what-watches-a-certificate))
+    audit_scorer: how audits mark answers: `exact`, `choice` or `numeric` agreement with the
+      reference, or a `package.module:function` of your own
+      ([gateway](gateway.md#what-watches-a-certificate))
     """
 
     ledger: str = "suffice.db"
@@ -119,7 +174,15 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file; `ladder` lists rungs cheapest first, `reference` names the promised one."""
+    """The whole file.
+
+    reference: name of the rung whose quality is promised against
+    engine: sections `[engine.NAME]`, see below
+    ladder: sections `[[ladder]]`, one a rung, cheapest first
+    price: sections `[price.NAME]`, which rungs refer to
+    targets: section `[targets]`
+    gateway: section `[gateway]`, for `suffice serve`
+    """
 
     reference: str
     engine: dict[str, EngineConfig]

@@ -110,8 +110,18 @@ class Request(Struct, frozen=True, kw_only=True):
 class Rung(Struct, frozen=True, kw_only=True):
     """One way to answer: an engine, a model, an effort and a budget.
 
-    `params` are sent with every request of this rung (temperature, top_p, engine switches).
-    `early_stop` is the folder of a certified rule that ends its reasoning early.
+    name: what the rung is called in trials, answers and books
+    engine: name of its engine
+    model: model name as the engine knows it
+    effort: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`
+    max_output_tokens: cap on generated tokens, reasoning included
+    thinking_budget_tokens: cap on reasoning tokens, where the engine has one
+    price: name of a `[price.NAME]` section; without one every charge of this rung is unknown
+    vector: which factor this rung saves by: `paradigm`, `output`, `architecture`, `silicon`,
+      `none`; a rung of a `latent` engine by `paradigm`
+    early_stop: folder that `suffice latent stop` wrote: ends this rung's reasoning
+      [early](latent.md#early-stop-of-reasoning)
+    params: further request fields, sent as they are
     """
 
     name: str

@@ -7,7 +7,6 @@ from math import log
 
 import numpy as np
 import pytest
-
 from compound_support import (
     CERTIFICATE,
     LEVERS,
@@ -18,6 +17,7 @@ from compound_support import (
     make_factorial,
     make_requests,
 )
+
 from suffice.compound import Cell, Compound, Factorial, Grade, Lever, compound
 from suffice.compound.cells import subsets
 from suffice.compound.effects import draw, effects, shuffled, touched_share

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import aiohttp
 import openai
 import pytest
-
 from gateway_support import DONE, Call, Site, answer, chunk, site, usage_event
 from postgres_server import postgresql_server, server_binaries
+
 from suffice.errors import LedgerError
 from suffice.gateway import concurrency as slots
 from suffice.gateway import worker as workers

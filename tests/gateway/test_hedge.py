@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from gateway_support import Call, Script, Site, answer, site
 
 HEDGED = "hedge_after_s = {big = 0.05}\n"

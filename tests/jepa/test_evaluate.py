@@ -3,8 +3,9 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from suffice.jepa.evaluate import generate, score  # noqa: E402
 from tiny_llama import PAIRS, cut, llama, tokenizer  # noqa: E402
+
+from suffice.jepa.evaluate import generate, score  # noqa: E402
 
 
 def test_padding_and_batching_change_no_answer() -> None:

@@ -7,11 +7,12 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from tiny_llama import conversation, llama, tokenizer  # noqa: E402
+
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa.evaluate import generate  # noqa: E402
 from suffice.jepa.model import dequantise, load, smollm2  # noqa: E402
 from suffice.jepa.views import examples  # noqa: E402
-from tiny_llama import conversation, llama, tokenizer  # noqa: E402
 
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",

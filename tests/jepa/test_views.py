@@ -3,10 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_llama import CHATML, OPENING, PAIRS, TURN, conversation, cut, tokenizer
 
 from suffice.errors import InputError
 from suffice.jepa.views import examples, read_conversations
-from tiny_llama import CHATML, OPENING, PAIRS, TURN, conversation, cut, tokenizer
 
 NO_END = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}" + (
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"

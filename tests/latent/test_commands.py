@@ -6,8 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-
 from latent_toys import stream, trials
+
 from suffice.cli.main import main
 from suffice.config import parse_config
 from suffice.deployment import build_engines

@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-
 from postgres_server import postgresql_server, server_binaries
+
 from suffice.errors import InputError, LedgerError
 from suffice.ledger import (
     Attempt,

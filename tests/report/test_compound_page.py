@@ -9,9 +9,9 @@ from math import log
 from pathlib import Path
 
 import pytest
+from compound_support import LEVERS, NOW, PLAN, make_cell, make_factorial
 from msgspec.structs import replace as with_changes
 
-from compound_support import LEVERS, NOW, PLAN, make_cell, make_factorial
 from suffice.compound import Compound, Factorial, compound
 from suffice.report.compound import compound_opening, compound_page
 from suffice.report.compound_figures import (
