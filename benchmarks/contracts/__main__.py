@@ -71,13 +71,13 @@ def main() -> None:
     parser.add_argument("--trust", type=float, default=TRUST)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = run(list(cases(arguments.data)), trust=arguments.trust)
-    print(json.dumps(found, indent=2) if arguments.json else _shown(found))
+    report = run(list(cases(arguments.data)), trust=arguments.trust)
+    print(json.dumps(report, indent=2) if arguments.json else report_lines(report))
 
 
-def run(given: Sequence[Case], *, trust: float = TRUST) -> dict[str, Any]:
+def run(case_list: Sequence[Case], *, trust: float = TRUST) -> dict[str, Any]:
     """Cost of every rule over hindsight's, in the mean and at worst."""
-    rows = [(case, _ratios(case, trust)) for case in given]
+    rows = [(case, _ratios(case, trust)) for case in case_list]
     worst, ratios = max(rows, key=lambda row: row[1]["forecast"])
     return {
         "cases": len(rows),
@@ -98,16 +98,16 @@ def run(given: Sequence[Case], *, trust: float = TRUST) -> dict[str, Any]:
 def cases(data: Path) -> Iterator[Case]:
     """Cross every price series with every demand and contract."""
     market = market_series(data)
-    offers = [one for one in list_series(data) if _changed(one)]
+    offers = [history for history in list_series(data) if _changed(history)]
     for kind, series, days in (
         ("market", market, YEAR),
         ("list", offers, YEAR),
         ("marketplace", daily_series(data), WEEK),
     ):
-        for one in series:
-            price = daily(one)
+        for history in series:
+            price = daily(history)
             outlook = (
-                _outlooks(one, market, days=days) if days == YEAR else (Outlook(prior_days=14),)
+                _outlooks(history, market, days=days) if days == YEAR else (Outlook(prior_days=14),)
             )
             outlook = outlook * (len(price) // len(outlook))
             for contract, (share, rate) in CONTRACTS.items():
@@ -148,11 +148,11 @@ def _bursts(days: int, rng: np.random.Generator, *, mean_days: float) -> Array:
 def _outlooks(series: Series, market: Sequence[Series], *, days: int) -> tuple[Outlook, ...]:
     """Expect prices day by day: the market's process as fitted at the start of the quarter."""
     length = (series.dates[-1] - series.dates[0]).days + 1
-    found: list[Outlook] = []
+    outlooks: list[Outlook] = []
     for start in range(0, length, QUARTER_DAYS):
         price = _expected(market, series.dates[0] + dt.timedelta(days=start), days=days)
-        found += [Outlook(price=price)] * min(QUARTER_DAYS, length - start)
-    return tuple(found)
+        outlooks += [Outlook(price=price)] * min(QUARTER_DAYS, length - start)
+    return tuple(outlooks)
 
 
 def _expected(market: Sequence[Series], day: dt.date, *, days: int) -> float:
@@ -200,12 +200,12 @@ def _grouped(rows: Sequence[tuple[Case, dict[str, float]]], name: str) -> dict[s
     return {key: _means(group) | {"cases": len(group)} for key, group in groups.items()}
 
 
-def _shown(found: dict[str, Any]) -> str:
-    means = ", ".join(f"{rule} {ratio:.3f}" for rule, ratio in found["mean_cost_ratio"].items())
+def report_lines(report: dict[str, Any]) -> str:
+    means = ", ".join(f"{rule} {ratio:.3f}" for rule, ratio in report["mean_cost_ratio"].items())
     return (
-        f"cost over hindsight's, mean of {found['cases']:,} cases: {means}\n"
-        f"ours at worst {found['worst_ratio']:.3f}, where {found['guaranteed_ratio']:.3f} is "
-        f"guaranteed ({found['worst_case']})"
+        f"cost over hindsight's, mean of {report['cases']:,} cases: {means}\n"
+        f"ours at worst {report['worst_ratio']:.3f}, where {report['guaranteed_ratio']:.3f} is "
+        f"guaranteed ({report['worst_case']})"
     )
 
 

@@ -71,15 +71,15 @@ def main() -> None:
             print(_table(kind, _fitted(kind, rows)))
         return
     lists = list_series(arguments.data)
-    found: dict[str, Any] = {kind: back_test(rows) for kind, rows in series.items()}
-    found["list"] = {"offers": len(lists), "months_unchanged": _still(lists)}
-    print(json.dumps(found, indent=2) if arguments.json else _shown(found))
+    report: dict[str, Any] = {kind: back_test(rows) for kind, rows in series.items()}
+    report["list"] = {"offers": len(lists), "months_unchanged": _still(lists)}
+    print(json.dumps(report, indent=2) if arguments.json else report_lines(report))
 
 
 def back_test(series: Sequence[Series]) -> dict[str, Any]:
     """Predict from the last quoted day of every month, and count what fell inside the fan."""
-    first = min(one.dates[0] for one in series) + dt.timedelta(days=FIRST_YEAR_DAYS)
-    quoted = sorted({day for one in series for day in one.dates if day >= first})
+    first = min(prices.dates[0] for prices in series) + dt.timedelta(days=FIRST_YEAR_DAYS)
+    quoted = sorted({day for prices in series for day in prices.dates if day >= first})
     origins = {(day.year, day.month): day for day in quoted}.values()  # the last of each month
     scored: dict[int, list[tuple[float, float, float, float]]] = {h: [] for h in HORIZONS_DAYS}
     for origin in origins:
@@ -95,14 +95,14 @@ def back_test(series: Sequence[Series]) -> dict[str, Any]:
 
 def _fans(process: Process) -> dict[tuple[int, int], tuple[float, float]]:
     """Low and high log move by horizon and by the regime one starts in."""
-    found = {}
+    fans = {}
     for regime in range(3):
         run = Simulation(months=6, paths=PATHS, regime=regime)
         paths = simulate(process, run, rng=np.random.default_rng(regime))
         for days in HORIZONS_DAYS:
             low, high = np.quantile(paths[:, round(days / DAYS_PER_MONTH)], FAN)
-            found[days, regime] = (float(low), float(high))
-    return found
+            fans[days, regime] = (float(low), float(high))
+    return fans
 
 
 def _outcomes(
@@ -111,13 +111,13 @@ def _outcomes(
     """For each horizon: the regime seen at the origin, the move that came, and its weight."""
     for days in HORIZONS_DAYS:
         rows = defaultdict(list)
-        for one in series:
-            known = until([one], origin)
-            late = _near(one, origin + dt.timedelta(days=days))
+        for prices in series:
+            known = until([prices], origin)
+            late = _near(prices, origin + dt.timedelta(days=days))
             if known and late is not None and (origin - known[0].dates[-1]).days <= NEAR_DAYS:
                 steps = np.diff(np.log(monthly(known[0])))
                 regime = int(regimes(steps[-1:])[0])
-                rows[one.group].append((regime, float(np.log(late / known[0].usd[-1]))))
+                rows[prices.group].append((regime, float(np.log(late / known[0].usd[-1]))))
         yield days, [(r, move, 1 / len(many)) for many in rows.values() for r, move in many]
 
 
@@ -150,12 +150,12 @@ def _summary(rows: Sequence[tuple[float, float, float, float]]) -> dict[str, flo
 
 
 def _still(series: Sequence[Series]) -> float:
-    steps = np.concatenate([np.diff(np.log(monthly(one))) for one in series])
+    steps = np.concatenate([np.diff(np.log(monthly(prices))) for prices in series])
     return round(float((regimes(steps) == 0).mean()), 4)
 
 
 def _fitted(kind: str, series: Sequence[Series]) -> Process:
-    last = max(one.dates[-1] for one in series)
+    last = max(prices.dates[-1] for prices in series)
     return fit_process(series, source=SOURCES[kind], date=last.isoformat(), command=COMMAND)
 
 
@@ -165,17 +165,17 @@ def _table(kind: str, process: Process) -> str:
     return "\n".join([f"[price.{kind}]", *lines, ""])
 
 
-def _shown(found: dict[str, Any]) -> str:
+def report_lines(report: dict[str, Any]) -> str:
     lines = [
         f"{kind}, {name.removeprefix('days_')} days: {row['coverage']:.0%} of {row['n']:,} quotes "
         f"inside the 80 % fan ({row['below']:.0%} below, {row['above']:.0%} above; "
         f"{row['unchanged']:.0%} had not moved; "
         f"the fan's ends lie {row['mean_width']:.2f} times apart)"
         for kind in ("market", "hosted")
-        for name, row in found[kind].items()
+        for name, row in report[kind].items()
         if row["n"]
     ]
-    still = found["list"]
+    still = report["list"]
     return "\n".join(
         [
             *lines,

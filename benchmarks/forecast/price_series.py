@@ -47,8 +47,8 @@ def market_series(data: Path) -> list[Series]:
     cheapest: dict[tuple[str, dt.date], dict[str, float]] = defaultdict(dict)
     for row in _offers(data):
         day, usd = dt.date.fromisoformat(row["date"]), float(row["per_gpu"])
-        found = cheapest[row["GPU Type"], day]
-        found[row["provider"]] = min(usd, found.get(row["provider"], usd))
+        by_provider = cheapest[row["GPU Type"], day]
+        by_provider[row["provider"]] = min(usd, by_provider.get(row["provider"], usd))
     quotes: dict[tuple[str, ...], dict[dt.date, float]] = defaultdict(dict)
     for (chip, day), offers in sorted(cheapest.items()):
         if chip in CHIPS and len(offers) >= 3:
@@ -57,7 +57,7 @@ def market_series(data: Path) -> list[Series]:
     for row in _rows(data, MARKET):
         if known := names.get((row["gpu"], row["socket"])):
             quotes[known,][dt.date.fromisoformat(row["date"])] = float(row["p25"])
-    return [replace(one, quoted=False) for one in _series(quotes)]
+    return [replace(prices, quoted=False) for prices in _series(quotes)]
 
 
 def contract_series() -> list[Series]:
@@ -87,12 +87,12 @@ def hosted_series(data: Path) -> list[Series]:
 
 def until(series: Iterable[Series], day: dt.date) -> list[Series]:
     """Cut every series at a day, as if nothing later were known; drop what is then too short."""
-    found = []
-    for one in series:
-        known = sum(at <= day for at in one.dates)
-        if known and (one.dates[known - 1] - one.dates[0]).days >= SHORTEST_DAYS:
-            found.append(replace(one, dates=one.dates[:known], usd=one.usd[:known]))
-    return found
+    series_list = []
+    for prices in series:
+        known = sum(at <= day for at in prices.dates)
+        if known and (prices.dates[known - 1] - prices.dates[0]).days >= SHORTEST_DAYS:
+            series_list.append(replace(prices, dates=prices.dates[:known], usd=prices.usd[:known]))
+    return series_list
 
 
 def _offers(data: Path) -> list[dict[str, str]]:
@@ -106,13 +106,13 @@ def _offers(data: Path) -> list[dict[str, str]]:
 
 
 def _series(quotes: Quotes, *, shortest_days: int = SHORTEST_DAYS) -> list[Series]:
-    found = []
+    series_list = []
     for key, prices in sorted(quotes.items()):
         days = sorted(prices)
         if days and (days[-1] - days[0]).days >= shortest_days:
             usd = tuple(prices[day] for day in days)
-            found.append(Series(group=key[0], dates=tuple(days), usd=usd))
-    return found
+            series_list.append(Series(group=key[0], dates=tuple(days), usd=usd))
+    return series_list
 
 
 def _rows(data: Path, name: str) -> list[dict[str, str]]:

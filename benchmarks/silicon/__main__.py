@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.silicon import data as silicon_data
-from benchmarks.silicon import learn as fitting
+from benchmarks.silicon import learn
 from benchmarks.silicon.fit import FOLDS, calibration_kernel, chip_keys, log_errors, training_rows
 from benchmarks.silicon.learn import MeasuredRows
 from suffice.silicon.residual import STEP_START, ideal, interval_width, predict, step_seconds
@@ -32,9 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    result = measure(chosen.data)
-    print(json.dumps(result) if chosen.json else _lines(result))
+    arguments = parser.parse_args()
+    result = measure(arguments.data)
+    print(json.dumps(result) if arguments.json else report_lines(result))
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def measure(data: Path) -> dict[str, Any]:
     raw = silicon_data.read_csv(data, silicon_data.SAMPLE)
     peer = {row["id"]: row for row in silicon_data.read_csv(data, silicon_data.PEER)}
     rows, count = training_rows(data), len(raw)
-    held = fitting.cross_validate(rows, keys=rows.group, count=FOLDS)
+    held = learn.cross_validate(rows, keys=rows.group, count=FOLDS)
     tpot, ttft = log_errors(rows, held)
     common = _common_rows(raw, peer)
     coverage, factors, width = _coverage(rows, tpot, held=held, count=count)
@@ -76,27 +76,27 @@ def errors(log_error: Array) -> dict[str, float]:
 
 
 def _few_shot(
-    rows: MeasuredRows, error: Array, *, width: Array, count: int, keys: fitting.Groups
+    rows: MeasuredRows, error: Array, *, width: Array, count: int, keys: learn.Groups
 ) -> dict[str, float]:
     """Three random points a group, 20 draws, the rest scored; the kernel has not seen the group."""
-    left, seen = [], np.zeros(count, bool)
+    left, scored_once = [], np.zeros(count, bool)
     first = np.arange(len(rows.group)) < count
-    for train, test in fitting.folds(rows.group, count=FOLDS):
+    for train, test in learn.folds(rows.group, count=FOLDS):
         kernel = calibration_kernel(rows.take(train), error=(error / width)[train])
         scored = test & first
-        for shot in fitting.few_shots(
+        for shot in learn.few_shots(
             rows.table.take(scored),
             error=(error / width)[scored],
             group=keys[scored],
             kernel=kernel,
         ):
-            at = np.flatnonzero(scored)[shot.rows]
-            left.append(shot.left * width[at])
-            seen[at] = True
-    return errors(np.concatenate(left)) | {"coverage": float(seen.mean())}
+            places = np.flatnonzero(scored)[shot.rows]
+            left.append(shot.left * width[places])
+            scored_once[places] = True
+    return errors(np.concatenate(left)) | {"coverage": float(scored_once.mean())}
 
 
-def _deployments(rows: MeasuredRows, raw: list[Row]) -> fitting.Groups:
+def _deployments(rows: MeasuredRows, raw: list[Row]) -> learn.Groups:
     """Name what one cluster runs: group, number format, mode and engine build."""
     extra = [f"{r['precision']}|{r['mode']}|{r['backend_version']}" for r in raw]
     extra += [""] * (len(rows.group) - len(raw))
@@ -114,15 +114,15 @@ def _common_rows(raw: list[Row], peer: dict[str, Row]) -> Array:
         "backend_version",
     }
     skip |= {"silicon_ttft_ms", "silicon_tpot_ms"}
-    seen, found = set(), []
+    configs, common = set(), []
     for i, row in enumerate(raw):
         key = tuple(value for name, value in row.items() if name not in skip)
-        if key in seen:
+        if key in configs:
             continue
-        seen.add(key)
+        configs.add(key)
         if row["mode"] == "agg" and _peer_tpot(peer[row["id"]]) is not None:
-            found.append(i)
-    return np.array(found)
+            common.append(i)
+    return np.array(common)
 
 
 def _peer_tpot(row: Row) -> float | None:
@@ -131,13 +131,13 @@ def _peer_tpot(row: Row) -> float | None:
 
 
 def _peer_errors(raw: list[Row], peer: dict[str, Row], common: Array) -> dict[str, float]:
-    made = np.array([_peer_tpot(peer[raw[i]["id"]]) or np.nan for i in common])
-    seen = np.array([float(raw[i]["silicon_tpot_ms"]) / 1e3 for i in common])
-    return errors(np.log(seen / made))
+    predicted = np.array([_peer_tpot(peer[raw[i]["id"]]) or np.nan for i in common])
+    measured_s = np.array([float(raw[i]["silicon_tpot_ms"]) / 1e3 for i in common])
+    return errors(np.log(measured_s / predicted))
 
 
 def _coverage(
-    rows: MeasuredRows, error: Array, *, held: fitting.HeldOut, count: int
+    rows: MeasuredRows, error: Array, *, held: learn.HeldOut, count: int
 ) -> tuple[float, dict[str, float], Array]:
     """Share of held-out rows inside their 90 % interval, and the median factor of its ends.
 
@@ -145,8 +145,8 @@ def _coverage(
     seen; the third is the half width of each row.
     """
     inside, width = np.zeros(len(error), bool), np.zeros(len(error))
-    for train, test in fitting.folds(rows.group, count=FOLDS):
-        interval = fitting.fit_interval(
+    for train, test in learn.folds(rows.group, count=FOLDS):
+        interval = learn.fit_interval(
             rows.table.take(train),
             error=error[train],
             distance=held.distance[train],
@@ -155,11 +155,9 @@ def _coverage(
         half = interval_width(ideal(rows.table.take(test)), interval, distance=held.distance[test])
         inside[test], width[test] = np.abs(error[test]) <= half, half
     chips = chip_keys(rows)
-    unseen = fitting.cross_validate(rows, keys=chips, count=len(set(chips)))
-    interval = fitting.fit_interval(
-        rows.table, error=error, distance=held.distance, group=rows.group
-    )
-    more = fitting.wider(
+    unseen = learn.cross_validate(rows, keys=chips, count=len(set(chips)))
+    interval = learn.fit_interval(rows.table, error=error, distance=held.distance, group=rows.group)
+    more = learn.wider(
         interval, rows.table, error=log_errors(rows, unseen)[0], distance=unseen.distance
     )
     half = more * interval_width(ideal(rows.table), interval, distance=unseen.distance)
@@ -176,12 +174,12 @@ def _rank_correlation(rows: MeasuredRows, *, data: Path, count: int) -> dict[str
 
     raw = silicon_data.dashboard_rows(data)
     chips = chip_keys(rows)
-    made = fitting.cross_validate(rows, keys=chips, count=len(set(chips)))
-    tpot, ttft = np.exp(made.tpot[count:]), np.exp(made.ttft[count:])
+    predicted = learn.cross_validate(rows, keys=chips, count=len(set(chips)))
+    tpot, ttft = np.exp(predicted.tpot[count:]), np.exp(predicted.ttft[count:])
     table = rows.table.take(slice(count, None))
     rate = table.batch / (ttft + table.output_tokens * tpot)
     per_chip = rate * (table.input_tokens + table.output_tokens) / (table.tp * table.dp)
-    seen = np.array([float(r["total_in_plus_out_tok_s_per_gpu"]) for r in raw])
+    measured_s = np.array([float(r["total_in_plus_out_tok_s_per_gpu"]) for r in raw])
     usd = np.array([float(r[PRICE]) for r in raw])
     cells: dict[str, list[float]] = {}
     for model, mask in _cells(raw):
@@ -192,13 +190,16 @@ def _rank_correlation(rows: MeasuredRows, *, data: Path, count: int) -> dict[str
                     for chip in np.unique(chips[count:][mask])
                     for here in [mask & (chips[count:] == chip)]
                 ]
-                for cost, step_s in ((usd, rows.tpot_s[count:]), (usd * seen / per_chip, tpot))
+                for cost, step_s in (
+                    (usd, rows.tpot_s[count:]),
+                    (usd * measured_s / per_chip, tpot),
+                )
             ]
             both = np.isfinite(pair[0]) | np.isfinite(pair[1])
             if both.sum() >= 3:
                 ranks = [np.where(np.isfinite(side), side, 1e9)[both] for side in pair]
                 cells.setdefault(model, []).append(float(spearmanr(ranks[0], ranks[1]).statistic))
-    return {model: float(np.nanmean(found)) for model, found in cells.items()}
+    return {model: float(np.nanmean(correlations)) for model, correlations in cells.items()}
 
 
 def _cells(raw: list[Row]) -> Iterator[tuple[str, Array]]:
@@ -230,24 +231,24 @@ def _speed(rows: MeasuredRows) -> float:
 
 def _law_error(rows: MeasuredRows, *, law: str, count: int) -> float:
     """Mean error of physics alone on mixture-of-experts rows, fitted with one law."""
-    at, error = ideal(rows.table, experts=law), np.full(len(rows.group), np.nan)
-    for train, test in fitting.folds(rows.group, count=5):
+    times, error = ideal(rows.table, experts=law), np.full(len(rows.group), np.nan)
+    for train, test in learn.folds(rows.group, count=5):
         few = np.random.default_rng(0).choice(
-            np.flatnonzero(train), fitting.PHYSICS_ROWS, replace=False
+            np.flatnonzero(train), learn.PHYSICS_ROWS, replace=False
         )
         part = ideal(rows.table.take(few), experts=law)
-        q = fitting.fit_physics(
+        q = learn.fit_physics(
             functools.partial(step_seconds, part),
             start=STEP_START,
             seconds=rows.tpot_s[few],
             weight=rows.weight[few],
         )
-        error[test] = (np.log(rows.tpot_s) - np.log(step_seconds(at, q)))[test]
+        error[test] = (np.log(rows.tpot_s) - np.log(step_seconds(times, q)))[test]
     mixed = np.array([model.experts is not None for model in rows.table.models])[rows.table.model]
     return errors(error[:count][mixed[:count]])["mean"]
 
 
-def _lines(result: dict[str, Any]) -> str:
+def report_lines(result: dict[str, Any]) -> str:
     return "\n".join(f"{key}: {value}" for key, value in result.items())
 
 

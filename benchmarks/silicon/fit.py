@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.silicon import data as silicon_data
-from benchmarks.silicon import learn as fitting
+from benchmarks.silicon import learn
 from suffice.silicon.residual import Interval, Kernel, ideal, interval_width
 from suffice.silicon.roofline import Array
 
@@ -20,37 +20,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=OUT)
-    chosen = parser.parse_args()
-    rows = training_rows(chosen.data)
-    held = fitting.cross_validate(rows, keys=rows.group, count=FOLDS)
+    arguments = parser.parse_args()
+    rows = training_rows(arguments.data)
+    held = learn.cross_validate(rows, keys=rows.group, count=FOLDS)
     errors = log_errors(rows, held)
-    unseen = fitting.cross_validate(rows, keys=chip_keys(rows), count=len(set(chip_keys(rows))))
-    foreign = fitting.cross_validate(rows, keys=vendor_keys(rows), count=2)
+    unseen = learn.cross_validate(rows, keys=chip_keys(rows), count=len(set(chip_keys(rows))))
+    foreign = learn.cross_validate(rows, keys=vendor_keys(rows), count=2)
     intervals, kernels = [], []
     for i, error in enumerate(errors):
-        interval = fitting.fit_interval(
+        interval = learn.fit_interval(
             rows.table, error=error, distance=held.distance, group=rows.group
         )
         width = interval_width(ideal(rows.table), interval, distance=held.distance)
         intervals.append(_widened(interval, rows, i=i, unseen=unseen, foreign=foreign))
         kernels.append(calibration_kernel(rows, error=error / width))
-    origin = fitting.Provenance(
+    origin = learn.Provenance(
         made_by="python -m benchmarks.silicon.fit --data ../shared/data",
         data=(silicon_data.SAMPLE, silicon_data.DASHBOARD),
         date=dt.datetime.now(tz=dt.UTC).date().isoformat(),
     )
-    learned = fitting.assemble(
-        fitting.fit(rows),
+    learned = learn.assemble(
+        learn.fit(rows),
         intervals=(intervals[0], intervals[1]),
         kernels=(kernels[0], kernels[1]),
         rows=rows,
         origin=origin,
     )
-    chosen.out.write_bytes(msgspec.json.encode(learned))
+    arguments.out.write_bytes(msgspec.json.encode(learned))
     print(msgspec.json.encode([learned.tpot.interval, learned.ttft.interval, kernels]).decode())
 
 
-def training_rows(data: Path) -> fitting.MeasuredRows:
+def training_rows(data: Path) -> learn.MeasuredRows:
     """Both tables of measurements, with renamed twins of a model in one group."""
     first = [
         silicon_data.sample_record(row) for row in silicon_data.read_csv(data, silicon_data.SAMPLE)
@@ -58,30 +58,30 @@ def training_rows(data: Path) -> fitting.MeasuredRows:
     return silicon_data.join(first, silicon_data.dashboard_records(data))
 
 
-def log_errors(rows: fitting.MeasuredRows, held: fitting.HeldOut) -> tuple[Array, Array]:
+def log_errors(rows: learn.MeasuredRows, held: learn.HeldOut) -> tuple[Array, Array]:
     """log(measured / predicted) of both targets."""
     return np.log(rows.tpot_s) - held.tpot, np.log(rows.ttft_s) - held.ttft
 
 
-def chip_keys(rows: fitting.MeasuredRows) -> fitting.Groups:
+def chip_keys(rows: learn.MeasuredRows) -> learn.Groups:
     """Name the chip of each row."""
     return np.array([rows.table.chips[i].key for i in rows.table.chip])
 
 
-def vendor_keys(rows: fitting.MeasuredRows) -> fitting.Groups:
+def vendor_keys(rows: learn.MeasuredRows) -> learn.Groups:
     """Name the vendor of each row's chip."""
     return np.array([rows.table.chips[i].vendor for i in rows.table.chip])
 
 
-def calibration_kernel(rows: fitting.MeasuredRows, *, error: Array) -> Kernel:
+def calibration_kernel(rows: learn.MeasuredRows, *, error: Array) -> Kernel:
     """Learn the kernel, then the factor that makes its intervals cover after three points.
 
     `error` is in units of each row's interval.
     """
-    kernel = fitting.fit_kernel(rows.table, error=error, group=rows.group)
+    kernel = learn.fit_kernel(rows.table, error=error, group=rows.group)
     scores = [
         np.abs(shot.left) / shot.sigma
-        for shot in fitting.few_shots(
+        for shot in learn.few_shots(
             rows.table, error=error, group=rows.group, kernel=kernel, draws=3
         )
     ]
@@ -90,23 +90,21 @@ def calibration_kernel(rows: fitting.MeasuredRows, *, error: Array) -> Kernel:
 
 def _widened(
     interval: Interval,
-    rows: fitting.MeasuredRows,
+    rows: learn.MeasuredRows,
     *,
     i: int,
-    unseen: fitting.HeldOut,
-    foreign: fitting.HeldOut,
+    unseen: learn.HeldOut,
+    foreign: learn.HeldOut,
 ) -> Interval:
     """Measure how much wider errors are for a chip left out, and for AMD predicted from NVIDIA."""
     amd = vendor_keys(rows) == "amd"
-    chip = fitting.wider(
+    chip = learn.wider(
         interval, rows.table, error=log_errors(rows, unseen)[i], distance=unseen.distance
     )
     error, part = log_errors(rows, foreign)[i][amd], rows.table.take(amd)
     vendor = chip
     if np.isfinite(error).any():
-        vendor = max(
-            chip, fitting.wider(interval, part, error=error, distance=foreign.distance[amd])
-        )
+        vendor = max(chip, learn.wider(interval, part, error=error, distance=foreign.distance[amd]))
     else:
         vendor = chip**2
     return msgspec.structs.replace(interval, unseen_chip=chip, unseen_vendor=vendor)

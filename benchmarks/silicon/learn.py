@@ -91,27 +91,29 @@ class PointPredictors:
 
     def predict(self, table: ConfigTable) -> tuple[Array, Array, Array]:
         """Log seconds per token, log seconds to the first, and distance from the data."""
-        at = ideal(table)
-        step_s = step_seconds(at, self.tpot)
-        x = standardise(features(at, table=table, step_s=step_s), mean=self.mean, scale=self.scale)
+        times = ideal(table)
+        step_s = step_seconds(times, self.tpot)
+        x = standardise(
+            features(times, table=table, step_s=step_s), mean=self.mean, scale=self.scale
+        )
         basis, distance = activations(x, lifted=lift(self.centres))
         moved = self.weights @ basis + self.bias[:, None]
         moved = np.clip(moved, -residual.LIMIT, residual.LIMIT)
         tpot = np.log(step_s) + moved[0]
-        first = first_seconds(at, self.ttft, tpot_s=np.exp(tpot))
+        first = first_seconds(times, self.ttft, tpot_s=np.exp(tpot))
         return tpot, np.log(first) + moved[1], distance
 
 
 def fit(rows: MeasuredRows, *, seed: int = 0) -> PointPredictors:
     """Fit physics first, then the residual of both targets on shared centres."""
-    at = ideal(rows.table)
+    times = ideal(rows.table)
     few = rows.take(_sample(rows, seed=seed))
     at_few = ideal(few.table)
     step = fit_physics(
         lambda q: step_seconds(at_few, q), start=STEP_START, seconds=few.tpot_s, weight=few.weight
     )
-    step_s = step_seconds(at, step)
-    raw = features(at, table=rows.table, step_s=step_s).astype(float)
+    step_s = step_seconds(times, step)
+    raw = features(times, table=rows.table, step_s=step_s).astype(float)
     mean, scale = raw.mean(axis=1), np.maximum(raw.std(axis=1), 0.3) / _emphasis()
     x = standardise(raw, mean=mean, scale=scale)
     centres = _centres(x.T, seed=seed)
@@ -216,8 +218,8 @@ def fit_interval(table: ConfigTable, *, error: Array, distance: Array, group: Gr
 def wider(interval: Interval, table: ConfigTable, *, error: Array, distance: Array) -> float:
     """How many times wider an interval must be to cover 90 % of these errors; at least once."""
     known = np.isfinite(error)
-    at = ideal(table.take(known))
-    half = residual.interval_width(at, interval, distance=distance[known])
+    times = ideal(table.take(known))
+    half = residual.interval_width(times, interval, distance=distance[known])
     return float(max(np.quantile(np.abs(error[known]) / half, COVERAGE), 1.0))
 
 
@@ -293,10 +295,10 @@ def fit_kernel(table: ConfigTable, *, error: Array, group: Groups, seed: int = 0
 
     start = np.full(len(PARTS), np.log(0.05))
     bounds = [(-10.0, 3.0)] * len(PARTS)
-    found = minimize(
+    optimum = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
     )
-    return Kernel(variances=_plain(np.exp(found.x)))
+    return Kernel(variances=_plain(np.exp(optimum.x)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,24 +31,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    result = measure(chosen.data)
+    arguments = parser.parse_args()
+    result = measure(arguments.data)
     lines = "\n".join(f"{key}: {value}" for key, value in result.items())
-    print(json.dumps(result) if chosen.json else lines)
+    print(json.dumps(result) if arguments.json else lines)
 
 
 def measure(data: Path) -> dict[str, Any]:
     """Compare every row of a known chip, model and engine that fits in memory."""
     raw = [row for row in silicon_data.read_csv(data, TABLE) if _usable(row)]
     table = table_of([_record(row) for row in raw])
-    made, room = predict(table), fits(table)
+    prediction, room = predict(table), fits(table)
     seconds = np.array([float(row["latency_s"]) for row in raw])
-    error = np.log(seconds / (table.output_tokens * made.tpot_s))[room]
-    half = np.log(made.tpot_high_s / made.tpot_s)[room]
+    error = np.log(seconds / (table.output_tokens * prediction.tpot_s))[room]
+    half = np.log(prediction.tpot_high_s / prediction.tpot_s)[room]
     chips = np.array([chip.key for chip in table.chips])[table.chip][room]
     masks = {chip: chips == chip for chip in np.unique(chips)}
-    found = {chip: _summary(error[mask], half[mask]) for chip, mask in masks.items()}
-    return {"rows": int(room.sum()), "left_out": _left_out(table, room), **found}
+    by_chip = {chip: _summary(error[mask], half[mask]) for chip, mask in masks.items()}
+    return {"rows": int(room.sum()), "left_out": _left_out(table, room), **by_chip}
 
 
 def _summary(error: Array, half: Array) -> dict[str, float]:

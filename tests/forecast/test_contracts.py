@@ -45,8 +45,8 @@ def test_hindsight_is_the_cheapest_of_all_ways_to_sign(seed: int) -> None:
     rng = np.random.default_rng(seed)
     terms = ContractTerms(days=int(rng.integers(1, 5)), usage_rate=float(rng.choice([0.0, 0.4])))
     market = random_market(rng, days=9)
-    found = total(market, terms, hindsight(market, terms))
-    assert found == pytest.approx(cheapest_of_all(market, terms))
+    advice = total(market, terms, hindsight(market, terms))
+    assert advice == pytest.approx(cheapest_of_all(market, terms))
 
 
 @pytest.mark.parametrize("usage_rate", [0.0, 0.4, 0.8])
@@ -124,12 +124,12 @@ def test_the_forecast_looks_only_back() -> None:
     rng = np.random.default_rng(3)
     market = random_market(rng, days=80)
     outlook = (Outlook(),) * 80
-    whole = advised_theta(market, terms, outlook=outlook)
+    full = advised_theta(market, terms, outlook=outlook)
     for day in (10, 40, 79):
         part = Market(spend=market.spend[:day], fee=market.fee[:day])
-        assert (advised_theta(part, terms, outlook=outlook[:day]) == whole[:day]).all()
-        early = [at for at in break_even(market, terms, whole) if at < day]
-        assert break_even(part, terms, whole[:day]) == early
+        assert (advised_theta(part, terms, outlook=outlook[:day]) == full[:day]).all()
+        early = [at for at in break_even(market, terms, full) if at < day]
+        assert break_even(part, terms, full[:day]) == early
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_what_cannot_be_is_refused(bad: object) -> None:
     assert caught.value.hint
 
 
-def situation(**given: object) -> Situation:
+def situation(**params: object) -> Situation:
     usual = {"start": START, "on_demand_usd": 4.0, "contract_usd": 2.0, "paths": 2000}
-    return Situation(**(usual | given))
+    return Situation(**(usual | params))
 
 
 def test_advice_follows_what_the_need_is_worth() -> None:
@@ -166,15 +166,15 @@ def test_advice_follows_what_the_need_is_worth() -> None:
 
 
 def test_being_wrong_is_priced_against_hindsight() -> None:
-    found = advise(situation(lasts=0.5))
-    assert found.regret_quantiles == REGRET
-    for outcome in found.outcomes.values():
-        assert outcome.mean_usd >= found.hindsight_usd
+    advice = advise(situation(lasts=0.5))
+    assert advice.regret_quantiles == REGRET
+    for outcome in advice.outcomes.values():
+        assert outcome.mean_usd >= advice.hindsight_usd
         assert list(outcome.regret_usd) == sorted(outcome.regret_usd)
         assert min(outcome.regret_usd) >= -1e-9
-    lowest = min(outcome.mean_usd for outcome in found.outcomes.values())
-    assert found.outcomes[found.choice].mean_usd == lowest
-    reserve = found.outcomes["reserve"]
+    lowest = min(outcome.mean_usd for outcome in advice.outcomes.values())
+    assert advice.outcomes[advice.choice].mean_usd == lowest
+    reserve = advice.outcomes["reserve"]
     assert reserve.mean_usd == pytest.approx(2.0 * 730.5 * 12)
 
 
@@ -184,14 +184,14 @@ def test_advice_is_the_same_for_the_same_seed_only() -> None:
 
 
 def test_the_rule_with_a_guarantee_signs_within_trust_of_the_break_even() -> None:
-    found = advise(situation(lasts=1.0))
-    assert found.sign_at_usd == pytest.approx(2.0 * 730.5 * 12)
-    assert not found.rule_signs
-    early = advise(situation(lasts=1.0, spent_usd=TRUST * found.sign_at_usd + 1))
+    advice = advise(situation(lasts=1.0))
+    assert advice.sign_at_usd == pytest.approx(2.0 * 730.5 * 12)
+    assert not advice.rule_signs
+    early = advise(situation(lasts=1.0, spent_usd=TRUST * advice.sign_at_usd + 1))
     assert early.rule_signs
-    late = situation(busy=0.2, spent_usd=found.sign_at_usd)
+    late = situation(busy=0.2, spent_usd=advice.sign_at_usd)
     assert not advise(late).rule_signs
-    assert found.guaranteed_ratio == pytest.approx(1 + 1 / TRUST)
+    assert advice.guaranteed_ratio == pytest.approx(1 + 1 / TRUST)
 
 
 def test_a_chip_without_prices_asks_for_them() -> None:
@@ -199,5 +199,5 @@ def test_a_chip_without_prices_asks_for_them() -> None:
         advise(Situation(start=START, chip="mtia-400"))
     with pytest.raises(PriceError, match="cannot cost"):
         advise(situation(contract_usd=float("nan")))
-    found = advise(situation(chip="mtia-400"))
-    assert all(text.endswith("stated by you") for text in found.basis)
+    advice = advise(situation(chip="mtia-400"))
+    assert all(text.endswith("stated by you") for text in advice.basis)

@@ -29,8 +29,8 @@ START = dt.date(2026, 11, 23)
 LONG = 10_000.0
 
 
-def question(**given: object) -> ForecastQuestion:
-    return ForecastQuestion(**({"start": START, "paths": 2000} | given))
+def question(**params: object) -> ForecastQuestion:
+    return ForecastQuestion(**({"start": START, "paths": 2000} | params))
 
 
 def series(usd: list[float], *, group: str = "one", quoted: bool = True) -> Series:
@@ -60,12 +60,12 @@ def certain(regime: int, *, move: float = 0.0) -> Process:
 
 
 def test_months_are_counted_by_regime() -> None:
-    found = fit(series([1.0, 1.0, 1.0, 0.5, 0.4, 0.4, 0.8]))
-    assert found.transitions == ((1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.0))
-    assert found.spells == 2.0
-    assert found.rises == pytest.approx([math.log(2.0)] * 11, abs=1e-4)
-    assert min(found.falls) == pytest.approx(math.log(0.5), abs=1e-4)
-    assert max(found.falls) == pytest.approx(math.log(0.8), abs=1e-4)
+    result = fit(series([1.0, 1.0, 1.0, 0.5, 0.4, 0.4, 0.8]))
+    assert result.transitions == ((1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 0.0))
+    assert result.spells == 2.0
+    assert result.rises == pytest.approx([math.log(2.0)] * 11, abs=1e-4)
+    assert min(result.falls) == pytest.approx(math.log(0.5), abs=1e-4)
+    assert max(result.falls) == pytest.approx(math.log(0.8), abs=1e-4)
 
 
 def test_a_group_counts_as_one_series() -> None:
@@ -145,16 +145,16 @@ def test_a_short_history_makes_a_wider_fan() -> None:
 
 
 def test_the_fan_is_ordered_starts_at_today_and_repeats() -> None:
-    found = forecast(question(usd=0.02))
-    assert found.points[0].kept == (0.02,) * len(FAN) == found.points[0].moved
-    assert [p.month for p in found.points][:3] == ["2026-11", "2026-12", "2027-01"]
-    assert found.points[-1].month == "2028-12"
-    for point in found.points:
+    result = forecast(question(usd=0.02))
+    assert result.points[0].kept == (0.02,) * len(FAN) == result.points[0].moved
+    assert [p.month for p in result.points][:3] == ["2026-11", "2026-12", "2027-01"]
+    assert result.points[-1].month == "2028-12"
+    for point in result.points:
         for fan in (point.kept, point.moved):
             assert list(fan) == sorted(fan)
         assert all(m <= k + 1e-12 for m, k in zip(point.moved, point.kept, strict=True))
-    assert found == forecast(question(usd=0.02))
-    assert found != forecast(question(usd=0.02, seed=1))
+    assert result == forecast(question(usd=0.02))
+    assert result != forecast(question(usd=0.02, seed=1))
 
 
 def test_uncertainty_grows_and_no_month_is_a_point() -> None:
@@ -165,10 +165,10 @@ def test_uncertainty_grows_and_no_month_is_a_point() -> None:
 
 
 def test_each_process_has_its_own_factor() -> None:
-    found = forecast(question())
-    assert list(found.factors) == ["rent", "software", "chips", "models"]
+    result = forecast(question())
+    assert list(result.factors) == ["rent", "software", "chips", "models"]
     for name in ("chips", "models"):
-        assert max(found.factors[name]) <= 1.0
+        assert max(result.factors[name]) <= 1.0
     hosted = forecast(question(kind="hosted"))
     assert list(hosted.factors) == ["list price", "models"]
     assert hosted.chip is None
@@ -177,11 +177,11 @@ def test_each_process_has_its_own_factor() -> None:
 
 
 def test_chips_come_late_and_never_early() -> None:
-    given = parameters()
-    late = replace(given, slip=replace(given.slip, months=(6.0, 7.0, 8.0)))
-    soon = forecast(question(until="2027-04"), known=late)
+    params = parameters()
+    late = replace(params, slip=replace(params.slip, months=(6.0, 7.0, 8.0)))
+    soon = forecast(question(until="2027-04"), params=late)
     assert soon.factors["chips"] == (1.0,) * len(FAN)
-    there = forecast(question(until="2027-12"), known=late)
+    there = forecast(question(until="2027-12"), params=late)
     assert there.factors["chips"][2] < 1.0
 
 
@@ -212,33 +212,33 @@ def test_models_that_fail_the_certificate_bring_nothing() -> None:
     rng = np.random.default_rng(0)
     assert (model_factors(sure, months=24, paths=100, rng=rng) == 1.0).all()
     never = replace(sure, fails=Range(low=1e-9, high=1e-9))
-    found = model_factors(never, months=24, paths=4000, rng=rng)[:, -1]
-    assert np.log(found).mean() == pytest.approx(-2 * math.log(2.0), rel=0.05)
+    result = model_factors(never, months=24, paths=4000, rng=rng)[:, -1]
+    assert np.log(result).mean() == pytest.approx(-2 * math.log(2.0), rel=0.05)
 
 
 def test_every_parameter_has_a_source_and_a_date_that_is_past() -> None:
-    given = parameters()
-    tables = [given.level, given.software, given.slip, given.models, *given.arrival]
-    for table in [*tables, *given.price.values()]:
+    params = parameters()
+    tables = [params.level, params.software, params.slip, params.models, *params.arrival]
+    for table in [*tables, *params.price.values()]:
         assert len(table.source) > 20
         assert dt.date.fromisoformat(table.date) <= START
-    for process in given.price.values():
+    for process in params.price.values():
         assert process.command == "python -m benchmarks.forecast --data PATH"
         assert all(x <= -STILL for x in process.falls)
         assert all(x >= STILL for x in process.rises)
-    ranges = [*given.software.vendor.values(), *(a.gain for a in given.arrival)]
-    ranges += [given.level.owned, given.level.unknown, given.level.half_life_months]
-    ranges += [given.models.gain_per_year, given.models.months_between, given.models.fails]
+    ranges = [*params.software.vendor.values(), *(a.gain for a in params.arrival)]
+    ranges += [params.level.owned, params.level.unknown, params.level.half_life_months]
+    ranges += [params.models.gain_per_year, params.models.months_between, params.models.fails]
     assert all(0 < r.low <= r.high for r in ranges)
-    assert "other" in given.software.vendor
-    assert list(given.slip.months) == sorted(given.slip.months)
+    assert "other" in params.software.vendor
+    assert list(params.slip.months) == sorted(params.slip.months)
 
 
 def test_the_basis_is_told_and_doubts_with_it() -> None:
-    found = forecast(question())
-    assert any("InferenceX-app" in text or "contract" in text for text in found.basis)
-    assert any("spells" in text for text in found.notes)
-    assert any("--regime" in text for text in found.notes)
+    result = forecast(question())
+    assert any("InferenceX-app" in text or "contract" in text for text in result.basis)
+    assert any("spells" in text for text in result.notes)
+    assert any("--regime" in text for text in result.notes)
     assert not any("--regime" in text for text in forecast(question(regime="still")).notes)
 
 
@@ -270,9 +270,9 @@ def test_a_chip_without_a_price_needs_one() -> None:
 
 
 def test_the_figure_has_two_bands_and_a_line_for_each_course() -> None:
-    found = fan_chart(forecast(question(until="2027-02"))).to_dict()
-    assert [layer["mark"]["type"] for layer in found["layer"]] == ["area", "area", "line"]
-    rows = found["data"]["values"]
+    result = fan_chart(forecast(question(until="2027-02"))).to_dict()
+    assert [layer["mark"]["type"] for layer in result["layer"]] == ["area", "area", "line"]
+    rows = result["data"]["values"]
     assert len(rows) == 2 * 4
     assert all(row["low"] <= row["median"] <= row["high"] for row in rows)
 

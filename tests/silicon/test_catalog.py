@@ -257,7 +257,7 @@ def test_owning_is_cheaper_than_renting_by_the_hour():
 @pytest.mark.parametrize("price", ["-1", "0", "free", "nan"])
 def test_a_price_that_is_none_is_refused(price):
     with pytest.raises(PriceError):
-        prices.stated("h100", price)
+        prices.stated_offer("h100", price)
 
 
 def test_every_number_in_the_data_files_is_finite():

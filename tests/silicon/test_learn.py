@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from benchmarks.silicon import learn as fitting
+from benchmarks.silicon import learn
 
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.columns import make_table
@@ -37,7 +37,7 @@ def world(rows=300, noise=0.05, offset=0.1):
     truth = step_seconds(ideal(table), PLANTED)
     error = np.array([shift[g] for g in group]) + noise * rng.standard_normal(rows)
     seconds = truth * np.exp(error)
-    return fitting.MeasuredRows(
+    return learn.MeasuredRows(
         table=table, tpot_s=seconds, ttft_s=10 * seconds, group=group, weight=np.ones(rows)
     )
 
@@ -53,14 +53,14 @@ def rows():
 @pytest.fixture(scope="module")
 def held(rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "CENTRES", 24)
-        patch.setattr(fitting, "PHYSICS_ROWS", 120)
-        return fitting.cross_validate(rows, keys=rows.group, count=3)
+        patch.setattr(learn, "CENTRES", 24)
+        patch.setattr(learn, "PHYSICS_ROWS", 120)
+        return learn.cross_validate(rows, keys=rows.group, count=3)
 
 
 def test_no_group_is_on_both_sides_and_every_row_is_held_out_once(rows):
     held = np.zeros(len(rows.group), int)
-    for train, test in fitting.folds(rows.group, count=5):
+    for train, test in learn.folds(rows.group, count=5):
         assert not set(rows.group[train]) & set(rows.group[test])
         held += test
     assert (held == 1).all()
@@ -74,14 +74,14 @@ def test_a_planted_world_is_predicted_for_groups_never_seen(rows, held):
 def test_intervals_cover_groups_never_seen(rows, held):
     error = np.log(rows.tpot_s) - held.tpot
     covered = []
-    for train, test in fitting.folds(rows.group, count=4, seed=3):
-        interval = fitting.fit_interval(
+    for train, test in learn.folds(rows.group, count=4, seed=3):
+        interval = learn.fit_interval(
             rows.table.take(train),
             error=error[train],
             distance=held.distance[train],
             group=rows.group[train],
         )
-        half = fitting.residual.interval_width(
+        half = learn.residual.interval_width(
             ideal(rows.table.take(test)), interval, distance=held.distance[test]
         )
         covered.append(np.abs(error[test]) <= half)
@@ -91,7 +91,7 @@ def test_intervals_cover_groups_never_seen(rows, held):
 def test_the_kernel_finds_offsets_and_noise():
     world_rows = world(rows=400, noise=0.03, offset=0.3)
     error = np.log(world_rows.tpot_s / step_seconds(ideal(world_rows.table), PLANTED))
-    kernel = fitting.fit_kernel(world_rows.table, error=error, group=world_rows.group)
+    kernel = learn.fit_kernel(world_rows.table, error=error, group=world_rows.group)
     assert sum(kernel.variances[:4]) == pytest.approx(0.09, rel=0.9)
     assert kernel.noise == pytest.approx(0.03**2, rel=0.5)
 
@@ -99,8 +99,8 @@ def test_the_kernel_finds_offsets_and_noise():
 def test_three_points_remove_a_group_offset():
     world_rows = world(rows=400, noise=0.02, offset=0.5)
     error = np.log(world_rows.tpot_s / step_seconds(ideal(world_rows.table), PLANTED))
-    kernel = fitting.fit_kernel(world_rows.table, error=error, group=world_rows.group)
-    shots = fitting.few_shots(
+    kernel = learn.fit_kernel(world_rows.table, error=error, group=world_rows.group)
+    shots = learn.few_shots(
         world_rows.table, error=error, group=world_rows.group, kernel=kernel, draws=3
     )
     left = np.concatenate([shot.left for shot in shots])

@@ -32,20 +32,20 @@ def grid(chip="h100", model="llama-3-70b", **columns):
 
 
 def test_predictions_are_ordered_and_inside_their_intervals():
-    made = predict(grid())
-    assert (made.tpot_low_s < made.tpot_s).all()
-    assert (made.tpot_s < made.tpot_high_s).all()
-    assert (made.ttft_low_s < made.ttft_s).all()
-    assert (made.ttft_s < made.ttft_high_s).all()
-    assert made.tpot_s[3] > made.tpot_s[0]
+    prediction = predict(grid())
+    assert (prediction.tpot_low_s < prediction.tpot_s).all()
+    assert (prediction.tpot_s < prediction.tpot_high_s).all()
+    assert (prediction.ttft_low_s < prediction.ttft_s).all()
+    assert (prediction.ttft_s < prediction.ttft_high_s).all()
+    assert prediction.tpot_s[3] > prediction.tpot_s[0]
 
 
 def test_rows_are_independent_of_chunks_and_threads():
     batch = np.resize([1.0, 8, 64], 10_000)
-    whole, threaded = predict(grid(batch=batch)), predict(grid(batch=batch), threads=2)
+    single_thread, threaded = predict(grid(batch=batch)), predict(grid(batch=batch), threads=2)
     alone = predict(grid(batch=batch[:3]))
-    assert np.array_equal(whole.tpot_s, threaded.tpot_s)
-    assert whole.tpot_s[-3:] == pytest.approx(np.roll(alone.tpot_s, -1), rel=1e-5)
+    assert np.array_equal(single_thread.tpot_s, threaded.tpot_s)
+    assert single_thread.tpot_s[-3:] == pytest.approx(np.roll(alone.tpot_s, -1), rel=1e-5)
 
 
 def test_single_precision_changes_no_prediction_that_anyone_could_measure():
@@ -73,8 +73,8 @@ def test_single_precision_changes_no_prediction_that_anyone_could_measure():
 @pytest.mark.parametrize("unknown", ["tpu-v6e", "mtia-400", "trainium3", "gaudi3"])
 def test_the_interval_widens_for_a_chip_never_measured(unknown):
     def width(chip):
-        made = predict(grid(chip, batch=16, tp=8))
-        return float(np.log(made.tpot_high_s / made.tpot_low_s)[0])
+        prediction = predict(grid(chip, batch=16, tp=8))
+        return float(np.log(prediction.tpot_high_s / prediction.tpot_low_s)[0])
 
     assert width(unknown) > 1.2 * width("h100")
 
@@ -129,9 +129,9 @@ def test_no_feature_is_an_identity_a_date_or_an_order():
             ),
         ]
     )
-    made = predict(table)
-    assert made.tpot_s[0] == made.tpot_s[1]
-    assert predict(table.take(slice(None, None, -1))).tpot_s == pytest.approx(made.tpot_s)
+    prediction = predict(table)
+    assert prediction.tpot_s[0] == prediction.tpot_s[1]
+    assert predict(table.take(slice(None, None, -1))).tpot_s == pytest.approx(prediction.tpot_s)
 
 
 def write(path, *rows):
@@ -141,11 +141,11 @@ def write(path, *rows):
 
 def rows_with_factor(factor, batches):
     table = grid(batch=np.array(batches, float))
-    made = predict(table)
+    prediction = predict(table)
     return [
         f"llama-3-70b,h100,vllm,{b},1000,1000,4,fp8,fp8,{1e3 * t * factor:.6f},"
         f"{1e3 * f * factor:.6f}"
-        for b, t, f in zip(batches, made.tpot_s, made.ttft_s, strict=True)
+        for b, t, f in zip(batches, prediction.tpot_s, prediction.ttft_s, strict=True)
     ]
 
 

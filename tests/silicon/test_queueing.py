@@ -64,8 +64,8 @@ def test_the_closed_form_agrees_with_the_event_model(percentile, variation, work
     loaded = under_load(table, predict(table), percentile=percentile, variation=variation)
     usable = np.flatnonzero(np.isfinite(loaded.tpot_s) & (loaded.ttft_s < 3))
     rows = np.random.default_rng(0).choice(usable, 8, replace=False)
-    seen = np.array([replay(table, loaded, row) for row in rows])
-    ttft, tpot = loaded.ttft_s[rows] / seen[:, 0], loaded.tpot_s[rows] / seen[:, 1]
+    replayed = np.array([replay(table, loaded, row) for row in rows])
+    ttft, tpot = loaded.ttft_s[rows] / replayed[:, 0], loaded.tpot_s[rows] / replayed[:, 1]
     assert 0.9 < np.median(ttft) < 1.35
     assert 0.95 < np.median(tpot) < 1.2
     assert (ttft > 0.7).all()
@@ -123,22 +123,22 @@ def test_tokens_out_are_tokens_asked():
 
 
 def request(**changes):
-    given = {
+    fields = {
         "model": find_shape("mistral-small-4"),
         "chips": ("h100", "h200", "mi355x", "mtia-400"),
         "workload": Workload(input_tokens=1000, output_tokens=500, requests_per_s=20),
         "slo": Slo(ttft_s=1.0, tpot_s=0.05),
     }
-    return PlanRequest(**(given | changes))
+    return PlanRequest(**(fields | changes))
 
 
 @pytest.fixture(scope="module")
-def made():
+def usual_plan():
     return make_plan(request())
 
 
-def test_every_option_meets_the_target_and_is_priced_or_says_so(made):
-    for option in made.ranking:
+def test_every_option_meets_the_target_and_is_priced_or_says_so(usual_plan):
+    for option in usual_plan.ranking:
         assert option.ttft_s <= 1.0
         assert option.tpot_s <= 0.05
         if option.usd_per_mtok is None:
@@ -146,21 +146,21 @@ def test_every_option_meets_the_target_and_is_priced_or_says_so(made):
         else:
             assert option.usd_per_mtok_low <= option.usd_per_mtok <= option.usd_per_mtok_high
             assert option.price_source
-    priced = [o.usd_per_mtok for o in made.ranking if o.usd_per_mtok is not None]
+    priced = [o.usd_per_mtok for o in usual_plan.ranking if o.usd_per_mtok is not None]
     assert priced == sorted(priced)
-    assert made.ranking[-1].chip == "mtia-400"
+    assert usual_plan.ranking[-1].chip == "mtia-400"
 
 
-def test_dollars_agree_with_a_second_calculation(made):
-    for option in made.ranking[:3]:
+def test_dollars_agree_with_a_second_calculation(usual_plan):
+    for option in usual_plan.ranking[:3]:
         per_hour = float(option.chip_usd_per_hour) * option.replica_chips
         tokens = option.requests_per_s * 500 * 3600
         assert option.usd_per_mtok == pytest.approx(per_hour / tokens * 1e6)
         assert option.usd_per_mtok_total == pytest.approx(option.usd_per_mtok / 3)
 
 
-def test_the_two_rates_of_a_price_add_up_to_the_cost_of_a_request(made):
-    for option in made.ranking:
+def test_the_two_rates_of_a_price_add_up_to_the_cost_of_a_request(usual_plan):
+    for option in usual_plan.ranking:
         busy_s = 1000 / option.read_tokens_per_s + 500 / option.output_tokens_per_s
         assert busy_s == pytest.approx(1 / option.requests_per_s)
 
@@ -173,26 +173,26 @@ def test_a_price_named_by_the_user_wins():
     assert plan.ranking[0].price_source.startswith("stated by you")
 
 
-def test_the_price_block_is_a_price_that_the_configuration_accepts(made):
+def test_the_price_block_is_a_price_that_the_configuration_accepts(usual_plan):
     import tomllib
 
     from suffice.config import PriceConfig
 
-    for option in made.frontier:
+    for option in usual_plan.frontier:
         if option.usd_per_mtok is None:
             continue
-        table = tomllib.loads(price_block(option, name="x", plan=made, date="2026-11-23"))
+        table = tomllib.loads(price_block(option, name="x", plan=usual_plan, date="2026-11-23"))
         price = msgspec.convert(table["price"]["x"], PriceConfig, strict=False)
         per_s = float(price.chip_usd_per_hour) * price.chips / 3600
         busy_s = 1000 / price.input_tokens_per_s + 500 / price.output_tokens_per_s
         assert per_s * busy_s / 500 * 1e6 == pytest.approx(option.usd_per_mtok, rel=1e-3)
 
 
-def test_a_percentile_costs_more_and_is_confirmed_by_the_event_model(made):
+def test_a_percentile_costs_more_and_is_confirmed_by_the_event_model(usual_plan):
     plan = make_plan(request(percentile=99, slo=Slo(tpot_s=0.03)))
     usual = {o.chip: o for o in make_plan(request(slo=Slo(tpot_s=0.03))).ranking}
     assert plan.percentile == 99
-    assert made.percentile is None
+    assert usual_plan.percentile is None
     for option in plan.ranking:
         assert option.tpot_s <= 0.03
         assert option.tpot_low_s < option.tpot_s < option.tpot_high_s
@@ -235,30 +235,30 @@ def test_a_rung_priced_by_a_plan_is_charged_what_the_plan_says_as_an_estimate(ca
     assert float(charged.usd) / 300 * 1e6 == pytest.approx(option["usd_per_mtok"], rel=1e-3)
 
 
-def test_a_safe_plan_costs_no_less(made):
+def test_a_safe_plan_costs_no_less(usual_plan):
     safe = {o.chip: o for o in make_plan(request(safe=True)).ranking}
-    for option in made.ranking:
+    for option in usual_plan.ranking:
         if option.chip in safe and option.usd_per_mtok is not None:
             assert safe[option.chip].usd_per_mtok >= option.usd_per_mtok - 1e-12
             assert safe[option.chip].tpot_high_s <= 0.05
 
 
-def test_the_frontier_trades_speed_for_cost(made):
+def test_the_frontier_trades_speed_for_cost(usual_plan):
     for chip in ("h100", "h200"):
-        points = [o for o in made.frontier if o.chip == chip]
+        points = [o for o in usual_plan.frontier if o.chip == chip]
         assert [o.tpot_s for o in points] == sorted(o.tpot_s for o in points)
         cost = [o.usd_per_mtok for o in points]
         assert cost == sorted(cost, reverse=True)
 
 
-def test_chips_for_the_peak_count_whole_replicas_and_a_spare(made):
-    for option in made.ranking:
+def test_chips_for_the_peak_count_whole_replicas_and_a_spare(usual_plan):
+    for option in usual_plan.ranking:
         replicas = int(np.ceil(20 / option.requests_per_s)) + 1
         assert option.chips_needed == int(np.ceil(replicas * option.replica_chips))
 
 
-def test_overlapping_intervals_are_not_settled(made):
-    first, second = made.ranking[:2]
+def test_overlapping_intervals_are_not_settled(usual_plan):
+    first, second = usual_plan.ranking[:2]
     far = msgspec.structs.replace(second, usd_per_mtok_low=first.usd_per_mtok_high * 2)
     assert overlaps(first, msgspec.structs.replace(second, usd_per_mtok_low=first.usd_per_mtok))
     assert not overlaps(first, far)
@@ -287,8 +287,8 @@ def test_pipelines_hold_what_the_scale_up_network_cannot():
     assert stages(model, (8, 1, 8), share=0.0) == stages(model, (8, 1, 1), share=0.5) == (1,)
 
 
-def test_peaks_that_do_not_coincide_are_worth_chips(made):
-    option = made.ranking[0]
+def test_peaks_that_do_not_coincide_are_worth_chips(usual_plan):
+    option = usual_plan.ranking[0]
     peak = 3 * option.requests_per_s
     day = [Deployment(name="day", option=option, requests_per_s=(peak, 1.0))]
     night = [Deployment(name="night", option=option, requests_per_s=(1.0, peak))]
@@ -300,17 +300,17 @@ def test_peaks_that_do_not_coincide_are_worth_chips(made):
     assert same.chips_saved == 0
 
 
-def test_a_fleet_without_a_price_has_no_dollars(made):
-    unpriced = made.ranking[-1]
+def test_a_fleet_without_a_price_has_no_dollars(usual_plan):
+    unpriced = usual_plan.ranking[-1]
     fleet = size_fleet([Deployment(name="x", option=unpriced, requests_per_s=(1.0,))])
     assert fleet.usd_per_hour is None
     assert 0 < fleet.busy < 1
 
 
 @pytest.mark.parametrize("curve", [(), (0.0,), (-1.0, 2.0)])
-def test_no_demand_is_refused(made, curve):
+def test_no_demand_is_refused(usual_plan, curve):
     with pytest.raises(InputError):
-        size_fleet([Deployment(name="x", option=made.ranking[0], requests_per_s=curve)])
+        size_fleet([Deployment(name="x", option=plan.ranking[0], requests_per_s=curve)])
 
 
 def test_a_consolidation_file_is_planned_and_compared(tmp_path):

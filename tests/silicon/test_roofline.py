@@ -18,8 +18,8 @@ def at(model="llama-3-8b", chip="h100", **columns):
 
 
 def test_unique_experts_by_hand():
-    found = unique_experts(np.float64(128), np.float64(4), np.array([1.0, 8, 32, 64, 128]))
-    assert found == pytest.approx([4.0, 28.7, 81.7, 111.2, 125.8], abs=0.05)
+    counts = unique_experts(np.float64(128), np.float64(4), np.array([1.0, 8, 32, 64, 128]))
+    assert counts == pytest.approx([4.0, 28.7, 81.7, 111.2, 125.8], abs=0.05)
 
 
 def test_unique_experts_agree_with_random_routing():
@@ -34,8 +34,8 @@ def test_unique_experts_agree_with_random_routing():
 @given(experts=st.integers(2, 512), share=st.floats(0.01, 1), tokens=st.floats(1, 1e4))
 def test_unique_experts_stay_between_k_and_all(experts, share, tokens):
     active = max(1.0, np.floor(share * experts))
-    found = float(unique_experts(np.float64(experts), np.float64(active), np.float64(tokens)))
-    assert active - 1e-6 <= found <= experts + 1e-6
+    counts = float(unique_experts(np.float64(experts), np.float64(active), np.float64(tokens)))
+    assert active - 1e-6 <= counts <= experts + 1e-6
 
 
 def test_skewed_routing_touches_fewer_and_no_skew_is_the_law():

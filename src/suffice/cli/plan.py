@@ -243,13 +243,13 @@ def parse_slo(text: str) -> "Slo":
 def parse_prices(given: list[str], *, known: "dict[str, Chip]") -> dict[str, Decimal]:
     """Read CHIP=DOLLARS pairs; raises InputError or PriceError."""
     from suffice.silicon.catalog import find_chip
-    from suffice.silicon.prices import stated
+    from suffice.silicon.prices import stated_offer
 
     prices = {}
     for text in given:
         name, _, dollars = text.partition("=")
         chip = find_chip(name.strip(), known)
-        prices[chip.key] = stated(chip.key, dollars.strip()).usd_per_hour
+        prices[chip.key] = stated_offer(chip.key, dollars.strip()).usd_per_hour
     return prices
 
 

@@ -78,13 +78,13 @@ class Advice(Struct, frozen=True, kw_only=True):
     basis: tuple[str, ...]
 
 
-def advise(situation: Situation, *, known: Parameters | None = None) -> Advice:
+def advise(situation: Situation, *, params: Parameters | None = None) -> Advice:
     """Play the term out, and choose the lowest mean cost; raises InputError or PriceError."""
     _check(situation)
-    given = parameters() if known is None else known
+    params = parameters() if params is None else params
     day_usd, day_basis = _price(situation, "on_demand", situation.on_demand_usd)
     contract_usd, contract_basis = _price(situation, "contract", situation.contract_usd)
-    costs, hindsight = _costs(situation, given, on_demand=day_usd, contract=contract_usd)
+    costs, hindsight = _costs(situation, params, on_demand=day_usd, contract=contract_usd)
     outcomes = {choice: _outcome(cost, hindsight) for choice, cost in costs.items()}
     best = min(outcomes, key=lambda choice: outcomes[choice].mean_usd)
     fee = contract_usd * HOURS_PER_MONTH * situation.months
@@ -108,7 +108,7 @@ def advise(situation: Situation, *, known: Parameters | None = None) -> Advice:
 
 
 def _costs(
-    situation: Situation, given: Parameters, *, on_demand: float, contract: float
+    situation: Situation, params: Parameters, *, on_demand: float, contract: float
 ) -> tuple[dict[Choice, Array], Array]:
     """Dollars of each choice, and of the best month to sign on each path or not to sign at all."""
     rng = np.random.default_rng(situation.seed)
@@ -120,7 +120,7 @@ def _costs(
         paths=situation.paths,
     )
     months = situation.months
-    rent = rent_paths(question, given, months=months, rng=rng)[:, :-1]
+    rent = rent_paths(question, params, months=months, rng=rng)[:, :-1]
     spend = HOURS_PER_MONTH * on_demand * situation.busy * rent * _needed(situation, rng)
     left = (months - np.arange(months)) / months
     fees = HOURS_PER_MONTH * contract * months * rent * left
@@ -164,12 +164,12 @@ def _outcome(cost: Array, hindsight: Array) -> ContractCost:
     )
 
 
-def _price(situation: Situation, kind: Kind, given: float | None) -> tuple[float, str]:
+def _price(situation: Situation, kind: Kind, usd: float | None) -> tuple[float, str]:
     name = kind.replace("_", " ")
-    if given is not None:
-        if not 0 < given < float("inf"):
-            raise PriceError(f"{name}: a chip-hour cannot cost {given}", hint="give dollars, 2.35")
-        return given, f"{name}: stated by you"
+    if usd is not None:
+        if not 0 < usd < float("inf"):
+            raise PriceError(f"{name}: a chip-hour cannot cost {usd}", hint="give dollars, 2.35")
+        return usd, f"{name}: stated by you"
     offer = find_offer(find_chip(situation.chip).key, kind=kind)
     if offer is None:
         raise PriceError(

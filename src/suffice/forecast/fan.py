@@ -64,12 +64,12 @@ class Forecast(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def forecast(question: ForecastQuestion, *, known: Parameters | None = None) -> Forecast:
+def forecast(question: ForecastQuestion, *, params: Parameters | None = None) -> Forecast:
     """Draw the paths and lay out their quantiles; raises InputError or PriceError."""
-    given = parameters() if known is None else known
+    params = parameters() if params is None else params
     months = _months(question)
     rng = np.random.default_rng(question.seed)
-    factors = _factors(question, given, months=months, rng=rng)
+    factors = _factors(question, params, months=months, rng=rng)
     kept = factors[PRICE_NAMES[question.kind]] * factors.get("software", 1.0)
     moved = kept * factors.get("chips", 1.0) * factors["models"]
     fans = [_quantiles(question.usd * paths) for paths in (kept, moved)]
@@ -85,13 +85,13 @@ def forecast(question: ForecastQuestion, *, known: Parameters | None = None) -> 
         points=points,
         factors={name: _quantiles(paths)[-1] for name, paths in factors.items()},
         rising=float((kept[:, -1] > 1.0).mean()),
-        basis=_basis(question, given),
-        notes=_notes(question, given),
+        basis=_basis(question, params),
+        notes=_notes(question, params),
     )
 
 
 def rent_paths(
-    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Price over today's price, one row a path, one column a month from 0 on."""
     if question.regime is not None and question.regime not in REGIMES:
@@ -100,9 +100,9 @@ def rent_paths(
         months=months,
         paths=question.paths,
         regime=None if question.regime is None else REGIMES.index(question.regime),
-        level=None if question.kind == "hosted" else _level(question, given),
+        level=None if question.kind == "hosted" else _level(question, params),
     )
-    return np.asarray(np.exp(simulate(given.price[question.kind], run, rng=rng)))
+    return np.asarray(np.exp(simulate(params.price[question.kind], run, rng=rng)))
 
 
 def rent_today(question: ForecastQuestion) -> Offer | float:
@@ -117,32 +117,32 @@ def rent_today(question: ForecastQuestion) -> Offer | float:
 
 
 def _factors(
-    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> dict[str, Array]:
-    price = rent_paths(question, given, months=months, rng=rng)
-    models = model_factors(given.models, months=months, paths=question.paths, rng=rng)
+    price = rent_paths(question, params, months=months, rng=rng)
+    models = model_factors(params.models, months=months, paths=question.paths, rng=rng)
     if question.kind == "hosted":
         return {PRICE_NAMES["hosted"]: price, "models": models}
     return {
         PRICE_NAMES["market"]: price,
-        "software": _software(question, given, months=months, rng=rng),
-        "chips": _chips(question, given, months=months, rng=rng),
+        "software": _software(question, params, months=months, rng=rng),
+        "chips": _chips(question, params, months=months, rng=rng),
         "models": models,
     }
 
 
-def _level(question: ForecastQuestion, given: Parameters) -> Level:
+def _level(question: ForecastQuestion, params: Parameters) -> Level:
     today = rent_today(question)
     usd = float(today.usd_per_hour) if isinstance(today, Offer) else today
     if not (usd > 0 and math.isfinite(usd)):
         raise PriceError(f"a chip-hour cannot cost {usd}", hint="give a positive price in dollars")
     owning = find_offer(find_chip(question.chip).key, kind="owning")
     multiple, base = (
-        (given.level.unknown, 1.0)
+        (params.level.unknown, 1.0)
         if owning is None
-        else (given.level.owned, float(owning.usd_per_hour) / usd)
+        else (params.level.owned, float(owning.usd_per_hour) / usd)
     )
-    half_life = given.level.half_life_months
+    half_life = params.level.half_life_months
     return Level(
         low=math.log(multiple.low * base),
         high=math.log(multiple.high * base),
@@ -151,25 +151,25 @@ def _level(question: ForecastQuestion, given: Parameters) -> Level:
 
 
 def _software(
-    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Factor on cost of newer engine builds: a gain that is approached, half of it a year."""
-    ranges = given.software.vendor
+    ranges = params.software.vendor
     vendor = find_chip(question.chip).vendor
     gain = _draw(ranges.get(vendor, ranges["other"]), paths=question.paths, rng=rng)
-    done = 1.0 - 0.5 ** (np.arange(months + 1) / given.software.settle_months)
+    done = 1.0 - 0.5 ** (np.arange(months + 1) / params.software.settle_months)
     return np.asarray(gain[:, None] ** -done)
 
 
 def _chips(
-    question: ForecastQuestion, given: Parameters, *, months: int, rng: np.random.Generator
+    question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
     """Factor on cost of the best chip that can be rented; arrivals come late, never early."""
     ahead = np.arange(months + 1)
     best = np.ones((question.paths, months + 1))
-    for arrival in given.arrival:
+    for arrival in params.arrival:
         due = _months_between(question.start, arrival.month)
-        late = rng.triangular(*given.slip.months, size=question.paths)
+        late = rng.triangular(*params.slip.months, size=question.paths)
         gain = _draw(arrival.gain, paths=question.paths, rng=rng)
         best = np.maximum(best, np.where(ahead >= (due + late)[:, None], gain[:, None], 1.0))
     return np.asarray(1.0 / best)
@@ -185,8 +185,8 @@ def model_factors(models: Models, *, months: int, paths: int, rng: np.random.Gen
     return np.asarray(np.exp(-np.hstack([np.zeros((paths, 1)), logs])))
 
 
-def _draw(given: Range, *, paths: int, rng: np.random.Generator) -> Array:
-    return np.asarray(np.exp(rng.uniform(math.log(given.low), math.log(given.high), paths)))
+def _draw(params: Range, *, paths: int, rng: np.random.Generator) -> Array:
+    return np.asarray(np.exp(rng.uniform(math.log(params.low), math.log(params.high), paths)))
 
 
 def _quantiles(paths: Array) -> list[tuple[float, ...]]:
@@ -220,30 +220,30 @@ def _month(start: dt.date, ahead: int) -> str:
     return f"{start.year + years}-{month + 1:02d}"
 
 
-def _basis(question: ForecastQuestion, given: Parameters) -> tuple[str, ...]:
+def _basis(question: ForecastQuestion, params: Parameters) -> tuple[str, ...]:
     """Say where every process comes from, with its date."""
-    price = given.price[question.kind]
-    found = [f"price moves: {price.source} ({price.date}; {price.command})"]
+    price = params.price[question.kind]
+    lines = [f"price moves: {price.source} ({price.date}; {price.command})"]
     if question.kind == "market":
         today = rent_today(question)
         if isinstance(today, Offer):
-            found.append(f"rent today: ${today.usd_per_hour}/h, {today.source} ({today.date})")
-        found.append(f"rent level: {given.level.source} ({given.level.date})")
-        found.append(f"software: {given.software.source} ({given.software.date})")
-        found.append(f"slip: {given.slip.source} ({given.slip.date})")
-        found += [f"{a.name}, {a.month}: {a.source} ({a.date})" for a in given.arrival]
-    return (*found, f"models: {given.models.source} ({given.models.date})")
+            lines.append(f"rent today: ${today.usd_per_hour}/h, {today.source} ({today.date})")
+        lines.append(f"rent level: {params.level.source} ({params.level.date})")
+        lines.append(f"software: {params.software.source} ({params.software.date})")
+        lines.append(f"slip: {params.slip.source} ({params.slip.date})")
+        lines += [f"{a.name}, {a.month}: {a.source} ({a.date})" for a in params.arrival]
+    return (*lines, f"models: {params.models.source} ({params.models.date})")
 
 
-def _notes(question: ForecastQuestion, given: Parameters) -> tuple[str, ...]:
-    spells = given.price[question.kind].spells
-    found = [
+def _notes(question: ForecastQuestion, params: Parameters) -> tuple[str, ...]:
+    spells = params.price[question.kind].spells
+    lines = [
         f"the price process rests on {spells:g} spells of falling or rising prices; "
         "a short history makes a wide fan",
         "only price moves were back-tested; chips, software and models are ranges by judgement",
     ]
     if question.kind == "market":
-        found.append("`moved` leaves out what the best chip of today would save: suffice plan")
+        lines.append("`moved` leaves out what the best chip of today would save: suffice plan")
         if question.regime is None:
-            found.append("whether rent moves now was not said (--regime): all three are mixed")
-    return tuple(found)
+            lines.append("whether rent moves now was not said (--regime): all three are mixed")
+    return tuple(lines)

@@ -7,12 +7,12 @@ from suffice.forecast.fan import Forecast
 NAMES = {"kept": "chip and model kept", "moved": "moved to the cheapest"}
 
 
-def fan_figure(found: Forecast) -> str:
+def fan_figure(forecast: Forecast) -> str:
     """Put the chart into one page: data and script inside, no network."""
-    return str(fan_chart(found).to_html(inline=True))
+    return str(fan_chart(forecast).to_html(inline=True))
 
 
-def fan_chart(found: Forecast) -> Any:
+def fan_chart(forecast: Forecast) -> Any:
     """Draw dollars per request by month: 80 % and 50 % bands and the median, for both courses."""
     import altair as alt
 
@@ -26,7 +26,7 @@ def fan_chart(found: Forecast) -> Any:
             "three quarters": values[3],
             "high": values[4],
         }
-        for point in found.points
+        for point in forecast.points
         for name, values in ((NAMES["kept"], point.kept), (NAMES["moved"], point.moved))
     ]
     base: Any = alt.Chart(alt.Data(values=bands)).encode(  # type: ignore[no-untyped-call]

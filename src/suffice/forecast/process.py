@@ -102,14 +102,14 @@ def fit_process(series: Sequence[Series], *, source: str, date: str, command: st
         spells += share * float(((kinds > 0) & (np.diff(kinds, prepend=0) != 0)).sum())
         moves.append(steps)
         weights.append(np.full(len(steps), share))
-    every, weight = np.concatenate(moves), np.concatenate(weights)
+    moves_all, weight = np.concatenate(moves), np.concatenate(weights)
     if not counts.sum():
         raise InputError("no price was followed for three months", hint="give longer price series")
-    kinds = regimes(every)
+    kinds = regimes(moves_all)
     return Process(
         transitions=tuple(tuple(float(n) for n in np.round(row, 2)) for row in counts),
-        falls=_deciles(-every[kinds == 1], weight[kinds == 1], sign=-1),
-        rises=_deciles(every[kinds == 2], weight[kinds == 2], sign=1),
+        falls=_deciles(-moves_all[kinds == 1], weight[kinds == 1], sign=-1),
+        rises=_deciles(moves_all[kinds == 2], weight[kinds == 2], sign=1),
         spells=round(spells, 1),
         source=source,
         date=date,
@@ -170,5 +170,5 @@ def _deciles(sizes: Array, weights: Array, *, sign: int) -> tuple[float, ...]:
     """Deciles of signed moves; with none seen, from the smallest that counts to a halving."""
     if not len(sizes):
         return tuple(float(x) for x in sign * np.linspace(STILL, np.log(2.0), 11))
-    found = np.quantile(sizes, QUANTILES, weights=weights, method="inverted_cdf")
-    return tuple(round(float(x), 4) for x in sign * found)
+    deciles = np.quantile(sizes, QUANTILES, weights=weights, method="inverted_cdf")
+    return tuple(round(float(x), 4) for x in sign * deciles)

@@ -19,7 +19,7 @@ from suffice.silicon.queueing import (
     simulate,
     waiting,
 )
-from suffice.silicon.residual import Ideal, Prediction, ideal, reading
+from suffice.silicon.residual import Prediction, ideal, reading
 from suffice.silicon.roofline import Array
 
 CHUNK_TOKENS = 2048
@@ -48,24 +48,25 @@ class Loaded:
     layout: Array
 
 
-def in_flight_rate(table: ConfigTable, made: Prediction) -> Array:
+def in_flight_rate(table: ConfigTable, prediction: Prediction) -> Array:
     """Return the requests a second that keep a row's batch in flight, by Little's law."""
-    return np.asarray(table.batch / (made.ttft_s + table.output_tokens * made.tpot_s))
+    return np.asarray(table.batch / (prediction.ttft_s + table.output_tokens * prediction.tpot_s))
 
 
 def under_load(
-    table: ConfigTable, made: Prediction, *, percentile: float, variation: float
+    table: ConfigTable, prediction: Prediction, *, percentile: float, variation: float
 ) -> Loaded:
     """Give every row its arrival rate, and TTFT and TPOT at a percentile from 50 to 99.9."""
-    at, tpot, out = ideal(table), made.tpot_s, table.output_tokens
+    times, tpot, out = ideal(table), prediction.tpot_s, table.output_tokens
     apart, layout = table.prefill_chips > 0, _layouts(table)
-    rate = in_flight_rate(table, made)
-    share = reading(at) * (1 - apart)
+    rate = in_flight_rate(table, prediction)
+    share = reading(times) * (1 - apart)
     step_s = tpot * (1 - share)
     pool = np.where(apart, 1 / np.clip(table.prefill_replicas, 1e-6, 1.0), 1.0)
     own_read_s = share * out * tpot / np.maximum(table.batch, 1.0)
-    service_s = np.where(apart, _apart_service_s(table, at), own_read_s)
-    start_s = np.maximum(_smallest(made.ttft_s - service_s, table=table, layout=layout), 0.0)
+    side_by_side_s = times.loaded_read_s / np.maximum(table.prefill_replicas, 1.0)
+    service_s = np.where(apart, side_by_side_s, own_read_s)
+    start_s = np.maximum(_smallest(prediction.ttft_s - service_s, table=table, layout=layout), 0.0)
     between = np.ceil(table.input_tokens / CHUNK_TOKENS) * step_s * (1 - apart)
     busy = rate * pool * (service_s + between)
     wait_s = waiting(
@@ -122,11 +123,6 @@ def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
         chunk_tokens=CHUNK_TOKENS,
         apart=bool(table.prefill_chips[row] > 0),
     )
-
-
-def _apart_service_s(table: ConfigTable, at: Ideal) -> Array:
-    """Seconds that one prompt takes of prefill replicas that read side by side."""
-    return np.asarray(at.loaded_read_s / np.maximum(table.prefill_replicas, 1.0))
 
 
 def _layouts(table: ConfigTable) -> Array:

@@ -41,23 +41,23 @@ class Correction:
 
     def predict(self, table: ConfigTable) -> Prediction:
         """Predict with the correction where model, chip and engine were measured."""
-        made = predict(table)
+        prediction = predict(table)
         tpot = _corrected(
             table,
-            (made.tpot_s, made.tpot_low_s, made.tpot_high_s),
+            (prediction.tpot_s, prediction.tpot_low_s, prediction.tpot_high_s),
             points=self.table,
             error=self.tpot_error,
             kernel=self.tpot_kernel,
         )
         ttft = _corrected(
             table,
-            (made.ttft_s, made.ttft_low_s, made.ttft_high_s),
+            (prediction.ttft_s, prediction.ttft_low_s, prediction.ttft_high_s),
             points=self.table,
             error=self.ttft_error,
             kernel=self.ttft_kernel,
         )
         return replace(
-            made,
+            prediction,
             tpot_s=tpot[0],
             tpot_low_s=tpot[1],
             tpot_high_s=tpot[2],
@@ -75,15 +75,15 @@ def calibrate(paths: Sequence[Path]) -> Correction:
         raise InputError(
             "no row has tpot_ms or ttft_ms", hint="add at least one of the two columns"
         )
-    made, learned = predict(table), trained()
-    tpot_width = np.log(made.tpot_high_s / made.tpot_s)
-    ttft_width = np.log(made.ttft_high_s / made.ttft_s)
+    prediction, learned = predict(table), trained()
+    tpot_width = np.log(prediction.tpot_high_s / prediction.tpot_s)
+    ttft_width = np.log(prediction.ttft_high_s / prediction.ttft_s)
     return Correction(
         table=table,
         tpot_width=tpot_width,
         ttft_width=ttft_width,
-        tpot_error=np.log(tpot_s / made.tpot_s) / tpot_width,
-        ttft_error=np.log(ttft_s / made.ttft_s) / ttft_width,
+        tpot_error=np.log(tpot_s / prediction.tpot_s) / tpot_width,
+        ttft_error=np.log(ttft_s / prediction.ttft_s) / ttft_width,
         tpot_kernel=learned.tpot.kernel,
         ttft_kernel=learned.ttft.kernel,
     )
@@ -91,22 +91,22 @@ def calibrate(paths: Sequence[Path]) -> Correction:
 
 def _corrected(
     table: ConfigTable,
-    made: tuple[Array, Array, Array],
+    prediction: tuple[Array, Array, Array],
     *,
     points: ConfigTable,
     error: Array,
     kernel: Kernel,
 ) -> Array:
     """Move (middle, low, high) where the points speak for a row; leave the other rows alone."""
-    out, width = np.array(made), np.log(made[2] / made[0])
+    out, width = np.array(prediction), np.log(prediction[2] / prediction[0])
     groups, measured = groups_of(table), groups_of(points)
     for group in set(measured) & set(groups):
         here = np.array([g == group for g in measured]) & np.isfinite(error)
         rows = np.array([g == group for g in groups])
         if here.any():
             at = krige(points.take(here), error[here], at=table.take(rows), kernel=kernel)
-            moved, half = at[0] * width[rows], kernel.quantile * at[1] * width[rows]
-            out[:, rows] = made[0][rows] * np.exp([moved, moved - half, moved + half])
+            shift, half = at[0] * width[rows], kernel.quantile * at[1] * width[rows]
+            out[:, rows] = prediction[0][rows] * np.exp([shift, shift - half, shift + half])
     return out
 
 
@@ -228,8 +228,8 @@ def _summarise(calibration: Correction, rows: Array) -> GroupSummary:
 
 def _left_out(table: ConfigTable, error: Array, row: int, *, known: Array, kernel: Kernel) -> float:
     rest = known[known != row]
-    moved, _ = krige(table.take(rest), error[rest], at=table.take(np.array([row])), kernel=kernel)
-    return float(error[row] - moved[0])
+    shift, _ = krige(table.take(rest), error[rest], at=table.take(np.array([row])), kernel=kernel)
+    return float(error[row] - shift[0])
 
 
 def _median_error(log_error: Array) -> float:

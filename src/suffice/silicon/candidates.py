@@ -40,7 +40,7 @@ class ChipRow:
     """The row of a chip, and the seconds that the event model saw where a percentile was asked."""
 
     row: int
-    seen: tuple[float, float] | None = None
+    replayed_s: tuple[float, float] | None = None
 
 
 def score(
@@ -51,16 +51,24 @@ def score(
     calibration: Correction | None,
 ) -> PricedCandidates:
     """Predict speed, rate and cost of every candidate; a batch is held constant, or arrives."""
-    made = predict(table) if calibration is None else calibration.predict(table)
-    loaded = _load(table, made, request)
-    chips, readers = chips_per_replica(table), _readers(table)
+    prediction = predict(table) if calibration is None else calibration.predict(table)
+    loaded = None
+    if request.percentile is not None:
+        loaded = under_load(
+            table,
+            prediction,
+            percentile=request.percentile,
+            variation=request.workload.variation,
+        )
+    chips, apart = chips_per_replica(table), table.prefill_chips > 0
+    prefill_readers = table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1)
+    readers = np.where(apart, prefill_readers, table.dp * table.pp)
     read_s = ideal(table).loaded_read_s
     if loaded is None:
-        rate = in_flight_rate(table, made)
+        rate = in_flight_rate(table, prediction)
     else:
-        rate, made = loaded.requests_per_s, _at_percentile(made, loaded)
+        rate, prediction = loaded.requests_per_s, _at_percentile(prediction, loaded)
     rate = np.minimum(rate, readers / np.maximum(read_s, 1e-9))
-    apart = table.prefill_chips > 0
     own_share = table.prefill_chips * table.prefill_replicas / chips
     hourly = np.array(
         [float(o.usd_per_hour) if (o := offers[c.key]) else np.nan for c in table.chips]
@@ -68,7 +76,7 @@ def score(
     tokens_per_hour = rate * request.workload.output_tokens * SECONDS_PER_HOUR
     return PricedCandidates(
         table=table,
-        prediction=made,
+        prediction=prediction,
         loaded=loaded,
         chips=chips,
         requests_per_s=rate,
@@ -79,8 +87,8 @@ def score(
 
 def meets(scored: PricedCandidates, request: PlanRequest) -> Array:
     """Whether each candidate keeps up and holds the target, at the interval's end if `safe`."""
-    made = scored.prediction
-    return _within(request, made.ttft_s, made.tpot_s, made=made)
+    prediction = scored.prediction
+    return _within(request, prediction.ttft_s, prediction.tpot_s, prediction=prediction)
 
 
 def choose(scored: PricedCandidates, mask: Array, request: PlanRequest) -> ChipRow | None:
@@ -92,18 +100,26 @@ def choose(scored: PricedCandidates, mask: Array, request: PlanRequest) -> ChipR
     if scored.loaded is None:
         row = _cheapest(scored, mask)
         return None if row is None else ChipRow(row=row)
-    made, off = scored.prediction, np.ones(2)
+    prediction, excess = scored.prediction, np.ones(2)
     for _ in range(REPLAYS):
         row = _cheapest(
             scored,
-            mask & _within(request, off[0] * made.ttft_s, off[1] * made.tpot_s, made=made),
+            mask
+            & _within(
+                request,
+                excess[0] * prediction.ttft_s,
+                excess[1] * prediction.tpot_s,
+                prediction=prediction,
+            ),
         )
         if row is None:
             return None
-        seen = np.array(replay(scored.table, scored.loaded, row))
-        if _within(request, *seen, made=_row(made, row)):
-            return ChipRow(row=row, seen=(float(seen[0]), float(seen[1])))
-        off = np.maximum(off, seen / np.array([made.ttft_s[row], made.tpot_s[row]]))
+        replayed_s = np.array(replay(scored.table, scored.loaded, row))
+        if _within(request, *replayed_s, prediction=_row(prediction, row)):
+            return ChipRow(row=row, replayed_s=(float(replayed_s[0]), float(replayed_s[1])))
+        excess = np.maximum(
+            excess, replayed_s / np.array([prediction.ttft_s[row], prediction.tpot_s[row]])
+        )
     return None
 
 
@@ -118,69 +134,55 @@ def frontier(scored: PricedCandidates, mask: Array) -> list[int]:
 
 def nearest_feasible(scored: PricedCandidates, request: PlanRequest) -> str:
     """Say which layout comes nearest to the target, by the worst of its two ratios."""
-    made, slo = scored.prediction, request.slo
-    if not _keeps_up(made).any():
+    prediction, slo = scored.prediction, request.slo
+    if not _keeps_up(prediction).any():
         return "no layout keeps up with requests that arrive at random"
-    none = np.zeros(len(made.tpot_s))
+    none = np.zeros(len(prediction.tpot_s))
     ratios = [
-        made.ttft_s / slo.ttft_s if slo.ttft_s else none,
-        made.tpot_s / slo.tpot_s if slo.tpot_s else none,
+        prediction.ttft_s / slo.ttft_s if slo.ttft_s else none,
+        prediction.tpot_s / slo.tpot_s if slo.tpot_s else none,
     ]
-    row = int(np.where(_keeps_up(made), np.maximum(*ratios), np.inf).argmin())
+    row = int(np.where(_keeps_up(prediction), np.maximum(*ratios), np.inf).argmin())
     table = scored.table
     return (
         f"nothing meets the target; nearest is {table.chips[table.chip[row]].key} with "
         f"{describe(table, row)}, batch {int(table.batch[row])}: "
-        f"TTFT {show_seconds(float(made.ttft_s[row]))}, "
-        f"TPOT {show_seconds(float(made.tpot_s[row]))}"
+        f"TTFT {show_seconds(float(prediction.ttft_s[row]))}, "
+        f"TPOT {show_seconds(float(prediction.tpot_s[row]))}"
     )
 
 
-def _load(table: ConfigTable, made: Prediction, request: PlanRequest) -> Loaded | None:
-    if request.percentile is None:
-        return None
-    return under_load(
-        table, made, percentile=request.percentile, variation=request.workload.variation
-    )
-
-
-def _at_percentile(made: Prediction, loaded: Loaded) -> Prediction:
+def _at_percentile(prediction: Prediction, loaded: Loaded) -> Prediction:
     """Put a percentile in the place of the usual value; its interval is as wide."""
-    ttft, tpot = loaded.ttft_s / made.ttft_s, loaded.tpot_s / made.tpot_s
+    ttft, tpot = loaded.ttft_s / prediction.ttft_s, loaded.tpot_s / prediction.tpot_s
     return replace(
-        made,
+        prediction,
         ttft_s=loaded.ttft_s,
-        ttft_low_s=ttft * made.ttft_low_s,
-        ttft_high_s=ttft * made.ttft_high_s,
+        ttft_low_s=ttft * prediction.ttft_low_s,
+        ttft_high_s=ttft * prediction.ttft_high_s,
         tpot_s=loaded.tpot_s,
-        tpot_low_s=tpot * made.tpot_low_s,
-        tpot_high_s=tpot * made.tpot_high_s,
+        tpot_low_s=tpot * prediction.tpot_low_s,
+        tpot_high_s=tpot * prediction.tpot_high_s,
     )
 
 
-def _within(request: PlanRequest, ttft_s: Array, tpot_s: Array, *, made: Prediction) -> Array:
+def _within(request: PlanRequest, ttft_s: Array, tpot_s: Array, *, prediction: Prediction) -> Array:
     """Whether seconds hold the target; `made` says how much wider their intervals are."""
-    slo, good = request.slo, _keeps_up(made)
+    slo, served = request.slo, _keeps_up(prediction)
     if request.safe:
         with np.errstate(invalid="ignore"):
-            ttft_s = ttft_s * (made.ttft_high_s / made.ttft_s)
-            tpot_s = tpot_s * (made.tpot_high_s / made.tpot_s)
-    soon, fast = ttft_s <= (slo.ttft_s or np.inf), tpot_s <= (slo.tpot_s or np.inf)
-    return np.asarray(good & soon & fast)
+            ttft_s = ttft_s * (prediction.ttft_high_s / prediction.ttft_s)
+            tpot_s = tpot_s * (prediction.tpot_high_s / prediction.tpot_s)
+    ttft_met, tpot_met = ttft_s <= (slo.ttft_s or np.inf), tpot_s <= (slo.tpot_s or np.inf)
+    return np.asarray(served & ttft_met & tpot_met)
 
 
-def _row(made: Prediction, row: int) -> Prediction:
-    return Prediction(**{f.name: getattr(made, f.name)[row] for f in fields(Prediction)})
+def _row(prediction: Prediction, row: int) -> Prediction:
+    return Prediction(**{f.name: getattr(prediction, f.name)[row] for f in fields(Prediction)})
 
 
-def _keeps_up(made: Prediction) -> Array:
-    return np.isfinite(made.ttft_s) & np.isfinite(made.tpot_s)
-
-
-def _readers(table: ConfigTable) -> Array:
-    """How many prompts a decode replica's share of the chips reads side by side."""
-    apart = table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1)
-    return np.where(table.prefill_chips > 0, apart, table.dp * table.pp)
+def _keeps_up(prediction: Prediction) -> Array:
+    return np.isfinite(prediction.ttft_s) & np.isfinite(prediction.tpot_s)
 
 
 def _cheapest(scored: PricedCandidates, mask: Array) -> int | None:

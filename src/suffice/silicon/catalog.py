@@ -48,13 +48,6 @@ class Value(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The value in FLOP/s, bytes, bytes/s, watts or chips."""
         return self.value * SI[self.unit]
 
-    @property
-    def log_spread(self) -> float:
-        """Half the logarithmic distance between the sources, 0 where they agree."""
-        if self.low is None or self.high is None:
-            return 0.0
-        return math.log(self.high / self.low) / 2
-
 
 class Chip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One accelerator: dense rates, memory, links per direction; None is not published.

@@ -73,11 +73,11 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
     defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
     defaults |= {"prefill_chips": 0, "prefill_tp": 0, "prefill_replicas": 0}
-    given = defaults | columns
-    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in given.values()))
-    named = dict(zip(given, arrays, strict=True))
-    index = {k: named[k].astype(int) for k in ("model", "chip", "engine")}
-    return ConfigTable(models=models, chips=chips, **(named | index))
+    values = defaults | columns
+    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in values.values()))
+    arrays_by_name = dict(zip(values, arrays, strict=True))
+    index = {k: arrays_by_name[k].astype(int) for k in ("model", "chip", "engine")}
+    return ConfigTable(models=models, chips=chips, **(arrays_by_name | index))
 
 
 def points(table: ConfigTable) -> Points:
@@ -117,7 +117,7 @@ def unpacked(table: ConfigTable) -> Array:
 def _model(table: ConfigTable) -> Model:
     names = [field.name for field in fields(Model)]
     profiles = [profile(shape) for shape in table.models]
-    known = [[getattr(found, name) for found in profiles] for name in names]
+    known = [[getattr(counts, name) for counts in profiles] for name in names]
     columns = np.array(known, table.batch.dtype)[:, table.model]
     return Model(**dict(zip(names, columns, strict=True)))
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from statistics import fmean
 
 from msgspec import Struct
 
@@ -73,7 +74,7 @@ def size_fleet(
     known = [p * n for p, n in zip(prices, chips, strict=True) if p is not None]
     usd = sum(known, Decimal(0)) if len(known) == len(prices) else None
     used = sum(
-        _mean(d.requests_per_s) / d.option.requests_per_s * d.option.replica_chips
+        fmean(d.requests_per_s) / d.option.requests_per_s * d.option.replica_chips
         for d in deployments
     )
     return Fleet(
@@ -111,7 +112,3 @@ def _replicas(deployment: Deployment, *, redundancy: int, headroom: float) -> in
     if peak <= 0 or min(deployment.requests_per_s) < 0:
         raise InputError(f"{deployment.name}: no demand", hint="give positive requests per second")
     return math.ceil(peak / (headroom * deployment.option.requests_per_s)) + redundancy
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -38,17 +38,17 @@ def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
     domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
     heads = max(block.heads for block in shape.attention)
     latent = any(block.kind == "mla" for block in shape.attention)
-    found = []
+    layouts = []
     for width in WIDTHS:
         if width > domain:
             break
         if heads % width == 0:
-            found.append((width, 1, 1))
+            layouts.append((width, 1, 1))
         if shape.experts and shape.experts.count % width == 0 and width > 1:
-            found.append((width, 1, width))
+            layouts.append((width, 1, width))
             if latent:
-                found.append((1, width, width))
-    return [spread for spread in found if not latent or spread[0] <= 8]
+                layouts.append((1, width, width))
+    return [spread for spread in layouts if not latent or spread[0] <= 8]
 
 
 def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple[int, ...]:
@@ -107,8 +107,8 @@ def chips_per_replica(table: ConfigTable) -> Array:
 
 def describe(table: ConfigTable, row: int) -> str:
     """Write a layout for people, as in `tp 8, ep 8 + prefill on 8 chips x 0.5`."""
-    named = (("tp", table.tp), ("dp", table.dp), ("ep", table.ep), ("pp", table.pp))
-    parts = [f"{name} {int(column[row])}" for name, column in named if column[row] > 1]
+    columns = (("tp", table.tp), ("dp", table.dp), ("ep", table.ep), ("pp", table.pp))
+    parts = [f"{name} {int(column[row])}" for name, column in columns if column[row] > 1]
     text = ", ".join(parts) or "1 chip"
     if table.prefill_chips[row] > 0:
         text += (

@@ -65,16 +65,16 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None) -> ConfigTable:
     """Turn records into columns; raises InputError for a name that nobody knows."""
     models = {name: find_shape(name) for name in dict.fromkeys(r.model for r in records)}
-    found = {name: find_chip(name, chips) for name in dict.fromkeys(r.chip for r in records)}
+    kinds = {name: find_chip(name, chips) for name in dict.fromkeys(r.chip for r in records)}
     shapes = {shape.name: shape for shape in models.values()}
-    kinds = {chip.key: chip for chip in found.values()}
+    used_chips = {chip.key: chip for chip in kinds.values()}
     apart = np.array([r.prefill_tp > 0 for r in records])
     guessed = np.array([r.decode_replicas is None for r in records])
     return make_table(
         tuple(shapes.values()),
-        tuple(kinds.values()),
+        tuple(used_chips.values()),
         model=[list(shapes).index(models[r.model].name) for r in records],
-        chip=[list(kinds).index(found[r.chip].key) for r in records],
+        chip=[list(used_chips).index(kinds[r.chip].key) for r in records],
         engine=[engine_index(r.engine) for r in records],
         tp=[r.tp for r in records],
         dp=[r.dp for r in records],
@@ -140,22 +140,17 @@ def _batch(record: Record) -> float:
 
 
 def _record(row: dict[str, str], *, at: str) -> Record:
-    given = {key: value for key, value in row.items() if value not in (None, "")}
-    for key in given:
+    """Read one row; refuse values that no deployment can have, most often a wrong unit."""
+    cells = {key: value for key, value in row.items() if value not in (None, "")}
+    for key in cells:
         if key not in Record.__struct_fields__:
             raise InputError(
                 f"{at}: unknown column {key!r}", hint=nearest(str(key), Record.__struct_fields__)
             )
     try:
-        record = msgspec.convert(given, Record, strict=False)
+        record = msgspec.convert(cells, Record, strict=False)
     except msgspec.ValidationError as error:
         raise InputError(f"{at}: {error}", hint="docs/silicon.md shows the columns") from error
-    _check(record, at=at)
-    return record
-
-
-def _check(record: Record, *, at: str) -> None:
-    """Refuse values that no deployment can have: most often a wrong unit."""
     ranges = (
         ("tpot_ms", record.tpot_ms, TPOT_RANGE_S),
         ("ttft_ms", record.ttft_ms, TTFT_RANGE_S),
@@ -171,3 +166,4 @@ def _check(record: Record, *, at: str) -> None:
             raise InputError(
                 f"{at}: {name} = {getattr(record, name):g}", hint="give a number of at least 1"
             )
+    return record

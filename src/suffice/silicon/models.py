@@ -28,13 +28,13 @@ def find_shape(name: str) -> Shape:
     shapes = built_in_shapes()
     names = {alias.lower(): shape for shape in shapes.values() for alias in shape.aliases} | shapes
     wanted = name.lower()
-    found = names.get(wanted) or names.get(wanted.rpartition("/")[2])
-    if found is None:
+    shape = names.get(wanted) or names.get(wanted.rpartition("/")[2])
+    if shape is None:
         raise InputError(
             f"no model {name!r} in the built-in list",
             hint=f"{nearest(wanted, tuple(names))}; or give the path of its config.json",
         )
-    return found
+    return shape
 
 
 def shape_from_file(path: Path) -> Shape:

@@ -23,7 +23,6 @@ from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
-from suffice.silicon.shapes import Shape
 
 PERCENTILES = (50.0, 99.9)
 
@@ -85,17 +84,19 @@ class Plan(Struct, frozen=True, kw_only=True):
 def make_plan(request: PlanRequest, *, calibration: Correction | None = None) -> Plan:
     """Predict every candidate, keep what meets the target; raises InputError when nothing does."""
     _check(request)
-    chips = _chips(request)
+    known = dict(catalogue() if request.known_chips is None else request.known_chips)
+    chips = tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
     offers = {chip.key: offer_for(chip, request) for chip in chips}
     table = candidates(request.model, chips, _question(request))
     table = table.take(fits(table))
     if not len(table):
         raise InputError(
-            _no_fit(request.model, chips), hint="allow more chips, or a narrower --format"
+            f"{request.model.name} fits no layout on {', '.join(chip.key for chip in chips)}",
+            hint="allow more chips, or a narrower --format",
         )
     scored = score(table, request, offers=offers, calibration=calibration)
-    good = meets(scored, request)
-    chosen = [choose(scored, good & (table.chip == i), request) for i in range(len(chips))]
+    feasible = meets(scored, request)
+    chosen = [choose(scored, feasible & (table.chip == i), request) for i in range(len(chips))]
     if not any(chosen):
         raise InputError(
             nearest_feasible(scored, request), hint="relax --slo, or allow other chips"
@@ -128,22 +129,17 @@ def price_block(option: Option, *, name: str, plan: Plan, date: str) -> str:
     Where prefill chips are shared, chips and rates are those of the next whole number of chips.
     """
     chips = math.ceil(option.replica_chips)
-    whole = chips / option.replica_chips
+    rounding = chips / option.replica_chips
     lines = {
         "assumed": "true",
         "chip_usd_per_hour": f'"{option.chip_usd_per_hour}"',
         "chips": str(chips),
-        "input_tokens_per_s": f"{whole * option.read_tokens_per_s:.1f}",
-        "output_tokens_per_s": f"{whole * option.output_tokens_per_s:.1f}",
+        "input_tokens_per_s": f"{rounding * option.read_tokens_per_s:.1f}",
+        "output_tokens_per_s": f"{rounding * option.output_tokens_per_s:.1f}",
         "source": f'"suffice plan: {plan.model} on {option.chip}, {option.layout}"',
         "date": f'"{date}"',
     }
     return "\n".join([f"[price.{name}]", *(f"{key} = {value}" for key, value in lines.items())])
-
-
-def _chips(request: PlanRequest) -> tuple[Chip, ...]:
-    known = dict(catalogue() if request.known_chips is None else request.known_chips)
-    return tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
 
 
 def _question(request: PlanRequest) -> LayoutQuestion:
@@ -155,10 +151,6 @@ def _question(request: PlanRequest) -> LayoutQuestion:
         engine=engine_index(request.engine),
         apart=request.apart,
     )
-
-
-def _no_fit(shape: Shape, chips: tuple[Chip, ...]) -> str:
-    return f"{shape.name} fits no layout on {', '.join(chip.key for chip in chips)}"
 
 
 def _check(request: PlanRequest) -> None:
@@ -184,15 +176,15 @@ def _chosen(
 ) -> Option:
     """Describe a chosen row, with the seconds that the event model saw and intervals as wide."""
     option = _option(scored, choice.row, request, offers=offers)
-    if choice.seen is None:
+    if choice.replayed_s is None:
         return option
-    ttft, tpot = choice.seen[0] / option.ttft_s, choice.seen[1] / option.tpot_s
+    ttft, tpot = choice.replayed_s[0] / option.ttft_s, choice.replayed_s[1] / option.tpot_s
     return msgspec.structs.replace(
         option,
-        ttft_s=choice.seen[0],
+        ttft_s=choice.replayed_s[0],
         ttft_low_s=ttft * option.ttft_low_s,
         ttft_high_s=ttft * option.ttft_high_s,
-        tpot_s=choice.seen[1],
+        tpot_s=choice.replayed_s[1],
         tpot_low_s=tpot * option.tpot_low_s,
         tpot_high_s=tpot * option.tpot_high_s,
     )
@@ -201,11 +193,11 @@ def _chosen(
 def _option(
     scored: PricedCandidates, row: int, request: PlanRequest, *, offers: dict[str, Offer | None]
 ) -> Option:
-    table, made, work = scored.table, scored.prediction, request.workload
+    table, prediction, work = scored.table, scored.prediction, request.workload
     chip = table.chips[table.chip[row]]
     offer = offers[chip.key]
     usd = None if offer is None else float(scored.usd[row])
-    slower = float(made.tpot_high_s[row] / made.tpot_s[row])
+    slower = float(prediction.tpot_high_s[row] / prediction.tpot_s[row])
     dear, cheap = (
         (float(offer.high / offer.usd_per_hour), float(offer.low / offer.usd_per_hour))
         if offer
@@ -220,12 +212,12 @@ def _option(
         replica_chips=float(scored.chips[row]),
         batch=int(table.batch[row]),
         chips_needed=needed,
-        tpot_s=float(made.tpot_s[row]),
-        tpot_low_s=float(made.tpot_low_s[row]),
-        tpot_high_s=float(made.tpot_high_s[row]),
-        ttft_s=float(made.ttft_s[row]),
-        ttft_low_s=float(made.ttft_low_s[row]),
-        ttft_high_s=float(made.ttft_high_s[row]),
+        tpot_s=float(prediction.tpot_s[row]),
+        tpot_low_s=float(prediction.tpot_low_s[row]),
+        tpot_high_s=float(prediction.tpot_high_s[row]),
+        ttft_s=float(prediction.ttft_s[row]),
+        ttft_low_s=float(prediction.ttft_low_s[row]),
+        ttft_high_s=float(prediction.ttft_high_s[row]),
         output_tokens_per_s=rate * work.output_tokens / (1 - reading),
         read_tokens_per_s=rate * work.input_tokens / reading,
         requests_per_s=rate,

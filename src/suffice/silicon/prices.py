@@ -46,11 +46,11 @@ def offers() -> tuple[Offer, ...]:
 
 def find_offer(chip: str, *, kind: Kind) -> Offer | None:
     """Return the newest price of this kind, or None where no public one is known."""
-    fitting = [o for o in offers() if o.chip == chip and o.kind == kind]
-    return max(fitting, key=lambda offer: offer.date, default=None)
+    matching = [o for o in offers() if o.chip == chip and o.kind == kind]
+    return max(matching, key=lambda offer: offer.date, default=None)
 
 
-def stated(chip: str, usd_per_hour: str | Decimal) -> Offer:
+def stated_offer(chip: str, usd_per_hour: str | Decimal) -> Offer:
     """Make an offer from a price that the user names; raises PriceError unless it is positive."""
     try:
         price = Decimal(usd_per_hour)

@@ -40,7 +40,7 @@ def probe_cpu(*, copy_bytes: int, matrix: int, runs: int = RUNS) -> ChipProbe:
     product_s = best_seconds(lambda: left @ left, runs=runs)
     return ChipProbe(
         device=f"{platform.machine()}, {os.cpu_count()} cores",
-        memory_bytes=_memory_bytes(),
+        memory_bytes=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         copy_bytes_per_s=2 * source.nbytes / copy_s,
         matmul_flops_per_s=2.0 * matrix**3 / product_s,
         matmul_dtype="fp32",
@@ -51,13 +51,9 @@ def probe_cpu(*, copy_bytes: int, matrix: int, runs: int = RUNS) -> ChipProbe:
 def best_seconds(work: Callable[[], object], *, runs: int) -> float:
     """Return the shortest of several runs, after one that is not counted."""
     work()
-    taken = []
+    durations = []
     for _ in range(runs):
         begin = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
-
-
-def _memory_bytes() -> float:
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        durations.append(time.perf_counter() - begin)
+    return min(durations)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from suffice.silicon.catalog import Chip
-from suffice.silicon.prices import Kind, Offer, find_offer, stated
+from suffice.silicon.prices import Kind, Offer, find_offer, stated_offer
 from suffice.silicon.shapes import Shape
 
 
@@ -58,5 +58,5 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
 def offer_for(chip: Chip, request: PlanRequest) -> Offer | None:
     """Return the user's price, else the built-in one of the kind asked for, else None."""
     if chip.key in request.prices:
-        return stated(chip.key, request.prices[chip.key])
+        return stated_offer(chip.key, request.prices[chip.key])
     return find_offer(chip.key, kind=request.price_kind)

@@ -121,7 +121,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ideal:
+class IdealTimes:
     """Ideal times of n configurations and the flags that the coefficients need.
 
     `read_s` is one prompt read on its replica, `mixed_s` how much of that each output token waits
@@ -178,23 +178,23 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def ideal(table: ConfigTable, *, experts: str = "unique") -> Ideal:
+def ideal(table: ConfigTable, *, experts: str = "unique") -> IdealTimes:
     """Compute what physics says of a table, before anything learned."""
-    at = points(table)
-    step = roofline.decode(at, experts=experts)
+    times = points(table)
+    step = roofline.decode(times, experts=experts)
     kind = table.batch.dtype
     apart = (table.prefill_chips > 0).astype(kind)
-    read = roofline.prefill(prefill_points(table, decode=at), tokens=at.work.input_tokens)
+    read = roofline.prefill(prefill_points(table, decode=times), tokens=times.work.input_tokens)
     read_s = np.maximum(read.compute + read.compute_attention, read.weights + read.experts)
     vendors = np.array([chip.vendor == "amd" for chip in table.chips], kind)
     known = table.engine[:, None] == np.arange(len(ENGINES))
-    return Ideal(
-        points=at,
+    return IdealTimes(
+        points=times,
         step=step,
         read_s=read_s,
-        mixed_s=(1 - apart) * read_s * step.sequences / at.work.output_tokens,
+        mixed_s=(1 - apart) * read_s * step.sequences / times.work.output_tokens,
         saturated_s=apart * read_s * table.batch / np.maximum(table.prefill_replicas, 1.0),
-        waiting=np.maximum(table.batch / table.pp, 1.0) / at.work.batch,
+        waiting=np.maximum(table.batch / table.pp, 1.0) / times.work.batch,
         apart=apart,
         guessed=table.guessed_batch,
         unpacked=unpacked(table),
@@ -203,51 +203,53 @@ def ideal(table: ConfigTable, *, experts: str = "unique") -> Ideal:
     )
 
 
-def step_seconds(at: Ideal, coefficients: Array) -> Array:
+def step_seconds(times: IdealTimes, coefficients: Array) -> Array:
     """Seconds per output token from ideal times and log `coefficients`, without residual."""
-    q, step = np.exp(coefficients), at.step
-    widened = np.exp(at.unpacked * coefficients[22])
+    q, step = np.exp(coefficients), times.step
+    widened = np.exp(times.unpacked * coefficients[22])
     memory = step.weights * q[0] + step.experts * q[1] * widened + step.cache * q[2]
     arithmetic = step.compute * q[3] + step.compute_attention * q[4]
     core = roofline.soft_maximum([memory, arithmetic], power=1 + q[12])
     overhead = step.messages * q[6] + step.layers * q[7] + step.moe_layers * q[8]
     overhead = overhead + step.sequences * q[9] + q[10]
-    core_factor = np.exp(at.engine @ coefficients[13:16] + at.amd * coefficients[16])
-    overhead_factor = np.exp(at.engine @ coefficients[17:20] + at.amd * coefficients[20])
-    total = core * core_factor + step.wire * q[5] + overhead * overhead_factor + at.mixed_s * q[11]
-    return np.asarray(total * np.exp(at.guessed * coefficients[21]))
+    core_factor = np.exp(times.engine @ coefficients[13:16] + times.amd * coefficients[16])
+    overhead_factor = np.exp(times.engine @ coefficients[17:20] + times.amd * coefficients[20])
+    total = (
+        core * core_factor + step.wire * q[5] + overhead * overhead_factor + times.mixed_s * q[11]
+    )
+    return np.asarray(total * np.exp(times.guessed * coefficients[21]))
 
 
-def reading(at: Ideal) -> Array:
+def reading(times: IdealTimes) -> Array:
     """Return the share of each predicted step that prompts read in between take."""
     coefficients = np.array(trained().tpot.coefficients)
-    read_s = at.mixed_s * np.exp(coefficients[11] + at.guessed * coefficients[21])
-    return np.asarray(read_s / step_seconds(at, coefficients))
+    read_s = times.mixed_s * np.exp(coefficients[11] + times.guessed * coefficients[21])
+    return np.asarray(read_s / step_seconds(times, coefficients))
 
 
-def first_seconds(at: Ideal, coefficients: Array, *, tpot_s: Array) -> Array:
+def first_seconds(times: IdealTimes, coefficients: Array, *, tpot_s: Array) -> Array:
     """Seconds to the first token from ideal times and log `coefficients` (FIRST_NAMES).
 
     Its own prompt, a share of the prompts ahead of it, one step, and, where memory is overbooked or
     the prefill replicas are too few, the wait for a place.
     """
-    q, work = np.exp(coefficients), at.points.work
-    ahead = at.step.sequences ** q[2]
-    start = at.read_s * (q[0] + q[1] * ahead) + q[3] * tpot_s + q[4] + q[5] * work.input_tokens
-    held = np.maximum(at.waiting - 1, 0) * tpot_s * work.output_tokens * q[6]
-    queue = np.maximum(at.saturated_s - work.output_tokens * tpot_s, 0) * q[7]
-    factor = np.exp(at.engine @ coefficients[8:11] + at.apart * coefficients[11])
+    q, work = np.exp(coefficients), times.points.work
+    ahead = times.step.sequences ** q[2]
+    start = times.read_s * (q[0] + q[1] * ahead) + q[3] * tpot_s + q[4] + q[5] * work.input_tokens
+    held = np.maximum(times.waiting - 1, 0) * tpot_s * work.output_tokens * q[6]
+    queue = np.maximum(times.saturated_s - work.output_tokens * tpot_s, 0) * q[7]
+    factor = np.exp(times.engine @ coefficients[8:11] + times.apart * coefficients[11])
     return np.asarray((start + held + queue) * factor)
 
 
-def features(at: Ideal, *, table: ConfigTable, step_s: Array) -> Array:
+def features(times: IdealTimes, *, table: ConfigTable, step_s: Array) -> Array:
     """Describe each row to the network: shares of the step, sizes, rates, flags; (d, n) float32."""
     m, h, lay, w, step = (
-        at.points.model,
-        at.points.hardware,
-        at.points.layout,
-        at.points.work,
-        at.step,
+        times.points.model,
+        times.points.hardware,
+        times.points.layout,
+        times.points.work,
+        times.step,
     )
     shares = (
         step.weights,
@@ -259,7 +261,7 @@ def features(at: Ideal, *, table: ConfigTable, step_s: Array) -> Array:
     )
     active = m.attention + m.dense + m.shared + m.head + m.moe_layers * m.active_experts * m.expert
     sizes = (
-        at.read_s,
+        times.read_s,
         step_s,
         step.sequences,
         w.batch,
@@ -287,21 +289,21 @@ def features(at: Ideal, *, table: ConfigTable, step_s: Array) -> Array:
         w.expert_bytes,
         table.prefill_chips + 1,
         table.prefill_replicas + 1,
-        at.waiting,
+        times.waiting,
     )
     flags = (
-        at.apart,
-        at.guessed,
-        at.unpacked,
+        times.apart,
+        times.guessed,
+        times.unpacked,
         m.is_mla,
         m.state > 0,
         np.isfinite(m.top_tokens),
         m.window > 0,
-        at.amd,
-        *at.engine.T,
+        times.amd,
+        *times.engine.T,
     )
     out = np.empty((len(shares) + 1 + len(sizes) + len(flags), len(table)), np.float32)
-    for i, share in enumerate((*shares, at.mixed_s)):
+    for i, share in enumerate((*shares, times.mixed_s)):
         np.divide(np.maximum(share, FLOOR_S), step_s, out=out[i], casting="same_kind")
     for i, column in enumerate((*sizes, *flags), start=len(shares) + 1):
         out[i] = column
@@ -311,16 +313,16 @@ def features(at: Ideal, *, table: ConfigTable, step_s: Array) -> Array:
     return out
 
 
-def interval_width(at: Ideal, interval: Interval, *, distance: Array) -> Array:
+def interval_width(times: IdealTimes, interval: Interval, *, distance: Array) -> Array:
     """Half width of the 90 % interval in log time, before what is known of unseen chips."""
     a, b, c, d = interval.width
-    return interval.quantile * (a + b * at.guessed + c * at.apart + d * distance)
+    return interval.quantile * (a + b * times.guessed + c * times.apart + d * distance)
 
 
 def _constants(learned: Trained) -> dict[str, Array]:
     """Arrange what was learned for evaluation, in single precision."""
     both = (learned.tpot, learned.ttft)
-    found = {
+    arrays = {
         "mean": learned.mean,
         "scale": learned.scale,
         "lifted": network.lift(np.array(learned.centres)),
@@ -329,23 +331,23 @@ def _constants(learned: Trained) -> dict[str, Array]:
         "tpot": learned.tpot.coefficients,
         "ttft": learned.ttft.coefficients,
     }
-    return {name: np.array(values, np.float32) for name, values in found.items()}
+    return {name: np.array(values, np.float32) for name, values in arrays.items()}
 
 
 def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Array]) -> Prediction:
-    at = ideal(table)
-    step_s = step_seconds(at, constants["tpot"])
-    raw = features(at, table=table, step_s=step_s)
+    times = ideal(table)
+    step_s = step_seconds(times, constants["tpot"])
+    raw = features(times, table=table, step_s=step_s)
     x = network.standardise(raw, mean=constants["mean"], scale=constants["scale"])
     moved, distance = network.evaluate(
         x, lifted=constants["lifted"], weights=constants["weights"], bias=constants["bias"]
     )
     np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved)
     tpot_s = step_s * moved[0]
-    ttft_s = first_seconds(at, constants["ttft"], tpot_s=tpot_s) * moved[1]
+    ttft_s = first_seconds(times, constants["ttft"], tpot_s=tpot_s) * moved[1]
     unseen = _unseen(table, learned)
     wide = [
-        np.exp(interval_width(at, t.interval, distance=distance) * _times(unseen, t.interval))
+        np.exp(interval_width(times, t.interval, distance=distance) * _times(unseen, t.interval))
         for t in (learned.tpot, learned.ttft)
     ]
     return Prediction(
