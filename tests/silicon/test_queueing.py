@@ -310,7 +310,7 @@ def test_a_fleet_without_a_price_has_no_dollars(usual_plan):
 @pytest.mark.parametrize("curve", [(), (0.0,), (-1.0, 2.0)])
 def test_no_demand_is_refused(usual_plan, curve):
     with pytest.raises(InputError):
-        size_fleet([Deployment(name="x", option=plan.ranking[0], requests_per_s=curve)])
+        size_fleet([Deployment(name="x", option=usual_plan.ranking[0], requests_per_s=curve)])
 
 
 def test_a_consolidation_file_is_planned_and_compared(tmp_path):
