@@ -152,12 +152,12 @@ def total(charges: Iterable[Charge]) -> Spend:
     usd = {False: Decimal(0), True: Decimal(0)}
     count = {False: 0, True: 0}
     unknown = 0
-    for each in charges:
-        if each.usd is None:
+    for item in charges:
+        if item.usd is None:
             unknown += 1
         else:
-            usd[each.estimated] += each.usd
-            count[each.estimated] += 1
+            usd[item.estimated] += item.usd
+            count[item.estimated] += 1
     return Spend(
         reported_usd=usd[False],
         estimated_usd=usd[True],
@@ -222,17 +222,17 @@ def _within(moment: time, hours: tuple[time, time]) -> bool:
 
 def _kind(name: str, config: PriceConfig) -> str:
     """Name the one kind of price that the section is; raises ConfigError naming the key."""
-    given = {key for key in config.__struct_fields__ if getattr(config, key) is not None}
+    keys = {key for key in config.__struct_fields__ if getattr(config, key) is not None}
     if config.chips == 1:
-        given.discard("chips")
-    kinds = [kind for kind, keys in _ALLOWED.items() if given & {*keys}]
+        keys.discard("chips")
+    kinds = [kind for kind, allowed in _ALLOWED.items() if keys & {*allowed}]
     if len(kinds) > 1:
-        first, second = (min(given & {*_ALLOWED[kind]}) for kind in kinds[:2])
+        first, second = (min(keys & {*_ALLOWED[kind]}) for kind in kinds[:2])
         raise ConfigError(
             f"price.{name}.{second}: a second kind of price, beside {first}", hint=_KINDS_HINT
         )
     for key in _NEEDED[kinds[0]] if kinds else ("provider",):
-        if key not in given:
+        if key not in keys:
             raise ConfigError(f"price.{name}.{key}: missing", hint=_KINDS_HINT)
     return kinds[0]
 

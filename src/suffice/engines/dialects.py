@@ -180,15 +180,15 @@ def check_rung(rung: Rung, *, dialect: Dialect) -> None:
 
 def _params(request: Request, rung: Rung) -> JSON:
     """Merge the params of both, template arguments field by field."""
-    asked = request.params
+    params = request.params
     if rung.effort is not None or rung.thinking_budget_tokens is not None:
-        asked = _without_effort(asked)
-    both = {
-        field: _table(asked[field]) | _table(rung.params[field])
+        params = _without_effort(params)
+    merged = {
+        field: _table(params[field]) | _table(rung.params[field])
         for field in _NESTED
-        if field in asked and field in rung.params
+        if field in params and field in rung.params
     }
-    return {**asked, **rung.params, **both}
+    return {**params, **rung.params, **merged}
 
 
 def _without_effort(params: JSON) -> JSON:

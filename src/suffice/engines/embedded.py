@@ -39,45 +39,45 @@ class EmbeddedEngine(Engine):
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece."""
-        return await (await self._door()).complete(request, rung)
+        return await (await self._inner()).complete(request, rung)
 
     async def stream(
         self, request: Request, rung: Rung
     ) -> AsyncGenerator[Chunk | Completion, None]:
         """Yield chunks as they arrive; leaving early stops the decoding."""
-        door = await self._door()
-        async with aclosing(door.stream(request, rung)) as items:
+        inner = await self._inner()
+        async with aclosing(inner.stream(request, rung)) as items:
             async for item in items:
                 yield item
 
     def relay(self, request: Request, rung: Rung) -> Relay:
         """Hand on llama.cpp's events as they are."""
         nothing = Usage()
-        inner: list[Relay] = []
+        relays: list[Relay] = []
 
         async def items() -> AsyncGenerator[bytes | Completion, None]:
-            inner.append((await self._door()).relay(request, rung))
-            async with aclosing(inner[0].items) as stream:
+            relays.append((await self._inner()).relay(request, rung))
+            async with aclosing(relays[0].items) as stream:
                 async for item in stream:
                     yield item
 
-        return Relay(items=items(), used=lambda: inner[0].used() if inner else nothing)
+        return Relay(items=items(), used=lambda: relays[0].used() if relays else nothing)
 
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
         """Go on from the start of an answer."""
-        return await (await self._door()).extend(request, rung, written=written)
+        return await (await self._inner()).extend(request, rung, written=written)
 
     async def close(self) -> None:
         """Unload the model; a later call loads it again."""
         served, self._served = self._served, None
         if served is not None:
-            await served.door.close()
+            await served.engine.close()
 
-    async def _door(self) -> OpenAIEngine:
+    async def _inner(self) -> OpenAIEngine:
         async with self._starting:
             if self._served is None:
                 self._served = await asyncio.to_thread(_serve, self._model, self._config)
-            return self._served.door
+            return self._served.engine
 
 
 class _Model(Struct, frozen=True, kw_only=True):
@@ -89,10 +89,10 @@ class _Model(Struct, frozen=True, kw_only=True):
 
 
 class _Served(Struct, frozen=True, kw_only=True):
-    """A running llama.cpp server, which stops when this is dropped, and the way to it."""
+    """A running llama.cpp server, which stops when this is dropped, and the engine that asks it."""
 
     server: Any
-    door: OpenAIEngine
+    engine: OpenAIEngine
 
 
 def packaged_models() -> tuple[str, ...]:
@@ -124,12 +124,12 @@ def _model(config: EngineConfig) -> _Model:
 
 
 def _packaged(name: str) -> _Model:
-    """Find a model by the path of its package: importing that could pull in half the world."""
+    """Find a model by the path of its package; importing it may import an engine too."""
     row = next((row for row in _packages() if row["name"] == name), None)
     if row is None:
         raise ConfigError(f"packaged: no model {name!r}", hint=nearest(name, packaged_models()))
-    found = importlib.util.find_spec(row["package"])
-    folders = found.submodule_search_locations if found else None
+    spec = importlib.util.find_spec(row["package"])
+    folders = spec.submodule_search_locations if spec else None
     path = Path(folders[0]) / row["file"] if folders else None
     if path is None or not path.is_file():
         raise MissingExtra(
@@ -159,10 +159,10 @@ def _serve(model: _Model, config: EngineConfig) -> _Served:
             f"llama.cpp cannot load {model.path}",
             hint="is it a whole GGUF file, and is there memory for it and for context_tokens?",
         ) from error
-    here = msgspec.structs.replace(
+    loopback = msgspec.structs.replace(
         config, kind="openai", url=f"{server.listening_address}/v1", dialect="llamacpp"
     )
-    return _Served(server=server, door=OpenAIEngine(here, api_key=key))
+    return _Served(server=server, engine=OpenAIEngine(loopback, api_key=key))
 
 
 def _check_file(model: _Model) -> None:

@@ -1,10 +1,9 @@
 """Any server that speaks the OpenAI chat-completions API, over HTTP."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import cast
 
 import aiohttp
@@ -17,10 +16,10 @@ from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
-from suffice.engines.refusals import refused
 from suffice.engines.reply import Reply, ReplyChoice, effort_seen, estimated_input, read_usage
 from suffice.engines.stream import EventReader
-from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
+from suffice.engines.transport import Transport, decoded, finish
+from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import (
     JSON,
     Completion,
@@ -35,7 +34,6 @@ from suffice.types import (
 )
 
 _TOKENIZE_TIMEOUT_S = 5.0
-_LAST_BYTES_TIMEOUT_S = 0.05
 
 
 class _Call(Struct, frozen=True, kw_only=True):
@@ -46,8 +44,8 @@ class _Call(Struct, frozen=True, kw_only=True):
     body: JSON
 
 
-class _Took(Struct, frozen=True, kw_only=True):
-    """How long a call took, and how long until its first words."""
+class _Timing(Struct, frozen=True, kw_only=True):
+    """The duration of a call, and the time to its first words."""
 
     duration_s: float
     ttft_s: float | None
@@ -60,13 +58,11 @@ class OpenAIEngine(Engine):
     """
 
     def __init__(self, config: EngineConfig, *, api_key: str | None = None) -> None:
-        self._url = _checked(config.url)
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._transport = Transport(config, headers=headers, key=api_key)
+        self._url = self._transport.url
         self._dialect = DIALECTS[config.dialect]
-        self._timeout_s = config.timeout_s
         self._retries = Retries(limit=config.max_retries)
-        self._key = api_key
-        self._key_env = config.api_key_env
-        self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""
@@ -108,9 +104,7 @@ class OpenAIEngine(Engine):
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._transport.close()
 
     def _retried(
         self, request: Request, rung: Rung, *, stream: bool
@@ -129,17 +123,17 @@ class OpenAIEngine(Engine):
         wire: str | bytes = b""
         reply = Reply(prefill=_prefill(call.request) if self._dialect.echoes_prefill else "")
         async with (
-            self._post(f"{self._url}/chat/completions", call.body) as response,
+            self._transport.post(f"{self._url}/chat/completions", call.body) as response,
             aclosing(_events(response)) as events,
         ):
             async for wire in events:
                 ended_s = time.perf_counter()
-                for chunk in reply.add(_json(wire)):
+                for chunk in reply.add(decoded(wire)):
                     if call.body["stream"]:
                         ttft_s = ttft_s or ended_s - began_s
                         yield chunk
-        took = _Took(duration_s=ended_s - began_s, ttft_s=ttft_s)
-        completion = await self._completion(reply, call, took)
+        timing = _Timing(duration_s=ended_s - began_s, ttft_s=ttft_s)
+        completion = await self._completion(reply, call, timing)
         yield (
             msgspec.structs.replace(completion, wire=wire)
             if isinstance(wire, bytes)
@@ -151,8 +145,10 @@ class OpenAIEngine(Engine):
         began_s = time.perf_counter()
         layout = RawChat(body=call.body, rung=call.rung, dialect=self._dialect)
         root = self._url.removesuffix("/v1")
-        prompt = await lay_out(lambda at, body: self._ask(root + at, body), layout, written=written)
-        reply = await self._ask(f"{self._url}/completions", raw_body(layout, prompt))
+        prompt = await lay_out(
+            lambda at, body: self._transport.ask(root + at, body), layout, written=written
+        )
+        reply = await self._transport.ask(f"{self._url}/completions", raw_body(layout, prompt))
         raw = read_raw(reply)
         usage = read_usage(reply.get("usage"), reasoning="")
         output = usage.output_tokens or await self._count(raw.text, call)
@@ -164,18 +160,13 @@ class OpenAIEngine(Engine):
             logprobs=raw.logprobs,
         )
 
-    async def _ask(self, url: str, body: JSON) -> JSON:
-        """Post to a route that answers with one JSON object."""
-        async with self._post(url, body) as response:
-            return _json(await response.read())
-
     async def _relay_attempt(
         self, call: _Call, fold: Fold
     ) -> AsyncGenerator[bytes | Completion, None]:
         """Ask once and pass on the bytes of the stream, and at last the Completion."""
         began_s = time.perf_counter()
         ttft_s: float | None = None
-        async with self._post(f"{self._url}/chat/completions", call.body) as response:
+        async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
             if response.content_type != "text/event-stream":
                 raise EngineProtocolError(
                     f"{self._url} was asked for a stream and sent {response.content_type}",
@@ -187,18 +178,18 @@ class OpenAIEngine(Engine):
                     ttft_s = ttft_s or time.perf_counter() - began_s
                     yield ready
                 if fold.done:
-                    await _finish(response)
+                    await finish(response)
                     break
             else:
                 ready = fold.close()
                 if ready:
                     yield ready
-        took = _Took(duration_s=time.perf_counter() - began_s, ttft_s=ttft_s)
+        timing = _Timing(duration_s=time.perf_counter() - began_s, ttft_s=ttft_s)
         prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
-        completion = await self._completion(fold.reply(prefill=prefill), call, took)
+        completion = await self._completion(fold.reply(prefill=prefill), call, timing)
         yield msgspec.structs.replace(completion, wire=fold.held)
 
-    async def _completion(self, reply: Reply, call: _Call, took: _Took) -> Completion:
+    async def _completion(self, reply: Reply, call: _Call, timing: _Timing) -> Completion:
         """Close a reply; raises EngineProtocolError for one that does not say why it ended."""
         if not reply.finished:
             raise EngineProtocolError(
@@ -215,9 +206,9 @@ class OpenAIEngine(Engine):
             text=first.text,
             finish=cast("Finish", first.finish),  # `finished` has seen to it
             usage=usage,
-            duration_s=took.duration_s,
+            duration_s=timing.duration_s,
             reasoning=first.reasoning or None,
-            ttft_s=took.ttft_s,
+            ttft_s=timing.ttft_s,
             logprobs=first.logprobs,
             tool_calls=first.tool_calls,
             samples=tuple(choice.text for choice in others),
@@ -271,76 +262,15 @@ class OpenAIEngine(Engine):
         }
         try:
             async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
-                async with self._post(
-                    f"{self._url.removesuffix('/v1')}/tokenize", body
-                ) as response:
-                    return Count(len(_json(await response.read())["tokens"]), CountSource.COUNTED)
+                url = f"{self._url.removesuffix('/v1')}/tokenize"
+                tokens = (await self._transport.ask(url, body))["tokens"]
+                return Count(len(tokens), CountSource.COUNTED)
         except (EngineError, TimeoutError, KeyError, TypeError):
             return estimated(text)
 
     def _shows(self, call: _Call) -> bool:
         """Whether the reply to a call holds all the reasoning there was."""
         return self._dialect.shows_reasoning and call.body.get("include_reasoning") is not False
-
-    @asynccontextmanager
-    async def _post(self, url: str, body: JSON) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send JSON and hand over an answer with status 200; failures become our own errors."""
-        answering = False
-        try:
-            async with await self._send(url, msgspec.json.encode(body)) as response:
-                if response.status != 200:
-                    raise await refused(response, key=self._key, key_env=self._key_env)
-                answering = True
-                yield response
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._failure(error, answering=answering) from error
-
-    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
-        """Post; and at once again where a kept connection turns out to be closed.
-
-        llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
-        """
-        try:
-            return await self._open().post(url, data=data, allow_redirects=False)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._open().post(url, data=data, allow_redirects=False)
-
-    def _failure(self, error: Exception, *, answering: bool) -> EngineError:
-        if isinstance(error, TimeoutError):
-            return EngineUnreachable(
-                f"{self._url} was silent for {self._timeout_s:g} s",
-                hint="is the engine overloaded? raise its timeout_s, or stream long answers",
-                retryable=True,
-            )
-        if answering:
-            return EngineProtocolError(
-                f"{self._url} broke off in the middle of its answer",
-                hint="see whether the engine was restarted, or ran out of memory",
-                retryable=True,
-            )
-        return EngineUnreachable(
-            f"no connection to {self._url}: {error}",
-            hint="is the engine running, and its url right?",
-            retryable=True,
-            unsent=isinstance(error, aiohttp.ClientConnectorError),
-        )
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            headers = {"Content-Type": "application/json"}
-            if self._key is not None:
-                headers["Authorization"] = f"Bearer {self._key}"
-            self._session = aiohttp.ClientSession(
-                headers=headers,
-                connector=aiohttp.TCPConnector(limit=0),  # callers bound what runs at once
-                cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s
-                ),
-            )
-        return self._session
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[str | bytes, None]:
@@ -352,38 +282,12 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[str | byte
     async for piece in response.content.iter_any():
         for data in reader.feed(piece):
             if data.strip() == "[DONE]":
-                await _finish(response)
+                await finish(response)
                 return
             yield data
     for data in reader.close():
         if data.strip() != "[DONE]":
             yield data
-
-
-async def _finish(response: aiohttp.ClientResponse) -> None:
-    """Read the last bytes after [DONE], so that the connection can be used again."""
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(_LAST_BYTES_TIMEOUT_S):
-            await response.content.read()
-
-
-def _json(data: str | bytes) -> JSON:
-    try:
-        return cast("JSON", msgspec.json.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EngineProtocolError(
-            f"the engine sent what is not JSON: {data[:200]!r}",
-            hint="does its url end where the OpenAI API begins, mostly in /v1?",
-        ) from error
-
-
-def _checked(url: str | None) -> str:
-    if url is None or not url.startswith(("http://", "https://")) or "@" in url:
-        raise ConfigError(
-            f"an openai engine needs a url of http or https without a password, not {url!r}",
-            hint='write url = "http://host:8000/v1", and name the variable of a key in api_key_env',
-        )
-    return url.rstrip("/")
 
 
 def _prefill(request: Request) -> str:

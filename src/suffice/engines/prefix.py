@@ -17,12 +17,12 @@ from suffice.types import JSON, Effort, Finish, Rung
 Prompt = str | list[int]
 Ask = Callable[[str, JSON], Awaitable[JSON]]
 
-# What a raw completion takes over from a chat request; the rest is about messages and tools.
-_TAKEN = """
+# The fields of a chat request that a raw completion takes too; the rest is about messages.
+_RAW_FIELDS = """
     model temperature top_p top_k min_p typical_p seed stop stop_token_ids presence_penalty
     frequency_penalty repetition_penalty repeat_penalty logit_bias cache_prompt cache_salt priority
 """
-_SAMPLING = frozenset(_TAKEN.split())
+_SAMPLING = frozenset(_RAW_FIELDS.split())
 
 
 class RawChat(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class Raw(Struct, frozen=True, kw_only=True):
 
 
 def cannot_extend(who: str) -> EngineError:
-    """Say that an engine cannot be given the start of an answer."""
+    """Return the error of an engine that cannot go on from the start of an answer."""
     return EngineError(
         f"{who} cannot go on from the start of an answer",
         hint="early stop needs an embedded engine, or dialect llamacpp or vllm",
@@ -61,8 +61,8 @@ async def lay_out(ask: Ask, layout: RawChat, *, written: str) -> Prompt:
         if renders == "apply-template":
             return f"{(await ask('/apply-template', _chat(layout)))['prompt']}{written}"
         start = (await ask("/tokenize", _chat(layout)))["tokens"]
-        given = {"model": layout.rung.model, "prompt": written, "add_special_tokens": False}
-        return [*start, *((await ask("/tokenize", given))["tokens"] if written else ())]
+        prefix = {"model": layout.rung.model, "prompt": written, "add_special_tokens": False}
+        return [*start, *((await ask("/tokenize", prefix))["tokens"] if written else ())]
     except (KeyError, TypeError) as error:
         raise cannot_extend(f"what answered as a {layout.dialect.name} server") from error
     except EngineRefused as error:
@@ -81,8 +81,8 @@ def _chat(layout: RawChat) -> JSON:
     if layout.dialect.renders == "tokenize" and effort is not None:
         thinks = effort is not Effort.NONE
         arguments = {"reasoning_effort": effort.value, "enable_thinking": thinks} | arguments
-    asked = {"model": body["model"], "messages": body["messages"]}
-    return asked | {"add_generation_prompt": True, "chat_template_kwargs": arguments}
+    chat = {"model": body["model"], "messages": body["messages"]}
+    return chat | {"add_generation_prompt": True, "chat_template_kwargs": arguments}
 
 
 def raw_body(layout: RawChat, prompt: Prompt) -> JSON:
@@ -113,8 +113,8 @@ def read_raw(reply: JSON) -> Raw:
         ) from error
 
 
-def _logprobs(given: JSON) -> tuple[float, ...] | None:
+def _logprobs(table: JSON) -> tuple[float, ...] | None:
     """Read them as llama.cpp writes them (in the form of a chat), or as OpenAI once did."""
-    content = given.get("content")
-    values = given.get("token_logprobs") if content is None else [e["logprob"] for e in content]
+    content = table.get("content")
+    values = table.get("token_logprobs") if content is None else [e["logprob"] for e in content]
     return tuple(float(value) for value in values or () if value is not None) or None

@@ -1,0 +1,128 @@
+"""JSON over HTTP to an inference server: one session, one key, failures as our own errors."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import aiohttp
+import msgspec
+
+from suffice.config import EngineConfig
+from suffice.engines.refusals import refused
+from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
+from suffice.types import JSON
+
+_LAST_BYTES_TIMEOUT_S = 0.05
+
+
+class Transport:
+    """Posts JSON to the server at `url`, which is what OpenAI clients call the base URL.
+
+    The timeout of the configuration bounds each silence, not the whole answer. Raises ConfigError
+    for a url that cannot be one. The key is kept out of every message.
+    """
+
+    def __init__(self, config: EngineConfig, *, headers: dict[str, str], key: str | None) -> None:
+        self.url = _checked(config.url)
+        self._timeout_s = config.timeout_s
+        self._headers = {"Content-Type": "application/json", **headers}
+        self._key = key
+        self._key_env = config.api_key_env
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def post(self, url: str, body: JSON) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send JSON and hand over an answer with status 200; raises EngineError otherwise."""
+        answering = False
+        try:
+            async with await self._send(url, msgspec.json.encode(body)) as response:
+                if response.status != 200:
+                    raise await refused(response, key=self._key, key_env=self._key_env)
+                answering = True
+                yield response
+        except TimeoutError as error:
+            raise EngineUnreachable(
+                f"{self.url} was silent for {self._timeout_s:g} s",
+                hint="is the engine overloaded? raise its timeout_s, or stream long answers",
+                retryable=True,
+            ) from error
+        except aiohttp.ClientError as error:
+            raise self._failure(error, answering=answering) from error
+
+    async def ask(self, url: str, body: JSON) -> JSON:
+        """Post to a route that answers with one JSON object."""
+        async with self.post(url, body) as response:
+            return decoded(await response.read())
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        """Post; and at once again where a kept connection turns out to be closed.
+
+        llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
+        """
+        try:
+            return await self._open().post(url, data=data, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await self._open().post(url, data=data, allow_redirects=False)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                connector=aiohttp.TCPConnector(limit=0),  # callers bound what runs at once
+                cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s
+                ),
+            )
+        return self._session
+
+    def _failure(self, error: aiohttp.ClientError, *, answering: bool) -> EngineError:
+        if answering:
+            return EngineProtocolError(
+                f"{self.url} broke off in the middle of its answer",
+                hint="see whether the engine was restarted, or ran out of memory",
+                retryable=True,
+            )
+        return EngineUnreachable(
+            f"no connection to {self.url}: {error}",
+            hint="is the engine running, and its url right?",
+            retryable=True,
+            unsent=isinstance(error, aiohttp.ClientConnectorError),
+        )
+
+
+async def finish(response: aiohttp.ClientResponse) -> None:
+    """Read the last bytes after [DONE], so that the connection can be used again."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_LAST_BYTES_TIMEOUT_S):
+            await response.content.read()
+
+
+def decoded(data: str | bytes) -> JSON:
+    """Decode JSON; raises EngineProtocolError for what is none."""
+    try:
+        return cast("JSON", msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EngineProtocolError(
+            f"the engine sent what is not JSON: {data[:200]!r}",
+            hint="does its url end where the OpenAI API begins, mostly in /v1?",
+        ) from error
+
+
+def _checked(url: str | None) -> str:
+    if url is None or not url.startswith(("http://", "https://")) or "@" in url:
+        raise ConfigError(
+            f"an engine behind HTTP needs a url of http or https without a password, not {url!r}",
+            hint='write url = "http://host:8000/v1", and name the variable of a key in api_key_env',
+        )
+    return url.rstrip("/")
