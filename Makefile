@@ -6,7 +6,7 @@ STAMP := .venv/.ready
 TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
 
-.PHONY: demo test test-all check bench venv venv-train lock clean
+.PHONY: demo test test-all check bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
@@ -26,6 +26,10 @@ check: $(STAMP)  ## format, lint, floors, types
 
 bench: $(STAMP)  ## every published figure, from the data folder DATA
 	$(BIN)/python -m benchmarks --data $(DATA)
+
+docs: $(STAMP)  ## the site, from docs/, into site/; strict, and without the network
+	$(BIN)/python -m tools.docs --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 venv: $(STAMP)
 
