@@ -11,6 +11,7 @@ import pytest
 import typer
 from msgspec import Struct
 from tools.docs import renew
+from tools.house import read_floors
 
 from suffice import config, errors
 from suffice.cli.main import app
@@ -126,3 +127,16 @@ def test_every_command_and_flag_is_documented(path: str, command: object) -> Non
         for option in parameter.opts:
             if option.startswith("--") and option != "--help":
                 assert f"`{option}`" in section[1], f"{path} {option}"
+
+
+def test_the_tour_shows_every_room_on_its_floor() -> None:
+    text = (ROOT / "docs" / "tour.md").read_text("utf-8")
+    shown = re.findall(r"^\| (\d+) \| `([\w/]+?)(?:\.py|/)` \|", text, re.M)
+    floors = {(number, room) for number, rooms in enumerate(read_floors(), 1) for room in rooms}
+    assert {(int(number), room) for number, room in shown} == floors
+
+
+def test_every_file_that_the_tour_names_exists() -> None:
+    text = (ROOT / "docs" / "tour.md").read_text("utf-8")
+    for path in re.findall(r"`([\w/]+(?:\.py|/))`", text):
+        assert any((root / path).exists() for root in (ROOT, ROOT / "src" / "suffice")), path
