@@ -18,13 +18,23 @@ from suffice.engines import Engine, last
 from suffice.engines.chunk import Relay
 from suffice.engines.hedge import Hedge, HedgeOutcome, hedged, in_one_piece
 from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
-from suffice.features.signals import Signals
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.meter import Price, charge, charge_without_answer, price_for, used_before
 from suffice.policy import PolicyStep, Router, policy_hash
-from suffice.types import NO_TOKENS, Charge, Completion, Finish, Request, Rung, Usage, Vector
+from suffice.types import (
+    NO_TOKENS,
+    Charge,
+    Completion,
+    Finish,
+    Generation,
+    Request,
+    Rung,
+    Signals,
+    Usage,
+    Vector,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,8 +135,9 @@ class Climb:
     def answered(self, completion: Completion, *, at: datetime) -> bool:
         """Note an answer to a call made at `at`; False when the next rung is to be asked."""
         charged = charge(completion.usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
-        self.attempts.append(_answered(self.rung, completion, charged, at=at))
-        self._seen[self.rung.name] = signals_of(completion)
+        generation = completion.generation
+        self._note(generation, role=Role.ANSWER, charged=charged, at=at)
+        self._seen[self.rung.name] = generation.signals
         if self.settled or self._router is None:
             return True
         step = self._router.review(self.request, self._seen)
@@ -169,10 +180,14 @@ class Climb:
         used = used_before(error) or usage
         if used is None:
             charged = charge_without_answer(error, price, at=at)
-            self.attempts.append(_failed(self.rung, error, charged, at=at))
         else:
-            attempt = _failed(self.rung, error, charge(used, price, at=at), at=at)
-            self.attempts.append(replace(attempt, usage=used))
+            charged = charge(used, price, at=at)
+        if isinstance(error, Abstained):  # which is no error
+            generation = Generation(finish=Finish.ABSTAINED, usage=used or NO_TOKENS)
+        else:
+            message = error.message if isinstance(error, SufficeError) else type(error).__name__
+            generation = Generation(error=message, usage=used or Usage())
+        self._note(generation, role=Role.DISCARDED, charged=charged, at=at)
 
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""
@@ -196,6 +211,10 @@ class Climb:
             error=attempts[-1].error if attempts and not ok else None,
             text=self.request.text if pipeline.ledger.store_text else None,
         )
+
+    def _note(self, generation: Generation, *, role: Role, charged: Charge, at: datetime) -> None:
+        name, fields = self.rung.name, generation.generation_fields
+        self.attempts.append(Attempt(rung=name, role=role, charge=charged, time=at, **fields))
 
     def _follow(self, step: PolicyStep) -> None:
         self.rung, self.settled = self.pipeline.ladder.rung(step.rung), step.settled
@@ -290,44 +309,6 @@ async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -
     return replace(climb.attempts[-1], role=role)
 
 
-def _answered(rung: Rung, completion: Completion, charged: Charge, *, at: datetime) -> Attempt:
-    return Attempt(
-        rung=rung.name,
-        role=Role.ANSWER,
-        charge=charged,
-        usage=completion.usage,
-        time=at,
-        finish=completion.finish,
-        duration_s=completion.duration_s,
-        ttft_s=completion.ttft_s,
-        mean_logprob=completion.mean_logprob,
-        effort_seen=completion.effort_seen,
-        answer=completion.text,
-        reasoning=completion.reasoning,
-        samples=completion.samples,
-    )
-
-
-def _failed(rung: Rung, error: BaseException, charged: Charge, *, at: datetime) -> Attempt:
-    """Book a call that gave no answer; an abstention is not an error."""
-    if isinstance(error, Abstained):
-        return Attempt(
-            rung=rung.name,
-            role=Role.DISCARDED,
-            charge=charged,
-            usage=NO_TOKENS,
-            time=at,
-            finish=Finish.ABSTAINED,
-        )
-    return Attempt(
-        rung=rung.name,
-        role=Role.DISCARDED,
-        charge=charged,
-        time=at,
-        error=error.message if isinstance(error, SufficeError) else type(error).__name__,
-    )
-
-
 def _reference_cost(
     pipeline: Pipeline, attempts: list[Attempt]
 ) -> tuple[Decimal | None, ReferenceKnown]:
@@ -376,14 +357,3 @@ def _check_rungs(bundle: Bundle, ladder: Ladder) -> None:
             f"{ladder.reference.name!r}",
             hint="use the ladder that was certified, or certify this one",
         )
-
-
-def signals_of(completion: Completion) -> Signals:
-    """Show the policy what it may see of an answer."""
-    return Signals(
-        answer=completion.text,
-        reasoning=completion.reasoning,
-        finish=completion.finish,
-        mean_logprob=completion.mean_logprob,
-        samples=completion.samples,
-    )

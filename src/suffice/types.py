@@ -136,6 +136,48 @@ class Rung(Struct, frozen=True, kw_only=True):
     params: JSON = {}
 
 
+class Signals(Struct, frozen=True, kw_only=True):
+    """What a policy may look at of an answer; everything may be missing.
+
+    `reasoning` is what the engine showed of it; `samples` are further answers of the same call.
+    """
+
+    answer: str | None = None
+    reasoning: str | None = None
+    finish: Finish | None = None
+    mean_logprob: float | None = None
+    samples: tuple[str, ...] = ()
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the rung declined: there is no answer that could be kept."""
+        return self.finish is Finish.ABSTAINED
+
+
+class Generation(Signals, frozen=True, kw_only=True):
+    """Everything that is kept of one call: what it gave, what it used, how long it took.
+
+    Trials, attempts and the ledger's rows carry all of these fields: a new one needs a line here, a
+    line in the engine that reads it, and a column of the ledger.
+    """
+
+    usage: Usage = Usage()
+    duration_s: float | None = None
+    ttft_s: float | None = None
+    effort_seen: bool | None = None
+    error: str | None = None
+
+    @property
+    def signals(self) -> Signals:
+        """What a policy may look at, and nothing else."""
+        return Signals(**_fields(self, Signals))
+
+    @property
+    def generation_fields(self) -> JSON:
+        """The fields of a generation by name, for a value that carries them."""
+        return _fields(self, Generation)
+
+
 class Completion(Struct, frozen=True, kw_only=True):
     """What an engine gave back for one request.
 
@@ -165,6 +207,16 @@ class Completion(Struct, frozen=True, kw_only=True):
     def mean_logprob(self) -> float | None:
         """The mean of `logprobs`, or None when there are none."""
         return sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
+
+    @property
+    def generation(self) -> Generation:
+        """What is kept of this call."""
+        shared = {
+            name: getattr(self, name)
+            for name in Generation.__struct_fields__
+            if hasattr(self, name)
+        }
+        return Generation(answer=self.text, **shared)
 
 
 class Charge(Struct, frozen=True, kw_only=True):
@@ -224,12 +276,11 @@ class TrialStatus(StrEnum):
     FAILED = "failed"  # the engine gave no answer
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class Trial(Generation, frozen=True):
     """One request answered by one rung: quality in [0, 1], None unless scored; cost; signals.
 
-    `scorer` names what gave the quality, None where that is not known. `reasoning` is what the
-    engine showed of it. `output_words` serves where a log has no tokens. `retryable` says that
-    running it again may give what is missing.
+    `scorer` names what gave the quality, None where that is not known. `output_words` serves where
+    a log has no tokens. `retryable` says that running it again may give what is missing.
     """
 
     request_id: str
@@ -239,20 +290,14 @@ class Trial(Struct, frozen=True, kw_only=True):
     group: str | None = None
     quality: float | None = None
     scorer: str | None = None
-    answer: str | None = None
-    reasoning: str | None = None
-    finish: Finish | None = None
-    mean_logprob: float | None = None
-    samples: tuple[str, ...] = ()
-    usage: Usage = Usage()
     output_words: int | None = None
     charge_usd: Decimal | None = None
     charge_estimated: bool = False
-    duration_s: float | None = None
-    ttft_s: float | None = None
-    effort_seen: bool | None = None
-    error: str | None = None
     retryable: bool = False
+
+
+def _fields(value: Struct, kind: type[Struct]) -> JSON:
+    return {name: getattr(value, name) for name in kind.__struct_fields__}
 
 
 def _content_text(content: object) -> str:

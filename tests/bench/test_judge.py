@@ -13,7 +13,6 @@ from suffice.errors import InputError
 from suffice.guarantee.certificate import LabelSource
 from suffice.scoring.labels import (
     human_labels,
-    judge_errors,
     label_source,
     read_labels,
     score_by_agreement,
@@ -172,13 +171,6 @@ def test_human_labels_become_arrays_in_the_order_of_the_table() -> None:
     np.testing.assert_array_equal(human.quality, [[0.0, 0.9], [1.0, 0.0]])
 
 
-def test_the_judge_s_error_is_its_mean_difference_from_the_humans() -> None:
-    labels = {("c", "big"): 0.5, ("c", "small"): 1.0, ("a", "small"): 0.0, ("a", "big"): 0.75}
-    small, big = judge_errors(TABLE, human_labels(TABLE, labels))
-    assert (small.rung, small.labelled, small.bias, small.mean_abs_error) == ("small", 1, 0.5, 0.5)
-    assert (big.rung, big.labelled, big.bias, big.mean_abs_error) == ("big", 2, -0.125, 0.375)
-
-
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
@@ -195,7 +187,6 @@ def test_labels_that_do_not_fit_are_refused(labels: dict[Pair, float], says: str
 def test_no_labels_are_no_rows() -> None:
     human = human_labels(TABLE, {})
     assert human.quality.shape == (0, 2)
-    assert judge_errors(TABLE, human) == ()
 
 
 def test_label_files_are_read_and_checked(tmp_path: Path) -> None:

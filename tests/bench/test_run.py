@@ -256,7 +256,7 @@ def test_a_full_disk_stops_the_bench_and_leaves_whole_lines(
             raise OSError(28, "No space left on device")
         return real(file, data[:room])
 
-    monkeypatch.setattr("suffice.bench.store.os.write", write)
+    monkeypatch.setattr("suffice.bench.trials_file.os.write", write)
     with pytest.raises(InputError, match="No space left") as caught:
         run(bench(tmp_path, 20), Engine())
     assert "run the same command" in (caught.value.hint or "")

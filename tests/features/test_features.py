@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from suffice.features.answer import answer_features, final_answer
 from suffice.features.arithmetic import evaluate, evaluate_logic, numbers, statements
-from suffice.features.signals import Signals
 from suffice.features.text import read_prompt, text_features
-from suffice.types import Finish
+from suffice.types import Finish, Signals
 
 CHOICES = "Which is red?\n(A) grass\n(B) a ripe tomato\n(C) the sky\nA:"
 

@@ -37,13 +37,13 @@ from suffice.ledger import (
     Totals,
     Window,
     calls,
+    database,
     entries,
     flow,
     labelled_trials,
     migrations,
     schema,
     scores_of,
-    store,
     totals,
 )
 from suffice.types import (
@@ -749,7 +749,7 @@ def test_a_ledger_opened_for_reading_cannot_be_written(path: Path) -> None:
 
 
 def test_a_held_ledger_can_be_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
     with Ledger.open(path) as ledger:
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")

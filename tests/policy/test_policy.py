@@ -8,7 +8,6 @@ from msgspec.structs import replace as with_field
 
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
-from suffice.features.signals import Signals
 from suffice.policy import (
     Observations,
     Outcomes,
@@ -33,7 +32,7 @@ from suffice.policy.forest import grow
 from suffice.policy.score import FOLDS, _fit_rates, _fit_ridge
 from suffice.policy.store import policy_bytes
 from suffice.trials.table import CostUnit, TrialTable
-from suffice.types import Finish, Request
+from suffice.types import Finish, Request, Signals
 
 RUNGS = ("small", "middle", "big")
 COST = (1.0, 4.0, 20.0)

@@ -12,10 +12,9 @@ from suffice.certify.bundle import save_bundle
 from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
 from suffice.encoders.base import default_encoder
-from suffice.features.signals import Signals
 from suffice.guarantee import LabelSource
 from suffice.policy import Router
-from suffice.types import Count, CountSource, Finish, Request, Trial, TrialStatus, Usage
+from suffice.types import Count, CountSource, Finish, Request, Signals, Trial, TrialStatus, Usage
 
 REPORTED = CountSource.REPORTED
 LADDER = ("small", "big")

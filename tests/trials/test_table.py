@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from suffice.errors import InputError
-from suffice.features.signals import Signals
 from suffice.trials.table import CostUnit, TrialTable, split_rows
+from suffice.types import Signals
 
 
 def table(**changes: object) -> TrialTable:

@@ -31,19 +31,10 @@ def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge)
         text=task.request.text,
         group=task.request.group,
         scorer=task.scorer,
-        answer=completion.text,
-        reasoning=completion.reasoning,
-        finish=completion.finish,
-        mean_logprob=completion.mean_logprob,
-        samples=completion.samples,
-        usage=completion.usage,
         charge_usd=charged.usd,
         charge_estimated=charged.estimated,
-        duration_s=completion.duration_s,
-        ttft_s=completion.ttft_s,
-        effort_seen=completion.effort_seen,
-        error=AWAITING,
         retryable=True,
+        **replace(completion.generation, error=AWAITING).generation_fields,
     )
     return trial if is_marked_later(task) else marked(trial, mark_by_program(task, completion.text))
 

@@ -30,8 +30,8 @@ from suffice.bench.outcome import (
 )
 from suffice.bench.progress import Progress, Silent
 from suffice.bench.sources import load_tasks
-from suffice.bench.store import Fingerprint, Store, fingerprint, open_store
 from suffice.bench.tasks import Task
+from suffice.bench.trials_file import Fingerprint, TrialsFile, fingerprint, open_trials_file
 from suffice.config import Config, nearest
 from suffice.deployment import opened
 from suffice.engines.base import Engine
@@ -115,16 +115,16 @@ async def run_bench(
     InputError, ConfigError or PriceError before the first call.
     """
     _check(bench, engines)
-    with open_store(bench.out, _made_from(bench)) as store:
-        spent = spent_at_most(store.most_usd) if bench.max_usd is not None else Decimal(0)
+    with open_trials_file(bench.out, _made_from(bench)) as file:
+        spent = spent_at_most(file.most_usd) if bench.max_usd is not None else Decimal(0)
         budget = Budget(bench.max_usd, spent_usd=spent)
-        run = _BenchRun(bench, engines=engines, store=store, budget=budget)
-        kept = len(store.trials)
+        run = _BenchRun(bench, engines=engines, file=file, budget=budget)
+        kept = len(file.trials)
         await run.to_the_end(show)
         trials = tuple(
-            store.trials[task.request.request_id, rung.name] for task, rung in pairs(bench)
+            file.trials[task.request.request_id, rung.name] for task, rung in pairs(bench)
         )
-        return BenchResult(trials=trials, answered=run.answered, kept=kept, spend=store.spend)
+        return BenchResult(trials=trials, answered=run.answered, kept=kept, spend=file.spend)
 
 
 def pairs(bench: Bench) -> Iterator[Pair]:
@@ -136,9 +136,9 @@ class _BenchRun:
     """The state of one run: what it may spend, how far it is, and why it stopped."""
 
     def __init__(
-        self, bench: Bench, *, engines: Mapping[str, Engine], store: Store, budget: Budget
+        self, bench: Bench, *, engines: Mapping[str, Engine], file: TrialsFile, budget: Budget
     ) -> None:
-        self.bench, self.engines, self.store, self.budget = bench, engines, store, budget
+        self.bench, self.engines, self.file, self.budget = bench, engines, file, budget
         self.answered = 0
         self._done = 0
         self._progress: Progress = Silent(0)
@@ -155,12 +155,12 @@ class _BenchRun:
             await self._drain(to_answer, self._answer, where=lambda _, rung: rung.engine)
             to_mark = [pair for pair in pairs(self.bench) if self._lacks_marking(*pair)]
             await self._drain(to_mark, self._mark, where=self._marker)
-        statuses = {trial.status for trial in self.store.trials.values()}
+        statuses = {trial.status for trial in self.file.trials.values()}
         if self._failure is not None and statuses == {TrialStatus.FAILED}:
             raise self._failure
 
     def _trial(self, task: Task, rung: Rung) -> Trial | None:
-        return self.store.trials.get((task.request.request_id, rung.name))
+        return self.file.trials.get((task.request.request_id, rung.name))
 
     def _lacks_answer(self, task: Task, rung: Rung) -> bool:
         trial = self._trial(task, rung)
@@ -221,7 +221,7 @@ class _BenchRun:
 
     async def _mark(self, task: Task, rung: Rung) -> None:
         """Let the judge, or the user's own function, mark an answer that is on disk."""
-        trial = self.store.trials[task.request.request_id, rung.name]
+        trial = self.file.trials[task.request.request_id, rung.name]
         if task.scorer not in JUDGED or self.bench.judge is None:
             verdict = await asyncio.to_thread(mark_by_program, task, trial.answer or "")
             self._keep(marked(trial, verdict))
@@ -236,7 +236,7 @@ class _BenchRun:
 
     async def _judged(self, task: Task, trial: Trial, *, judge: Rung) -> Trial:
         """Ask the judge about one answer; without a reference answer `pairwise` has to wait."""
-        against = self.store.trials.get((trial.request_id, self.bench.reference or ""))
+        against = self.file.trials.get((trial.request_id, self.bench.reference or ""))
         if task.scorer == "pairwise" and trial.rung == self.bench.reference:
             return marked(trial, ScorerVerdict(quality=1.0))
         reference = against.answer if against else None
@@ -251,7 +251,7 @@ class _BenchRun:
         price = self.bench.prices.get(rung.price or "")
         most = most_usd(request, rung, price=price)
         await self.budget.reserve(most)
-        call, charged = self.store.start(most), Charge(usd=None)
+        call, charged = self.file.start(most), Charge(usd=None)
         try:
             completion = await self.engines[rung.engine].complete(request, rung)
             charged = charge(completion.usage, price)
@@ -259,7 +259,7 @@ class _BenchRun:
             charged = charge_without_answer(error, price)
             raise
         finally:
-            self.store.settle(call, charged)
+            self.file.settle(call, charged)
             await self.budget.settle(most, charged.usd)
         return completion, charged
 
@@ -270,9 +270,9 @@ class _BenchRun:
             raise error
 
     def _keep(self, trial: Trial, *, steps: int = 1) -> None:
-        self.store.append(trial)
+        self.file.append(trial)
         self._done += steps
-        self._progress.step(self._done, self.store.spend)
+        self._progress.step(self._done, self.file.spend)
 
 
 def concerns_all(error: EngineError) -> bool:

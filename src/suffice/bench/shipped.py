@@ -6,7 +6,6 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from statistics import median
 
-import msgspec
 from msgspec import Struct
 
 from suffice.bench.predicted import Benched, PredictedRung, gate_trials, latent_trials
@@ -16,7 +15,7 @@ from suffice.bench.tasks import Task, read_tasks
 from suffice.compound import Compound, CompoundWorkload, compound_trials, read_workload
 from suffice.config import Config
 from suffice.encoders.base import default_encoder
-from suffice.errors import writing
+from suffice.trials.importers import write_trials
 from suffice.types import Say, Trial
 
 WORKLOAD, TASKS = "compound.toml", "compound_tasks.jsonl.gz"
@@ -65,7 +64,7 @@ def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> Meas
     """Replay every combination under one deal of the requests into splits."""
     guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed, say=say)
     beside = out.with_name(f"{out.stem}-guesses.jsonl")
-    _write(beside, guesses)
+    write_trials(beside, guesses)
     compound = compound_trials(
         shipped_workload(),
         (*benched.trials, *guesses),
@@ -99,8 +98,3 @@ def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
         if trial.duration_s is not None:
             times.setdefault(trial.rung, []).append(trial.duration_s)
     return {rung: median(each) for rung, each in times.items()}
-
-
-def _write(path: Path, trials: tuple[Trial, ...]) -> None:
-    with writing(path):
-        path.write_bytes(b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials))

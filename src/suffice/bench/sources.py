@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from suffice.bench.tasks import Task, read_tasks
 from suffice.errors import InputError
-from suffice.scoring.gym import GYM, GeneratorRecipe, entries, visible
+from suffice.scoring.gym import GYM, GeneratorRecipe, gym_entries, visible
 from suffice.trials.jsonl import PathLike
 from suffice.types import JSON, Request
 
@@ -56,7 +56,7 @@ def gym_tasks(recipe: GeneratorRecipe) -> tuple[Task, ...]:
             f"reasoning-gym {recipe.generator!r} gives other tasks in each Python process",
             hint="set PYTHONHASHSEED=0, or take another generator",
         )
-    first, second = entries(recipe), entries(recipe)
+    first, second = gym_entries(recipe), gym_entries(recipe)
     if [visible(entry) for entry in first] != [visible(entry) for entry in second]:
         raise InputError(
             f"reasoning-gym {recipe.generator!r} ignores its seed: the same tasks came out twice "

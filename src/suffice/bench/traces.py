@@ -11,15 +11,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.bench.outcome import mark_by_program
-from suffice.bench.store import Fingerprint, fingerprint
 from suffice.bench.tasks import Task
+from suffice.bench.trials_file import Fingerprint, fingerprint
 from suffice.early_stop.engine import record
 from suffice.early_stop.rule import Marks, Trace
 from suffice.engines.base import Engine
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
 from suffice.scoring.labels import WITH_TARGETS
-from suffice.scoring.scorers import JUDGED, exact, final_answer
+from suffice.scoring.scorers import JUDGED, exact, tagged_answer
 from suffice.types import Rung, Say
 
 
@@ -91,7 +91,7 @@ def mark_trace(trace: Trace, task: Task) -> Trace:
 
     Agreement is that of `exact`: the whole answers are the same, but for their spacing.
     """
-    uncut = final_answer(trace.answer)
+    uncut = tagged_answer(trace.answer)
 
     def quality(answer: str) -> float | None:
         if task.scorer is None:

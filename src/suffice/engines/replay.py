@@ -65,17 +65,14 @@ def recorded(trial: Trial) -> Completion:
     Of the log-probabilities the mean is left, which stands for all; a finish that was not kept
     reads as `stop`, and a duration that was not kept as 0, for replaying takes no time.
     """
-    return Completion(
-        text=trial.answer or "",
-        reasoning=trial.reasoning,
-        finish=trial.finish or Finish.STOP,
-        usage=trial.usage,
-        duration_s=trial.duration_s or 0.0,
-        ttft_s=trial.ttft_s,
-        logprobs=None if trial.mean_logprob is None else (trial.mean_logprob,),
-        samples=trial.samples,
-        effort_seen=trial.effort_seen,
-    )
+    kept = {
+        name: value
+        for name, value in trial.generation_fields.items()
+        if name in Completion.__struct_fields__
+    }
+    kept |= {"finish": trial.finish or Finish.STOP, "duration_s": trial.duration_s or 0.0}
+    logprobs = None if trial.mean_logprob is None else (trial.mean_logprob,)
+    return Completion(text=trial.answer or "", logprobs=logprobs, **kept)
 
 
 def read_trials(path: str) -> list[Trial]:

@@ -18,10 +18,9 @@ from suffice.features.arithmetic import (
     plain,
     statements,
 )
-from suffice.features.signals import Signals, mark
-from suffice.features.text import Prompt, negations
+from suffice.features.text import Prompt, negations, signed
 from suffice.features.work import work_features
-from suffice.types import Finish
+from suffice.types import Finish, Signals
 
 LONGEST_ANSWER = 20_000  # characters that are looked at
 LONGEST_FINAL = 100  # characters of a final answer that are compared
@@ -134,8 +133,8 @@ def _arithmetic(
         "steps_per_number": len(made) / max(1, len(given)),
         "steps_fractional": float(sum(r != int(r) for r in results)),
         "steps_largest": math.log1p(max((abs(r) for r in results), default=0.0)),
-        "result_last": mark(close(value, results[-1]) if comparable else None),
-        "result_reached": mark(any(close(value, r) for r in results) if comparable else None),
+        "result_last": signed(close(value, results[-1]) if comparable else None),
+        "result_reached": signed(any(close(value, r) for r in results) if comparable else None),
         "operands_foreign": float(foreign),
         "operands_foreign_share": foreign / max(1, len(operands)),
         "numbers_unused": float(unused),
@@ -153,9 +152,9 @@ def _result(prompt: Prompt, final: str) -> dict[str, float]:
         "number": 1.0,
         "whole": 1.0 if value == int(value) else -1.0,
         "magnitude": math.copysign(math.log1p(abs(value)), value),
-        "given": mark(value in numbers(prompt.body)),
-        "counted": mark(value == sum(counts) if counts else None),
-        "tallied": mark(value == len(counts) if counts else None),
+        "given": signed(value in numbers(prompt.body)),
+        "counted": signed(value == sum(counts) if counts else None),
+        "tallied": signed(value == len(counts) if counts else None),
     }
 
 
@@ -189,7 +188,7 @@ def _checks(prompt: Prompt, answer: str, *, final: str) -> dict[str, float]:
         "polarity_parity": polarity * (1 - 2 * odd),
         "value_agrees": _value_agrees(prompt, final),
         "brackets_close": _brackets_close(prompt, answer),
-        "words_sorted": mark(words == sorted(words) if len(words) > 2 else None),
+        "words_sorted": signed(words == sorted(words) if len(words) > 2 else None),
         "words_rearranged": _rearranged(prompt, words),
         "words_in_prompt": sum(word in text for word in first) / max(1, len(first)),
     }
@@ -258,12 +257,12 @@ def _value_agrees(prompt: Prompt, final: str) -> float:
     asked = _TO_EVALUATE.sub("", _FRAME.sub("", prompt.body))
     truth = evaluate_logic(asked)
     if truth is not None:
-        return mark(final == str(truth).lower())
+        return signed(final == str(truth).lower())
     value = evaluate(plain(asked))
     if value is None or not re.search(r"\d\D+\d", asked):
         return 0.0
     said = _number(final)
-    return mark(said is not None and close(value, said))
+    return signed(said is not None and close(value, said))
 
 
 def _brackets_close(prompt: Prompt, answer: str) -> float:
@@ -271,7 +270,7 @@ def _brackets_close(prompt: Prompt, answer: str) -> float:
     marks = answer.replace(" ", "").strip(".\n")
     if not marks or not set(marks) <= {*_BRACKETS, *_OPENERS}:
         return 0.0
-    return mark(_balanced(_FRAME.sub("", prompt.body) + marks))
+    return signed(_balanced(_FRAME.sub("", prompt.body) + marks))
 
 
 def _balanced(text: str) -> bool:
@@ -289,4 +288,4 @@ def _rearranged(prompt: Prompt, words: list[str]) -> float:
     asked = [word.lower() for word in _WORD.findall(_FRAME.sub("", prompt.body))]
     if len(words) < 3 or len(asked) < len(words):
         return 0.0
-    return mark(Counter(words) == Counter(asked[-len(words) :]))
+    return signed(Counter(words) == Counter(asked[-len(words) :]))

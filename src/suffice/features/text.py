@@ -145,3 +145,8 @@ def _shared(bags: list[frozenset[str]]) -> float:
     """Return the share of option words that more than one option uses."""
     uses = Counter(word for bag in bags for word in bag)
     return sum(count > 1 for count in uses.values()) / max(1, len(uses))
+
+
+def signed(passed: bool | None) -> float:  # noqa: FBT001
+    """Return +1 for a check that passed, -1 for one that failed, 0 for one that does not apply."""
+    return 0.0 if passed is None else 1.0 if passed else -1.0

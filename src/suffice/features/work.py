@@ -8,8 +8,7 @@ import math
 import re
 
 from suffice.features.arithmetic import Statement, close, numbers, statements
-from suffice.features.signals import mark
-from suffice.features.text import Prompt
+from suffice.features.text import Prompt, signed
 
 LONGEST_WORK = 20_000  # characters that are looked at, from the end
 LONGEST_CHECKED = 4_000  # of those, whose equalities are evaluated: some milliseconds at most
@@ -41,7 +40,7 @@ def work_features(
         "work_wrong": float(wrong),
         "work_wrong_share": wrong / max(1, len(made)),
         "work_result": _result(made, value),
-        "work_ends_so": mark(final in lines[-1].lower() if lines and final else None),
+        "work_ends_so": signed(final in lines[-1].lower() if lines and final else None),
         "work_unused_share": _unused(prompt, work),
         "work_quotes": _quotes(prompt, work),
         "work_repeats": (len(lines) - len(set(lines))) / max(1, len(lines)),
@@ -59,7 +58,7 @@ def _end(text: str, most: int) -> str:
 
 def _result(made: tuple[Statement, ...], value: float | None) -> float:
     """Say whether the last step arrives at the answer."""
-    return mark(close(value, made[-1].claimed) if made and value is not None else None)
+    return signed(close(value, made[-1].claimed) if made and value is not None else None)
 
 
 def _unused(prompt: Prompt, work: str) -> float:
@@ -77,7 +76,7 @@ def _quotes(prompt: Prompt, work: str) -> float:
     longest = max(_QUOTED.findall(prompt.text), key=len, default="") if work else ""
     if len(longest) < _SHORTEST_QUOTE:
         return 0.0
-    return mark(_bare(longest) in _bare(work))
+    return signed(_bare(longest) in _bare(work))
 
 
 def _bare(text: str) -> str:

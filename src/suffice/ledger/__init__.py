@@ -1,5 +1,6 @@
 """The append-only log of every request, exact to 1e-12 dollars, and the questions asked of it."""
 
+from suffice.ledger.database import Ledger
 from suffice.ledger.records import (
     Attempt,
     Entry,
@@ -18,7 +19,6 @@ from suffice.ledger.rows import (
     labelled_trials,
     scores_of,
 )
-from suffice.ledger.store import Ledger
 from suffice.ledger.sums import (
     AuditSpend,
     CallTotals,

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from suffice.types import Charge, Finish, Usage, Vector
+from suffice.types import Charge, Generation, Vector
 
 
 class Status(StrEnum):
@@ -44,7 +44,7 @@ class Label(StrEnum):
     FEEDBACK = "feedback"  # the application said so afterwards
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Generation, frozen=True, kw_only=True):
     """One call to an engine for a request.
 
     `answer`, `reasoning` and `samples` are kept only with text on.
@@ -54,17 +54,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     rung: str
     role: Role
     charge: Charge
-    usage: Usage = Usage()
     time: datetime | None = None
-    finish: Finish | None = None
-    duration_s: float | None = None
-    ttft_s: float | None = None
-    mean_logprob: float | None = None
-    effort_seen: bool | None = None
-    error: str | None = None
-    answer: str | None = None
-    reasoning: str | None = None
-    samples: tuple[str, ...] = ()
 
 
 class Entry(Struct, frozen=True, kw_only=True):

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from suffice.errors import LedgerError
 from suffice.ledger import schema
+from suffice.ledger.database import Ledger
 from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Status, Window
 from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, scores, within
-from suffice.ledger.store import Ledger
 from suffice.types import Finish, Trial, TrialStatus
 
 _PAGE = 1000
@@ -184,18 +184,9 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
         text=entry.text or "",
         group=entry.group,
         quality=quality,
-        answer=attempt.answer,
-        reasoning=attempt.reasoning,
-        finish=attempt.finish,
-        mean_logprob=attempt.mean_logprob,
-        samples=attempt.samples,
-        usage=attempt.usage,
         charge_usd=attempt.charge.usd,
         charge_estimated=attempt.charge.estimated,
-        duration_s=attempt.duration_s,
-        ttft_s=attempt.ttft_s,
-        effort_seen=attempt.effort_seen,
-        error=attempt.error,
+        **attempt.generation_fields,
     )
 
 

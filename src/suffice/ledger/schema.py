@@ -3,9 +3,10 @@
 The tables are created by `suffice.ledger.migrations`, never from here.
 """
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -25,6 +26,49 @@ from suffice.units import picousd, usd_from_picousd
 
 Row = dict[str, Any]
 
+
+class GenerationColumn(NamedTuple):
+    """How one field of a generation stands in its column; `is_text` is kept only with text on."""
+
+    type: type[sa.types.TypeEngine[Any]]
+    to_column: Callable[[Any], Any] = lambda value: value
+    from_column: Callable[[Any], Any] = lambda value: value
+    is_text: bool = False
+
+
+def _storable(text: str | None) -> str | None:
+    """Replace what a database cannot hold, NUL and lone surrogates, so that no row is lost."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _texts_to_column(texts: tuple[str, ...]) -> str | None:
+    return msgspec.json.encode([_storable(text) for text in texts]).decode() if texts else None
+
+
+def _texts_from_column(column: str | None) -> tuple[str, ...]:
+    return msgspec.json.decode(column, type=tuple[str, ...]) if column else ()
+
+
+# Every field of a generation but `usage`, whose counts have two columns each.
+GENERATION_COLUMNS: Mapping[str, GenerationColumn] = {
+    "finish": GenerationColumn(
+        sa.Text,
+        to_column=lambda finish: finish and finish.value,
+        from_column=lambda column: column and Finish(column),
+    ),
+    "duration_s": GenerationColumn(sa.Double),
+    "ttft_s": GenerationColumn(sa.Double),
+    "mean_logprob": GenerationColumn(sa.Double),
+    "effort_seen": GenerationColumn(sa.Boolean),
+    "error": GenerationColumn(sa.Text, to_column=_storable),
+    "answer": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
+    "reasoning": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
+    "samples": GenerationColumn(
+        sa.Text, to_column=_texts_to_column, from_column=_texts_from_column, is_text=True
+    ),
+}
 COUNTS = ("input", "cache_read", "cache_write", "output", "reasoning")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,15 +117,7 @@ attempts = sa.Table(
     sa.Column("charge_picousd", sa.BigInteger),
     sa.Column("charge_estimated", sa.Boolean, nullable=False),
     sa.Column("price", sa.Text),
-    sa.Column("finish", sa.Text),
-    sa.Column("duration_s", sa.Double),
-    sa.Column("ttft_s", sa.Double),
-    sa.Column("mean_logprob", sa.Double),
-    sa.Column("effort_seen", sa.Boolean),
-    sa.Column("error", sa.Text),
-    sa.Column("answer", sa.Text),
-    sa.Column("reasoning", sa.Text),
-    sa.Column("samples", sa.Text),
+    *(sa.Column(name, field.type) for name, field in GENERATION_COLUMNS.items()),
 )
 
 scores = sa.Table(
@@ -172,16 +208,10 @@ def attempt_row(
         "charge_picousd": _picousd(attempt.charge.usd),
         "charge_estimated": attempt.charge.estimated,
         "price": attempt.charge.price,
-        "finish": attempt.finish and attempt.finish.value,
-        "duration_s": attempt.duration_s,
-        "ttft_s": attempt.ttft_s,
-        "mean_logprob": attempt.mean_logprob,
-        "effort_seen": attempt.effort_seen,
-        "error": _storable(attempt.error),
-        "answer": _storable(attempt.answer) if store_text else None,
-        "reasoning": _storable(attempt.reasoning) if store_text else None,
-        "samples": _samples(attempt.samples) if store_text else None,
     }
+    for name, field in GENERATION_COLUMNS.items():
+        kept = store_text or not field.is_text
+        row[name] = field.to_column(getattr(attempt, name)) if kept else None
     for name in COUNTS:
         count = getattr(attempt.usage, f"{name}_tokens")
         row[f"{name}_tokens"] = count and count.tokens
@@ -230,15 +260,10 @@ def attempt_from_row(row: Any) -> Attempt:
         time=time_from_us(row.time_us),
         usage=_usage(row._mapping),
         charge=Charge(usd=usd(row.charge_picousd), estimated=row.charge_estimated, price=row.price),
-        finish=row.finish and Finish(row.finish),
-        duration_s=row.duration_s,
-        ttft_s=row.ttft_s,
-        mean_logprob=row.mean_logprob,
-        effort_seen=row.effort_seen,
-        error=row.error,
-        answer=row.answer,
-        reasoning=row.reasoning,
-        samples=msgspec.json.decode(row.samples, type=tuple[str, ...]) if row.samples else (),
+        **{
+            name: field.from_column(getattr(row, name))
+            for name, field in GENERATION_COLUMNS.items()
+        },
     )
 
 
@@ -255,19 +280,6 @@ def score_from_row(row: Any) -> Score:
 
 def _picousd(amount: Decimal | None) -> int | None:
     return None if amount is None else picousd(amount)
-
-
-def _storable(text: str | None) -> str | None:
-    """Replace what a database cannot hold, NUL and lone surrogates, so that no row is lost."""
-    if text is None or (text.isascii() and "\0" not in text):
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _samples(samples: tuple[str, ...]) -> str | None:
-    if not samples:
-        return None
-    return msgspec.json.encode([_storable(sample) for sample in samples]).decode()
 
 
 def _usage(row: Any) -> Usage:

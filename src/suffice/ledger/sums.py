@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.ledger import schema
+from suffice.ledger.database import Ledger
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Status, Window
 from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, within
-from suffice.ledger.store import Ledger
 from suffice.types import CountSource, Spend
 from suffice.units import usd_from_picousd
 

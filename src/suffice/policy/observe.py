@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, Vectors
 from suffice.features.answer import answer_features, final_answer
-from suffice.features.signals import Signals
 from suffice.features.text import LONGEST_TEXT, Prompt, read_prompt, text_features
 from suffice.trials.table import Rows, TrialTable
+from suffice.types import Signals
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

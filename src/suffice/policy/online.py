@@ -8,12 +8,11 @@ from msgspec import Struct
 
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
-from suffice.features.signals import Signals
 from suffice.policy.forest import RowForest
 from suffice.policy.observe import observe
 from suffice.policy.path import Policy, harms, play
 from suffice.policy.score import before_inputs
-from suffice.types import Request
+from suffice.types import Request, Signals
 
 
 class PolicyStep(Struct, frozen=True, kw_only=True):

@@ -58,8 +58,8 @@ def visible(entry: JSON) -> JSON:
     }
 
 
-def entries(recipe: GeneratorRecipe) -> list[JSON]:
-    """Make the entries of a recipe, in order."""
+def gym_entries(recipe: GeneratorRecipe) -> list[JSON]:
+    """Make the gym_entries of a recipe, in order."""
     dataset = _dataset(recipe)
     return [_entry(dataset, index) for index in range(recipe.count)]
 

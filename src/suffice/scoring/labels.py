@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.guarantee.certificate import LabelSource
-from suffice.scoring.scorers import JUDGED, chosen_label, final_answer, final_number, mark
+from suffice.scoring.scorers import JUDGED, chosen_label, final_number, mark, tagged_answer
 from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
 from suffice.trials.table import Floats, Rows, TrialTable
 from suffice.types import Finish, Trial, TrialStatus
@@ -36,15 +36,6 @@ class HumanLabels:
 
     rows: Rows
     quality: Floats
-
-
-class JudgeError(Struct, frozen=True, kw_only=True):
-    """How a judge errs on one rung's labelled answers: mean of judge minus human, and its size."""
-
-    rung: str
-    labelled: int
-    bias: float
-    mean_abs_error: float
 
 
 def label_source(trials: Iterable[Trial]) -> LabelSource:
@@ -127,21 +118,6 @@ def human_labels(table: TrialTable, labels: Mapping[Pair, float]) -> HumanLabels
     )
 
 
-def judge_errors(table: TrialTable, human: HumanLabels) -> tuple[JudgeError, ...]:
-    """Compare a table of judge's qualities with the human ones, rung by rung.
-
-    Answers that the judge left unscored are left out.
-    """
-    error = table.quality[human.rows] - human.quality
-    found = []
-    for i, rung in enumerate(table.rungs):
-        known = error[:, i][~np.isnan(error[:, i])]
-        if len(known):
-            bias, size = float(known.mean()), float(np.abs(known).mean())
-            found.append(JudgeError(rung=rung, labelled=len(known), bias=bias, mean_abs_error=size))
-    return tuple(found)
-
-
 def _compare(trial: Trial, reference: str | None, *, scorer: str) -> Trial:
     if trial.finish is Finish.ABSTAINED:
         return replace(trial, status=TrialStatus.SCORED, quality=0.0, scorer=AGREEMENT)
@@ -166,4 +142,4 @@ def _target(answer: str, scorer: str) -> str | None:
     if scorer == "numeric":
         number = final_number(answer)
         return None if number is None else str(number)
-    return final_answer(answer) or None
+    return tagged_answer(answer) or None

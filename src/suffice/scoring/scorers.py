@@ -100,7 +100,7 @@ def find_scorer(name: str, *, at: str = "scorer") -> Scorer:
     )
 
 
-def final_answer(text: str) -> str:
+def tagged_answer(text: str) -> str:
     """Return what stands in the last `<answer>` tags, or else the whole text, trimmed."""
     tagged = _TAGGED.findall(text)
     return str(tagged[-1] if tagged else text).strip()
@@ -109,7 +109,7 @@ def final_answer(text: str) -> str:
 def exact(text: str, target: Any, options: JSON) -> float:
     """Give 1 when the answer is the target, or one of a list of targets, after tidying blanks."""
     accepted = target if isinstance(target, list) else [target]
-    return float(_tidy(final_answer(text), options) in {_tidy(str(t), options) for t in accepted})
+    return float(_tidy(tagged_answer(text), options) in {_tidy(str(t), options) for t in accepted})
 
 
 def choice(text: str, target: Any, options: JSON) -> float:
@@ -150,7 +150,7 @@ def verify(text: str, target: Any, options: JSON) -> float:
     """Ask the generator's own verifier of reasoning-gym, which may give partial credit."""
     from suffice.scoring.gym import verify_answer
 
-    return verify_answer(final_answer(text), target=target, options=options)
+    return verify_answer(tagged_answer(text), target=target, options=options)
 
 
 def chosen_label(text: str, labels: tuple[str, ...] = LETTERS) -> str | None:
@@ -160,7 +160,7 @@ def chosen_label(text: str, labels: tuple[str, ...] = LETTERS) -> str | None:
     last one), a leading "B." or "B)", and at last the only label named in brackets or, when labels
     are words, anywhere.
     """
-    text = final_answer(text)
+    text = tagged_answer(text)
     alone = text.strip(" \t\n()[]*_.`\"'").casefold()
     if alone in {label.casefold() for label in labels}:
         return alone
@@ -189,7 +189,7 @@ def final_number(text: str) -> Fraction | None:
     and else the last number of the text. Thousands commas and fractions are read; `%` and units
     are not.
     """
-    text = final_answer(text).replace("\N{MINUS SIGN}", "-")
+    text = tagged_answer(text).replace("\N{MINUS SIGN}", "-")
     marked = _FINAL_NUMBER.findall(text)
     if marked and (found := _NUMBER.search(marked[-1].rpartition("=")[2])):
         return _number(found[0])

@@ -16,10 +16,9 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from suffice.errors import InputError, writing
-from suffice.features.signals import Signals
 from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
 from suffice.trials.table import CostUnit, Floats, TrialTable
-from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
+from suffice.types import Count, CountSource, Finish, Generation, Trial, TrialStatus, Usage
 
 Pair = tuple[str, str]
 T = TypeVar("T")
@@ -34,22 +33,22 @@ _FINISH = {
 _Tokens = Annotated[int, Meta(ge=0)]
 
 
-class _Outcome(Struct, frozen=True, kw_only=True):
-    """What a log may say of one answer; the first given of `quality`, `score`, `correct` counts."""
+class _Outcome(Generation, frozen=True, kw_only=True):
+    """What a log may say of one answer, more loosely than a generation does.
+
+    The first given of `quality`, `score`, `correct` counts.
+    """
 
     quality: float | None = None
     score: float | None = None
     correct: bool | float | None = None
     status: TrialStatus | None = None
     scorer: str | None = None
-    answer: str | int | float | None = None
-    reasoning: str | None = None
-    finish: str | None = None
-    mean_logprob: float | None = None
+    answer: str | int | float | None = None  # type: ignore[assignment]
+    finish: str | None = None  # type: ignore[assignment]
     logprob: float | None = None
     logprobs: tuple[float, ...] | None = None
-    samples: tuple[str, ...] = ()
-    usage: Usage | None = None
+    usage: Usage | None = None  # type: ignore[assignment]
     input_tokens: _Tokens | None = None
     output_tokens: _Tokens | None = None
     reasoning_tokens: _Tokens | None = None
@@ -57,10 +56,6 @@ class _Outcome(Struct, frozen=True, kw_only=True):
     charge_usd: Decimal | None = None
     cost_usd: Decimal | None = None
     charge_estimated: bool = False
-    duration_s: float | None = None
-    ttft_s: float | None = None
-    effort_seen: bool | None = None
-    error: str | None = None
     retryable: bool = False
 
 
@@ -135,7 +130,7 @@ def tabulate(trials: Iterable[Trial]) -> TrialTable:
         groups=tuple(groups.get(i) for i in ids),
         rungs=rungs,
         quality=_array([[_or_nan(trial.quality) for trial in row] for row in rows]),
-        signals=tuple(tuple(_signals(trial) for trial in row) for row in rows),
+        signals=tuple(tuple(trial.signals for trial in row) for row in rows),
         cost=_array([[_or_nan(cost_of(trial, unit)) for trial in row] for row in rows]),
         cost_unit=unit,
     )
@@ -223,6 +218,12 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
             f"{at}, rung {rung!r}: field 'status' is {given.value!r}, and the quality {quality}",
             hint="a scored trial has a quality, and no other has one",
         )
+    generation = outcome.generation_fields | {
+        "answer": None if outcome.answer is None else str(outcome.answer),
+        "finish": _FINISH.get(outcome.finish or ""),
+        "mean_logprob": _mean_logprob(outcome),
+        "usage": _usage(outcome),
+    }
     return Trial(
         request_id=str(row.request_id),
         rung=rung,
@@ -231,20 +232,11 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
         group=None if row.group is None else str(row.group),
         quality=quality,
         scorer=outcome.scorer,
-        answer=None if outcome.answer is None else str(outcome.answer),
-        reasoning=outcome.reasoning,
-        finish=_FINISH.get(outcome.finish or ""),
-        mean_logprob=_mean_logprob(outcome),
-        samples=outcome.samples,
-        usage=_usage(outcome),
         output_words=outcome.output_words,
         charge_usd=_charge_usd(outcome, at=f"{at}, rung {rung!r}"),
         charge_estimated=outcome.charge_estimated,
-        duration_s=outcome.duration_s,
-        ttft_s=outcome.ttft_s,
-        effort_seen=outcome.effort_seen,
-        error=outcome.error,
         retryable=outcome.retryable,
+        **generation,
     )
 
 
@@ -322,16 +314,6 @@ def _cheapest_first(
         return math.fsum(known) / len(known) if known else math.inf
 
     return tuple(sorted(rungs, key=mean_usd))
-
-
-def _signals(trial: Trial) -> Signals:
-    return Signals(
-        answer=trial.answer,
-        reasoning=trial.reasoning,
-        finish=trial.finish,
-        mean_logprob=trial.mean_logprob,
-        samples=trial.samples,
-    )
 
 
 def _or_nan(value: float | None) -> float:

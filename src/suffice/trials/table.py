@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suffice.errors import InputError
-from suffice.features.signals import Signals
+from suffice.types import Signals
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -56,8 +56,8 @@ def fingerprint(tasks: Sequence[Task], ladder: object) -> Fingerprint:
     return Fingerprint(tasks=_hash(tasks), ladder=_hash(ladder))
 
 
-class Store:
-    """An open trials file and its journal; made by `open_store`.
+class TrialsFile:
+    """An open trials file and its journal; made by `open_trials_file`.
 
     `trials` holds the latest trial of each pair, `most_usd` the most that each call can have cost
     (its charge once that is known), and `spend` the charges of all calls that came back.
@@ -106,7 +106,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def open_store(path: Path, made_from: Fingerprint) -> Iterator[Store]:
+def open_trials_file(path: Path, made_from: Fingerprint) -> Iterator[TrialsFile]:
     """Open or create a trials file and its journal (`path` with `.journal` added).
 
     Mends a half-written last line. Raises InputError when the file holds trials of other tasks or
@@ -116,27 +116,27 @@ def open_store(path: Path, made_from: Fingerprint) -> Iterator[Store]:
         trials = stack.enter_context(contextlib.closing(_AppendOnlyFile(path)))
         beside = path.with_name(f"{path.name}.journal")
         journal = stack.enter_context(contextlib.closing(_AppendOnlyFile(beside)))
-        store = Store(trials, journal)
+        file = TrialsFile(trials, journal)
         for trial in trials.recover(_TRIALS):
-            store.trials[trial.request_id, trial.rung] = trial
-        _replay(store, journal, path=path, made_from=made_from)
-        yield store
+            file.trials[trial.request_id, trial.rung] = trial
+        _replay(file, journal, path=path, made_from=made_from)
+        yield file
 
 
 def _replay(
-    store: Store, journal: "_AppendOnlyFile", *, path: Path, made_from: Fingerprint
+    file: TrialsFile, journal: "_AppendOnlyFile", *, path: Path, made_from: Fingerprint
 ) -> None:
     """Read what was spent, or begin a journal; refuse trials that were made from other work."""
     lines = journal.recover(_JOURNAL)
     first = lines[0] if lines else None
     if first == made_from:
-        store.replay(lines[1:])
-    elif not store.trials:
+        file.replay(lines[1:])
+    elif not file.trials:
         journal.clear()
         journal.append(made_from, sync=True)
     else:
         raise InputError(
-            f"{path} holds {len(store.trials)} trials {_made_otherwise(first, made_from)}",
+            f"{path} holds {len(file.trials)} trials {_made_otherwise(first, made_from)}",
             hint="name another output file, or go back to the tasks and ladder it was made from",
         )
 
