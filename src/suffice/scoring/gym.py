@@ -59,7 +59,7 @@ def visible(entry: JSON) -> JSON:
 
 
 def gym_entries(recipe: GeneratorRecipe) -> list[JSON]:
-    """Make the gym_entries of a recipe, in order."""
+    """Make the entries of a recipe, in order."""
     dataset = _dataset(recipe)
     return [_entry(dataset, index) for index in range(recipe.count)]
 
