@@ -11,26 +11,27 @@ import time
 from pathlib import Path
 
 from suffice.cli.main import main as suffice
+from suffice.gateway import chat
 from suffice.gateway.worker import Worker
 
 
 def main() -> None:
     """Run the command line of suffice, and write down how long its decisions took."""
     taken_s: list[float] = []
-    begin, stop = Worker.begin, Worker.stop
+    start, close = vars(chat)["start_climb"], Worker.close
 
-    def timed(worker, *asked):  # type: ignore[no-untyped-def]
+    def timed(*request, **parts):  # type: ignore[no-untyped-def]
         began_s = time.perf_counter()
-        climb = begin(worker, *asked)
+        climb = start(*request, **parts)
         taken_s.append(time.perf_counter() - began_s)
         return climb
 
-    async def stopped(worker: Worker) -> None:
-        await stop(worker)
+    async def closed(worker: Worker) -> None:
+        await close(worker)
         Path(os.environ["DECISIONS"]).write_text(json.dumps(taken_s), "utf-8")
 
-    Worker.begin = timed  # type: ignore[method-assign]
-    Worker.stop = stopped  # type: ignore[method-assign,assignment]
+    vars(chat)["start_climb"] = timed
+    Worker.close = closed  # type: ignore[method-assign,assignment]
     suffice()
 
 

@@ -123,6 +123,17 @@ def charge(usage: Usage, price: Price | None, *, at: datetime | None = None) -> 
     )
 
 
+def max_usd(price: Price, *, input_tokens: int, output_tokens: int) -> Decimal:
+    """Charge the tokens at the dearest rates that the price can have, at any hour and size."""
+    dearest = Decimal(0)
+    for rates in price.rates:
+        read = max(rates.input_usd_per_mtok, rates.cache_write_usd_per_mtok or Decimal(0))
+        write = max(rates.output_usd_per_mtok, rates.reasoning_usd_per_mtok or Decimal(0))
+        usd = (read * input_tokens + write * output_tokens) / TOKENS_PER_MTOK
+        dearest = max(dearest, usd + (rates.usd_per_thousand_requests or Decimal(0)) / 1000)
+    return dearest
+
+
 def charge_without_answer(
     error: BaseException, price: Price | None, *, at: datetime | None = None
 ) -> Charge:

@@ -24,7 +24,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from suffice.bench.budget import max_usd, most_usd
+from suffice.bench.budget import most_usd
 from suffice.bench.progress import show_progress
 from suffice.bench.run import GIVE_UP_AFTER, Bench, BenchResult, bench_of, run_bench
 from suffice.bench.tasks import Task
@@ -40,7 +40,7 @@ from suffice.errors import (
     InputError,
     PriceError,
 )
-from suffice.meter import Price, Rates, charge, price_for
+from suffice.meter import Price, Rates, charge, max_usd, price_for
 from suffice.scoring.labels import score_by_agreement
 from suffice.trials.importers import read_trials
 from suffice.types import Completion, Count, CountSource, Finish, Request, Rung, TrialStatus, Usage

@@ -199,7 +199,7 @@ def test_a_certificate_that_does_not_stand_is_not_shown_as_if(
     made = certificate()
     shown = look(ledger, certificate=made)
     if state == "lapsed":
-        shown = replace(shown, made=made.terms.lapses_at, guard=guard(made, {}, rest=[]))
+        shown = replace(shown, time=made.terms.lapses_at, guard=guard(made, {}, rest=[]))
     if state == "blind":
         shown = replace(shown, guard=replace(guard(made, {}, rest=[]), silent=12))
         assert "the last 12 audits got no label" in words(shown)

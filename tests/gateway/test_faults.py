@@ -242,7 +242,7 @@ async def test_nothing_is_answered_unbooked_and_no_row_is_lost_to_a_full_disk(
 async def test_a_bad_configuration_is_not_taken_over(
     here: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "LOOK_S", 0.02)
+    monkeypatch.setattr(workers, "UPKEEP_S", 0.02)
     toml = here.folder / "suffice.toml"
     good = toml.read_text()
     toml.write_text(good.replace('reference = "big"', 'reference = "biggest"'))

@@ -43,7 +43,7 @@ def after_two_calls(here: Site, script: Script) -> Script:
 def hedges(here: Site) -> dict[str, float]:
     lines = [
         line
-        for line in here.gateway.worker.exposed().splitlines()
+        for line in here.gateway.worker.exposition().splitlines()
         if line.startswith("suffice_hedges_total{")
     ]
     return {line.split('outcome="')[1].split('"')[0]: float(line.split()[-1]) for line in lines}

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -16,11 +15,10 @@ from msgspec.structs import replace
 from suffice.cli.main import main
 from suffice.config import parse_config
 from suffice.errors import ConfigError, InputError
+from suffice.gateway.access import Access
 from suffice.gateway.keys import KeyLimits, KeyRing, add_key, read_keys, revoke_key
 from suffice.gateway.limits import Admission, KeyLimiter, Refused, spent_on
-from suffice.gateway.serving import Settings
 from suffice.gateway.wire import ChatRequest
-from suffice.gateway.worker import Worker
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.types import Charge, Request, Rung, Spend
@@ -155,22 +153,22 @@ def test_an_amount_that_is_none_is_refused(path: Path, capsys: pytest.CaptureFix
 # -- rates ---------------------------------------------------------------------------------------
 
 
-class Door:
-    """A gate with one key, and a clock of its own."""
+class KeyDesk:
+    """A limiter with one key, and a clock of its own."""
 
     def __init__(self, path: Path, *, workers: int = 1, **limits: object) -> None:
         self.key = add_key(path, "alice", limits=KeyLimits(**limits))
-        self.gate = KeyLimiter(ring(path), assumed_usd=CENT, workers=workers)
+        self.limiter = KeyLimiter(ring(path), assumed_usd=CENT, workers=workers)
         self.now_s = 1000.0
 
     def ask(self, worst: str | None = "0", *, now: datetime = NOON) -> Admission | Refused:
         usd = None if worst is None else Decimal(worst)
-        return self.gate.admit(self.key, worst_usd=usd, now=now, now_s=self.now_s)
+        return self.limiter.admit(self.key, worst_usd=usd, now=now, now_s=self.now_s)
 
     def spend(self, usd: str | None, *, worst: str) -> None:
         admitted = self.ask(worst)
         assert isinstance(admitted, Admission)
-        self.gate.settle(admitted, Charge(usd=None if usd is None else Decimal(usd)))
+        self.limiter.settle(admitted, Charge(usd=None if usd is None else Decimal(usd)))
 
 
 def code(given: Admission | Refused) -> str:
@@ -179,108 +177,108 @@ def code(given: Admission | Refused) -> str:
 
 @pytest.mark.parametrize("key", [None, "", "sk-suffice-guess"])
 def test_without_a_key_there_is_a_401_that_tells_nothing(path: Path, key: str | None) -> None:
-    refused = Door(path).gate.admit(key, worst_usd=None, now=NOON, now_s=0.0)
+    refused = KeyDesk(path).limiter.admit(key, worst_usd=None, now=NOON, now_s=0.0)
     assert (refused.status, refused.code) == (401, "invalid_api_key")
     assert "guess" not in refused.message
 
 
 def test_a_minutes_requests_may_come_at_once_and_then_evenly(path: Path) -> None:
-    door = Door(path, requests_per_minute=30)
-    assert [code(door.ask()) for _ in range(30)] == ["admitted"] * 30
-    refused = door.ask()
+    desk = KeyDesk(path, requests_per_minute=30)
+    assert [code(desk.ask()) for _ in range(30)] == ["admitted"] * 30
+    refused = desk.ask()
     assert (refused.status, refused.code) == (429, "rate_limit_exceeded")
     assert refused.retry_after_s == pytest.approx(2.0)
-    door.now_s += refused.retry_after_s + 1e-6
-    assert code(door.ask()) == "admitted"
-    assert code(door.ask()) == "rate_limit_exceeded"
+    desk.now_s += refused.retry_after_s + 1e-6
+    assert code(desk.ask()) == "admitted"
+    assert code(desk.ask()) == "rate_limit_exceeded"
 
 
 def test_over_an_hour_no_more_requests_pass_than_the_rate_allows(path: Path) -> None:
-    door, draw = Door(path, requests_per_minute=6), random.Random(1)
+    desk, draw = KeyDesk(path, requests_per_minute=6), random.Random(1)
     passed = 0
-    while door.now_s < 4600.0:
-        passed += code(door.ask()) == "admitted"
-        door.now_s += draw.expovariate(1.0)
+    while desk.now_s < 4600.0:
+        passed += code(desk.ask()) == "admitted"
+        desk.now_s += draw.expovariate(1.0)
     assert 0.97 * 360 < passed <= 6 + 360
 
 
 def test_a_clock_that_stands_or_goes_back_gives_nothing(path: Path) -> None:
-    door = Door(path, requests_per_minute=1)
-    door.ask()
-    door.now_s -= 500.0
-    assert code(door.ask()) == "rate_limit_exceeded"
+    desk = KeyDesk(path, requests_per_minute=1)
+    desk.ask()
+    desk.now_s -= 500.0
+    assert code(desk.ask()) == "rate_limit_exceeded"
 
 
 def test_workers_share_a_rate(path: Path) -> None:
-    door = Door(path, workers=4, requests_per_minute=8)
-    assert [code(door.ask()) for _ in range(3)] == ["admitted"] * 2 + ["rate_limit_exceeded"]
+    desk = KeyDesk(path, workers=4, requests_per_minute=8)
+    assert [code(desk.ask()) for _ in range(3)] == ["admitted"] * 2 + ["rate_limit_exceeded"]
 
 
 # -- budgets -------------------------------------------------------------------------------------
 
 
 def test_requests_in_flight_together_cannot_pass_a_budget(path: Path) -> None:
-    door, draw = Door(path, budget_usd_per_day=Decimal(1)), random.Random(2)
+    desk, draw = KeyDesk(path, budget_usd_per_day=Decimal(1)), random.Random(2)
     flying: list[Admission] = []
     spent = Decimal(0)
     for _ in range(3000):
-        given = door.ask(str(Decimal(draw.randrange(1, 20)) / 100))
+        given = desk.ask(str(Decimal(draw.randrange(1, 20)) / 100))
         if isinstance(given, Admission):
             flying.append(given)
         if flying and draw.random() < 0.6:
             done = flying.pop(draw.randrange(len(flying)))
             cost = done.reserved_usd * draw.randrange(101) / 100
             spent += cost
-            door.gate.settle(done, Charge(usd=cost))
+            desk.limiter.settle(done, Charge(usd=cost))
         assert spent + sum(each.reserved_usd for each in flying) <= 1
     assert spent > Decimal("0.9")
 
 
 def test_a_refusal_says_whether_to_wait_for_others_or_for_midnight(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=Decimal(1))
-    held = door.ask("0.9")
-    first = door.ask("0.5")
+    desk = KeyDesk(path, budget_usd_per_day=Decimal(1))
+    held = desk.ask("0.9")
+    first = desk.ask("0.5")
     assert (first.code, first.retry_after_s) == ("insufficient_quota", 1.0)
-    door.gate.settle(held, Charge(usd=Decimal("0.8")))
-    assert door.ask("0.5").retry_after_s == 12 * 3600
-    assert code(door.ask("0.2")) == "admitted"
+    desk.limiter.settle(held, Charge(usd=Decimal("0.8")))
+    assert desk.ask("0.5").retry_after_s == 12 * 3600
+    assert code(desk.ask("0.2")) == "admitted"
 
 
 def test_what_is_unknown_is_never_free(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=3 * CENT)
-    door.spend(None, worst="0.02")
-    assert code(door.ask("0.02")) == "insufficient_quota"
-    assert code(door.ask(None)) == "admitted"
-    assert code(door.ask(None)) == "insufficient_quota"
+    desk = KeyDesk(path, budget_usd_per_day=3 * CENT)
+    desk.spend(None, worst="0.02")
+    assert code(desk.ask("0.02")) == "insufficient_quota"
+    assert code(desk.ask(None)) == "admitted"
+    assert code(desk.ask(None)) == "insufficient_quota"
 
 
 def test_a_request_that_reached_no_engine_gives_its_reservation_back(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=CENT)
-    door.gate.settle(door.ask("0.01"), None)
-    assert code(door.ask("0.01")) == "admitted"
+    desk = KeyDesk(path, budget_usd_per_day=CENT)
+    desk.limiter.settle(desk.ask("0.01"), None)
+    assert code(desk.ask("0.01")) == "admitted"
 
 
 def test_midnight_begins_a_new_day_and_late_charges_belong_to_the_old(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=CENT)
-    late = door.ask("0.01", now=NOON + timedelta(hours=11, minutes=59))
+    desk = KeyDesk(path, budget_usd_per_day=CENT)
+    late = desk.ask("0.01", now=NOON + timedelta(hours=11, minutes=59))
     tomorrow = NOON + timedelta(hours=12)
-    assert code(door.ask("0.01", now=tomorrow)) == "admitted"
-    door.gate.settle(late, Charge(usd=CENT))
-    assert code(door.ask("0.00", now=tomorrow)) == "admitted"
-    assert code(door.ask("0.01", now=tomorrow)) == "insufficient_quota"
+    assert code(desk.ask("0.01", now=tomorrow)) == "admitted"
+    desk.limiter.settle(late, Charge(usd=CENT))
+    assert code(desk.ask("0.00", now=tomorrow)) == "admitted"
+    assert code(desk.ask("0.01", now=tomorrow)) == "insufficient_quota"
 
 
 def test_a_restart_and_other_workers_are_known_from_the_ledger(path: Path, tmp_path: Path) -> None:
-    door = Door(path, budget_usd_per_day=10 * CENT)
+    desk = KeyDesk(path, budget_usd_per_day=10 * CENT)
     with Ledger.open(tmp_path / "suffice.db") as ledger:
         for i, usd in enumerate(["0.02", "0.03", None]):
             book(ledger, f"r{i}", usd)
         book(ledger, "old", "5", at=NOON - timedelta(days=1))
         book(ledger, "other", "5", key_id="bob")
         spent = spent_on(ledger, TODAY)
-    door.gate.refresh(spent, before=door.gate.settled(), day=TODAY)
-    assert code(door.ask("0.05")) == "insufficient_quota"
-    assert code(door.ask("0.04")) == "admitted"
+    desk.limiter.refresh(spent, before=desk.limiter.settled(), day=TODAY)
+    assert code(desk.ask("0.05")) == "insufficient_quota"
+    assert code(desk.ask("0.04")) == "admitted"
 
 
 def book(
@@ -302,34 +300,34 @@ def book(
 
 
 def test_what_is_settled_while_the_ledger_is_read_counts_on_top(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=10 * CENT)
-    door.spend("0.04", worst="0.04")
-    before = door.gate.settled()
-    door.spend("0.03", worst="0.03")
+    desk = KeyDesk(path, budget_usd_per_day=10 * CENT)
+    desk.spend("0.04", worst="0.04")
+    before = desk.limiter.settled()
+    desk.spend("0.03", worst="0.03")
     read = {"alice": Spend(reported_usd=Decimal("0.05"), reported_count=2), "ghost": Spend()}
-    door.gate.refresh(read, before=before, day=TODAY)
-    assert code(door.ask("0.03")) == "insufficient_quota"
-    assert code(door.ask("0.02")) == "admitted"
+    desk.limiter.refresh(read, before=before, day=TODAY)
+    assert code(desk.ask("0.03")) == "insufficient_quota"
+    assert code(desk.ask("0.02")) == "admitted"
 
 
 def test_a_reading_of_yesterday_does_not_touch_today(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=10 * CENT)
-    before = door.gate.settled()
-    door.spend("0.04", worst="0.04")
+    desk = KeyDesk(path, budget_usd_per_day=10 * CENT)
+    before = desk.limiter.settled()
+    desk.spend("0.04", worst="0.04")
     read = {"alice": Spend(reported_usd=Decimal(9), reported_count=1)}
-    door.gate.refresh(read, before=before, day=date(2026, 2, 28))
-    assert code(door.ask("0.06")) == "admitted"
+    desk.limiter.refresh(read, before=before, day=date(2026, 2, 28))
+    assert code(desk.ask("0.06")) == "admitted"
 
 
 def test_a_reloaded_file_keeps_what_was_used_and_drops_who_is_out(path: Path) -> None:
-    door = Door(path, budget_usd_per_day=CENT)
-    door.spend("0.01", worst="0.01")
+    desk = KeyDesk(path, budget_usd_per_day=CENT)
+    desk.spend("0.01", worst="0.01")
     add_key(path, "bob", limits=KeyLimits())
-    door.gate.reload(ring(path))
-    assert code(door.ask("0.01")) == "insufficient_quota"
+    desk.limiter.reload(ring(path))
+    assert code(desk.ask("0.01")) == "insufficient_quota"
     revoke_key(path, "alice")
-    door.gate.reload(ring(path))
-    assert code(door.ask("0.01")) == "invalid_api_key"
+    desk.limiter.reload(ring(path))
+    assert code(desk.ask("0.01")) == "invalid_api_key"
 
 
 # -- what a request can cost ---------------------------------------------------------------------
@@ -345,16 +343,15 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 def reserved(pipeline: Pipeline, path: Path, *, rung: Rung | None = None) -> Decimal:
     """Say what a request of 2 bytes for up to 98 tokens reserves, where a token costs 1e-6."""
     key = add_key(path, "alice", limits=KeyLimits(budget_usd_per_day=Decimal(1)))
-    worker = Worker(Settings(ladder=path))
-    worker.gate = KeyLimiter(ring(path), assumed_usd=CENT)
+    access = Access(KeyLimiter(ring(path), assumed_usd=CENT))
     request = Request(
         request_id="r",
         messages=({"role": "user", "content": "Hi"},),
         params={"max_tokens": 98},
     )
-    asked = ChatRequest(request=request, model="m", stream=False, wants_usage=False, rung=rung)
+    chat = ChatRequest(request=request, model="m", stream=False, wants_usage=False, rung=rung)
     headers = {b"authorization": f"Bearer {key}".encode()}
-    admitted = worker.admit(headers, asked, SimpleNamespace(pipeline=pipeline))  # type: ignore[arg-type]
+    admitted = access.admit(headers, chat, pipeline)
     assert admitted is not None
     return admitted.reserved_usd
 

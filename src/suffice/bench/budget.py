@@ -9,9 +9,9 @@ from decimal import Decimal
 import msgspec
 
 from suffice.errors import BudgetExceeded, InputError, PriceError
-from suffice.meter import Price
+from suffice.meter import Price, max_usd
 from suffice.types import Request, Rung
-from suffice.units import TOKENS_PER_MTOK, show_usd
+from suffice.units import show_usd
 
 # What a chat template can add to the text of the messages, generously.
 TEMPLATE_TOKENS = 256
@@ -78,17 +78,6 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
     text = msgspec.json.encode((request.messages, params))
     input_tokens = len(text) + TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
     return max_usd(price, input_tokens=input_tokens, output_tokens=limit * (params.get("n") or 1))
-
-
-def max_usd(price: Price, *, input_tokens: int, output_tokens: int) -> Decimal:
-    """Charge the tokens at the dearest rates that the price can have, at any hour and size."""
-    dearest = Decimal(0)
-    for rates in price.rates:
-        read = max(rates.input_usd_per_mtok, rates.cache_write_usd_per_mtok or Decimal(0))
-        write = max(rates.output_usd_per_mtok, rates.reasoning_usd_per_mtok or Decimal(0))
-        usd = (read * input_tokens + write * output_tokens) / TOKENS_PER_MTOK
-        dearest = max(dearest, usd + (rates.usd_per_thousand_requests or Decimal(0)) / 1000)
-    return dearest
 
 
 def spent_at_most(calls: list[Decimal | None]) -> Decimal:

@@ -21,7 +21,7 @@ from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.serving import Settings
-from suffice.gateway.worker import Worker
+from suffice.gateway.worker import Worker, open_worker
 from suffice.ledger import Label, Score
 
 FEEDBACK_LIMIT_BYTES = 64 * 1024
@@ -43,10 +43,12 @@ class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Gateway:
-    """The application of one worker process."""
+    """The application of one worker process; there is a `worker` from startup to shutdown."""
+
+    worker: Worker
 
     def __init__(self, settings: Settings) -> None:
-        self.worker = Worker(settings)
+        self._settings = settings
         answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": answer,
@@ -68,11 +70,11 @@ class Gateway:
             await self._lifespan(receive, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        door = APIS.get(scope["path"])
-        if door is None:
+        api = APIS.get(scope["path"])
+        if api is None:
             return Exchange(scope, receive, send)
         models = self.worker.serving.models
-        return TranslatedExchange(door, models, scope=scope, receive=receive, send=send)
+        return TranslatedExchange(api, models, scope=scope, receive=receive, send=send)
 
     async def _http(self, exchange: Exchange) -> None:
         with suppress(ClientGone):
@@ -80,7 +82,7 @@ class Gateway:
                 await self._handler(exchange)(exchange)
             except ClientGone:
                 raise
-            except Exception as error:  # noqa: BLE001 - the last door: a client gets no traceback
+            except Exception as error:  # noqa: BLE001 - a client gets no traceback
                 await self._explain(exchange, error)
 
     async def _explain(self, exchange: Exchange, error: Exception) -> None:
@@ -111,7 +113,7 @@ class Gateway:
         return handler
 
     async def _models(self, exchange: Exchange) -> None:
-        self.worker.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers)
         models = [
             {"id": name, "object": "model", "created": 0, "owned_by": "suffice"}
             for name in self.worker.serving.models
@@ -120,19 +122,19 @@ class Gateway:
 
     async def _feedback(self, exchange: Exchange) -> None:
         """Put a real outcome into the ledger, where the next certificate finds it."""
-        self.worker.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers)
         body = await exchange.body(limit=FEEDBACK_LIMIT_BYTES)
         try:
-            said = msgspec.json.decode(body, type=Feedback)
+            feedback = msgspec.json.decode(body, type=Feedback)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             hint = 'send {"request_id": "...", "score": 0 to 1}'
             raise Problem(f"no feedback: {error}", status=400, hint=hint) from error
         score = Score(
-            request_id=said.request_id,
+            request_id=feedback.request_id,
             time=datetime.now(UTC),
-            quality=said.score,
+            quality=feedback.score,
             label=Label.FEEDBACK,
-            rung=said.rung,
+            rung=feedback.rung,
         )
         try:
             await asyncio.to_thread(self.worker.books.ledger.score, [score])
@@ -140,7 +142,7 @@ class Gateway:
             if error.retryable:
                 raise
             raise Problem(
-                f"there is no answered request {said.request_id!r}",
+                f"there is no answered request {feedback.request_id!r}",
                 status=404,
                 param="request_id",
                 hint="it stands in the answer's header x-suffice-request-id",
@@ -155,14 +157,14 @@ class Gateway:
         await exchange.reply_json({"status": "ready"})
 
     async def _page(self, exchange: Exchange) -> None:
-        self.worker.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers)
         page = await self.worker.page.get(self.worker.serving)
         await exchange.reply(page, headers=_PAGE)
 
     async def _metrics(self, exchange: Exchange) -> None:
-        self.worker.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers)
         kind = [(b"content-type", CONTENT_TYPE.encode())]
-        await exchange.reply(self.worker.exposed().encode(), headers=kind)
+        await exchange.reply(self.worker.exposition().encode(), headers=kind)
 
     async def _openapi(self, exchange: Exchange) -> None:
         await exchange.reply(DOCUMENT)
@@ -170,14 +172,16 @@ class Gateway:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self.worker.start()
+            worker = self.worker = await open_worker(self._settings)
         except SufficeError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         with suppress(RuntimeError, ValueError):  # signals reach the main thread alone
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, self.worker.poke)
+            loop.add_signal_handler(signal.SIGHUP, worker.files.request_reload)
+        upkeep = asyncio.create_task(worker.keep_up())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self.worker.stop()
+        upkeep.cancel()
+        await worker.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -90,7 +90,7 @@ class Auditor:
         for rung in (*ladder.below_reference, ladder.reference):
             if rung.name in answers:
                 continue
-            attempt = await self._asked(audit, rung)
+            attempt = await self._ask_rung(audit, rung)
             await asyncio.to_thread(self._ledger.audit, request_id, attempt)
             measure_audit(self._metrics, attempt)
             if attempt.error is None:
@@ -99,7 +99,7 @@ class Auditor:
         scores = await asyncio.to_thread(self._scores, audit.request, texts, ladder.reference.name)
         await asyncio.to_thread(self._ledger.score, scores)
 
-    async def _asked(self, audit: _Audit, rung: Rung) -> Attempt:
+    async def _ask_rung(self, audit: _Audit, rung: Rung) -> Attempt:
         """Ask a rung; a call that ends in an error nobody foresaw is booked, its cost unknown."""
         called = datetime.now(UTC)
         try:
@@ -118,7 +118,7 @@ class Auditor:
             )
 
 
-def label_made(scorer: str) -> Label:
+def label_written(scorer: str) -> Label:
     """Say what kind of label the gateway writes itself with a scorer."""
     return Label.AGREEMENT if scorer in WITH_TARGETS else Label.SCORER
 

@@ -1,19 +1,20 @@
-"""POST /v1/chat/completions: decided, asked, booked, and only then answered to the end."""
+"""POST /v1/chat/completions: a rung is chosen and asked, and the answer ends once it is booked."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from suffice.errors import EngineError, SufficeError
-from suffice.gateway.conversations import conversation_id
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
+from suffice.gateway.route import conversation_id, start_climb
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import (
     BookedAnswer,
@@ -27,64 +28,80 @@ from suffice.gateway.wire import (
 )
 from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
-from suffice.pipeline import ascend
+from suffice.pipeline import Climb, ascend
 from suffice.pipeline import relay as begin_relay
-from suffice.types import Charge, Completion
+from suffice.types import Completion
 
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
 async def chat(exchange: Exchange, worker: Worker) -> None:
-    """Answer one chat request; each one whose sender is known is booked, whatever becomes of it."""
+    """Answer one chat request; every request whose sender is known is booked, however it ends."""
     worker.check_books()
-    key_id = worker.authenticate(exchange.headers)
+    key_id = worker.access.authenticate(exchange.headers)
     serving = worker.serving
+    gateway = serving.config.gateway
     try:
-        body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
-        asked = read_chat(body, exchange.headers, serving)
-        admission = worker.admit(exchange.headers, asked, serving)
+        body = await exchange.body(limit=gateway.body_limit_bytes)
+        request = read_chat(body, exchange.headers, serving)
+        admission = worker.access.admit(exchange.headers, request, serving.pipeline)
     except SufficeError as error:
-        await worker.books.add(_turned_away(error, serving, key_id=key_id))
+        await worker.books.add(_refusal(error, serving, key_id=key_id))
         raise
-    answer = _Answering(exchange, worker, serving, asked)
-    answer.admission = admission
-    await (answer.streamed() if asked.stream else answer.whole())
+    began_s = time.perf_counter()
+    climb = start_climb(
+        request, serving, conversations=worker.conversations, metrics=worker.metrics
+    )
+    task = _Task(
+        chat=request,
+        climb=climb,
+        admission=admission,
+        audited=request.rung is None and serving.guard.drawn(request.request.request_id),
+        deadline_s=gateway.deadline_s,
+        began_s=began_s,
+        decided_s=time.perf_counter(),
+    )
+    exchange.write_timeout_s = gateway.write_timeout_s
+    answering = _Answering(exchange, worker, task)
+    await (answering.streamed() if request.stream else answering.whole())
+
+
+class _Task(NamedTuple):
+    """A chat request that was admitted, and where it begins; the times are of `perf_counter`."""
+
+    chat: ChatRequest
+    climb: Climb
+    admission: Admission | None
+    audited: bool
+    deadline_s: float
+    began_s: float
+    decided_s: float
 
 
 class _Answering:
     """One chat request while it is being answered."""
 
-    admission: Admission | None = None
-
-    def __init__(
-        self, exchange: Exchange, worker: Worker, serving: Serving, asked: ChatRequest
-    ) -> None:
-        self.exchange, self.worker, self.asked = exchange, worker, asked
-        self._began_s = time.perf_counter()
-        self.climb = worker.begin(asked, serving)
-        self._decided_s = time.perf_counter()
+    def __init__(self, exchange: Exchange, worker: Worker, task: _Task) -> None:
+        self.exchange, self.worker, self.task = exchange, worker, task
+        self.climb = task.climb
         self._first_s: float | None = None
-        self._deadline_s = serving.config.gateway.deadline_s
-        exchange.write_timeout_s = serving.config.gateway.write_timeout_s
-        request_id = asked.request.request_id
-        self._audited = asked.rung is None and serving.guard.drawn(request_id)
 
     async def whole(self) -> None:
         """Answer in one piece."""
         async with self._attended():
             completion = await ascend(self.climb)
-        given = await self._booked(completion)
-        headers = [*self._head(), *costs(given.entry)]
-        await self.exchange.reply(whole(given), headers=headers)
+        booked = await self._booked(completion)
+        headers = [*self._head(), *costs(booked.entry)]
+        await self.exchange.reply(whole(booked), headers=headers)
 
     async def streamed(self) -> None:
         """Pass the stream on as it comes; one that may not stay is held until it may."""
         async with self._attended():
             while (completion := await self._relay()) is None:
                 pass
-        given = await self._booked(completion)
+        booked = await self._booked(completion)
         await self._open()
-        await self.exchange.send(tail(given, wants_usage=self.asked.wants_usage), more=False)
+        await self.exchange.send(tail(booked, wants_usage=self.task.chat.wants_usage), more=False)
 
     async def _relay(self) -> Completion | None:
         """Ask the next rung; None when yet another one has to be asked."""
@@ -138,7 +155,7 @@ class _Answering:
         climb = self.climb
         entry = await self._book(climb.entry())
         self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
-        if self._audited:
+        if self.task.audited:
             self.worker.auditor.submit(climb.pipeline, climb.request, entry)
         return BookedAnswer(
             completion=completion,
@@ -149,43 +166,35 @@ class _Answering:
         )
 
     async def _book(self, entry: Entry) -> Entry:
+        task, worker = self.task, self.worker
         entry = replace(
             entry,
-            audited=self._audited and entry.status is Status.OK,
-            key_id=self.admission.key_id if self.admission else None,
+            audited=task.audited and entry.status is Status.OK,
+            key_id=task.admission.key_id if task.admission else None,
             conversation_id=conversation_id(self.climb.request),
         )
-        booked = self.worker.books.add(entry)
-        if self.admission is not None:
-            asked = entry.charge if entry.attempts else None
-            booked.add_done_callback(lambda _: self._settle(asked))
+        booked = worker.books.add(entry)
+        charge = entry.charge if entry.attempts else None
+        booked.add_done_callback(lambda _: worker.access.settle(task.admission, charge))
         if entry.status is not Status.CANCELLED:
             await booked
-        times = self._times()
-        measure_request(self.worker.metrics, entry, times=times)
-        measure_hedges(self.worker.metrics, self.climb.hedges)
-        self.worker.spans.note(entry, model=self.asked.model, total_s=times.total_s)
-        return entry
-
-    def _times(self) -> Times:
-        first_s = self._first_s
-        return Times(
-            total_s=time.perf_counter() - self._began_s,
-            first_token_s=None if first_s is None else first_s - self._began_s,
-            decision_s=None if self.asked.rung else self._decided_s - self._began_s,
+        now_s, first_s = time.perf_counter(), self._first_s
+        times = Times(
+            total_s=now_s - task.began_s,
+            first_token_s=None if first_s is None else first_s - task.began_s,
+            decision_s=None if task.chat.rung else task.decided_s - task.began_s,
         )
-
-    def _settle(self, asked: Charge | None) -> None:
-        assert self.worker.gate is not None
-        assert self.admission is not None
-        self.worker.gate.settle(self.admission, asked)
+        measure_request(worker.metrics, entry, times=times)
+        measure_hedges(worker.metrics, self.climb.hedges)
+        worker.spans.note(entry, model=task.chat.model, total_s=times.total_s)
+        return entry
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
         """Bound the work by the deadline and the client's patience; book it when it fails."""
         try:
             async with Presence(self.exchange.receive):
-                async with asyncio.timeout(self._deadline_s):
+                async with asyncio.timeout(self.task.deadline_s):
                     yield
         except BaseException as error:
             failed = isinstance(error, Exception) and not isinstance(error, ClientGone)
@@ -195,7 +204,7 @@ class _Answering:
             raise
 
 
-def _turned_away(error: SufficeError, serving: Serving, *, key_id: str | None) -> Entry:
+def _refusal(error: SufficeError, serving: Serving, *, key_id: str | None) -> Entry:
     return Entry(
         request_id=new_id(),
         time=datetime.now(UTC),

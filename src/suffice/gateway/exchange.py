@@ -121,10 +121,10 @@ class Exchange:
         self, body: bytes, *, status: int = 200, headers: Headers | None = None
     ) -> None:
         """Send a whole response, as JSON unless the headers say otherwise."""
-        given = headers or []
-        kind = [] if any(name == b"content-type" for name, _ in given) else [JSON_TYPE]
+        more = headers or []
+        kind = [] if any(name == b"content-type" for name, _ in more) else [JSON_TYPE]
         length = (b"content-length", str(len(body)).encode())
-        await self.begin(status, [*kind, length, *given])
+        await self.begin(status, [*kind, length, *more])
         await self.send(body if self.method != "HEAD" else b"", more=False)
 
     async def reply_json(self, value: object, *, status: int = 200) -> None:

@@ -52,7 +52,7 @@ class Books:
     def add(self, entry: Entry) -> "asyncio.Future[None]":
         """Book an entry; the future is done once it is durable, or fails with a LedgerError."""
         booked = self._loop.create_future()
-        booked.add_done_callback(_looked_at)
+        booked.add_done_callback(_notice_error)
         self._queue.append(_Waiting(entry, booked))
         self._wake.set()
         return booked
@@ -97,7 +97,7 @@ class Books:
             return [broken] * len(entries)
         if len(entries) == 1:
             return [_BadEntry(error.message, hint=error.hint)]
-        return [found for entry in entries for found in self._append([entry])]
+        return [error for entry in entries for error in self._append([entry])]
 
     def _transact(self, entries: Sequence[Entry]) -> LedgerError | None:
         """Write entries together, and say what went wrong: nothing may end the thread."""
@@ -152,7 +152,7 @@ def _unanswered(entry: Entry) -> Entry:
     )
 
 
-def _looked_at(booked: "asyncio.Future[None]") -> None:
+def _notice_error(booked: "asyncio.Future[None]") -> None:
     """Take notice of an error, so that a request whose client left does not log one."""
     if not booked.cancelled():
         booked.exception()

@@ -30,7 +30,7 @@ from suffice.types import Spend
 
 BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was
 _RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
-_SLACK = timedelta(minutes=1)  # for a label that was given in time and is still being written
+_SLACK = timedelta(minutes=1)  # for a label that came in time and is still being written
 
 
 class AuditRule(Struct, frozen=True, kw_only=True):
@@ -150,8 +150,8 @@ class Guard:
     def _read_on(self, state: GuardState, *, now: datetime) -> GuardState:
         if self._certificate is None:
             return state
-        found = audited_under(self._ledger, self._certificate.certificate_id, after=state.cursor)
-        with closing(found) as rows:
+        audits = audited_under(self._ledger, self._certificate.certificate_id, after=state.cursor)
+        with closing(audits) as rows:
             return watch(state, rows, certificate=self._certificate, rule=self.rule, now=now)
 
 

@@ -80,9 +80,9 @@ def read_keys(path: str | os.PathLike[str]) -> KeyFile:
     """Read a key file; raises ConfigError if it is damaged or open to other users."""
     at = Path(path)
     try:
-        with at.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read()
+        with at.open("rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            text = stream.read()
     except OSError as error:
         raise ConfigError(
             f"cannot read {at}: {error.strerror}", hint="make one with: suffice key add NAME"
@@ -90,11 +90,11 @@ def read_keys(path: str | os.PathLike[str]) -> KeyFile:
     if mode & _OPEN_TO_OTHERS:
         raise ConfigError(f"{at} is open to other users", hint=f"chmod 600 {at}")
     try:
-        found = msgspec.json.decode(text, type=KeyFile)
+        file = msgspec.json.decode(text, type=KeyFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{at}: {error}", hint="restore it, or start another one") from error
-    _check(found, at=at)
-    return found
+    _check(file, at=at)
+    return file
 
 
 def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> str:
@@ -103,7 +103,7 @@ def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> st
     The first key makes the file. Raises InputError for a name that is taken or odd, and for a
     limit that is not above 0.
     """
-    made = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 
     def add(file: KeyFile) -> KeyFile:
         if any(key.name == name for key in file.keys):
@@ -112,7 +112,7 @@ def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> st
             )
         key = Key(
             name=name,
-            digest=_digest(made, salt=bytes.fromhex(file.salt)).hex(),
+            digest=_digest(secret, salt=bytes.fromhex(file.salt)).hex(),
             created=datetime.now(UTC),
             budget_usd_per_day=limits.budget_usd_per_day,
             requests_per_minute=limits.requests_per_minute,
@@ -120,7 +120,7 @@ def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> st
         return replace(file, keys=(*file.keys, key))
 
     _change(Path(path), add)
-    return made
+    return secret
 
 
 def revoke_key(path: str | os.PathLike[str], name: str) -> None:

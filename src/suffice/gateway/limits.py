@@ -77,8 +77,8 @@ class KeyLimiter:
 
     def __init__(self, ring: KeyRing, *, assumed_usd: Decimal, workers: int = 1) -> None:
         if not assumed_usd >= 0 or workers < 1:
-            raise InputError("a gate needs an assumed charge of 0 or more, and a worker")
-        self._ring = ring
+            raise InputError("a limiter needs an assumed charge of 0 or more, and a worker")
+        self.ring = ring
         self._assumed_usd = assumed_usd
         self._workers = workers
         self._accounts: dict[str, _Account] = {}
@@ -90,7 +90,7 @@ class KeyLimiter:
 
         `now` is the wall clock, which begins days in UTC; `now_s` a clock that never goes back.
         """
-        key = self._ring.find(presented)
+        key = self.ring.find(presented)
         if key is None:
             return _UNKNOWN_KEY
         account = self._account(key, day=now.astimezone(UTC).date())
@@ -127,7 +127,7 @@ class KeyLimiter:
         `settled` said before the reading: anything settled since counts on top.
         """
         for name, spend in spent.items():
-            if name not in self._ring.names:
+            if name not in self.ring.names:
                 continue
             account = self._accounts.setdefault(name, _Account(day=day))
             account.begin(day)
@@ -139,7 +139,7 @@ class KeyLimiter:
 
     def reload(self, ring: KeyRing) -> None:
         """Take over a changed key file; what was used is kept under each key's name."""
-        self._ring = ring
+        self.ring = ring
 
     def _account(self, key: Key, *, day: date) -> _Account:
         account = self._accounts.setdefault(key.name, _Account(day=day))
@@ -167,7 +167,7 @@ def spent_on(ledger: Ledger, day: date) -> dict[str, Spend]:
     """Read what each key has spent on a day in UTC; the ledger adds up all of that day's rows."""
     midnight = datetime.combine(day, time(), UTC)
     window = Window(since=midnight, until=midnight + _DAY)
-    return {each.key: each.spend for each in totals(ledger, by="key_id", window=window) if each.key}
+    return {row.key: row.spend for row in totals(ledger, by="key_id", window=window) if row.key}
 
 
 def _too_dear(key: Key, account: _Account, *, worst_usd: Decimal, now: datetime) -> Refused | None:
@@ -191,6 +191,6 @@ def _too_dear(key: Key, account: _Account, *, worst_usd: Decimal, now: datetime)
 _UNKNOWN_KEY = Refused(
     status=401,
     code="invalid_api_key",
-    message="no such API key, or none given",
+    message="no such API key, or none was sent",
     hint="send the header: Authorization: Bearer KEY",
 )

@@ -91,14 +91,14 @@ class Problem(SufficeError):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers that go with it."""
-        found = []
+        headers = []
         if self.retry_after_s is not None:
-            found.append((b"retry-after", str(max(1, ceil(self.retry_after_s))).encode()))
+            headers.append((b"retry-after", str(max(1, ceil(self.retry_after_s))).encode()))
         if self.status == 401:
-            found.append((b"www-authenticate", b'Basic realm="suffice", charset="UTF-8"'))
+            headers.append((b"www-authenticate", b'Basic realm="suffice", charset="UTF-8"'))
         if self.allow:
-            found.append((b"allow", ", ".join(self.allow).encode()))
-        return found
+            headers.append((b"allow", ", ".join(self.allow).encode()))
+        return headers
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
-from suffice.gateway.auditor import label_made, marker
+from suffice.gateway.auditor import label_written, marker
 from suffice.gateway.guard import AuditRule, watching_labels
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
@@ -98,30 +98,30 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
         []
         if bundle is None
         else about_audits(
-            bundle.certificate, built.guard.rule, made=label_made(gateway.audit_scorer)
+            bundle.certificate, built.guard.rule, written=label_written(gateway.audit_scorer)
         )
     )
     return [*built.pipeline.ladder.notes, *_about(settings, listen, gateway), *watched]
 
 
 def about_audits(
-    certificate: Certificate, rule: AuditRule, *, made: Label = Label.AGREEMENT
+    certificate: Certificate, rule: AuditRule, *, written: Label = Label.AGREEMENT
 ) -> list[str]:
     """Say where the labels that watch a certificate are not those it was made from.
 
-    `made` is the kind that the gateway writes itself.
+    `written` is the kind that the gateway writes itself.
     """
     source = certificate.terms.label_source.value
     labels = rule.labels or watching_labels(certificate)
     if rule.share == 0:
         return ["gateway.audit_share is 0: nobody watches the certificate"]
-    if made not in labels:
+    if written not in labels:
         return [
             f"audits wait for labels from {' or '.join(labels)}, which the gateway does not make: "
             "nobody watches the certificate until they come; see gateway.audit_labels"
         ]
-    if source != made:
-        stands_in = "a program" if made is Label.SCORER else "agreement with the reference"
+    if source != written:
+        stands_in = "a program" if written is Label.SCORER else "agreement with the reference"
         return [f"{stands_in} stands in for {source} in audits: see docs/gateway.md"]
     return []
 

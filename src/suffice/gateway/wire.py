@@ -78,40 +78,40 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
     )
 
 
-def whole(given: BookedAnswer) -> bytes:
+def whole(answer: BookedAnswer) -> bytes:
     """Write the body of an answer: the engine's own, with our usage and our account added."""
-    completion = given.completion
+    completion = answer.completion
     if completion.wire is None:
-        body = completion_body(completion, request=given.request, model=given.rung.model)
-        return msgspec.json.encode(body | {"usage": _usage({}, completion), **_account(given)})
+        body = completion_body(completion, request=answer.request, model=answer.rung.model)
+        return msgspec.json.encode(body | {"usage": _usage({}, completion), **_account(answer)})
     if not _counted(completion) and b'"suffice"' not in completion.wire:
-        account = msgspec.json.encode(_account(given))
+        account = msgspec.json.encode(_account(answer))
         return completion.wire.rstrip()[:-1] + b"," + account[1:]
     fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
-    return msgspec.json.encode(_completed(fields, given))
+    return msgspec.json.encode(_completed(fields, answer))
 
 
-def tail(given: BookedAnswer, *, wants_usage: bool) -> bytes:
+def tail(answer: BookedAnswer, *, wants_usage: bool) -> bytes:
     """Write the end of a stream: the usage, where it was asked for, and [DONE]."""
-    completion = given.completion
+    completion = answer.completion
     if completion.wire is None:
         if not wants_usage:
             return DONE
-        chunk = usage_chunk(given.request, model=given.rung.model)
-        return event(chunk | {"usage": _usage({}, completion), **_account(given)}) + DONE
+        chunk = usage_chunk(answer.request, model=answer.rung.model)
+        return event(chunk | {"usage": _usage({}, completion), **_account(answer)}) + DONE
     fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
     if wants_usage:
-        return event(_completed(fields, given)) + DONE
+        return event(_completed(fields, answer)) + DONE
     if bytes(fields.get("choices", Raw(b"[]"))).strip() in (b"[]", b"null"):
         return DONE
     del fields["usage"]  # it came in a chunk that says more than that
     return event(fields) + DONE
 
 
-def head(given_by: Rung, *, request_id: str, certificate_id: str | None) -> Headers:
+def head(rung: Rung, *, request_id: str, certificate_id: str | None) -> Headers:
     """Return the headers that every answer has."""
     return [
-        (RUNG, given_by.name.encode("ascii", "backslashreplace")),
+        (RUNG, rung.name.encode("ascii", "backslashreplace")),
         (b"x-suffice-certificate", (certificate_id or "none").encode()),
         (REQUEST_ID, request_id.encode()),
     ]
@@ -119,8 +119,8 @@ def head(given_by: Rung, *, request_id: str, certificate_id: str | None) -> Head
 
 def costs(entry: Entry) -> Headers:
     """Return the headers that say what an answer cost and saved; absent where unknown."""
-    found = ((b"x-suffice-cost-usd", entry.charge.usd), (b"x-suffice-saving-usd", saving(entry)))
-    return [(name, plain(usd).encode()) for name, usd in found if usd is not None]
+    amounts = ((b"x-suffice-cost-usd", entry.charge.usd), (b"x-suffice-saving-usd", saving(entry)))
+    return [(name, plain(usd).encode()) for name, usd in amounts if usd is not None]
 
 
 def plain(usd: Decimal) -> str:
@@ -286,32 +286,32 @@ def _counted(completion: Completion) -> dict[str, str]:
 
 def _usage(reported: JSON, completion: Completion) -> JSON:
     """Complete the usage that an engine reports with what was counted or estimated here."""
-    usage, made = completion.usage, dict(reported)
+    usage, shown = completion.usage, dict(reported)
     if usage.input_tokens is not None:
-        made["prompt_tokens"] = usage.input_tokens.tokens
+        shown["prompt_tokens"] = usage.input_tokens.tokens
     if usage.output_tokens is not None:
-        made["completion_tokens"] = usage.output_tokens.tokens
+        shown["completion_tokens"] = usage.output_tokens.tokens
     if usage.reasoning_tokens is not None:
-        details = made.get("completion_tokens_details")
+        details = shown.get("completion_tokens_details")
         details = dict(details) if isinstance(details, dict) else {}
         details["reasoning_tokens"] = usage.reasoning_tokens.tokens
-        made["completion_tokens_details"] = details
+        shown["completion_tokens_details"] = details
     if usage.input_tokens is not None and usage.output_tokens is not None:
-        made["total_tokens"] = usage.input_tokens.tokens + usage.output_tokens.tokens
-    return made
+        shown["total_tokens"] = usage.input_tokens.tokens + usage.output_tokens.tokens
+    return shown
 
 
-def _completed(fields: dict[str, Raw], given: BookedAnswer) -> JSON:
-    made: JSON = dict(fields)
-    if _counted(given.completion):
+def _completed(fields: dict[str, Raw], answer: BookedAnswer) -> JSON:
+    body: JSON = dict(fields)
+    if _counted(answer.completion):
         reported = msgspec.json.decode(fields.get("usage", b"{}")) or {}
-        made["usage"] = _usage(reported, given.completion)
-    return made | _account(given)
+        body["usage"] = _usage(reported, answer.completion)
+    return body | _account(answer)
 
 
-def _account(given: BookedAnswer) -> JSON:
+def _account(answer: BookedAnswer) -> JSON:
     """Write the `suffice` object: who answered, under which promise, at what cost."""
-    entry = given.entry
+    entry = answer.entry
     spent, saved = entry.charge.usd, saving(entry)
     account = {
         "request_id": entry.request_id,
@@ -320,6 +320,6 @@ def _account(given: BookedAnswer) -> JSON:
         "cost_usd": None if spent is None else plain(spent),
         "saving_usd": None if saved is None else plain(saved),
         "estimated": entry.charge.estimated,
-        "counted_here": _counted(given.completion),
+        "counted_here": _counted(answer.completion),
     }
-    return {"suffice": account | ({"fallback": given.fallback} if given.fallback else {})}
+    return {"suffice": account | ({"fallback": answer.fallback} if answer.fallback else {})}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from string import Template
 
@@ -10,9 +9,15 @@ from suffice import __version__
 from suffice.report.charts import Cells, Figure, script, spec
 from suffice.report.headline import Opening, Tile, ledger_opening, trials_opening
 from suffice.report.ledger_figures import ledger_figures
-from suffice.report.style import PALETTE
+from suffice.report.style import PALETTE, escaped, head_of_page
 from suffice.report.summary import CertifyVerdict, Report, TrialsReport
 from suffice.report.trial_figures import trial_figures
+
+# What a browser may load: only what stands in the page; Vega compiles its expressions.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "img-src data:"
+)
 
 
 def build_report(report: Report) -> str:
@@ -39,21 +44,20 @@ def build_page(
     sections = [_section(figure, name=f"chart-{i}") for i, figure in enumerate(shown)]
     missing = _missing([f for f in figures if f.chart is None and not f.rows])
     return Template(_asset("template.html")).substitute(
-        title=_text(f"{opening.headline} - suffice"),
-        style=_asset("style.css"),
-        kicker=_text(opening.kicker),
-        headline=_text(opening.headline),
-        lede=_text(opening.lede),
+        head=head_of_page(
+            f"{opening.headline} - suffice", style=_asset("style.css"), policy=_POLICY
+        ),
+        kicker=escaped(opening.kicker),
+        headline=escaped(opening.headline),
+        lede=escaped(opening.lede),
         tiles="".join(map(_tile, opening.tiles)),
         sections="\n".join([lead, *sections, missing, tail]),
-        light=_variables(0),
-        dark=_variables(1),
         palette=json.dumps(dict(PALETTE.values())),
         charts="\n".join(
             f'<script type="application/json" id="{name}">{spec(figure)}</script>'
             for name, figure in charts.items()
         ),
-        footer=_text(f"Written by suffice {__version__} from {source}."),
+        footer=escaped(f"Written by suffice {__version__} from {source}."),
         script=script() if charts else "",
     )
 
@@ -61,9 +65,11 @@ def build_page(
 def promise_section(facts: Mapping[str, str | None], *, limits: Sequence[str]) -> str:
     """Write a certificate in words, with the limits that it states itself."""
     listed = "".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items() if value
+        f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>"
+        for name, value in facts.items()
+        if value
     )
-    said = "".join(f"<li>{_text(limit)}</li>" for limit in limits)
+    said = "".join(f"<li>{escaped(limit)}</li>" for limit in limits)
     said = said and f"<ul>{said}</ul>"
     title = "<h2>What is promised, and what is not</h2>"
     return f'<section class="facts promise">{title}<dl>{listed}</dl>{said}</section>'
@@ -71,17 +77,8 @@ def promise_section(facts: Mapping[str, str | None], *, limits: Sequence[str]) -
 
 def notes_section(notes: Sequence[str]) -> str:
     """Write what a reader must know of the figures as a list."""
-    said = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    said = "".join(f"<li>{escaped(note)}</li>" for note in notes)
     return said and f'<section class="facts"><h2>What to know</h2><ul>{said}</ul></section>'
-
-
-def _text(text: str) -> str:
-    """Escape text for HTML, and keep a percent sign on the line of its number."""
-    return escape(text).replace(" %", "&nbsp;%")
-
-
-def _variables(theme: int) -> str:
-    return " ".join(f"--{name}: {hues[theme]};" for name, hues in PALETTE.items())
 
 
 def _asset(name: str) -> str:
@@ -89,18 +86,21 @@ def _asset(name: str) -> str:
 
 
 def _tile(tile: Tile) -> str:
-    note = f"<dd>{_text(tile.note)}</dd>" if tile.note else ""
+    note = f"<dd>{escaped(tile.note)}</dd>" if tile.note else ""
     tone = f' class="{tile.tone}"' if tile.tone else ""
-    return f"<div><dt>{_text(tile.name)}</dt><dd{tone}>{_text(tile.value)}</dd>{note}</div>"
+    return f"<div><dt>{escaped(tile.name)}</dt><dd{tone}>{escaped(tile.value)}</dd>{note}</div>"
 
 
 def _section(figure: Figure, *, name: str) -> str:
     """Write one figure: its finding, its chart if any, and the table behind it."""
-    parts = [f"<h2>{_text(figure.title)}</h2>", f'<p class="caption">{_text(figure.caption)}</p>']
+    parts = [
+        f"<h2>{escaped(figure.title)}</h2>",
+        f'<p class="caption">{escaped(figure.caption)}</p>',
+    ]
     table = _table(figure.header, figure.rows) if figure.rows else ""
     if figure.chart is not None:
         parts.append(
-            f'<figure role="img" aria-label="{_text(figure.alt)}" data-chart="{name}">'
+            f'<figure role="img" aria-label="{escaped(figure.alt)}" data-chart="{name}">'
             '<div class="chart"></div></figure>'
         )
         table = table and f"<details><summary>The numbers</summary>{table}</details>"
@@ -109,7 +109,7 @@ def _section(figure: Figure, *, name: str) -> str:
 
 def _missing(figures: Sequence[Figure]) -> str:
     """Say in one place what this report cannot show, and why."""
-    said = "".join(f"<dt>{_text(f.title)}</dt><dd>{_text(f.caption)}</dd>" for f in figures)
+    said = "".join(f"<dt>{escaped(f.title)}</dt><dd>{escaped(f.caption)}</dd>" for f in figures)
     return said and f'<section class="facts"><h2>Not in this report</h2><dl>{said}</dl></section>'
 
 
@@ -122,7 +122,7 @@ def _table(header: Cells, rows: Sequence[Cells]) -> str:
 
 def _cells(cells: Iterable[str], *, tag: str) -> str:
     end = tag.split()[0]
-    return "".join(f"<{tag}>{_text(cell)}</{end}>" for cell in cells)
+    return "".join(f"<{tag}>{escaped(cell)}</{end}>" for cell in cells)
 
 
 def _verdict(verdict: CertifyVerdict | None, *, reference: str) -> str:

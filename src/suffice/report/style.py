@@ -1,6 +1,7 @@
-"""How the books are shown to people, on every page: colours, and the words for money."""
+"""How the books are shown to people, on every page: the head, colours, and the words for money."""
 
 from decimal import Decimal
+from html import escape
 
 from suffice.ledger import Totals
 from suffice.types import Spend
@@ -28,6 +29,28 @@ VECTORS = {
     "silicon": "Cheaper chips",
     "none": "Reference",
 }
+
+
+def escaped(value: str) -> str:
+    """Escape text for HTML, and keep a percent sign on the line of its number."""
+    return escape(value.encode("utf-8", "replace").decode()).replace(" %", "&nbsp;%")
+
+
+def head_of_page(title: str, *, style: str, policy: str) -> str:
+    """Write what stands in the head of every page; `policy` says what a browser may load."""
+    light, dark = (
+        " ".join(f"--{name}: {hues[theme]};" for name, hues in PALETTE.items()) for theme in (0, 1)
+    )
+    return f"""<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{escaped(title)}</title>
+<style>
+:root {{ {light} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
+{style}
+</style>"""
 
 
 def some(number: int, noun: str) -> str:

@@ -1,13 +1,14 @@
 """The few pieces of HTML and SVG that the page is made of; every text is escaped here."""
 
 from collections.abc import Sequence
-from html import escape
 
 from msgspec import Struct
 
+from suffice.report.style import escaped as text
+
 
 class Bar(Struct, frozen=True, kw_only=True):
-    """One row: `parts` are shares of the full width, each with the name of its colour."""
+    """One row: `parts` are shares of the full width, with the names of their colours."""
 
     name: str
     value: str
@@ -16,24 +17,19 @@ class Bar(Struct, frozen=True, kw_only=True):
 
 
 class Pair(Struct, frozen=True, kw_only=True):
-    """One moment of a chart with a back and a front column, and what to say of it."""
+    """One moment of a chart with a back and a front column, and its label."""
 
     name: str
     back: float
     front: float
-    said: str
-
-
-def text(value: str) -> str:
-    """Escape text for HTML, and keep a percent sign on the line of its number."""
-    return escape(value.encode("utf-8", "replace").decode()).replace(" %", "&nbsp;%")
+    label: str
 
 
 def section(title: str, *parts: str, caption: str = "", wide: bool = False) -> str:
     """Write a section under its finding."""
-    said = f'<p class="caption">{text(caption)}</p>' if caption else ""
+    below = f'<p class="caption">{text(caption)}</p>' if caption else ""
     kind = ' class="wide"' if wide else ""
-    return f"<section{kind}><h2>{text(title)}</h2>{said}{''.join(parts)}</section>"
+    return f"<section{kind}><h2>{text(title)}</h2>{below}{''.join(parts)}</section>"
 
 
 def tile(name: str, value: str, *, note: str = "", tone: str = "") -> str:
@@ -53,7 +49,7 @@ def columns(pairs: Sequence[Pair], *, back: str, front: str) -> str:
     most = max((max(pair.back, pair.front) for pair in pairs), default=0.0) or 1.0
     width = 1000.0 / max(len(pairs), 1)
     drawn = "".join(
-        f"<g><title>{text(pair.name)}: {text(pair.said)}</title>"
+        f"<g><title>{text(pair.name)}: {text(pair.label)}</title>"
         f"{_column(at * width, width, pair.back / most, share=0.72, hue=back)}"
         f"{_column(at * width, width, pair.front / most, share=0.4, hue=front)}</g>"
         for at, pair in enumerate(pairs)
@@ -68,23 +64,23 @@ def columns(pairs: Sequence[Pair], *, back: str, front: str) -> str:
 
 def legend(names: Sequence[tuple[str, str]]) -> str:
     """Say which colour is what."""
-    said = (
+    entries = (
         f'<span><i style="background: var(--{hue})"></i>{text(name)}</span>' for name, hue in names
     )
-    return f'<p class="legend">{"".join(said)}</p>'
+    return f'<p class="legend">{"".join(entries)}</p>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table; its first column is text, the others are numbers."""
     head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{text(c)}</td>' for c in row)}</tr>" for row in rows)
-    made = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="table">{made}</div>'
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="table">{whole}</div>'
 
 
-def facts(said: Sequence[tuple[str, str]]) -> str:
+def facts(rows: Sequence[tuple[str, str]]) -> str:
     """Write names and what they are."""
-    listed = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in said)
+    listed = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in rows)
     return f'<dl class="facts">{listed}</dl>'
 
 

@@ -7,11 +7,20 @@ from string import Template
 
 from suffice import __version__
 from suffice.gateway.dashboard import sections as of
-from suffice.gateway.dashboard.html import text, tile
+from suffice.gateway.dashboard.html import tile
 from suffice.gateway.dashboard.snapshot import Snapshot
-from suffice.report.style import PALETTE, baseline_usd, saved_share, saving_words, show_spend, some
+from suffice.report.style import (
+    baseline_usd,
+    head_of_page,
+    saved_share,
+    saving_words,
+    show_spend,
+    some,
+)
+from suffice.report.style import escaped as text
 from suffice.units import show_seconds, show_share, show_usd
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'"
 _SECTIONS = (
     of.guarantee_section,
     of.spend_section,
@@ -27,21 +36,22 @@ _SECTIONS = (
 def render(shown: Snapshot) -> str:
     """Write the page; names that users gave are escaped, and only its own script may run."""
     script = _asset("refresh.js")
+    script_hash = b64encode(sha256(script.encode()).digest()).decode()
     headline, lede = _opening(shown)
     return Template(_asset("page.html")).substitute(
-        title=text(f"{headline} - suffice"),
-        style=_asset("page.css"),
+        head=head_of_page(
+            f"{headline} - suffice",
+            style=_asset("page.css"),
+            policy=f"{_POLICY}; script-src 'sha256-{script_hash}'",
+        ),
         script=script,
-        script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-        light=_variables(0),
-        dark=_variables(1),
         span=text(_span(shown)),
         state=_state(shown),
         headline=text(headline),
         lede=text(lede),
         tiles=_tiles(shown),
         sections="\n".join(make(shown) for make in _SECTIONS),
-        footer=text(f"suffice {__version__}, read {shown.made:%-d %B %Y, %H:%M:%S} UTC"),
+        footer=text(f"suffice {__version__}, read {shown.time:%-d %B %Y, %H:%M:%S} UTC"),
     )
 
 
@@ -66,18 +76,18 @@ def _state(shown: Snapshot) -> str:
     """Say in a word whether the promise stands."""
     fallen, certificate = of.alarms(shown.guard), shown.certificate
     if certificate is None:
-        said, tone = "no certificate", ""
+        state, tone = "no certificate", ""
     elif fallen:
-        said, tone = f"alarm: {', '.join(map(of.group_name, fallen))}", "bad"
-    elif shown.made >= certificate.terms.lapses_at:
-        said, tone = "certificate lapsed", "bad"
+        state, tone = f"alarm: {', '.join(map(of.group_name, fallen))}", "bad"
+    elif shown.time >= certificate.terms.lapses_at:
+        state, tone = "certificate lapsed", "bad"
     elif shown.guard is None or shown.guard.as_of is None:
-        said, tone = "certified, not watched yet", ""
+        state, tone = "certified, not watched yet", ""
     elif shown.guard.blind:
-        said, tone = "certified, but nobody watches: no labels come", "bad"
+        state, tone = "certified, but nobody watches: no labels come", "bad"
     else:
-        said, tone = "certified and watched", "good"
-    return f'<span class="state {tone}">{text(said)}</span>'
+        state, tone = "certified and watched", "good"
+    return f'<span class="state {tone}">{text(state)}</span>'
 
 
 def _tiles(shown: Snapshot) -> str:
@@ -85,8 +95,8 @@ def _tiles(shown: Snapshot) -> str:
     share = saved_share(whole)
     lost = whole.requests - whole.statuses["ok"]
     unknown = whole.spend.unknown_count
-    slow = max(shown.latencies, key=lambda each: each.answers, default=None)
-    made = [
+    slow = max(shown.latencies, key=lambda row: row.answers, default=None)
+    tiles = [
         tile("spent", show_spend(whole.spend),
              note=f"{unknown:,} unknown on top" if unknown else "every charge known"),
         tile("the reference alone",
@@ -101,17 +111,13 @@ def _tiles(shown: Snapshot) -> str:
         tile("median answer", show_seconds(slow.p50_s if slow else None),
              note=f"99 %: {show_seconds(slow.p99_s)}, {slow.rung}" if slow else ""),
     ]  # fmt: skip
-    return "".join(made)
+    return "".join(tiles)
 
 
 def _span(shown: Snapshot) -> str:
-    since, until = shown.window.since, shown.window.until or shown.made
+    since, until = shown.window.since, shown.window.until or shown.time
     began = "from the beginning" if since is None else f"{since:%-d %b %H:%M}"
     return f"{began} to {until:%-d %b %H:%M} UTC"
-
-
-def _variables(theme: int) -> str:
-    return " ".join(f"--{name}: {hues[theme]};" for name, hues in PALETTE.items())
 
 
 def _asset(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The sections of the page: each states its finding and shows what is behind it."""
+"""The sections of the page: a section states its finding and shows what is behind it."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,7 +30,7 @@ def spend_section(shown: Snapshot) -> str:
             name=f"{date.fromisoformat(str(day.key)):%-d %b}",
             back=float(baseline_usd(day)),
             front=float(day.compared.known_usd),
-            said=f"{show_usd(day.compared.known_usd)} of {show_usd(baseline_usd(day))}",
+            label=f"{show_usd(day.compared.known_usd)} of {show_usd(baseline_usd(day))}",
         )
         for day in days
     ]
@@ -49,50 +49,50 @@ def spend_section(shown: Snapshot) -> str:
 def vectors_section(shown: Snapshot) -> str:
     """Show what each factor of cost saved."""
     saved = [
-        each
-        for each in shown.vectors
-        if each.key != Vector.NONE and each.saved.reported_count + each.saved.estimated_count
+        row
+        for row in shown.vectors
+        if row.key != Vector.NONE and row.saved.reported_count + row.saved.estimated_count
     ]
     if not saved:
         return section("Saving by vector", caption="Nothing is known to have been saved yet.")
-    saved.sort(key=lambda each: each.saved.known_usd, reverse=True)
-    most = max((abs(each.saved.known_usd) for each in saved), default=Decimal(0)) or Decimal(1)
+    saved.sort(key=lambda row: row.saved.known_usd, reverse=True)
+    most = max((abs(row.saved.known_usd) for row in saved), default=Decimal(0)) or Decimal(1)
     rows = [
         Bar(
-            name=VECTORS.get(str(each.key), str(each.key)),
-            value=signed_usd(each.saved.known_usd),
+            name=VECTORS.get(str(row.key), str(row.key)),
+            value=signed_usd(row.saved.known_usd),
             parts=(
-                (_part(abs(each.saved.known_usd), most),
-                 "green" if each.saved.known_usd >= 0 else "vermilion"),
+                (_part(abs(row.saved.known_usd), most),
+                 "green" if row.saved.known_usd >= 0 else "vermilion"),
             ),
-            note=f"{some(each.requests, 'request')}; {_how_known(each)}",
+            note=f"{some(row.requests, 'request')}; {_how_known(row)}",
         )
-        for each in saved
+        for row in saved
     ]  # fmt: skip
-    total = sum((each.saved.known_usd for each in shown.vectors), Decimal(0))
+    total = sum((row.saved.known_usd for row in shown.vectors), Decimal(0))
     return section(f"{signed_usd(total)} saved, by what saved it", bars(rows))
 
 
 def rungs_section(shown: Snapshot) -> str:
     """Show which rung answered how much, and for what."""
-    answered = [each for each in shown.rungs if each.key is not None]
+    answered = [row for row in shown.rungs if row.key is not None]
     if not answered:
         return section("Share by rung", caption="No request was answered yet.")
-    all_of_them = sum(each.requests for each in answered)
+    all_of_them = sum(row.requests for row in answered)
     hues = iter(_HUES * (len(answered) // len(_HUES) + 1))
     rows = [
         Bar(
-            name=f"{each.key}{' (reference)' if each.key in shown.references else ''}",
-            value=show_share(each.requests / all_of_them),
+            name=f"{row.key}{' (reference)' if row.key in shown.references else ''}",
+            value=show_share(row.requests / all_of_them),
             parts=(
-                (each.requests / all_of_them,
-                 "grey" if each.key in shown.references else next(hues)),
+                (row.requests / all_of_them,
+                 "grey" if row.key in shown.references else next(hues)),
             ),
-            note=f"{some(each.requests, 'request')}, {show_spend(each.spend)}",
+            note=f"{some(row.requests, 'request')}, {show_spend(row.spend)}",
         )
-        for each in sorted(answered, key=lambda each: -each.requests)
+        for row in sorted(answered, key=lambda row: -row.requests)
     ]  # fmt: skip
-    cheap = sum(each.requests for each in answered if each.key not in shown.references)
+    cheap = sum(row.requests for row in answered if row.key not in shown.references)
     return section(f"{show_share(cheap / all_of_them)} answered below the reference", bars(rows))
 
 
@@ -124,8 +124,8 @@ def latency_section(shown: Snapshot) -> str:
     if not shown.latencies:
         return section("Latency", caption="No answer was timed yet.")
     rows = [
-        (each.rung, f"{each.answers:,}", *map(show_seconds, (each.p50_s, each.p95_s, each.p99_s)))
-        for each in shown.latencies
+        (row.rung, f"{row.answers:,}", *map(show_seconds, (row.p50_s, row.p95_s, row.p99_s)))
+        for row in shown.latencies
     ]
     return section(
         "How long an answer takes",
@@ -138,27 +138,27 @@ def errors_section(shown: Snapshot) -> str:
     """Show requests without an answer, and calls that failed."""
     statuses = shown.whole.statuses
     lost = shown.whole.requests - statuses["ok"]
-    failed = sum(each.failed for each in shown.calls)
+    failed = sum(row.failed for row in shown.calls)
     rows = [
-        (str(each.key), f"{each.calls:,}", f"{each.failed:,}", show_share(each.failed / each.calls))
-        for each in shown.calls
+        (str(row.key), f"{row.calls:,}", f"{row.failed:,}", show_share(row.failed / row.calls))
+        for row in shown.calls
     ]
-    said = ", ".join(f"{statuses[name]:,} {name}" for name in ("failed", "cancelled", "refused"))
+    counts = ", ".join(f"{statuses[name]:,} {name}" for name in ("failed", "cancelled", "refused"))
     return section(
         f"{some(lost, 'request')} without an answer, {some(failed, 'failed call')}",
         table(("rung", "calls", "failed", "share"), rows) if rows else "",
-        caption=f"Requests: {said}. A failed call may have been mended by the reference.",
+        caption=f"Requests: {counts}. A failed call may have been mended by the reference.",
     )
 
 
 def audits_section(shown: Snapshot) -> str:
     """Show how much is audited, at what cost, and whether audits pause."""
     guard = shown.guard
-    said = [("audited requests", f"{shown.whole.audited:,} of {shown.whole.requests:,}")]
+    rows = [("audited requests", f"{shown.whole.audited:,} of {shown.whole.requests:,}")]
     if guard is not None and guard.as_of is not None:
         unknown = guard.audit_spend.unknown_count
         more = f", and {some(unknown, 'call')} of unknown charge" if unknown else ""
-        said += [
+        rows += [
             ("spent on audits today", show_spend(guard.audit_spend) + more),
             ("without a label in time", f"{guard.unlabelled:,}"),
             ("ledger read", _clock(guard.as_of)),
@@ -166,7 +166,7 @@ def audits_section(shown: Snapshot) -> str:
     paused = guard.paused_since if guard is not None else None
     title = "Audits" if paused is None else f"Audits pause since {_clock(paused)}: budget spent"
     caption = "" if paused is None else "Until midnight UTC nothing new is learnt about the risk."
-    return section(title, facts(said), caption=caption)
+    return section(title, facts(rows), caption=caption)
 
 
 def money_section(shown: Snapshot) -> str:

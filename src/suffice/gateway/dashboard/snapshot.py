@@ -23,7 +23,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 class Snapshot(Struct, frozen=True, kw_only=True):
     """One moment: sums over the window, the guard and its certificate; None where there is none."""
 
-    made: datetime
+    time: datetime
     window: Window
     whole: Totals
     days: tuple[Totals, ...]
@@ -47,7 +47,7 @@ def snapshot(
     """Read a window of the ledger. Blocks: keep it off an event loop, and a few seconds apart."""
     (whole,) = totals(ledger, window=window)
     return Snapshot(
-        made=now,
+        time=now,
         window=window,
         whole=whole,
         days=totals(ledger, by="day", window=window),
@@ -58,7 +58,7 @@ def snapshot(
             _latency(rung, took) for rung, took in answer_seconds(ledger, window=window).items()
         ),
         references=tuple(
-            str(each.key) for each in totals(ledger, by="reference_rung", window=window)
+            str(row.key) for row in totals(ledger, by="reference_rung", window=window)
         ),
         guard=guard,
         certificate=certificate,
@@ -66,6 +66,6 @@ def snapshot(
 
 
 def _latency(rung: str, took: tuple[float, ...]) -> Latency:
-    """Take percentiles by nearest rank: each is a duration that was seen."""
+    """Take percentiles by nearest rank: every one is a duration that was seen."""
     p50, p95, p99 = (took[ceil(share * len(took)) - 1] for share in (0.5, 0.95, 0.99))
     return Latency(rung=rung, answers=len(took), p50_s=p50, p95_s=p95, p99_s=p99)

@@ -94,9 +94,9 @@ def _measure_tokens(metrics: Metrics, rung: str, kind: str, count: Count | None)
 
 def _measure_pace(metrics: Metrics, entry: Entry, rung: str, rest_s: float) -> None:
     """Spread what came after the first token over the other tokens of the answer given."""
-    given = [a.usage.output_tokens for a in entry.attempts if a.role is Role.ANSWER]
-    if given and given[-1] is not None and given[-1].tokens > 1:
-        metrics.observe(f.PER_TOKEN_SECONDS, (rung,), value=rest_s / (given[-1].tokens - 1))
+    answers = [a.usage.output_tokens for a in entry.attempts if a.role is Role.ANSWER]
+    if answers and answers[-1] is not None and answers[-1].tokens > 1:
+        metrics.observe(f.PER_TOKEN_SECONDS, (rung,), value=rest_s / (answers[-1].tokens - 1))
 
 
 def _measure_money(metrics: Metrics, entry: Entry) -> None:

@@ -98,15 +98,15 @@ def gather(folder: Path) -> dict[str, Values]:
 
 
 def _family_lines(family: Family, workers: Mapping[str, Values]) -> Iterator[str]:
-    found = [
+    samples = [
         (worker, labels, value)
         for worker, values in workers.items()
         for labels, value in values.get(family.name, ())
     ]
-    if found:
+    if samples:
         yield f"# HELP {family.name} {_escape_help(family.help)}\n"
         yield f"# TYPE {family.name} {family.kind}\n"
-    for worker, labels, value in found:
+    for worker, labels, value in samples:
         pairs = dict(zip(family.labels, labels, strict=True)) | {"worker": worker}
         if family.kind == "histogram":
             yield from _histogram_lines(family, pairs, value)

@@ -39,9 +39,9 @@ def _attributes(entry: Entry, *, model: str) -> dict[str, str | int]:
         "suffice.request_id": entry.request_id,
         "suffice.status": entry.status.value,
     }
-    given = [attempt for attempt in entry.attempts if attempt.role is Role.ANSWER]
-    if given:
-        usage = given[-1].usage
+    answers = [attempt for attempt in entry.attempts if attempt.role is Role.ANSWER]
+    if answers:
+        usage = answers[-1].usage
         counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         for name, count in counts.items():
             if count is not None:

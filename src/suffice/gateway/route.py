@@ -1,4 +1,4 @@
-"""Which rung a conversation was last answered on, and whether leaving it pays.
+"""Where a request begins on the ladder: whether the policy may choose, and where it was before.
 
 An engine keeps the prompt of a conversation in its cache. On another rung the whole of it is read
 anew, so a conversation that has reached the reference stays there unless the way down saves more
@@ -9,14 +9,26 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
+from suffice.gateway.metrics.families import FALLBACKS
+from suffice.gateway.metrics.registry import Metrics
+from suffice.gateway.serving import Serving
+from suffice.gateway.wire import ChatRequest
 from suffice.meter import Price, charge
-from suffice.pipeline import Pipeline
+from suffice.pipeline import Climb, Pipeline
 from suffice.types import Count, CountSource, Request, Rung, Usage, estimated
 
 _NONE = Count(0, CountSource.ESTIMATED)
+
+
+class Bar(NamedTuple):
+    """Why the policy may not choose: a label for the metrics, and a sentence for the client."""
+
+    label: str
+    sentence: str
 
 
 class Conversations:
@@ -38,6 +50,40 @@ class Conversations:
             self._rungs.popitem(last=False)
 
 
+def start_climb(
+    chat: ChatRequest, serving: Serving, *, conversations: Conversations, metrics: Metrics
+) -> Climb:
+    """Choose where a request begins; a request that the policy may not serve is counted."""
+    pipeline, request = serving.pipeline, chat.request
+    bar = None if chat.rung else bar_of(chat, serving)
+    climb = Climb(pipeline, request, named=chat.rung, barred=bar.sentence if bar else None)
+    if climb.fallback is not None:
+        metrics.add(FALLBACKS, (bar.label if bar else "certificate",))
+    if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
+        climb.take_reference()
+    reference = pipeline.ladder.reference
+    if chat.rung is None and climb.rung != reference and len(request.messages) > 1:
+        before = conversations.rung_of(conversation_id(request))
+        if before == reference.name and not leaving_pays(pipeline, request, climb.rung):
+            climb.take_reference()
+    return climb
+
+
+def bar_of(chat: ChatRequest, serving: Serving) -> Bar | None:
+    """Say why the policy may not choose for a request; None when it may."""
+    if serving.settings.observe:
+        return Bar("observing", "the gateway only observes")
+    bundle = serving.pipeline.bundle
+    if bundle is None:
+        return None
+    alpha = bundle.certificate.alpha
+    if chat.alpha is not None and chat.alpha < alpha:
+        return Bar("alpha", f"the certificate promises {alpha:g}, not {chat.alpha:g}")
+    if not serving.guard.allowed(chat.request.group):
+        return Bar("alarm", "an alarm has ended the certificate for this group")
+    return None
+
+
 def conversation_id(request: Request) -> str:
     """Name a conversation by a hash of all up to its first user message, which all turns share."""
     first = next((i for i, m in enumerate(request.messages) if m.get("role") == "user"), 0)
@@ -57,10 +103,10 @@ def leaving_pays(pipeline: Pipeline, request: Request, rung: Rung) -> bool:
     here, there = mean_usd.get(reference.name), mean_usd.get(rung.name)
     prompt = estimated(request.text)
     cached = _input_usd(pipeline.prices.get(reference.price or ""), prompt, cached=True)
-    anew = _input_usd(pipeline.prices.get(rung.price or ""), prompt, cached=False)
-    if here is None or there is None or cached is None or anew is None:
+    uncached = _input_usd(pipeline.prices.get(rung.price or ""), prompt, cached=False)
+    if here is None or there is None or cached is None or uncached is None:
         return False
-    return here - there > anew - cached
+    return here - there > uncached - cached
 
 
 def _input_usd(price: Price | None, prompt: Count, *, cached: bool) -> Decimal | None:

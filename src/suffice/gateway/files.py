@@ -1,0 +1,47 @@
+"""Whether one of the files that a gateway was made from has changed."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from suffice.certify.bundle import CERTIFICATE
+from suffice.config import GatewayConfig
+from suffice.gateway.serving import Settings
+
+Stamp = tuple[int, int, int] | None
+
+
+class WatchedFiles:
+    """Files with their stamps; `changed` tells once of each change, or of a `request_reload`."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._stamps = {path: _stamp(path) for path in paths}
+        self._requested = False
+
+    def request_reload(self) -> None:
+        """Count the files as changed, as SIGHUP does."""
+        self._requested = True
+
+    def watch(self, paths: Iterable[Path]) -> None:
+        """Watch these files instead; those that were watched already keep their stamps."""
+        self._stamps = {path: self._stamps.get(path, _stamp(path)) for path in paths}
+
+    def changed(self) -> bool:
+        """Say whether anything changed since the last time."""
+        before, self._stamps = self._stamps, {path: _stamp(path) for path in self._stamps}
+        requested, self._requested = self._requested, False
+        return requested or before != self._stamps
+
+
+def files_behind(settings: Settings, config: GatewayConfig) -> list[Path]:
+    """List the files behind a configuration; a bundle's certificate is written last."""
+    policy = [] if settings.policy is None else [settings.policy / CERTIFICATE]
+    return [settings.ladder, *policy, *([] if config.keys is None else [Path(config.keys)])]
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (all three numbers at once)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
