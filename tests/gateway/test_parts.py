@@ -15,9 +15,9 @@ from suffice.config import GatewayConfig, parse_config
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
 from suffice.gateway.concurrency import Breaker, Places, Slots
-from suffice.gateway.route import Conversations, conversation_id, leaving_pays
 from suffice.gateway.group_commit import Books
 from suffice.gateway.problems import Problem
+from suffice.gateway.route import Conversations, conversation_id, leaving_pays
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status, entries
 from suffice.pipeline import build_pipeline
 from suffice.types import Charge, Count, CountSource, Request, Rung, Usage
