@@ -24,7 +24,7 @@ from suffice.types import Count, CountSource, Request, Rung, Usage, estimated
 _NONE = Count(0, CountSource.ESTIMATED)
 
 
-class Bar(NamedTuple):
+class Exclusion(NamedTuple):
     """Why the policy may not choose: a label for the metrics, and a sentence for the client."""
 
     label: str
@@ -55,10 +55,12 @@ def start_climb(
 ) -> Climb:
     """Choose where a request begins; a request that the policy may not serve is counted."""
     pipeline, request = serving.pipeline, chat.request
-    bar = None if chat.rung else bar_of(chat, serving)
-    climb = Climb(pipeline, request, named=chat.rung, barred=bar.sentence if bar else None)
+    exclusion = None if chat.rung else exclusion_of(chat, serving)
+    climb = Climb(
+        pipeline, request, named=chat.rung, barred=exclusion.sentence if exclusion else None
+    )
     if climb.fallback is not None:
-        metrics.add(FALLBACKS, (bar.label if bar else "certificate",))
+        metrics.add(FALLBACKS, (exclusion.label if exclusion else "certificate",))
     if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
         climb.take_reference()
     reference = pipeline.ladder.reference
@@ -69,18 +71,18 @@ def start_climb(
     return climb
 
 
-def bar_of(chat: ChatRequest, serving: Serving) -> Bar | None:
+def exclusion_of(chat: ChatRequest, serving: Serving) -> Exclusion | None:
     """Say why the policy may not choose for a request; None when it may."""
     if serving.settings.observe:
-        return Bar("observing", "the gateway only observes")
+        return Exclusion("observing", "the gateway only observes")
     bundle = serving.pipeline.bundle
     if bundle is None:
         return None
     alpha = bundle.certificate.alpha
     if chat.alpha is not None and chat.alpha < alpha:
-        return Bar("alpha", f"the certificate promises {alpha:g}, not {chat.alpha:g}")
+        return Exclusion("alpha", f"the certificate promises {alpha:g}, not {chat.alpha:g}")
     if not serving.guard.allowed(chat.request.group):
-        return Bar("alarm", "an alarm has ended the certificate for this group")
+        return Exclusion("alarm", "an alarm has ended the certificate for this group")
     return None
 
 
