@@ -150,11 +150,11 @@ def test_a_dry_run_takes_the_events_own_answers_and_draws_them(
     gate: Path, events: Path, tmp_path: Path
 ) -> None:
     source = StreamSource(events=str(events), gate=gate)
-    result = run_stream(source, None, picture=tmp_path / "timeline.svg")
+    result = run_stream(source, None, figure=tmp_path / "timeline.svg")
     assert 1 <= result.decodes < result.events
     assert "<svg" in (tmp_path / "timeline.svg").read_text()
     with pytest.raises(InputError, match="cannot draw"):
-        run_stream(source, None, picture=tmp_path / "timeline.gif")
+        run_stream(source, None, figure=tmp_path / "timeline.gif")
     bare = write_jsonl(tmp_path / "bare.jsonl", [{"text": "i need a taxi"}])
     with pytest.raises(InputError, match="needs the answer of each event"):
         run_stream(StreamSource(events=str(bare), gate=gate), None)

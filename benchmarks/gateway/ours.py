@@ -173,7 +173,7 @@ def serve(setup: Setup, *, folder: Path, port: int, timed: Path | None = None) -
         gateway=setup.gateway,
     )
     config.write_text(text, "utf-8")
-    policy = () if setup.policy is None else ("--policy", str(setup.policy))
+    policy = () if setup.policy is None else ("--certificate", str(setup.policy))
     listen = ("--host", "127.0.0.1", "--port", str(port))
     module = "suffice" if timed is None else "benchmarks.gateway.timed"
     return Command(

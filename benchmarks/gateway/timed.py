@@ -2,7 +2,7 @@
 
 A decision is all that happens between a request that was read and the first call upstream: may the
 policy choose, and what does it choose. The seconds are written when the worker stops.
-DECISIONS=FILE python -m benchmarks.gateway.timed serve --ladder suffice.toml --policy FOLDER
+DECISIONS=FILE python -m benchmarks.gateway.timed serve --ladder suffice.toml --certificate FOLDER
 """
 
 import json

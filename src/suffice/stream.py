@@ -18,12 +18,13 @@ from msgspec.structs import replace
 from suffice.config import load_config
 from suffice.deployment import opened
 from suffice.errors import InputError, writing
+from suffice.figures import check_figure
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.pipeline import Pipeline, answer, build_pipeline
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
 from suffice.selective.gate import load_gate
-from suffice.selective.timeline import TimedStep, check_picture, draw_timeline
+from suffice.selective.timeline import TimedStep, draw_timeline
 from suffice.selective.video import Frame, ask_about
 from suffice.selective.watch import watch_text, watch_video
 from suffice.types import NO_TOKENS, Charge, Request, Vector
@@ -78,7 +79,7 @@ def run_stream(
     decoder: Decoder | None,
     *,
     out: Path | None = None,
-    picture: Path | None = None,
+    figure: Path | None = None,
     tell: Tell | None = None,
 ) -> StreamResult:
     """Answer a stream, one event after the other, each written to `out` and told as it comes.
@@ -87,7 +88,7 @@ def run_stream(
     a video takes nothing. Raises InputError for events, gates or videos that cannot be used, and
     the engine's error when a decode fails; what was answered before stands.
     """
-    return asyncio.run(_run(source, decoder, out=out, picture=picture, tell=tell))
+    return asyncio.run(_run(source, decoder, out=out, figure=figure, tell=tell))
 
 
 async def _run(
@@ -95,18 +96,18 @@ async def _run(
     decoder: Decoder | None,
     *,
     out: Path | None,
-    picture: Path | None,
+    figure: Path | None,
     tell: Tell | None,
 ) -> StreamResult:
-    if picture is not None:
-        check_picture(picture)
+    if figure is not None:
+        check_figure(figure)
     async with AsyncExitStack() as stack:
         books = None if decoder is None else await _open_books(decoder, stack)
         decode = None if books is None else books.decode
         files = stack.enter_context(ExitStack())
         write = _writer(out, files)
         shown, settings = _watch(source, decode, files)
-        tally = _Tally(settings, keep=picture is not None)
+        tally = _Tally(settings, keep=figure is not None)
         async for item in shown:
             if books is not None and item.step.reason is None:
                 books.hold(item)
@@ -114,8 +115,8 @@ async def _run(
             write(item)
             if tell is not None:
                 tell(item)
-    if picture is not None:
-        draw_timeline(tally.kept, picture, title=source.events or str(source.video))
+    if figure is not None:
+        draw_timeline(tally.kept, figure, title=source.events or str(source.video))
     return tally.result()
 
 
@@ -238,7 +239,7 @@ def _request(event: Turn | Frame, question: str) -> Request:
 
 
 class _Tally:
-    """What the summary needs, in O(1) memory unless a picture wants every step."""
+    """What the summary needs, in O(1) memory unless a figure needs every step."""
 
     def __init__(self, settings: GateSettings, *, keep: bool) -> None:
         self.kept: list[TimedStep] = []

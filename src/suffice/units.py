@@ -7,6 +7,9 @@ TOKENS_PER_MTOK = 1_000_000
 SECONDS_PER_HOUR = 3600
 PICOUSD_PER_USD = 10**12  # one token at 1e-6 dollars per million, the finest list price
 
+# What a terminal obeys or cannot show: control characters, other line ends, marks that reverse the
+# direction of text, and halves of surrogate pairs, which stand for bytes that are not UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _DURATION_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>us|ms|s|m|h|d)")
 
@@ -14,11 +17,6 @@ _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>us|ms|s|m|h|d)")
 def usd_per_token(usd_per_mtok: Decimal) -> Decimal:
     """Turn dollars per million tokens into dollars per token, exactly."""
     return usd_per_mtok / TOKENS_PER_MTOK
-
-
-def usd_per_second(usd_per_hour: Decimal) -> Decimal:
-    """Turn dollars per hour into dollars per second, to Decimal's 28 digits."""
-    return usd_per_hour / SECONDS_PER_HOUR
 
 
 def picousd(usd: Decimal) -> int:
@@ -66,3 +64,8 @@ def show_seconds(duration_s: float | None) -> str:
         return f"{duration_s:.1f} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest_s:02d} s"
+
+
+def printable(text: str) -> str:
+    """Escape what could steer a terminal, in the way of JSON."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -90,7 +90,7 @@ def test_the_cluster_probes_the_gateway_and_mounts_what_its_configuration_names(
     assert keys is not None
     assert str(Path(keys).parent) in mounted
     given = dict(each.split("=", 1) for each in gateway["args"] if "=" in each)
-    assert given["--policy"] in mounted
+    assert given["--certificate"] in mounted
     assert str(Path(given["--ladder"]).parent) in mounted
 
 

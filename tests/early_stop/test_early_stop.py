@@ -198,7 +198,7 @@ def test_what_is_read_again_is_paid_for_and_a_loss_in_dollars_is_said() -> None:
     assert learned(priced(input="0", output="0"))[0] == 1.0
     ratio, said = learned(None)
     assert ratio is None
-    assert "not checked, for the rung has no price" in said
+    assert "not checked, because the rung has no price" in said
 
 
 def test_traces_that_could_not_be_marked_are_left_out_and_said() -> None:

@@ -1,57 +1,41 @@
 """`suffice claims`: the public claims, what the evidence says, and where to measure each."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from suffice.evidence.claims import Claim, claims, find_claim
+from suffice.cli.options import Explain, Json
+
+if TYPE_CHECKING:
+    from suffice.evidence.claims import Claim
 
 
-def claims_command(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Show one claim whole.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of text.")
-    ] = False,
+def claims(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Claim to show whole.")] = None,
+    explain: Explain = False,
+    json: Json = False,
 ) -> None:
     """List the public claims about inference cost, what is left of each, and how to measure it."""
-    found = claims() if name is None else (find_claim(name),)
-    if as_json:
-        import msgspec
+    from suffice.cli.output import note, print_json, print_table, say
+    from suffice.evidence.claims import claims as read_claims
+    from suffice.evidence.claims import find_claim
 
-        print(msgspec.json.encode({"claims": found}).decode())
-    elif name is None:
-        _print_table(found)
+    shown = read_claims() if name is None else (find_claim(name),)
+    if json:
+        print_json("claims", {"claims": shown})
+    elif name is None and not explain:
+        print_table(
+            ("claim", "verdict", "what the evidence supports", "measure it"),
+            ((claim.id, claim.verdict, claim.range, claim.where) for claim in shown),
+        )
+        note("a claim with its evidence: suffice claims ID; all of them: --explain")
     else:
-        print(_whole(found[0]))
+        say("\n\n".join(map(_describe, shown)))
 
 
-def _print_table(found: tuple[Claim, ...]) -> None:
-    """Fit a table to the terminal; in a pipe, print every claim on lines that nothing cuts."""
-    import sys
-
-    from rich.console import Console
-    from rich.table import Table
-
-    if not sys.stdout.isatty():
-        for claim in found:
-            print(f"{claim.id}: {claim.claim}\n  {_sentence(claim)}\n  measure it: {claim.where}")
-        return
-    table = Table(show_lines=True)
-    for title in ("claim", "what the evidence says", "measure it"):
-        table.add_column(title, overflow="fold", ratio=2 if title == "measure it" else 3)
-    for claim in found:
-        table.add_row(f"[b]{claim.id}[/b]\n{claim.claim}", _sentence(claim), claim.where)
-    Console().print(table)
-
-
-def _sentence(claim: Claim) -> str:
-    return f"{claim.verdict} ({claim.grade}): {claim.range}. {claim.evidence}"
-
-
-def _whole(claim: Claim) -> str:
+def _describe(claim: "Claim") -> str:
     rows = {
+        "id": claim.id,
         "claim": claim.claim,
         "who": claim.who,
         "baseline": claim.baseline,

@@ -16,8 +16,9 @@ from suffice.cli.output import (
     note,
     print_answers,
     print_bench,
+    print_certified,
     print_compound,
-    print_result,
+    say,
     stages,
 )
 from suffice.config import load_config, parse_config
@@ -46,53 +47,53 @@ def run_demo(folder: Path) -> None:
     """Certify on recorded outcomes, then live: bench, certify, answer fresh requests, report."""
     started_s = time.monotonic()
     _empty(folder)
-    print("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought\n")
+    say("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought\n")
     settled = certify_recorded()
-    print_result(settled.result)
+    print_certified(settled.result)
     pages = [folder / "certified.html"]
     write_report(pages[0], trials_report(settled.trials, source=RECORDED, settled=settled))
-    print("\n2. Live: a small reasoning model in this process, at three efforts\n")
+    say("\n2. Live: a small reasoning model in this process, at three efforts\n")
     print_bench(bench_live(folder))
     settled = certify_live(folder)
-    print()
-    print_result(settled.result)
+    say("")
+    print_certified(settled.result)
     pages.append(folder / "live.html")
     write_report(pages[1], trials_report(settled.trials, source=TRIALS, settled=settled))
     if settled.bundle is None:
         note(settled.advice)
     else:
-        print("\n3. Fresh requests through the certified policy, every one booked\n")
+        say("\n3. Fresh requests through the certified policy, every one booked\n")
         print_answers(answer_fresh(folder))
         print_books(folder / BOOKS)
         pages.append(folder / "books.html")
-        with stages() as say:
-            write_report(pages[2], report_on(str(folder / BOOKS), None, say=say))
+        with stages() as stage:
+            write_report(pages[2], report_on(str(folder / BOOKS), None, say=stage))
     shown = "\n  ".join(map(str, pages))
-    print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {shown}")
+    say(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {shown}")
 
 
 def run_compound_demo(folder: Path) -> None:
     """Measure the compound workload that ships, live on the embedded ladder, and write its page."""
     started_s = time.monotonic()
     _empty(folder)
-    print("Live: three kinds of requests, four levers, every combination of them\n")
+    say("Live: three kinds of requests, four levers, every combination of them\n")
     (folder / WORKLOAD).write_bytes((files("suffice") / "data" / WORKLOAD).read_bytes())
     config = parse_config(example_text("embedded"))
-    with stages() as say:
-        found = measure_compound(config, out=folder / COMPOUND_TRIALS, say=say)
+    with stages() as stage:
+        found = measure_compound(config, out=folder / COMPOUND_TRIALS, say=stage)
     print_bench(found.benched)
-    print()
+    say("")
     print_compound(found.compound)
     page = folder / "compound.html"
     write_page(page, compound_page(found.compound))
-    print(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
+    say(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
 
 
 def certify_recorded() -> Certification:
     """Certify the packaged outcomes at alpha 0.05, delta 0.1."""
     promise = Promise(reference="cot", alpha=0.05, delta=0.1)
-    with stages() as say, as_file(files("suffice") / "data" / RECORDED) as path:
-        return settle(read_trials(path), promise.ask(LabelSource.TARGET), say=say)
+    with stages() as stage, as_file(files("suffice") / "data" / RECORDED) as path:
+        return settle(read_trials(path), promise.ask(LabelSource.TARGET), say=stage)
 
 
 def bench_live(folder: Path) -> BenchResult:
@@ -111,8 +112,8 @@ def certify_live(folder: Path) -> Certification:
     config = load_config(folder / CONFIG)
     targets = config.targets
     promise = Promise(reference=config.reference, alpha=targets.alpha, delta=targets.delta)
-    with stages() as say:
-        settled = settle(read_trials(folder / TRIALS), promise.ask(LabelSource.TARGET), say=say)
+    with stages() as stage:
+        settled = settle(read_trials(folder / TRIALS), promise.ask(LabelSource.TARGET), say=stage)
     if settled.bundle is not None:
         save_bundle(folder / BUNDLE, settled.bundle)
     return settled
@@ -137,11 +138,11 @@ def print_books(path: Path) -> None:
     for each in rungs:
         tokens = each.output_tokens
         known = tokens.reported + tokens.counted
-        print(f"  {each.key}: {each.calls:,} calls, {known:,} output tokens")
+        say(f"  {each.key}: {each.calls:,} calls, {known:,} output tokens")
     spent, saved = whole.compared.known_usd, whole.saved.known_usd
     if spent + saved:
         share = float(saved / (spent + saved))
-        print(
+        say(
             f"  always the reference would have cost about {show_usd(spent + saved)}; "
             f"saved about {show_usd(saved)} ({show_share(share)}), both estimated"
         )

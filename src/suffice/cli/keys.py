@@ -1,93 +1,71 @@
 """`suffice key`: make, list and revoke the API keys of the gateway."""
 
-import sys
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import msgspec
 import typer
 
-from suffice.errors import InputError
+from suffice.cli.options import Json, KeyFile, KeyName, amount
 
-if TYPE_CHECKING:
-    from suffice.gateway.keys import Key
-
-app = typer.Typer(
-    help="Make, list and revoke the API keys of the gateway.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
-KeysFile = Annotated[Path, typer.Option("--file", help="The key file (keys.json).")]
-KeyName = Annotated[str, typer.Argument(help="Whose key it is; the books show this name.")]
+app = typer.Typer(help="Make, list and revoke the API keys of the gateway.", no_args_is_help=True)
 
 
 @app.command()
 def add(
     name: KeyName,
     budget: Annotated[
-        str | None, typer.Option("--budget-usd-per-day", help="Dollars a day in UTC, as 2.50.")
+        str | None,
+        typer.Option("--budget-usd-per-day", help="Dollars per day (UTC), such as 2.50."),
     ] = None,
     requests: Annotated[
-        int | None, typer.Option("--requests-per-minute", min=1, help="Requests a minute.")
+        int | None, typer.Option("--requests-per-minute", min=1, help="Requests per minute.")
     ] = None,
-    file: KeysFile = Path("keys.json"),
+    file: KeyFile = Path("keys.json"),
+    json: Json = False,
 ) -> None:
-    """Make a key and print it: it is shown this once, and only its hash is kept."""
+    """Make a key and print it once; only its hash is kept."""
+    from suffice.cli.output import note, print_json, say
     from suffice.gateway.keys import KeyLimits, add_key
 
     limits = KeyLimits(
-        budget_usd_per_day=None if budget is None else _dollars(budget),
+        budget_usd_per_day=None if budget is None else amount(budget),
         requests_per_minute=requests,
     )
-    print(add_key(file, name, limits=limits))
-    print(f"added {name} to {file}; the key is not shown again", file=sys.stderr)
+    key = add_key(file, name, limits=limits)
+    print_json("key add", {"name": name, "key": key}) if json else say(key)
+    note(f"added {name} to {file}; the key is not shown again")
 
 
 @app.command("list")
-def list_keys(
-    file: KeysFile = Path("keys.json"),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+def list_keys(file: KeyFile = Path("keys.json"), json: Json = False) -> None:
     """List the keys by name with their limits, revoked ones too."""
+    from suffice.cli.output import print_json, say
     from suffice.gateway.keys import read_keys
 
-    keys = read_keys(file).keys
+    keys = [
+        {
+            "name": key.name,
+            "created": f"{key.created:%Y-%m-%d}",
+            "revoked": f"{key.revoked:%Y-%m-%d}" if key.revoked else None,
+            "budget_usd_per_day": key.budget_usd_per_day,
+            "requests_per_minute": key.requests_per_minute,
+        }
+        for key in read_keys(file).keys
+    ]
+    known = [{field: value for field, value in key.items() if value is not None} for key in keys]
     if json:
-        print(msgspec.json.encode({"keys": [_shown(key) for key in keys]}).decode())
+        print_json("key list", {"keys": known})
         return
-    for key in keys:
-        said = (f"{name} {value}" for name, value in _shown(key).items() if name != "name")
-        print(f"{key.name}: {', '.join(said)}")
+    for key in known:
+        facts = (f"{field} {value}" for field, value in key.items() if field != "name")
+        say(f"{key['name']}: {', '.join(facts)}")
 
 
 @app.command()
-def revoke(name: KeyName, file: KeysFile = Path("keys.json")) -> None:
-    """End a key for good; a running gateway heeds it as soon as it reloads the file."""
+def revoke(name: KeyName, file: KeyFile = Path("keys.json"), json: Json = False) -> None:
+    """End a key for good; a running gateway refuses it once it has read the file again."""
+    from suffice.cli.output import print_json, say
     from suffice.gateway.keys import revoke_key
 
     revoke_key(file, name)
-    print(f"revoked {name}")
-
-
-def _shown(key: "Key") -> dict[str, object]:
-    """Say everything about a key but its digest; a limit that is not set is left out."""
-    facts = {
-        "name": key.name,
-        "created": f"{key.created:%Y-%m-%d}",
-        "revoked": key.revoked and f"{key.revoked:%Y-%m-%d}",
-        "budget_usd_per_day": key.budget_usd_per_day,
-        "requests_per_minute": key.requests_per_minute,
-    }
-    return {name: value for name, value in facts.items() if value is not None}
-
-
-def _dollars(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise InputError(
-            f"{text!r} is not an amount of dollars", hint="write it as 2.50"
-        ) from error
+    print_json("key revoke", {"name": name}) if json else say(f"revoked {name}")

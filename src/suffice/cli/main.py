@@ -1,117 +1,145 @@
 """The command line: thin commands over the library, one exit status for each kind of error."""
 
+import io
+import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.rich_utils import rich_format_error
 
 from suffice import __version__
-from suffice.cli import answer as answering
-from suffice.cli import bench as benching
-from suffice.cli import certify as certifying
-from suffice.cli import claims, forecast, keys, latent, plan, stream, train
-from suffice.errors import InputError, SufficeError, writing
+from suffice.cli import (
+    answer,
+    bench,
+    certify,
+    claims,
+    forecast,
+    keys,
+    latent,
+    plan,
+    report,
+    serve,
+    start,
+    stream,
+    train,
+)
+from suffice.cli.output import print_error, say
+from suffice.errors import SufficeError
+from suffice.units import printable
+
+UNEXPECTED = 1
+PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Start": {
+        "demo": start.demo,
+        "init": start.init,
+        "ladder": start.ladder,
+        "bench": bench.bench,
+        "frontier": bench.frontier,
+    },
+    "Certify": {
+        "certify": certify.certify,
+        "recertify": certify.recertify,
+        "latent": latent.app,
+    },
+    "Serve": {
+        "serve": serve.serve,
+        "key": keys.app,
+        "answer": answer.answer,
+        "stream": stream.stream,
+        "report": report.report,
+    },
+    "Plan": {"plan": plan.app, "forecast": forecast.forecast, "contract": forecast.contract},
+    "Train": {"train": train.app},
+    "Evidence": {"compound": report.compound, "claims": claims.claims},
+}
+
+
+class CommandOrder(TyperGroup):
+    """Lists commands in the order of `PANELS`; Typer would put groups last."""
+
+    def list_commands(self, _context: Any) -> list[str]:
+        """Return the names in the order in which a newcomer needs them."""
+        return [name for commands in PANELS.values() for name in commands]
+
 
 app = typer.Typer(
+    cls=CommandOrder,
     help="Spend the least compute that suffices, prove it, and keep the books.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
-app.command()(benching.bench)
-app.command()(certifying.certify)
-app.command()(certifying.recertify)
-app.command()(benching.frontier)
-app.command()(answering.answer)
-app.command()(answering.serve)
-app.command()(answering.report)
-app.command()(benching.compound)
-app.add_typer(plan.app, name="plan")
-app.command()(forecast.forecast)
-app.command()(forecast.contract)
-app.command("claims")(claims.claims_command)
-app.add_typer(train.app, name="train")
-app.add_typer(latent.app, name="latent")
-app.command()(stream.stream)
-app.add_typer(keys.app, name="key")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run one command; errors end it with their hint and status, never with a traceback."""
-    try:
-        app(args=arguments)
-    except SufficeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(141) from None
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    show: Annotated[bool, typer.Option("--version", help="Version of suffice.")] = False,
 ) -> None:
     """Answer each request on the cheapest compute that meets a certified quality target."""
     if show:
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 
-@app.command()
-def init(
-    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("suffice.toml"),
-    example: Annotated[
-        str, typer.Option(help="Which example: embedded, or a shipped ladder such as small4-vllm.")
-    ] = "embedded",
-) -> None:
-    """Write an example suffice.toml to start from; never overwrites."""
-    from suffice.ladder import example_text
-
-    if path.exists():
-        raise InputError(f"{path} exists already", hint="name another file; nothing is overwritten")
-    text = example_text(example)
-    with writing(path):
-        path.write_text(text, "utf-8")
-    print(f"wrote {path}; check it with: suffice ladder {path}")
-
-
-@app.command()
-def ladder(path: Annotated[Path, typer.Argument(help="The suffice.toml to check.")]) -> None:
-    """Check a ladder without calling any engine, and show what each rung will send."""
-    import msgspec
-
-    from suffice.config import load_config
-    from suffice.deployment import request_fields
-    from suffice.ladder import build_ladder
-
-    config = load_config(path)
-    built = build_ladder(config)
-    for rung in built:
-        sent = msgspec.json.encode(request_fields(rung, config.engine[rung.engine])).decode()
-        mark = "  (reference)" if rung == built.reference else ""
-        print(
-            f"{rung.name}{mark}\n  engine {rung.engine}, price {rung.price or 'unknown'}\n  {sent}"
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; an error ends it with its hint and status, never with a traceback."""
+    json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except typer.TyperException as error:
+        status = _usage_error(error, json=json)
+    except SufficeError as error:
+        print_error(error.message, hint=error.hint, code=type(error).__name__, json=json)
+        status = error.exit_status
+    except OSError as error:
+        where = "" if error.filename is None else f" {error.filename}"
+        print_error(
+            f"cannot use{where or ' a file'}: {error.strerror or error}",
+            hint="check the path, its permissions and the disk",
+            code="InputError",
+            json=json,
         )
-    for note in built.notes:
-        print(f"note: {note}", file=sys.stderr)
+        status = SufficeError.exit_status
+    except Exception as error:  # the last resort: no command ends in a traceback
+        if os.environ.get("SUFFICE_TRACEBACK"):
+            raise
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        print_error(
+            f"unexpected {type(error).__name__}: {error} "
+            f"({Path(frame.filename).name}, line {frame.lineno})",
+            hint="this is a fault of suffice; SUFFICE_TRACEBACK=1 shows where it arose",
+            code="UnexpectedError",
+            json=json,
+        )
+        status = UNEXPECTED
+    raise SystemExit(status or 0)
 
 
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the trials and the report go.")] = Path(
-        "suffice-demo"
-    ),
-    compound: Annotated[
-        bool, typer.Option("--compound", help="Instead: all levers together, on one live workload.")
-    ] = False,
-) -> None:
-    """Certify on recorded outcomes, run a live bench in this process, and write the reports.
-
-    With --compound, measure what all levers are worth together and apart: some minutes.
-    """
-    from suffice.cli.demo import run_compound_demo, run_demo
-
-    run_compound_demo(folder) if compound else run_demo(folder)
+def _usage_error(error: typer.TyperException, *, json: bool) -> int:
+    """Print what is wrong with the words of a command; returns the exit status."""
+    error.message = printable(error.message)
+    context = getattr(error, "ctx", None)
+    if json:
+        print_error(
+            error.format_message(),
+            hint=None if context is None else f"{context.command_path} --help",
+            code="UsageError",
+            json=True,
+        )
+    else:
+        rich_format_error(error)  # type: ignore[arg-type]
+    return error.exit_code

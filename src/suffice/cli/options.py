@@ -2,63 +2,97 @@
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from suffice.errors import InputError
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+_ALPHA = "Largest risk allowed."
+_DELTA = "Largest probability that the promise fails."
+_TARGET = "{}, or the target in --ladder"
+_LADDER = typer.Option("--ladder", help="Configuration file (suffice.toml).")
+_LEDGER = typer.Option("--ledger", help="Ledger file, or database URL.")
+_REFERENCE = typer.Option("--reference", help="Name of the reference rung.")
+_RUNG = typer.Option("--rung", help="Name of a rung of the ladder.")
+_LAPSES_AFTER = typer.Option("--lapses-after", help="Lifetime of the certificate, such as 30d.")
 
+Json = Annotated[bool, typer.Option("--json", help="Output as one JSON object.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Output with all details and sources.")]
 
 TrialFiles = Annotated[
-    list[Path], typer.Argument(help="Trials: JSONL, gzip too, or Inspect logs and folders of them.")
+    list[Path],
+    typer.Argument(help="Trials: JSONL (gzip too), or Inspect logs and folders of them."),
 ]
+LedgerArgument = Annotated[str, typer.Argument(help="Ledger file, or database URL.")]
 
-
-ReferenceOrNone = Annotated[
+Ladder = Annotated[Path, _LADDER]
+LadderOrNone = Annotated[Path | None, _LADDER]
+Ledger = Annotated[str, _LEDGER]
+LedgerOrNone = Annotated[str | None, _LEDGER]
+Rung = Annotated[str, _RUNG]
+RungOrNone = Annotated[str | None, _RUNG]
+Reference = Annotated[str, _REFERENCE]
+ReferenceOrNone = Annotated[str | None, _REFERENCE]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        help="Folder that certify wrote.",
+        show_default="none: the reference rung answers everything",
+    ),
+]
+Alpha = Annotated[float, typer.Option("--alpha", help=_ALPHA)]
+AlphaOrTarget = Annotated[
+    float | None, typer.Option("--alpha", help=_ALPHA, show_default=_TARGET.format("0.05"))
+]
+Delta = Annotated[float, typer.Option("--delta", help=_DELTA)]
+DeltaOrTarget = Annotated[
+    float | None, typer.Option("--delta", help=_DELTA, show_default=_TARGET.format("0.1"))
+]
+LapsesAfter = Annotated[str, _LAPSES_AFTER]
+LapsesAfterOrTarget = Annotated[str | None, _LAPSES_AFTER]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
+CoreUsdPerHour = Annotated[
+    float | None,
+    typer.Option("--core-usd-per-hour", min=0, help="Rent of one processor core, in dollars."),
+]
+Chip = Annotated[str, typer.Option("--chip", help="Chip to rent.")]
+Regime = Annotated[
     str | None,
-    typer.Option(help="The rung promised against; else that of --ladder, or the ledger."),
+    typer.Option(
+        "--regime",
+        help="Movement of prices now: still, falling or rising.",
+        show_default="unknown: a mixture of all three",
+    ),
 ]
-
-
-AlphaOrNone = Annotated[float | None, typer.Option(help="Largest risk allowed (0.05).")]
-
-
-DeltaOrNone = Annotated[
-    float | None, typer.Option(help="Largest probability that the promise fails (0.1).")
+Paths = Annotated[int, typer.Option("--paths", help="Number of random paths.")]
+Shape = Annotated[str, typer.Option("--model", help="Known model, or path of its config.json.")]
+Figure = Annotated[
+    Path | None, typer.Option("--figure", help="File for the figure: .html, .svg or .png.")
 ]
+KeyFile = Annotated[Path, typer.Option("--file", help="Key file.")]
+KeyName = Annotated[str, typer.Argument(help="Name of the key, as the books show it.")]
 
 
-TargetsFrom = Annotated[
-    Path | None, typer.Option("--ladder", help="A suffice.toml whose reference and targets hold.")
-]
-
-
-Alpha = Annotated[float, typer.Option(help="Largest risk allowed.")]
-
-
-Delta = Annotated[float, typer.Option(help="Largest probability that the promise fails.")]
-
-
-Seed = Annotated[int, typer.Option(min=0, help="Deals the requests into the three splits.")]
-
-
-Lapses = Annotated[str | None, typer.Option(help="How long the certificate holds (30d).")]
-
-
-BundleOut = Annotated[Path | None, typer.Option(help="Folder for the policy and its certificate.")]
-
-
-LadderFile = Annotated[Path, typer.Option("--ladder", help="The suffice.toml to use.")]
+def out(contents: str) -> Any:
+    """Declare `--out`, which names the file or folder for what a command makes."""
+    return typer.Option("--out", help=contents)
 
 
 def amount(text: str) -> Decimal:
     """Read an amount of dollars; raises InputError."""
     try:
-        amount = Decimal(text)
+        usd = Decimal(text)
     except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
+        usd = Decimal(-1)
+    if not usd.is_finite() or usd < 0:
         raise InputError(f"{text!r} is not an amount of dollars", hint="write it as 2.50")
-    return amount
+    return usd
+
+
+def share(name: str, value: float) -> float:
+    """Check a probability; raises InputError unless it lies between 0 and 1."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} {value:g} does not lie between 0 and 1", hint="0.05 is usual")
+    return value

@@ -1,15 +1,23 @@
-"""What commands print: tables and sentences for people, one JSON object for programs."""
+"""What commands print: tables and sentences for people, one JSON object for programs.
 
+Everything passes `printable` on its way, so that no name in the data can steer the terminal.
+"""
+
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from suffice.units import show_share, show_usd
+from suffice import __version__
+from suffice.errors import InputError
+from suffice.units import printable, show_share, show_usd
 
 if TYPE_CHECKING:
     from suffice.batch import BatchResult
@@ -18,120 +26,208 @@ if TYPE_CHECKING:
     from suffice.compound import Compound
     from suffice.selective.timeline import TimedStep
     from suffice.stream import StreamResult
-    from suffice.trials.frontier import Frontier
+    from suffice.trials.frontier import Frontier, RungPoint
     from suffice.trials.resample import Estimate
     from suffice.types import Say, Spend
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 10_000  # wide enough that no row of a table is folded
+CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it
+SHOWN_NOTES = 6
+WHOLE_TOKENS = 100
 NAMES = {
     "always_reference": "always the reference",
     "always_cheapest": "always the cheapest",
     "cost_matched_random": "random, matched",
     "oracle": "oracle (hindsight)",
 }
+COST_COLUMNS = {
+    "tokens_per_correct": "tokens/correct",
+    "usd_per_correct": "$/correct",
+    "words_per_correct": "words/correct",
+}
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON object; Decimals become strings, so that no digit is lost."""
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-    sys.stdout.buffer.flush()
+def say(text: str) -> None:
+    """Print text on standard output."""
+    _print(text, sys.stdout)
 
 
 def note(text: str) -> None:
-    """Say something on standard error, where it cannot spoil a program's input."""
-    print(text, file=sys.stderr)
+    """Print text on standard error, where it cannot spoil a program's input."""
+    _print(text, sys.stderr)
+
+
+def print_json(command: str, result: Any) -> None:
+    """Print a result as one JSON object: `command` and `suffice` (the version), then its own keys.
+
+    Decimals become strings, so that no digit is lost.
+    """
+    document = {"command": command, "suffice": __version__, **msgspec.to_builtins(result)}
+    try:
+        text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the result holds a name that is not UTF-8: {error.object!r}", hint="rename the file"
+        ) from error
+    _print(text, sys.stdout)
+
+
+def print_error(message: str, *, hint: str | None, code: str, json: bool) -> None:
+    """Print an error with its hint on standard error; with `json`, as one JSON object on a line."""
+    if json:
+        document = {"error": {"message": printable(message), "hint": hint, "code": code}}
+        _print(msgspec.json.encode(document).decode(), sys.stderr)
+    else:
+        note(f"error: {message}" if hint is None else f"error: {message}\nhint: {hint}")
+
+
+def print_notes(notes: Iterable[tuple[str, str]], *, explain: bool) -> None:
+    """Print notes, each with what it is about; like notes are one line with a count.
+
+    Only the first few are shown unless `explain` is set.
+    """
+    subjects: dict[str, list[str]] = {}
+    for subject, text in notes:
+        subjects.setdefault(text, []).append(subject)
+    lines = [
+        f"note: {text} ({len(names)}: {', '.join(names)})" if any(names) else f"note: {text}"
+        for text, names in subjects.items()
+    ]
+    shown = lines if explain or len(lines) <= SHOWN_NOTES else lines[: SHOWN_NOTES - 1]
+    for line in shown:
+        note(line)
+    if len(shown) < len(lines):
+        note(f"note: {len(lines) - len(shown)} more: --explain")
+
+
+def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print a table, folded to the terminal; in a pipe, every row is one line.
+
+    Columns of numbers are aligned to the right.
+    """
+    table, cells = Table(box=None, pad_edge=False), list(rows)
+    for at, title in enumerate(header):
+        numbers = all(row[at][:1].isdigit() for row in cells)
+        table.add_column(title, overflow="fold", justify="right" if numbers else "left")
+    for row in cells:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    with _pipe():
+        console.print(table)
 
 
 @contextmanager
 def stages() -> Iterator["Say"]:
     """Show which stage a long computation is in, while it runs, if somebody is watching."""
     with Console(stderr=True).status("starting") as status:
-        yield status.update
+        yield lambda stage: status.update(Text(printable(stage)))
 
 
-def print_result(result: "CertifyResult") -> None:
-    """Print what certifying said: the promise, what it costs and saves, and what it is held to."""
-    print(_promise(result))
-    table = Table("", "risk", "saving", "quality", box=None, pad_edge=False)
-    table.add_row("[b]suffice[/b]", *_figures(result))
-    for name, baseline in result.baselines.items():
-        table.add_row(NAMES[name], *_figures(baseline))
-    _console().print(table)
-    answered = ", ".join(f"{rung} {show_share(share)}" for rung, share in result.share.items())
-    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
-    print(f"answered by: {answered}\nrows: {rows}" + _left_out(result))
-    if result.saving is not None and result.saving_unit is not None:
-        print(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
-
-
-def print_frontier(frontier: "Frontier") -> None:
-    """Print the rungs with what a right answer costs on each, and what a reader must know."""
-    from suffice.trials.frontier import frontier_table
-
-    _console().print(frontier_table(frontier))
-    for line in frontier.notes:
-        note(f"note: {line}")
-
-
-def print_compound(found: "Compound") -> None:
-    """Print what levers are worth together and apart, and what a reader must know."""
-    rows = {
-        "all levers together": found.reduction,
-        "the levers alone, multiplied": found.product_of_factors,
-        "interaction": found.interaction,
-        "against the competent baseline": found.reduction_competent,
+def print_certified(result: "CertifyResult") -> None:
+    """Print a certification: the promise, its cost and saving, and the baselines."""
+    if result.certified:
+        say(
+            f"certified: with {show_share(1 - result.delta)} confidence the risk is at most "
+            f"{show_share(result.alpha)} ({result.losses:g} of {result.n:,} lost; bound "
+            f"{show_share(result.bound)})"
+        )
+    else:
+        say(
+            f"NOT certified at alpha {result.alpha:g}: of {result.n:,} certifying requests "
+            f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
+        )
+    ways = {"suffice": result} | {
+        NAMES[name]: baseline for name, baseline in result.baselines.items()
     }
-    table = Table("times cheaper", "", "95 % interval", box=None, pad_edge=False)
-    for name, estimate in rows.items():
-        table.add_row(name, *_times(estimate))
-    for factor in found.factors:
-        table.add_row(f"  {factor.vector}: {factor.lever} alone", *_times(factor.alone))
-    _console().print(table)
-    promise = f"{'' if found.certified else 'NOT '}certified at alpha {found.alpha:g}"
-    quality = f"{show_share(found.quality)}, {show_share(found.reference_quality)} before"
-    print(f"{promise}; right answers {quality}; {found.requests:,} requests")
-    for line in found.notes:
-        note(f"note: {line}")
+    print_table(
+        ("", "risk", "saving", "quality"),
+        (
+            (name, show_share(way.risk), show_share(way.saving), show_share(way.quality))
+            for name, way in ways.items()
+        ),
+    )
+    say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
+    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
+    say(f"rows: {rows}" + (f"; {result.unscored:,} unscored left out" if result.unscored else ""))
+    if result.saving is not None and result.saving_unit is not None:
+        say(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
+
+
+def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:
+    """Print what a right answer costs on each rung; cost columns that no rung has are left out."""
+    costs = [name for name in COST_COLUMNS if any(getattr(p, name) for p in frontier.rungs)]
+    print_table(
+        ("rung", "answers", "accuracy", *(COST_COLUMNS[name] for name in costs), "on front"),
+        (
+            (
+                point.rung,
+                str(point.scored),
+                _show_accuracy(point),
+                *(_show_cost(getattr(point, name)) for name in costs),
+                _show_front(point),
+            )
+            for point in frontier.rungs
+        ),
+    )
+    print_notes((("", text) for text in frontier.notes), explain=explain)
+
+
+def print_compound(result: "Compound", *, explain: bool = False) -> None:
+    """Print what levers are worth together and apart."""
+    factors = {
+        "all levers together": result.reduction,
+        "the levers alone, multiplied": result.product_of_factors,
+        "interaction": result.interaction,
+        "against the competent baseline": result.reduction_competent,
+    } | {f"  {factor.vector}: {factor.lever} alone": factor.alone for factor in result.factors}
+    print_table(
+        ("times cheaper", "", "95 % interval"),
+        ((name, *_show_factor(estimate)) for name, estimate in factors.items()),
+    )
+    promise = f"{'' if result.certified else 'NOT '}certified at alpha {result.alpha:g}"
+    quality = f"{show_share(result.quality)}, {show_share(result.reference_quality)} before"
+    say(f"{promise}; right answers {quality}; {result.requests:,} requests")
+    print_notes((("", text) for text in result.notes), explain=explain)
 
 
 def print_bench(result: "BenchResult") -> None:
-    """Print how a bench ended: what was answered now, what was kept, and what it cost."""
+    """Print how a bench ended: its answers, its cost, and the frontier."""
     from suffice.trials.frontier import frontier
 
-    print(f"{result.answered:,} answers now, {result.kept:,} kept from before")
-    print(f"spent on this file: {_spend(result.spend)}")
+    say(f"{result.answered:,} answers now, {result.kept:,} kept from before")
+    say(f"spent on this file: {_show_spend(result.spend)}")
     if any(trial.quality is not None for trial in result.trials):
         print_frontier(frontier(result.trials))
 
 
 def print_answers(result: "BatchResult") -> None:
-    """Print how a batch of requests went: who answered, what it cost, and what fell back."""
+    """Print how a batch of requests ended: who answered, at what cost, and what fell back."""
     shares = ", ".join(f"{rung} {show_share(share)}" for rung, share in result.share.items())
-    print(f"{result.answered:,} answered ({shares or 'none'}), {result.failed:,} failed")
+    say(f"{result.answered:,} answered ({shares or 'none'}), {result.failed:,} failed")
     if result.kept:
-        print(f"{result.kept:,} were in the ledger already and were not asked again")
+        say(f"{result.kept:,} were in the ledger already and were not asked again")
     if result.kept_unanswered:
         note(
             f"note: {result.kept_unanswered:,} of those had failed or been cancelled; "
             "to ask again, give them new ids"
         )
-    print(f"spent: {_spend(result.spend)}")
+    say(f"spent: {_show_spend(result.spend)}")
     if result.audited:
-        print(f"audited: {result.audited:,} requests, {_spend(result.audit_spend)} on top")
+        say(f"audited: {result.audited:,} requests, {_show_spend(result.audit_spend)} on top")
     for reason, requests in result.fallbacks.items():
         note(f"note: the reference answered {requests:,} requests because {reason}")
 
 
 def print_step(shown: "TimedStep") -> None:
-    """Print one event of a stream: when, why it was decoded (or that it was held), the answer."""
+    """Print one event of a stream: its time, why it was decoded or that it was held, its answer."""
     step = shown.step
     why = "held" if step.reason is None else step.reason.value
-    print(f"{shown.at_s:10.1f}  {why:8}{step.answer}", flush=True)
+    say(f"{shown.at_s:10.1f}  {why:8}{step.answer}")
 
 
 def print_stream(result: "StreamResult") -> None:
     """Print what a stream took beside the bounds that hold for every stream."""
-    print(
+    say(
         f"{result.decodes:,} of {result.events:,} events decoded "
         f"({show_share(result.saving)} saved); bound: {result.most_decodes:,.0f}\n"
         f"the oldest held answer was {result.longest_stale_events:,} events old; "
@@ -139,29 +235,52 @@ def print_stream(result: "StreamResult") -> None:
     )
 
 
-def _console() -> Console:
-    """Write to standard output; in a pipe, wide enough that no table is folded."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+def _print(text: str, stream: TextIO) -> None:
+    with _pipe():
+        print(printable(text), file=stream, flush=True)
 
 
-def _promise(result: "CertifyResult") -> str:
-    if not result.certified:
-        return (
-            f"NOT certified at alpha {result.alpha:g}: of {result.n:,} certifying requests "
-            f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
-        )
+@contextmanager
+def _pipe() -> Iterator[None]:
+    """End the command quietly when the reader of its output has gone, as `head` does."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
+        raise typer.Exit(CLOSED_PIPE) from None
+
+
+def _show_accuracy(point: "RungPoint") -> str:
+    if point.accuracy is None:
+        return "unknown"
+    value, ends = show_share(point.accuracy.value), point.accuracy.interval
     return (
-        f"certified: with {show_share(1 - result.delta)} confidence the risk is at most "
-        f"{show_share(result.alpha)} ({result.losses:g} of {result.n:,} lost; bound "
-        f"{show_share(result.bound)})"
+        value if ends is None else f"{value} [{', '.join(f'{100 * (e or 0):.1f}' for e in ends)}]"
     )
 
 
-def _figures(found: Any) -> tuple[str, str, str]:
-    return show_share(found.risk), show_share(found.saving), show_share(found.quality)
+def _show_cost(estimate: "Estimate | None") -> str:
+    """Write a cost and its interval; without a right answer there is none."""
+
+    def amount(value: float | None) -> str:
+        if value is None:
+            return "none correct"
+        return f"{value:,.0f}" if value >= WHOLE_TOKENS else f"{value:.3g}"
+
+    if estimate is None:
+        return "unknown"
+    value, ends = amount(estimate.value), estimate.interval
+    return value if ends is None else f"{value} [{', '.join(map(amount, ends))}]"
 
 
-def _times(estimate: "Estimate | None") -> tuple[str, str]:
+def _show_front(point: "RungPoint") -> str:
+    if point.on_front is None:
+        return "unknown"
+    share = "" if point.front_share is None else f" ({point.front_share:.0%})"
+    return ("yes" if point.on_front else "no") + share
+
+
+def _show_factor(estimate: "Estimate | None") -> tuple[str, str]:
     """Write a factor of cost and its interval; ratios of costs have no unbounded end."""
     if estimate is None:
         return "not certified", ""
@@ -169,11 +288,7 @@ def _times(estimate: "Estimate | None") -> tuple[str, str]:
     return f"{estimate.value:.3g}", f"{low:.3g} to {high:.3g}"
 
 
-def _left_out(result: "CertifyResult") -> str:
-    return f"; {result.unscored:,} unscored left out" if result.unscored else ""
-
-
-def _spend(spend: "Spend") -> str:
+def _show_spend(spend: "Spend") -> str:
     parts = []
     if spend.reported_count or not (spend.estimated_count or spend.unknown_count):
         parts.append(show_usd(spend.reported_usd))

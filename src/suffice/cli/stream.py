@@ -1,4 +1,4 @@
-"""The command that decodes a stream selectively."""
+"""`suffice stream`: a stream of events, decoded selectively."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import JsonFlag
+from suffice.cli.options import (
+    CoreUsdPerHour,
+    Figure,
+    Json,
+    LadderOrNone,
+    LedgerOrNone,
+    RungOrNone,
+    out,
+)
 from suffice.errors import InputError
 
 
@@ -15,29 +23,26 @@ def stream(
         str | None, typer.Argument(help="JSONL of text, context and at_s; - is standard input.")
     ] = None,
     gate: Annotated[
-        Path | None, typer.Option(help="Folder that `suffice latent gate` wrote; for text.")
+        Path | None, typer.Option(help="Folder that `suffice latent gate` wrote, for text.")
     ] = None,
-    video: Annotated[Path | None, typer.Option(help="A video instead of text events.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Video in place of text events.")] = None,
     frames_per_s: Annotated[
-        float, typer.Option(min=0.01, help="Frames of the video looked at.")
+        float, typer.Option(min=0.01, help="Frames of the video to look at, per second.")
     ] = 5.0,
-    ladder: Annotated[Path | None, typer.Option(help="The suffice.toml to use.")] = None,
-    rung: Annotated[str | None, typer.Option(help="The rung that decodes.")] = None,
-    question: Annotated[str, typer.Option(help="What it is asked about each event.")] = "",
-    ledger: Annotated[str | None, typer.Option(help="Where events are booked.")] = None,
-    core_usd_per_hour: Annotated[
-        float | None, typer.Option(min=0, help="Rent of one core, to price held events.")
-    ] = None,
-    dry: Annotated[
-        bool, typer.Option("--dry", help="Decode nothing: only show where it would.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Every event's answer, JSONL.")] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Where it decoded, over time: .svg, .png or .html.")
-    ] = None,
-    json: JsonFlag = False,
+    ladder: LadderOrNone = None,
+    rung: RungOrNone = None,
+    question: Annotated[str, typer.Option(help="Question about each event.")] = "",
+    ledger: LedgerOrNone = None,
+    core_usd_per_hour: CoreUsdPerHour = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Gate only: no event is decoded.")] = False,
+    out: Annotated[Path | None, out("File for every event's answer, JSONL.")] = None,
+    figure: Figure = None,
+    json: Json = False,
 ) -> None:
-    """Answer a stream of events, decoding only when the predicted answer has changed."""
+    """Answer a stream of events, decoding only when the predicted answer has changed.
+
+    Each event is printed as it comes; the totals follow.
+    """
     from suffice.cli.output import print_json, print_step, print_stream
     from suffice.stream import Decoder, StreamSource, run_stream
 
@@ -54,5 +59,5 @@ def stream(
         )
     source = StreamSource(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
     tell = None if json else print_step
-    result = run_stream(source, decoder, out=out, picture=picture, tell=tell)
-    print_json(result) if json else print_stream(result)
+    result = run_stream(source, decoder, out=out, figure=figure, tell=tell)
+    print_json("stream", result) if json else print_stream(result)

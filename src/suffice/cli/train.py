@@ -1,72 +1,80 @@
-"""`suffice train jepa`: its flags, its progress bar, its last words."""
+"""`suffice train`: its options, its progress bar, its result."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
+from suffice.cli.options import Json, Seed, out
 from suffice.errors import MissingExtra
 from suffice.jepa.settings import Distance, Labels, Objective, Precision, TrainingRecipe, check
 from suffice.units import show_share
 
 if TYPE_CHECKING:
     from suffice.jepa.loop import StepLog
-    from suffice.jepa.run import TrainingResult
 
-app = typer.Typer(help="Train models.", no_args_is_help=True)
+app = typer.Typer(help="Train models; needs the extra `train`.", no_args_is_help=True)
 
 _R, _O = TrainingRecipe(), Objective()
 
 
-def _flag(name: str, text: str) -> Any:
-    return typer.Option(f"--{name}", help=text)
-
-
 @app.callback()
 def train() -> None:
-    """Train models (needs the extra `train`)."""
+    """Train models; needs the extra `train`."""
 
 
 @app.command()
 def jepa(
-    model: Annotated[Path, _flag("model", "A model directory, or a .gguf file to widen.")],
-    train: Annotated[Path, _flag("data", 'JSONL of {"messages": [...]}, or .gz.')],
-    evaluation: Annotated[Path, _flag("eval", "The same, to score on.")],
-    out: Annotated[Path, _flag("out", "Folder for model, log and checkpoint.")],
-    weight: Annotated[float, _flag("weight", "Of the latent loss; 0 is plain.")] = _O.weight,
-    distance: Annotated[Distance, _flag("distance", "Between the views.")] = _O.distance,
-    predictors: Annotated[int, _flag("predictors", "Predictor tokens, k.")] = _O.predictors,
-    dropout: Annotated[float, _flag("dropout", "Share of plain steps.")] = _O.dropout,
-    sigreg: Annotated[float, _flag("sigreg", "Weight of SIGReg.")] = _O.sigreg_weight,
-    labels: Annotated[Labels, _flag("labels", "What the token loss trains.")] = _O.labels,
-    epochs: Annotated[int, _flag("epochs", "Passes over the rows.")] = _R.epochs,
-    batch: Annotated[int, _flag("batch", "Examples a step and process.")] = _R.batch_examples,
-    row_tokens: Annotated[int, _flag("row-tokens", "Width of packed rows.")] = _R.row_tokens,
-    max_tokens: Annotated[int | None, _flag("max-tokens", "Longest conversation.")] = None,
-    learning_rate: Annotated[float, _flag("learning-rate", "Its peak.")] = _R.learning_rate,
-    lora_rank: Annotated[int | None, _flag("lora-rank", "Train LoRA alone.")] = None,
-    precision: Annotated[Precision, _flag("precision", "Of the passes.")] = _R.precision,
-    seed: Annotated[int, _flag("seed", "Of order, dropout, predictors.")] = _R.seed,
-    rows: Annotated[int | None, _flag("rows", "Train on the first rows only.")] = None,
-    eval_rows: Annotated[int | None, _flag("eval-rows", "Score the first only.")] = None,
-    resume: Annotated[bool, _flag("resume", "Go on from the checkpoint.")] = False,
-    as_json: Annotated[bool, _flag("json", "Print one JSON object.")] = False,
+    model: Annotated[Path, typer.Option(help="Model folder, or a .gguf file to widen.")],
+    data: Annotated[Path, typer.Option(help='Training rows: JSONL of {"messages": [...]}.')],
+    evaluation: Annotated[Path, typer.Option("--eval", help="Rows to score on, in that form.")],
+    out: Annotated[Path, out("Folder for model, log and checkpoint.")],
+    weight: Annotated[
+        float, typer.Option(help="Weight of the latent loss; 0 is plain fine-tuning.")
+    ] = _O.weight,
+    distance: Annotated[
+        Distance, typer.Option(help="Distance between the two views.")
+    ] = _O.distance,
+    predictors: Annotated[int, typer.Option(help="Number of predictor tokens.")] = _O.predictors,
+    dropout: Annotated[
+        float, typer.Option(help="Share of steps without the latent loss.")
+    ] = _O.dropout,
+    sigreg: Annotated[float, typer.Option(help="Weight of SIGReg.")] = _O.sigreg_weight,
+    labels: Annotated[Labels, typer.Option(help="Tokens that the token loss trains.")] = _O.labels,
+    epochs: Annotated[int, typer.Option(help="Passes over the rows.")] = _R.epochs,
+    batch: Annotated[int, typer.Option(help="Examples per step and process.")] = _R.batch_examples,
+    row_tokens: Annotated[int, typer.Option(help="Width of packed rows.")] = _R.row_tokens,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest conversation, in tokens.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _R.learning_rate,
+    lora_rank: Annotated[
+        int | None, typer.Option(help="Rank of LoRA adapters, the only weights to train.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format of the passes.")
+    ] = _R.precision,
+    seed: Seed = _R.seed,
+    rows: Annotated[int | None, typer.Option(help="Number of rows to train on.")] = None,
+    eval_rows: Annotated[int | None, typer.Option(help="Number of rows to score on.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continuation from the checkpoint.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Fine-tune with the LLM-JEPA objective in one packed pass, then score by exact match."""
-    objective = Objective(
-        weight=weight,
-        distance=distance,
-        predictors=predictors,
-        dropout=dropout,
-        sigreg_weight=sigreg,
-        labels=labels,
-    )
+    from suffice.cli.output import print_json, say
+
     recipe = TrainingRecipe(
-        objective=objective,
+        objective=Objective(
+            weight=weight,
+            distance=distance,
+            predictors=predictors,
+            dropout=dropout,
+            sigreg_weight=sigreg,
+            labels=labels,
+        ),
         epochs=epochs,
         batch_examples=batch,
         row_tokens=row_tokens,
@@ -76,12 +84,7 @@ def jepa(
         precision=precision,
         seed=seed,
     )
-    files = {"model": model, "train": train, "evaluation": evaluation, "out": out}
-    limits = {"rows": rows, "evaluation_rows": eval_rows, "resume": resume}
-    _run(files | limits, check(recipe), as_json=as_json)
-
-
-def _run(job: dict[str, Any], recipe: TrainingRecipe, *, as_json: bool) -> None:
+    check(recipe)
     try:
         from suffice.jepa.run import TrainingJob, run
     except ImportError as error:
@@ -89,35 +92,43 @@ def _run(job: dict[str, Any], recipe: TrainingRecipe, *, as_json: bool) -> None:
             f"training needs {error.name}, which is not installed",
             hint='pip install "suffice[train]"',
         ) from error
-    helper = os.environ.get("RANK", "0") != "0"  # set by torchrun and accelerate
-    with _progress(hidden=as_json or helper) as report:
-        outcome = run(TrainingJob(**job), recipe, report=report)
-    if outcome is not None:
-        print(msgspec.json.encode(outcome).decode() if as_json else _describe(outcome, job["out"]))
+    job = TrainingJob(
+        model=model,
+        train=data,
+        evaluation=evaluation,
+        out=out,
+        rows=rows,
+        evaluation_rows=eval_rows,
+        resume=resume,
+    )
+    first_process = os.environ.get("RANK", "0") == "0"  # set by torchrun and accelerate
+    with _progress(shown=first_process and not json) as report:
+        result = run(job, recipe, report=report)
+    if result is None:
+        return
+    if json:
+        print_json("train jepa", result)
+        return
+    say(
+        f"exact match {show_share(result.accuracy)} ({result.exact} of {result.examples}), "
+        f"{result.exact_per_1000_tokens:.2f} right answers for every 1000 generated tokens\n"
+        f"{result.unfinished} answers did not end within the limit\n"
+        f"model, log and summary are in {out}"
+    )
 
 
 @contextmanager
-def _progress(*, hidden: bool) -> Iterator[Callable[["StepLog"], None]]:
+def _progress(*, shown: bool) -> Iterator[Callable[["StepLog"], None]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=hidden) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task("loading", total=None)
-        yield lambda step: bar.update(
-            task, completed=step.step, total=step.steps, description=_losses(step)
-        )
 
+        def report(step: "StepLog") -> None:
+            latent = "left out" if step.latent is None else f"{step.latent:.4f}"
+            losses = f"loss {step.loss:.4f}  next token {step.next_token:.4f}  latent {latent}"
+            bar.update(task, completed=step.step, total=step.steps, description=losses)
 
-def _losses(step: "StepLog") -> str:
-    latent = "left out" if step.latent is None else f"{step.latent:.4f}"
-    return f"loss {step.loss:.4f}  next token {step.next_token:.4f}  latent {latent}"
-
-
-def _describe(outcome: "TrainingResult", out: Path) -> str:
-    return (
-        f"exact match {show_share(outcome.accuracy)} ({outcome.exact} of {outcome.examples}), "
-        f"{outcome.exact_per_1000_tokens:.2f} right answers for every 1000 generated tokens\n"
-        f"{outcome.unfinished} answers did not end within the limit\n"
-        f"model, log and summary are in {out}"
-    )
+        yield report

@@ -1,15 +1,10 @@
-"""The fan of a forecast as one self-contained page."""
+"""The fan of a forecast as a chart."""
 
 from typing import Any
 
 from suffice.forecast.fan import Forecast
 
 NAMES = {"kept": "chip and model kept", "moved": "moved to the cheapest"}
-
-
-def fan_figure(forecast: Forecast) -> str:
-    """Put the chart into one page: data and script inside, no network."""
-    return str(fan_chart(forecast).to_html(inline=True))
 
 
 def fan_chart(forecast: Forecast) -> Any:

@@ -131,7 +131,7 @@ def _about(settings: Settings, listen: Listen, gateway: GatewayConfig) -> list[s
     if gateway.keys is None and listen.host not in _LOOPBACK:
         notes.append("no gateway.keys: whoever reaches this address can spend your money")
     if settings.policy is None and not settings.observe:
-        notes.append("no --policy: the reference rung answers everything")
+        notes.append("no --certificate: the reference rung answers everything")
     if settings.observe and not gateway.store_text:
         notes.append("gateway.store_text is off: recertify will find no text to learn from")
     return notes

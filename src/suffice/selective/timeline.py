@@ -1,4 +1,4 @@
-"""A picture of a stream: the change score over time, and where it was decoded."""
+"""The figure of a stream: the change score over time, and where it was decoded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.figures import save_figure
 from suffice.selective.decoder import DecodeStep
-
-FORMATS = (".svg", ".png", ".html")
 
 
 class TimedStep(Struct, frozen=True, kw_only=True):
@@ -20,18 +19,8 @@ class TimedStep(Struct, frozen=True, kw_only=True):
     took_s: float | None = None
 
 
-def check_picture(path: Path) -> None:
-    """Raise InputError for an ending that no picture has; ask before a long stream."""
-    if path.suffix not in FORMATS:
-        raise InputError(f"cannot draw {path}", hint=f"name a file {', '.join(FORMATS)}")
-
-
 def draw_timeline(shown: Sequence[TimedStep], path: Path, *, title: str) -> None:
-    """Write the picture as .svg, .png or .html.
-
-    Raises InputError for other endings, no steps, or when the disk refuses.
-    """
-    check_picture(path)
+    """Write the figure of a stream; raises InputError for no steps, or as `save_figure` does."""
     if not shown:
         raise InputError("there is no step to draw", hint="give a stream with events")
     import altair as alt
@@ -64,5 +53,4 @@ def draw_timeline(shown: Sequence[TimedStep], path: Path, *, title: str) -> None
     chart = (marks + line).properties(
         width=800, height=200, title=alt.TitleParams(title, subtitle=subtitle)
     )
-    with writing(path):
-        chart.save(str(path), **({"inline": True} if path.suffix == ".html" else {}))
+    save_figure(path, chart)

@@ -8,7 +8,7 @@ from suffice.silicon.plan import Plan
 from suffice.silicon.roofline import SKEW, skewed_experts, unique_experts
 
 
-def frontier_figure(plan: Plan) -> str:
+def frontier_chart(plan: Plan) -> Any:
     """Draw dollars per million output tokens against tokens a second per user, one line a chip."""
     rows = [
         {
@@ -21,7 +21,7 @@ def frontier_figure(plan: Plan) -> str:
         for option in plan.frontier
         if option.usd_per_mtok is not None
     ]
-    return _page(
+    return _lines(
         rows,
         x="tokens a second per user",
         y="dollars per million output tokens",
@@ -30,7 +30,7 @@ def frontier_figure(plan: Plan) -> str:
     )
 
 
-def law_figure(*, experts: int = 128, active: int = 4) -> str:
+def law_chart(*, experts: int = 128, active: int = 4) -> Any:
     """Draw how many experts a batch reads: even routing, two skews, and the two wrong laws."""
     batches = 2.0 ** np.arange(11)
     laws = {
@@ -51,7 +51,7 @@ def law_figure(*, experts: int = 128, active: int = 4) -> str:
         for law, values in laws.items()
         for b, e in zip(batches, values, strict=True)
     ]
-    return _page(
+    return _lines(
         rows,
         x="tokens in the batch",
         y="experts read in one layer",
@@ -60,12 +60,12 @@ def law_figure(*, experts: int = 128, active: int = 4) -> str:
     )
 
 
-def _page(rows: list[dict[str, Any]], *, x: str, y: str, colour: str, title: str) -> str:
-    """One self-contained page: data and script inside, no network; colours in the rows' order."""
+def _lines(rows: list[dict[str, Any]], *, x: str, y: str, colour: str, title: str) -> Any:
+    """Draw one line for each colour on two logarithmic axes; colours in the rows' order."""
     import altair as alt
 
     scale = alt.Scale(type="log", nice=False, padding=8)
-    chart = (
+    return (
         alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
         .mark_line(point=True)
         .encode(
@@ -76,4 +76,3 @@ def _page(rows: list[dict[str, Any]], *, x: str, y: str, colour: str, title: str
         )
         .properties(width=640, height=400, title=title)
     )
-    return str(chart.to_html(inline=True))

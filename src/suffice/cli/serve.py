@@ -1,0 +1,31 @@
+"""`suffice serve`: the gateway."""
+
+from typing import Annotated
+
+import typer
+
+from suffice.cli.options import Certificate, Ladder
+
+
+def serve(
+    ladder: Ladder,
+    certificate: Certificate = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Audits only: the reference rung answers everything.")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    ssl_certfile: Annotated[str | None, typer.Option(help="Certificate file for TLS.")] = None,
+    ssl_keyfile: Annotated[str | None, typer.Option(help="Key file for TLS.")] = None,
+) -> None:
+    """Serve the OpenAI chat API, each request on the cheapest rung that the certificate allows."""
+    from suffice.gateway.server import Listen
+    from suffice.gateway.server import serve as run
+    from suffice.gateway.serving import Settings
+
+    settings = Settings(ladder=ladder, policy=certificate, observe=observe, workers=workers)
+    run(
+        settings,
+        Listen(host=host, port=port, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile),
+    )
