@@ -79,7 +79,9 @@ def _command_table(command: Any) -> str:
             name = f"`{parameter.name.upper()}`"
         default = parameter.default
         unset = default is None or default is False or default in ("", ()) or callable(default)
+        words = getattr(parameter, "show_default", None)
         shown = "required" if parameter.required else "" if unset else f"`{default}`"
+        shown = words if isinstance(words, str) else shown
         rows.append(f"| {name} | {shown} | {_cell(getattr(parameter, 'help', '') or '')} |\n")
     if not rows:
         return "It takes no options.\n"

@@ -134,7 +134,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     conversations: how many conversations are remembered
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
     assumed_usd: what a request of unknown cost counts as in a key's budget
-    audit_share: share of requests that are audited, with `--policy` or `--observe`
+    audit_share: share of requests that are audited, with `--certificate` or `--observe`
     audit_seed: draws them; keep it from whoever may choose request ids
     audit_usd_per_day: audits pause when the day's have cost this much
     audit_assumed_usd: what an audit of unknown cost counts as; a budget needs it

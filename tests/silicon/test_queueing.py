@@ -342,7 +342,8 @@ def test_the_command_prints_a_table_or_json(capsys):
 
 
 def test_the_law_is_printed_for_models_with_experts(capsys):
-    rows = msgspec.json.decode(run("law", "--model", "mistral-small-4", "--json", capsys=capsys))
+    printed = run("law", "--model", "mistral-small-4", "--json", capsys=capsys)
+    rows = msgspec.json.decode(printed)["law"]
     uniform = {row["tokens"]: row["uniform"] for row in rows}
     assert [uniform[n] for n in (1, 8, 64)] == pytest.approx([4.0, 28.7, 111.2], abs=0.05)
     assert all(row["skewed"] <= row["uniform"] + 1e-6 for row in rows)

@@ -2,15 +2,14 @@
 
 import json
 from decimal import Decimal
-from io import StringIO
 
 import msgspec
 import numpy as np
 import pytest
-from rich.console import Console
 
+from suffice.cli.output import print_frontier
 from suffice.errors import InputError
-from suffice.trials.frontier import RungPoint, frontier, frontier_table
+from suffice.trials.frontier import RungPoint, frontier
 from suffice.trials.table import CostUnit
 from suffice.types import Count, CountSource, Trial, TrialStatus, Usage
 
@@ -91,7 +90,7 @@ def test_figures_agree_with_a_second_calculation() -> None:
     assert found.usd_per_correct.value == pytest.approx(float(usd) / correct, rel=1e-12)
 
 
-def test_no_correct_answer_is_without_bound_and_says_so() -> None:
+def test_no_correct_answer_is_without_bound_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [trial(i, "r", 0.0) for i in range(20)]
     result = frontier(rows)
     found = result.rungs[0]
@@ -101,7 +100,8 @@ def test_no_correct_answer_is_without_bound_and_says_so() -> None:
     assert (
         json.loads(msgspec.json.encode(result))["rungs"][0]["tokens_per_correct"]["value"] is None
     )
-    assert "none correct" in shown(rows)
+    print_frontier(result)
+    assert "none correct" in capsys.readouterr().out
 
 
 def test_a_nearly_always_wrong_rung_has_an_open_interval() -> None:
@@ -275,18 +275,16 @@ def test_nothing_scored_is_refused() -> None:
         frontier([trial("a", "r", None)])
 
 
-def shown(rows: list[Trial]) -> str:
-    out = StringIO()
-    Console(file=out, width=200).print(frontier_table(frontier(rows)))
-    return out.getvalue()
-
-
-def test_the_table_shows_what_is_known_and_nothing_else() -> None:
-    text = shown(draw(60, 12, seed=3))
+def test_the_table_shows_what_is_known_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_frontier(frontier(draw(60, 12, seed=3)))
+    text = capsys.readouterr().out
     assert "tokens/correct" in text
     assert "$/correct" in text
     assert "words/correct" not in text
     assert "yes (100%)" in text
     unpriced = [trial(i, "a", 1.0, usd="1") for i in range(3)]
     unpriced += [trial(i, "b", 1.0) for i in range(3)]
-    assert "unknown" in shown(unpriced)
+    print_frontier(frontier(unpriced))
+    assert "unknown" in capsys.readouterr().out

@@ -9,7 +9,6 @@ whole clusters of requests with replacement, the same clusters for every rung, a
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -29,12 +28,6 @@ from suffice.trials.resample import (
 )
 from suffice.trials.table import CostUnit, Floats
 from suffice.types import CountSource, Trial, TrialStatus
-from suffice.units import show_share
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-SHOWN_WHOLE = 100
 
 
 class RungPoint(Struct, frozen=True, kw_only=True):
@@ -118,29 +111,9 @@ def frontier(trials: Sequence[Trial], *, seed: int = 0) -> Frontier:
     )
 
 
-def frontier_table(frontier: Frontier) -> "Table":
-    """Lay a frontier out for a terminal; columns that no rung has are left out."""
-    from rich.table import Table
-
-    table = Table("rung", "answers", "accuracy", box=None, pad_edge=False)
-    costs = [name for name in _COLUMNS if any(getattr(p, name) for p in frontier.rungs)]
-    for name in costs:
-        table.add_column(_COLUMNS[name], overflow="fold")
-    table.add_column("on front")
-    for point in frontier.rungs:
-        shown = [_show_cost(getattr(point, name)) for name in costs]
-        table.add_row(point.rung, str(point.scored), _show_accuracy(point), *shown, _front(point))
-    return table
-
-
 _COSTS = tuple(
     f"{unit}_per_{what}" for unit in ("tokens", "usd", "words") for what in ("answer", "correct")
 )
-_COLUMNS = {
-    "tokens_per_correct": "tokens/correct",
-    "usd_per_correct": "$/correct",
-    "words_per_correct": "words/correct",
-}
 
 
 def _figures(sums: _TrialSums, *, unit: CostUnit | None, seed: int) -> dict[str, Floats]:
@@ -284,32 +257,3 @@ def _notes(trials: Sequence[Trial], *, by_group: bool, clusters: int) -> Iterato
 def _is_guessed(trial: Trial) -> bool:
     tokens = trial.usage.output_tokens
     return trial.charge_estimated or (tokens is not None and tokens.source is CountSource.ESTIMATED)
-
-
-def _front(point: RungPoint) -> str:
-    if point.on_front is None:
-        return "unknown"
-    share = "" if point.front_share is None else f" ({point.front_share:.0%})"
-    return ("yes" if point.on_front else "no") + share
-
-
-def _show_accuracy(point: RungPoint) -> str:
-    if point.accuracy is None:
-        return "unknown"
-    value, ends = show_share(point.accuracy.value), point.accuracy.interval
-    return (
-        value if ends is None else f"{value} [{', '.join(f'{100 * (e or 0):.1f}' for e in ends)}]"
-    )
-
-
-def _show_cost(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "unknown"
-    value, ends = _amount(estimate.value), estimate.interval
-    return value if ends is None else f"{value} [{', '.join(map(_amount, ends))}]"
-
-
-def _amount(value: float | None) -> str:
-    if value is None:
-        return "none correct"
-    return f"{value:,.0f}" if value >= SHOWN_WHOLE else f"{value:.3g}"
