@@ -12,7 +12,8 @@ import pytest
 from scipy import special, stats
 from simulate import DRAWS, bernoulli, sparse, too_often
 
-from suffice.guarantee import bounds
+from suffice.guarantee import bounds, judged
+from suffice.guarantee.losses import LabelledLosses, Sample
 
 RUNS = 3000
 SIZES = (1, 2, 7, 45, 200, 1001)
@@ -190,8 +191,8 @@ def test_what_the_check_does_not_catch_is_the_real_thing() -> None:
 def test_a_bet_that_sees_its_own_row_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = bounds._plug_in_bets
 
-    def peeking(losses: np.ndarray, *, delta: float) -> np.ndarray:
-        return np.where(losses > 0.0, 0.5, 1.0) * honest(losses, delta=delta)
+    def peeking(losses: np.ndarray, *, delta: float, net: bool) -> np.ndarray:
+        return np.where(losses > 0.0, 0.5, 1.0) * honest(losses, delta=delta, net=net)
 
     monkeypatch.setattr(bounds, "_plug_in_bets", peeking)
     assert caught(betting)
@@ -221,22 +222,22 @@ def judged_passes(judge, test, *, runs: int = 250) -> np.ndarray:
     for _ in range(runs):
         human = bernoulli(rng, alpha, (400,))
         rows = rng.permutation(400)[:100]
-        labels = bounds.LabelledLosses(rows=rows, losses=human[rows])
-        sample = bounds.Sample(losses=judge(human, rng), human=labels)
+        labels = LabelledLosses(rows=rows, losses=human[rows])
+        sample = Sample(losses=judge(human, rng), human=labels)
         passes.append(test(sample, alpha=alpha, delta=0.1) <= 0.1)
     return np.array(passes)
 
 
 @pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
 def test_no_judge_breaks_the_prediction_powered_test(judge) -> None:
-    assert not too_often(judged_passes(judge, bounds.prediction_powered_p_value), 0.1)
+    assert not too_often(judged_passes(judge, judged.prediction_powered_p_value), 0.1)
 
 
 def test_trusting_a_lenient_judge_is_caught() -> None:
-    def trusting(sample: bounds.Sample, *, alpha: float, delta: float) -> float:
+    def trusting(sample: Sample, *, alpha: float, delta: float) -> float:
         return float(bounds.betting_p_value(sample.losses, alpha=alpha, delta=delta))
 
-    def mean_rectified(sample: bounds.Sample, *, alpha: float, delta: float) -> float:
+    def mean_rectified(sample: Sample, *, alpha: float, delta: float) -> float:
         shift = (sample.human.losses - sample.losses[sample.human.rows]).mean()
         bound = float(bounds.betting_upper(sample.losses, delta=delta)) + shift
         return 0.0 if bound <= alpha else 1.0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from simulate import DRAWS, too_often
 
-from suffice.guarantee.bounds import Method, binomial_p_value
+from suffice.guarantee.bounds import binomial_p_value
 from suffice.guarantee.calibrate import Evidence, calibrate
+from suffice.guarantee.methods import Method
 from suffice.guarantee.sequences import bonferroni_grid, fixed_sequence
 
 ALPHA, DELTA, RUNS = 0.1, 0.1, 2000

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suffice.errors import InputError
-from suffice.guarantee import bounds
-from suffice.guarantee.bounds import LabelledLosses, Method, Sample
+from suffice.guarantee import bounds, judged, methods
+from suffice.guarantee.losses import LabelledLosses, Sample
+from suffice.guarantee.methods import Method
 
 ALPHA, DELTA = 0.05, 0.1
 probability = st.floats(0.001, 0.999)
@@ -181,31 +182,31 @@ def test_betting_gains_where_losses_are_small_parts() -> None:
 # -- a judge ------------------------------------------------------------------------------------
 
 
-def judged(*, judge: np.ndarray, human: np.ndarray, labelled: int) -> Sample:
+def judge_sample(*, judge: np.ndarray, human: np.ndarray, labelled: int) -> Sample:
     rows = np.arange(labelled)
     return Sample(losses=judge, human=LabelledLosses(rows=rows, losses=human[rows]))
 
 
 def test_a_perfect_judge_costs_little_and_a_lenient_one_does_not_fool_the_bound() -> None:
     human = (np.random.default_rng(3).random(4000) < 0.04).astype(float)
-    perfect = judged(judge=human, human=human, labelled=500)
-    lenient = judged(judge=np.zeros(4000), human=human, labelled=500)
-    assert human.mean() < bounds.prediction_powered_upper(perfect, delta=DELTA) < 0.07
-    assert bounds.prediction_powered_upper(lenient, delta=DELTA) > human.mean()
-    assert bounds.prediction_powered_p_value(perfect, alpha=0.08, delta=DELTA) <= DELTA
-    assert bounds.prediction_powered_p_value(lenient, alpha=0.04, delta=DELTA) > DELTA
+    perfect = judge_sample(judge=human, human=human, labelled=500)
+    lenient = judge_sample(judge=np.zeros(4000), human=human, labelled=500)
+    assert human.mean() < judged.prediction_powered_upper(perfect, delta=DELTA) < 0.07
+    assert judged.prediction_powered_upper(lenient, delta=DELTA) > human.mean()
+    assert judged.prediction_powered_p_value(perfect, alpha=0.08, delta=DELTA) <= DELTA
+    assert judged.prediction_powered_p_value(lenient, alpha=0.04, delta=DELTA) > DELTA
 
 
 def test_the_judge_and_the_rectifier_split_delta() -> None:
     human = np.tile([0.0, 0.0, 0.0, 1.0], 50)
-    sample = judged(judge=human * 0.5, human=human, labelled=80)
+    sample = judge_sample(judge=human * 0.5, human=human, labelled=80)
     judge_part = bounds.betting_upper(human * 0.5, delta=0.01)
     rectified = bounds.betting_upper((human[:80] * 0.5 + 1) / 2, delta=0.09)
     expected = judge_part + 2 * rectified - 1
-    assert bounds.prediction_powered_upper(sample, delta=DELTA) == pytest.approx(expected)
-    hopeless = judged(judge=human * 0.0, human=human * 0 + 1, labelled=80)
-    assert bounds.prediction_powered_upper(hopeless, delta=DELTA) == 1.0
-    assert bounds.prediction_powered_p_value(hopeless, alpha=0.5, delta=DELTA) == 1.0
+    assert judged.prediction_powered_upper(sample, delta=DELTA) == pytest.approx(expected)
+    hopeless = judge_sample(judge=human * 0.0, human=human * 0 + 1, labelled=80)
+    assert judged.prediction_powered_upper(hopeless, delta=DELTA) == 1.0
+    assert judged.prediction_powered_p_value(hopeless, alpha=0.5, delta=DELTA) == 1.0
 
 
 @given(seed=st.integers(0, 1000), alpha=st.floats(0.02, 0.5))
@@ -213,10 +214,10 @@ def test_the_judge_and_the_rectifier_split_delta() -> None:
 def test_prediction_powered_test_and_bound_agree(seed: int, alpha: float) -> None:
     rng = np.random.default_rng(seed)
     human = (rng.random(300) < rng.random() / 3).astype(float)
-    sample = judged(judge=np.abs(human - (rng.random(300) < 0.1)), human=human, labelled=100)
-    upper = bounds.prediction_powered_upper(sample, delta=DELTA)
+    sample = judge_sample(judge=np.abs(human - (rng.random(300) < 0.1)), human=human, labelled=100)
+    upper = judged.prediction_powered_upper(sample, delta=DELTA)
     if abs(upper - alpha) > 1e-9:
-        passes = bounds.prediction_powered_p_value(sample, alpha=alpha, delta=DELTA) <= DELTA
+        passes = judged.prediction_powered_p_value(sample, alpha=alpha, delta=DELTA) <= DELTA
         assert passes == (upper < alpha)
 
 
@@ -231,7 +232,7 @@ def test_labels_must_fit_the_rows() -> None:
         with pytest.raises(InputError, match="outside the 5 rows"):
             Sample(losses=np.zeros(5), human=labels)
     with pytest.raises(InputError, match="without human labels"):
-        bounds.prediction_powered_upper(Sample(losses=np.zeros(5)), delta=DELTA)
+        judged.prediction_powered_upper(Sample(losses=np.zeros(5)), delta=DELTA)
 
 
 def test_labels_at_both_ends_fit() -> None:
@@ -246,38 +247,38 @@ def test_the_door_leads_to_each_method() -> None:
     binary = np.array([0.0] * 95 + [1.0] * 5)
     parts, sample = binary * 0.5, Sample(losses=binary)
     half = Sample(losses=parts)
-    judge = judged(judge=parts, human=binary, labelled=60)
+    judge = judge_sample(judge=parts, human=binary, labelled=60)
     pairs = [
         (sample, Method.BINOMIAL, bounds.clopper_pearson_upper(5, 100, delta=DELTA)),
         (half, Method.BETTING, bounds.betting_upper(parts, delta=DELTA)),
         (half, Method.HOEFFDING_BENTKUS, bounds.hoeffding_bentkus_upper(0.025, 100, delta=DELTA)),
-        (judge, Method.PREDICTION_POWERED, bounds.prediction_powered_upper(judge, delta=DELTA)),
+        (judge, Method.PREDICTION_POWERED, judged.prediction_powered_upper(judge, delta=DELTA)),
     ]
     for given_sample, method, expected in pairs:
-        upper = bounds.upper_bound(given_sample, delta=DELTA, method=method)
+        upper = methods.upper_bound(given_sample, delta=DELTA, method=method)
         assert upper == expected
         for alpha, passes in [(upper + 1e-6, True), (upper - 1e-6, False)]:
-            p = bounds.p_value(given_sample, alpha=alpha, delta=DELTA, method=method)
+            p = methods.p_value(given_sample, alpha=alpha, delta=DELTA, method=method)
             assert (p <= DELTA) == passes, method
 
 
 @pytest.mark.parametrize("method", list(Method))
 def test_nothing_seen_is_the_widest_bound(method: Method) -> None:
     nothing = Sample(losses=np.zeros(0))
-    assert bounds.p_value(nothing, alpha=ALPHA, delta=DELTA, method=method) == 1.0
-    assert bounds.upper_bound(nothing, delta=DELTA, method=method) == 1.0
+    assert methods.p_value(nothing, alpha=ALPHA, delta=DELTA, method=method) == 1.0
+    assert methods.upper_bound(nothing, delta=DELTA, method=method) == 1.0
     nobody = LabelledLosses(rows=np.zeros(0, int), losses=np.zeros(0))
     unlabelled = Sample(losses=np.zeros(9), human=nobody)
-    assert bounds.p_value(unlabelled, alpha=ALPHA, delta=DELTA, method=method) == 1.0
-    assert bounds.upper_bound(unlabelled, delta=DELTA, method=method) == 1.0
+    assert methods.p_value(unlabelled, alpha=ALPHA, delta=DELTA, method=method) == 1.0
+    assert methods.upper_bound(unlabelled, delta=DELTA, method=method) == 1.0
 
 
 def test_method_for_looks_at_the_kind_of_loss() -> None:
-    assert bounds.method_for([0, 1, 1]) is Method.BINOMIAL
-    assert bounds.method_for([0.0, 0.5]) is Method.BETTING
+    assert methods.method_for([0, 1, 1]) is Method.BINOMIAL
+    assert methods.method_for([0.0, 0.5]) is Method.BETTING
     sample = Sample(losses=np.array([0.5]))
     with pytest.raises(InputError, match="losses of 0 or 1"):
-        bounds.p_value(sample, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
+        methods.p_value(sample, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
 
 
 @pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, 2.0, float("nan")])
@@ -292,8 +293,8 @@ def test_alpha_and_delta_must_lie_between_0_and_1(bad: float) -> None:
         lambda: bounds.hoeffding_bentkus_upper(0.1, 10, delta=bad),
         lambda: bounds.betting_p_value([0.1], alpha=bad, delta=DELTA),
         lambda: bounds.betting_upper([0.1], delta=bad),
-        lambda: bounds.p_value(sample, alpha=ALPHA, delta=bad, method=Method.BETTING),
-        lambda: bounds.upper_bound(sample, delta=bad, method=Method.BINOMIAL),
+        lambda: methods.p_value(sample, alpha=ALPHA, delta=bad, method=Method.BETTING),
+        lambda: methods.upper_bound(sample, delta=bad, method=Method.BINOMIAL),
     ]
     for call in calls:
         with pytest.raises(InputError, match="strictly between 0 and 1"):

@@ -2,15 +2,7 @@ import numpy as np
 import pytest
 
 from suffice.errors import InputError
-from suffice.guarantee.bounds import (
-    LabelledLosses,
-    Method,
-    Sample,
-    binomial_p_value,
-    clopper_pearson_upper,
-    p_value,
-    upper_bound,
-)
+from suffice.guarantee.bounds import binomial_p_value, clopper_pearson_upper
 from suffice.guarantee.calibrate import (
     Evidence,
     RiskKind,
@@ -18,6 +10,8 @@ from suffice.guarantee.calibrate import (
     least_abstention,
     part_bounds,
 )
+from suffice.guarantee.losses import LabelledLosses, Sample
+from suffice.guarantee.methods import Method, p_value, upper_bound
 
 ALPHA, DELTA = 0.05, 0.1
 

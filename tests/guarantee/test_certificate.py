@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from suffice.errors import CertificateError, InputError
-from suffice.guarantee.bounds import LabelledLosses, Method
-from suffice.guarantee.calibrate import Calibration, Evidence, calibrate
+from suffice.guarantee.calibrate import Calibration, Evidence, RiskKind, calibrate
 from suffice.guarantee.certificate import (
     Certificate,
     LabelSource,
@@ -19,6 +18,9 @@ from suffice.guarantee.certificate import (
     issue,
     to_json,
 )
+from suffice.guarantee.clusters import Clusters, Per
+from suffice.guarantee.losses import LabelledLosses
+from suffice.guarantee.methods import Method
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TERMS = Terms(
@@ -178,3 +180,28 @@ def test_unscored_requests_stand_in_the_limits() -> None:
     assert "could not be scored" not in silent
     said = " ".join(certificate(scope=Scope(unscored=289)).limits)
     assert "289 requests could not be scored" in said
+
+
+def test_a_certificate_of_the_previous_form_is_told_apart_from_a_broken_one() -> None:
+    fields = msgspec.json.decode(to_json(certificate()))
+    for name in ("form", "per", "clusters", "largest"):
+        del fields[name]
+    with pytest.raises(InputError, match="form 1") as caught:
+        from_json(msgspec.json.encode(fields))
+    assert "certify again" in caught.value.hint
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(("per", "average"), [(Per.REQUEST, "all requests"), (Per.SESSION, "mean")])
+def test_a_certificate_says_what_its_promise_counts(per: Per, average: str) -> None:
+    sizes = np.r_[np.full(200, 3), 9]
+    clusters = Clusters(codes=np.repeat(np.arange(201), sizes), largest=3, per=per)
+    evidence = Evidence(losses=np.zeros((609, 1)), clusters=clusters, net=True)
+    made = issue(calibrate(evidence, alpha=0.05, delta=0.1, method=Method.BETTING), TERMS)
+    assert (made.per, made.clusters, made.risk_kind) == (per, 201, RiskKind.NET_LOSS)
+    text = " ".join(made.limits)
+    assert average in text
+    assert "make up for worse ones" in text
+    left_out = per is Per.REQUEST
+    assert made.n == 609 - 6 * left_out
+    assert ("6 later ones did not" in text) == left_out

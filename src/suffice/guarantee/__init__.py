@@ -3,17 +3,7 @@
 Arrays in, numbers out; nothing here knows about requests, rungs or engines.
 """
 
-from suffice.guarantee.bounds import (
-    LabelledLosses,
-    Method,
-    Sample,
-    clopper_pearson_interval,
-    losses_allowed,
-    method_for,
-    p_value,
-    rows_needed,
-    upper_bound,
-)
+from suffice.guarantee.bounds import clopper_pearson_interval, losses_allowed, rows_needed
 from suffice.guarantee.calibrate import (
     Calibration,
     Evidence,
@@ -35,6 +25,9 @@ from suffice.guarantee.certificate import (
     issue,
     to_json,
 )
+from suffice.guarantee.clusters import Clusters, Per, largest_cluster, number_clusters
+from suffice.guarantee.losses import LabelledLosses, Sample
+from suffice.guarantee.methods import Method, clusters_needed, method_for, p_value, upper_bound
 from suffice.guarantee.monitor import (
     GroupMonitors,
     Monitor,
@@ -49,6 +42,7 @@ from suffice.guarantee.monitor import (
 __all__ = [
     "Calibration",
     "Certificate",
+    "Clusters",
     "Evidence",
     "GroupMonitors",
     "LabelSource",
@@ -56,6 +50,7 @@ __all__ = [
     "Method",
     "Monitor",
     "PartBound",
+    "Per",
     "RiskKind",
     "Sample",
     "Scope",
@@ -64,14 +59,17 @@ __all__ = [
     "calibrate",
     "check",
     "clopper_pearson_interval",
+    "clusters_needed",
     "content_hash",
     "delay_limit",
     "expected_delay",
     "from_json",
     "issue",
+    "largest_cluster",
     "least_abstention",
     "losses_allowed",
     "method_for",
+    "number_clusters",
     "p_value",
     "part_bounds",
     "rows_needed",

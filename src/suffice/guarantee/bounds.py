@@ -1,110 +1,25 @@
-"""P-values and upper bounds for one risk: the mean of losses in [0, 1].
+"""P-values and upper bounds for one risk: the mean of losses in [0, 1], or of differences.
 
 Every p-value tests `risk > alpha`: a small one is evidence that the risk is at most `alpha`, and
 `P(p <= u) <= u` for every `u` while the risk exceeds `alpha`. Every upper bound is the inversion
 of its p-value and is exceeded by the true risk with probability at most `delta`.
-Rows are independent draws from one population. Nothing here is asymptotic.
+Values are independent draws from one population. Nothing here is asymptotic.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from math import ceil, log, log1p, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from suffice.errors import InputError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from suffice.guarantee.losses import Floats, Ints, check_losses, check_probability
 
 BET_CAP = 0.75  # share of the largest bet that cannot lose everything; 1/2 or 3/4 in the source
-JUDGE_SHARE = 0.1  # of delta, spent on the judge's mean; it has many rows, the rectifier few
 _ORDER_SEED = 2010_09686  # of the fixed shuffle that makes the betting order blind to the losses
 _BISECTIONS = 50
 _ROWS_MOST = 10**9
-
-
-class Method(StrEnum):
-    """Which test a certificate rests on; chosen before the certifying losses are seen."""
-
-    BINOMIAL = "binomial"  # losses are 0 or 1
-    BETTING = "betting"  # losses lie anywhere in [0, 1]
-    HOEFFDING_BENTKUS = "hoeffding_bentkus"  # the same; looser, but needs only the mean
-    PREDICTION_POWERED = "prediction_powered"  # a judge's losses, mended by human labels
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledLosses:
-    """Human losses of a random part of the rows: positions `rows`, and `losses` in that order.
-
-    `losses` has shape (labelled rows,), or (labelled rows, points) for a path.
-    """
-
-    rows: Ints
-    losses: Floats
-
-    def __post_init__(self) -> None:
-        check_losses(self.losses)
-        if not len(np.unique(self.rows)) == len(self.rows) == len(self.losses):
-            raise InputError(
-                f"{len(self.losses)} human losses do not fit {len(np.unique(self.rows))} rows",
-                hint="give one human loss for each labelled row, each row once",
-            )
-
-    def check_within(self, rows: int) -> None:
-        """Raise `InputError` unless all positions lie among `rows` rows."""
-        if self.rows.size and not (self.rows.min() >= 0 and self.rows.max() < rows):
-            raise InputError(f"a labelled row lies outside the {rows} rows given")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """Losses of independent rows, shape (rows,), and `human` labels if a judge gave the losses."""
-
-    losses: Floats
-    human: LabelledLosses | None = None
-
-    def __post_init__(self) -> None:
-        check_losses(self.losses)
-        if self.human is not None:
-            self.human.check_within(len(self.losses))
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to judge a risk by: no rows, or labels asked for and none."""
-        return not len(self.losses) or (self.human is not None and not len(self.human.rows))
-
-
-def check_probability(name: str, value: float) -> None:
-    """Raise `InputError` unless `value` lies strictly between 0 and 1."""
-    if not 0.0 < value < 1.0:
-        raise InputError(
-            f"{name} must lie strictly between 0 and 1, got {value}",
-            hint="typical values: alpha 0.05, delta 0.1",
-        )
-
-
-def check_losses(losses: ArrayLike) -> Floats:
-    """Return the losses as floats; raise `InputError` for NaN or a value outside [0, 1]."""
-    array = np.asarray(losses, dtype=np.float64)
-    if array.size and not (array.min() >= 0.0 and array.max() <= 1.0):
-        raise InputError(
-            "losses must lie in [0, 1] and none may be NaN",
-            hint="leave unscored rows out, and scale the score to [0, 1]",
-        )
-    return array
-
-
-def method_for(losses: ArrayLike) -> Method:
-    """Return the test that suits losses like these: exact binomial if all are 0 or 1, else betting.
-
-    Call it on the fitting split or on what the scorer can return, never on the certifying losses:
-    a test chosen after seeing them is no longer valid at `delta`.
-    """
-    array = check_losses(losses)
-    return Method.BINOMIAL if _is_binary(array) else Method.BETTING
 
 
 # -- losses of 0 or 1: exact --------------------------------------------------------------------
@@ -206,144 +121,87 @@ def hoeffding_bentkus_upper(mean: ArrayLike, n: int, *, delta: float) -> Floats:
     )
 
 
-def betting_p_value(losses: ArrayLike, *, alpha: float, delta: float) -> Floats:
+def betting_p_value(
+    losses: ArrayLike,
+    *,
+    alpha: float,
+    delta: float,
+    weights: Floats | None = None,
+    net: bool = False,
+) -> Floats:
     """Return one over the largest wealth reached by betting against `risk > alpha`.
 
-    `losses` has shape (rows,) or (rows, points); the result has shape () or (points,).
+    `losses` has shape (values,) or (values, points); the result has shape () or (points,). They lie
+    in [0, 1], with `net` in [-1, 1]. With `weights` in [0, 1], of the same shape, the risk is
+    the expected loss over the expected weight, and no loss may be larger than its weight.
+
     Predictable plug-in bets (Waudby-Smith and Ramdas, arXiv 2010.09686), tuned for a decision at
-    `delta`, valid at every level by Ville's inequality. Rows are taken in a fixed shuffled order,
-    so that a sorted file cannot break the martingale.
+    `delta`, valid at every level by Ville's inequality. Each value pays `bet * (alpha * weight -
+    loss)`, whose mean is at most 0 while the risk exceeds `alpha`; the bet is capped so that the
+    worst value, a loss of 1 at weight 1, leaves wealth positive. Values are taken in a fixed
+    shuffled order, so that a sorted file cannot break the martingale.
     """
-    check_probability("alpha", alpha)
+    if not (-1.0 if net else 0.0) < alpha < 1.0:
+        check_probability("alpha", alpha)
     check_probability("delta", delta)
-    shuffled = _shuffled(check_losses(losses))
-    return _wealth_p_value(shuffled, _plug_in_bets(shuffled, delta=delta), np.asarray(alpha))
+    game = _Game.of(check_losses(losses, net=net), weights=weights, net=net, delta=delta)
+    return game.p_value(np.asarray(alpha))
 
 
-def betting_upper(losses: ArrayLike, *, delta: float) -> Floats:
+def betting_upper(
+    losses: ArrayLike, *, delta: float, weights: Floats | None = None, net: bool = False
+) -> Floats:
     """Return the largest risk that `betting_p_value` does not reject; shapes as there."""
     check_probability("delta", delta)
-    shuffled = _shuffled(check_losses(losses))
-    bets = _plug_in_bets(shuffled, delta=delta)
-    return _invert(
-        lambda risk: _wealth_p_value(shuffled, bets, risk), low=shuffled.mean(axis=0), delta=delta
-    )
+    game = _Game.of(check_losses(losses, net=net), weights=weights, net=net, delta=delta)
+    total = len(game.losses) if weights is None else game.weights.sum(axis=0)
+    return _invert(game.p_value, low=game.losses.sum(axis=0) / total, delta=delta)
 
 
-def _plug_in_bets(losses: Floats, *, delta: float) -> Floats:
-    """Return the bet on each row, a function of the rows before it only; same shape as `losses`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Game:
+    """Losses in the order of betting, the weight of each, and the bet on it before its cap."""
+
+    losses: Floats
+    weights: Floats
+    bets: Floats
+
+    @classmethod
+    def of(cls, losses: Floats, *, weights: Floats | None, net: bool, delta: float) -> "_Game":
+        """Shuffle the values and set the bets; raises `InputError` where there is no value."""
+        shuffled = _shuffled(losses)
+        return cls(
+            losses=shuffled,
+            weights=np.ones(()) if weights is None else _shuffled(weights),
+            bets=_plug_in_bets(shuffled, delta=delta, net=net),
+        )
+
+    def p_value(self, alpha: Floats) -> Floats:
+        """Return 1 / max wealth: decreasing in `alpha`, since only the cap on a bet depends on it.
+
+        A capped bet pays 0.75 (alpha weight - loss) / (1 - alpha), which rises with `alpha`.
+        """
+        capped = np.minimum(self.bets, BET_CAP / np.maximum(1.0 - alpha, 1e-12))
+        gains = capped * (alpha * self.weights - self.losses)
+        log_wealth = np.cumsum(np.log1p(gains), axis=0)
+        p: Floats = np.exp(-np.maximum(log_wealth.max(axis=0), 0.0))
+        return p
+
+
+def _plug_in_bets(losses: Floats, *, delta: float, net: bool = False) -> Floats:
+    """Return the bet on each value, a function of the values before it only; shape as `losses`.
+
+    Mean and variance start as if one value had stood in the middle of the interval, and one had
+    missed the mean by half of its length.
+    """
+    middle, start = (0.0, 1.0) if net else (0.5, 0.25)
     n = len(losses)
     seen = np.arange(2.0, n + 2.0).reshape(-1, *[1] * (losses.ndim - 1))
-    means = (0.5 + np.cumsum(losses, axis=0)) / seen
-    variances = (0.25 + np.cumsum((losses - means) ** 2, axis=0)) / seen
-    before = np.concatenate([np.full_like(losses[:1], 0.25), variances[:-1]])
+    means = (middle + np.cumsum(losses, axis=0)) / seen
+    variances = (start + np.cumsum((losses - means) ** 2, axis=0)) / seen
+    before = np.concatenate([np.full_like(losses[:1], start), variances[:-1]])
     bets: Floats = sqrt(2.0 * log(1.0 / delta) / n) / np.sqrt(before)
     return bets
-
-
-def _wealth_p_value(losses: Floats, bets: Floats, alpha: Floats) -> Floats:
-    """Return 1 / max wealth: decreasing in `alpha` because only the cap on a bet depends on it."""
-    capped = np.minimum(bets, BET_CAP / np.maximum(1.0 - alpha, 1e-12))
-    log_wealth = np.cumsum(np.log1p(capped * (alpha - losses)), axis=0)
-    p: Floats = np.exp(-np.maximum(log_wealth.max(axis=0), 0.0))
-    return p
-
-
-# -- a judge's losses, mended by human labels ---------------------------------------------------
-
-
-def prediction_powered_p_value(sample: Sample, *, alpha: float, delta: float) -> float:
-    """Test `risk > alpha` for the human loss, from a judge's losses and some human labels.
-
-    The risk is the judge's mean plus the mean of human minus judge (prediction-powered inference,
-    arXiv 2301.09633). The first is bounded at `JUDGE_SHARE * delta`, the second tested against
-    what that leaves, and the two error probabilities are added.
-    """
-    check_probability("alpha", alpha)
-    room = alpha - float(betting_upper(sample.losses, delta=JUDGE_SHARE * delta))
-    rest = (1.0 - JUDGE_SHARE) * delta
-    p = betting_p_value(_rectifier(sample), alpha=(room + 1.0) / 2.0, delta=rest)
-    return min(1.0, JUDGE_SHARE * delta + float(p))
-
-
-def prediction_powered_upper(sample: Sample, *, delta: float) -> float:
-    """Return an upper bound on the human risk; a judge's bias moves it, but cannot break it.
-
-    Two betting bounds at `JUDGE_SHARE * delta` and the rest. The labelled rows must be a random
-    part of all rows. A poor judge makes the bound wider than the labels alone would.
-    """
-    check_probability("delta", delta)
-    judged = float(betting_upper(sample.losses, delta=JUDGE_SHARE * delta))
-    rectified = float(betting_upper(_rectifier(sample), delta=(1.0 - JUDGE_SHARE) * delta))
-    return min(1.0, judged + 2.0 * rectified - 1.0)
-
-
-def _rectifier(sample: Sample) -> Floats:
-    """Return human minus judge on the labelled rows, moved from [-1, 1] to [0, 1]."""
-    if sample.human is None:
-        raise InputError(
-            "a judge's losses cannot be certified without human labels",
-            hint="label a random part of the rows by hand, or certify agreement instead",
-        )
-    judged = check_losses(sample.losses)[sample.human.rows]
-    return (check_losses(sample.human.losses) - judged + 1.0) / 2.0
-
-
-# -- one door -----------------------------------------------------------------------------------
-
-
-def p_value(sample: Sample, *, alpha: float, delta: float, method: Method) -> float:
-    """Test `risk > alpha` with the named method; 1 for an empty sample.
-
-    Raises `InputError` if the losses do not fit the method.
-    """
-    check_probability("alpha", alpha)
-    check_probability("delta", delta)
-    if sample.empty:
-        return 1.0
-    match method:
-        case Method.BINOMIAL:
-            k = int(check_binary(sample.losses).sum())
-            return float(binomial_p_value(k, len(sample.losses), alpha=alpha))
-        case Method.BETTING:
-            return float(betting_p_value(sample.losses, alpha=alpha, delta=delta))
-        case Method.HOEFFDING_BENTKUS:
-            n = len(sample.losses)
-            return float(hoeffding_bentkus_p_value(sample.losses.mean(), n, alpha=alpha))
-        case Method.PREDICTION_POWERED:
-            return prediction_powered_p_value(sample, alpha=alpha, delta=delta)
-
-
-def upper_bound(sample: Sample, *, delta: float, method: Method) -> float:
-    """Bound the risk with the named method; 1, the widest, for an empty sample."""
-    check_probability("delta", delta)
-    if sample.empty:
-        return 1.0
-    match method:
-        case Method.BINOMIAL:
-            k = int(check_binary(sample.losses).sum())
-            return float(clopper_pearson_upper(k, len(sample.losses), delta=delta))
-        case Method.BETTING:
-            return float(betting_upper(sample.losses, delta=delta))
-        case Method.HOEFFDING_BENTKUS:
-            mean = sample.losses.mean()
-            return float(hoeffding_bentkus_upper(mean, len(sample.losses), delta=delta))
-        case Method.PREDICTION_POWERED:
-            return prediction_powered_upper(sample, delta=delta)
-
-
-def check_binary(losses: Floats) -> Floats:
-    """Return the losses if all are 0 or 1; raise `InputError` otherwise."""
-    if not _is_binary(losses):
-        raise InputError(
-            "the exact binomial test needs losses of 0 or 1, and some lie between",
-            hint="use method 'betting' for scores with parts",
-        )
-    return losses
-
-
-def _is_binary(losses: Floats) -> bool:
-    return bool(((losses == 0.0) | (losses == 1.0)).all())
 
 
 def _counts(losses: ArrayLike, n: ArrayLike) -> tuple[Ints, Ints]:

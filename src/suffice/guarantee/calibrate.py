@@ -3,30 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.errors import InputError
-from suffice.guarantee.bounds import (
+from suffice.guarantee.bounds import binomial_p_value, first_true, rows_needed
+from suffice.guarantee.clusters import Clusters, Per
+from suffice.guarantee.losses import (
     Floats,
     Ints,
     LabelledLosses,
-    Method,
     Sample,
-    binomial_p_value,
     check_binary,
     check_losses,
     check_probability,
-    first_true,
-    p_value,
-    rows_needed,
-    upper_bound,
 )
+from suffice.guarantee.methods import Method, clusters_needed, p_value, upper_bound
 from suffice.guarantee.sequences import SequenceTest, bonferroni_grid, fixed_sequence
 
-_REPEATED_POWER = 21  # rows are repeated up to 2 ** 20 to see how many would do
+_REPEATED_POWER = 21  # values are repeated up to 2 ** 20 to see how many would do
 
 
 class RiskKind(StrEnum):
@@ -34,6 +32,7 @@ class RiskKind(StrEnum):
 
     EXCESS_OVER_REFERENCE = "excess_over_reference"  # all requests; loss against the reference
     ERROR_AMONG_ANSWERED = "error_among_answered"  # only the requests that the rung answered
+    NET_LOSS = "net_loss"  # all requests; quality of the reference less that of the choice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,19 +40,27 @@ class Evidence:
     """Losses on the certifying split at every point of a path that was fixed without it.
 
     `losses` has shape (rows, points), points ordered from safe to cheap. With `answered`, a mask
-    of that shape, the risk is the error among answered requests; without it, the excess over the
-    reference among all. A judge's losses need `human` labels of a random part of the rows.
+    of that shape, the risk is the error among answered requests; with `net` the net loss, whose
+    losses lie in [-1, 1]; else the excess over the reference among all. A judge's losses need
+    `human` labels of a random part of the rows, in whole clusters. Without `clusters` every row is
+    an independent draw.
     """
 
     losses: Floats
     answered: NDArray[np.bool_] | None = None
     human: LabelledLosses | None = None
+    clusters: Clusters | None = None
+    net: bool = False
 
     def __post_init__(self) -> None:
         rows, points = _shape(self.losses)
-        check_losses(self.losses)
+        check_losses(self.losses, net=self.net)
         if self.answered is not None and self.answered.shape != (rows, points):
             raise InputError(f"answered has shape {self.answered.shape}, losses {(rows, points)}")
+        if self.answered is not None and self.net:
+            raise InputError("a net loss is a mean over all requests, not over those answered")
+        if self.clusters is not None and self.clusters.codes.shape != (rows,):
+            raise InputError(f"{len(self.clusters.codes)} cluster codes for {rows} rows")
         if self.human is not None:
             self.human.check_within(rows)
             if self.human.losses.shape[1:] != (points,):
@@ -63,9 +70,14 @@ class Evidence:
     @property
     def risk_kind(self) -> RiskKind:
         """Which risk these losses measure."""
-        if self.answered is None:
-            return RiskKind.EXCESS_OVER_REFERENCE
-        return RiskKind.ERROR_AMONG_ANSWERED
+        if self.answered is not None:
+            return RiskKind.ERROR_AMONG_ANSWERED
+        return RiskKind.NET_LOSS if self.net else RiskKind.EXCESS_OVER_REFERENCE
+
+    @property
+    def per(self) -> Per:
+        """What one unit of the promise is."""
+        return Per.REQUEST if self.clusters is None else self.clusters.per
 
     @property
     def points(self) -> int:
@@ -77,30 +89,36 @@ class Evidence:
         """How many hypotheses share delta: one on a walk, all points on a grid."""
         return 1 if self.answered is None else self.points
 
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Mark the rows that count at all, shape (rows,): not beyond the largest cluster's size."""
+        everything = np.ones(len(self.losses), np.bool_)
+        return everything if self.clusters is None else self.clusters.counted
+
     def counts(self) -> Ints:
         """Return how many rows each point's risk is a mean of; shape (points,)."""
         if self.answered is None:
-            return np.full(self.points, len(self.losses))
-        counts: Ints = self.answered.sum(axis=0, dtype=np.int64)
+            return np.full(self.points, self.counted.sum())
+        counts: Ints = (self.answered & self.counted[:, None]).sum(axis=0, dtype=np.int64)
         return counts
 
     def totals(self) -> Floats:
         """Return the sum of the losses that count at each point; shape (points,)."""
+        where = self.counted[:, None]
         total: Floats = self.losses.sum(
-            axis=0, where=True if self.answered is None else self.answered
+            axis=0, where=where if self.answered is None else self.answered & where
         )
         return total
 
     def sample(self, point: int) -> Sample:
-        """Return the rows that count at one point of the path."""
-        column = self.losses[:, point]
-        keep = np.ones(len(column), np.bool_) if self.answered is None else self.answered[:, point]
-        if self.human is None:
-            return Sample(losses=column[keep])
-        kept = keep[self.human.rows]
-        places = (np.cumsum(keep) - 1)[self.human.rows[kept]]
-        labels = LabelledLosses(rows=places, losses=self.human.losses[kept, point])
-        return Sample(losses=column[keep], human=labels)
+        """Return what counts at one point of the path: a value a row, or a value a cluster."""
+        keep = self.counted
+        if self.answered is not None:
+            keep = keep & self.answered[:, point]
+        human = self.human
+        if human is not None:
+            human = LabelledLosses(rows=human.rows, losses=human.losses[:, point], net=human.net)
+        return _sample(self.losses[:, point], keep, human, clusters=self.clusters, net=self.net)
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
@@ -110,9 +128,11 @@ class Calibration(Struct, frozen=True, kw_only=True):
     If not, `index` is the point nearest to it (smallest p-value) and `bound` the smallest alpha
     that these rows can certify there. `bound` uses `delta / tests`. On a walk that was certified it
     belongs to its point alone and is not corrected for having chosen that point: the promise is
-    `alpha`. `n` rows and `losses` (their sum) stand behind it, `human_n` of them labelled.
-    `rows_needed` is how many rows would do if their losses were spread as these are: None if
-    certified, if no number of rows would do, or if human labels are what is short.
+    `alpha`. `n` rows in `clusters` clusters and `losses` (the rows' sum) stand behind it, `human_n`
+    rows or clusters labelled. `largest` rows of a cluster count at most, and `left_out` rows were
+    beyond. `clusters_needed` is how many clusters would do if they were like these, and
+    `rows_needed` how many rows those hold: None if certified, if no number would do, or if human
+    labels are what is short.
     """
 
     certified: bool
@@ -126,8 +146,13 @@ class Calibration(Struct, frozen=True, kw_only=True):
     losses: float
     bound: float
     p_values: tuple[float, ...]
+    per: Per = Per.REQUEST
+    clusters: int = 0
+    largest: int = 1
+    left_out: int = 0
     human_n: int | None = None
     rows_needed: int | None = None
+    clusters_needed: int | None = None
 
 
 class PartBound(Struct, frozen=True, kw_only=True):
@@ -135,6 +160,7 @@ class PartBound(Struct, frozen=True, kw_only=True):
 
     part: str
     n: int
+    clusters: int
     losses: float
     bound: float
 
@@ -149,11 +175,14 @@ def calibrate(evidence: Evidence, *, alpha: float, delta: float, method: Method)
     check_probability("alpha", alpha)
     check_probability("delta", delta)
     _check_labels(evidence, method=method)
+    _check_clusters(evidence, alpha=alpha, delta=delta, method=method)
     walk = _search(evidence, alpha=alpha, delta=delta, method=method)
     index = int(np.argmin(walk.p_values)) if walk.accepted is None else walk.accepted
-    sample = evidence.sample(index)
-    n, losses = len(sample.losses), float(sample.losses.sum())
-    tests = evidence.tests
+    sample = _whole(evidence.sample(index), evidence.clusters, method=method)
+    n = int(evidence.counts()[index])
+    tests, needed = evidence.tests, None
+    if walk.accepted is None:
+        needed = _clusters_needed(sample, alpha=alpha, delta=delta / tests, method=method)
     return Calibration(
         certified=walk.accepted is not None,
         index=index,
@@ -163,18 +192,27 @@ def calibrate(evidence: Evidence, *, alpha: float, delta: float, method: Method)
         risk_kind=evidence.risk_kind,
         tests=tests,
         n=n,
-        losses=losses,
+        losses=float(evidence.totals()[index]),
         bound=upper_bound(sample, delta=delta / tests, method=method),
         p_values=walk.p_values,
+        per=evidence.per,
+        clusters=len(sample.losses),
+        largest=1 if evidence.clusters is None else evidence.clusters.largest,
+        left_out=int((~evidence.counted).sum()),
         human_n=None if sample.human is None else len(sample.human.rows),
-        rows_needed=None
-        if walk.accepted is not None
-        else _rows_needed(sample, alpha=alpha, delta=delta / tests, method=method),
+        rows_needed=needed and ceil(needed * max(n, 1) / max(len(sample.losses), 1)),
+        clusters_needed=needed,
     )
 
 
 def part_bounds(
-    losses: Floats, parts: Sequence[str], *, delta: float, method: Method
+    losses: Floats,
+    parts: Sequence[str],
+    *,
+    delta: float,
+    method: Method,
+    clusters: Clusters | None = None,
+    net: bool = False,
 ) -> tuple[PartBound, ...]:
     """Bound the risk of each part named in `parts`, one name a row, all at once at `delta`.
 
@@ -186,16 +224,22 @@ def part_bounds(
     names = sorted(set(parts))
     if labels.shape != np.shape(losses):
         raise InputError(f"{labels.size} part names for {np.size(losses)} losses")
-    samples = {name: Sample(losses=losses[labels == name]) for name in names}
-    return tuple(
-        PartBound(
-            part=name,
-            n=len(sample.losses),
-            losses=float(sample.losses.sum()),
-            bound=upper_bound(sample, delta=delta / len(names), method=method),
+    counted = np.ones(len(labels), np.bool_) if clusters is None else clusters.counted
+    bounds = []
+    for name in names:
+        keep = counted & (labels == name)
+        sample = _sample(losses, keep, None, clusters=clusters, net=net)
+        sample = _whole(sample, clusters, method=method)
+        bounds.append(
+            PartBound(
+                part=name,
+                n=int(keep.sum()),
+                clusters=len(sample.losses),
+                losses=float(losses[keep].sum()),
+                bound=upper_bound(sample, delta=delta / len(names), method=method),
+            )
         )
-        for name, sample in samples.items()
-    )
+    return tuple(bounds)
 
 
 def least_abstention(error: float, *, alpha: float) -> float:
@@ -210,32 +254,97 @@ def least_abstention(error: float, *, alpha: float) -> float:
 
 def _search(evidence: Evidence, *, alpha: float, delta: float, method: Method) -> SequenceTest:
     level = delta / evidence.tests
-    if method is Method.BINOMIAL:
+    if method is Method.BINOMIAL and evidence.clusters is None:
         check_binary(evidence.losses)
         p_values = iter(binomial_p_value(evidence.totals(), evidence.counts(), alpha=alpha))
     else:
-        samples = map(evidence.sample, range(evidence.points))
+        samples = (
+            _whole(evidence.sample(point), evidence.clusters, method=method)
+            for point in range(evidence.points)
+        )
         p_values = (p_value(s, alpha=alpha, delta=level, method=method) for s in samples)
     if evidence.answered is None:
         return fixed_sequence(p_values, delta=delta)
     return bonferroni_grid(list(p_values), evidence.counts(), delta=delta)
 
 
-def _rows_needed(sample: Sample, *, alpha: float, delta: float, method: Method) -> int | None:
-    """Return how many rows like these would certify, by repeating them if need be."""
-    rate = float(sample.losses.mean()) if len(sample.losses) else 0.0
+def _sample(
+    losses: Floats,
+    keep: NDArray[np.bool_],
+    human: LabelledLosses | None,
+    *,
+    clusters: Clusters | None,
+    net: bool,
+) -> Sample:
+    """Return the kept rows of one point, or the clusters of those; `losses` has shape (rows,)."""
+    if clusters is None:
+        mended = None if human is None else _kept_labels(human, keep)
+        return Sample(losses=losses[keep], net=net, human=mended)
+    values, weights = clusters.means(losses, keep)
+    mended = None if human is None else _cluster_labels(human, keep, clusters)
+    return Sample(losses=values, weights=weights, net=net, human=mended)
+
+
+def _kept_labels(human: LabelledLosses, keep: NDArray[np.bool_]) -> LabelledLosses:
+    kept = keep[human.rows]
+    places = (np.cumsum(keep) - 1)[human.rows[kept]]
+    return LabelledLosses(rows=places, losses=human.losses[kept], net=human.net)
+
+
+def _cluster_labels(
+    human: LabelledLosses, keep: NDArray[np.bool_], clusters: Clusters
+) -> LabelledLosses:
+    """Join the labels of each cluster; raises `InputError` for one that is labelled in part."""
+    labelled, spread = np.zeros(len(keep), np.bool_), np.zeros(len(keep))
+    labelled[human.rows], spread[human.rows] = True, human.losses
+    labelled &= keep
+    codes = clusters.codes
+    if np.isin(codes[keep & ~labelled], codes[labelled]).any():
+        raise InputError(
+            "some clusters have human labels on a part of their rows only",
+            hint="label whole clusters: every request of a session, every copy of a text",
+        )
+    losses, _ = clusters.means(spread, labelled)
+    rows = np.searchsorted(np.unique(codes[keep]), np.unique(codes[labelled]))
+    return LabelledLosses(rows=rows, losses=losses, net=human.net)
+
+
+def _whole(sample: Sample, clusters: Clusters | None, *, method: Method) -> Sample:
+    """Count a session with any loss as lost where the fitting sessions were single rows.
+
+    The fitting rows chose the exact test, so a longer session may first come up among the others.
+    """
+    if clusters is None or clusters.per is Per.REQUEST or method is not Method.BINOMIAL:
+        return sample
+    return Sample(losses=np.ceil(sample.losses), net=sample.net, human=sample.human)
+
+
+def _clusters_needed(sample: Sample, *, alpha: float, delta: float, method: Method) -> int | None:
+    """Return how many values like these would certify, by repeating them if need be."""
+    rate = sample.risk if len(sample.losses) else 0.0
     if method is Method.BINOMIAL:
         return rows_needed(alpha, delta, loss_rate=rate)
-    if method is Method.PREDICTION_POWERED or rate >= alpha:
+    if method is Method.PREDICTION_POWERED or rate >= alpha or not len(sample.losses):
         return None
 
     def enough(n: int) -> bool:
-        repeated = Sample(losses=np.resize(sample.losses, n))
-        return p_value(repeated, alpha=alpha, delta=delta, method=method) <= delta
+        return p_value(sample.repeated(n), alpha=alpha, delta=delta, method=method) <= delta
 
     sizes = (2**power for power in range(_REPEATED_POWER))
     high = next((n for n in sizes if enough(n)), None)
     return None if high is None else first_true(enough, high=high)
+
+
+def _check_clusters(evidence: Evidence, *, alpha: float, delta: float, method: Method) -> None:
+    """Refuse rows that are all one draw: they say nothing about how much draws differ."""
+    if evidence.clusters is None or len(np.unique(evidence.clusters.codes)) > 1:
+        return
+    least = clusters_needed(alpha, delta, method=method, net=evidence.net)
+    raise InputError(
+        f"all {len(evidence.losses)} certifying rows belong to one cluster",
+        hint=f"it takes {least or 'more'} clusters without a loss to certify alpha {alpha:g} at "
+        f"delta {delta:g}: give sessions, tasks or texts that differ",
+    )
 
 
 def _check_labels(evidence: Evidence, *, method: Method) -> None:

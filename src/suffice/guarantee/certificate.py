@@ -5,17 +5,19 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from math import ceil
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from suffice.errors import CertificateError, InputError
-from suffice.guarantee.bounds import Method
 from suffice.guarantee.calibrate import Calibration, RiskKind
+from suffice.guarantee.clusters import Per
+from suffice.guarantee.methods import Method
 
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Difference = Annotated[float, Meta(ge=-1.0, le=1.0)]
 Natural = Annotated[int, Meta(ge=0)]
 
 
@@ -32,20 +34,30 @@ _SHARED = (  # fields that a certificate takes over from its calibration
     "alpha",
     "delta",
     "risk_kind",
+    "per",
     "method",
     "index",
     "tests",
     "n",
+    "clusters",
+    "largest",
     "losses",
     "bound",
     "human_n",
 )
+FORM: Literal[2] = 2  # of the file; 2: says whether it promises per request or per session
 _ABOUT_LABELS = {
     LabelSource.TARGET: "Losses compare answers with known targets: wrong targets are not covered.",
     LabelSource.SCORER: "Losses are a program's verdict: what it cannot see is not covered.",
     LabelSource.JUDGE: "Losses are a judge's, mended by human labels: the humans count as right.",
     LabelSource.AGREEMENT: "Losses are disagreement with the reference rung: agreeing with it says "
     "nothing about being right.",
+}
+_AVERAGED = {
+    (Per.REQUEST, True): "all requests",
+    (Per.REQUEST, False): "answered requests",
+    (Per.SESSION, True): "sessions, each with the mean of its requests",
+    (Per.SESSION, False): "sessions, each with the mean of its answered requests",
 }
 _AGAIN = "certify again on fresh rows: suffice recertify LEDGER"
 
@@ -92,19 +104,24 @@ class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A promise, `P(risk <= alpha) >= 1 - delta`, with what stands behind it.
 
     `certificate_id` is the start of the hash of all other fields: it shows a slip, not a forgery.
-    `index` is the accepted point of the policy path, `bound` as in `Calibration`.
+    `index` is the accepted point of the policy path; `per`, `n`, `clusters`, `largest`, `losses`
+    and `bound` are as in `Calibration`.
     """
 
+    form: Literal[2]
     certificate_id: str
     alpha: Probability
     delta: Probability
     risk_kind: RiskKind
+    per: Per
     method: Method
     index: Natural
     tests: Annotated[int, Meta(ge=1)]
     n: Annotated[int, Meta(ge=1)]
-    losses: Annotated[float, Meta(ge=0.0)]
-    bound: Share
+    clusters: Annotated[int, Meta(ge=1)]
+    largest: Annotated[int, Meta(ge=1)]
+    losses: float
+    bound: Difference
     human_n: Natural | None
     terms: Terms
     limits: tuple[str, ...]
@@ -123,6 +140,7 @@ def issue(calibration: Calibration, terms: Terms) -> Certificate:
         )
     _check_terms(terms, calibration.method)
     draft = Certificate(
+        form=FORM,
         certificate_id="",
         terms=terms,
         limits=_limits(calibration, terms),
@@ -170,10 +188,14 @@ def to_json(certificate: Certificate) -> bytes:
 
 
 def from_json(data: bytes | str) -> Certificate:
-    """Read a certificate; raise `CertificateError` if a field is unknown, wrong or was altered."""
+    """Read a certificate; raise `CertificateError` if a field is unknown, wrong or was altered.
+
+    Raises `InputError` for one of an earlier form.
+    """
     try:
         certificate = msgspec.json.decode(data, type=Certificate)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse_earlier_form(data)
         raise CertificateError(
             f"the certificate cannot be read: {error}",
             hint="it may be cut short, edited, or from a newer version of suffice",
@@ -191,19 +213,44 @@ def content_hash(value: object) -> str:
     return sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
+def _refuse_earlier_form(data: bytes | str) -> None:
+    """Raise `InputError` where a file is a whole certificate of a form that is no longer read."""
+    try:
+        fields = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if isinstance(fields, dict) and {"certificate_id", "terms"} <= fields.keys():
+        form = fields.get("form", 1)
+        if form != FORM:
+            raise InputError(
+                f"the certificate has form {form}, and this suffice reads form {FORM}",
+                hint="certify again on the same trials; the old file is left as it is",
+            )
+
+
 def _limits(calibration: Calibration, terms: Terms) -> tuple[str, ...]:
     """Return, in plain sentences, what the certificate does not promise."""
-    whole = calibration.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
+    whole = calibration.risk_kind is not RiskKind.ERROR_AMONG_ANSWERED
+    unit = "session" if calibration.per is Per.SESSION else "request"
     sentences = [
         "Live requests must come from the same population as the certifying rows.",
-        f"The risk is an average over {'all' if whole else 'answered'} requests, "
-        "not a promise for each request or group.",
+        f"The risk is an average over {_AVERAGED[calibration.per, whole]}, "
+        f"not a promise for each {unit} or group.",
         _ABOUT_LABELS[terms.label_source],
         "Each answer was seen once: a rung whose answers vary from run to run is covered on "
         "average, and only while it varies as it did then.",
     ]
     if whole:
         sentences.append("Errors of the reference rung itself are not covered.")
+    if calibration.risk_kind is RiskKind.NET_LOSS:
+        sentences.append(
+            "Better answers make up for worse ones: it is the average quality that is promised."
+        )
+    if calibration.left_out:
+        sentences.append(
+            f"The first {calibration.largest} requests of a session or text counted; "
+            f"{calibration.left_out} later ones did not, and their like are not covered."
+        )
     sentences.append(
         "Rungs are known by name: each must go on meaning the same engine, model and settings."
     )
@@ -229,7 +276,10 @@ def _way_out(calibration: Calibration) -> str:
         return f"{larger}; more human labels would bring it down"
     if calibration.rows_needed is None:
         return f"{larger}; the loss rate itself is too high for more rows to help"
-    return f"{larger}; at this loss rate {calibration.rows_needed} rows would do"
+    needed = f"{calibration.rows_needed} rows"
+    if calibration.clusters < calibration.n:
+        needed += f" in {calibration.clusters_needed} clusters"
+    return f"{larger}; at this loss rate {needed} would do"
 
 
 def _check_terms(terms: Terms, method: Method) -> None:

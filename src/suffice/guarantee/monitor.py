@@ -20,13 +20,8 @@ from msgspec.structs import replace
 from numpy.typing import ArrayLike
 
 from suffice.errors import InputError
-from suffice.guarantee.bounds import (
-    Floats,
-    check_losses,
-    check_probability,
-    first_true,
-    hoeffding_bentkus_p_value,
-)
+from suffice.guarantee.bounds import first_true, hoeffding_bentkus_p_value
+from suffice.guarantee.losses import Floats, check_losses, check_probability
 
 BETS = 2.0 ** -np.arange(1, 13)  # as shares of 1 / alpha; best for a risk of alpha + (1-alpha) BETS
 _MOST_AUDITS = 2**40

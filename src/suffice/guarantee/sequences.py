@@ -11,7 +11,7 @@ from msgspec import Struct
 from numpy.typing import ArrayLike
 
 from suffice.errors import InputError
-from suffice.guarantee.bounds import check_probability
+from suffice.guarantee.losses import check_probability
 
 
 class SequenceTest(Struct, frozen=True):
