@@ -37,8 +37,7 @@ _HEDGES = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN = re.compile(r"\b[a-z]\s*=|\d[a-z]\b")
-_FRAME = re.compile(r"^\s*(?:q|question)\s*:\s*|\s*(?:a|answer)\s*:\s*$", re.IGNORECASE)
-_TO_EVALUATE = re.compile(r"\s*(?:=|\bis|\bequals)?\s*\??\s*$")
+_QUESTION = re.compile(r"\s*(?:q|question)\s*:\s*", re.IGNORECASE)
 _YES = frozenset({"yes", "true", "valid", "correct", "plausible", "right"})
 _NO = frozenset({"no", "false", "invalid", "incorrect", "implausible", "wrong"})
 _CHOICE = (
@@ -164,7 +163,8 @@ def _choice(prompt: Prompt, final: str) -> dict[str, float]:
         return dict.fromkeys(_CHOICE, 0.0)
     options, body = prompt.options, prompt.body.lower()
     bags = [frozenset(option.lower().split()) for option in options]
-    inside = [len(bag & frozenset(prompt.words)) / max(1, len(bag)) for bag in bags]
+    words = frozenset(prompt.words)
+    inside = [len(bag & words) / max(1, len(bag)) for bag in bags]
     others = frozenset[str]().union(*(bag for i, bag in enumerate(bags) if i != at))
     values = (
         1.0,
@@ -228,7 +228,7 @@ def _derived(value: float, known: Iterable[float]) -> bool:
 
 def _counts(prompt: Prompt) -> list[float]:
     """Return the counts that the first sentence lists: `two cups, a spoon` is 2 and 1."""
-    first = re.split(r"[.?!]\s", _FRAME.sub("", prompt.body), maxsplit=1)[0]
+    first = re.split(r"[.?!]\s", _unframed(prompt.body), maxsplit=1)[0]
     words = (word.lower() for word in re.findall(r"[\w-]+", first))
     found = (float(w) if w.isdecimal() and len(w) < 10 else _COUNTS.get(w) for w in words)
     return [float(count) for count in found if count is not None]
@@ -252,9 +252,34 @@ def _rank(values: Sequence[float], at: int) -> float:
     return (below + same / 2) / max(1, len(values) - 1)
 
 
+def _unframed(text: str) -> str:
+    """Cut `Q:` or `question:` from the front of a text, and `A:` or `answer:` from its end."""
+    question = _QUESTION.match(text)
+    text = text[question.end() :] if question else text
+    end = text.rstrip()
+    if not end.endswith(":"):
+        return text
+    before = end[:-1].rstrip()
+    lowered = before[-6:].lower()
+    if lowered.endswith("answer"):
+        return before[:-6].rstrip()
+    return before[:-1].rstrip() if lowered.endswith("a") else text
+
+
+def _expression(text: str) -> str:
+    """Cut a question mark, and `=`, `is` or `equals` before it, from the end of a text."""
+    text = text.rstrip().removesuffix("?").rstrip()
+    for word in ("=", "is", "equals"):
+        cut = text.removesuffix(word)
+        starts_word = not (cut[-1:].isalnum() or cut.endswith("_"))
+        if cut != text and (word == "=" or starts_word):
+            return cut.rstrip()
+    return text
+
+
 def _value_agrees(prompt: Prompt, final: str) -> float:
     """Evaluate a prompt that is itself an expression, and compare."""
-    asked = _TO_EVALUATE.sub("", _FRAME.sub("", prompt.body))
+    asked = _expression(_unframed(prompt.body))
     truth = evaluate_logic(asked)
     if truth is not None:
         return signed(final == str(truth).lower())
@@ -270,7 +295,7 @@ def _brackets_close(prompt: Prompt, answer: str) -> float:
     marks = answer.replace(" ", "").strip(".\n")
     if not marks or not set(marks) <= {*_BRACKETS, *_OPENERS}:
         return 0.0
-    return signed(_balanced(_FRAME.sub("", prompt.body) + marks))
+    return signed(_balanced(_unframed(prompt.body) + marks))
 
 
 def _balanced(text: str) -> bool:
@@ -285,7 +310,7 @@ def _balanced(text: str) -> bool:
 
 def _rearranged(prompt: Prompt, words: list[str]) -> float:
     """Check that an answer of several words uses exactly the last words of the prompt."""
-    asked = [word.lower() for word in _WORD.findall(_FRAME.sub("", prompt.body))]
+    asked = [word.lower() for word in _WORD.findall(_unframed(prompt.body))]
     if len(words) < 3 or len(asked) < len(words):
         return 0.0
     return signed(Counter(words) == Counter(asked[-len(words) :]))

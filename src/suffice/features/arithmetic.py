@@ -8,8 +8,10 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 LONGEST_EXPRESSION = 400  # characters; longer ones are left unread
+MOST_STATEMENTS = 500  # equalities of one text that are evaluated
 _LARGEST = 1e15
 
 _NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
@@ -29,7 +31,7 @@ _REWRITES = tuple(
         (r"\\%", "%"),
         (r"(?<=[\d)])\s*[xX]\s*(?=[\d(.])", "*"),
         (r"(\d),(?=\d{3}(?!\d))", r"\1"),
-        (r"(\d+(?:\.\d+)?)\s*%", r"(\1/100)"),
+        (r"(?<!\d)(\d+(?:\.\d+)?)\s*%", r"(\1/100)"),
     )
 )
 
@@ -92,14 +94,13 @@ def statements(text: str) -> tuple[Statement, ...]:
     """Return the equalities with an operation on the left, in the order in which they are read.
 
     Those between `<<` and `>>` (calculator marks) come first. Words between numbers are skipped,
-    so `4 apples * 5 = 20 apples` is one.
+    so `4 apples * 5 = 20 apples` is one. At most `MOST_STATEMENTS` are returned.
     """
     marked = _CALCULATOR.findall(text)
     clauses = _CLAUSE.split(_CALCULATOR.sub("", text))
     spoken = (re.sub(r"[A-Za-z\\]+", " ", plain(clause)) for clause in clauses if "=" in clause)
-    return tuple(
-        statement for line in (*map(plain, marked), *spoken) for statement in _equalities(line)
-    )
+    lines = chain(map(plain, marked), spoken)
+    return tuple(islice(chain.from_iterable(map(_equalities, lines)), MOST_STATEMENTS))
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,7 @@ from suffice.types import JSON, Request
 # what these ask for cannot be had from a prediction
 _REFUSED = ("tools", "functions", "logprobs", "top_logprobs", "audio")
 _ALTERNATIVES = re.compile(
-    r'\s*root\s*::=\s*(?P<body>"(?:[^"\\]|\\.)*"(?:\s*\|\s*"(?:[^"\\]|\\.)*")*)\s*'
+    r'\s*root\s*::=\s*(?P<body>"(?:[^"\\]|\\.)*+"(?:\s*+\|\s*+"(?:[^"\\]|\\.)*+")*+)\s*'
 )
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 

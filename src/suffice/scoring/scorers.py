@@ -28,8 +28,8 @@ Check = Callable[[Any, JSON], None]
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.S | re.I)
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S | re.I)
+_ANSWER = (re.compile(r"<answer>", re.I), re.compile(r"</answer>", re.I))
+_FENCE = (re.compile(r"```(?:json)?\s*\n", re.I), re.compile(r"```"))
 _NUMBER = re.compile(
     r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d{1,300})?|\d{1,300}(?:\.\d{1,300})?|\.\d{1,300})"
     r"(?:[eE][-+]?\d{1,3}(?!\d))?(?:/[1-9]\d{0,300})?"
@@ -102,8 +102,16 @@ def find_scorer(name: str, *, at: str = "scorer") -> Scorer:
 
 def tagged_answer(text: str) -> str:
     """Return what stands in the last `<answer>` tags, or else the whole text, trimmed."""
-    tagged = _TAGGED.findall(text)
-    return str(tagged[-1] if tagged else text).strip()
+    tagged = _last_between(text, *_ANSWER)
+    return (text if tagged is None else tagged).strip()
+
+
+def _last_between(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str | None:
+    """Return the last part of a text between two marks, None without one, in linear time."""
+    part, at = None, 0
+    while (start := opening.search(text, at)) and (end := closing.search(text, start.end())):
+        part, at = text[start.end() : end.start()], end.end()
+    return part
 
 
 def exact(text: str, target: Any, options: JSON) -> float:
@@ -138,9 +146,9 @@ def regex(text: str, target: Any, options: JSON) -> float:
 
 def json_schema(text: str, target: Any, _options: JSON) -> float:
     """Give 1 when the text, or its last fenced block, is JSON that the schema accepts."""
-    fenced = _FENCED.findall(text)
+    fenced = _last_between(text, *_FENCE)
     try:
-        value = json.loads(fenced[-1] if fenced else text)
+        value = json.loads(text if fenced is None else fenced)
     except ValueError:
         return 0.0
     return float(_validator(target).is_valid(value))
