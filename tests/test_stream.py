@@ -91,7 +91,7 @@ def test_decodes_go_through_the_rung_and_into_the_books(
         StreamSource(events=str(events), gate=gate),
         decoder(tmp_path, question="What does the user want?"),
         out=tmp_path / "out.jsonl",
-        tell=shown.append,
+        report=shown.append,
     )
     assert result.events == len(EVENTS)
     assert 1 <= result.decodes == len(engine.asked) < result.events

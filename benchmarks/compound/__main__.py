@@ -56,52 +56,52 @@ def main() -> None:
         ]
     deals = sorted([first, *others], key=lambda deal: _value(deal.compound.reduction) or 0.0)
     measured = deals[DEALS // 2]
-    found = measured.compound
+    compound = measured.compound
     if arguments.page:
-        arguments.page.write_text(compound_page(found), "utf-8")
+        arguments.page.write_text(compound_page(compound), "utf-8")
     if arguments.json:
-        print(json.dumps(figures(measured) | {"deals": [_deal(each) for each in deals]}, indent=2))
+        print(json.dumps(figures(measured) | {"deals": [_deal(deal) for deal in deals]}, indent=2))
     else:
-        print_compound(found)
+        print_compound(compound)
 
 
 def _deal(measured: Measured) -> dict[str, Any]:
     """Pick what differs from deal to deal; without a time no latent rung was certified."""
-    found = measured.compound
+    compound = measured.compound
     return {
-        "reduction": _value(found.reduction),
-        "reduction_competent": _value(found.reduction_competent),
-        "factors": {factor.vector: _value(factor.alone) for factor in found.factors},
-        "certified": found.certified,
+        "reduction": _value(compound.reduction),
+        "reduction_competent": _value(compound.reduction_competent),
+        "factors": {factor.vector: _value(factor.alone) for factor in compound.factors},
+        "certified": compound.certified,
         "latent_rung": LATENT.rung in measured.decision_s,
     }
 
 
 def figures(measured: Measured) -> dict[str, Any]:
     """Pick what is published."""
-    found = measured.compound
+    compound = measured.compound
     return {
-        "reduction": _value(found.reduction),
-        "reduction_competent": _value(found.reduction_competent),
-        "interval": _interval(found.reduction),
-        "product_of_factors": _value(found.product_of_factors),
-        "factors": {factor.vector: _value(factor.alone) for factor in found.factors},
-        "interaction": _value(found.interaction),
-        "certified": found.certified,
-        "quality": round(found.quality, 4),
-        "reference_quality": round(found.reference_quality, 4),
-        "interval_competent": _interval(found.reduction_competent),
-        "factors_interval": {factor.vector: _interval(factor.alone) for factor in found.factors},
-        "factors_last": {factor.vector: _value(factor.last) for factor in found.factors},
-        "factors_share": {factor.vector: _value(factor.share) for factor in found.factors},
-        "parts": {part.name: round(part.share, 4) for part in found.parts},
-        "requests": found.requests,
-        "clusters": found.clusters,
-        "alpha": found.alpha,
-        "delta": found.delta,
-        "grade": found.grade,
+        "reduction": _value(compound.reduction),
+        "reduction_competent": _value(compound.reduction_competent),
+        "interval": _interval(compound.reduction),
+        "product_of_factors": _value(compound.product_of_factors),
+        "factors": {factor.vector: _value(factor.alone) for factor in compound.factors},
+        "interaction": _value(compound.interaction),
+        "certified": compound.certified,
+        "quality": round(compound.quality, 4),
+        "reference_quality": round(compound.reference_quality, 4),
+        "interval_competent": _interval(compound.reduction_competent),
+        "factors_interval": {factor.vector: _interval(factor.alone) for factor in compound.factors},
+        "factors_last": {factor.vector: _value(factor.last) for factor in compound.factors},
+        "factors_share": {factor.vector: _value(factor.share) for factor in compound.factors},
+        "parts": {part.name: round(part.share, 4) for part in compound.parts},
+        "requests": compound.requests,
+        "clusters": compound.clusters,
+        "alpha": compound.alpha,
+        "delta": compound.delta,
+        "grade": compound.grade,
         "decision_s": measured.decision_s,
-        "notes": found.notes,
+        "notes": compound.notes,
     }
 
 

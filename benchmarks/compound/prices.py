@@ -38,13 +38,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        made = twins(Path(scratch))
-        files = {NAMES[name]: path for name, (path, _) in made.items() if name in NAMES}
-        found = asyncio.run(measure({**files, "sparse": arguments.model}))
+        models = twins(Path(scratch))
+        files = {NAMES[name]: path for name, (path, _) in models.items() if name in NAMES}
+        report = asyncio.run(measure({**files, "sparse": arguments.model}))
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
     else:
-        for name, speeds in found.items():
+        for name, speeds in report.items():
             print(name, ", ".join(f"{key} = {value:,.0f}" for key, value in speeds.items()))
 
 
@@ -83,17 +83,20 @@ async def _rate(engine: EmbeddedEngine, requests: Sequence[Request], *, tokens: 
         params={"temperature": 0, "ignore_eos": True, "cache_prompt": False},
     )
     waiting = list(requests)
-    done: list[Completion] = []
+    completions: list[Completion] = []
 
     async def serve() -> None:
         while waiting:
-            done.append(await engine.complete(waiting.pop(), rung))
+            completions.append(await engine.complete(waiting.pop(), rung))
 
     started_s = time.perf_counter()
     await asyncio.gather(*(serve() for _ in range(PARALLEL)))
     seconds = time.perf_counter() - started_s
-    usages = [each.usage for each in done]
-    counts = [each.input_tokens if tokens == 1 else each.output_tokens for each in usages]
+    usages = [completion.usage for completion in completions]
+    counts = [
+        completion.input_tokens if tokens == 1 else completion.output_tokens
+        for completion in usages
+    ]
     return sum(count.tokens for count in counts if count) / seconds
 
 

@@ -39,14 +39,14 @@ from suffice.cli.output import stages
 from suffice.deployment import opened
 from suffice.early_stop.engine import EarlyStop, EarlyStopping
 from suffice.early_stop.learn import LearnedStop, StopTarget, learn_stop
-from suffice.early_stop.rule import Marks, Trace, replay
+from suffice.early_stop.rule import ReasoningTags, Trace, replay
 from suffice.engines.base import Engine
 from suffice.guarantee import Evidence, LabelSource, Method, calibrate
 from suffice.trials.table import split_rows
 from suffice.types import Rung, Trial
 
 LIVE = 60
-MARKS = Marks()
+TAGS = ReasoningTags()
 LAPSES_AFTER_S = 86_400.0
 
 
@@ -69,38 +69,38 @@ def main() -> None:
     parser.add_argument("--traces", type=Path, help="keep the traces here, and take up from there")
     parser.add_argument("--trials", type=Path, help="the same for the answers at low effort")
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")
-    found = asyncio.run(_measure(parser.parse_args()))
+    report = asyncio.run(_measure(parser.parse_args()))
     if parser.parse_args().json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
         return
-    for name, figures in found.items():
+    for name, figures in report.items():
         print(f"{name}: {figures}")
 
 
-async def _measure(given: argparse.Namespace) -> dict[str, Any]:
+async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        config = ladder(given.model)
+        config = ladder(options.model)
         engine = (await opened(stack, config))["here"]
         low, high = config.ladder[1], config.ladder[2]
-        asked_for = tasks(given.count, without=OWN)
+        questions = tasks(options.count, without=OWN)
         recording = Recording(
-            tasks=asked_for, rung=high, marks=MARKS, parallel=4, path=given.traces
+            tasks=questions, rung=high, tags=TAGS, parallel=4, path=options.traces
         )
         with stages() as say:
             traces = await record_traces(recording, engine, say=say)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bench = Bench(tasks=asked_for, rungs=(low,), out=given.trials or scratch / "low.jsonl")
+        bench = Bench(tasks=questions, rungs=(low,), out=options.trials or scratch / "low.jsonl")
         trials = (await run_bench(bench, engines={"here": engine}, show=show_progress)).trials
-        asked = Recordings(tasks=asked_for, rung=high, traces=traces, low=trials)
-        learned = [learn_stop(traces, wanted(high, seed=seed)) for seed in range(SEEDS)]
-        return figures(asked, learned) | {"live": await _live(engine, asked, learned[0])}
+        recordings = Recordings(tasks=questions, rung=high, traces=traces, low=trials)
+        learned = [learn_stop(traces, stop_target(high, seed=seed)) for seed in range(SEEDS)]
+        return figures(recordings, learned) | {"live": await _live(engine, recordings, learned[0])}
 
 
-def wanted(rung: Rung, *, seed: int) -> StopTarget:
-    """Say what is to be promised on one random split."""
+def stop_target(rung: Rung, *, seed: int) -> StopTarget:
+    """Return the promise to certify on one random split."""
     return StopTarget(
         rung=rung,
-        marks=MARKS,
+        tags=TAGS,
         alpha=ALPHA,
         delta=DELTA,
         lapses_after_s=LAPSES_AFTER_S,
@@ -109,50 +109,53 @@ def wanted(rung: Rung, *, seed: int) -> StopTarget:
     )
 
 
-def figures(asked: Recordings, learned: list[LearnedStop]) -> dict[str, Any]:
+def figures(recordings: Recordings, learned: list[LearnedStop]) -> dict[str, Any]:
     """Work out what is published besides the live check."""
-    used = [each.figures for each in learned if each.certified and each.figures is not None]
+    certified = [item.figures for item in learned if item.certified and item.figures is not None]
     names = ("saving_tokens", "probe_tokens", "risk", "stopped")
     return {
         "early_stop": {
-            "certified": len(used) / len(learned),
-            **{name: sum(getattr(each, name) for each in used) / len(learned) for name in names},
-            "input_ratio": fmean(each.input_ratio for each in used) if used else None,
-            "bound": fmean(each.bound for each in learned if each.bound is not None)
-            if any(each.bound is not None for each in learned)
+            "certified": len(certified) / len(learned),
+            **{
+                name: sum(getattr(item, name) for item in certified) / len(learned)
+                for name in names
+            },
+            "input_ratio": fmean(item.input_ratio for item in certified) if certified else None,
+            "bound": fmean(item.bound for item in learned if item.bound is not None)
+            if any(item.bound is not None for item in learned)
             else None,
         },
-        "low": _low(asked),
-        "violations": sum(each.risk > ALPHA for each in used) / len(learned),
-        "quality": fmean(trace.quality or 0.0 for trace in asked.traces),
-        "output_tokens": fmean(trace.output_tokens for trace in asked.traces),
+        "low": _low(recordings),
+        "violations": sum(item.risk > ALPHA for item in certified) / len(learned),
+        "quality": fmean(trace.quality or 0.0 for trace in recordings.traces),
+        "output_tokens": fmean(trace.output_tokens for trace in recordings.traces),
         "rules": {
             name: f"every {rule.every_tokens} tokens, {rule.agree} agree, {rule.min_logprob}"
             for name, rule in learned[0].rules.items()
         },
-        "questions": len(asked.traces),
+        "questions": len(recordings.traces),
         "alpha": ALPHA,
         "delta": DELTA,
         "splits": SEEDS,
     }
 
 
-def _low(asked: Recordings) -> dict[str, float]:
+def _low(recordings: Recordings) -> dict[str, float]:
     """Set answering at low effort against the uncut high effort, on the same rows."""
     losses = np.array(
         [
             max(0.0, (trace.quality or 0.0) - (trial.quality or 0.0))
-            for trace, trial in zip(asked.traces, asked.low, strict=True)
+            for trace, trial in zip(recordings.traces, recordings.low, strict=True)
         ]
     )
-    tokens = np.array([trial.usage.output_tokens.tokens for trial in asked.low], np.float64)  # type: ignore[union-attr]
-    uncut = np.array([trace.output_tokens for trace in asked.traces], np.float64)
+    tokens = np.array([trial.usage.output_tokens.tokens for trial in recordings.low], np.float64)  # type: ignore[union-attr]
+    uncut = np.array([trace.output_tokens for trace in recordings.traces], np.float64)
     certified, saving, risk = [], [], []
     for seed in range(SEEDS):
         _, test, report = split_rows(len(losses), seed=seed)
         evidence = Evidence(losses=losses[test, None])
-        found = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
-        certified.append(found.certified)
+        calibration = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
+        certified.append(calibration.certified)
         saving.append(1.0 - tokens[report].sum() / uncut[report].sum())
         risk.append(losses[report].mean())
     return {
@@ -162,23 +165,25 @@ def _low(asked: Recordings) -> dict[str, float]:
     }
 
 
-async def _live(engine: Engine, asked: Recordings, learned: LearnedStop) -> dict[str, int] | None:
+async def _live(
+    engine: Engine, recordings: Recordings, learned: LearnedStop
+) -> dict[str, int] | None:
     """Answer some questions through the rules; None where none were certified."""
     if learned.certificate is None:
         return None
-    stopping = EarlyStopping(rules=learned.rules, marks=MARKS, certificate=learned.certificate)
-    early = EarlyStop(engine, {asked.rung.name: stopping})
-    rows = split_rows(len(asked.traces), seed=0)[2][:LIVE]
+    stopping = EarlyStopping(rules=learned.rules, tags=TAGS, certificate=learned.certificate)
+    early = EarlyStop(engine, {recordings.rung.name: stopping})
+    rows = split_rows(len(recordings.traces), seed=0)[2][:LIVE]
     same_text = same_tokens = 0
     for row in rows.tolist():
-        trace, request = asked.traces[row], asked.tasks[row].request
-        answered = await early.complete(request, asked.rung)
+        trace, request = recordings.traces[row], recordings.tasks[row].request
+        completion = await early.complete(request, recordings.rung)
         rule = learned.rules.get(request.group or "")
         run = None if rule is None else replay(trace, rule)
         stopped = None if run is None else run.stopped
         spent = trace.output_tokens if run is None else run.output_tokens
-        count = answered.usage.output_tokens
-        same_text += answered.text == (trace.answer if stopped is None else stopped.answer)
+        count = completion.usage.output_tokens
+        same_text += completion.text == (trace.answer if stopped is None else stopped.answer)
         same_tokens += count is not None and count.tokens == spent
     return {"questions": len(rows), "same_answer": same_text, "same_tokens": same_tokens}
 

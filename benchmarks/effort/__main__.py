@@ -87,11 +87,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.trials or Path(scratch) / "effort-trials.jsonl"
         trials = ask_all(arguments.count, out=out, model=arguments.model)
-    found = figures(trials)
+    report = figures(trials)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(report, indent=2))
     else:
-        _show(found)
+        _show(report)
 
 
 def ask_all(count: int, *, out: Path, model: Path | None) -> tuple[Trial, ...]:
@@ -112,8 +112,8 @@ def ladder(model: Path | None) -> Config:
     config = parse_config(example_text("embedded"))
     if model is None:
         return config
-    here = replace(config.engine["here"], model_path=str(model))
-    return replace(config, engine={"here": here})
+    engine = replace(config.engine["here"], model_path=str(model))
+    return replace(config, engine={"here": engine})
 
 
 def tasks(count: int, *, without: Collection[str] = ()) -> tuple[Task, ...]:
@@ -142,7 +142,7 @@ def figures(trials: tuple[Trial, ...]) -> dict[str, Any]:
     table = tabulate(unpriced).scored()
     own = np.array([group in OWN for group in table.groups])
     reasoning = table.subset(np.flatnonzero(~own))
-    drawn = [auto(reasoning, seed=seed) for seed in range(SEEDS)]
+    splits = [auto(reasoning, seed=seed) for seed in range(SEEDS)]
     return {
         "accuracy": _by_effort(reasoning.quality),
         "output_tokens": _by_effort(reasoning.cost),
@@ -152,9 +152,9 @@ def figures(trials: tuple[Trial, ...]) -> dict[str, Any]:
             if family is not None
         },
         "auto": {
-            "certified": all(one.certified for one in drawn),
+            "certified": all(one.certified for one in splits),
             **{
-                name: round(fmean(getattr(one, name) for one in drawn), 4)
+                name: round(fmean(getattr(one, name) for one in splits), 4)
                 for name in Auto.__struct_fields__
                 if name != "certified"
             },
@@ -171,10 +171,10 @@ def auto(table: TrialTable, *, seed: int) -> Auto:
     ask = Target(
         reference="high", label_source=LabelSource.TARGET, alpha=ALPHA, delta=DELTA, seed=seed
     )
-    made = certify(table, ask, encoder=default_encoder())
-    result = made.result
+    certified = certify(table, ask, encoder=default_encoder())
+    result = certified.result
     fit, test, report = (_part(table, rows) for rows in split_rows(len(table), seed=seed))
-    spent = float(made.plays.costs(report.tokens)[:, 0].sum())
+    spent = float(certified.plays.costs(report.tokens)[:, 0].sum())
     return Auto(
         certified=result.certified,
         saving_tokens=1.0 - spent / float(report.tokens[:, HIGH].sum()),
@@ -224,41 +224,43 @@ def _bargain(
     fit: FamilyRows, choice: dict[str, int], family: str, effort: int
 ) -> tuple[float, float]:
     """Return how much loss a step adds for each token it saves; among equals, the larger saving."""
-    then = {**choice, family: effort}
-    lost = float(_losses(fit, then).sum() - _losses(fit, choice).sum())
-    saved = float(_tokens(fit, choice).sum() - _tokens(fit, then).sum())
+    changed = {**choice, family: effort}
+    lost = float(_losses(fit, changed).sum() - _losses(fit, choice).sum())
+    saved = float(_tokens(fit, choice).sum() - _tokens(fit, changed).sum())
     return (lost / saved if saved > 0 else float("inf"), -saved)
 
 
-def _chosen(part: FamilyRows, choice: dict[str, int]) -> NDArray[np.intp]:
+def _efforts(part: FamilyRows, choice: dict[str, int]) -> NDArray[np.intp]:
     return np.array([choice.get(family, HIGH) for family in part.families])
 
 
 def _losses(part: FamilyRows, choice: dict[str, int]) -> Floats:
     rows = np.arange(len(part.families))
-    kept = part.quality[rows, _chosen(part, choice)]
-    return np.maximum(0.0, part.quality[:, HIGH] - kept)
+    quality = part.quality[rows, _efforts(part, choice)]
+    return np.maximum(0.0, part.quality[:, HIGH] - quality)
 
 
 def _tokens(part: FamilyRows, choice: dict[str, int]) -> Floats:
-    spent: Floats = part.tokens[np.arange(len(part.families)), _chosen(part, choice)]
+    spent: Floats = part.tokens[np.arange(len(part.families)), _efforts(part, choice)]
     return spent
 
 
 def _by_effort(values: Floats) -> dict[str, float]:
-    return dict(zip(EFFORTS, (round(float(each), 4) for each in values.mean(axis=0)), strict=True))
+    return dict(
+        zip(EFFORTS, (round(float(value), 4) for value in values.mean(axis=0)), strict=True)
+    )
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(report: dict[str, Any]) -> None:
     table = Table(title="accuracy by effort")
     for name in ("family", *EFFORTS):
         table.add_column(name)
-    for family, by_effort in {**found["families"], "mean": found["accuracy"]}.items():
+    for family, by_effort in {**report["families"], "mean": report["accuracy"]}.items():
         table.add_row(family, *(f"{value:.3f}" for value in by_effort.values()))
-    table.add_row("output tokens", *(f"{value:.1f}" for value in found["output_tokens"].values()))
+    table.add_row("output tokens", *(f"{value:.1f}" for value in report["output_tokens"].values()))
     console = Console()
     console.print(table)
-    for name, value in found["auto"].items():
+    for name, value in report["auto"].items():
         console.print(f"{name.replace('_', ' ')}: {value}")
 
 

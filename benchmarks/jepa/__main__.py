@@ -110,12 +110,12 @@ def _equality(model: Any, rows: Sequence[Any]) -> dict[str, Any]:
     from suffice.jepa.forward import PackedModel
     from suffice.jepa.packing import PackingLayout
 
-    found = compare(PackedModel(model, predictors=1), rows[:8], PackingLayout(predictors=1))
+    differences = compare(PackedModel(model, predictors=1), rows[:8], PackingLayout(predictors=1))
     return {
-        "equality_max_error": max(found.hidden, found.logits),
-        "equality_hidden": found.hidden,
-        "equality_logits": found.logits,
-        "equality_hidden_scale": found.hidden_scale,
+        "equality_max_error": max(differences.hidden, differences.logits),
+        "equality_hidden": differences.hidden,
+        "equality_logits": differences.logits,
+        "equality_hidden_scale": differences.hidden_scale,
     }
 
 
@@ -172,17 +172,17 @@ def _reference_loss(model: Any, part: Sequence[Any], *, width: int | None) -> An
     rows = [*whole, *[[*e.prompt, 0] for e in part], *[[*e.answer, e.end] for e in part]]
     wide = width or max(map(len, rows))
     ids = torch.tensor([row + [0] * (wide - len(row)) for row in rows])
-    seen = torch.tensor([[1] * len(row) + [0] * (wide - len(row)) for row in rows])
-    labels = torch.where(seen.bool(), ids, -100)
+    mask = torch.tensor([[1] * len(row) + [0] * (wide - len(row)) for row in rows])
+    labels = torch.where(mask.bool(), ids, -100)
     labels[len(part) :] = -100
     output = model(
         input_ids=ids,
-        attention_mask=seen,
+        attention_mask=mask,
         labels=labels,
         output_hidden_states=True,
         use_cache=False,
     )
-    last = output.hidden_states[-1][torch.arange(len(rows)), seen.sum(1) - 1]
+    last = output.hidden_states[-1][torch.arange(len(rows)), mask.sum(1) - 1]
     user, assistant = last[len(part) : 2 * len(part)], last[2 * len(part) :]
     return output.loss + 1 - cosine_similarity(user, assistant).mean()
 
@@ -211,22 +211,22 @@ def _timed(
 
 def _ratios(timed: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     """Compare pair by pair, by the median; "_cpu" counts processor seconds."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for clock, suffix in ((0, ""), (1, "_cpu")):
         seconds = {name: [t[clock] for t in times] for name, times in timed.items()}
-        found |= {
+        figures |= {
             f"{name}_step{suffix}_s": statistics.median(times) for name, times in seconds.items()
         }
         plain = min(("sft_packed", "sft_padded"), key=lambda name: statistics.median(seconds[name]))
-        found[f"opponent{suffix}"] = plain
+        figures[f"opponent{suffix}"] = plain
         for title, (above, below) in {
             "step_ratio_sft": ("jepa", plain),
             "step_ratio_reference": ("reference", "jepa_small"),
             "step_ratio_reference_trimmed": ("reference_trimmed", "jepa_small"),
         }.items():
             pairs = zip(seconds[above], seconds[below], strict=True)
-            found[title + suffix] = statistics.median(a / b for a, b in pairs)
-    return found
+            figures[title + suffix] = statistics.median(a / b for a, b in pairs)
+    return figures
 
 
 if __name__ == "__main__":

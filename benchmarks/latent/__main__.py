@@ -101,87 +101,87 @@ def measure(
     split: Split, fits: dict[fitting.PredictorKind, fitting.FittedPredictor], *, encoder: Encoder
 ) -> dict[str, Any]:
     """Report the predictor that looks better out of fold, the other one, and a semantic cache."""
-    scored = {kind: see(split, fitted) for kind, fitted in fits.items()}
+    scores = {kind: see(split, fitted) for kind, fitted in fits.items()}
     best = max(fits, key=lambda kind: fits[kind].share_at(ALPHA))
-    found = {kind.value: repeat(seen) for kind, seen in scored.items()}
-    chosen = scored[best]
+    figures = {kind.value: repeat(seen) for kind, seen in scores.items()}
+    best_scores = scores[best]
     return {
-        **found[best.value],
+        **figures[best.value],
         "predictor": best.value,
-        "accuracy": float(chosen.right[chosen.inside].mean()),
-        "abstain_at_least": least_abstention(1.0 - float(chosen.right.mean()), alpha=ALPHA),
-        "joint_share": found[fitting.PredictorKind.JOINT.value]["share"],
+        "accuracy": float(best_scores.right[best_scores.inside].mean()),
+        "abstain_at_least": least_abstention(1.0 - float(best_scores.right.mean()), alpha=ALPHA),
+        "joint_share": figures[fitting.PredictorKind.JOINT.value]["share"],
         "cache_share": repeat(cache(split, encoder))["share"],
     }
 
 
-def see(split: Split, fitted: fitting.FittedPredictor) -> MethodScores:
-    guesses = fitted.predictor.guess(split.test.texts)
+def see(split: Split, fit: fitting.FittedPredictor) -> MethodScores:
+    guesses = fit.predictor.guess(split.test.texts)
     return MethodScores(
         trust=guesses.trust,
-        right=fitting.right(guesses, split.test.answers, fitted.predictor.answers),
+        right=fitting.right(guesses, split.test.answers, fit.predictor.answers),
         inside=np.array([answer is not None for answer in split.test.answers]),
-        grid=fitted.grid(),
+        grid=fit.grid(),
     )
 
 
 def cache(split: Split, encoder: Encoder) -> MethodScores:
     """Answer with the nearest known prompt's answer; the cosine is the trust."""
-    known = encoder.embed(split.fit.texts)
+    known_vectors = encoder.embed(split.fit.texts)
     answers = np.array(split.fit.answers, dtype=object)
     nearest, cosine = [], []
     for start in range(0, len(split.test.texts), 500):
-        likeness = encoder.embed(split.test.texts[start : start + 500]) @ known.T / 2.0
+        likeness = encoder.embed(split.test.texts[start : start + 500]) @ known_vectors.T / 2.0
         nearest.append(likeness.argmax(axis=1))
         cosine.append(likeness.max(axis=1))
-    given = answers[np.concatenate(nearest)]
+    guesses = answers[np.concatenate(nearest)]
     truth = np.array(split.test.answers, dtype=object)
-    trust = np.where(given == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
+    trust = np.where(guesses == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
     inside = np.array([answer is not None for answer in truth])
     return MethodScores(
         trust=trust,
-        right=(given == truth) & inside,
+        right=(guesses == truth) & inside,
         inside=inside,
         grid=np.linspace(0.98, 0.7, fitting.GRID_POINTS),
     )
 
 
-def repeat(seen: MethodScores) -> dict[str, Any]:
+def repeat(scores: MethodScores) -> dict[str, Any]:
     """Certify on a random half and report on the other, `REPEATS` times."""
     rng = np.random.default_rng(0)
-    outcomes = np.array([_once(seen, rng.permutation(len(seen.trust))) for _ in range(REPEATS)])
+    outcomes = np.array([_once(scores, rng.permutation(len(scores.trust))) for _ in range(REPEATS)])
     share, risk, outside = outcomes.mean(axis=0)
     report = {
         "share": float(share),
         "risk": float(risk),
         "violations": float((outcomes[:, 1] > ALPHA).mean()),
     }
-    return report if seen.inside.all() else {**report, "oos_answered": float(outside)}
+    return report if scores.inside.all() else {**report, "oos_answered": float(outside)}
 
 
-def _once(seen: MethodScores, order: NDArray[np.int64]) -> tuple[float, float, float]:
+def _once(scores: MethodScores, order: NDArray[np.int64]) -> tuple[float, float, float]:
     """Return the share of in-scope rows answered, the error among answered, the rest's share."""
     half, rest = order[: len(order) // 2], order[len(order) // 2 :]
-    answered = seen.trust[half, None] >= seen.grid
-    losses = (answered & ~seen.right[half, None]).astype(np.float64)
+    answered = scores.trust[half, None] >= scores.grid
+    losses = (answered & ~scores.right[half, None]).astype(np.float64)
     evidence = Evidence(losses=losses, answered=answered)
-    found = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
-    if not found.certified:
+    calibration = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
+    if not calibration.certified:
         return 0.0, 0.0, 0.0
-    given = seen.trust[rest] >= seen.grid[found.index]
-    inside = seen.inside[rest]
-    wrong = float((given & ~seen.right[rest]).sum()) / max(int(given.sum()), 1)
-    outside = float(given[~inside].mean()) if not inside.all() else 0.0
-    return float(given[inside].mean()), wrong, outside
+    in_use = scores.trust[rest] >= scores.grid[calibration.index]
+    inside = scores.inside[rest]
+    wrong = float((in_use & ~scores.right[rest]).sum()) / max(int(in_use.sum()), 1)
+    outside = float(in_use[~inside].mean()) if not inside.all() else 0.0
+    return float(in_use[inside].mean()), wrong, outside
 
 
 def decision_ms(predictor: Predictor, texts: Sequence[str]) -> float:
     """Return the median time from a text to a guess, one text at a time."""
     times = []
     for text in texts:
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         predictor.guess([text])
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start_s)
     return 1000.0 * statistics.median(times)
 
 
@@ -189,9 +189,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latent", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    given = parser.parse_args()
-    report = run(given.data)
-    if given.json:
+    options = parser.parse_args()
+    report = run(options.data)
+    if options.json:
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
         return
     for name, value in report.items():

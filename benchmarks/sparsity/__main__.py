@@ -48,10 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         files = twins(Path(scratch))
         speeds = asyncio.run(measure(files))
-    found = compare(speeds)
+    report = compare(speeds)
     if arguments.figure:
-        draw(found, arguments.figure)
-    print(json.dumps(found, indent=2) if arguments.json else _text(found))
+        draw(report, arguments.figure)
+    print(json.dumps(report, indent=2) if arguments.json else _text(report))
 
 
 def twins(folder: Path) -> dict[str, tuple[Path | None, int]]:
@@ -63,18 +63,18 @@ def twins(folder: Path) -> dict[str, tuple[Path | None, int]]:
     tokenizer = build_tokenizer()
     config = shipped_config(tokenizer)
     width = config.moe_intermediate_size
-    made: dict[str, tuple[Path | None, int]] = {"sparse": (None, _size(build_model(config)))}
+    files: dict[str, tuple[Path | None, int]] = {"sparse": (None, _size(build_model(config)))}
     for name, experts in (("dense, active", ACTIVE + SHARED), ("dense, total", EXPERTS + SHARED)):
         model = build_model(dense_config(tokenizer, intermediate=experts * width))
         source, out = folder / name, folder / f"{name}.gguf"
         save_folder(model, tokenizer, source)
         to_gguf(source, out)
-        made[name] = (out, _size(model))
-    return made
+        files[name] = (out, _size(model))
+    return files
 
 
 def _size(model: Any) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 async def measure(files: dict[str, tuple[Path | None, int]]) -> list[DecodeSpeed]:
@@ -109,10 +109,14 @@ async def _rate(engine: EmbeddedEngine, batch: int) -> float:
         params={"temperature": 0, "ignore_eos": True, "cache_prompt": False},
     )
     request = Request(request_id="speed", messages=({"role": "user", "content": "1 + 1 ="},))
-    started_s = time.perf_counter()
-    done = await asyncio.gather(*(engine.complete(request, rung) for _ in range(batch)))
-    tokens = sum(each.usage.output_tokens.tokens for each in done if each.usage.output_tokens)
-    return tokens / (time.perf_counter() - started_s)
+    start_s = time.perf_counter()
+    completions = await asyncio.gather(*(engine.complete(request, rung) for _ in range(batch)))
+    tokens = sum(
+        completion.usage.output_tokens.tokens
+        for completion in completions
+        if completion.usage.output_tokens
+    )
+    return tokens / (time.perf_counter() - start_s)
 
 
 def compare(speeds: list[DecodeSpeed]) -> dict[str, Any]:
@@ -127,18 +131,18 @@ def compare(speeds: list[DecodeSpeed]) -> dict[str, Any]:
             "unique_experts": round(touched, 2),
             "law": round(total.parameters / (rest + touched * expert), 2),
             "measured": round(sparse.tokens_per_s[batch] / total.tokens_per_s[batch], 2),
-            "tokens_per_s": {each.model: round(each.tokens_per_s[batch], 1) for each in speeds},
+            "tokens_per_s": {speed.model: round(speed.tokens_per_s[batch], 1) for speed in speeds},
         }
-    return {"parameters": {each.model: each.parameters for each in speeds}, "batch": rows}
+    return {"parameters": {speed.model: speed.parameters for speed in speeds}, "batch": rows}
 
 
-def draw(found: dict[str, Any], out: Path) -> None:
+def draw(report: dict[str, Any], out: Path) -> None:
     """Write the figure: how many times faster than the large twin, measured and by the law."""
     import altair as alt
 
     rows = [
         {"batch": batch, "times": row[kind], "known": kind}
-        for batch, row in found["batch"].items()
+        for batch, row in report["batch"].items()
         for kind in ("law", "measured")
     ]
     chart = alt.Chart(alt.InlineData(values=rows), width=320, height=220).mark_line(point=True)
@@ -149,9 +153,9 @@ def draw(found: dict[str, Any], out: Path) -> None:
     ).save(str(out))
 
 
-def _text(found: dict[str, Any]) -> str:
-    lines = [f"{name}: {size:,} parameters" for name, size in found["parameters"].items()]
-    for batch, row in found["batch"].items():
+def _text(report: dict[str, Any]) -> str:
+    lines = [f"{name}: {size:,} parameters" for name, size in report["parameters"].items()]
+    for batch, row in report["batch"].items():
         rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in row["tokens_per_s"].items())
         lines.append(
             f"batch {batch}: {rates} tokens/s; over the large twin {row['measured']}x, "

@@ -57,10 +57,10 @@ def main() -> None:
         sizes=spec.sizes,
         families={name: ranges for name, ranges in spec.families.items() if name not in OWN},
     )
-    found = {
+    accuracies = {
         run: _accuracy(spec, run, arguments) for run in dict.fromkeys([ALL, *READ_FROM.values()])
     }
-    worth = {kind: _worth(spec, kind, found) for kind in sorted(KINDS)}
+    worth = {kind: _worth(spec, kind, accuracies) for kind in sorted(KINDS)}
     if arguments.json:
         print(json.dumps(worth, indent=2))
     else:
@@ -78,35 +78,35 @@ def _accuracy(spec: Spec, run: str, arguments: argparse.Namespace) -> Accuracy:
         judged=arguments.count,
     )
     if _judged(folder) is None:
-        begun = (folder / CHECKPOINT).is_file()
+        started = (folder / CHECKPOINT).is_file()
         training = Training(spec, folder, schedule=schedule, without=frozenset(RUNS[run]))
-        if not begun:
+        if not started:
             start = torch.load(arguments.start / CHECKPOINT, weights_only=True)
             training.model.load_state_dict(start["model"])
         Console(stderr=True).print(f"training without: {', '.join(RUNS[run]) or 'nothing'}")
         training.run(lambda _: None)
-    found = _judged(folder)
-    assert found is not None
-    return found
+    accuracy = _judged(folder)
+    assert accuracy is not None
+    return accuracy
 
 
 def _judged(folder: Path) -> Accuracy | None:
     """Read what a finished training wrote last; None for one that has not ended."""
     log = folder / LOG
     last = json.loads(log.read_text("utf-8").splitlines()[-1]) if log.is_file() else {}
-    found: Accuracy | None = last.get("accuracy")
-    return found
+    accuracy: Accuracy | None = last.get("accuracy")
+    return accuracy
 
 
-def _worth(spec: Spec, kind: str, found: dict[str, Accuracy]) -> dict[str, Any]:
+def _worth(spec: Spec, kind: str, accuracies: dict[str, Accuracy]) -> dict[str, Any]:
     """Compare a run without a kind with the run that has all, over the families that write it."""
     written = {
-        name: fmean(_tokens(question, kind) for question in islice(made, 50))
-        for name, made in held_out(spec).items()
+        name: fmean(_tokens(question, kind) for question in islice(questions, 50))
+        for name, questions in held_out(spec).items()
     }
     families = [name for name, tokens in written.items() if tokens]
-    full = fmean(found[ALL][name]["high"] for name in families)
-    short = fmean(found[READ_FROM[kind]][name]["high"] for name in families)
+    full = fmean(accuracies[ALL][name]["high"] for name in families)
+    short = fmean(accuracies[READ_FROM[kind]][name]["high"] for name in families)
     return {
         "families": families,
         "accuracy": {"with": full, "without": short},
@@ -124,10 +124,10 @@ def _tokens(question: ReasoningQuestion, kind: str) -> int:
 
 def _show(worth: dict[str, Any]) -> None:
     table = Table("left out", "families", "with", "without", "lost", title="accuracy at high")
-    for kind, found in worth.items():
-        accuracy = found["accuracy"]
-        shown = (f"{value:.3f}" for value in (accuracy["with"], accuracy["without"]))
-        table.add_row(kind, ", ".join(found["families"]), *shown, f"{found['lost']:+.3f}")
+    for kind, figures in worth.items():
+        accuracy = figures["accuracy"]
+        cells = (f"{value:.3f}" for value in (accuracy["with"], accuracy["without"]))
+        table.add_row(kind, ", ".join(figures["families"]), *cells, f"{figures['lost']:+.3f}")
     Console().print(table)
 
 

@@ -49,12 +49,12 @@ def run(data: Path) -> dict[str, Any]:
     dialogues = read_dialogues(data_file(data, "text/sgd_dialogues.jsonl.gz"))
     model, calibration = _learn(dialogues)
     dev = streams(dialogues.dev)
-    scored = [score_stream(model, stream) for stream in dev]
+    scores = [score_stream(model, stream) for stream in dev]
     rivals = _rivals(dev)
     report: dict[str, Any] = {"streams": len(dev), "events": sum(map(len, dev))}
     report["oracle"] = 1.0 / _change_rate(dev)
     for target in (0.95, 0.91):
-        report |= _at(target, scored, calibration, rivals)
+        report |= _at(target, scores, calibration, rivals)
     return {"sgd": report, "events_per_s": events_per_s(), "delta": DELTA}
 
 
@@ -64,12 +64,12 @@ def _learn(dialogues: Dialogues) -> tuple[ChangeModel, list[ScoredStream]]:
     fit, held_out = dialogues.train[:cut], streams(dialogues.train[cut:])
     answers = sorted({turn.answer for dialogue in fit for turn in dialogue if turn.answer})
     np.random.default_rng(1).shuffle(answers)
-    scored = []
+    scores = []
     for fold in range(FOLDS):
         hidden = set(answers[fold::FOLDS])
         blind = fit_change_model(streams([list(d) for d in without_answers(fit, hidden)]))
-        scored += [score_stream(blind, stream) for stream in held_out[fold::FOLDS]]
-    return fit_change_model(streams(fit)), scored
+        scores += [score_stream(blind, stream) for stream in held_out[fold::FOLDS]]
+    return fit_change_model(streams(fit)), scores
 
 
 def _at(
@@ -79,23 +79,23 @@ def _at(
     rivals: dict[str, Points],
 ) -> dict[str, Any]:
     """Report one target: the gate certified on train, and what the others need on dev itself."""
-    chosen = calibrate_threshold(calibration, settings=GATES, alpha=1.0 - target, delta=DELTA)
-    gate = GATES[chosen.index]
+    calibrated = calibrate_threshold(calibration, settings=GATES, alpha=1.0 - target, delta=DELTA)
+    gate = GATES[calibrated.index]
     rate, held = _pooled([stream.roll(gate) for stream in dev])
     uniform = rate_for(rivals["uniform"], target)
-    missed = not chosen.certified or held < target
+    missed = not calibrated.certified or held < target
     return {
         f"saving_at_{target}": None if missed else uniform / rate,
         f"cosine_at_{target}": uniform / (rate_for(rivals["cosine"], target) + ENCODER_COST),
         f"ward_at_{target}": uniform / (rate_for(rivals["ward"], target) + ENCODER_COST),
         f"detail_at_{target}": {
-            "certified": chosen.certified,
+            "certified": calibrated.certified,
             "threshold": gate.threshold,
             "rate": rate,
             "held": held,
             "uniform_rate": uniform,
-            "calibration_streams": chosen.n,
-            "calibration_wrong": chosen.losses / max(chosen.n, 1),
+            "calibration_streams": calibrated.n,
+            "calibration_wrong": calibrated.losses / max(calibrated.n, 1),
         },
     }
 
@@ -173,10 +173,10 @@ def events_per_s(*, events: int = 200_000) -> float:
 
     async def push_all(scores: list[float]) -> float:
         decoder = SelectiveDecoder(_Scores(), answer, settings=GateSettings(threshold=0.5))
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         for score in scores:
             await decoder.push(score)
-        return len(scores) / (time.perf_counter() - begun)
+        return len(scores) / (time.perf_counter() - start_s)
 
     return asyncio.run(push_all(np.random.default_rng(0).random(events).tolist()))
 
@@ -185,9 +185,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    given = parser.parse_args()
-    report = run(given.data)
-    if given.json:
+    options = parser.parse_args()
+    report = run(options.data)
+    if options.json:
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
         return
     for name, value in {**report["sgd"], "events_per_s": report["events_per_s"]}.items():

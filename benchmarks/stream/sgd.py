@@ -56,13 +56,13 @@ def _turns(raw: list[dict[str, Any]]) -> list[Turn]:
 
 
 def _joined(dialogues: Sequence[list[Turn]]) -> list[Turn]:
-    said, replied, stream = "", "", []
+    user, system, stream = "", "", []
     for *turns, closing in dialogues:
         for i, turn in enumerate(turns):
-            replied = turn.context if i else replied
-            stream.append(msgspec.structs.replace(turn, context=f"{said}\n{replied}"))
-            said = turn.text
-        replied = closing.context
+            system = turn.context if i else system
+            stream.append(msgspec.structs.replace(turn, context=f"{user}\n{system}"))
+            user = turn.text
+        system = closing.context
     return stream
 
 

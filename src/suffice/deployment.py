@@ -57,7 +57,7 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
 
         return EmbeddedEngine(config)
     if config.kind == "latent":
-        from suffice.latent.store import load_rung
+        from suffice.latent.rung_folder import load_rung
 
         if config.model_path is None:
             raise ConfigError(
@@ -74,7 +74,7 @@ def _stopping(config: Config, name: str, engine: Engine) -> Engine:
     rungs = [rung for rung in config.ladder if rung.engine == name and rung.early_stop is not None]
     if not rungs:
         return engine
-    from suffice.early_stop.store import with_early_stop
+    from suffice.early_stop.rules_folder import with_early_stop
 
     return with_early_stop(engine, rungs)
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.config import Config, nearest
 from suffice.errors import ConfigError, EffortRefused
@@ -78,6 +79,16 @@ def build_ladder(config: Config) -> Ladder:
         if rung.effort is not None and efforts_of(rung.model) is None
     )
     return Ladder(rungs=rungs, reference=reference, notes=notes)
+
+
+def single_rung(config: Config, rung: Rung) -> Config:
+    """Return the configuration with one rung as its whole ladder, and with its engine alone."""
+    return replace(
+        config,
+        reference=rung.name,
+        ladder=(rung,),
+        engine={rung.engine: config.engine[rung.engine]},
+    )
 
 
 def efforts_of(model: str) -> ModelEfforts | None:

@@ -1,4 +1,4 @@
-"""A stream through the gate: events in, answers out, decodes through one rung, all in the books."""
+"""A stream through a gate: events in, answers out, decodes by one rung, all in the ledger."""
 
 import asyncio
 import sys
@@ -19,25 +19,26 @@ from suffice.config import load_config
 from suffice.deployment import opened
 from suffice.errors import InputError, writing
 from suffice.figures import check_figure
+from suffice.ladder import build_ladder, single_rung
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.pipeline import Pipeline, answer, build_pipeline
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
+from suffice.selective.events import answer_text, answer_video
 from suffice.selective.gate import load_gate
 from suffice.selective.timeline import TimedStep, draw_timeline
 from suffice.selective.video import Frame, ask_about
-from suffice.selective.watch import watch_text, watch_video
 from suffice.types import NO_TOKENS, Charge, Request, Vector
 
-HELD = "held"  # stands in the books for a rung, where an event kept the held answer
+HELD = "held"  # the rung of an event in the ledger that got the held answer
 VIDEO_GATE = GateSettings(threshold=0.4, drift=0.2)
 
 Decode = Callable[[Any], Awaitable[str]]
-Tell = Callable[[TimedStep], None]
+Report = Callable[[TimedStep], None]
 
 
 class StreamSource(Struct, frozen=True, kw_only=True):
-    """Text events (a file, or `-` for standard input) with the folder of their gate, or a video."""
+    """Text events (a file, or `-` for standard input) with the folder of a gate, or a video."""
 
     events: str | None = None
     gate: Path | None = None
@@ -46,9 +47,10 @@ class StreamSource(Struct, frozen=True, kw_only=True):
 
 
 class Decoder(Struct, frozen=True, kw_only=True):
-    """Which rung decodes, what it is asked about each event, and where every event is booked.
+    """The rung that decodes, the question about each event, and the ledger of all events.
 
-    `core_usd_per_hour` prices the gate's time; without it a held event's charge is unknown.
+    `core_usd_per_hour` prices the time of the gate; without it the charge of a held event is
+    unknown.
     """
 
     ladder: Path
@@ -59,9 +61,9 @@ class Decoder(Struct, frozen=True, kw_only=True):
 
 
 class StreamResult(Struct, frozen=True, kw_only=True):
-    """How a stream went, beside what holds for every stream.
+    """The counts of a stream beside their bounds.
 
-    `most_decodes` and `most_stale_events` are the bounds; `saving` is the share of events that were
+    `most_decodes` and `most_stale_events` are the bounds. `saving` is the share of events that were
     not decoded. `reasons` counts the decodes.
     """
 
@@ -80,15 +82,15 @@ def run_stream(
     *,
     out: Path | None = None,
     figure: Path | None = None,
-    tell: Tell | None = None,
+    report: Report | None = None,
 ) -> StreamResult:
-    """Answer a stream, one event after the other, each written to `out` and told as it comes.
+    """Answer a stream event by event; each step goes to `out` and to `report` at once.
 
-    Without a decoder it is a dry run: text takes each event's own `answer` where it would decode,
+    Without a decoder it is a dry run: a decode of text takes the `answer` of the event, a decode of
     a video takes nothing. Raises InputError for events, gates or videos that cannot be used, and
-    the engine's error when a decode fails; what was answered before stands.
+    the error of the engine when a decode fails; earlier answers stay in `out`.
     """
-    return asyncio.run(_run(source, decoder, out=out, figure=figure, tell=tell))
+    return asyncio.run(_run(source, decoder, out=out, figure=figure, report=report))
 
 
 async def _run(
@@ -97,7 +99,7 @@ async def _run(
     *,
     out: Path | None,
     figure: Path | None,
-    tell: Tell | None,
+    report: Report | None,
 ) -> StreamResult:
     if figure is not None:
         check_figure(figure)
@@ -106,17 +108,17 @@ async def _run(
         decode = None if books is None else books.decode
         files = stack.enter_context(ExitStack())
         write = _writer(out, files)
-        shown, settings = _watch(source, decode, files)
+        steps, settings = _watch(source, decode, files)
         tally = _Tally(settings, keep=figure is not None)
-        async for item in shown:
+        async for item in steps:
             if books is not None and item.step.reason is None:
                 books.hold(item)
             tally.add(item)
             write(item)
-            if tell is not None:
-                tell(item)
+            if report is not None:
+                report(item)
     if figure is not None:
-        draw_timeline(tally.kept, figure, title=source.events or str(source.video))
+        draw_timeline(tally.steps, figure, title=source.events or str(source.video))
     return tally.result()
 
 
@@ -124,13 +126,13 @@ def _watch(
     source: StreamSource, decode: Decode | None, files: ExitStack
 ) -> tuple[AsyncIterator[TimedStep], GateSettings]:
     if source.video is not None:
-        shown = watch_video(
+        steps = answer_video(
             source.video,
             settings=VIDEO_GATE,
             decode=decode,
             frames_per_s=source.frames_per_s,
         )
-        return shown, VIDEO_GATE
+        return steps, VIDEO_GATE
     if source.events is None or source.gate is None:
         raise InputError(
             "a text stream needs its events and the folder of a gate",
@@ -139,7 +141,9 @@ def _watch(
     model, file = load_gate(source.gate)
     lines = files.enter_context(_events(source.events))
     settings = file.settings
-    return watch_text(lines, model=model, decode=decode or _own_answer, settings=settings), settings
+    return answer_text(
+        lines, model=model, decode=decode or _own_answer, settings=settings
+    ), settings
 
 
 async def _own_answer(turn: Turn) -> str:
@@ -151,26 +155,17 @@ async def _own_answer(turn: Turn) -> str:
     return turn.answer
 
 
-async def _open_books(decoder: Decoder, stack: AsyncExitStack) -> "_Books":
-    """Open a rung as the whole ladder, so that each decode is answered and booked as a request."""
+async def _open_books(decoder: Decoder, stack: AsyncExitStack) -> "_StreamBooks":
+    """Open a rung as the whole ladder, so that each decode is a request in the ledger."""
     config = load_config(decoder.ladder)
-    names = {rung.name: rung for rung in config.ladder}
-    if decoder.rung not in names:
-        raise InputError(f"no rung {decoder.rung!r}", hint=f"rungs: {', '.join(sorted(names))}")
-    rung = names[decoder.rung]
-    alone = replace(
-        config,
-        reference=rung.name,
-        ladder=(rung,),
-        engine={rung.engine: config.engine[rung.engine]},
-    )
+    alone = single_rung(config, build_ladder(config).rung(decoder.rung))
     ledger = stack.enter_context(Ledger.open(decoder.ledger))
     pipeline = build_pipeline(alone, engines=await opened(stack, alone), ledger=ledger, bundle=None)
-    return _Books(decoder, pipeline)
+    return _StreamBooks(decoder, pipeline)
 
 
-class _Books:
-    """Answers events by decoding, and books one entry for each event, decoded or held."""
+class _StreamBooks:
+    """Decodes events, and writes a ledger entry for each event, decoded or held."""
 
     def __init__(self, decoder: Decoder, pipeline: Pipeline) -> None:
         self._decoder, self._pipeline = decoder, pipeline
@@ -179,28 +174,31 @@ class _Books:
         self._decodes: list[Charge] = []
 
     async def decode(self, event: Turn | Frame) -> str:
-        """Ask the rung; the pipeline books it."""
+        """Answer an event by the rung; the pipeline writes its entry."""
         request = replace(_request(event, self._decoder.question), request_id=self._next_id())
-        answered = await answer(self._pipeline, request)
-        self._decodes.append(answered.entry.charge)
-        return answered.completion.text
+        result = await answer(self._pipeline, request)
+        self._decodes.append(result.entry.charge)
+        return result.completion.text
 
     def hold(self, item: TimedStep) -> None:
-        """Book an event whose answer was held: no tokens, the gate's time, a mean decode saved."""
-        now = datetime.now(UTC)
+        """Write the entry of a held answer: no tokens, the gate's time, a mean decode saved."""
+        time = datetime.now(UTC)
+        per_hour, charge = self._decoder.core_usd_per_hour, Charge(usd=None)
+        if per_hour is not None and item.took_s is not None:
+            charge = Charge(usd=per_hour * Decimal(str(item.took_s)) / 3600)
         attempt = Attempt(
             rung=HELD,
             role=Role.ANSWER,
-            charge=self._gate_charge(item.took_s),
+            charge=charge,
             usage=NO_TOKENS,
-            time=now,
+            time=time,
             duration_s=item.took_s,
         )
         reference_usd = self._mean_decode_usd()
         unknown = reference_usd is None
         entry = Entry(
             request_id=self._next_id(),
-            time=now,
+            time=time,
             status=Status.OK,
             reference_rung=self._decoder.rung,
             attempts=(attempt,),
@@ -215,22 +213,16 @@ class _Books:
         self._events += 1
         return f"{self._stream_id}-{self._events}"
 
-    def _gate_charge(self, took_s: float | None) -> Charge:
-        per_hour = self._decoder.core_usd_per_hour
-        if per_hour is None or took_s is None:
-            return Charge(usd=None)
-        return Charge(usd=per_hour * Decimal(str(took_s)) / 3600)
-
     def _mean_decode_usd(self) -> Decimal | None:
-        """Return what a decode of this stream cost on average; None where one is not known."""
-        known = [charge.usd for charge in self._decodes if charge.usd is not None]
-        if not known or len(known) < len(self._decodes):
+        """Return the mean cost of the decodes so far; None if one is unknown."""
+        amounts = [charge.usd for charge in self._decodes if charge.usd is not None]
+        if not amounts or len(amounts) < len(self._decodes):
             return None
-        return sum(known, Decimal(0)) / len(known)
+        return sum(amounts, Decimal(0)) / len(amounts)
 
 
 def _request(event: Turn | Frame, question: str) -> Request:
-    """Ask about one event: a picture, or a turn with what came before it."""
+    """Return the request about one event: a picture, or a turn with its context."""
     if isinstance(event, Frame):
         return ask_about(event, question=question or "What is happening in this picture?")
     parts = [part for part in (question, event.context, event.text) if part]
@@ -239,10 +231,10 @@ def _request(event: Turn | Frame, question: str) -> Request:
 
 
 class _Tally:
-    """What the summary needs, in O(1) memory unless a figure needs every step."""
+    """The counts of a stream, in O(1) memory unless `keep` keeps every step for a figure."""
 
     def __init__(self, settings: GateSettings, *, keep: bool) -> None:
-        self.kept: list[TimedStep] = []
+        self.steps: list[TimedStep] = []
         self._settings, self._keep = settings, keep
         self._reasons: Counter[str] = Counter()
         self._events = self._stale = self._stalest = 0
@@ -252,7 +244,7 @@ class _Tally:
     def add(self, item: TimedStep) -> None:
         """Count one step."""
         if self._keep:
-            self.kept.append(item)
+            self.steps.append(item)
         if not self._events:
             self._from_s = item.at_s
         self._to_s = item.at_s
@@ -286,17 +278,17 @@ class _Tally:
         )
 
 
-def _writer(out: Path | None, files: ExitStack) -> Tell:
+def _writer(out: Path | None, files: ExitStack) -> Report:
     if out is None:
-        return lambda _shown: None
+        return lambda _: None
     with writing(out):
         file = files.enter_context(out.open("wb"))
 
-    def write(shown: TimedStep) -> None:
-        step = shown.step
+    def write(item: TimedStep) -> None:
+        step = item.step
         line = {
             "index": step.index,
-            "at_s": shown.at_s,
+            "at_s": item.at_s,
             "answer": step.answer,
             "decoded": step.reason,
             "score": step.score,

@@ -19,8 +19,15 @@ from suffice.config import parse_config
 from suffice.deployment import build_engines
 from suffice.early_stop.engine import EarlyStop, EarlyStopping, record
 from suffice.early_stop.learn import LearnedStop, StopTarget, choose, learn_stop, tabulate
-from suffice.early_stop.rule import AnswerProbe, Converging, Marks, StopRule, Trace, replay
-from suffice.early_stop.store import RulesFile, load_stopping, save_stopping
+from suffice.early_stop.rule import (
+    AnswerProbe,
+    ConvergenceCheck,
+    ReasoningTags,
+    StopRule,
+    Trace,
+    replay,
+)
+from suffice.early_stop.rules_folder import RulesFile, load_stopping, save_stopping
 from suffice.engines.base import Engine
 from suffice.engines.chunk import Chunk
 from suffice.engines.embedded import EmbeddedEngine
@@ -49,7 +56,7 @@ from suffice.types import (
 
 SUM = "State the final answer to the following arithmetic problem: 8 + 5 - 3 ="
 ASKED = Request(request_id="r", messages=({"role": "user", "content": SUM},))
-MARKS = Marks()
+TAGS = ReasoningTags()
 HIGH = parse_config(example_text("embedded")).ladder[2]
 SOON = StopRule(every_tokens=8, agree=1)
 RULE_16 = StopRule(every_tokens=16, agree=2)
@@ -79,7 +86,7 @@ def trace(
 
 
 def converges(rule: StopRule, *probes: AnswerProbe) -> list[bool]:
-    follow = Converging(rule)
+    follow = ConvergenceCheck(rule)
     return [follow.push(each) for each in probes]
 
 
@@ -143,7 +150,7 @@ def test_the_promise_is_broken_in_at_most_delta_of_draws() -> None:
 
 
 def wanted(**changes: object) -> StopTarget:
-    given = {"alpha": 0.05, "delta": 0.1, "lapses_after_s": 3600.0, "marks": MARKS, "rung": HIGH}
+    given = {"alpha": 0.05, "delta": 0.1, "lapses_after_s": 3600.0, "tags": TAGS, "rung": HIGH}
     return StopTarget(label_source=LabelSource.TARGET, **(given | changes))  # type: ignore[arg-type]
 
 
@@ -216,7 +223,7 @@ def test_traces_that_could_not_be_marked_are_left_out_and_said() -> None:
 def folder(tmp_path: Path) -> Path:
     found = certified()
     assert found.certificate is not None
-    file = RulesFile(rules=found.rules, marks=MARKS)
+    file = RulesFile(rules=found.rules, tags=TAGS)
     save_stopping(tmp_path / "stop", file, found.certificate)
     return tmp_path / "stop"
 
@@ -313,13 +320,13 @@ def test_an_answer_in_tags_agrees_with_itself() -> None:
     assert [each.quality for each in (agreed, *agreed.probes)] == [1.0, 1.0, 1.0]
 
 
-def stopping(rule: StopRule, *, marks: Marks = MARKS, **terms: object) -> EarlyStopping:
+def stopping(rule: StopRule, *, tags: ReasoningTags = TAGS, **terms: object) -> EarlyStopping:
     certificate = certified().certificate
     assert certificate is not None
     scope = replace(certificate.terms.scope, groups=())
     changed = replace(certificate.terms, **({"scope": scope} | terms))  # type: ignore[arg-type]
     return EarlyStopping(
-        rules={"": rule}, marks=marks, certificate=replace(certificate, terms=changed)
+        rules={"": rule}, tags=tags, certificate=replace(certificate, terms=changed)
     )
 
 
@@ -365,7 +372,7 @@ def reported(read: int, wrote: int) -> Usage:
     )
 
 
-PARAGRAPHS = Marks(boundary="\n\n")
+PARAGRAPHS = ReasoningTags(boundary="\n\n")
 THOUGHTS = "<think>\n\nLet me see.\n\n\nFirst the one\nand\n\n\n\nthe other.\n\nSo it is "
 LONG = replace(HIGH, max_output_tokens=500)
 SCRIPTS = (
@@ -379,16 +386,16 @@ SCRIPTS = (
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("marks", [MARKS, PARAGRAPHS])
+@pytest.mark.parametrize("tags", [TAGS, PARAGRAPHS])
 @pytest.mark.parametrize("agree", [1, 2, 99])
 async def test_a_live_answer_probes_where_the_replay_does_whatever_ends_a_line(
-    script: str, marks: Marks, agree: int
+    script: str, tags: ReasoningTags, agree: int
 ) -> None:
-    recorded = await record(Script(script), ASKED, LONG, marks=marks)
+    recorded = await record(Script(script), ASKED, LONG, tags=tags)
     for every in (1, 2, 3, 7, 16, 64):
         rule = StopRule(every_tokens=every, agree=agree)
         said = replay(recorded, rule)
-        early = EarlyStop(Script(script), {"high": stopping(rule, marks=marks)})
+        early = EarlyStop(Script(script), {"high": stopping(rule, tags=tags)})
         found = await early.complete(ASKED, LONG)
         assert found.text == (recorded.answer if said.stopped is None else said.stopped.answer)
         assert found.usage == reported(said.input_tokens, said.output_tokens)
@@ -417,7 +424,7 @@ async def test_what_was_neither_opened_nor_closed_as_reasoning_is_the_answer(
     done, thought, said = await streamed(script)
     assert (done.reasoning, done.text, done.finish) == (reasoning, text, Finish.STOP)
     assert (thought, said) == (reasoning or "", text)
-    assert (await record(Script(script), ASKED, LONG, marks=MARKS)).answer == text
+    assert (await record(Script(script), ASKED, LONG, tags=TAGS)).answer == text
 
 
 async def test_what_was_cut_off_without_tags_may_be_reasoning() -> None:
@@ -495,7 +502,7 @@ async def test_going_on_from_nothing_is_what_a_chat_answers(engine: EmbeddedEngi
 async def test_a_live_answer_does_what_the_replay_of_its_trace_says(
     engine: EmbeddedEngine, rule: StopRule
 ) -> None:
-    recorded = await record(engine, ASKED, HIGH, marks=MARKS)
+    recorded = await record(engine, ASKED, HIGH, tags=TAGS)
     said = replay(recorded, rule)
     found = await through(engine, rule)
     assert found.text == (recorded.answer if said.stopped is None else said.stopped.answer)
@@ -564,7 +571,7 @@ async def test_traces_are_kept_and_taken_up_again(engine: EmbeddedEngine, tmp_pa
         for n in (1, 2)
     )
     path = tmp_path / "traces.jsonl"
-    recording = Recording(tasks=tasks, rung=HIGH, marks=MARKS, parallel=2, path=path)
+    recording = Recording(tasks=tasks, rung=HIGH, tags=TAGS, parallel=2, path=path)
     made = await record_traces(recording, engine, say=lambda _: None)
     assert [each.request_id for each in made] == ["1", "2"]
     assert all(each.scored for each in made)
@@ -574,15 +581,15 @@ async def test_traces_are_kept_and_taken_up_again(engine: EmbeddedEngine, tmp_pa
     assert again == made
     unasked = await record_traces(recording, ReplayEngine([]), say=lambda _: None)
     assert unasked == made
-    other = msgspec.structs.replace(recording, marks=Marks(boundary="|"))
-    with pytest.raises(InputError, match="other tasks, other marks or another rung"):
+    other = msgspec.structs.replace(recording, tags=ReasoningTags(boundary="|"))
+    with pytest.raises(InputError, match="other tasks, other tags or another rung"):
         await record_traces(other, engine, say=lambda _: None)
 
 
 @live
 async def test_a_failing_engine_is_one_error(tmp_path: Path) -> None:
     recording = Recording(
-        tasks=(Task(request=ASKED),), rung=HIGH, marks=MARKS, parallel=1, path=tmp_path / "t"
+        tasks=(Task(request=ASKED),), rung=HIGH, tags=TAGS, parallel=1, path=tmp_path / "t"
     )
     with pytest.raises(EngineError, match="cannot go on"):
         await record_traces(recording, ReplayEngine([]), say=lambda _: None)

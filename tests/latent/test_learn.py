@@ -15,7 +15,7 @@ from suffice.errors import Abstained, CertificateError, ConfigError, InputError
 from suffice.guarantee import LabelSource, RiskKind
 from suffice.latent.learn import LatentFit, LatentTarget, LearnedRung, learn_rung, plain_answer
 from suffice.latent.rung import LatentRung
-from suffice.latent.store import RUNG, EncoderName, load_rung, save_rung
+from suffice.latent.rung_folder import RUNG, EncoderName, load_rung, save_rung
 from suffice.types import NO_TOKENS, Finish, Request, Rung, Trial, TrialStatus
 
 WANTED = LatentTarget(reference="big", alpha=0.1, delta=0.1, lapses_after_s=86400.0)

@@ -10,7 +10,7 @@ from suffice.errors import CertificateError, InputError
 from suffice.latent import fitting
 from suffice.latent.joint import Joint, fit_joint, sigreg
 from suffice.latent.predictor import JoinedEncoder, Predictor, hashed_ngrams, picked_columns
-from suffice.latent.store import load_predictor, save_predictor
+from suffice.latent.rung_folder import load_predictor, save_predictor
 
 KINDS = list(fitting.PredictorKind)
 

@@ -1,19 +1,15 @@
 """Change scores for any event, video frames, and the picture of a stream."""
 
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.stream import offline
 
-from suffice.engines.base import Engine
-from suffice.engines.chunk import Chunk
 from suffice.errors import InputError
 from suffice.selective.decoder import GateSettings, SelectiveDecoder
-from suffice.selective.embedding_change import AnswerChange, EmbeddingChange, decode_through
+from suffice.selective.embedding_change import AnswerChange, EmbeddingChange
 from suffice.selective.timeline import TimedStep, draw_timeline
-from suffice.types import Completion, Finish, Request, Rung, Usage
 
 
 def test_total_variation_of_predicted_answers() -> None:
@@ -59,26 +55,6 @@ async def test_sensor_windows_are_decoded_when_the_prediction_changes() -> None:
     steps = [await decoder.push(np.full(8, float(state))) for state in states]
     assert decoder.decodes == 3
     assert [step.answer for step in steps] == [("low", "high")[state] for state in states]
-
-
-async def test_decodes_can_go_through_an_engine() -> None:
-    class Echo(Engine):
-        async def complete(self, request: Request, rung: Rung) -> Completion:
-            return Completion(text=request.text, finish=Finish.STOP, usage=Usage(), duration_s=0.0)
-
-        async def stream(
-            self, request: Request, rung: Rung
-        ) -> AsyncGenerator[Chunk | Completion, None]:
-            yield await self.complete(request, rung)
-
-        async def close(self) -> None: ...
-
-    decode = decode_through(
-        Echo(),
-        Rung(name="r", engine="e", model="m"),
-        ask=lambda event: Request(request_id="1", messages=({"role": "user", "content": event},)),
-    )
-    assert await decode("what is this?") == "what is this?"
 
 
 # -- offline reference --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
-from tools.reference_model.command import reference  # noqa: E402
+from tools.reference_model.__main__ import train  # noqa: E402
 from tools.reference_model.export import save_folder, save_mean, to_gguf  # noqa: E402
 from tools.reference_model.model import (  # noqa: E402
     Balance,
@@ -88,10 +88,10 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(
 
 def test_the_rate_rises_stays_and_falls() -> None:
     plan = Schedule(tokens=1000, warm_up_steps=10, peak_rate=1.0, falling_share=0.5)
-    assert plan.rate(0, seen=0) == pytest.approx(0.1)
-    assert plan.rate(10, seen=100) == plan.rate(20, seen=500) == 1.0
-    assert plan.rate(50, seen=750) == pytest.approx(0.5)
-    assert plan.rate(90, seen=1000) == pytest.approx(0.05)
+    assert plan.rate(0, tokens=0) == pytest.approx(0.1)
+    assert plan.rate(10, tokens=100) == plan.rate(20, tokens=500) == 1.0
+    assert plan.rate(50, tokens=750) == pytest.approx(0.5)
+    assert plan.rate(90, tokens=1000) == pytest.approx(0.05)
 
 
 def test_balance_is_one_when_all_experts_are_used_alike() -> None:
@@ -218,6 +218,6 @@ def test_progress_and_accuracy_are_logged(spec: Spec, tmp_path: Path) -> None:
 
 def test_a_kind_of_step_that_no_solution_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no solution has steps of the kind 'colums'") as refused:
-        reference(tmp_path / "run", without=["colums"])
+        train(tmp_path / "run", without=["colums"])
     assert "columns" in str(refused.value.hint)
     assert not (tmp_path / "run").exists()

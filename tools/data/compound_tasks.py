@@ -1,11 +1,11 @@
-"""Write the requests of the compound workload, with the answers that are right.
+"""Write the requests of the compound workload with their right answers.
 
-Closed-set requests one by one, reasoning questions of all families alike, and dialogues whose every
-turn asks what the user wants now. Nothing here was trained on: reasoning questions are held out by
-their hash (`tools.reference_model.examples`). Closed-set requests open and close in more words
-than those of training, because the short ones nearly all occur there. Any request of the two
-families made here that occurs among the first training examples, more than any training took, is
-left out, whichever family their numbers were drawn for. The same bytes each time.
+The file holds closed-set requests, reasoning questions of all families, and dialogues in which
+every turn asks for the current intent. The model was trained on none of them. Reasoning questions
+are held out by their hash (`tools.reference_model.examples`). Closed-set requests have more opening
+and closing words than those of training, because nearly all short ones occur there. A request of
+the two families of `tools.reference_model.intents` that occurs among the first training examples
+(more than any training took) is left out. The bytes are the same each time.
 
 python -m tools.data.compound_tasks
 """
@@ -42,7 +42,7 @@ Row = dict[str, object]
 
 
 def main() -> None:
-    """Make the three parts, and write them one after the other."""
+    """Write the three parts one after the other."""
     spec = read_spec(SPEC)
     trained = frozenset(trained_hashes(spec, range(TRAINED)))
     rows = [*closed(spec, trained), *reasoning(spec), *dialogues(trained)]
@@ -52,9 +52,9 @@ def main() -> None:
 
 
 def trained_hashes(spec: Spec, numbers: range) -> Iterator[str]:
-    """Yield the hashes of what the families made here ask under some numbers of examples.
+    """Yield the hashes of the questions of both own families for these example numbers.
 
-    All of both: the shares by which a number's family is drawn were changed during training.
+    Both families count for every number, because their shares were changed during training.
     """
     examples = Examples(spec, None)
     for number in numbers:
@@ -63,44 +63,46 @@ def trained_hashes(spec: Spec, numbers: range) -> Iterator[str]:
 
 
 def closed(spec: Spec, trained: frozenset[str]) -> Iterator[Row]:
-    """Draw requests to be put into a class; the class may be given bare, or as JSON."""
-    drawn = (_wordy(question_at(spec, "closed_set", seed=FIRST_SEED + at), at) for at in count())
-    unseen = (question for question in drawn if question.hash not in trained)
+    """Yield requests to classify; the class may be given bare or as JSON."""
+    questions = (
+        _wordy(question_at(spec, "closed_set", seed=FIRST_SEED + at), at) for at in count()
+    )
+    unseen = (question for question in questions if question.hash not in trained)
     for at, question in enumerate(islice(unseen, CLOSED)):
         row = _row(f"closed-{at:04}", group="closed_set", question=question)
         yield {**row, "target": [question.answer, question.label]}
 
 
 def _wordy(question: ReasoningQuestion, number: int) -> ReasoningQuestion:
-    """Put one more opening and one more closing around what a request says."""
+    """Add one more opening and one more closing to a request."""
     rng = Random(f"wordy {number}")
-    asks, mark, said = question.text.partition("? ")
-    text = f"{asks}{mark}{rng.choice(OPENINGS)} {said} {rng.choice(CLOSINGS)}"
+    asks, mark, utterance = question.text.partition("? ")
+    text = f"{asks}{mark}{rng.choice(OPENINGS)} {utterance} {rng.choice(CLOSINGS)}"
     return replace(question, text=text)
 
 
 def reasoning(spec: Spec) -> Iterator[Row]:
-    """Take the first held-out questions of every family of reasoning-gym, in turn."""
-    made = held_out(spec)
-    families = [made[family][:REASONING] for family in made if family not in OWN]
+    """Yield the first held-out questions of every family of reasoning-gym, in turn."""
+    questions = held_out(spec)
+    families = [questions[family][:REASONING] for family in questions if family not in OWN]
     for at, question in enumerate(chain(*zip(*families, strict=True))):
         yield _row(f"{question.family}-{at:04}", group=question.family, question=question)
 
 
 def dialogues(trained: frozenset[str]) -> Iterator[Row]:
-    """Ask of every turn of a dialogue what the user wants now; `/` joins a stream's requests."""
-    drawn = (_asked(intents.dialogue(FIRST_SEED + at)) for at in count())
-    unseen = (asked for asked in drawn if not trained & {question.hash for question in asked})
-    for at, asked in enumerate(islice(unseen, DIALOGUES)):
-        for turn, question in enumerate(asked):
+    """Yield a question for every turn of a dialogue; a request id is `stream/turn`."""
+    streams = (_questions(intents.dialogue(FIRST_SEED + at)) for at in count())
+    unseen = (stream for stream in streams if not trained & {q.hash for q in stream})
+    for at, questions in enumerate(islice(unseen, DIALOGUES)):
+        for turn, question in enumerate(questions):
             yield _row(f"stream-{at:03}/{turn:02}", group="stream_state", question=question)
 
 
-def _asked(made: tuple[tuple[str, str], ...]) -> list[ReasoningQuestion]:
-    """Turn a dialogue into one question a turn."""
+def _questions(turns: tuple[tuple[str, str], ...]) -> list[ReasoningQuestion]:
+    """Return one question for every turn of a dialogue."""
     return [
-        ReasoningQuestion(family="stream_state", **intents.state_question(made, now))
-        for now in range(len(made))
+        ReasoningQuestion(family="stream_state", **intents.state_question(turns, turn))
+        for turn in range(len(turns))
     ]
 
 

@@ -1,7 +1,7 @@
-"""Write the figures that `suffice demo` certifies on: outcomes, lengths, labels; no texts.
+"""Write the outcomes that `suffice demo` certifies on: verdicts, lengths and labels, no texts.
 
-Of an answer only a bare label stays ("(B)", "True", "yes", a number): enough for a policy to look
-at the answer, and nothing of the question.
+Of an answer only a bare label stays ("(B)", "True", "yes", a number): a policy can look at it, and
+it holds nothing of the question.
 
 Source: suzgunmirac/BIG-Bench-Hard (MIT), one model answering directly and with chain of thought.
 """
@@ -20,20 +20,20 @@ OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "bbh_outcomes.jso
 
 
 def derive(line: str) -> str:
-    """Keep of one recorded request what a certificate needs, and none of its text."""
+    """Return the outcome of one recorded request, without its text."""
     row = json.loads(line)
     rungs = {name: _outcome(rung) for name, rung in row["rungs"].items()}
     return json.dumps({"request_id": row["request_id"], "group": row["group"], "rungs": rungs})
 
 
 def _outcome(rung: dict[str, Any]) -> dict[str, Any]:
-    kept = {"correct": rung["correct"], "output_words": rung["output_words"]}
+    outcome = {"correct": rung["correct"], "output_words": rung["output_words"]}
     label = rung["answer"].strip()
-    return kept | {"answer": label} if LABEL.fullmatch(label) else kept
+    return outcome | {"answer": label} if LABEL.fullmatch(label) else outcome
 
 
 def main() -> None:
-    """Read the outcomes in the data folder and write the file; the same bytes each time."""
+    """Write the file from the outcomes in the data folder; the bytes are the same each time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     source = data_file(parser.parse_args().data, "outcomes/bbh_none_vs_cot.jsonl.gz")

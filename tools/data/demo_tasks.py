@@ -1,7 +1,6 @@
 """Write the tasks that `suffice demo` asks live: held-out questions that no benchmark asks.
 
-`benchmarks.effort` asks the first 400 held-out questions of each reasoning family; these are from
-number 400 on. The same bytes each time.
+They are those from number 400 on of each reasoning family. The bytes are the same each time.
 
 python -m tools.data.demo_tasks
 """
@@ -20,9 +19,11 @@ OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "demo_tasks.jsonl
 
 
 def main() -> None:
-    """Take the families in turn, so that any part of the file is a uniform mix of them."""
-    made = held_out(read_spec(SPEC))
-    families = [made[family][FIRST : FIRST + COUNT] for family in made if family not in OWN]
+    """Write the families in turn, so that any part of the file is a uniform mix of them."""
+    questions = held_out(read_spec(SPEC))
+    families = [
+        questions[family][FIRST : FIRST + COUNT] for family in questions if family not in OWN
+    ]
     rows = [
         _row(question, number)
         for number, question in enumerate(chain(*zip(*families, strict=True)))

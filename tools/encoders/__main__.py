@@ -1,7 +1,7 @@
-"""`python -m tools.encoders minilm`: turn published weights into an encoder file, offline.
+"""Build an encoder file from published weights: `python -m tools.encoders minilm`.
 
-The weights come from a package that ships them (its SHA-256 is checked here); neither torch nor
-the network is needed, here or when the encoder runs.
+The weights come from an installed package and are checked by SHA-256. Neither building nor running
+an encoder needs torch or the network.
 """
 
 import argparse
@@ -52,14 +52,14 @@ def build_efficientnet(folder: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build one encoder and print where it lies."""
+    """Build one encoder and print its path."""
     parser = argparse.ArgumentParser(prog="python -m tools.encoders", description=__doc__)
     parser.add_argument("encoder", choices=("minilm", "efficientnet"))
     parser.add_argument("--out", type=Path, default=encoder_folder(), help="default: %(default)s")
-    given = parser.parse_args(arguments)
-    build = build_minilm if given.encoder == "minilm" else build_efficientnet
+    options = parser.parse_args(arguments)
+    build = build_minilm if options.encoder == "minilm" else build_efficientnet
     try:
-        print(build(given.out))
+        print(build(options.out))
     except SufficeError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -17,7 +17,7 @@ STAGES = ((3, 1, 1), (3, 2, 2), (5, 2, 2), (3, 2, 3), (5, 1, 3), (5, 2, 4), (3, 
 def write(weights: Weights, path: Path, *, classes: bool = False) -> None:
     """Write the encoder: images (batch, 3, 224, 224) in [-1, 1] to unit vectors (batch, 1280).
 
-    With `classes` the output is instead the 1,000 ImageNet logits, by which the graph is tested.
+    With `classes` the output is the 1,000 ImageNet logits instead; the tests use them.
     """
     graph = Graph()
     hidden = _conv(graph, weights, "image", name="_conv_stem", norm="_bn0", stride=2)
@@ -26,13 +26,17 @@ def write(weights: Weights, path: Path, *, classes: bool = False) -> None:
         hidden = _block(graph, weights, hidden, prefix=f"_blocks.{block}.", stride=stride)
     hidden = _conv(graph, weights, hidden, name="_conv_head", norm="_bn1")
     pooled = graph.add("ReduceMean", hidden, graph.ints(2, 3), keepdims=0)
-    output = _classify(graph, weights, pooled) if classes else _unit(graph, pooled)
+    if classes:
+        product = graph.add("MatMul", pooled, graph.weight(weights["_fc.weight"].T))
+        output = graph.add("Add", product, graph.weight(weights["_fc.bias"]))
+    else:
+        output = graph.add("LpNormalization", pooled, axis=-1, p=2)
     graph.save(path, inputs={"image": (np.float32, ["batch", 3, SIZE, SIZE])}, output=output)
 
 
-def _block(graph: Graph, weights: Weights, given: str, *, prefix: str, stride: int) -> str:
+def _block(graph: Graph, weights: Weights, source: str, *, prefix: str, stride: int) -> str:
     """Add an inverted bottleneck: widen, filter each channel, narrow, and add the input back."""
-    hidden = given
+    hidden = source
     if f"{prefix}_expand_conv.weight" in weights:
         hidden = _conv(graph, weights, hidden, name=prefix + "_expand_conv", norm=prefix + "_bn0")
     hidden = _conv(
@@ -42,13 +46,13 @@ def _block(graph: Graph, weights: Weights, given: str, *, prefix: str, stride: i
         graph, weights, hidden, name=prefix + "_project_conv", norm=prefix + "_bn2", clip=False
     )
     same = stride == 1 and _width_in(weights, prefix) == len(weights[prefix + "_bn2.bias"])
-    return graph.add("Add", hidden, given) if same else hidden
+    return graph.add("Add", hidden, source) if same else hidden
 
 
 def _conv(
     graph: Graph,
     weights: Weights,
-    given: str,
+    source: str,
     *,
     name: str,
     norm: str,
@@ -62,7 +66,7 @@ def _conv(
     group = len(kernel) if "depthwise" in name else 1
     out = graph.add(
         "Conv",
-        given,
+        source,
         graph.weight(kernel),
         graph.weight(bias),
         auto_pad="SAME_UPPER",
@@ -78,12 +82,3 @@ def _width_in(weights: Weights, prefix: str) -> int:
     first = "_expand_conv" if f"{prefix}_expand_conv.weight" in weights else "_depthwise_conv"
     kernel = weights[f"{prefix}{first}.weight"]
     return int(kernel.shape[1] if first == "_expand_conv" else kernel.shape[0])
-
-
-def _unit(graph: Graph, pooled: str) -> str:
-    return graph.add("LpNormalization", pooled, axis=-1, p=2)
-
-
-def _classify(graph: Graph, weights: Weights, pooled: str) -> str:
-    product = graph.add("MatMul", pooled, graph.weight(weights["_fc.weight"].T))
-    return graph.add("Add", product, graph.weight(weights["_fc.bias"]))

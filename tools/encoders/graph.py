@@ -1,4 +1,4 @@
-"""A few lines over `onnx.helper`, so that a network reads as a sequence of operations."""
+"""A builder of ONNX graphs, so that a network reads as a sequence of operations."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ OPSET = 20  # the first with Gelu; LayerNormalization came with 17
 
 
 class Graph:
-    """An ONNX graph under construction: each call adds a node and returns its output's name."""
+    """An ONNX graph under construction; each call adds a node and returns its output's name."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._weights: list[Any] = []
 
     def weight(self, array: NDArray[Any] | np.generic, *, name: str | None = None) -> str:
-        """Add a constant; an unnamed one is called after its position."""
+        """Add a constant, named after its position unless `name` is given."""
         from onnx import numpy_helper
 
         name = name or f"constant_{len(self._weights)}"
@@ -46,15 +46,15 @@ class Graph:
         import onnx
         from onnx import TensorProto, helper
 
-        given = [
+        input_info = [
             helper.make_tensor_value_info(
                 name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape
             )
             for name, (kind, shape) in inputs.items()
         ]
         self._nodes.append(helper.make_node("Identity", [output], ["embedding"]))
-        given_out = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", None])
-        graph = helper.make_graph(self._nodes, "encoder", given, [given_out], self._weights)
+        output_info = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", None])
+        graph = helper.make_graph(self._nodes, "encoder", input_info, [output_info], self._weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = 10
         onnx.checker.check_model(model)

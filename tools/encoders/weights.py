@@ -1,4 +1,4 @@
-"""Reading published weights without the library that wrote them, after checking their hash."""
+"""Readers of published weight files, without the library that wrote them."""
 
 import json
 import pickle
@@ -41,10 +41,10 @@ class WeightFile(Struct, frozen=True, kw_only=True):
     def checked(self) -> bytes:
         """Return the weights' bytes; raises InputError if they are not the published ones."""
         data = self.file().read_bytes()
-        found = sha256(data).hexdigest()
-        if found != self.sha256:
+        digest = sha256(data).hexdigest()
+        if digest != self.sha256:
             raise InputError(
-                f"{self.file()} has SHA-256 {found}, not {self.sha256}",
+                f"{self.file()} has SHA-256 {digest}, not {self.sha256}",
                 hint=f"install {self.package} again; nothing was built",
             )
         return data
@@ -65,7 +65,7 @@ def read_safetensors(data: bytes) -> Weights:
 
 
 def read_torch_legacy(file: BinaryIO) -> Weights:
-    """Read a state dictionary in PyTorch's format from before 1.6, executing nothing in it."""
+    """Read a state dictionary in the format of PyTorch before 1.6; no code in it is executed."""
     if pickle.load(file) != _TORCH_MAGIC:
         raise InputError("not a PyTorch file of the old format")
     for _ in range(2):
@@ -81,7 +81,7 @@ def read_torch_legacy(file: BinaryIO) -> Weights:
 
 
 class _Plain(pickle.Unpickler):
-    """Unpickles a state dictionary into tuples, and refuses every other class."""
+    """Unpickles a state dictionary into tuples; every other class is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -90,7 +90,10 @@ class _Plain(pickle.Unpickler):
             return OrderedDict
         if module == "torch" and name in _TORCH_TYPES:
             return name
-        raise InputError(f"the weights name {module}.{name}, which has no business there")
+        raise InputError(
+            f"the weights refer to {module}.{name}, which no state dictionary needs",
+            hint="install the package again; nothing was built",
+        )
 
     def persistent_load(self, pid: Any) -> Any:
         return pid

@@ -1,4 +1,4 @@
-"""How well a model in training answers: held-out questions on the engine that will serve it."""
+"""Accuracy of a model in training on held-out questions, on the engine that will serve it."""
 
 import asyncio
 import tempfile
@@ -24,34 +24,36 @@ def evaluate(folder: Path, spec: Spec, *, count: int) -> Accuracy:
 
     `folder` is a Hugging Face folder. Raises MissingExtra without the converter.
     """
-    asked = [question for made in held_out(spec).values() for question in islice(made, count)]
+    questions = [q for family in held_out(spec).values() for q in islice(family, count)]
     with tempfile.TemporaryDirectory() as scratch:
         gguf = Path(scratch) / "model.gguf"
         to_gguf(folder, gguf)
-        marks = asyncio.run(_marks(gguf, asked))
+        marks = asyncio.run(_marks(gguf, questions))
     return {
         family: {
             rung: sum(
-                mark for mark, each in zip(right, asked, strict=True) if each.family == family
+                mark
+                for mark, question in zip(rung_marks, questions, strict=True)
+                if question.family == family
             )
             / count
-            for rung, right in marks.items()
+            for rung, rung_marks in marks.items()
         }
         for family in spec.families
     }
 
 
-async def _marks(gguf: Path, asked: Sequence[ReasoningQuestion]) -> dict[str, list[bool]]:
-    """Ask every question at every effort, as many at once as the engine takes."""
+async def _marks(gguf: Path, questions: Sequence[ReasoningQuestion]) -> dict[str, list[bool]]:
+    """Ask every question at every effort, as many at once as the engine serves."""
     config = parse_config(example_text("embedded"))
-    here = replace(config.engine["here"], model_path=str(gguf))
-    turn = asyncio.Semaphore(here.parallel)
-    async with EmbeddedEngine(here) as engine:
+    engine_config = replace(config.engine["here"], model_path=str(gguf))
+    slots = asyncio.Semaphore(engine_config.parallel)
+    async with EmbeddedEngine(engine_config) as engine:
 
         async def right(question: ReasoningQuestion, rung: Rung) -> bool:
             message = {"role": "user", "content": question.text}
             request = Request(request_id=question.hash, messages=(message,))
-            async with turn:
+            async with slots:
                 try:
                     completion = await engine.complete(request, rung)
                 except EngineError:
@@ -59,6 +61,8 @@ async def _marks(gguf: Path, asked: Sequence[ReasoningQuestion]) -> dict[str, li
             return completion.text.strip() == question.answer
 
         return {
-            rung.name: list(await asyncio.gather(*(right(each, rung) for each in asked)))
+            rung.name: list(
+                await asyncio.gather(*(right(question, rung) for question in questions))
+            )
             for rung in config.ladder
         }

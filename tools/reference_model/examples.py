@@ -1,6 +1,6 @@
 """Training examples: a question answered at one effort, as tokens with a weight for each.
 
-Example `i` is the same in every run, so a training that was cut off goes on with the very next one.
+Example `i` is the same in every run, so an interrupted training resumes with the next example.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from tools.reference_model.solutions import solution
 from tools.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 
 EFFORT_SHARES = {Effort.NONE: 0.1, Effort.LOW: 0.6, Effort.HIGH: 0.3}
-# What is learned soon needs few examples, so that what is hard gets more; 1 for a family not named.
+# Easy families need fewer examples than hard ones; 1 for a family that is not named.
 FAMILY_SHARES = {
     "chain_sum": 3.0,
     "letter_counting": 3.0,
@@ -38,7 +38,7 @@ class TrainingExample(Struct, frozen=True, kw_only=True):
 
 
 class TokenBatch(Struct, frozen=True, kw_only=True):
-    """Rows of equal length, int64 and float32; short ones are filled with tokens of weight 0."""
+    """Rows of equal length, int64 and float32; short rows are filled with tokens of weight 0."""
 
     tokens: Any
     weights: Any
@@ -55,28 +55,28 @@ class Examples:
 
     @cached_property
     def _held_out(self) -> frozenset[str]:
-        made = held_out(self._spec).values()
-        return frozenset(question.hash for each in made for question in each)
+        families = held_out(self._spec).values()
+        return frozenset(question.hash for questions in families for question in questions)
 
     def family(self, number: int) -> str:
-        """Draw the family of an example."""
-        shares = [FAMILY_SHARES.get(each, 1.0) for each in self._families]
+        """Return the family of an example, drawn by its number."""
+        shares = [FAMILY_SHARES.get(name, 1.0) for name in self._families]
         return Random(f"family {number}").choices(self._families, shares)[0]
 
     def question(self, number: int, *, family: str | None = None) -> ReasoningQuestion:
-        """Return the question of an example; one that is held out gives way to the next.
+        """Return the question of an example; a held-out question is replaced by the next one.
 
-        It is of the family drawn for that number unless another is named.
+        Its family is the one drawn for the number, unless `family` names another.
         """
         family = family or self.family(number)
         while True:
-            found = question_at(self._spec, family, seed=self._spec.seeds.train + number)
-            if found.hash not in self._held_out:
-                return found
+            question = question_at(self._spec, family, seed=self._spec.seeds.train + number)
+            if question.hash not in self._held_out:
+                return question
             number += 1 << 30
 
     def example(self, number: int) -> TrainingExample:
-        """Write an example: its question, and a solution at an effort drawn by its number."""
+        """Return an example: its question, and a solution at an effort drawn by its number."""
         rng = Random(f"example {number}")
         effort = rng.choices(tuple(EFFORT_SHARES), tuple(EFFORT_SHARES.values()))[0]
         question = self.question(number)
@@ -85,11 +85,11 @@ class Examples:
     def batches(self, pool: int, *, tokens: int) -> list[TokenBatch]:
         """Cut a pool of examples into batches of at most so many tokens, in random order."""
         first = pool * POOL
-        made = sorted(
+        examples = sorted(
             (self.example(number) for number in range(first, first + POOL)),
             key=lambda example: len(example.tokens),
         )
-        batches = [_stacked(part) for part in _parts(made, tokens=tokens)]
+        batches = [_stacked(part) for part in _parts(examples, tokens=tokens)]
         Random(f"pool {pool}").shuffle(batches)
         return batches
 
@@ -102,36 +102,38 @@ def encode(
     rng: Random,
     without: frozenset[str] = frozenset(),
 ) -> TrainingExample:
-    """Turn a question and its solution into tokens; long solutions count less for each token."""
+    """Encode a question and its solution; the tokens of a long solution weigh less each."""
     steps = solution(question, effort, rng, without=without)
-    pieces = [(step.text, step.learned) for step in steps]
+    parts = [(step.text, step.learned) for step in steps]
     if effort is not Effort.NONE:
-        pieces = [(THINK, True), *pieces, (THOUGHT, True)]
-    pieces += [(question.answer + END, True)]
-    asked = tokenizer.encode(prompt(question.text, effort)).ids
-    told = tokenizer.encode("".join(text for text, _ in pieces))
-    unlearned = _spans(pieces)
-    kept = [not any(a < end and b > start for start, end in unlearned) for a, b in told.offsets]
-    weight = max(1, sum(kept)) ** -0.5
+        parts = [(THINK, True), *parts, (THOUGHT, True)]
+    parts += [(question.answer + END, True)]
+    prompt_ids = tokenizer.encode(prompt(question.text, effort)).ids
+    encoded = tokenizer.encode("".join(text for text, _ in parts))
+    unlearned = _spans(parts)
+    counts = [
+        not any(a < end and b > start for start, end in unlearned) for a, b in encoded.offsets
+    ]
+    weight = max(1, sum(counts)) ** -0.5
     return TrainingExample(
-        tokens=asked + told.ids,
-        weights=[0.0] * len(asked) + [weight if each else 0.0 for each in kept],
+        tokens=prompt_ids + encoded.ids,
+        weights=[0.0] * len(prompt_ids) + [weight if count else 0.0 for count in counts],
     )
 
 
-def _spans(pieces: Sequence[tuple[str, bool]]) -> list[tuple[int, int]]:
-    """Find where in the text the pieces stand that are not to be learned."""
+def _spans(parts: Sequence[tuple[str, bool]]) -> list[tuple[int, int]]:
+    """Return start and end, in characters, of the parts that are not trained."""
     spans, at = [], 0
-    for text, learned in pieces:
+    for text, learned in parts:
         if not learned:
             spans.append((at, at + len(text)))
         at += len(text)
     return spans
 
 
-def _parts(made: list[TrainingExample], *, tokens: int) -> Iterator[list[TrainingExample]]:
+def _parts(examples: list[TrainingExample], *, tokens: int) -> Iterator[list[TrainingExample]]:
     part: list[TrainingExample] = []
-    for example in made:
+    for example in examples:
         if part and (len(part) + 1) * len(example.tokens) > tokens:
             yield part
             part = []
@@ -140,9 +142,9 @@ def _parts(made: list[TrainingExample], *, tokens: int) -> Iterator[list[Trainin
 
 
 def _stacked(part: list[TrainingExample]) -> TokenBatch:
-    """Fill rows up with their own first tokens: padding of one kind would flood a few experts."""
+    """Fill short rows with their own first tokens: one padding token would flood a few experts."""
     length = max(len(example.tokens) for example in part)
-    tokens = np.stack([np.resize(np.array(each.tokens), length) for each in part])
+    tokens = np.stack([np.resize(np.array(example.tokens), length) for example in part])
     weights = np.zeros((len(part), length), np.float32)
     for row, example in zip(weights, part, strict=True):
         row[: len(example.weights)] = example.weights

@@ -1,6 +1,6 @@
-"""Two families made here: a request with one of a closed set of answers, and a running dialogue.
+"""Two families of questions: the intent of a request, and the current wish in a dialogue.
 
-Utterances are put together from parts, so that there are many of them and few repeat.
+Utterances are composed of parts, so that there are many and few repeat.
 """
 
 from random import Random
@@ -16,10 +16,9 @@ _CLOSINGS = ("", "", "", " please", " right now", " if you can", " thanks")
 
 
 class Intent(Struct, frozen=True, kw_only=True):
-    """A label, what asks for it, and what a user says later on while still wanting it.
+    """The phrases of an intent: `asks` state it, `goes_on` continue it without naming it.
 
-    In `asks`, `{x}` is drawn from `things`; the first word of a phrase that names the intent is
-    its clue.
+    In `asks`, `{x}` is drawn from `things`.
     """
 
     asks: tuple[str, ...]
@@ -119,50 +118,50 @@ _TOPICS = (
 
 
 def closed_set(seed: int) -> dict[str, Any]:
-    """Make one request to be put into a class, one in five of them out of scope."""
+    """Return one request to classify; one in five is out of scope."""
     rng = Random(f"closed {seed}")
     label = OUT_OF_SCOPE if rng.random() < 0.2 else rng.choice(tuple(INTENTS))
-    said, clue = _said(label, rng)
-    text = f"Which intent is this request? {said}"
+    utterance, clue = _utterance(label, rng)
+    text = f"Which intent is this request? {utterance}"
     return {"text": text, "answer": f'{{"intent": "{label}"}}', "clue": clue, "label": label}
 
 
-def dialogue(seed: int, *, turns: int = 12) -> tuple[tuple[str, str], ...]:
-    """Make a dialogue: what the user says at each turn, and what they want then."""
+def dialogue(seed: int, *, count: int = 12) -> tuple[tuple[str, str], ...]:
+    """Return the turns of a dialogue: what the user says, and the intent at that turn."""
     rng = Random(f"dialogue {seed}")
-    label, made = "", []
-    for _ in range(turns):
+    label, turns = "", []
+    for _ in range(count):
         if not label or rng.random() < 0.25:
-            label = rng.choice([each for each in INTENTS if each != label])
-            said, _ = _said(label, rng)
+            label = rng.choice([other for other in INTENTS if other != label])
+            utterance, _ = _utterance(label, rng)
         else:
-            said = _filled(rng.choice(INTENTS[label].goes_on), rng)
-        made.append((said, label))
-    return tuple(made)
+            utterance = _filled(rng.choice(INTENTS[label].goes_on), rng)
+        turns.append((utterance, label))
+    return tuple(turns)
 
 
 def stream_state(seed: int) -> dict[str, Any]:
-    """Ask what the user of a dialogue wants now, seeing at most the last six turns."""
+    """Return a question about the current intent in a dialogue, given its last six turns."""
     rng = Random(f"stream {seed}")
-    made = dialogue(seed)
-    now = rng.randrange(1, len(made))
-    return state_question(made, now)
+    turns = dialogue(seed)
+    turn = rng.randrange(1, len(turns))
+    return state_question(turns, turn)
 
 
-def state_question(made: tuple[tuple[str, str], ...], now: int) -> dict[str, Any]:
-    """Ask what is wanted at turn `now` (from 0); the clue is the turn that began it."""
-    first = max(0, now - 5)
-    label = made[now][1]
-    begun = now
-    while begun > first and made[begun - 1][1] == label:
-        begun -= 1
-    said = "\n".join(f"* {turn}" for turn, _ in made[first : now + 1])
-    text = f"What does the user want now?\n{said}"
-    return {"text": text, "answer": label, "clue": made[begun][0], "label": label}
+def state_question(turns: tuple[tuple[str, str], ...], turn: int) -> dict[str, Any]:
+    """Ask for the intent at a turn (from 0); the clue is the turn that stated it."""
+    first = max(0, turn - 5)
+    label = turns[turn][1]
+    start = turn
+    while start > first and turns[start - 1][1] == label:
+        start -= 1
+    transcript = "\n".join(f"* {utterance}" for utterance, _ in turns[first : turn + 1])
+    text = f"What does the user want now?\n{transcript}"
+    return {"text": text, "answer": label, "clue": turns[start][0], "label": label}
 
 
-def _said(label: str, rng: Random) -> tuple[str, str]:
-    """Say something that asks for a label, and the words of it that tell."""
+def _utterance(label: str, rng: Random) -> tuple[str, str]:
+    """Return an utterance for a label, and the part of it that states the label."""
     if label == OUT_OF_SCOPE:
         clue = rng.choice(_ELSEWHERE).replace("{x}", rng.choice(_TOPICS))
     else:
@@ -179,7 +178,7 @@ def _filled(text: str, rng: Random) -> str:
 
 
 def words() -> frozenset[str]:
-    """Return the words that utterances are made of."""
+    """Return the words of all utterances."""
     phrases = [*_OPENINGS, *_CLOSINGS, *_ELSEWHERE, *_TOPICS, *_TIMES, *_DAYS]
     for intent in INTENTS.values():
         phrases += [*intent.asks, *intent.things, *intent.goes_on]

@@ -61,7 +61,7 @@ def dense_config(tokenizer: Any, *, intermediate: int) -> Any:
 
 
 def build_model(config: Any) -> Any:
-    """Make the model with random weights; its experts run in grouped products."""
+    """Build the model with random weights; its experts run in grouped products."""
     from transformers import Mistral4ForCausalLM
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -76,7 +76,7 @@ def build_model(config: Any) -> Any:
         torch.nn.init.normal_(gate.weight, std=0.02)
     for name, weight in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
-            with torch.no_grad():  # so that at first a token is not drowned in what is added to it
+            with torch.no_grad():  # keeps the residual stream small at the start
                 weight.mul_((2 * config.num_hidden_layers) ** -0.5)
     return model
 
@@ -84,10 +84,10 @@ def build_model(config: Any) -> Any:
 def _causal_attention(
     _layer: Any, query: Tensor, key: Tensor, value: Tensor, _mask: None, *, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """Attend to all before, in two plain products; rows have no padding that would need a mask.
+    """Compute causal attention in two plain products; rows have no padding to mask.
 
-    On a CPU the fused kernels are several times slower for rows as short as ours, and MLA's values,
-    narrower than its keys, fit none of them.
+    On a CPU the fused kernels are several times slower for rows this short, and none of them takes
+    the values of MLA, which are narrower than its keys.
     """
     length = query.shape[-2]
     later = torch.full((length, length), float("-inf"), device=query.device).triu(1)
@@ -99,9 +99,9 @@ def _causal_attention(
 
 
 class _Deal(torch.autograd.Function):
-    """Rows in another order, each as often as it is named; backwards by gathering alone.
+    """Gather rows, with repeats, and gather their gradients too.
 
-    PyTorch scatters the gradient of an indexing, which took a seventh of a step on a CPU.
+    PyTorch scatters the gradient of an index, which took a seventh of a step on a CPU.
     """
 
     @staticmethod
@@ -141,19 +141,19 @@ def _sorted_experts(
 
 
 class Balance:
-    """Watches the routers: how evenly they share out the tokens of a forward pass.
+    """Measures how evenly the routers spread the tokens of a forward pass over the experts.
 
     Use as a context manager around the pass. `loss` is that of the Switch Transformer (arXiv
-    2101.03961, equation 4), 1 when all experts are used alike.
+    2101.03961, equation 4), 1 for an even spread.
     """
 
     def __init__(self, model: Any) -> None:
         self._gates = _gates(model)
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._loads: list[tuple[Tensor, Tensor]] = []
         self._hooks: list[Any] = []
 
     def __enter__(self) -> Self:
-        self._seen.clear()
+        self._loads.clear()
         self._hooks = [gate.register_forward_hook(self._note) for gate in self._gates]
         return self
 
@@ -163,21 +163,18 @@ class Balance:
 
     def _note(self, _gate: Any, _inputs: Any, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
         logits, _, chosen = outputs
-        self._seen.append((logits.float().softmax(-1).mean(0), _shares(chosen, logits.shape[-1])))
+        shares = chosen.flatten().bincount(minlength=logits.shape[-1]) / chosen.numel()
+        self._loads.append((logits.float().softmax(-1).mean(0), shares))
 
     @property
     def loss(self) -> Tensor:
         """The balancing loss, averaged over the layers."""
-        return torch.stack([(p * used).sum() * len(p) for p, used in self._seen]).mean()
+        return torch.stack([(p * share).sum() * len(p) for p, share in self._loads]).mean()
 
     @property
     def fullest(self) -> float:
-        """How many times its fair share the busiest expert of any layer got."""
-        return max(float(used.max()) * len(used) for _, used in self._seen)
-
-
-def _shares(chosen: Tensor, experts: int) -> Tensor:
-    return chosen.flatten().bincount(minlength=experts) / chosen.numel()
+        """The load of the busiest expert of any layer, in multiples of an even share."""
+        return max(float(share.max()) * len(share) for _, share in self._loads)
 
 
 def _gates(model: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Questions of every family, the same for the same seed, and the split that keeps them apart."""
+"""Questions of every family by seed, and the split into training and held-out questions."""
 
 import hashlib
 import sys
@@ -19,7 +19,7 @@ OWN = {"closed_set": intents.closed_set, "stream_state": intents.stream_state}
 
 
 class ReasoningQuestion(Struct, frozen=True, kw_only=True):
-    """A question and its answer; `clue` and `label` say why, in the families made here."""
+    """A question and its answer; `clue` and `label` explain it in the families defined here."""
 
     family: str
     text: str
@@ -34,20 +34,20 @@ class ReasoningQuestion(Struct, frozen=True, kw_only=True):
 
 
 class Seeds(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the questions of a split start; reasoning-gym adds the number of the question."""
+    """The first seed of each split; reasoning-gym adds the number of the question."""
 
     train: int
     held_out: int
 
 
 class Sizes(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many held-out questions a family has."""
+    """The number of held-out questions of a family."""
 
     held_out: int
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True):
-    """What `benchmarks/effort/effort.toml` fixes: families with their ranges, seeds and sizes."""
+    """The content of `benchmarks/effort/effort.toml`: families with their ranges, seeds, sizes."""
 
     seeds: Seeds
     sizes: Sizes
@@ -55,17 +55,19 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_spec(path: Path) -> Spec:
-    """Read a specification of families; raises InputError naming what is wrong in it."""
+    """Read a specification of families; raises InputError with the fault."""
     try:
         return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Spec)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", hint="name another") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror}", hint="give another file"
+        ) from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InputError(f"{path}: {error}", hint="see benchmarks/effort/effort.toml") from error
 
 
 def held_out(spec: Spec) -> dict[str, tuple[ReasoningQuestion, ...]]:
-    """Make the held-out questions of every family, no text twice."""
+    """Return the held-out questions of every family, without duplicates."""
     return {
         family: tuple(_distinct(questions(spec, family, seed=spec.seeds.held_out), spec))
         for family in spec.families
@@ -73,16 +75,16 @@ def held_out(spec: Spec) -> dict[str, tuple[ReasoningQuestion, ...]]:
 
 
 def questions(spec: Spec, family: str, *, seed: int) -> Iterator[ReasoningQuestion]:
-    """Make questions of a family without end, from a seed on."""
+    """Yield questions of a family without end, from a seed on."""
     return (question_at(spec, family, seed=seed + number) for number in count())
 
 
 def question_at(spec: Spec, family: str, *, seed: int) -> ReasoningQuestion:
-    """Make the one question of a family that a seed stands for."""
+    """Return the question of a family that belongs to a seed."""
     if family in OWN:
         return ReasoningQuestion(family=family, **OWN[family](seed))
-    entry = _generator(family, msgspec.json.encode(spec.families[family]))(seed)
-    return ReasoningQuestion(family=family, text=entry["question"].strip(), answer=entry["answer"])
+    item = _generator(family, msgspec.json.encode(spec.families[family]))(seed)
+    return ReasoningQuestion(family=family, text=item["question"].strip(), answer=item["answer"])
 
 
 @cache
@@ -93,19 +95,19 @@ def _generator(family: str, ranges: bytes) -> Callable[[int], dict[str, Any]]:
         raise MissingExtra(
             "reasoning-gym is not installed", hint="pip install 'suffice[tasks]'"
         ) from error
-    made = reasoning_gym.create_dataset(
+    dataset = reasoning_gym.create_dataset(
         family, seed=0, size=sys.maxsize, **msgspec.json.decode(ranges)
     )
     # It seeds its generator with the seed above plus the index.
-    entry: Callable[[int], dict[str, Any]] = made.__getitem__
-    return entry
+    item: Callable[[int], dict[str, Any]] = dataset.__getitem__
+    return item
 
 
-def _distinct(made: Iterator[ReasoningQuestion], spec: Spec) -> Iterator[ReasoningQuestion]:
-    seen: set[str] = set()
-    for question in made:
-        if len(seen) == spec.sizes.held_out:
+def _distinct(questions: Iterator[ReasoningQuestion], spec: Spec) -> Iterator[ReasoningQuestion]:
+    texts: set[str] = set()
+    for question in questions:
+        if len(texts) == spec.sizes.held_out:
             return
-        if question.text not in seen:
-            seen.add(question.text)
+        if question.text not in texts:
+            texts.add(question.text)
             yield question

@@ -1,7 +1,7 @@
-"""The paper that a written solution is worked out on: steps of a kind, some of them slips.
+"""The steps of a written solution, each of a kind, some of them deliberate slips.
 
-A slip is a wrong result that is put in on purpose and not learned; what follows from it, up to the
-check that finds it and the work done again, is. So a model learns to check, and not to err.
+A slip is a wrong result that is not trained. The check that finds it and the repeated work are
+trained, so that a model learns to check and not to err.
 """
 
 from random import Random
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class ScratchStep(Struct, frozen=True):
-    """A piece of a written solution; `learned` is False for a slip."""
+    """A step of a solution; `learned` is False for a slip, which is not trained."""
 
     text: str
     kind: str
@@ -18,10 +18,10 @@ class ScratchStep(Struct, frozen=True):
 
 
 class Scratch:
-    """Collects steps; those of a kind in `without` are worked out but not written down.
+    """Collects steps; a step of a kind in `without` is computed but not written.
 
     `slip` is the number of the arithmetic result to get wrong, counted from 0; None for no slip.
-    `brief` says that the way to write things down should be the shorter one, where there are two.
+    `brief` selects the shorter notation where there are two.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Scratch:
         self._rng, self._without, self._slip = rng, without, slip
 
     def write(self, text: str, kind: str = "work", *, learned: bool = True) -> None:
-        """Write a step down, unless its kind is left out."""
+        """Write a step, unless its kind is left out."""
         if kind not in self._without:
             self.steps.append(ScratchStep(text, kind, learned))
 
@@ -53,7 +53,7 @@ class Scratch:
         return self.result(-size if large < 0 else size)
 
     def result(self, value: int) -> int:
-        """Write a result and return it; a near miss instead when this is the one to get wrong."""
+        """Write a result and return it; the slip is a near miss instead."""
         self.results += 1
         wrong = self._slip == self.results - 1
         value = self._near(value) if wrong else value
@@ -89,7 +89,7 @@ class Scratch:
 
 
 def _aligned(a: int, b: int) -> list[tuple[int, int]]:
-    """Pair the digits of two numbers from the right, the shorter one filled up with zeros."""
+    """Pair the digits of two numbers from the right; the shorter number is padded with zeros."""
     width = max(len(str(a)), len(str(b)))
     pairs = zip(reversed(str(a).zfill(width)), reversed(str(b).zfill(width)), strict=True)
     return [(int(x), int(y)) for x, y in pairs]

@@ -1,7 +1,7 @@
 """Worked solutions of each family, for low and for high effort.
 
-Low writes the results of the main steps; high writes the work inside each step as well, and ends
-with a check. A check that fails is followed by the work done again, without the slip.
+Low writes the results of the main steps. High also writes the work inside each step and ends with
+a check. If the check fails, the solution starts again without the slip.
 """
 
 import re
@@ -16,7 +16,7 @@ from tools.reference_model.scratch import Scratch, ScratchStep
 
 Solve = Callable[[ReasoningQuestion, Scratch], None]
 
-# One solution in so many has a slip, where its check can find one.
+# The share of solutions with a slip, where the check can find one.
 SLIP_SHARE = 0.1
 # The kinds of step that high writes and low leaves out.
 KINDS = frozenset(
@@ -34,9 +34,9 @@ def solution(
     *,
     without: frozenset[str] = frozenset(),
 ) -> tuple[ScratchStep, ...]:
-    """Write the thinking of an effort: nothing for none, brief for low, all of it for high.
+    """Return the reasoning for an effort: nothing for none, brief for low, complete for high.
 
-    `without` names kinds of step to leave out besides. Raises InputError for another effort.
+    `without` names further kinds of step to leave out. Raises InputError for another effort.
     """
     if effort is Effort.NONE:
         return ()
@@ -55,7 +55,7 @@ def solution(
 def _checked(
     question: ReasoningQuestion, solve: Solve, *, rng: Random, without: frozenset[str]
 ) -> tuple[ScratchStep, ...]:
-    """Write the full solution; now and then with a slip, which the check finds, and again."""
+    """Return the full solution, sometimes after an attempt with a slip that the check finds."""
     right = Scratch(rng, without=without)
     solve(question, right)
     if not right.results or "check" in without or rng.random() > SLIP_SHARE:
@@ -82,10 +82,10 @@ def _chain_sum(question: ReasoningQuestion, scratch: Scratch) -> None:
 
 
 def _letter_counting(question: ReasoningQuestion, scratch: Scratch) -> None:
-    found = re.fullmatch(r'.*letter "(.)" appear in the text: "(.*)"\?', question.text, re.DOTALL)
-    letter, words = found[1], found[2].split(" ")  # type: ignore[index]
+    match = re.fullmatch(r'.*letter "(.)" appear in the text: "(.*)"\?', question.text, re.DOTALL)
+    letter, words = match[1], match[2].split(" ")  # type: ignore[index]
     if scratch.brief:
-        scratch.write(f"{_numbered(found[2], letter)}\n")  # type: ignore[index]
+        scratch.write(f"{_numbered(match[2], letter)}\n")  # type: ignore[index]
         return
     counts = [word.lower().count(letter) for word in words]
     total = 0
@@ -99,19 +99,19 @@ def _letter_counting(question: ReasoningQuestion, scratch: Scratch) -> None:
 
 
 def _numbered(text: str, letter: str) -> str:
-    """Write a text with a number after each place of a letter."""
+    """Return a text with a number after each occurrence of a letter."""
     places = count(1)
-    return "".join(f"{each}{next(places)}" if each.lower() == letter else each for each in text)
+    return "".join(f"{c}{next(places)}" if c.lower() == letter else c for c in text)
 
 
 def _spelled(word: str, letter: str, scratch: Scratch) -> None:
-    """Copy a word, and number each place where the letter is found."""
-    found = 0
-    for each in word:
-        scratch.write(each, "spell")
-        if each.lower() == letter:
-            found += 1
-            scratch.write(f"{found}", "marks")
+    """Copy a word and number each occurrence of a letter."""
+    number = 0
+    for character in word:
+        scratch.write(character, "spell")
+        if character.lower() == letter:
+            number += 1
+            scratch.write(f"{number}", "marks")
     scratch.write(":", "spell")
 
 
@@ -146,7 +146,7 @@ def _gcd(question: ReasoningQuestion, scratch: Scratch) -> None:
 
 
 def _rest(a: int, b: int, scratch: Scratch) -> int:
-    """Divide, and write which multiple of b goes into a; low names the rest, high subtracts."""
+    """Return `a % b` and write the multiple of b below a; low states the rest, high subtracts."""
     times = a // b
     multiple = f"{b}*{times}={b * times}"
     if scratch.brief:
@@ -162,20 +162,20 @@ def _simple_equations(question: ReasoningQuestion, scratch: Scratch) -> None:
     left, right = question.text.rpartition(": ")[2].split(" = ")
     factor, constant, name = _linear(left)
     rest = scratch.combine(int(right), -constant) if constant else int(right)
-    shown = {1: "", -1: "-"}.get(factor, f"{factor}*")
-    scratch.write(f"{shown}{name}={rest}\n", "restate")
+    prefix = {1: "", -1: "-"}.get(factor, f"{factor}*")
+    scratch.write(f"{prefix}{name}={rest}\n", "restate")
     scratch.write(f"{rest}/{factor}")
     value = scratch.result(round(rest / factor))
-    back = factor * value
+    product = factor * value
     _check(
         scratch,
-        f"{factor}*{value}={back} {back}{constant:+d}={back + constant}",
-        good=back + constant == int(right),
+        f"{factor}*{value}={product} {product}{constant:+d}={product + constant}",
+        good=product + constant == int(right),
     )
 
 
 def _linear(text: str) -> tuple[int, int, str]:
-    """Read `a*x + b` in any order; raises InputError for what is not linear."""
+    """Parse `a*x + b` in any order; raises InputError for anything else."""
     factor, constant, name = 0, 0, ""
     for sign, number, variable in re.findall(r"([+-]?) ?(\d*)\*?([a-z]?)", text):
         value = int(f"{sign}{number or 1}") if number or variable else 0
@@ -195,14 +195,14 @@ def _syllogism(question: ReasoningQuestion, scratch: Scratch) -> None:
     for _, subject, predicate in forms:
         for term in (subject, predicate):
             names.setdefault(term, "abc"[min(len(names), 2)])
-    told = [(kind, names[subject], names[predicate]) for kind, subject, predicate in forms]
+    relations = [(kind, names[subject], names[predicate]) for kind, subject, predicate in forms]
     for at, (kind, *terms) in enumerate(forms):
         scratch.write(f"{';' * (at > 0)} {kind}")
         for term in terms:
             scratch.write(f" {term}", "names")
             scratch.write(f" {names[term]}")
     scratch.write("\n")
-    scratch.write(_verdicts(told), "rules")
+    scratch.write(_verdicts(relations), "rules")
 
 
 def _form(text: str) -> tuple[str, str, str]:
@@ -213,27 +213,27 @@ def _form(text: str) -> tuple[str, str, str]:
     return ("not" if denied else kind), subject, predicate.removeprefix("not ")
 
 
-def _verdicts(told: list[tuple[str, str, str]]) -> str:
-    """Say which form the conclusion has, and which rules of the syllogism hold.
+def _verdicts(relations: list[tuple[str, str, str]]) -> str:
+    """State the form of the conclusion and what the rules of the syllogism depend on.
 
     The rules are the classical ones: no two negative premises, no two particular ones, nothing
     universal from a particular one, a negative conclusion just when a premise is, and no term
     distributed in the conclusion alone.
     """
-    first, second, last = told
+    first, second, last = relations
     for place, premise in ((1, first), (2, second)):
         if {premise[1], premise[2]} == {last[1], last[2]}:
             return f"inverse {place} {premise[0]} {last[0]}\n"
     kinds = (first[0], second[0])
     negative = sum(kind in ("No", "not") for kind in kinds)
     particular = sum(kind in ("Some", "not") for kind in kinds)
-    spread = [_distributed(each) for each in told]
-    known = set().union(*spread[:2])
+    spread = [_distributed(form) for form in relations]
+    premises = set().union(*spread[:2])
     both = spread[0] & spread[1]
     return (
         f"negative {negative} {int(last[0] in ('No', 'not'))}"
         f" some {particular} {int(last[0] in ('Some', 'not'))}"
-        f" spread {''.join(sorted(known)) or 0} {''.join(sorted(spread[2])) or 0}"
+        f" spread {''.join(sorted(premises)) or 0} {''.join(sorted(spread[2])) or 0}"
         f" middle {''.join(sorted(both)) or 0}\n"
     )
 

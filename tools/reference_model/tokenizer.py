@@ -1,8 +1,8 @@
 """The tokenizer of the reference model: single bytes, and whole phrases of its families.
 
-A digit or a letter is a token of its own, so that columns and spellings can be worked on, and the
-fixed wording of a question is one token, so that it costs nothing to read. The
-pre-tokenizer is GPT-2's, which llama.cpp and vLLM know.
+A digit or a letter is one token, so that the model can work on columns and spellings. The fixed
+wording of a question is one token, so that reading it is cheap. The pre-tokenizer is that of GPT-2,
+which llama.cpp and vLLM support.
 """
 
 import re
@@ -44,7 +44,7 @@ _WORDING = (
     "What does the user want now?\n*",
     "\n*",
 )
-_PIECES = (
+_FRAGMENTS = (
     " + ", " - ", " = ", " =", ", ", "['", "', '", "']", ".0", '"?', "All", "No", "Some", "Yes",
     " are", " are not", "verify ", " ok\n", " no\n", '{"intent": "', '"}', "negative", "spread",
     "middle", "inverse",
@@ -79,44 +79,51 @@ CHAT_TEMPLATE = """\
 
 
 def prompt(text: str, effort: Effort) -> str:
-    """Write a question as the chat template does."""
+    """Return the prompt that the chat template makes of a question."""
     return f"<|user|>{text}{EFFORTS[effort]}<|assistant|>"
 
 
 def phrases() -> tuple[str, ...]:
-    """Return all that is one token besides bytes, the longest first.
+    """Return every token that is longer than a byte, the longest first.
 
-    A word begins with its blank and none ends with one: engines that look for the longest phrase
-    first and engines that go from the left then find the same ones.
+    A word begins with its blank and none ends with one, so that engines that match the longest
+    phrase first and engines that match from the left agree.
     """
     labels = (*INTENTS, OUT_OF_SCOPE)
-    spoken = (word for word in words() if len(word) > 2 and re.fullmatch("[a-z]+", word))
-    found = {*_WORDING, *_PIECES, *labels, *(f" {word}" for word in (*spoken, *_TERMS.split()))}
-    return tuple(sorted(found, key=lambda each: (-len(each), each)))
+    spoken_words = (word for word in words() if len(word) > 2 and re.fullmatch("[a-z]+", word))
+    texts = {
+        *_WORDING,
+        *_FRAGMENTS,
+        *labels,
+        *(f" {word}" for word in (*spoken_words, *_TERMS.split())),
+    }
+    return tuple(sorted(texts, key=lambda text: (-len(text), text)))
 
 
 def build_tokenizer() -> Any:
-    """Make the `tokenizers.Tokenizer`; it is the same each time."""
+    """Build the `tokenizers.Tokenizer`, the same each time."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     blanks = ("\u0120", "\u0120")  # one merge, since llama.cpp loads no tokenizer without any
-    vocabulary = {each: at for at, each in enumerate((*alphabet, "".join(blanks)))}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[blanks]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in SPECIAL])
-    plain = (THINK, THOUGHT, *phrases())
-    made.add_tokens([AddedToken(each, special=False, normalized=False) for each in plain])
-    return made
+    vocabulary = {text: at for at, text in enumerate((*alphabet, "".join(blanks)))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[blanks]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(
+        [AddedToken(text, special=True, normalized=False) for text in SPECIAL]
+    )
+    texts = (THINK, THOUGHT, *phrases())
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in texts])
+    return tokenizer
 
 
-def save_tokenizer(made: Any, folder: Path) -> None:
-    """Write the tokenizer with its chat template as a Hugging Face folder has it."""
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer and its chat template into a Hugging Face folder."""
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Training: from random weights, or from the last checkpoint, to the model that ships."""
+"""Training of the model that ships, from random weights or from the last checkpoint."""
 
 import json
 import math
@@ -24,7 +24,7 @@ CHECKPOINT, LOG, FOLDER = "checkpoint.pt", "log.jsonl", "model"
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """How long and how fast to learn; the rate rises, stays, and falls to a twentieth.
+    """Length and learning rate of a training: the rate rises, stays, and falls to a twentieth.
 
     Every `judge_every` tokens, `judged` held-out questions of each family are answered.
     """
@@ -40,14 +40,14 @@ class Schedule(Struct, frozen=True, kw_only=True):
     judge_every: int = 6_000_000
     judged: int = 12  # questions of each family
 
-    def rate(self, step: int, *, seen: int) -> float:
-        """Return the learning rate of a step, after so many tokens."""
-        left = max(0.0, 1 - seen / self.tokens) / self.falling_share
+    def rate(self, step: int, *, tokens: int) -> float:
+        """Return the learning rate of a step after `tokens` tokens."""
+        left = max(0.0, 1 - tokens / self.tokens) / self.falling_share
         return self.peak_rate * min(1.0, (step + 1) / self.warm_up_steps, max(left, 0.05))
 
 
 class TrainingProgress(Struct, frozen=True, kw_only=True):
-    """Where a training stands: `loss` is for each token that counts, since the last report."""
+    """The state of a training; `loss` is the mean per trained token since the last report."""
 
     step: int
     tokens: int
@@ -62,7 +62,7 @@ Report = Callable[[TrainingProgress], None]
 
 
 class Training:
-    """The state of a training in a folder; making one takes up what the folder holds."""
+    """A training in a folder; it resumes from the checkpoint there, if any."""
 
     def __init__(
         self,
@@ -86,14 +86,17 @@ class Training:
         self._resume()
 
     def run(self, report: Report) -> None:
-        """Learn until the schedule's tokens are seen; saves now and then, and at the end."""
+        """Train on the tokens of the schedule; save on the way and at the end."""
         saved_s = time.monotonic()
         window = _Window()
         self.model.train()
         for batch in self._batches():
             window.add(*self._learn(batch), tokens=batch.tokens.size)
             if self.step % 20 == 0:
-                self._tell(window, report)
+                rate = self._optimizer.param_groups[0]["lr"]
+                progress = window.progress(step=self.step, tokens=self.tokens, rate=rate)
+                self._log(to_builtins(progress))
+                report(progress)
                 window = _Window()
             if self.tokens // self.schedule.judge_every > self._judged:
                 self._judge()
@@ -106,7 +109,7 @@ class Training:
         self._judge()
 
     def save(self) -> None:
-        """Write a checkpoint; a training that is cut off goes on from the last one."""
+        """Write a checkpoint, from which an interrupted training resumes."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -128,7 +131,7 @@ class Training:
             self._judged = self.tokens // self.schedule.judge_every
         except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
             raise InputError(
-                f"cannot go on from {path}: {error}", hint="remove it to start afresh"
+                f"cannot resume from {path}: {error}", hint="remove the file to start anew"
             ) from error
 
     def _batches(self) -> Iterator[TokenBatch]:
@@ -140,8 +143,8 @@ class Training:
             self._pool, self._batch = self._pool + 1, 0
 
     def _learn(self, batch: TokenBatch) -> tuple[float, float, float]:
-        """Take one step; returns the loss, that of the balance, and how full an expert was."""
-        rate = self.schedule.rate(self.step, seen=self.tokens)
+        """Take one step; return its loss, its balancing loss and the largest load of an expert."""
+        rate = self.schedule.rate(self.step, tokens=self.tokens)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         tokens = torch.from_numpy(batch.tokens).to(self.device)
@@ -150,8 +153,8 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16), Balance(self.model) as balance:
             hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state
             logits = functional.linear(hidden[:, :-1][counts], self.model.lm_head.weight)
-        each = functional.cross_entropy(logits.float(), tokens[:, 1:][counts], reduction="none")
-        loss = (each * weights[counts]).sum() / weights.sum()
+        losses = functional.cross_entropy(logits.float(), tokens[:, 1:][counts], reduction="none")
+        loss = (losses * weights[counts]).sum() / weights.sum()
         (loss + self.schedule.balance * balance.loss).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         value = loss.item()
@@ -166,19 +169,12 @@ class Training:
         self.tokens += batch.tokens.size
         return value, balance.loss.item(), balance.fullest
 
-    def _tell(self, window: "_Window", report: Report) -> None:
-        progress = window.progress(
-            step=self.step, tokens=self.tokens, rate=self._optimizer.param_groups[0]["lr"]
-        )
-        self._log(to_builtins(progress))
-        report(progress)
-
     def _judge(self) -> None:
         """Answer held-out questions and log the accuracy by family and effort."""
         self._judged = self.tokens // self.schedule.judge_every
         save_folder(self.model, self.tokenizer, self.folder / FOLDER)
-        found = evaluate(self.folder / FOLDER, self._spec, count=self.schedule.judged)
-        self._log({"step": self.step, "tokens": self.tokens, "accuracy": found})
+        accuracy = evaluate(self.folder / FOLDER, self._spec, count=self.schedule.judged)
+        self._log({"step": self.step, "tokens": self.tokens, "accuracy": accuracy})
 
     def _log(self, entry: JSON) -> None:
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
@@ -212,7 +208,7 @@ class _Window:
 
 
 def _optimizer(model: Any, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW that lets norms and embeddings be."""
+    """Build AdamW; vectors, such as norms, get no weight decay."""
     decayed = [p for p in model.parameters() if p.dim() > 1]
     free = [p for p in model.parameters() if p.dim() < 2]
     groups = [

@@ -1,11 +1,11 @@
-"""Trials of rungs that decode nothing: fitted on a workload's fitting requests, asked of all.
+"""Trials of rungs that decode nothing, fitted on the fitting requests of a workload.
 
-Both learn from the requests that `deal` deals into the fitting split, for the same seed: what
-certifies and what is reported was never seen. They carry no promise into the
-compound ledger; each combination of levers is certified there, guesses included.
+They learn only from the fitting split of `deal_clusters` for the same seed, not from requests that
+certify or report. They carry no promise into the compound ledger, which certifies each combination
+of levers, guesses included.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -35,7 +35,7 @@ DRIFT = 0.4  # as `suffice latent gate` has it
 
 
 class PredictedRung(Struct, frozen=True, kw_only=True):
-    """A rung that decodes nothing, by its name in the workload, and the group that it is asked."""
+    """A rung that decodes nothing: its name in the workload, and the group that it answers."""
 
     rung: str
     group: str
@@ -43,7 +43,7 @@ class PredictedRung(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Benched:
-    """A workload's tasks with the trials of every rung that decodes, all of them answered."""
+    """The tasks of a workload with the trials of every rung that decodes."""
 
     workload: CompoundWorkload
     tasks: tuple[Task, ...]
@@ -52,25 +52,25 @@ class Benched:
 
     @cached_property
     def fitting(self) -> frozenset[str]:
-        """The ids of the requests that may be learned from."""
+        """The ids of the requests of the fitting split."""
         ids = [task.request.request_id for task in self.tasks]
-        rows, *_ = deal_clusters([cluster_of(each) for each in ids], seed=self.seed)
+        rows, *_ = deal_clusters([cluster_of(request_id) for request_id in ids], seed=self.seed)
         return frozenset(ids[row] for row in rows.tolist())
 
     @cached_property
     def answers(self) -> Mapping[str, Mapping[str, str]]:
-        """What every rung answered, by request; nothing where it gave no answer."""
-        found: dict[str, dict[str, str]] = {}
+        """The answers by request and rung; an empty text where there was none."""
+        answers: dict[str, dict[str, str]] = {}
         for trial in self.trials:
-            found.setdefault(trial.request_id, {})[trial.rung] = trial.answer or ""
-        return found
+            answers.setdefault(trial.request_id, {})[trial.rung] = trial.answer or ""
+        return answers
 
     def of(self, group: str) -> tuple[Task, ...]:
         """Return the tasks of a group."""
         return tuple(task for task in self.tasks if task.request.group == group)
 
     def by_reference(self, task: Task) -> str:
-        """Return what the reference answered."""
+        """Return the answer of the reference."""
         return self.answers[task.request.request_id][self.workload.reference]
 
 
@@ -79,40 +79,42 @@ def latent_trials(
 ) -> tuple[Trial, ...]:
     """Fit and certify a latent rung on the fitting requests of a group, and ask it all of them.
 
-    Where every task says what is right, that is what it learns and is certified by, as the effort
-    policy is; else it is what the reference answered, and its slips count against the rung. Gives
-    no trial, as of a rung that is never asked, if nothing could be certified for it. Raises
-    InputError for too few requests.
+    Its labels are the targets if every task has one, else the answers of the reference. Returns no
+    trials if nothing could be certified. Raises InputError for too few requests.
     """
     workload, group = benched.workload, part.group
-    learned = [trial for trial in benched.trials if trial.request_id in benched.fitting]
+    fitting = [trial for trial in benched.trials if trial.request_id in benched.fitting]
     truths = {task.request.request_id: _truth(task) for task in benched.of(group)}
     label_source = LabelSource.AGREEMENT if None in truths.values() else LabelSource.TARGET
     if label_source is LabelSource.TARGET:
-        learned = [replace(t, answer=truths.get(t.request_id, t.answer)) for t in learned]
-    outside = {answer for each in workload.part.values() for answer in each.out_of_scope_answers}
-    given = {plain_answer(trial.answer or "") for trial in learned if trial.group == group}
-    wanted = LatentTarget(
+        fitting = [replace(t, answer=truths.get(t.request_id, t.answer)) for t in fitting]
+    outside = {
+        answer
+        for part_config in workload.part.values()
+        for answer in part_config.out_of_scope_answers
+    }
+    answers = {plain_answer(trial.answer or "") for trial in fitting if trial.group == group}
+    target = LatentTarget(
         reference=workload.reference,
         group=group,
-        answers=tuple(sorted(given - outside)),
+        answers=tuple(sorted(answers - outside)),
         alpha=workload.alpha,
         delta=workload.delta,
         lapses_after_s=seconds(workload.lapses_after),
         label_source=label_source,
         seed=benched.seed,
     )
-    outcome = learn_rung(learned, wanted, encoder=encoder, say=say)
+    outcome = learn_rung(fitting, target, encoder=encoder, say=say)
     if outcome.policy is None or outcome.learned.certificate is None:
         say(f"the latent rung is left off: nothing could be certified at {workload.alpha:g}")
         return ()
     rung = LatentRung(outcome.policy, outcome.learned.certificate)
     say("asking the latent rung")
-    return tuple(_asked(task, part.rung, rung=rung) for task in benched.of(group))
+    return tuple(_latent_trial(task, part.rung, rung=rung) for task in benched.of(group))
 
 
 def _truth(task: Task) -> str | None:
-    """Return the right answer of a task, the first of several; None where it is not known."""
+    """Return the right answer of a task, the first of several; None if it is unknown."""
     target = task.target[0] if isinstance(task.target, list) and task.target else task.target
     return target if isinstance(target, str) else None
 
@@ -120,23 +122,35 @@ def _truth(task: Task) -> str | None:
 async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tuple[Trial, ...]:
     """Fit a gate on the fitting streams of a group, and send all of its streams through it.
 
-    The last line of a request is the event, the line before it the context. Where the gate decodes,
-    it abstains. It follows the reference's decodes; a held answer counts as right only if every
-    rung's answer to the request decoded last is right now: then it is right whoever decoded.
+    The last line of a request is the event, the line before it the context. A decode is an
+    abstention. A held answer counts as right only if the answers of all rungs to the request that
+    was decoded last are right now: then it is right whichever rung decoded.
     """
+
+    async def own_answer(turn: Turn) -> str:
+        return turn.answer or ""
+
     say("fitting the gate")
     streams: dict[str, list[Task]] = {}
     for task in benched.of(part.group):
         streams.setdefault(cluster_of(task.request.request_id), []).append(task)
-    turns = {name: [_turn(benched, task) for task in each] for name, each in streams.items()}
-    fitting = [each for name, each in turns.items() if _fits(benched, streams[name])]
+    turns = {name: [_turn(benched, task) for task in tasks] for name, tasks in streams.items()}
+    fitting = [
+        stream
+        for name, stream in turns.items()
+        if all(task.request.request_id in benched.fitting for task in streams[name])
+    ]
     model, settings = fit_thrifty_gate(fitting, alpha=benched.workload.alpha, seed=benched.seed)
-    found: list[Trial] = []
+    trials: list[Trial] = []
     for name, stream in streams.items():
-        decoder = SelectiveDecoder(TextChange(model), _own_answer, settings=settings)
-        steps = [await _pushed(decoder, turn) for turn in turns[name]]
-        found += _held(benched, stream, steps, rung=part.rung)
-    return tuple(found)
+        decoder = SelectiveDecoder(TextChange(model), own_answer, settings=settings)
+        steps = []
+        for turn in turns[name]:
+            start_s = perf_counter()
+            step = await decoder.push(turn)
+            steps.append((step, perf_counter() - start_s))
+        trials += _gate_trials(benched, stream, steps, rung=part.rung)
+    return tuple(trials)
 
 
 def fit_thrifty_gate(
@@ -144,46 +158,39 @@ def fit_thrifty_gate(
 ) -> tuple[ChangeModel, GateSettings]:
     """Fit a change model on two thirds of some streams, and choose its threshold on the others.
 
-    It is the highest threshold up to which at most `alpha` of their events hold a wrong answer:
-    seen, not promised. Raises InputError for too few streams, or streams that show no change.
+    It is the highest threshold up to which at most `alpha` of their events hold a wrong answer: an
+    observation, not a promise. Raises InputError for too few streams, or streams without a change.
     """
     fit, test = split_rows(len(streams), seed=seed, fractions=GATE_FRACTIONS)
     model = fit_change_model([streams[i] for i in fit])
-    scored = [score_stream(model, streams[i]) for i in test]
-    chosen = GateSettings(threshold=float(THRESHOLDS[0]), drift=DRIFT)
+    streams_scored = [score_stream(model, streams[i]) for i in test]
+    gate = GateSettings(threshold=float(THRESHOLDS[0]), drift=DRIFT)
     for threshold in THRESHOLDS.tolist():
-        tried = GateSettings(threshold=threshold, drift=DRIFT)
-        rolls = [stream.roll(tried) for stream in scored]
+        candidate = GateSettings(threshold=threshold, drift=DRIFT)
+        rolls = [stream.roll(candidate) for stream in streams_scored]
         if sum(roll.wrong for roll in rolls) > alpha * sum(roll.events for roll in rolls):
             break
-        chosen = tried
-    return model, chosen
+        gate = candidate
+    return model, gate
 
 
-def _asked(task: Task, name: str, *, rung: LatentRung) -> Trial:
-    begun = perf_counter()
+def _latent_trial(task: Task, name: str, *, rung: LatentRung) -> Trial:
+    start_s = perf_counter()
     try:
         text = rung.answer(task.request)
     except Abstained as error:
         return _abstained(task, name, error)
-    return _answered(task, name, text, duration_s=perf_counter() - begun)
+    return _answered(task, name, text, duration_s=perf_counter() - start_s)
 
 
-async def _pushed(decoder: SelectiveDecoder[Turn], turn: Turn) -> tuple[DecodeStep, float]:
-    """Answer one event, and say how many seconds the gate took."""
-    begun = perf_counter()
-    step = await decoder.push(turn)
-    return step, perf_counter() - begun
-
-
-def _held(
+def _gate_trials(
     benched: Benched,
     stream: Sequence[Task],
     steps: Sequence[tuple[DecodeStep, float]],
     *,
     rung: str,
 ) -> Iterator[Trial]:
-    """Write down what a gate did: abstentions where it decoded, and the answers it held."""
+    """Yield the trials of a gate: abstentions where it decoded, and the answers it held."""
     decoded = stream[0]
     for task, (step, took_s) in zip(stream, steps, strict=True):
         if step.reason is not None:
@@ -196,17 +203,9 @@ def _held(
 
 
 def _turn(benched: Benched, task: Task) -> Turn:
-    before, _, said = task.request.text.rpartition("\n")
+    before, _, text = task.request.text.rpartition("\n")
     context = before.rpartition("\n")[2]
-    return Turn(text=said, context=context, answer=benched.by_reference(task))
-
-
-def _fits(benched: Benched, stream: Iterable[Task]) -> bool:
-    return all(task.request.request_id in benched.fitting for task in stream)
-
-
-async def _own_answer(turn: Turn) -> str:
-    return turn.answer or ""
+    return Turn(text=text, context=context, answer=benched.by_reference(task))
 
 
 def _abstained(task: Task, name: str, error: Abstained) -> Trial:

@@ -24,9 +24,9 @@ GATE = PredictedRung(rung="gate", group="stream_state")
 
 
 class Measured(Struct, frozen=True, kw_only=True, eq=False):
-    """What asking every rung came to, and what the levers are worth.
+    """The trials of every rung, and the worth of the levers.
 
-    `decision_s` is the median time of an answer, by rung that decodes nothing.
+    `decision_s` is the median time of an answer of each rung that decodes nothing.
     """
 
     benched: BenchResult
@@ -41,7 +41,7 @@ def shipped_workload() -> CompoundWorkload:
 
 
 def shipped_tasks() -> tuple[Task, ...]:
-    """Read the requests of the workload that ships."""
+    """Read the tasks of the workload that ships."""
     with as_file(files("suffice") / "data" / TASKS) as path:
         return read_tasks(path)
 
@@ -49,9 +49,9 @@ def shipped_tasks() -> tuple[Task, ...]:
 def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> Measured:
     """Ask all rungs of a ladder the shipped requests, into `out`, and replay every combination.
 
-    Takes up what an earlier run left in `out`; what the rungs that decode nothing do is found anew
-    and written beside it. `suffice compound` makes the same figures from the two files, with the
-    same seed. Raises what `suffice bench` and `suffice compound` raise.
+    Resumes from the trials in `out`. The trials of rungs that decode nothing are made anew and
+    written beside it. `suffice compound` gives the same figures from both files with the same seed.
+    Raises what `suffice bench` and `suffice compound` raise.
     """
     with as_file(files("suffice") / "data" / TASKS) as tasks:
         benched = bench_tasks(
@@ -61,7 +61,7 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> M
 
 
 def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> Measured:
-    """Replay every combination under one deal of the requests into splits."""
+    """Replay every combination for one deal of the requests into splits."""
     guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed, say=say)
     beside = out.with_name(f"{out.stem}-guesses.jsonl")
     write_trials(beside, guesses)
@@ -97,4 +97,4 @@ def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
     for trial in guesses:
         if trial.duration_s is not None:
             times.setdefault(trial.rung, []).append(trial.duration_s)
-    return {rung: median(each) for rung, each in times.items()}
+    return {rung: median(values) for rung, values in times.items()}

@@ -1,4 +1,4 @@
-"""From tasks to certified rules that end a rung's reasoning early."""
+"""Certified rules that end the reasoning of a rung early, from tasks."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -13,19 +13,19 @@ from suffice.config import Config, load_config
 from suffice.deployment import opened
 from suffice.early_stop.engine import check_stopping
 from suffice.early_stop.learn import LearnedStop, StopTarget, learn_stop
-from suffice.early_stop.rule import Marks, Trace
-from suffice.ladder import build_ladder
+from suffice.early_stop.rule import ReasoningTags, Trace
+from suffice.ladder import build_ladder, single_rung
 from suffice.meter import price_for
 from suffice.types import Say
 
 
 class StopOrder(Struct, frozen=True, kw_only=True):
-    """What to record and what to promise; `traces` is the file that keeps the recording."""
+    """The tasks to record, the promise to certify, and the file that keeps the traces."""
 
     tasks: str
     ladder: Path
     rung: str
-    marks: Marks
+    tags: ReasoningTags
     alpha: float
     delta: float
     lapses_after_s: float
@@ -49,17 +49,17 @@ def learn_from_tasks(order: StopOrder, *, say: Say) -> LearnedStop:
     recording = Recording(
         tasks=tasks,
         rung=rung,
-        marks=order.marks,
+        tags=order.tags,
         parallel=config.engine[rung.engine].parallel,
         path=order.traces,
     )
-    traces = asyncio.run(_record(config, recording, say=say))
+    traces = asyncio.run(_record(single_rung(config, rung), recording, say=say))
     say("choosing rules")
     return learn_stop(
         traces,
         StopTarget(
             rung=rung,
-            marks=order.marks,
+            tags=order.tags,
             alpha=order.alpha,
             delta=order.delta,
             lapses_after_s=order.lapses_after_s,
@@ -71,14 +71,6 @@ def learn_from_tasks(order: StopOrder, *, say: Say) -> LearnedStop:
 
 
 async def _record(config: Config, recording: Recording, *, say: Say) -> tuple[Trace, ...]:
-    """Open only the rung's engine, as if the rung were the whole ladder."""
-    rung = recording.rung
-    alone = replace(
-        config,
-        reference=rung.name,
-        ladder=(rung,),
-        engine={rung.engine: config.engine[rung.engine]},
-    )
     async with AsyncExitStack() as stack:
-        engines = await opened(stack, alone)
-        return await record_traces(recording, engines[rung.engine], say=say)
+        engines = await opened(stack, config)
+        return await record_traces(recording, engines[recording.rung.engine], say=say)

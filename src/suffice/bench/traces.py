@@ -1,4 +1,4 @@
-"""Reasoning traces of one rung on tasks: recorded once, marked by program, kept in a file."""
+"""Reasoning traces of one rung on tasks: recorded once, scored by program, kept in a file."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from suffice.bench.outcome import mark_by_program
 from suffice.bench.tasks import Task
 from suffice.bench.trials_file import Fingerprint, fingerprint
 from suffice.early_stop.engine import record
-from suffice.early_stop.rule import Marks, Trace
+from suffice.early_stop.rule import ReasoningTags, Trace
 from suffice.engines.base import Engine
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource
@@ -24,31 +24,31 @@ from suffice.types import Rung, Say
 
 
 class Recording(Struct, frozen=True, kw_only=True):
-    """What is recorded: tasks on a rung, `parallel` at once, into `path` where it is kept."""
+    """The tasks to record on a rung, `parallel` at once, into the file `path` if given."""
 
     tasks: tuple[Task, ...]
     rung: Rung
-    marks: Marks
+    tags: ReasoningTags
     parallel: int
     path: Path | None = None
 
     @property
     def made_from(self) -> Fingerprint:
-        """The hashes that a file of earlier traces must have."""
-        return fingerprint(self.tasks, (self.rung, self.marks))
+        """The hashes that a file of earlier traces must hold."""
+        return fingerprint(self.tasks, (self.rung, self.tags))
 
 
 def trace_label_source(tasks: Sequence[Task]) -> LabelSource:
-    """Say what a promise on these traces is about; raises InputError for tasks that a judge marks.
+    """Return the label source of traces of these tasks; raises InputError if a judge scores one.
 
-    Tasks without a scorer are marked by agreement with the uncut answer.
+    Tasks without a scorer are scored by agreement with the uncut answer.
     """
     scorers = {task.scorer for task in tasks}
     judged = sorted(name for name in scorers if name in JUDGED)
     if judged:
         raise InputError(
             f"scorer {judged[0]!r} needs a judge, and every probe would have to be judged",
-            hint="score by a program, or leave the scorer out: agreement with the uncut answer",
+            hint="score by a program, or leave the scorer out to score by agreement",
         )
     if None in scorers:
         return LabelSource.AGREEMENT
@@ -56,26 +56,26 @@ def trace_label_source(tasks: Sequence[Task]) -> LabelSource:
 
 
 async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tuple[Trace, ...]:
-    """Record what is missing, task by task, and return the traces of all in the order of tasks.
+    """Record the missing traces, and return those of all tasks in their order.
 
-    Raises an EngineError when a call fails for good; what was recorded is kept in the file, and
-    InputError where that holds traces of other tasks, marks or another rung.
+    Raises an EngineError when a call fails for good, after which the file keeps what was recorded,
+    and InputError if the file holds traces of other tasks, tags or another rung.
     """
     with ExitStack() as stack:
-        kept, file = _open(recording, stack)
-        missing = [task for task in recording.tasks if task.request.request_id not in kept]
+        traces, file = _open(recording, stack)
+        missing = [task for task in recording.tasks if task.request.request_id not in traces]
         turn = asyncio.Semaphore(recording.parallel)
 
         async def one(task: Task) -> None:
             async with turn:
-                found = await record(engine, task.request, recording.rung, marks=recording.marks)
-            trace = await asyncio.to_thread(mark_trace, found, task)
-            kept[trace.request_id] = trace
+                recorded = await record(engine, task.request, recording.rung, tags=recording.tags)
+            trace = await asyncio.to_thread(mark_trace, recorded, task)
+            traces[trace.request_id] = trace
             if file is not None:
                 file.write(msgspec.json.encode(trace) + b"\n")
                 file.flush()
-            if len(kept) % max(1, len(recording.tasks) // 10) == 0:
-                say(f"{len(kept):,} of {len(recording.tasks):,} traces")
+            if len(traces) % max(1, len(recording.tasks) // 10) == 0:
+                say(f"{len(traces):,} of {len(recording.tasks):,} traces")
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -83,13 +83,13 @@ async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tu
                     group.create_task(one(task))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
-    return tuple(kept[task.request.request_id] for task in recording.tasks)
+    return tuple(traces[task.request.request_id] for task in recording.tasks)
 
 
 def mark_trace(trace: Trace, task: Task) -> Trace:
-    """Mark the uncut answer and every probe, by the task's scorer or by agreement.
+    """Score the uncut answer and every probe, by the scorer of the task or by agreement.
 
-    Agreement is that of `exact`: the whole answers are the same, but for their spacing.
+    Agreement is that of `exact`: the whole answers are equal but for their spacing.
     """
     uncut = tagged_answer(trace.answer)
 
@@ -103,7 +103,7 @@ def mark_trace(trace: Trace, task: Task) -> Trace:
 
 
 def _open(recording: Recording, stack: ExitStack) -> tuple[dict[str, Trace], BinaryIO | None]:
-    """Read what the file holds already, and open it for more; a half-written last line is lost."""
+    """Read the traces in the file and open it for more; an unfinished last line is dropped."""
     path = recording.path
     if path is None:
         return {}, None
@@ -111,7 +111,7 @@ def _open(recording: Recording, stack: ExitStack) -> tuple[dict[str, Trace], Bin
         text = path.read_bytes() if path.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
         lines = whole.splitlines()
-        kept = _read(lines, recording, path) if lines else {}
+        traces = _read(lines, recording, path) if lines else {}
         file = stack.enter_context(path.open("ab"))
         file.truncate(len(whole))
         if not whole:
@@ -120,7 +120,7 @@ def _open(recording: Recording, stack: ExitStack) -> tuple[dict[str, Trace], Bin
         raise InputError(
             f"cannot use {path}: {error.strerror}", hint="check the folder and the disk"
         ) from error
-    return kept, file
+    return traces, file
 
 
 def _read(lines: list[bytes], recording: Recording, path: Path) -> dict[str, Trace]:
@@ -131,7 +131,7 @@ def _read(lines: list[bytes], recording: Recording, path: Path) -> dict[str, Tra
         raise InputError(f"{path} holds no traces: {error}", hint="name another file") from error
     if made_from != recording.made_from:
         raise InputError(
-            f"{path} holds traces of other tasks, other marks or another rung",
+            f"{path} holds traces of other tasks, other tags or another rung",
             hint="name another file",
         )
     return {trace.request_id: trace for trace in traces}

@@ -71,7 +71,7 @@ def fit(
     from suffice.cli.output import note, print_json, say, stages
     from suffice.guarantee import RiskKind
     from suffice.latent.learn import LatentTarget, learn_rung
-    from suffice.latent.store import EncoderName, open_encoder, save_rung
+    from suffice.latent.rung_folder import EncoderName, open_encoder, save_rung
     from suffice.trials.importers import read_trials
 
     name = EncoderName(encoder)
@@ -126,12 +126,12 @@ def stop(
     from suffice.bench.stopping import StopOrder, learn_from_tasks
     from suffice.certify.promise import lapses_after_s
     from suffice.cli.output import note, print_json, say, stages
-    from suffice.early_stop.rule import Marks
-    from suffice.early_stop.store import RulesFile, save_stopping
+    from suffice.early_stop.rule import ReasoningTags
+    from suffice.early_stop.rules_folder import RulesFile, save_stopping
 
     if not boundary or not close:
         raise InputError("boundary and close cannot be empty", hint="leave them out")
-    marks = Marks(
+    tags = ReasoningTags(
         opening=opening,
         close=close,
         boundary=boundary.replace("\\n", "\n"),
@@ -141,7 +141,7 @@ def stop(
         tasks=tasks,
         ladder=ladder,
         rung=rung,
-        marks=marks,
+        tags=tags,
         alpha=share("alpha", alpha),
         delta=share("delta", delta),
         lapses_after_s=lapses_after_s(lapses_after),
@@ -155,7 +155,7 @@ def stop(
         note("nothing was certified: allow a larger alpha, or give more tasks")
         raise typer.Exit(CertificateError.exit_status)
     if out is not None:
-        save_stopping(out, RulesFile(rules=learned.rules, marks=marks), learned.certificate)
+        save_stopping(out, RulesFile(rules=learned.rules, tags=tags), learned.certificate)
         note(f"wrote the rules and their certificate to {out}; add to the rung in {ladder}:\n")
         note(f'early_stop = "{out}"')
 

@@ -58,6 +58,6 @@ def stream(
             ladder=ladder, rung=rung, ledger=ledger, question=question, core_usd_per_hour=per_hour
         )
     source = StreamSource(events=events, gate=gate, video=video, frames_per_s=frames_per_s)
-    tell = None if json else print_step
-    result = run_stream(source, decoder, out=out, figure=figure, tell=tell)
+    report = None if json else print_step
+    result = run_stream(source, decoder, out=out, figure=figure, report=report)
     print_json("stream", result) if json else print_stream(result)

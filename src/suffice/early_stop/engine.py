@@ -1,4 +1,4 @@
-"""Early stop of reasoning: an engine around another that ends a reasoning once it has converged."""
+"""Early stop of reasoning: an engine that ends the reasoning of another once it has converged."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.early_stop.rule import AnswerProbe, Converging, Marks, StopRule, Trace
+from suffice.early_stop.rule import AnswerProbe, ConvergenceCheck, ReasoningTags, StopRule, Trace
 from suffice.engines.base import Engine, last
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import output_limit
@@ -27,7 +27,7 @@ from suffice.types import (
     Vector,
 )
 
-# Requests with any other field (tools, formats, samples, stops) are answered uncut.
+# A request with any other field (tools, formats, samples, stops) is answered uncut.
 _PLAIN = """
     max_tokens max_completion_tokens metadata min_p presence_penalty frequency_penalty seed stream
     stream_options temperature top_k top_p user
@@ -36,19 +36,20 @@ _FIELDS = frozenset(_PLAIN.split())
 
 
 class EarlyStopping(Struct, frozen=True, kw_only=True):
-    """Certified rules for one rung by request group, and how its model marks its reasoning.
+    """Certified rules for one rung by request group, and the tags of its reasoning.
 
-    Where the certificate covers no declared groups, the rule of the empty name is for all requests.
+    If the certificate covers no declared groups, the rule of the empty name is for all requests.
     """
 
     rules: Mapping[str, StopRule]
-    marks: Marks
+    tags: ReasoningTags
     certificate: Certificate
 
     def rule_for(self, request: Request) -> StopRule | None:
-        """Return the rule for a request; None for one to be answered uncut.
+        """Return the rule for a request, or None if it is to be answered uncut.
 
-        That is one that the certificate does not cover, or that asks for more than a plain answer.
+        It is answered uncut if the certificate does not cover it, or if it asks for more than a
+        plain answer.
         """
         plain = (
             request.params.keys() <= _FIELDS
@@ -64,7 +65,7 @@ class EarlyStopping(Struct, frozen=True, kw_only=True):
 
 
 class EarlyStop(Engine):
-    """An engine whose rungs named in `stops` end their reasoning early; all else goes through."""
+    """An engine that ends the reasoning of the rungs in `stops` early and passes on all else."""
 
     def __init__(self, inner: Engine, stops: Mapping[str, EarlyStopping]) -> None:
         self._inner = inner
@@ -90,13 +91,13 @@ class EarlyStop(Engine):
                 yield item
 
     def relay(self, request: Request, rung: Rung) -> Relay:
-        """Stream in the OpenAI form; a rung without a rule gives the inner engine's own bytes."""
+        """Stream in the OpenAI form; without a rule, pass on the bytes of the inner engine."""
         if self._rule(request, rung) is None:
             return self._inner.relay(request, rung)
         return relayed(self.stream(request, rung), request, model=rung.model)
 
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
-        """Go on from the start of an answer, uncut."""
+        """Continue an answer from its start, uncut."""
         return await self._inner.extend(request, rung, written=written)
 
     async def close(self) -> None:
@@ -110,35 +111,39 @@ class EarlyStop(Engine):
     async def _answer(
         self, request: Request, rung: Rung, rule: StopRule
     ) -> AsyncGenerator[Chunk | Completion, None]:
-        marks = self._stops[rung.name].marks
-        draft = _Draft(self._inner, request, rung, marks=marks)
-        converging = Converging(rule)
-        found: Completion | None = None
+        tags = self._stops[rung.name].tags
+        draft = _Draft(self._inner, request, rung, tags=tags)
+        converging = ConvergenceCheck(rule)
+        answer: Completion | None = None
         try:
-            while found is None and await draft.think(rule.every_tokens):
-                probed = await draft.probe()
-                if probed is None:
+            while answer is None and await draft.think(rule.every_tokens):
+                probe_answer = await draft.probe()
+                if probe_answer is None:
                     continue
-                if lines := draft.unshown():
+                if lines := draft.new_lines():
                     yield Chunk(reasoning=lines)
-                if converging.push(probe_of(probed, at_tokens=0, marks=marks)):
-                    found = probed
+                if converging.push(probe_of(probe_answer, at_tokens=0, tags=tags)):
+                    answer = probe_answer
         except EngineError as error:
             if error.unbilled:
                 error.used = draft.usage
             raise
-        done = draft.natural() if found is None else draft.stopped(found)
-        rest = (done.reasoning or "").removeprefix(draft.shown)
-        if rest or done.text:
-            yield Chunk(reasoning=rest, text=done.text)
-        yield done
+        completion = (
+            draft.natural_completion() if answer is None else draft.early_completion(answer)
+        )
+        rest = (completion.reasoning or "").removeprefix(draft.shown)
+        if rest or completion.text:
+            yield Chunk(reasoning=rest, text=completion.text)
+        yield completion
 
 
 class _Draft:
-    """An answer on its way, all that it has used, and how much of its reasoning was shown."""
+    """An unfinished answer, its usage so far, and the part of its reasoning that was streamed."""
 
-    def __init__(self, engine: Engine, request: Request, rung: Rung, *, marks: Marks) -> None:
-        self._engine, self._request, self._rung, self._marks = engine, request, rung, marks
+    def __init__(
+        self, engine: Engine, request: Request, rung: Rung, *, tags: ReasoningTags
+    ) -> None:
+        self._engine, self._request, self._rung, self._tags = engine, request, rung, tags
         limit = output_limit(request, rung)
         assert limit is not None, "rungs that stop early have a limit: see load_stopping"
         self._left = limit
@@ -151,47 +156,47 @@ class _Draft:
         self.shown = ""
 
     async def think(self, tokens: int) -> bool:
-        """Write so many tokens more; False when it ended by itself, or its answer has begun."""
+        """Write up to `tokens` more; False when the text ended, or its answer has begun."""
         if await self._write(tokens):
             return False
-        if self._marks.close not in self._written:
+        if self._tags.close not in self._written:
             return True
         await self._write(self._left)
         return False
 
     async def probe(self) -> Completion | None:
-        """Ask for the answer after the last whole line; None without a new one."""
-        end = max(line_ends(self._written, self._marks), default=0)
+        """Ask for the answer after the last whole line; None if no line was completed."""
+        end = max(line_ends(self._written, self._tags), default=0)
         if end == self._cut:
             return None
         self._cut = end
-        probed = await probe(
-            self._engine, self._request, self._rung, start=self._written[:end], marks=self._marks
+        answer = await probe(
+            self._engine, self._request, self._rung, start=self._written[:end], tags=self._tags
         )
-        self._count(probed)
-        return probed
+        self._count(answer)
+        return answer
 
-    def unshown(self) -> str:
-        """Return the lines that are new since the last call, none while they may be the answer."""
-        if not is_opened(self._written, self._marks):
+    def new_lines(self) -> str:
+        """Return the lines since the last call; none while they may be the answer."""
+        if not opens_reasoning(self._written, self._tags):
             return ""
-        before, self.shown = self.shown, shown(self._written[: self._cut], self._marks)
+        before, self.shown = self.shown, without_opening(self._written[: self._cut], self._tags)
         return self.shown.removeprefix(before)
 
-    def stopped(self, probed: Completion) -> Completion:
-        """Close the answer with what a probe found."""
-        reasoning = shown(self._written[: self._cut], self._marks)
+    def early_completion(self, answer: Completion) -> Completion:
+        """Return the completion whose answer is that of a probe."""
+        reasoning = without_opening(self._written[: self._cut], self._tags)
         return self._completion(
-            reasoning, probed.text, finish=probed.finish, logprobs=probed.logprobs
+            reasoning, answer.text, finish=answer.finish, logprobs=answer.logprobs
         )
 
-    def natural(self) -> Completion:
-        """Close the answer where it ended by itself; its log-probabilities cannot be told apart."""
-        thought, text = parted(self._written, self._marks, finish=self._finish)
-        return self._completion(shown(thought, self._marks), text, finish=self._finish)
+    def natural_completion(self) -> Completion:
+        """Return the completion of a text that ended by itself, without log-probabilities."""
+        reasoning, text = split_reasoning(self._written, self._tags, finish=self._finish)
+        return self._completion(without_opening(reasoning, self._tags), text, finish=self._finish)
 
     async def _write(self, tokens: int) -> bool:
-        """Go on by at most so many tokens; True when nothing is left to write."""
+        """Write at most `tokens` more; True when the text has ended."""
         most = min(tokens, self._left)
         piece = await self._engine.extend(
             self._request, replace(self._rung, max_output_tokens=most), written=self._written
@@ -200,7 +205,10 @@ class _Draft:
         self._written += piece.text
         self._left -= most
         self._finish = piece.finish
-        return piece.finish is not Finish.LENGTH or not self._left or _is_short(piece, of=most)
+        count = piece.usage.output_tokens
+        reported = count is not None and count.source is CountSource.REPORTED
+        context_full = count is not None and reported and count.tokens < most
+        return piece.finish is not Finish.LENGTH or not self._left or context_full
 
     def _count(self, call: Completion) -> None:
         self.usage = call.usage if self.usage is None else self.usage + call.usage
@@ -227,11 +235,11 @@ class _Draft:
 
 
 def check_stopping(rung: Rung) -> None:
-    """Raise ConfigError for a rung that early stop does not fit."""
+    """Raise ConfigError for a rung that early stop cannot be used with."""
     if rung.max_output_tokens is None:
         raise ConfigError(
             f"rung {rung.name!r}: early stop needs max_output_tokens",
-            hint="its answer is written in pieces, so suffice has to keep the limit",
+            hint="suffice writes the answer in parts and has to keep the limit itself",
         )
     if rung.effort is Effort.NONE:
         raise ConfigError(
@@ -240,111 +248,104 @@ def check_stopping(rung: Rung) -> None:
         )
     if rung.thinking_budget_tokens is not None:
         raise ConfigError(
-            f"rung {rung.name!r}: early stop and thinking_budget_tokens end the same reasoning",
+            f"rung {rung.name!r}: early stop and thinking_budget_tokens exclude each other",
             hint="leave one of them out",
         )
 
 
-def stopping_hash(rules: Mapping[str, StopRule], marks: Marks, rung: Rung) -> str:
-    """Return the hash that a certificate names: of the rules, and of what the rung asks for."""
-    asked = replace(rung, name="", engine="", price=None, vector=Vector.OUTPUT, early_stop=None)
-    return content_hash([dict(rules), marks, asked])
+def stopping_hash(rules: Mapping[str, StopRule], tags: ReasoningTags, rung: Rung) -> str:
+    """Return the hash that a certificate names: of the rules and of the settings of the rung."""
+    settings = replace(rung, name="", engine="", price=None, vector=Vector.OUTPUT, early_stop=None)
+    return content_hash([dict(rules), tags, settings])
 
 
 async def probe(
-    engine: Engine, request: Request, rung: Rung, *, start: str, marks: Marks
+    engine: Engine, request: Request, rung: Rung, *, start: str, tags: ReasoningTags
 ) -> Completion:
-    """Close the reasoning after `start` and let the most probable answer be written."""
+    """Close the reasoning after `start` and write the most probable answer."""
     greedy = {**rung.params, "temperature": 0, "logprobs": True}
-    short = replace(rung, max_output_tokens=marks.probe_tokens, params=greedy)
-    return await engine.extend(request, short, written=start + marks.close)
+    short = replace(rung, max_output_tokens=tags.probe_tokens, params=greedy)
+    return await engine.extend(request, short, written=start + tags.close)
 
 
-def probe_of(completion: Completion, *, at_tokens: int, marks: Marks) -> AnswerProbe:
-    """Keep what a rule looks at of a probe; one that went on reasoning is no whole answer."""
+def probe_of(completion: Completion, *, at_tokens: int, tags: ReasoningTags) -> AnswerProbe:
+    """Return what a rule looks at; an answer that continues the reasoning is not whole."""
     return AnswerProbe(
         at_tokens=at_tokens,
         input_tokens=_tokens(completion, "input_tokens"),
         output_tokens=_tokens(completion, "output_tokens"),
         answer=completion.text.strip(),
-        whole=completion.finish is Finish.STOP and marks.close not in completion.text,
+        whole=completion.finish is Finish.STOP and tags.close not in completion.text,
         mean_logprob=completion.mean_logprob,
     )
 
 
-async def record(engine: Engine, request: Request, rung: Rung, *, marks: Marks) -> Trace:
-    """Let a reasoning run to its own end, and probe its answer after each line; nothing is marked.
+async def record(engine: Engine, request: Request, rung: Rung, *, tags: ReasoningTags) -> Trace:
+    """Record an uncut reasoning, with its answer probed after each line; qualities stay None.
 
-    Raises an EngineError where the engine cannot go on from a prefix or does not count tokens.
+    Raises an EngineError if the engine cannot continue a prefix or does not count tokens.
     """
-    whole = await engine.extend(request, rung, written="")
-    prompt_tokens = _tokens(whole, "input_tokens")
-    output_tokens = _tokens(whole, "output_tokens")
+    uncut = await engine.extend(request, rung, written="")
+    prompt_tokens = _tokens(uncut, "input_tokens")
+    output_tokens = _tokens(uncut, "output_tokens")
 
     async def length(written: str) -> int:
         one = await engine.extend(request, replace(rung, max_output_tokens=1), written=written)
         return _tokens(one, "input_tokens") - prompt_tokens
 
-    thought, closed, _ = whole.text.partition(marks.close)
-    close_tokens = await length(marks.close)
+    reasoning, closed, _ = uncut.text.partition(tags.close)
+    close_tokens = await length(tags.close)
     probes = []
-    for end in line_ends(thought, marks):
-        probed = await probe(engine, request, rung, start=thought[:end], marks=marks)
-        at_tokens = _tokens(probed, "input_tokens") - prompt_tokens - close_tokens
-        probes.append(probe_of(probed, at_tokens=at_tokens, marks=marks))
+    for end in line_ends(reasoning, tags):
+        answer = await probe(engine, request, rung, start=reasoning[:end], tags=tags)
+        at_tokens = _tokens(answer, "input_tokens") - prompt_tokens - close_tokens
+        probes.append(probe_of(answer, at_tokens=at_tokens, tags=tags))
     return Trace(
         request_id=request.request_id,
         group=request.group,
         prompt_tokens=prompt_tokens,
-        reasoning_tokens=await length(thought + marks.close) if closed else output_tokens,
+        reasoning_tokens=await length(reasoning + tags.close) if closed else output_tokens,
         output_tokens=output_tokens,
-        answer=parted(whole.text, marks, finish=whole.finish)[1].strip(),
+        answer=split_reasoning(uncut.text, tags, finish=uncut.finish)[1].strip(),
         probes=tuple(probes),
     )
 
 
-def shown(thought: str, marks: Marks) -> str:
-    """Return reasoning without the tag that opens it."""
-    return thought.lstrip().removeprefix(marks.opening) if marks.opening else thought
+def without_opening(reasoning: str, tags: ReasoningTags) -> str:
+    """Return reasoning without its opening tag."""
+    return reasoning.lstrip().removeprefix(tags.opening) if tags.opening else reasoning
 
 
-def is_opened(written: str, marks: Marks) -> bool:
-    """Whether a text is known to begin with reasoning; without an opening tag all are."""
-    return written.lstrip().startswith(marks.opening)
+def opens_reasoning(written: str, tags: ReasoningTags) -> bool:
+    """Whether a text begins with reasoning; without an opening tag every text does."""
+    return written.lstrip().startswith(tags.opening)
 
 
-def parted(written: str, marks: Marks, *, finish: Finish) -> tuple[str, str]:
-    """Part what a model wrote into its reasoning and its answer.
+def split_reasoning(written: str, tags: ReasoningTags, *, finish: Finish) -> tuple[str, str]:
+    """Split a text into reasoning and answer.
 
-    What ended by itself, and was neither opened nor closed as reasoning, is an answer without any.
+    A text that ended by itself without either tag is an answer without reasoning.
     """
-    thought, closed, text = written.partition(marks.close)
-    if not closed and finish is Finish.STOP and not is_opened(written, marks):
+    reasoning, closed, text = written.partition(tags.close)
+    if not closed and finish is Finish.STOP and not opens_reasoning(written, tags):
         return "", written
-    return thought, text
+    return reasoning, text
 
 
-def line_ends(thought: str, marks: Marks) -> list[int]:
+def line_ends(reasoning: str, tags: ReasoningTags) -> list[int]:
     """Return where the lines of a reasoning end, from the first that is not blank.
 
-    The start of a reasoning has those of the whole that lie in it, so a live answer is probed where
-    the recorded one was.
+    A prefix has the line ends of the whole, so a live answer is probed where the recorded one was.
     """
-    begins = len(thought) - len(shown(thought, marks).lstrip())
-    ends = (found.end() for found in re.finditer(re.escape(marks.boundary), thought))
+    begins = len(reasoning) - len(without_opening(reasoning, tags).lstrip())
+    ends = (end.end() for end in re.finditer(re.escape(tags.boundary), reasoning))
     return [end for end in ends if end > begins]
-
-
-def _is_short(piece: Completion, *, of: int) -> bool:
-    """Whether a piece that was cut off is shorter than it might be: the model's context is full."""
-    count = piece.usage.output_tokens
-    return count is not None and count.source is CountSource.REPORTED and count.tokens < of
 
 
 def _tokens(completion: Completion, field: str) -> int:
     count = getattr(completion.usage, field)
     if count is None:
         raise EngineProtocolError(
-            f"the engine does not count {field}", hint="early stop needs an engine that does"
+            f"the engine does not count {field}", hint="early stop needs an engine that counts them"
         )
     return int(count.tokens)

@@ -1,4 +1,4 @@
-"""Rules that end reasoning early, one for each request group, certified together on traces."""
+"""Rules that end reasoning early, one per request group, certified together on traces."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.early_stop.engine import stopping_hash
-from suffice.early_stop.rule import Marks, StoppedTrace, StopRule, Trace, replay
+from suffice.early_stop.rule import ReasoningTags, StoppedTrace, StopRule, Trace, replay
 from suffice.guarantee import (
     Calibration,
     Certificate,
@@ -41,10 +41,10 @@ Point = tuple[int, ...]  # the number of a rule for each group
 
 
 class StopTarget(Struct, frozen=True, kw_only=True):
-    """What to promise, for which rung at what price, and where the qualities come from."""
+    """The promise to certify, the rung with its price, and the source of the qualities."""
 
     rung: Rung
-    marks: Marks
+    tags: ReasoningTags
     alpha: float
     delta: float
     lapses_after_s: float
@@ -54,11 +54,11 @@ class StopTarget(Struct, frozen=True, kw_only=True):
 
 
 class StopFigures(Struct, frozen=True, kw_only=True):
-    """Rules on the reporting split, against the uncut reasoning; shares are of its output tokens.
+    """Figures of the rules on the reporting split, relative to the uncut reasoning.
 
-    `saving_tokens` is net of `probe_tokens`. `input_ratio` is how many input tokens all calls
-    together read for one of the uncut call: engines that keep prefixes read few of them anew.
-    `usd_ratio` is what they cost for one dollar of the uncut call; None without a price.
+    `saving_tokens` is a share of its output tokens, net of `probe_tokens`. `input_ratio` is the
+    input tokens of all calls over those of the uncut call, cached ones included. `usd_ratio` is
+    the cost over that of the uncut call; None without a price.
     """
 
     risk: float
@@ -70,11 +70,12 @@ class StopFigures(Struct, frozen=True, kw_only=True):
 
 
 class LearnedStop(Struct, frozen=True, kw_only=True):
-    """What came of it; `figures` is None and `rules` empty when no rule saved anything.
+    """The certified rules; `figures` is None and `rules` empty if no rule saves anything.
 
-    `certified` is the promise: loss against the uncut reasoning at most `alpha`, on average over
-    all requests, except with probability `delta`. If it is False the rules are those nearest to
-    it. `bound`, `n` and `losses` stand behind it; `quality` is the uncut one of the reporting rows.
+    `certified` means: the loss against the uncut reasoning is at most `alpha`, on average over all
+    requests, except with probability `delta`. If it is False, the rules are those with the smallest
+    bound. `bound`, `n` and `losses` are those of the certifying split; `quality` is the uncut
+    quality of the reporting rows.
     """
 
     certified: bool
@@ -114,7 +115,7 @@ class RuleTable:
         return RuleTable(**arrays, names=self.names)
 
     def losses_of(self, point: Point) -> Floats:
-        """Return the loss of each trace where each group has its rule; shape (traces,)."""
+        """Return the loss of each trace under the rule of its group; shape (traces,)."""
         return self._of(point, self.losses, np.zeros(len(self.group)))
 
     def saving_of(self, point: Point) -> float:
@@ -123,7 +124,7 @@ class RuleTable:
         return float(1.0 - spent.sum() / self.output_uncut.sum())
 
     def figures(self, point: Point, *, price: Price | None = None) -> StopFigures:
-        """Return what the rules of a point come to."""
+        """Return the figures of the rules of a point."""
         nothing = np.zeros(len(self.group))
         probes = self._of(point, self.probes, nothing)
         reads = self._of(point, self.input, self.input_uncut)
@@ -137,69 +138,69 @@ class RuleTable:
         )
 
     def _usd_ratio(self, point: Point, price: Price) -> float:
-        """Compare dollars; what is read again comes from the cache where that has a rate."""
+        """Return the cost over that of the uncut call; repeated reads take the cached rate."""
         rates = price.rates_at(datetime.now(UTC), input_tokens=int(self.input_uncut.mean()))
         read, write = float(rates.input_usd_per_mtok), float(rates.output_usd_per_mtok)
-        kept = rates.cache_read_usd_per_mtok
+        cached = rates.cache_read_usd_per_mtok
         again = self._of(point, self.input, self.input_uncut).sum() - self.input_uncut.sum()
         first = read * self.input_uncut.sum()
         uncut = first + write * self.output_uncut.sum()
-        spent = first + (read if kept is None else float(kept)) * again
+        spent = first + (read if cached is None else float(cached)) * again
         spent += write * self._of(point, self.output, self.output_uncut).sum()
         return float(spent / uncut) if uncut else 1.0
 
     def _of(self, point: Point, values: Floats, uncut: Floats) -> Floats:
         rules = np.asarray(point)[self.group]
-        found: Floats = np.where(rules == NEVER, uncut, values[np.arange(len(rules)), rules])
-        return found
+        chosen: Floats = np.where(rules == NEVER, uncut, values[np.arange(len(rules)), rules])
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateRules:
-    """The points of the path, safe to cheap, and what the certifying rows say of them."""
+    """The points of the path, safe to cheap, and their calibration on the certifying rows."""
 
     path: tuple[Point, ...]
     calibration: Calibration | None
 
     @property
     def point(self) -> Point | None:
-        """The point that may be used, or the nearest to it; None where the path is empty."""
+        """The certified point, or the one with the smallest bound; None if the path is empty."""
         return None if self.calibration is None else self.path[self.calibration.index]
 
 
-def learn_stop(traces: Sequence[Trace], wanted: StopTarget) -> LearnedStop:
+def learn_stop(traces: Sequence[Trace], target: StopTarget) -> LearnedStop:
     """Order rules on half of the traces, certify on four tenths, report on the last tenth.
 
-    Traces that are not wholly marked are left out. Raises InputError for too few.
+    Traces with an unscored answer are left out. Raises InputError for too few.
     """
     scored = [trace for trace in traces if trace.scored]
-    parts = dict(zip(SPLITS, split_rows(len(scored), seed=wanted.seed), strict=True))
+    parts = dict(zip(SPLITS, split_rows(len(scored), seed=target.seed), strict=True))
     table = tabulate(scored)
     fit, certify, report = (table.subset(parts[name]) for name in SPLITS)
-    chosen = choose(fit, certify, alpha=wanted.alpha, delta=wanted.delta)
-    found, point = chosen.calibration, chosen.point
+    candidates = choose(fit, certify, alpha=target.alpha, delta=target.delta)
+    calibration, point = candidates.calibration, candidates.point
     rules = {} if point is None else _rules(table, point)
     certificate = None
-    if found is not None and found.certified:
-        certificate = issue(found, _terms(traces, scored, parts, wanted, rules=rules))
+    if calibration is not None and calibration.certified:
+        certificate = issue(calibration, _terms(traces, scored, parts, target, rules=rules))
     return LearnedStop(
         certified=certificate is not None,
-        alpha=wanted.alpha,
-        delta=wanted.delta,
+        alpha=target.alpha,
+        delta=target.delta,
         rules=rules,
-        bound=None if found is None else found.bound,
+        bound=None if calibration is None else calibration.bound,
         n=len(parts["certify"]),
-        losses=0.0 if found is None else found.losses,
+        losses=0.0 if calibration is None else calibration.losses,
         rows={name: len(rows) for name, rows in parts.items()},
         left_out=len(traces) - len(scored),
         quality=float(np.mean([scored[row].quality for row in parts["report"]])),
-        figures=None if point is None else report.figures(point, price=wanted.price),
+        figures=None if point is None else report.figures(point, price=target.price),
         certificate=certificate,
     )
 
 
 def tabulate(traces: Sequence[Trace]) -> RuleTable:
-    """Replay every rule on every trace; the loss is what the quality falls short of the uncut."""
+    """Replay every rule on every trace; the loss is the quality lost against the uncut answer."""
     runs = [[replay(trace, rule) for rule in RULES] for trace in traces]
     groups = [trace.group or "" for trace in traces]
     names = tuple(sorted(set(groups)))
@@ -222,19 +223,20 @@ def tabulate(traces: Sequence[Trace]) -> RuleTable:
 
 
 def choose(fit: RuleTable, certify: RuleTable, *, alpha: float, delta: float) -> CandidateRules:
-    """Order points that save on the fitting rows from safe to cheap, and walk that path."""
+    """Order the points that save on the fitting rows from safe to cheap, and walk that path."""
     path = _path(fit)
     if not path:
         return CandidateRules(path=(), calibration=None)
     evidence = Evidence(losses=np.stack([certify.losses_of(point) for point in path], axis=1))
-    found = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
-    return CandidateRules(path=path, calibration=found)
+    calibration = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
+    return CandidateRules(path=path, calibration=calibration)
 
 
 def _path(fit: RuleTable) -> tuple[Point, ...]:
-    """Return the points of rising levels: in each group the rule that saves most within the level.
+    """Return a point for each level of loss: in each group the rule that saves most within it.
 
-    Loss is counted with one more loss and one more trace without, so a few traces prove no rule.
+    The loss is smoothed by one more loss and one more trace without, so that a few traces prove
+    nothing.
     """
     points = dict.fromkeys(
         tuple(_best(fit, group, level=level) for group in range(len(fit.names))) for level in LEVELS
@@ -266,15 +268,15 @@ def _terms(
     traces: Sequence[Trace],
     scored: Sequence[Trace],
     parts: Mapping[str, Rows],
-    wanted: StopTarget,
+    target: StopTarget,
     *,
     rules: Mapping[str, StopRule],
 ) -> Terms:
     created = datetime.now(UTC)
     return Terms(
-        policy_hash=stopping_hash(rules, wanted.marks, wanted.rung),
-        reference=wanted.rung.name,
-        label_source=wanted.label_source,
+        policy_hash=stopping_hash(rules, target.tags, target.rung),
+        reference=target.rung.name,
+        label_source=target.label_source,
         splits=Splits(
             **{name: content_hash([scored[row] for row in rows]) for name, rows in parts.items()}
         ),
@@ -283,5 +285,5 @@ def _terms(
             unscored=len(traces) - len(scored),
         ),
         created=created,
-        lapses_at=created + timedelta(seconds=wanted.lapses_after_s),
+        lapses_at=created + timedelta(seconds=target.lapses_after_s),
     )

@@ -1,9 +1,8 @@
-"""When to end reasoning early: the rule, and what it makes of a reasoning that was recorded.
+"""Rules that end reasoning early, and their replay on recorded reasoning.
 
-A live answer and the replay of a recorded one follow the same steps: the reasoning grows by
-`every_tokens`; where a line of it was completed, the answer is probed there; once the probes have
-converged the last one is the answer. All that is generated counts, also probes and what was
-written past the last whole line.
+A live answer and a replay follow the same steps. The reasoning grows by `every_tokens`. If that
+completed a line, the answer is probed after it. Once the probes have converged, the last one is the
+answer. All generated tokens count: probes, and what was written past the last whole line.
 """
 
 from bisect import bisect_right
@@ -17,10 +16,10 @@ Natural = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 
 
-class Marks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a model writes its reasoning; `boundary` ends what may be probed, mostly a line.
+class ReasoningTags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tags of a model's reasoning; `boundary` ends a part that may be probed, mostly a line.
 
-    `probe_tokens` is the longest answer that a probe waits for; longer ones never end a reasoning.
+    `probe_tokens` is the longest answer of a probe; a longer answer never ends a reasoning.
     """
 
     opening: str = "<think>"
@@ -30,9 +29,10 @@ class Marks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class StopRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stop when `agree` probes in a row gave one answer and the last is at least `min_logprob`.
+    """Stop when `agree` probes in a row gave one answer and the last has at least `min_logprob`.
 
-    That is the mean log-probability of its tokens, None for any. `every_tokens` lie between probes.
+    `min_logprob` is the mean log-probability of its tokens, None for any. Probes are `every_tokens`
+    apart.
     """
 
     every_tokens: Positive
@@ -41,10 +41,9 @@ class StopRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AnswerProbe(Struct, frozen=True, kw_only=True):
-    """The answer that the reasoning up to `at_tokens` leads to, and the tokens that asking cost.
+    """The answer after the reasoning up to `at_tokens`, and the tokens of the probe.
 
-    `whole` is False for an answer that was cut off. `quality` is None until it is marked, and
-    where nothing could mark it.
+    `whole` is False for an answer that was cut off. `quality` is None if it was not scored.
     """
 
     at_tokens: Natural
@@ -57,9 +56,9 @@ class AnswerProbe(Struct, frozen=True, kw_only=True):
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """A reasoning to its own end, with the answer probed after each whole line of it.
+    """An uncut reasoning, with its answer probed after each whole line.
 
-    `reasoning_tokens` counts the tag that closed it, `output_tokens` all that it wrote. `answer`
+    `reasoning_tokens` includes the closing tag, `output_tokens` is everything written. `answer`
     and `quality` are those of the uncut reasoning.
     """
 
@@ -79,10 +78,9 @@ class Trace(Struct, frozen=True, kw_only=True):
 
 
 class StoppedTrace(Struct, frozen=True, kw_only=True):
-    """What a rule makes of a trace: `stopped` is the probe it took, None at the natural end.
+    """A trace under a rule: `stopped` is the probe that ended it, None at its natural end.
 
-    `output_tokens` holds `probe_tokens`; `input_tokens` are those of all calls, read anew or from
-    the engine's cache.
+    `output_tokens` includes `probe_tokens`; `input_tokens` are those of all calls, cached or not.
     """
 
     stopped: AnswerProbe | None
@@ -91,8 +89,8 @@ class StoppedTrace(Struct, frozen=True, kw_only=True):
     input_tokens: int
 
 
-class Converging:
-    """Follows the probes of one reasoning and says when they have converged."""
+class ConvergenceCheck:
+    """Says when the probes of one reasoning have converged."""
 
     def __init__(self, rule: StopRule) -> None:
         self._rule = rule
@@ -100,23 +98,21 @@ class Converging:
         self._agreed = 0
 
     def push(self, probe: AnswerProbe) -> bool:
-        """Take the next probe; True when it may be given as the answer."""
-        answer = stated(probe.answer) if probe.whole else ""
+        """Take the next probe; True when it may be the answer."""
+        answer = stated_result(probe.answer) if probe.whole else ""
         same = bool(answer) and answer == self._answer
         self._agreed = self._agreed + 1 if same else int(bool(answer))
         self._answer = answer
-        return self._agreed >= self._rule.agree and self._is_sure(probe)
-
-    def _is_sure(self, probe: AnswerProbe) -> bool:
         least = self._rule.min_logprob
-        return least is None or (probe.mean_logprob is not None and probe.mean_logprob >= least)
+        sure = least is None or (probe.mean_logprob is not None and probe.mean_logprob >= least)
+        return sure and self._agreed >= self._rule.agree
 
 
-def stated(answer: str) -> str:
-    """Return what two answers have in common that agree; spacing does not count.
+def stated_result(answer: str) -> str:
+    """Return the part of an answer by which two answers agree, without its spacing.
 
-    That is the result that one short line states, and all of a longer answer: the last line of one
-    that ends in code, or in a list, says little of it.
+    Of one short line that is the result it states; of a longer answer it is the whole, because the
+    last line of code or of a list says little about it.
     """
     whole = " ".join(answer.split())
     is_line = "\n" not in answer.strip() and len(whole) <= LONGEST_FINAL
@@ -124,16 +120,16 @@ def stated(answer: str) -> str:
 
 
 def replay(trace: Trace, rule: StopRule) -> StoppedTrace:
-    """Say what a rule would have done on a recorded trace, and what that would have cost."""
+    """Return what a rule would have done on a recorded trace, with its tokens."""
     places = [probe.at_tokens for probe in trace.probes]
-    converging, seen = Converging(rule), 0
+    converging, last = ConvergenceCheck(rule), 0
     input_tokens = probe_tokens = 0
     for end in range(rule.every_tokens, trace.reasoning_tokens, rule.every_tokens):
         input_tokens += trace.prompt_tokens + end - rule.every_tokens
-        last = bisect_right(places, end)
-        if last == seen:
+        count = bisect_right(places, end)
+        if count == last:
             continue
-        seen, probe = last, trace.probes[last - 1]
+        last, probe = count, trace.probes[count - 1]
         input_tokens += probe.input_tokens
         probe_tokens += probe.output_tokens
         if converging.push(probe):
@@ -143,18 +139,14 @@ def replay(trace: Trace, rule: StopRule) -> StoppedTrace:
                 probe_tokens=probe_tokens,
                 input_tokens=input_tokens,
             )
+    # the call in which the reasoning closes, and the one for the rest of the answer
+    start = max(0, trace.reasoning_tokens - 1) // rule.every_tokens * rule.every_tokens
+    input_tokens += trace.prompt_tokens + start
+    if start + rule.every_tokens < trace.output_tokens:
+        input_tokens += trace.prompt_tokens + start + rule.every_tokens
     return StoppedTrace(
         stopped=None,
         output_tokens=trace.output_tokens + probe_tokens,
         probe_tokens=probe_tokens,
-        input_tokens=input_tokens + _last_reads(trace, rule),
+        input_tokens=input_tokens,
     )
-
-
-def _last_reads(trace: Trace, rule: StopRule) -> int:
-    """Count what is read for the piece in which the reasoning closes, and for the rest after it."""
-    begun = max(0, trace.reasoning_tokens - 1) // rule.every_tokens * rule.every_tokens
-    reads = trace.prompt_tokens + begun
-    if begun + rule.every_tokens < trace.output_tokens:
-        reads += trace.prompt_tokens + begun + rule.every_tokens
-    return reads

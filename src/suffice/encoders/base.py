@@ -1,4 +1,4 @@
-"""Text to vectors: the protocol that scores rely on, and the static encoder that ships."""
+"""The protocol of text encoders, and the static encoder that ships."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ Vectors = NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Anything that turns texts into vectors, the same text always into the same vector."""
+    """Turns texts into vectors, the same text always into the same vector."""
 
     @property
     def dim(self) -> int:
-        """How long a vector is."""
+        """The length of a vector."""
         ...
 
     @property
@@ -30,10 +30,10 @@ class Encoder(Protocol):
 
 
 class WordLlamaEncoder:
-    """The mean of static token embeddings (WordLlama, 256 numbers), made on the processor.
+    """The mean of static token embeddings (WordLlama, 256 numbers).
 
-    Pools by itself, text by text: the package's own pooling gives NaN for an empty text, and a
-    vector must not depend on which texts share its batch.
+    It pools text by text: the pooling of the package gives NaN for an empty text and depends on the
+    other texts of the batch.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class WordLlamaEncoder:
 
     @property
     def dim(self) -> int:
-        """How long a vector is."""
+        """The length of a vector."""
         return int(self._table.shape[1])
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -56,7 +56,7 @@ class WordLlamaEncoder:
 
 
 class CachedEncoder:
-    """An encoder that keeps what it has encoded, for fits that go over the same texts again."""
+    """An encoder that keeps its vectors, for fits that use the same texts several times."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -65,8 +65,8 @@ class CachedEncoder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return (texts, dim)."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known |= dict(zip(new, self._encoder.embed(new), strict=True))
+        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(missing, self._encoder.embed(missing), strict=True))
         return np.stack([self._known[text] for text in texts])
 
 
@@ -77,11 +77,11 @@ def default_encoder() -> Encoder:
 
 
 def _load() -> tuple[Vectors, Any, str]:
-    """Read table and tokenizer from the installed package, with no download and no logging set-up.
+    """Read table and tokenizer from the installed package, without a download.
 
-    The package looks for its tokenizer in a folder that its wheel does not have, and then downloads
-    it: pointing its cache at its own folder finds the one it ships (`tokenizers/`). Importing it
-    configures the root logger, which is undone.
+    The package looks for its tokenizer in a folder that its wheel lacks, then downloads it. With
+    its own folder as cache it finds the one that it ships (`tokenizers/`). Its import configures
+    the root logger, which is undone here.
     """
     import logging
     from pathlib import Path

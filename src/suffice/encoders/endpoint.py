@@ -1,4 +1,4 @@
-"""A served model's own embedding endpoint as an encoder (the OpenAI `/v1/embeddings` form)."""
+"""An encoder behind an OpenAI-compatible `/v1/embeddings` endpoint."""
 
 import http.client
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from msgspec import Struct
 from suffice.encoders.base import Vectors
 from suffice.errors import EngineProtocolError, EngineRefused, EngineUnreachable, InputError
 
-_PROBE = "The encoder is known by what it makes of this sentence."
+_SAMPLE = "The encoder is known by what it makes of this sentence."
 _BATCH = 64  # texts in one call
 
 
@@ -26,11 +26,11 @@ class _Reply(Struct):
 
 
 class EndpointEncoder:
-    """Texts to vectors through `POST {url}/embeddings`; blocks while it waits.
+    """Embeds texts through `POST {url}/embeddings`; blocks while it waits.
 
-    The fingerprint is the model's name and a hash of the vector it gives for a fixed sentence, to
-    two decimals: another model or quantisation behind the same name changes it. Opening one makes
-    that call, and raises an EngineError if it fails.
+    The fingerprint is the name of the model and a hash of its vector for a fixed sentence, to two
+    decimals, so another model or quantisation of the same name changes it. Making one sends that
+    sentence, and raises an EngineError if the call fails.
     """
 
     def __init__(
@@ -44,24 +44,27 @@ class EndpointEncoder:
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        probe = self._ask([_PROBE])[0]
-        self.dim = len(probe)
-        rounded = np.round(probe / np.linalg.norm(probe), 2) + 0.0
+        sample = self._embeddings([_SAMPLE])[0]
+        self.dim = len(sample)
+        rounded = np.round(sample / np.linalg.norm(sample), 2) + 0.0
         self.fingerprint = f"{model}:{sha256(rounded.tobytes()).hexdigest()[:16]}"
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return (texts, dim); zeros for a text without a word, which is not sent."""
+        """Return (texts, dim); zeros for a text without a word."""
         vectors = np.zeros((len(texts), self.dim), np.float32)
         worded = [row for row, text in enumerate(texts) if text.strip()]
         for start in range(0, len(worded), _BATCH):
             rows = worded[start : start + _BATCH]
-            found = self._ask([texts[row] for row in rows])
-            if found.shape[1] != self.dim:
-                raise EngineProtocolError(f"the endpoint changed its width to {found.shape[1]}")
-            vectors[rows] = found
+            embedded = self._embeddings([texts[row] for row in rows])
+            if embedded.shape[1] != self.dim:
+                raise EngineProtocolError(
+                    f"the embedding endpoint changed its width to {embedded.shape[1]}",
+                    hint="fit and certify again if another model is served now",
+                )
+            vectors[rows] = embedded
         return vectors
 
-    def _ask(self, texts: list[str]) -> Vectors:
+    def _embeddings(self, texts: list[str]) -> Vectors:
         status, body = self._post(msgspec.json.encode({"model": self._model, "input": texts}))
         if status != http.client.OK:
             raise EngineRefused(
@@ -79,7 +82,9 @@ class EndpointEncoder:
                 f"the embedding endpoint's reply is wrong: {error}"
             ) from error
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            raise EngineProtocolError(f"{len(texts)} texts got embeddings {vectors.shape}")
+            raise EngineProtocolError(
+                f"the embedding endpoint answered {len(texts)} texts with {vectors.shape}"
+            )
         return vectors
 
     def _post(self, body: bytes) -> tuple[int, bytes]:

@@ -1,6 +1,6 @@
 """Encoders that run in onnxruntime: MiniLM for text, EfficientNet-lite0 for images.
 
-Their files are made once by `python -m tools.encoders`; torch is not needed.
+`python -m tools.encoders` builds their files once; torch is not needed.
 """
 
 import os
@@ -22,7 +22,7 @@ BATCH = 32  # texts; larger batches only add padding on a CPU
 
 
 def encoder_folder() -> Path:
-    """Return where encoder files are kept: SUFFICE_ENCODERS, or the user's cache."""
+    """Return the folder of encoder files: SUFFICE_ENCODERS, or the cache of the user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("SUFFICE_ENCODERS") or Path(cache, "suffice", "encoders"))
 
@@ -30,8 +30,8 @@ def encoder_folder() -> Path:
 class MiniLM:
     """all-MiniLM-L6-v2 in int8: unit vectors of 384; texts past 128 tokens are cut.
 
-    `fingerprint` holds the hash of the very file, so that a certificate made with another
-    quantisation is refused. Raises MissingExtra if the extra or the file is absent.
+    `fingerprint` holds the hash of the file, so that a certificate made with another quantisation
+    is refused. Raises MissingExtra if the extra or the file is absent.
     """
 
     dim = 384
@@ -57,16 +57,16 @@ class MiniLM:
 
     def _run(self, texts: list[str]) -> Vectors:
         encoded = self._tokenizer.encode_batch(texts)
-        given = {
+        inputs = {
             "input_ids": np.array([e.ids for e in encoded]),
             "attention_mask": np.array([e.attention_mask for e in encoded]),
         }
-        vectors: Vectors = self._session.run(None, given)[0]
+        vectors: Vectors = self._session.run(None, inputs)[0]
         return vectors
 
 
 class EfficientNet:
-    """EfficientNet-lite0 without its classifier: images to unit vectors of 1280."""
+    """EfficientNet-lite0 without its classifier: unit vectors of 1280."""
 
     dim = 1280
 

@@ -1,4 +1,4 @@
-"""The state of a run on disk: `run.json` names the state that counts, and is replaced at once."""
+"""Checkpoints of a run: `run.json` names the valid state, and is replaced atomically."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from suffice.jepa.settings import TrainingRecipe
 
 
 class RunIdentity(Struct, frozen=True, kw_only=True):
-    """What decides a run's course; a checkpoint continues only the run that it comes from."""
+    """What determines the course of a run; a checkpoint resumes only the run that wrote it."""
 
     recipe: TrainingRecipe
     examples: int
@@ -21,7 +21,7 @@ class RunIdentity(Struct, frozen=True, kw_only=True):
     processes: int
 
 
-class _Mark(Struct, frozen=True, kw_only=True):
+class _SavedState(Struct, frozen=True, kw_only=True):
     step: int
     origin: RunIdentity
 
@@ -31,7 +31,7 @@ def save(folder: Path, *, accelerator: Accelerator, step: int, origin: RunIdenti
     accelerator.save_state(str(_state(folder, step)), safe_serialization=False)  # weights are tied
     if accelerator.is_main_process:
         new = folder / "run.json.new"
-        new.write_bytes(msgspec.json.encode(_Mark(step=step, origin=origin)))
+        new.write_bytes(msgspec.json.encode(_SavedState(step=step, origin=origin)))
         new.replace(folder / "run.json")
         for old in set(folder.glob("step-*")) - {_state(folder, step)}:
             shutil.rmtree(old)
@@ -43,33 +43,25 @@ def load(folder: Path, *, accelerator: Accelerator, origin: RunIdentity) -> int:
 
     Raises InputError when there is no checkpoint, or when it belongs to another recipe or data.
     """
-    mark = _read(folder)
-    _refuse_other(mark.origin, origin, folder=folder)
-    accelerator.load_state(str(_state(folder, mark.step)))
-    return mark.step
-
-
-def _state(folder: Path, step: int) -> Path:
-    return folder / f"step-{step}"
-
-
-def _read(folder: Path) -> _Mark:
     try:
-        return msgspec.json.decode((folder / "run.json").read_bytes(), type=_Mark)
+        state = msgspec.json.decode((folder / "run.json").read_bytes(), type=_SavedState)
     except (OSError, msgspec.DecodeError) as error:
         raise InputError(
             f"no checkpoint to resume from in {folder}", hint="start without --resume"
         ) from error
-
-
-def _refuse_other(saved: RunIdentity, wanted: RunIdentity, *, folder: Path) -> None:
-    was, now = _flat(saved), _flat(wanted)
-    changed = [f"{key}: {was[key]} there, {now[key]} now" for key in was if was[key] != now[key]]
-    if changed:
+    old, new = _flat(state.origin), _flat(origin)
+    changes = [f"{key}: {old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]
+    if changes:
         raise InputError(
-            f"the checkpoint in {folder} belongs to another run ({'; '.join(changed)})",
+            f"the checkpoint in {folder} belongs to another run ({'; '.join(changes)})",
             hint="resume with the values it was started with, or start anew in another folder",
         )
+    accelerator.load_state(str(_state(folder, state.step)))
+    return state.step
+
+
+def _state(folder: Path, step: int) -> Path:
+    return folder / f"step-{step}"
 
 
 def _flat(origin: RunIdentity) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Proof that packing changes nothing: each view in a forward of its own, without a mask."""
+"""Check that packing changes nothing: each view in a forward pass of its own, without a mask."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class Differences(Struct, frozen=True, kw_only=True):
 def compare(
     packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
 ) -> Differences:
-    """Run the examples packed together, and each view of each alone, and measure the difference."""
+    """Measure the difference between the packed pass and one pass for each view."""
     training = packed.training
     packed.eval()
     device = packed.predictor_tokens.device
@@ -57,8 +57,8 @@ def check_packable(
 ) -> None:
     """Compare the two shortest examples; raises InputError when packing changes the result.
 
-    It does where a model mixes tokens that the mask keeps apart: recurrent layers, a sliding window
-    counted in row places, position codes that ignore the positions given.
+    It does if a model mixes tokens that the mask keeps apart: by recurrent layers, a sliding window
+    counted in row places, or position codes that ignore the given positions.
     """
     shortest = sorted(examples, key=lambda example: example.tokens)[:2]
     try:
@@ -77,15 +77,15 @@ def check_packable(
 
 
 def separate_passes(packed: PackedModel, example: TokenizedChat, *, layout: PackingLayout) -> Pass:
-    """Run the conversation, the prompt with predictor tokens, and the answer, each by itself.
+    """Run the conversation, the prompt with predictor tokens, and the answer separately.
 
     `hidden` holds the states at the places that have a label.
     """
-    piece = lay_out(example, layout)
-    text = piece.ids[piece.views == 0]
-    text = text[: len(text) - len(piece.slots)]
+    part = lay_out(example, layout)
+    text = part.ids[part.views == 0]
+    text = text[: len(text) - len(part.slots)]
     hidden, logits = _alone(packed, _embed(packed, text.tolist()))
-    places = torch.from_numpy(piece.sources).to(hidden.device)
+    places = torch.from_numpy(part.sources).to(hidden.device)
     empty = hidden[:0]
     if layout.predictors is None:
         return Pass(logits=logits[places], hidden=hidden[places], predicted=empty, actual=empty)
@@ -107,9 +107,9 @@ def _embed(packed: PackedModel, ids: Sequence[int]) -> Tensor:
 def _alone(packed: PackedModel, embedded: Tensor) -> tuple[Tensor, Tensor]:
     """Return all hidden states and logits of one unpacked sequence."""
     everywhere = torch.arange(embedded.shape[1], device=embedded.device)
-    with output_layer_on(everywhere, packed.model) as seen:
+    with output_layer_on(everywhere, packed.model) as states:
         logits = packed.model(inputs_embeds=embedded, use_cache=False).logits[0]
-    return seen[0], logits
+    return states[0], logits
 
 
 def _largest(values: Tensor) -> float:

@@ -1,19 +1,18 @@
-"""Accuracy by exact match: batched greedy decoding, and what each right answer cost in tokens."""
+"""Accuracy by exact match with batched greedy decoding, and tokens per right answer."""
 
 from collections.abc import Sequence
 
 import torch
 from msgspec import Struct
-from torch import Tensor
 
 from suffice.jepa.forward import CausalLM, attend
 from suffice.jepa.views import TokenizedChat, Tokenizer
 
 
 class ExactMatch(Struct, frozen=True, kw_only=True):
-    """How many of `examples` were answered exactly, and the tokens generated for all of them.
+    """The number of exact answers to `examples`, and the tokens generated for all of them.
 
-    `generated_tokens` counts the end token; `unfinished` are answers that reached the limit.
+    `generated_tokens` includes end tokens; `unfinished` counts answers that reached the limit.
     """
 
     examples: int
@@ -75,18 +74,14 @@ def generate(
     device = model.get_input_embeddings().weight.device
     width = max(len(example.prompt) for example in batch)
     ids = [[stop] * (width - len(e.prompt)) + list(e.prompt) for e in batch]
-    seen = [[0] * (width - len(e.prompt)) + [1] * len(e.prompt) for e in batch]
+    mask = [[0] * (width - len(e.prompt)) + [1] * len(e.prompt) for e in batch]
     output = model.generate(
         input_ids=torch.tensor(ids, device=device),
-        attention_mask=torch.tensor(seen, device=device),
+        attention_mask=torch.tensor(mask, device=device),
         max_new_tokens=max_new_tokens,
         do_sample=False,
         eos_token_id=stop,
         pad_token_id=stop,
     )
-    return [_through_stop(row, stop=stop) for row in output[:, width:]]
-
-
-def _through_stop(row: Tensor, *, stop: int) -> list[int]:
-    tokens: list[int] = row.tolist()
-    return tokens[: tokens.index(stop) + 1] if stop in tokens else tokens
+    rows: list[list[int]] = output[:, width:].tolist()
+    return [row[: row.index(stop) + 1] if stop in row else row for row in rows]

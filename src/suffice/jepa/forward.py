@@ -19,9 +19,9 @@ _FLEX = "flex_attention"
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass gives: `logits` (labels, vocabulary) and `hidden` (rows x width, hidden size).
+    """The output of one pass: `logits` (labels, vocabulary), `hidden` (rows x width, hidden size).
 
-    `predicted` and `actual` (examples, hidden size) are the two views, empty when plain.
+    `predicted` and `actual` (examples, hidden size) are the two views, empty for plain fine-tuning.
     """
 
     logits: Tensor
@@ -34,9 +34,9 @@ class PackedModel(nn.Module):
     """A causal language model with predictor tokens of its own, called on packed batches.
 
     The predictor tokens are `predictors` vectors beside the model, not entries of its vocabulary,
-    so the fine-tuned model has the shape it came with. They start at the mean token embedding, a
-    tenth of the embeddings' spread apart. A model that lies on a GPU is made to attend by
-    FlexAttention over blocks, any other by a dense mask; raises InputError when it cannot.
+    so fine-tuning keeps the shape of the model. They start at the mean token embedding, a tenth of
+    the standard deviation apart. A model on a GPU attends by FlexAttention over blocks, any other
+    by a dense mask; raises InputError if it cannot.
     """
 
     def __init__(self, model: CausalLM, *, predictors: int, seed: int = 0) -> None:
@@ -52,14 +52,14 @@ class PackedModel(nn.Module):
     def forward(self, batch: PackedBatch) -> Pass:
         """Run the model once; the output layer sees only the places that have a label."""
         flex = self.model.config._attn_implementation == _FLEX
-        with output_layer_on(batch.sources, self.model) as seen:
+        with output_layer_on(batch.sources, self.model) as states:
             logits = self.model(
                 inputs_embeds=self._embed(batch),
                 position_ids=batch.positions,
                 attention_mask=block_mask(batch) if flex else dense_mask(batch),
                 use_cache=False,
             ).logits[0]
-        (hidden,) = seen
+        (hidden,) = states
         return Pass(
             logits=logits,
             hidden=hidden,
@@ -89,18 +89,18 @@ def attend(implementation: str, model: CausalLM) -> None:
 
 @contextmanager
 def output_layer_on(places: Tensor, model: CausalLM) -> Iterator[list[Tensor]]:
-    """Let the output layer see only `places` of the flattened rows; yields the last hidden states.
+    """Restrict the output layer to `places` of the flattened rows; yields the last hidden states.
 
-    The model's own code runs before and after, so its scaling and soft caps of logits are kept.
+    The code of the model runs before and after, so its scaling and soft caps of logits are kept.
     """
-    seen: list[Tensor] = []
+    states: list[Tensor] = []
 
-    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor]:
-        seen.append(given[0].flatten(0, 1))
-        return (seen[0][places].unsqueeze(0),)
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        states.append(inputs[0].flatten(0, 1))
+        return (states[0][places].unsqueeze(0),)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(keep)
     try:
-        yield seen
+        yield states
     finally:
         handle.remove()

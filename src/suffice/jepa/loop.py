@@ -1,7 +1,7 @@
-"""The plain training loop: one step after another, on one device or, by accelerate, on several.
+"""The training loop, on one device or, by accelerate, on several.
 
-Everything that a step depends on follows from the recipe and the step's number: which examples it
-takes, its learning rate, its random numbers. So a resumed run repeats what an unbroken one does.
+Examples, learning rate and random numbers of a step follow from the recipe and the number of the
+step. So a resumed run does exactly what an uninterrupted one does.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from suffice.jepa.views import TokenizedChat
 
 
 class StepLog(Struct, frozen=True, kw_only=True):
-    """One step of the main process; `latent` is None where no second view was laid out.
+    """One step of the main process; `latent` is None where it had no latent loss.
 
     `step` counts from 1 to `steps`; `tokens` are those of the packed rows without padding.
     """
@@ -43,7 +43,7 @@ class StepLog(Struct, frozen=True, kw_only=True):
 
 
 class Checkpointing(Struct, frozen=True, kw_only=True):
-    """Where a run keeps its checkpoint, how often it writes one, and whom it tells of each step."""
+    """The folder of the checkpoint, the steps between two, and the receiver of each step."""
 
     folder: Path
     report: Callable[[StepLog], None]
@@ -52,8 +52,8 @@ class Checkpointing(Struct, frozen=True, kw_only=True):
 
 
 def start(recipe: TrainingRecipe) -> Accelerator:
-    """Set up one process of a run, alone or as `accelerate launch` started it."""
-    torch.set_flush_denormal(True)  # masked attention leaves denormals, which CPUs compute slowly
+    """Set up one process of a run, alone or under `accelerate launch`."""
+    torch.set_flush_denormal(True)  # masked attention leaves denormals, which are slow on CPUs
     objective = recipe.objective
     unused = objective.predicts and objective.predictors > 0 and objective.dropout > 0
     handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
@@ -71,8 +71,8 @@ def train(
 ) -> None:
     """Train in place.
 
-    Raises TrainingStopped when a loss or gradient is not finite, with the state before that step
-    saved; and on Ctrl-C, which leaves the last checkpoint that was due.
+    Raises TrainingStopped when a loss or gradient is not finite, after saving the state before that
+    step, and on Ctrl-C, which leaves the last checkpoint.
     """
     run = _TrainingRun(
         packed, examples, recipe=recipe, accelerator=accelerator, pad_token=pad_token
@@ -100,7 +100,7 @@ def train(
 
 
 def learning_rate(recipe: TrainingRecipe, *, step: int, steps: int) -> float:
-    """Rise linearly over the warm-up, then fall linearly, to reach 0 behind the last step."""
+    """Return a rate that rises linearly over the warm-up, then falls linearly to 0."""
     warmup = round(recipe.warmup_share * steps)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -108,7 +108,7 @@ def learning_rate(recipe: TrainingRecipe, *, step: int, steps: int) -> float:
 
 
 def layout(recipe: TrainingRecipe, *, step: int, pad_token: int) -> PackingLayout:
-    """Give a step's examples a second view, unless loss dropout strikes this step."""
+    """Return the layout of a step: with a second view, unless loss dropout drops it."""
     objective = recipe.objective
     draw = random.Random(f"dropout {recipe.seed} {step}").random()  # noqa: S311
     predicts = objective.weight > 0 and draw >= objective.dropout
@@ -125,7 +125,7 @@ class _NotFinite(Exception):
 
 
 class _TrainingRun:
-    """The moving parts of a run: model and optimiser as accelerate prepared them."""
+    """The state of a run: model and optimiser as prepared by accelerate."""
 
     def __init__(
         self,
@@ -150,9 +150,10 @@ class _TrainingRun:
         self._saved: int | None = None
 
     def step(self, step: int) -> StepLog:
-        """Take one step; raises _NotFinite before it would touch the weights."""
-        began, recipe = time.perf_counter(), self.recipe
-        _seed(recipe, step=step, process=self.accelerator.process_index)
+        """Take one step; raises _NotFinite before it changes the weights."""
+        start_s, recipe = time.perf_counter(), self.recipe
+        seed = f"{recipe.seed} {step} {self.accelerator.process_index}"
+        torch.manual_seed(random.Random(seed).getrandbits(63))  # noqa: S311
         rate = learning_rate(recipe, step=step, steps=self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -168,7 +169,7 @@ class _TrainingRun:
             latent=None if parts.latent is None else parts.latent.item(),
             learning_rate=rate,
             tokens=batch.tokens,
-            duration_s=time.perf_counter() - began,
+            duration_s=time.perf_counter() - start_s,
         )
 
     def save(self, folder: Path, *, step: int) -> None:
@@ -182,15 +183,15 @@ class _TrainingRun:
         return step
 
     def _batch(self, step: int) -> list[TokenizedChat]:
-        """Take this process's share of the step's examples, in the epoch's own order."""
+        """Return this process's share of the examples of a step."""
         epoch, number = divmod(step, self.epoch_steps)
         order = list(range(len(self.examples)))
         random.Random(f"order {self.recipe.seed} {epoch}").shuffle(order)  # noqa: S311
         processes = self.accelerator.num_processes
         size = self.recipe.batch_examples * processes
-        chosen = order[number * size : (number + 1) * size]
-        chosen += order[: max(0, processes - len(chosen))]  # every process needs an example
-        return [self.examples[i] for i in chosen[self.accelerator.process_index :: processes]]
+        batch = order[number * size : (number + 1) * size]
+        batch += order[: max(0, processes - len(batch))]  # every process needs an example
+        return [self.examples[i] for i in batch[self.accelerator.process_index :: processes]]
 
     def _forward(self, batch: PackedBatch) -> Losses:
         bfloat16 = self.recipe.precision is Precision.BFLOAT16
@@ -214,7 +215,3 @@ class _TrainingRun:
             data_sha256=hashlib.sha256(msgspec.msgpack.encode(self.examples)).hexdigest(),
             processes=self.accelerator.num_processes,
         )
-
-
-def _seed(recipe: TrainingRecipe, *, step: int, process: int) -> None:
-    torch.manual_seed(random.Random(f"{recipe.seed} {step} {process}").getrandbits(63))  # noqa: S311

@@ -1,4 +1,4 @@
-"""Who may attend to whom in a packed row: one rule, as a dense mask and as a block mask."""
+"""The attention mask of a packed row: one rule, as a dense mask and as a block mask."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def rule(batch: PackedBatch) -> Rule:
-    """Say whether query q may attend to key k: earlier, on the same trunk, not on a sister branch.
+    """Return the rule of attention: to earlier tokens of the same trunk, not of the other branch.
 
-    Padding is a trunk of its own, so no query is left without a key.
+    Padding is a trunk of its own, so that every query has a key.
     """
     segments, branches = batch.segments, batch.branches
 

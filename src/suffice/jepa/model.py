@@ -36,28 +36,28 @@ def load(path: Path) -> tuple[CausalLM, Tokenizer]:
 def dequantise(path: Path) -> tuple[CausalLM, Tokenizer]:
     """Read a GGUF file into a float32 model that can be trained and saved.
 
-    The weights keep the error of their quantisation: they are a starting point, not the checkpoint
-    that was quantised. transformers marks such a model as quantised and refuses to save it, so the
-    weights move to a fresh model of the same shape.
+    The weights keep their quantisation error: they are a starting point, not the original
+    checkpoint. transformers refuses to save a model read from GGUF, so the weights move to a new
+    model of the same shape.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
-        read = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+        quantised = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
     except _LOADING as error:
         raise _unloadable(path, error) from error
-    config = type(read.config)(
+    config = type(quantised.config)(
         **{
             key: value
-            for key, value in read.config.to_dict().items()
+            for key, value in quantised.config.to_dict().items()
             if key != "quantization_config"
         }
     )
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(read.state_dict())
-    model.generation_config = read.generation_config
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = quantised.generation_config
     return model, tokenizer
 
 

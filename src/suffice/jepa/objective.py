@@ -15,7 +15,7 @@ _KNOTS = 17
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of one step's loss, as scalars; `latent` is None where no view was laid out."""
+    """The parts of the loss of a step, as scalars; `latent` is None without a latent loss."""
 
     total: Tensor
     next_token: Tensor
@@ -23,7 +23,7 @@ class Losses:
 
 
 def losses(output: Pass, targets: Tensor, *, objective: Objective) -> Losses:
-    """Weigh the parts of the objective; `targets` (labels,) are token ids."""
+    """Return the weighted losses; `targets` (labels,) are token ids."""
     next_token = functional.cross_entropy(output.logits.float(), targets)
     if not len(output.actual):
         return Losses(total=next_token, next_token=next_token, latent=None)

@@ -1,12 +1,12 @@
-"""Several examples in a row, each with its predictor tokens and the answer's own view.
+"""Packing of several examples into a row, with predictor tokens and the answer's own view.
 
-An example lies in its row as a trunk with branches, followed by a trunk of its own:
+An example is a trunk with two branches, followed by a second trunk:
 
     [prompt | answer and end | predictor tokens]   [answer]
      trunk    branch 1         branch 2             trunk of the view, positions from 0
 
-Both branches continue the prompt, so both count their positions on from it. What may attend to
-what follows from these marks alone (`mask.py`).
+Both branches continue the prompt and count their positions on from it. The mask follows from trunk
+and branch alone (`mask.py`).
 """
 
 import math
@@ -29,10 +29,10 @@ _SLACK = 1.05
 
 
 class PackingLayout(Struct, frozen=True, kw_only=True):
-    """How examples are laid out.
+    """The layout of examples in rows.
 
-    `predictors` is None for plain fine-tuning, else k. `pad_token` is only what fills a row's end
-    and what the reference's labels leave out; no other label depends on it.
+    `predictors` is None for plain fine-tuning, else k. `pad_token` fills the end of a row, and is
+    left out by the reference's labels; no other label depends on it.
     """
 
     predictors: int | None = None
@@ -43,7 +43,7 @@ class PackingLayout(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PackedExample:
-    """One example laid out: arrays of one entry a token; places count from the piece's start.
+    """One example laid out: arrays with one entry per token; places count from its start.
 
     `sources[i]` is the place whose output predicts token `targets[i]`; `slots` are the places of
     the predictor tokens; `predicted` and `actual` the places of the two views, none when plain.
@@ -61,7 +61,7 @@ class PackedExample:
 
     @property
     def tokens(self) -> int:
-        """The tokens that the piece takes in its row."""
+        """The tokens that the example takes in its row."""
         return len(self.ids)
 
 
@@ -69,7 +69,7 @@ class PackedExample:
 class PackedBatch:
     """Rows of packed examples, as tensors.
 
-    `ids`, `positions`, `segments` (which trunk a token hangs on, -1 for padding) and `branches` are
+    `ids`, `positions`, `segments` (the trunk of a token, -1 for padding) and `branches` are
     (rows, width). The rest are places in the flattened rows: `sources` with their `targets`
     (labels,), `slots` (examples x k,) example by example, `predicted` and `actual` (examples,).
     """
@@ -94,7 +94,7 @@ class PackedBatch:
 
     @property
     def tokens(self) -> int:
-        """The tokens that are not padding."""
+        """The number of tokens that are not padding."""
         return int((self.segments != PADDING).sum())
 
 
@@ -104,7 +104,10 @@ def lay_out(example: TokenizedChat, layout: PackingLayout) -> PackedExample:
     prompt, text = len(example.prompt), (*example.prompt, *example.answer, example.end, *rest)
     k, view = (0, ()) if layout.predictors is None else (layout.predictors, example.answer)
     start = len(text) + k
-    sources = _sources(text, prompt=prompt, layout=layout)
+    if layout.labels is Labels.ANSWER:
+        sources = np.arange(prompt - 1, len(text) - 1)
+    else:
+        sources = np.flatnonzero(np.array(text[1:]) != layout.pad_token)
     pairs = layout.predictors is not None
     return PackedExample(
         ids=np.array([*text, *[layout.pad_token] * k, *view]),
@@ -124,51 +127,55 @@ def lay_out(example: TokenizedChat, layout: PackingLayout) -> PackedExample:
 
 
 def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
-    """Spread pieces over rows of nearly one width; each row is a list of indices.
+    """Spread examples over rows of nearly one width; each row is a list of indices.
 
-    No row is wider than `row_tokens` or, if that is more, the longest piece. Among the numbers of
+    No row is wider than `row_tokens` or, if that is more, the longest example. Among the numbers of
     rows that allow this, take the one with least padding, or more and narrower rows (attention
-    costs their square) where that pads hardly more.
+    costs their square) if that pads hardly more.
     """
     room = max(row_tokens, *lengths)
     fewest = math.ceil(sum(lengths) / room)
     plans = [_spread(lengths, count) for count in range(fewest, len(lengths) + 1)]
-    sizes = {i: _widest(plan, lengths) for i, plan in enumerate(plans)}
-    areas = {i: width * len(plans[i]) for i, width in sizes.items() if width <= room}
+    widths = [max(sum(lengths[i] for i in row) for row in plan) for plan in plans]
+    areas = {i: width * len(plans[i]) for i, width in enumerate(widths) if width <= room}
     least = min(areas.values())
     return plans[max(i for i, area in areas.items() if area <= _SLACK * least)]
 
 
 def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatch:
     """Lay examples out and pack them into rows; labels and views keep the order of the examples."""
-    pieces = [lay_out(example, layout) for example in examples]
-    rows = plan_rows([piece.tokens for piece in pieces], row_tokens=layout.row_tokens)
-    width = max(sum(pieces[i].tokens for i in row) for row in rows)
-    starts = _starts(pieces, rows, width=width)
+    import torch
+
+    parts = [lay_out(example, layout) for example in examples]
+    rows = plan_rows([part.tokens for part in parts], row_tokens=layout.row_tokens)
+    width = max(sum(parts[i].tokens for i in row) for row in rows)
+    starts = [0] * len(parts)  # the place of each example in the flattened rows
+    for number, row in enumerate(rows):
+        place = number * width
+        for i in row:
+            starts[i] = place
+            place += parts[i].tokens
     grids = {
         name: _fill(values, starts, size=len(rows) * width, blank=blank).reshape(len(rows), width)
         for name, values, blank in (
-            ("ids", [p.ids for p in pieces], layout.pad_token),
-            ("positions", [p.positions for p in pieces], 0),
-            ("segments", [2 * i + p.views for i, p in enumerate(pieces)], PADDING),
-            ("branches", [p.branches for p in pieces], TRUNK),
+            ("ids", [p.ids for p in parts], layout.pad_token),
+            ("positions", [p.positions for p in parts], 0),
+            ("segments", [2 * i + p.views for i, p in enumerate(parts)], PADDING),
+            ("branches", [p.branches for p in parts], TRUNK),
         )
     }
     places = {
         name: np.concatenate(
-            [start + getattr(p, name) for start, p in zip(starts, pieces, strict=True)]
+            [start + getattr(p, name) for start, p in zip(starts, parts, strict=True)]
         )
         for name in ("sources", "slots", "predicted", "actual")
     }
-    return _tensors(grids | places | {"targets": np.concatenate([p.targets for p in pieces])})
-
-
-def _widest(rows: list[list[int]], lengths: Sequence[int]) -> int:
-    return max(sum(lengths[i] for i in row) for row in rows)
+    arrays = grids | places | {"targets": np.concatenate([p.targets for p in parts])}
+    return PackedBatch(**{name: torch.from_numpy(a).long() for name, a in arrays.items()})
 
 
 def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Put each piece, longest first, into the row that is shortest by then."""
+    """Put each example, longest first, into the row that is shortest so far."""
     rows: list[list[int]] = [[] for _ in range(count)]
     widths = [0] * count
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -178,24 +185,6 @@ def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
     return rows
 
 
-def _sources(text: tuple[int, ...], *, prompt: int, layout: PackingLayout) -> np.ndarray:
-    """Name the places whose next token is trained."""
-    if layout.labels is Labels.ANSWER:
-        return np.arange(prompt - 1, len(text) - 1)
-    return np.flatnonzero(np.array(text[1:]) != layout.pad_token)
-
-
-def _starts(pieces: Sequence[PackedExample], rows: list[list[int]], *, width: int) -> list[int]:
-    """Name the place in the flattened rows where each piece starts."""
-    starts = [0] * len(pieces)
-    for r, row in enumerate(rows):
-        place = r * width
-        for i in row:
-            starts[i] = place
-            place += pieces[i].tokens
-    return starts
-
-
 def _fill(
     values: Sequence[np.ndarray], starts: Sequence[int], *, size: int, blank: int
 ) -> np.ndarray:
@@ -203,9 +192,3 @@ def _fill(
     for value, start in zip(values, starts, strict=True):
         filled[start : start + len(value)] = value
     return filled
-
-
-def _tensors(arrays: dict[str, np.ndarray]) -> PackedBatch:
-    import torch
-
-    return PackedBatch(**{name: torch.from_numpy(a).long() for name, a in arrays.items()})

@@ -1,10 +1,10 @@
-"""A whole training run: read, load, train, save, score; everything it leaves lies in one folder.
+"""A training run: read, load, train, save, score. All its files are in one folder.
 
 model/                  the fine-tuned model and its tokenizer (with LoRA: the adapter)
 predictor_tokens.npy    (k, hidden size), when the objective has any
-log.jsonl               one line a step: both losses, learning rate, tokens, seconds
-checkpoint/             the last whole state, for --resume
-summary.json            the outcome
+log.jsonl               one line per step: both losses, learning rate, tokens, seconds
+checkpoint/             the last saved state, for --resume
+summary.json            the result
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from msgspec import Struct
 from suffice.errors import InputError
 from suffice.jepa import loop
 from suffice.jepa.equality import check_packable
-from suffice.jepa.evaluate import ExactMatch, score
-from suffice.jepa.forward import CausalLM, PackedModel
+from suffice.jepa.evaluate import score
+from suffice.jepa.forward import PackedModel
 from suffice.jepa.model import load, with_lora
 from suffice.jepa.settings import TrainingRecipe
 from suffice.jepa.views import Tokenizer, examples, read_conversations
 
 
 class TrainingJob(Struct, frozen=True, kw_only=True):
-    """Where a run reads from and writes to; `rows` and `evaluation_rows` None for all of a file."""
+    """The files of a run; `rows` and `evaluation_rows` are None for all of a file."""
 
     model: Path
     train: Path
@@ -38,7 +38,7 @@ class TrainingJob(Struct, frozen=True, kw_only=True):
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """What a run came to: `accuracy` by exact match in [0, 1], and what it cost in tokens."""
+    """The result of a run: `accuracy` by exact match in [0, 1], and the generated tokens."""
 
     examples: int
     exact: int
@@ -61,10 +61,15 @@ def run(
     training = read_conversations(job.train, rows=job.rows)
     evaluation = read_conversations(job.evaluation, rows=job.evaluation_rows)
     model, tokenizer = load(job.model)
-    limit = _token_limit(model, recipe=recipe)
+    context = getattr(model.config, "max_position_embeddings", None)
+    limit = min((n for n in (context, recipe.max_tokens) if n is not None), default=None)
     rows = examples(training, tokenizer=tokenizer, max_tokens=limit)
     questions = examples(evaluation, tokenizer=tokenizer, max_tokens=limit)
-    packed = _packed(model.to(accelerator.device), recipe=recipe)
+    model, objective = model.to(accelerator.device), recipe.objective
+    if recipe.lora_rank is not None:
+        model = with_lora(model, rank=recipe.lora_rank)
+    predictors = objective.predictors if objective.predicts else 0
+    packed = PackedModel(model, predictors=predictors, seed=recipe.seed)
     pad = pad_token(tokenizer)
     check_packable(packed, rows, loop.layout(recipe, step=0, pad_token=pad))
     loop.train(
@@ -73,7 +78,7 @@ def run(
         recipe=recipe,
         progress=loop.Checkpointing(
             folder=job.out / "checkpoint",
-            report=log.add if accelerator.is_main_process else _ignore,
+            report=log.add if accelerator.is_main_process else lambda _: None,
             resume=job.resume,
         ),
         accelerator=accelerator,
@@ -81,54 +86,33 @@ def run(
     )
     if not accelerator.is_main_process:
         return None
-    _save(packed, tokenizer, out=job.out)
-    scored = score(packed.model, questions, tokenizer=tokenizer, max_new_tokens=job.max_new_tokens)
-    return _conclude(scored, last_step=log.last(), out=job.out)
+    packed.model.save_pretrained(job.out / "model")
+    tokenizer.save_pretrained(job.out / "model")
+    if predictors:
+        tokens = packed.predictor_tokens.detach().cpu().numpy()
+        np.save(job.out / "predictor_tokens.npy", tokens)
+    match = score(packed.model, questions, tokenizer=tokenizer, max_new_tokens=job.max_new_tokens)
+    result = TrainingResult(
+        examples=match.examples,
+        exact=match.exact,
+        accuracy=match.accuracy,
+        generated_tokens=match.generated_tokens,
+        unfinished=match.unfinished,
+        exact_per_1000_tokens=match.exact_per_1000_tokens,
+        last_step=log.last(),
+    )
+    (job.out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+    return result
 
 
 def pad_token(tokenizer: Tokenizer) -> int:
-    """Choose what fills rows: any token will do, for the mask keeps it apart."""
+    """Return the token that fills rows; the mask hides it, so any token will do."""
     pad = tokenizer.pad_token_id
     return int(pad if pad is not None else tokenizer.eos_token_id or 0)
 
 
-def _token_limit(model: CausalLM, *, recipe: TrainingRecipe) -> int | None:
-    context = getattr(model.config, "max_position_embeddings", None)
-    return min((n for n in (context, recipe.max_tokens) if n is not None), default=None)
-
-
-def _packed(model: CausalLM, *, recipe: TrainingRecipe) -> PackedModel:
-    if recipe.lora_rank is not None:
-        model = with_lora(model, rank=recipe.lora_rank)
-    objective = recipe.objective
-    return PackedModel(
-        model, predictors=objective.predictors if objective.predicts else 0, seed=recipe.seed
-    )
-
-
-def _save(packed: PackedModel, tokenizer: Tokenizer, *, out: Path) -> None:
-    packed.model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
-    if packed.predictor_tokens.numel():
-        np.save(out / "predictor_tokens.npy", packed.predictor_tokens.detach().cpu().numpy())
-
-
-def _conclude(scored: ExactMatch, *, last_step: loop.StepLog, out: Path) -> TrainingResult:
-    outcome = TrainingResult(
-        examples=scored.examples,
-        exact=scored.exact,
-        accuracy=scored.accuracy,
-        generated_tokens=scored.generated_tokens,
-        unfinished=scored.unfinished,
-        exact_per_1000_tokens=scored.exact_per_1000_tokens,
-        last_step=last_step,
-    )
-    (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome)))
-    return outcome
-
-
 class _StepLog:
-    """The steps on disk; a resumed run drops those that it is about to repeat."""
+    """The log of steps on disk; a resumed run drops the steps that it repeats."""
 
     def __init__(self, path: Path, *, resume: bool, report: Callable[[loop.StepLog], None]) -> None:
         if path.exists() and not resume:
@@ -140,8 +124,8 @@ class _StepLog:
     def add(self, entry: loop.StepLog) -> None:
         if self._fresh:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [e for e in self._entries() if e.step < entry.step]
-            self._path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in kept))
+            earlier = [e for e in self._entries() if e.step < entry.step]
+            self._path.write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in earlier))
             self._fresh = False
         with self._path.open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
@@ -153,7 +137,3 @@ class _StepLog:
     def _entries(self) -> list[loop.StepLog]:
         lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         return [msgspec.json.decode(line, type=loop.StepLog) for line in lines]
-
-
-def _ignore(_: loop.StepLog) -> None:
-    """Report nothing: only the main process has a log."""

@@ -1,4 +1,4 @@
-"""What a training run is asked to do: the objective and the recipe, as frozen values."""
+"""The settings of a training run: the objective and the recipe."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from suffice.errors import InputError
 
 
 class Distance(StrEnum):
-    """How far a predicted view is from the actual one."""
+    """The distance between a predicted view and the actual one."""
 
     COSINE = "cosine"
     MSE = "mse"
@@ -16,11 +16,11 @@ class Distance(StrEnum):
 
 
 class Labels(StrEnum):
-    """Which tokens the next-token loss trains.
+    """The tokens that the next-token loss trains.
 
-    ANSWER: the answer and its end token, found by position. REFERENCE: what the reference
-    implementation of arXiv 2509.14252 trains in effect: every token of the rendered conversation
-    except those that equal the pad token, so the end token goes untrained where the two are one.
+    ANSWER: the answer and its end token, by position. REFERENCE: as the reference implementation of
+    arXiv 2509.14252 in effect does, every token of the rendered conversation that differs from the
+    pad token, so the end token is not trained if it is the pad token.
     """
 
     ANSWER = "answer"
@@ -57,12 +57,11 @@ class Objective(Struct, frozen=True, kw_only=True):
 
 
 class TrainingRecipe(Struct, frozen=True, kw_only=True):
-    """Everything else that decides the outcome of a run; a resumed run must have the same.
+    """All other settings of a run; a resumed run must have the same.
 
-    `batch_examples` is the number of examples a step and process takes; `row_tokens` the width that
-    rows are packed to (a longer example gets a wider row); `max_tokens` the longest conversation
-    allowed, None for the model's own context; `warmup_share` the share of steps in which the
-    learning rate rises, before it falls linearly to 0.
+    `batch_examples` is the number of examples per step and process; `row_tokens` the width of
+    packed rows (a longer example gets a wider row); `max_tokens` the longest conversation, None for
+    the context of the model; `warmup_share` the share of steps in which the learning rate rises.
     """
 
     objective: Objective = Objective()
@@ -83,7 +82,7 @@ _AT_LEAST_ONE = ("epochs", "batch_examples", "row_tokens")
 
 
 def check(recipe: TrainingRecipe) -> TrainingRecipe:
-    """Return the recipe; raises InputError where a value cannot mean anything."""
+    """Return the recipe; raises InputError for a value that makes no sense."""
     for name in _AT_LEAST_ONE:
         _require(getattr(recipe, name) >= 1, f"{name} must be at least 1")
     _require(

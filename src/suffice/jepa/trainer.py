@@ -1,4 +1,4 @@
-"""The same objective inside the Trainer of transformers."""
+"""The objective inside the Trainer of transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ _WEIGHTS = "packed.pt"
 
 
 class JepaTrainer(Trainer):
-    """A Trainer over cut examples (`views.examples`): the packed pass, both losses in its log.
+    """A Trainer over tokenized chats (`views.examples`): the packed pass, both losses in its log.
 
     Its checkpoints hold the whole `PackedModel`; `trainer.model.model` is the fine-tuned model.
-    `layout` says what a batch looks like unless loss dropout strikes it; dropout draws from torch's
-    generator, which Trainer seeds. Raises InputError for several GPUs in one process.
+    `layout` is that of a batch unless loss dropout drops the second view; dropout draws from the
+    generator of torch, which Trainer seeds. Raises InputError for several GPUs in one process.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class JepaTrainer(Trainer):
     ) -> None:
         if args.n_gpu > 1:
             raise InputError(
-                f"one process has {args.n_gpu} GPUs, which would cut packed rows apart",
-                hint="start a process for each with torchrun or `accelerate launch`",
+                f"one process has {args.n_gpu} GPUs, which would split packed rows",
+                hint="start one process per GPU with torchrun or `accelerate launch`",
             )
         torch.set_flush_denormal(True)
         self.objective, self.layout = objective, layout

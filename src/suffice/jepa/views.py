@@ -1,9 +1,9 @@
-"""From a conversation to token ids: where the prompt ends, the answer stands, and the turn closes.
+"""From a conversation to token ids, cut into prompt, answer, and end of turn.
 
-The places are read off the chat template by rendering the same conversation with a marker as its
-answer: what stands before the marker is the prompt, what stands after it closes the turn. No place
-is a constant of a model, and no label depends on the value of a token, so a tokenizer whose pad
-token is its end token loses nothing.
+The cuts come from the chat template: the conversation is rendered with a marker as its answer. What
+precedes the marker is the prompt, what follows it closes the turn. No position is a constant of a
+model, and no label depends on the value of a token, so a tokenizer whose pad token is its end token
+works too.
 """
 
 import gzip
@@ -23,7 +23,7 @@ _MARKER = "\u2042answer\u2042"
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
-    """Messages in the OpenAI form, the last one the assistant's; `where` names file and line."""
+    """Messages in the OpenAI form, the last by the assistant; `where` is file and line."""
 
     messages: tuple[JSON, ...]
     where: str
@@ -35,10 +35,10 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
 
 class TokenizedChat(Struct, frozen=True, kw_only=True):
-    """One conversation as token ids, cut where the template says.
+    """One conversation as token ids, cut according to the chat template.
 
-    `prompt` is what generation starts from, `answer` what it is to write, `end` the special token
-    that closes the turn, `rest` what the template writes after that.
+    `prompt` is what generation starts from, `answer` the tokens to learn, `end` the special token
+    that closes the turn, `rest` what the template writes after it.
     """
 
     prompt: tuple[int, ...]
@@ -67,24 +67,24 @@ def read_conversations(path: Path, *, rows: int | None = None) -> list[Conversat
     Raises InputError naming the line when one is not JSON, holds no conversation, does not end
     with an assistant's message, or has an empty answer.
     """
-    found: list[Conversation] = []
+    conversations: list[Conversation] = []
     for number, line in enumerate(_lines(path), start=1):
-        if rows is not None and len(found) == rows:
+        if rows is not None and len(conversations) == rows:
             break
         if line.strip():
-            found.append(_conversation(line, where=f"{path}:{number}"))
-    if not found:
+            conversations.append(_conversation(line, where=f"{path}:{number}"))
+    if not conversations:
         raise InputError(f"{path} holds no conversation", hint='write {"messages": [...]} lines')
-    return found
+    return conversations
 
 
 def examples(
     conversations: Sequence[Conversation], *, tokenizer: Tokenizer, max_tokens: int | None = None
 ) -> list[TokenizedChat]:
-    """Cut every conversation into token ids.
+    """Tokenize conversations.
 
-    Raises InputError when the chat template cannot be split into prompt, answer and end, or when a
-    conversation is longer than `max_tokens` (to shorten it would cut the end token off).
+    Raises InputError if the chat template cannot be split into prompt, answer and end, or if a
+    conversation is longer than `max_tokens` (truncation would cut off the end token).
     """
     frames = [_frame(c, tokenizer=tokenizer) for c in conversations]
     prompts = _ids(tokenizer, [f.head for f in frames])
@@ -98,13 +98,18 @@ def examples(
         if whole[: len(prompt)] != prompt:  # a token spans the seam; generation never sees that one
             (after,) = _ids(tokenizer, [frame.text[len(frame.head) :]])
         example = _cut(conversation, prompt=prompt, after=after, closing=closings[frame.tail])
-        _check_length(example, where=conversation.where, max_tokens=max_tokens)
+        if max_tokens is not None and example.tokens > max_tokens:
+            raise InputError(
+                f"{conversation.where}: the conversation has {example.tokens} tokens, "
+                f"{len(example.answer)} of them the answer's; the limit is {max_tokens}",
+                hint="drop the row or raise --max-tokens; a cut answer would never teach to stop",
+            )
         cut.append(example)
     return cut
 
 
 def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Name the ids that the tokenizer marks as special: only such a token can end an answer."""
+    """Return the ids of special tokens; only such a token can end an answer."""
     added = tokenizer.added_tokens_decoder.items()
     return frozenset(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
@@ -125,7 +130,7 @@ def _conversation(line: str, *, where: str) -> Conversation:
         row = msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise InputError(
-            f"{where} is not a JSON object: {error}", hint="one object a line"
+            f"{where} is not a JSON object: {error}", hint="write one object per line"
         ) from error
     messages = row.get("messages")
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
@@ -151,12 +156,12 @@ def _is_message(message: object) -> bool:
 
 
 def _frame(conversation: Conversation, *, tokenizer: Tokenizer) -> _Frame:
-    """Render a conversation and find its answer by a marker's place in another rendering."""
+    """Render a conversation, and locate its answer by a second rendering with a marker."""
     messages, where = list(conversation.messages), conversation.where
     marked = [*messages[:-1], {**messages[-1], "content": _MARKER}]
-    head, found, tail = _render(marked, tokenizer, where=where).rpartition(_MARKER)
+    head, marker, tail = _render(marked, tokenizer, where=where).rpartition(_MARKER)
     opening = _render(messages[:-1], tokenizer, where=where, opening=True)
-    if not found or not head.startswith(opening):
+    if not marker or not head.startswith(opening):
         raise _unsplittable(
             conversation, "what it writes before an answer is not what generation starts from"
         )
@@ -168,7 +173,7 @@ def _frame(conversation: Conversation, *, tokenizer: Tokenizer) -> _Frame:
 
 
 def _closing(tail: str, *, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Name the tokens from the first special one after the answer on; none when there is none."""
+    """Return the tokens from the first special one after the answer on, none if there is none."""
     (ids,), special = _ids(tokenizer, [tail]), special_ids(tokenizer)
     stop = next((i for i, token in enumerate(ids) if token in special), len(ids))
     return ids[stop:]
@@ -219,15 +224,6 @@ def _render(
 
 def _ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[tuple[int, ...]]:
     return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
-
-
-def _check_length(example: TokenizedChat, *, where: str, max_tokens: int | None) -> None:
-    if max_tokens is not None and example.tokens > max_tokens:
-        raise InputError(
-            f"{where}: the conversation has {example.tokens} tokens, {len(example.answer)} of them "
-            f"the answer's; the limit is {max_tokens}",
-            hint="drop the row or raise --max-tokens; a cut answer would never teach to stop",
-        )
 
 
 def _unsplittable(conversation: Conversation, why: str) -> InputError:

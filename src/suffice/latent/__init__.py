@@ -1,1 +1,1 @@
-"""Predicting answers without decoding: encoders of text."""
+"""The latent rung: answers to closed-set requests, predicted without decoding."""

@@ -22,10 +22,10 @@ from suffice.latent.predictor import Floats, Predictor
 
 
 class Feasibility(Struct, frozen=True, kw_only=True):
-    """What the target asks for before any threshold is looked at.
+    """Whether the target can be met at all, before any threshold is tried.
 
     `abstain_at_least` is the share that even a perfect trust must leave unanswered; `rows_needed`
-    how many answered calibration rows without an error certify one threshold of the grid.
+    is the number of answered calibration rows without an error that certifies one threshold.
     """
 
     error_if_all_answered: float
@@ -48,7 +48,7 @@ class Feasibility(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedThreshold:
-    """The outcome: the threshold that may be used, or None and what stood in the way.
+    """The threshold that may be used; None where nothing could be certified.
 
     `out_of_scope_share` is None where no calibration row was out of scope: the certificate is
     then void for such requests. `answered` is the share of calibration rows answered.
@@ -64,7 +64,7 @@ class CertifiedThreshold:
 def feasibility(
     predictor: Predictor, rows: LabelledTexts, *, alpha: float, delta: float, tests: int
 ) -> Feasibility:
-    """Say whether `alpha` can be met on rows like these; raises InputError as `certify` does."""
+    """Return whether rows like these can meet `alpha`; raises InputError as `certify` does."""
     _check_rows(predictor, rows)
     correct = right(predictor.guess(rows.texts), rows.answers, predictor.answers)
     return _feasibility(correct, alpha=alpha, delta=delta, tests=tests)
@@ -96,14 +96,14 @@ def certify(
         losses=(answered & ~correct[:, None]).astype(np.float64),
         answered=answered if conditional else None,
     )
-    found = calibrate(evidence, alpha=alpha, delta=delta, method=Method.BINOMIAL)
-    outside = sum(answer is None for answer in rows.answers)
+    calibration = calibrate(evidence, alpha=alpha, delta=delta, method=Method.BINOMIAL)
+    out_of_scope = sum(answer is None for answer in rows.answers)
     return CertifiedThreshold(
         feasibility=_feasibility(correct, alpha=alpha, delta=delta, tests=len(thresholds)),
-        calibration=found,
-        threshold=float(thresholds[found.index]) if found.certified else None,
-        answered=float(answered[:, found.index].mean()),
-        out_of_scope_share=outside / len(rows.answers) if outside else None,
+        calibration=calibration,
+        threshold=float(thresholds[calibration.index]) if calibration.certified else None,
+        answered=float(answered[:, calibration.index].mean()),
+        out_of_scope_share=out_of_scope / len(rows.answers) if out_of_scope else None,
     )
 
 
@@ -128,6 +128,6 @@ def _check_rows(predictor: Predictor, rows: LabelledTexts) -> None:
     unseen = {a for a in rows.answers if a is not None} - set(predictor.answers)
     if unseen:
         raise InputError(
-            f"the calibration rows hold answers it cannot give: {sorted(unseen)[:3]}",
-            hint="fit it again with them, or mark such rows as out of scope (None)",
+            f"the calibration rows hold answers that the predictor never saw: {sorted(unseen)[:3]}",
+            hint="fit it with them, or mark such rows as out of scope (None)",
         )

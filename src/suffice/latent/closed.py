@@ -1,4 +1,4 @@
-"""Requests whose answer must come from a known, short list, and the form they want it in."""
+"""Closed-set requests: the list of answers that a request admits, and the form of the answer."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from suffice.types import JSON, Request
 
-# what these ask for cannot be had from a prediction
+# parameters that ask for more than a prediction can give
 _REFUSED = ("tools", "functions", "logprobs", "top_logprobs", "audio")
 _ALTERNATIVES = re.compile(
     r'\s*root\s*::=\s*(?P<body>"(?:[^"\\]|\\.)*+"(?:\s*+\|\s*+"(?:[^"\\]|\\.)*+")*+)\s*'
@@ -17,7 +17,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class ClosedSet(Struct, frozen=True, kw_only=True):
-    """The answers a request admits, and where the answer goes: plain text, or JSON under `key`.
+    """The answers that a request admits, and their form: plain text, or JSON under `key`.
 
     With `json` and no `key` the answer is a bare JSON string.
     """
@@ -27,7 +27,7 @@ class ClosedSet(Struct, frozen=True, kw_only=True):
     key: str | None = None
 
     def write(self, answer: str) -> str:
-        """Return the answer as the client asked for it."""
+        """Return the answer in the form that the request asks for."""
         if not self.json:
             return answer
         value: Any = answer if self.key is None else {self.key: answer}
@@ -36,23 +36,23 @@ class ClosedSet(Struct, frozen=True, kw_only=True):
     def read(self, text: str) -> str | None:
         """Return the answer inside a text of that form, or None if it is not of that form."""
         if not self.json:
-            found: Any = text.strip()
+            answer: Any = text.strip()
         else:
             try:
-                found = msgspec.json.decode(text)
+                answer = msgspec.json.decode(text)
             except msgspec.DecodeError:
                 return None
             if self.key is not None:
-                found = found.get(self.key) if isinstance(found, dict) else None
-        return found if isinstance(found, str) and found in self.answers else None
+                answer = answer.get(self.key) if isinstance(answer, dict) else None
+        return answer if isinstance(answer, str) and answer in self.answers else None
 
 
 def closed_set(request: Request) -> ClosedSet | None:
-    """Return the closed set that a request's parameters spell out, or None.
+    """Return the closed set that the parameters of a request define, or None.
 
-    Understood: a `response_format` JSON schema that is an enum of strings or an object with one
+    Supported: a `response_format` JSON schema that is an enum of strings or an object with one
     such property; `guided_choice` and `structured_outputs.choice` (vLLM); a `grammar` of quoted
-    alternatives (llama.cpp). Anything else is left to the engines.
+    alternatives (llama.cpp).
     """
     params = request.params
     for choice in (params.get("guided_choice"), _inside(params, "structured_outputs", "choice")):
@@ -62,14 +62,25 @@ def closed_set(request: Request) -> ClosedSet | None:
     answers = _alternatives(params.get("grammar", params.get("guided_grammar")))
     if answers:
         return ClosedSet(answers=answers)
-    return _from_schema(_inside(params, "response_format", "json_schema", "schema"))
+    schema = _inside(params, "response_format", "json_schema", "schema")
+    if not isinstance(schema, dict):
+        return None
+    answers = _strings(schema.get("enum"))
+    if answers:
+        return ClosedSet(answers=answers, json=True)
+    properties = schema.get("properties")
+    if schema.get("type") != "object" or not isinstance(properties, dict) or len(properties) != 1:
+        return None
+    key, inner = next(iter(properties.items()))
+    answers = _strings(inner.get("enum")) if isinstance(inner, dict) else None
+    return ClosedSet(answers=answers, json=True, key=key) if answers else None
 
 
 def answerable(request: Request) -> bool:
-    """Whether one predicted answer can stand for the whole reply.
+    """Whether one predicted answer can be the whole reply.
 
-    Not if tools, log-probabilities or several samples are asked for, if the conversation already
-    has replies in it, or if a message holds more than text.
+    It cannot if the request asks for tools, log-probabilities or several samples, if the
+    conversation already holds replies, or if a message holds more than text.
     """
     params = request.params
     if any(params.get(name) for name in _REFUSED) or params.get("n", 1) != 1:
@@ -81,28 +92,14 @@ def answerable(request: Request) -> bool:
 
 
 def free_of_format(request: Request) -> bool:
-    """Whether a request leaves the form of its answer open, so that plain text will do."""
+    """Whether a request accepts plain text as the form of its answer."""
     names = ("response_format", "structured_outputs", "grammar")
     params = request.params
     return not any(params.get(name) for name in (*names, *(p for p in params if "guided" in p)))
 
 
-def _from_schema(schema: object) -> ClosedSet | None:
-    if not isinstance(schema, dict):
-        return None
-    answers = _strings(schema.get("enum"))
-    if answers:
-        return ClosedSet(answers=answers, json=True)
-    properties = schema.get("properties")
-    if schema.get("type") == "object" and isinstance(properties, dict) and len(properties) == 1:
-        key, inner = next(iter(properties.items()))
-        answers = _strings(inner.get("enum")) if isinstance(inner, dict) else None
-        return ClosedSet(answers=answers, json=True, key=key) if answers else None
-    return None
-
-
 def _alternatives(grammar: object) -> tuple[str, ...] | None:
-    """Return the quoted alternatives of a grammar that has nothing else, or None."""
+    """Return the alternatives of a grammar that consists of quoted strings alone, or None."""
     match = _ALTERNATIVES.fullmatch(grammar) if isinstance(grammar, str) else None
     if match is None:
         return None

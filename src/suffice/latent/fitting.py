@@ -1,4 +1,4 @@
-"""Fitting a predictor from the reference rung's own answers: minutes on two cores, no torch."""
+"""Fitting of predictors to the answers of the reference rung; takes minutes and no torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from suffice.latent.predictor import (
 )
 
 FOLDS = 3
-NONE_WEIGHT = 4.0  # of an out-of-scope row in the trust: they are few in training, not in traffic
+NONE_WEIGHT = 4.0  # of an out-of-scope row in the trust: rarer in training than in traffic
 HIDDEN = 512
 GRID_POINTS = 15
 GRID_SHARES = (0.02, 0.45)  # of training guesses abstained on, from the loosest threshold on
 
 
 class PredictorKind(StrEnum):
-    """What a predictor is made of."""
+    """The parts of a predictor."""
 
     HEAD = "head"  # one hidden layer on the embedding, and a linear head on n-grams
     EMBEDDING = "embedding"  # one hidden layer and a linear head on the embedding: the quickest
@@ -44,7 +44,7 @@ class PredictorKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledTexts:
-    """Texts with their answers; None where no answer of the set fits (out of scope)."""
+    """Texts with their answers; the answer is None where none of the set fits (out of scope)."""
 
     texts: Sequence[str]
     answers: Sequence[str | None]
@@ -93,20 +93,26 @@ def fit(
     """
     from threadpoolctl import threadpool_limits
 
-    answers = _answers(rows)
-    targets = _targets(rows, answers)
+    answers = tuple(sorted({answer for answer in rows.answers if answer is not None}))
+    if len(answers) < 2:
+        raise InputError(
+            f"{len(answers)} distinct answers: there is nothing to predict",
+            hint="a request with one possible answer needs no model; drop it or collect more rows",
+        )
+    place = {answer: i for i, answer in enumerate(answers)}
+    targets = np.array([len(answers) if a is None else place[a] for a in rows.answers])
     vectors = checked(encoder.embed(rows.texts))
-    none = bool((targets >= len(answers)).any())
-    make = _maker(kind, answers, none=none, encoder=encoder, seed=seed)
+    has_none = bool((targets >= len(answers)).any())
+    make = _maker(kind, answers, has_none=has_none, encoder=encoder, seed=seed)
     texts = np.array(rows.texts, dtype=object)
     with threadpool_limits(limits=1):  # the products are small: more threads mostly wait
-        picked, features = _out_of_fold(make, texts, vectors, targets, seed=seed)
+        guess, features = _out_of_fold(make, texts, vectors, targets, seed=seed)
         voters = make(texts, vectors, targets)
-    right = (picked == targets) & (targets < len(answers))
-    given = picked < len(answers)  # the others are abstained on, whatever their trust
+    right = (guess == targets) & (targets < len(answers))
+    in_list = guess < len(answers)  # other guesses abstain, whatever their trust
     outside = targets >= len(answers)
-    trust = _fit_trust(features[given], right[given], outside=outside[given])
-    scores = np.where(given, trust(features), -np.inf)
+    trust = _fit_trust(features[in_list], right[in_list], outside=outside[in_list])
+    scores = np.where(in_list, trust(features), -np.inf)
     predictor = Predictor(answers=answers, encoder=encoder, voters=voters, trust=trust)
     return FittedPredictor(predictor=predictor, trust=scores, right=right)
 
@@ -127,26 +133,11 @@ def right(
 Maker = Callable[[NDArray[Any], Vectors, Ints], tuple[Voter, ...]]
 
 
-def _answers(rows: LabelledTexts) -> tuple[str, ...]:
-    answers = tuple(sorted({answer for answer in rows.answers if answer is not None}))
-    if len(answers) < 2:
-        raise InputError(
-            f"{len(answers)} distinct answers: there is nothing to predict",
-            hint="a request with one possible answer needs no model; drop it or collect more rows",
-        )
-    return answers
-
-
-def _targets(rows: LabelledTexts, answers: tuple[str, ...]) -> Ints:
-    place = {answer: i for i, answer in enumerate(answers)}
-    return np.array([len(answers) if a is None else place[a] for a in rows.answers])
-
-
 def _maker(
-    kind: PredictorKind, answers: tuple[str, ...], *, none: bool, encoder: Encoder, seed: int
+    kind: PredictorKind, answers: tuple[str, ...], *, has_none: bool, encoder: Encoder, seed: int
 ) -> Maker:
-    """Return the function that fits the voters of this kind to some of the rows."""
-    classes = len(answers) + int(none)
+    """Return the function that fits voters of this kind to some of the rows."""
+    classes = len(answers) + int(has_none)
 
     def make(texts: NDArray[Any], vectors: Vectors, targets: Ints) -> tuple[Voter, ...]:
         if kind is PredictorKind.JOINT:
@@ -168,15 +159,15 @@ def _out_of_fold(
     """Return guesses and features for every row from voters that did not see it."""
     fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
     parts = []
-    for held in range(FOLDS):
-        seen, rest = fold != held, fold == held
-        voters = make(texts[seen], vectors[seen], targets[seen])
-        parts.append(weigh([voter.logits(list(texts[rest]), vectors[rest]) for voter in voters]))
-    picked = np.empty(len(targets), np.int64)
+    for number in range(FOLDS):
+        kept, held = fold != number, fold == number
+        voters = make(texts[kept], vectors[kept], targets[kept])
+        parts.append(weigh([voter.logits(list(texts[held]), vectors[held]) for voter in voters]))
+    guesses = np.empty(len(targets), np.int64)
     features = np.empty((len(targets), parts[0][1].shape[1]))
-    for held, (guess, feature) in enumerate(parts):
-        picked[fold == held], features[fold == held] = guess, feature
-    return picked, features
+    for number, (guess, feature) in enumerate(parts):
+        guesses[fold == number], features[fold == number] = guess, feature
+    return guesses, features
 
 
 def _fit_trust(
@@ -246,8 +237,8 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
     rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(rows_with >= min(2, len(texts)))
     idf = (np.log((1 + len(texts)) / (1 + rows_with[columns])) + 1.0).astype(np.float32)
-    known = weighted(picked_columns(counts, columns), idf)
-    model = LinearSVC(C=1.0, tol=1e-2).fit(known, targets)
+    tfidf = weighted(picked_columns(counts, columns), idf)
+    model = LinearSVC(C=1.0, tol=1e-2).fit(tfidf, targets)
     weights, biases = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         weights, biases = np.vstack([-weights, weights]), np.append(-biases, biases)
@@ -260,11 +251,11 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
 
 
 def _spread(
-    fitted: NDArray[Any], seen: Ints, *, classes: int, absent: float = -10.0
+    rows_fitted: NDArray[Any], classes_fitted: Ints, *, classes: int, absent: float = -10.0
 ) -> NDArray[np.float32]:
-    """Lay out fitted rows by class; a class absent from this fold gets no weight and a low bias."""
-    rows = np.zeros((classes, *fitted.shape[1:]), np.float32)
-    if fitted.ndim == 1:
+    """Lay out fitted rows by class; a class absent from a fold gets no weight and a low bias."""
+    rows = np.zeros((classes, *rows_fitted.shape[1:]), np.float32)
+    if rows_fitted.ndim == 1:
         rows += np.float32(absent)
-    rows[seen] = fitted
+    rows[classes_fitted] = rows_fitted
     return rows

@@ -1,8 +1,7 @@
-"""A joint-embedding predictor: where in answer space the answer to a prompt will lie.
+"""A joint-embedding predictor: from the embedding of a prompt to that of its answer.
 
-Prompts are mapped to the embedding of their answer by a linear map, trained with InfoNCE in both
-directions (prompt to answer, answer to prompt) and, on request, SIGReg against collapse. A new
-answer needs only its text: nothing is trained again.
+A linear map, trained with InfoNCE in both directions (prompt to answer, answer to prompt) and, on
+request, SIGReg against collapse. Adding an answer takes its text alone and no training.
 """
 
 import re
@@ -34,12 +33,12 @@ class Joint:
 
     def logits(self, texts: Sequence[str], vectors: Vectors) -> NDArray[np.float64]:  # noqa: ARG002
         """Return cosine over temperature, (texts, answers)."""
-        placed = _unit(vectors @ self.weights + self.bias)
-        cosines: NDArray[np.float64] = (placed @ self.candidates.T).astype(np.float64)
+        mapped = _unit(vectors @ self.weights + self.bias)
+        cosines: NDArray[np.float64] = (mapped @ self.candidates.T).astype(np.float64)
         return cosines / TEMPERATURE
 
     def with_answer(self, answer: str, *, encoder: Encoder) -> "Joint":
-        """Return a predictor that can also give `answer`; nothing is trained."""
+        """Return a voter that can also give `answer`, without training."""
         added = embed_answers([answer], encoder=encoder)
         return replace(self, candidates=np.vstack([self.candidates, added]))
 
@@ -114,7 +113,7 @@ def _spread_out(
     rng: np.random.Generator,
     weight: float,
 ) -> None:
-    """Add the gradient of the penalty against collapse to the slopes, in place."""
+    """Add the gradient of SIGReg to the slopes, in place."""
     directions = _directions(rng, parameters[0].shape[1])
     pull = weight * _sigreg_slope(vectors @ parameters[0] + parameters[1], directions)
     slopes[0] += vectors.T @ pull
@@ -128,15 +127,15 @@ def _knots() -> tuple[Floats, Floats, Floats]:
 
 
 def _directions(rng: np.random.Generator, dim: int, *, count: int = 64) -> Floats:
-    drawn = rng.standard_normal((dim, count))
-    unit: Floats = drawn / np.linalg.norm(drawn, axis=0)
+    raw = rng.standard_normal((dim, count))
+    unit: Floats = raw / np.linalg.norm(raw, axis=0)
     return unit
 
 
-def _least_squares(vectors: Vectors, wanted: Vectors) -> list[Floats]:
-    """Start from the ridge regression, which is the answer without competition between answers."""
-    centre, mean = vectors.mean(axis=0, dtype=np.float64), wanted.mean(axis=0, dtype=np.float64)
-    x, y = vectors - centre, wanted - mean
+def _least_squares(vectors: Vectors, answers: Vectors) -> list[Floats]:
+    """Return the ridge regression, the optimum without competition between answers."""
+    centre, mean = vectors.mean(axis=0, dtype=np.float64), answers.mean(axis=0, dtype=np.float64)
+    x, y = vectors - centre, answers - mean
     weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
     return [weights.astype(np.float32), (mean - centre @ weights).astype(np.float32)]
 
@@ -145,16 +144,18 @@ def _slopes(
     parameters: list[Floats], vectors: Vectors, targets: Ints, candidates: Vectors
 ) -> list[Floats]:
     """Return the gradient of InfoNCE in both directions, averaged over the batch."""
-    placed = vectors @ parameters[0] + parameters[1]
-    lengths = np.linalg.norm(placed, axis=1, keepdims=True) + 1e-9
-    unit = placed / lengths
+    mapped = vectors @ parameters[0] + parameters[1]
+    lengths = np.linalg.norm(mapped, axis=1, keepdims=True) + 1e-9
+    unit = mapped / lengths
     cosines = unit @ candidates.T / TEMPERATURE
-    mine = np.zeros_like(cosines)
-    mine[np.arange(len(targets)), targets] = 1.0
-    to_answer = _softmax(cosines, axis=1) - mine
-    shown = mine.any(axis=0)
-    to_prompt = (_softmax(cosines, axis=0) - mine / np.maximum(mine.sum(axis=0), 1.0)) * shown
-    pull = (to_answer / len(targets) + to_prompt / shown.sum()) / (2.0 * TEMPERATURE)
+    one_hot = np.zeros_like(cosines)
+    one_hot[np.arange(len(targets)), targets] = 1.0
+    to_answer = _softmax(cosines, axis=1) - one_hot
+    present = one_hot.any(axis=0)
+    to_prompt = (
+        _softmax(cosines, axis=0) - one_hot / np.maximum(one_hot.sum(axis=0), 1.0)
+    ) * present
+    pull = (to_answer / len(targets) + to_prompt / present.sum()) / (2.0 * TEMPERATURE)
     on_unit = pull @ candidates
     on_placed = (on_unit - unit * (on_unit * unit).sum(axis=1, keepdims=True)) / lengths
     return [vectors.T @ on_placed, on_placed.sum(axis=0)]

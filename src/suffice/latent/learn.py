@@ -1,4 +1,4 @@
-"""A latent rung from trials: the reference rung's answers fit it, certify it, and report on it."""
+"""A latent rung from trials: fitted, certified and reported on the reference rung's answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -37,15 +37,15 @@ TIMED = 200  # decisions
 KINDS = (fitting.PredictorKind.HEAD, fitting.PredictorKind.JOINT)
 SPLITS = ("fit", "certify", "report")
 
-Asked = list[tuple[str, str | None]]  # text, and the reference's answer
+AnsweredTexts = list[tuple[str, str]]  # a request's text with the reference's answer
 
 
 class LatentTarget(Struct, frozen=True, kw_only=True):
-    """What to promise, and about which requests.
+    """The promise to certify, and the requests that it is about.
 
-    Without `group` the trials must hold one closed group; without `answers` the list is what the
-    reference rung answered. With it, any other answer counts as out of scope. `label_source` says
-    whether the answers of the trials are the reference's own, or true targets put in their place.
+    Without `group` the trials must hold one closed group. Without `answers` the list is what the
+    reference rung answered; with it, any other answer counts as out of scope. `label_source` says
+    whether the answers of the trials are the reference's own or true targets.
     """
 
     reference: str
@@ -60,10 +60,10 @@ class LatentTarget(Struct, frozen=True, kw_only=True):
 
 
 class LearnedRung(Struct, frozen=True, kw_only=True):
-    """What came of it; `answered` and `error_among_answered` are those of the reporting split.
+    """The figures of a fit; `answered` and `error_among_answered` are those of the reporting split.
 
-    `certified` is the promise; `bound`, `n` and `errors` stand behind it. `predictor` is the kind
-    that looked better out of fold. `decision_s` is the median time of a decision on this machine.
+    `bound`, `n` and `errors` are those of the certifying split. `predictor` is the kind chosen on
+    the fitting split. `decision_s` is the median time of a decision on this machine.
     `out_of_scope_share` is None if no certifying row was out of scope.
     """
 
@@ -90,26 +90,17 @@ class LearnedRung(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatentFit:
-    """The rung, None if nothing could be certified, and the figures."""
+    """The rung, or None if nothing could be certified, and the figures."""
 
     policy: LatentPolicy | None
     learned: LearnedRung
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _ChosenPredictor:
-    """The predictor that looked better out of fold, and what its certifying rows allow."""
-
-    kind: fitting.PredictorKind
-    predictor: Predictor
-    found: CertifiedThreshold
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class _Parts:
-    """The rows of each split, the template cut off; an answer that is not on the list is None."""
+    """The rows of each split without the template; an answer that is not on the list is None."""
 
-    wanted: LatentTarget
+    target: LatentTarget
     fit: fitting.LabelledTexts
     certify: fitting.LabelledTexts
     report: fitting.LabelledTexts
@@ -123,35 +114,63 @@ class _Parts:
 
 
 def learn_rung(
-    trials: Iterable[Trial], wanted: LatentTarget, *, encoder: Encoder, say: Say
+    trials: Iterable[Trial], target: LatentTarget, *, encoder: Encoder, say: Say
 ) -> LatentFit:
     """Fit a rung on half of the requests, certify it on four tenths, report on the last tenth.
 
     Answers that are rare in the fitting rows count as out of scope: they teach it to abstain.
-    Raises InputError if the trials hold no closed group, several of which none is named, or too few
-    rows for any promise.
+    Raises InputError if the trials hold no closed group, if they hold several and the target names
+    none, or if there are too few rows for any promise.
     """
-    parts = _split(trials, wanted)
-    seen = CachedEncoder(encoder)
+    parts = _split(trials, target)
+    cached = CachedEncoder(encoder)
     say(f"fitting on {len(parts.fit.texts):,} requests")
-    fits = {kind: fitting.fit(parts.fit, encoder=seen, kind=kind) for kind in KINDS}
-    kind = max(fits, key=lambda kind: fits[kind].share_at(wanted.alpha))
+    fits = {kind: fitting.fit(parts.fit, encoder=cached, kind=kind) for kind in KINDS}
+    kind = max(fits, key=lambda kind: fits[kind].share_at(target.alpha))
     say(f"certifying on {len(parts.certify.texts):,} others")
     predictor = replace(fits[kind].predictor, encoder=encoder)
-    found = certify(
+    threshold = certify(
         predictor,
         parts.certify,
         grid=fits[kind].grid(),
-        alpha=wanted.alpha,
-        delta=wanted.delta,
-        risk_kind=wanted.risk_kind,
+        alpha=target.alpha,
+        delta=target.delta,
+        risk_kind=target.risk_kind,
     )
-    fitted = _ChosenPredictor(kind=kind, predictor=predictor, found=found)
-    policy = _policy(fitted, parts)
-    certificate = None
-    if policy is not None:
-        certificate = issue(found.calibration, _terms(policy, parts, found=found))
-    learned = _learned(fitted, parts, certificate=certificate)
+    policy = certificate = None
+    if threshold.threshold is not None:
+        policy = LatentPolicy(
+            predictor=predictor,
+            threshold=threshold.threshold,
+            template=parts.template,
+            groups=frozenset([parts.group]),
+            rare=frozenset(target.answers) - {*predictor.answers},
+        )
+        certificate = issue(threshold.calibration, _terms(policy, parts, threshold=threshold))
+    guesses = predictor.guess(parts.report.texts)
+    answered = guesses.trust >= (np.inf if policy is None else policy.threshold)
+    wrong = answered & ~fitting.right(guesses, parts.report.answers, predictor.answers)
+    learned = LearnedRung(
+        certified=certificate is not None,
+        reference=target.reference,
+        alpha=target.alpha,
+        delta=target.delta,
+        risk_kind=target.risk_kind,
+        feasibility=threshold.feasibility,
+        group=parts.group,
+        answers=len(predictor.answers),
+        predictor=kind,
+        bound=threshold.calibration.bound,
+        n=threshold.calibration.n,
+        errors=threshold.calibration.losses,
+        rows={name: len(getattr(parts, name).texts) for name in SPLITS},
+        left_out=parts.left_out,
+        out_of_scope_share=threshold.out_of_scope_share,
+        answered=float(answered.mean()),
+        error_among_answered=float(wrong.sum() / answered.sum()) if answered.any() else None,
+        decision_s=_decision_s(predictor, parts.report.texts[:TIMED]),
+        certificate=certificate,
+    )
     return LatentFit(policy=policy, learned=learned)
 
 
@@ -166,16 +185,19 @@ def plain_answer(text: str) -> str:
     return value if isinstance(value, str) else text.strip()
 
 
-def _split(trials: Iterable[Trial], wanted: LatentTarget) -> _Parts:
-    groups, left_out = _by_group(trials, wanted.reference)
-    group = _closed_group(groups, wanted)
-    asked = groups[group]
-    dealt = [[asked[i] for i in rows] for rows in split_rows(len(asked), seed=wanted.seed)]
-    template = learn_template([text for text, _ in dealt[0]])
-    listed = _listed(dealt[0], wanted.answers)
-    fit, test, report = (_rows(part, template, listed=listed) for part in dealt)
+def _split(trials: Iterable[Trial], target: LatentTarget) -> _Parts:
+    groups, left_out = _by_group(trials, target.reference)
+    group = _closed_group(groups, target)
+    rows = groups[group]
+    splits = [[rows[i] for i in places] for places in split_rows(len(rows), seed=target.seed)]
+    template = learn_template([text for text, _ in splits[0]])
+    counts = Counter(answer for _, answer in splits[0])
+    answers = {answer for answer, count in counts.items() if count >= FEWEST_OF_AN_ANSWER}
+    if target.answers:
+        answers &= {*target.answers}
+    fit, test, report = (_labelled(part, template, answers=answers) for part in splits)
     return _Parts(
-        wanted=wanted,
+        target=target,
         fit=fit,
         certify=test,
         report=report,
@@ -187,9 +209,9 @@ def _split(trials: Iterable[Trial], wanted: LatentTarget) -> _Parts:
 
 def _by_group(
     trials: Iterable[Trial], reference: str
-) -> tuple[dict[str | None, Asked], Counter[str | None]]:
-    """Gather what the reference rung answered, and count what it has no whole answer to."""
-    groups: dict[str | None, Asked] = {}
+) -> tuple[dict[str | None, AnsweredTexts], Counter[str | None]]:
+    """Return the reference's answers by group, and how many trials have no whole answer."""
+    groups: dict[str | None, AnsweredTexts] = {}
     left_out: Counter[str | None] = Counter()
     for trial in trials:
         if trial.rung != reference:
@@ -197,30 +219,30 @@ def _by_group(
         if trial.answer is None or trial.finish not in (None, Finish.STOP):
             left_out[trial.group] += 1
         else:
-            asked = groups.setdefault(trial.group, [])
-            asked.append((trial.text, plain_answer(trial.answer)))
+            rows = groups.setdefault(trial.group, [])
+            rows.append((trial.text, plain_answer(trial.answer)))
     if not groups:
         raise InputError(
             f"no trial of the reference rung {reference!r} has an answer",
-            hint="give trials that `suffice bench` recorded: those hold the answers",
+            hint="give trials that `suffice bench` recorded, which hold the answers",
         )
     return groups, left_out
 
 
-def _closed_group(groups: dict[str | None, Asked], wanted: LatentTarget) -> str | None:
-    """Find the group that was asked for, or the only one with few distinct answers."""
-    if wanted.group is not None:
-        if wanted.group not in groups:
-            known = ", ".join(sorted(str(group) for group in groups))
-            raise InputError(f"no group {wanted.group!r}", hint=f"groups here: {known}")
-        return wanted.group
-    closed = [group for group, asked in groups.items() if _is_closed(asked)]
+def _closed_group(groups: dict[str | None, AnsweredTexts], target: LatentTarget) -> str | None:
+    """Return the group that the target names, or the only one with few distinct answers."""
+    if target.group is not None:
+        if target.group not in groups:
+            names = ", ".join(sorted(str(group) for group in groups))
+            raise InputError(f"no group {target.group!r}", hint=f"groups here: {names}")
+        return target.group
+    closed = [group for group, rows in groups.items() if _is_closed(rows)]
     if len(closed) == 1:
         return closed[0]
     if not closed:
         raise InputError(
             "no group of requests has few distinct answers, each given often",
-            hint="a latent rung predicts answers from a list; name one with --group if this is one",
+            hint="a latent rung predicts answers from a list; name one with --group",
         )
     names = ", ".join(sorted(str(group) for group in closed))
     raise InputError(
@@ -229,94 +251,43 @@ def _closed_group(groups: dict[str | None, Asked], wanted: LatentTarget) -> str 
     )
 
 
-def _is_closed(asked: Asked) -> bool:
-    counts = Counter(answer for _, answer in asked)
-    often = [count for count in counts.values() if count >= FEWEST_OF_AN_ANSWER]
-    return len(often) > 1 and sum(often) >= CLOSED_SHARE * len(asked)
+def _is_closed(rows: AnsweredTexts) -> bool:
+    counts = Counter(answer for _, answer in rows)
+    frequent = [count for count in counts.values() if count >= FEWEST_OF_AN_ANSWER]
+    return len(frequent) > 1 and sum(frequent) >= CLOSED_SHARE * len(rows)
 
 
-def _listed(fit: Asked, given: tuple[str, ...]) -> frozenset[str]:
-    """Return the answers that the predictor learns: on the list, and not rare."""
-    counts = Counter(answer for _, answer in fit)
-    often = {
-        answer
-        for answer, count in counts.items()
-        if answer is not None and count >= FEWEST_OF_AN_ANSWER
-    }
-    return frozenset(often & {*given} if given else often)
-
-
-def _rows(part: Asked, template: Template, *, listed: frozenset[str]) -> fitting.LabelledTexts:
+def _labelled(
+    part: AnsweredTexts, template: Template, *, answers: set[str]
+) -> fitting.LabelledTexts:
     """Cut the template off; a prompt without it becomes an empty text, which is never answered."""
     return fitting.LabelledTexts(
         texts=[template.variable(text) or "" for text, _ in part],
-        answers=[answer if answer in listed else None for _, answer in part],
+        answers=[answer if answer in answers else None for _, answer in part],
     )
 
 
-def _policy(fitted: _ChosenPredictor, parts: _Parts) -> LatentPolicy | None:
-    if fitted.found.threshold is None:
-        return None
-    return LatentPolicy(
-        predictor=fitted.predictor,
-        threshold=fitted.found.threshold,
-        template=parts.template,
-        groups=frozenset([parts.group]),
-        rare=frozenset(parts.wanted.answers) - {*fitted.predictor.answers},
-    )
-
-
-def _terms(policy: LatentPolicy, parts: _Parts, *, found: CertifiedThreshold) -> Terms:
+def _terms(policy: LatentPolicy, parts: _Parts, *, threshold: CertifiedThreshold) -> Terms:
     created = datetime.now(UTC)
     return Terms(
         policy_hash=policy.policy_hash,
-        reference=parts.wanted.reference,
-        label_source=parts.wanted.label_source,
+        reference=parts.target.reference,
+        label_source=parts.target.label_source,
         splits=Splits(**{name: parts.hash_of(name) for name in SPLITS}),
         scope=Scope(
             groups=() if parts.group is None else (parts.group,),
-            out_of_scope_share=found.out_of_scope_share,
+            out_of_scope_share=threshold.out_of_scope_share,
             unscored=parts.left_out,
         ),
         created=created,
-        lapses_at=created + timedelta(seconds=parts.wanted.lapses_after_s),
-    )
-
-
-def _learned(
-    fitted: _ChosenPredictor, parts: _Parts, *, certificate: Certificate | None
-) -> LearnedRung:
-    predictor, found, wanted = fitted.predictor, fitted.found, parts.wanted
-    guesses = predictor.guess(parts.report.texts)
-    given = guesses.trust >= (np.inf if found.threshold is None else found.threshold)
-    wrong = given & ~fitting.right(guesses, parts.report.answers, predictor.answers)
-    return LearnedRung(
-        certified=certificate is not None,
-        reference=wanted.reference,
-        alpha=wanted.alpha,
-        delta=wanted.delta,
-        risk_kind=wanted.risk_kind,
-        feasibility=found.feasibility,
-        group=parts.group,
-        answers=len(predictor.answers),
-        predictor=fitted.kind,
-        bound=found.calibration.bound,
-        n=found.calibration.n,
-        errors=found.calibration.losses,
-        rows={name: len(getattr(parts, name).texts) for name in SPLITS},
-        left_out=parts.left_out,
-        out_of_scope_share=found.out_of_scope_share,
-        answered=float(given.mean()),
-        error_among_answered=float(wrong.sum() / given.sum()) if given.any() else None,
-        decision_s=_decision_s(predictor, parts.report.texts[:TIMED]),
-        certificate=certificate,
+        lapses_at=created + timedelta(seconds=parts.target.lapses_after_s),
     )
 
 
 def _decision_s(predictor: Predictor, texts: Sequence[str]) -> float:
     times = []
     for text in texts:
-        begun = perf_counter()
+        start_s = perf_counter()
         predictor.guess([text])
-        times.append(perf_counter() - begun)
+        times.append(perf_counter() - start_s)
     return median(times)

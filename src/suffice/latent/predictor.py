@@ -1,8 +1,8 @@
-"""From a text to the answer that a model would give, and how far that guess can be trusted.
+"""Predictors: from a text to a guessed answer, and the trust in that guess.
 
 A predictor is a committee of voters over a closed set of answers. Its guess is the answer with the
-largest mean log-probability; its trust is the log-odds, learned out of fold, that such a guess is
-right. A trust is not a promise: `certificate.py` makes one of it.
+largest mean log-probability. Its trust is the log-odds, learned out of fold, that such a guess is
+right. The trust is no promise; `certify.py` turns it into one.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Voter(Protocol):
         ...
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything it was fitted to, by name."""
+        """Return all fitted arrays by name."""
         ...
 
 
@@ -82,13 +82,13 @@ class Predictor:
     trust: Trust
 
     def guess(self, texts: Sequence[str]) -> Guesses:
-        """Guess an answer for each text; abstains on texts that the encoder knows nothing of."""
+        """Guess an answer for each text; abstain where the encoder knows no word of the text."""
         vectors = checked(self.encoder.embed(texts))
         logits = [voter.logits(texts, vectors) for voter in self.voters]
-        picked, features = weigh(logits)
+        guess, features = weigh(logits)
         trust = self.trust(features)
-        trust[~vectors.any(axis=1) | (picked >= len(self.answers))] = NO_ANSWER
-        return Guesses(answers=picked, trust=trust)
+        trust[~vectors.any(axis=1) | (guess >= len(self.answers))] = NO_ANSWER
+        return Guesses(answers=guess, trust=trust)
 
     @property
     def fingerprint(self) -> str:
@@ -140,8 +140,8 @@ class Ngrams:
 
     def logits(self, texts: Sequence[str], vectors: Vectors) -> Floats:  # noqa: ARG002
         """Return (texts, answers)."""
-        known = weighted(picked_columns(hashed_ngrams(texts), self.columns), self.idf)
-        margins = known @ self.weights + self.bias
+        tfidf = weighted(picked_columns(hashed_ngrams(texts), self.columns), self.idf)
+        margins = tfidf @ self.weights + self.bias
         return NGRAM_SCALE * np.asarray(margins, dtype=np.float64)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -167,21 +167,21 @@ def hashed_ngrams(texts: Sequence[str]) -> Any:
 def picked_columns(counts: Any, columns: Ints) -> Any:
     """Return some columns, given in rising order, of sparse rows; shape (rows, columns).
 
-    Looks at what the rows hold alone: slicing would first lay out every column there could be.
+    Slicing would first lay out all 2**19 columns.
     """
     from scipy import sparse
 
     at = np.searchsorted(columns, counts.indices)
     at[at == len(columns)] = 0
-    known = columns[at] == counts.indices
+    present = columns[at] == counts.indices
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     shape = (counts.shape[0], len(columns))
-    return sparse.csr_matrix((counts.data[known], (rows[known], at[known])), shape=shape)
+    return sparse.csr_matrix((counts.data[present], (rows[present], at[present])), shape=shape)
 
 
 @cache
 def _ngram_hashers() -> tuple[tuple[Any, Any], ...]:
-    """Return how a text is cut into n-grams and how those are counted: by words, by characters."""
+    """Return the analysers of a text into n-grams, words first, each with its counter."""
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -202,14 +202,14 @@ def weighted(counts: Any, idf: NDArray[np.float32]) -> Any:
 
 def weigh(logits: Sequence[Floats]) -> tuple[Ints, Floats]:
     """Return the committee's guess for each text, and what its trust is a function of."""
-    opinions = [log_softmax(each) for each in logits]
+    opinions = [log_softmax(scores) for scores in logits]
     mean = log_softmax(np.mean(opinions, axis=0))
-    picked: Ints = mean.argmax(axis=1)
-    rows = np.arange(len(picked))
-    features = [_margins(mean, picked), mean[rows, picked]]
+    guess: Ints = mean.argmax(axis=1)
+    rows = np.arange(len(guess))
+    features = [_margins(mean, guess), mean[rows, guess]]
     for opinion in opinions:
-        features += [_margins(opinion, picked), np.exp(opinion[rows, picked])]
-    return picked, np.column_stack(features)
+        features += [_margins(opinion, guess), np.exp(opinion[rows, guess])]
+    return guess, np.column_stack(features)
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -236,10 +236,10 @@ def checked(vectors: Vectors) -> Vectors:
     return vectors
 
 
-def _margins(opinion: Floats, picked: Ints) -> Floats:
+def _margins(opinion: Floats, guess: Ints) -> Floats:
     """Return how far the picked answer lies above the best other one, clipped."""
-    rows = np.arange(len(picked))
+    rows = np.arange(len(guess))
     others = opinion.copy()
-    others[rows, picked] = -np.inf
-    margins: Floats = np.clip(opinion[rows, picked] - others.max(axis=1), -_CLIP, _CLIP)
+    others[rows, guess] = -np.inf
+    margins: Floats = np.clip(opinion[rows, guess] - others.max(axis=1), -_CLIP, _CLIP)
     return margins

@@ -22,9 +22,9 @@ _NO_TEMPLATE = Template()
 class LatentPolicy:
     """Everything that decides whether and what the rung answers; a certificate binds its hash.
 
-    `groups` are the request groups that it was trained on, None for requests that declare none:
-    their requests may be answered without a schema. Requests of other groups are answered only if
-    they spell out their answer set: the predictor's answers, and `rare`, which it never gives.
+    `groups` are the request groups of the training rows, None for requests without a group; their
+    requests need no schema. A request of another group is answered only if it lists its answers,
+    and the list is that of the predictor and `rare`, the answers that it never gives.
     """
 
     predictor: Predictor
@@ -41,10 +41,10 @@ class LatentPolicy:
 
 
 class LatentRung(Engine):
-    """Answers what it was certified for and raises `Abstained` for the rest; costs no tokens.
+    """Answers the requests it was certified for and raises `Abstained` for the rest.
 
-    Raises CertificateError if the certificate was made for another predictor, encoder,
-    quantisation or threshold, or has lapsed; a lapse while running makes it abstain.
+    Making one raises CertificateError if the certificate belongs to another predictor, encoder,
+    quantisation or threshold, or has lapsed. Once it lapses, the rung abstains.
     """
 
     def __init__(self, policy: LatentPolicy, certificate: Certificate) -> None:
@@ -57,24 +57,24 @@ class LatentRung(Engine):
         """Return the answer in the form asked for; raises Abstained with the reason."""
         if datetime.now(UTC) >= self._lapses_at:
             raise Abstained("the certificate has lapsed", hint="certify the rung again")
-        wanted = self._wanted(request)
+        answer_set = self._answer_set(request)
         text = self._policy.template.variable(request.text)
         if text is None:
             raise Abstained("the prompt does not have the form of the training prompts")
         guesses = self._policy.predictor.guess([text])
         if not guesses.trust[0] >= self._policy.threshold:
             raise Abstained("the prediction is not sure enough")
-        return wanted.write(self._policy.predictor.answers[int(guesses.answers[0])])
+        return answer_set.write(self._policy.predictor.answers[int(guesses.answers[0])])
 
     async def complete(self, request: Request, rung: Rung) -> Completion:  # noqa: ARG002
         """Answer in one piece; raises Abstained."""
-        begun = time.perf_counter()
+        start_s = time.perf_counter()
         text = self.answer(request)
         return Completion(
             text=text,
             finish=Finish.STOP,
             usage=NO_TOKENS,
-            duration_s=time.perf_counter() - begun,
+            duration_s=time.perf_counter() - start_s,
         )
 
     async def stream(
@@ -86,24 +86,24 @@ class LatentRung(Engine):
         yield completion
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to give back."""
+        """Do nothing: the rung holds no resource."""
 
     async def __aenter__(self) -> Self:
         return self
 
-    def _wanted(self, request: Request) -> ClosedSet:
-        """Return the answer set of a request this rung may answer; raises Abstained."""
-        known = self._policy.predictor.answers
+    def _answer_set(self, request: Request) -> ClosedSet:
+        """Return the answer set of a request; raises Abstained if the rung may not answer it."""
+        answers = self._policy.predictor.answers
         covered = self._certificate.terms.scope.groups
         if covered and request.group not in covered:
             raise Abstained(f"group {request.group!r} is not covered by the certificate")
         if not answerable(request):
             raise Abstained("the request asks for more than one answer from a list")
-        wanted = closed_set(request)
-        if wanted is None:
+        answer_set = closed_set(request)
+        if answer_set is None:
             if request.group in self._policy.groups and free_of_format(request):
-                return ClosedSet(answers=known)
+                return ClosedSet(answers=answers)
             raise Abstained("the request is not a closed-set request")
-        if set(wanted.answers) != {*known, *self._policy.rare}:
+        if set(answer_set.answers) != {*answers, *self._policy.rare}:
             raise Abstained("the request's answer set is not the one that was certified")
-        return wanted
+        return answer_set

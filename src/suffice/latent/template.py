@@ -1,7 +1,7 @@
-"""The part that all prompts of a group share, told from the part that varies.
+"""Prompt templates: the words at the start and the end that all prompts of a group share.
 
-A shared template dominates an embedding: prompts about different things then look alike. The
-template is learned as common words at the start and at the end, and cut off before encoding.
+They are cut off before encoding, because a shared template dominates an embedding: prompts about
+different things would look alike.
 """
 
 import re
@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 
-_PIECE = re.compile(r"\S+|\s+")
-_SEEN_AT_LEAST = 8  # distinct prompts; fewer share words by chance
+_WORD_OR_SPACE = re.compile(r"\S+|\s+")
+_FEWEST_PROMPTS = 8  # distinct ones; fewer share words by chance
 
 
 class Template(Struct, frozen=True, kw_only=True):
-    """What prompts of a group begin and end with; both empty where they share nothing."""
+    """The shared start and end of prompts; empty where they share nothing."""
 
     prefix: str = ""
     suffix: str = ""
@@ -37,17 +37,17 @@ def learn_template(texts: Sequence[str]) -> Template:
     distinct = sorted(set(texts))
     if not distinct:
         raise InputError("no prompts to learn a template from")
-    if len(distinct) < _SEEN_AT_LEAST:
+    if len(distinct) < _FEWEST_PROMPTS:
         return Template()
-    pieces = [_PIECE.findall(text) for text in distinct]
-    start = _shared(pieces)
-    ends = [list(reversed(p[start:])) for p in pieces]
+    prompts = [_WORD_OR_SPACE.findall(text) for text in distinct]
+    start = _shared(prompts)
+    ends = [list(reversed(words[start:])) for words in prompts]
     end = _shared(ends)
-    return Template(prefix="".join(pieces[0][:start]), suffix="".join(reversed(ends[0][:end])))
+    return Template(prefix="".join(prompts[0][:start]), suffix="".join(reversed(ends[0][:end])))
 
 
 def _shared(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many pieces all rows begin with alike."""
+    """Return how many words at the start are the same in all rows."""
     for place, column in enumerate(zip(*rows, strict=False)):
         if len(set(column)) > 1:
             return place

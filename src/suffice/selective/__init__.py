@@ -1,1 +1,1 @@
-"""Decode a stream only where its meaning changes."""
+"""Selective decoding: decode a stream only when the predicted answer changes."""

@@ -1,8 +1,8 @@
-"""A learned score for streams of text: how likely the held answer no longer holds.
+"""A learned score for text streams: the probability that the held answer is wrong by now.
 
-One logistic regression over hashed words: of the event, of what came just before it, and of both
-joined with the held answer. Joining is what makes it a prediction about the *answer*: "book it"
-means a change while the held answer is a search, and none while it is a reservation.
+One logistic regression over hashed words: of the event, of its context, and of both joined with the
+held answer. The joined words make it a prediction about the *answer*: "book it" means a change
+while the held answer is a search, and none while it is a reservation.
 """
 
 import re
@@ -21,14 +21,14 @@ from suffice.errors import InputError
 from suffice.guarantee import Calibration, Evidence, Method, calibrate
 from suffice.selective.decoder import DecodeGate, GateSettings
 
-COLUMNS = 2**18  # of each view; collisions cost little below ten times the distinct words
-LONGEST_LAG = 8  # events; how stale a held answer the training pairs show
+COLUMNS = 2**18  # of each view; enough for a tenth as many distinct words
+LONGEST_LAG = 8  # events; the oldest held answer in the training pairs
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
 Pair = tuple["Turn", str]
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """An event of a text stream: its text, what came just before it, the answer where known."""
+    """An event of a text stream: its text, what came just before, and the answer if known."""
 
     text: str
     context: str = ""
@@ -40,13 +40,13 @@ Stream = Sequence[Turn]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChangeModel:
-    """Weights of shape (3, COLUMNS), one row a view, and the intercept; see `fit_change_model`."""
+    """Weights of shape (3, COLUMNS), one row per view, and an intercept; see `fit_change_model`."""
 
     weights: NDArray[np.float32]
     intercept: float
 
     def scores(self, turns: Sequence[Turn], held: Sequence[str]) -> NDArray[np.float64]:
-        """Return the probability that an answer held is wrong for a turn; shape (turns, held)."""
+        """Return the probability that a held answer is wrong for a turn; shape (turns, held)."""
         own = self.intercept + sum(
             view @ weights for view, weights in zip(_own_views(turns), self.weights, strict=False)
         )
@@ -56,13 +56,13 @@ class ChangeModel:
         return chances
 
     def save(self, path: Path) -> None:
-        """Write the model as a compressed `.npz` file; nothing in it is executed on loading."""
+        """Write the model as a compressed `.npz` file; loading it executes no code."""
         with path.open("wb") as file:
             np.savez_compressed(file, weights=self.weights, intercept=self.intercept)
 
     @classmethod
     def load(cls, path: Path) -> "ChangeModel":
-        """Read what `save` wrote; raises InputError if it is something else."""
+        """Read a file that `save` wrote; raises InputError for any other."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 model = cls(weights=arrays["weights"], intercept=float(arrays["intercept"]))
@@ -94,11 +94,11 @@ class TextChange:
 
 
 def fit_change_model(streams: Sequence[Stream], *, seed: int = 0) -> ChangeModel:
-    """Learn when an answer stops holding from streams whose turns all carry answers.
+    """Fit a change model to streams whose turns all carry answers.
 
-    Every turn is paired with the answer before it, and with an older one where that differs, so
-    that the model knows held answers that have been stale for a while. Raises InputError if no
-    answer ever changes, or never holds.
+    Every turn is paired with the answer before it and with an older, different one, so that the
+    model sees answers that have been wrong for a while. Raises InputError if no answer ever
+    changes, or if every turn changes it.
     """
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
@@ -111,17 +111,17 @@ def fit_change_model(streams: Sequence[Stream], *, seed: int = 0) -> ChangeModel
         )
     own = _own_views([turn for turn, _ in pairs])
     design = sparse.hstack([*own, _joined_view(pairs)], format="csr")
-    used = np.flatnonzero(np.diff(design.tocsc().indptr))
+    columns = np.flatnonzero(np.diff(design.tocsc().indptr))
     model = LogisticRegression(C=3.0, max_iter=100, tol=1e-3, solver="liblinear")
-    model.fit(design[:, used], np.array(stale))
+    model.fit(design[:, columns], np.array(stale))
     weights = np.zeros(3 * COLUMNS, np.float32)
-    weights[used] = model.coef_[0]
+    weights[columns] = model.coef_[0]
     return ChangeModel(weights=weights.reshape(3, COLUMNS), intercept=float(model.intercept_[0]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rollout:
-    """What a gate does on one labelled stream, with a decoder that is always right."""
+    """The outcome of a gate on one labelled stream, with a decoder that is always right."""
 
     events: int
     decodes: int
@@ -178,7 +178,7 @@ def calibrate_threshold(
 
 
 def without_answers(streams: Sequence[Stream], hidden: set[str]) -> list[Stream]:
-    """Drop the streams that show one of these answers: a model fitted so meets them as new."""
+    """Return the streams that show none of these answers, which are then new to a model."""
     return [s for s in streams if not any(turn.answer in hidden for turn in s)]
 
 
@@ -206,13 +206,13 @@ def _answer(turn: Turn) -> str:
 
 
 def _own_views(turns: Sequence[Turn]) -> tuple[Any, Any]:
-    """Return what the texts and the contexts say by themselves, each (turns, COLUMNS) sparse."""
+    """Return the hashed phrases of texts and of contexts, each (turns, COLUMNS) sparse."""
     texts = _hashed([_phrases(turn.text) for turn in turns])
     return texts, _hashed([_phrases(turn.context) for turn in turns])
 
 
 def _joined_view(pairs: Sequence[Pair]) -> Any:
-    """Return the held answer, alone and joined with each word of the event and its context."""
+    """Return the held answer, alone and joined with each word of event and context, hashed."""
     return _hashed(
         [
             held,
@@ -224,7 +224,7 @@ def _joined_view(pairs: Sequence[Pair]) -> Any:
 
 
 def _hashed(rows: Iterable[list[str]]) -> Any:
-    """Count tokens in hashed columns, each row scaled to unit length."""
+    """Count tokens in hashed columns; rows have unit length."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hasher = HashingVectorizer(

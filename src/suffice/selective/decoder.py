@@ -1,8 +1,8 @@
-"""Selective decoding: hold the last decoded answer until the predicted answer has changed.
+"""Selective decoding: hold the last decoded answer until the predicted answer changes.
 
-The gate adds up, event by event, how likely it is that the held answer no longer holds, and asks
-for a decode when the sum passes a threshold: Page's CUSUM with a forced refresh, O(1) in time and
-memory. Its two bounds are arithmetic, not statistics, and hold for every stream:
+The gate sums the probability, event by event, that the held answer is wrong, and asks for a decode
+when the sum passes a threshold. This is Page's CUSUM with a forced refresh, O(1) in time and
+memory. Its two bounds are arithmetic and hold for every stream:
 
     decodes   <= 1 + sum(scores) / threshold + events / refresh_events + duration / refresh_s
     staleness <= refresh_events events, and refresh_s up to the next event
@@ -27,14 +27,15 @@ class Reason(StrEnum):
     """Why an event was decoded."""
 
     FIRST = "first"  # nothing was held yet
-    CHANGE = "change"  # the predicted answer moved away from the held one
-    REFRESH = "refresh"  # the held answer grew too old
+    CHANGE = "change"  # the predicted answer changed
+    REFRESH = "refresh"  # the held answer reached its largest age
 
 
 class GateSettings(Struct, frozen=True, kw_only=True):
-    """When to decode: `threshold` on the sum of scores, each less `drift`; ages in events, seconds.
+    """When to decode: `threshold` is on the sum of scores, each less `drift`.
 
-    Raises InputError if a value makes the bounds meaningless.
+    `refresh_events` and `refresh_s` are the largest age of a held answer. Raises InputError if a
+    value makes the bounds meaningless.
     """
 
     threshold: float
@@ -46,7 +47,7 @@ class GateSettings(Struct, frozen=True, kw_only=True):
         sound = 0.0 < self.threshold < inf and 0.0 <= self.drift < 1.0 and self.refresh_events >= 1
         if not sound or (self.refresh_s is not None and not self.refresh_s > 0.0):
             raise InputError(
-                f"a gate cannot work with {self}",
+                f"a gate cannot have the settings {self}",
                 hint="threshold and refresh_s above 0, drift in [0, 1), refresh_events at least 1",
             )
 
@@ -57,7 +58,7 @@ class GateSettings(Struct, frozen=True, kw_only=True):
 
 
 class DecodeGate:
-    """Decides event by event whether to decode; call `decoded` after each decode that succeeded."""
+    """Decides event by event whether to decode; call `decoded` after each successful decode."""
 
     __slots__ = ("_age", "_decoded_at_s", "_held", "_now_s", "_sum", "settings")
 
@@ -81,39 +82,32 @@ class DecodeGate:
                 hint="check the encoder: NaN comes from empty or unreadable input",
             )
         if at_s is not None:
-            self._advance(at_s)
+            if not at_s >= self._now_s:
+                raise InputError(
+                    f"the clock went backwards, from {self._now_s:g} s to {at_s:g} s",
+                    hint="send events in the order of their times, from one clock",
+                )
+            self._now_s = at_s
         if not self._held:
             return Reason.FIRST
         self._age += 1
         self._sum = max(0.0, self._sum + score - self.settings.drift)
         if self._sum > self.settings.threshold:
             return Reason.CHANGE
-        return Reason.REFRESH if self._too_old() else None
+        limit_s = self.settings.refresh_s
+        late = limit_s is not None and self._now_s - self._decoded_at_s >= limit_s
+        return Reason.REFRESH if late or self._age >= self.settings.refresh_events else None
 
     def decoded(self) -> None:
-        """Note that the answer held from now on is fresh."""
+        """Start the age and the sum anew: a fresh answer is held."""
         self._held = True
         self._sum = 0.0
         self._age = 0
         self._decoded_at_s = self._now_s
 
-    def _advance(self, at_s: float) -> None:
-        if not at_s >= self._now_s:
-            raise InputError(
-                f"the clock went backwards, from {self._now_s:g} s to {at_s:g} s",
-                hint="send events in the order of their times, from one clock",
-            )
-        self._now_s = at_s
-
-    def _too_old(self) -> bool:
-        limit_s = self.settings.refresh_s
-        if limit_s is not None and self._now_s - self._decoded_at_s >= limit_s:
-            return True
-        return self._age >= self.settings.refresh_events
-
 
 class ChangeScorer(Protocol[E_contra]):
-    """Predicts, before any decoding, whether the held answer still holds."""
+    """Predicts, before any decoding, whether the held answer is still right."""
 
     def score(self, event: E_contra) -> float:
         """Return the probability in [0, 1] that the held answer is wrong for this event."""
@@ -125,7 +119,7 @@ class ChangeScorer(Protocol[E_contra]):
 
 
 class DecodeStep(Struct, frozen=True, kw_only=True):
-    """What one event came to: the answer, and why it was decoded (None: the held answer)."""
+    """The answer of one event, and the reason of its decode (None: the held answer)."""
 
     index: int
     answer: str
@@ -134,7 +128,7 @@ class DecodeStep(Struct, frozen=True, kw_only=True):
 
 
 class SelectiveDecoder(Generic[E]):
-    """Push events, get answers: the held one, or a fresh one from `decode` when it is needed."""
+    """Answers events with the held answer, or with a fresh one from `decode` where one is due."""
 
     def __init__(
         self,
@@ -153,7 +147,7 @@ class SelectiveDecoder(Generic[E]):
     async def push(self, event: E, *, at_s: float | None = None) -> DecodeStep:
         """Answer one event.
 
-        Raises what `decode` raises; no answer is given for that event, and the next one decodes.
+        Raises what `decode` raises. That event then has no answer, and the next one is decoded.
         """
         score = 1.0 if self._answer is None else self._scorer.score(event)
         reason = self._gate.push(score, at_s=at_s)

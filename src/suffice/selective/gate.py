@@ -1,6 +1,6 @@
-"""A gate for a stream of text: its change model and its settings, from labelled streams."""
+"""Gates for text streams: a change model and its settings, fitted to labelled streams."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedGate:
-    """A change model, the file that goes with it, and whether its promise is certified."""
+    """A change model, its file, and the calibration that certifies it or not."""
 
     model: ChangeModel
     file: GateFile
@@ -70,33 +70,42 @@ def fit_gate(
 ) -> CertifiedGate:
     """Fit a change model on half of the streams, certify a threshold on four tenths, then report.
 
-    `settings` gives everything but the threshold.
-    Raises InputError for too few streams, or streams that show no change.
+    `settings` holds everything but the threshold. Raises InputError for too few streams, or streams
+    without a change.
     """
     fit, test, report = split_rows(len(streams), seed=seed)
     model = fit_change_model([streams[i] for i in fit])
     ladder = [replace(settings, threshold=float(h)) for h in THRESHOLDS]
-    scored = [score_stream(model, streams[i]) for i in test]
-    found = calibrate_threshold(scored, settings=ladder, alpha=alpha, delta=delta)
-    chosen = ladder[found.index]
-    rolls = [score_stream(model, streams[i]).roll(chosen) for i in report]
+    certifying = [score_stream(model, streams[i]) for i in test]
+    calibration = calibrate_threshold(certifying, settings=ladder, alpha=alpha, delta=delta)
+    gate = ladder[calibration.index]
+    rolls = [score_stream(model, streams[i]).roll(gate) for i in report]
     events = sum(roll.events for roll in rolls)
     file = GateFile(
-        settings=chosen,
+        settings=gate,
         alpha=alpha,
         delta=delta,
-        bound=found.bound,
+        bound=calibration.bound,
         streams={"fit": len(fit), "certify": len(test), "report": len(report)},
         held=1.0 - sum(roll.wrong for roll in rolls) / events,
         decodes_per_event=sum(roll.decodes for roll in rolls) / events,
     )
-    return CertifiedGate(model=model, file=file, calibration=found)
+    return CertifiedGate(model=model, file=file, calibration=calibration)
 
 
 def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
     """Read labelled streams (see `LabelledLine`); raises InputError naming a bad line."""
     streams: dict[str, list[Turn]] = {}
-    for line in _lines(lines):
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        try:
+            line = msgspec.json.decode(raw, type=LabelledLine)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"line {number} is not a labelled event: {error}",
+                hint='write {"stream": "s1", "text": "...", "answer": "..."}',
+            ) from error
         turn = Turn(text=line.text, context=line.context, answer=line.answer)
         streams.setdefault(line.stream, []).append(turn)
     if not streams:
@@ -124,16 +133,3 @@ def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
     except msgspec.DecodeError as error:
         raise InputError(f"{folder / GATE} is damaged: {error}", hint="fit it again") from error
     return ChangeModel.load(folder / MODEL), file
-
-
-def _lines(lines: Iterable[bytes]) -> Iterator[LabelledLine]:
-    for number, raw in enumerate(lines, start=1):
-        if not raw.strip():
-            continue
-        try:
-            yield msgspec.json.decode(raw, type=LabelledLine)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"line {number} is not a labelled event: {error}",
-                hint='write {"stream": "s1", "text": "...", "answer": "..."}',
-            ) from error

@@ -1,4 +1,4 @@
-"""The figure of a stream: the change score over time, and where it was decoded."""
+"""The figure of a stream: the change score over time, with its decodes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from suffice.selective.decoder import DecodeStep
 
 
 class TimedStep(Struct, frozen=True, kw_only=True):
-    """A step, when it happened, and how long it took: of a held answer, the gate alone."""
+    """A step with its time; `took_s` is what gate and decode took, of a held answer the gate."""
 
     at_s: float
     step: DecodeStep
     took_s: float | None = None
 
 
-def draw_timeline(shown: Sequence[TimedStep], path: Path, *, title: str) -> None:
+def draw_timeline(steps: Sequence[TimedStep], path: Path, *, title: str) -> None:
     """Write the figure of a stream; raises InputError for no steps, or as `save_figure` does."""
-    if not shown:
+    if not steps:
         raise InputError("there is no step to draw", hint="give a stream with events")
     import altair as alt
 
@@ -35,16 +35,16 @@ def draw_timeline(shown: Sequence[TimedStep], path: Path, *, title: str) -> None
             "decoded": None if item.step.reason is None else str(item.step.reason.value),
             "answer": item.step.answer,
         }
-        for item in shown
+        for item in steps
     ]
-    decoded = [row for row in rows if row["decoded"]]
-    subtitle = f"{len(decoded)} of {len(rows)} events decoded"
+    decodes = [row for row in rows if row["decoded"]]
+    subtitle = f"{len(decodes)} of {len(rows)} events decoded"
     time = alt.X("seconds:Q", title="time (s)")
     line = (
         over(rows).mark_line(strokeWidth=1).encode(x=time, y=alt.Y("score:Q", title="change score"))
     )
     marks = (
-        over(decoded)
+        over(decodes)
         .mark_rule()
         .encode(
             x=time, color=alt.Color("decoded:N", title="decoded because of"), tooltip=["answer:N"]

@@ -20,7 +20,7 @@ FULL_CHANGE = 0.5  # one minus cosine between frames of unrelated scenes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """A picture, (height, width, 3) RGB, and when it is shown."""
+    """An image, (height, width, 3) RGB, and its time in the video."""
 
     at_s: float
     image: NDArray[np.uint8]
@@ -37,27 +37,29 @@ def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
         rate = video.get(cv2.CAP_PROP_FPS)
         promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         if not video.isOpened() or not rate > 0.0:
-            raise InputError(f"{path} cannot be read as a video", hint="is the file whole?")
-        step = max(1, round(rate / frames_per_s))
-        seen = 0
-        while True:
-            found, picture = video.read()
-            if not found:
-                break
-            if seen % step == 0:
-                yield Frame(at_s=seen / rate, image=cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-            seen += 1
-        if seen == 0 or seen < promised - rate:
             raise InputError(
-                f"{path} breaks off after {seen} of {promised} frames",
-                hint="damaged, or its header promises too much; the answers up to there stand",
+                f"{path} cannot be read as a video", hint="check that the file is whole"
+            )
+        step = max(1, round(rate / frames_per_s))
+        count = 0
+        while True:
+            ok, image = video.read()
+            if not ok:
+                break
+            if count % step == 0:
+                yield Frame(at_s=count / rate, image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            count += 1
+        if count == 0 or count < promised - rate:
+            raise InputError(
+                f"{path} breaks off after {count} of {promised} frames",
+                hint="the file or its header is damaged; the answers up to there are valid",
             )
     finally:
         video.release()
 
 
 def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut the middle square out of a picture of any size and scale it; (224, 224, 3)."""
+    """Return the middle square of an image of any size, scaled to (224, 224, 3)."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(f"a frame must have shape (height, width, 3), got {image.shape}")
     side = min(image.shape[:2])
@@ -69,7 +71,7 @@ def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def frame_change(encoder: EfficientNet) -> EmbeddingChange[Frame]:
-    """Return the change score of frames: how far the picture's embedding has moved."""
+    """Return the change score of frames: the distance of their embeddings."""
     return EmbeddingChange(
         lambda frame: encoder.embed(square(frame.image)[None])[0], full=FULL_CHANGE
     )

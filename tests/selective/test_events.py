@@ -9,7 +9,7 @@ from suffice.encoders.onnx import EFFICIENTNET, encoder_folder
 from suffice.errors import InputError
 from suffice.selective.change import COLUMNS, ChangeModel, Turn
 from suffice.selective.decoder import GateSettings, Reason
-from suffice.selective.watch import watch_text, watch_video
+from suffice.selective.events import answer_text, answer_video
 
 SETTINGS = GateSettings(threshold=0.3, refresh_events=3)
 HOLDS = ChangeModel(weights=np.zeros((3, COLUMNS), np.float32), intercept=-5.0)
@@ -27,7 +27,7 @@ async def test_lines_are_answered_and_empty_ones_passed_over() -> None:
         '{"text": "d"}',
         '{"text": "e"}',
     ]
-    shown = [s async for s in watch_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
+    shown = [s async for s in answer_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
     assert [s.step.answer for s in shown] == ["A", "A", "A", "E"]
     assert [s.step.reason for s in shown] == [Reason.FIRST, None, None, Reason.REFRESH]
     assert [s.at_s for s in shown] == [0.0, 1.0, 2.0, 3.0]
@@ -37,13 +37,13 @@ async def test_lines_are_answered_and_empty_ones_passed_over() -> None:
 async def test_a_bad_line_is_named(bad: str | bytes) -> None:
     lines = ['{"text": "a"}', bad]
     with pytest.raises(InputError, match="line 2"):
-        _ = [s async for s in watch_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
+        _ = [s async for s in answer_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
 
 
 async def test_times_that_go_backwards_stop_the_stream() -> None:
     lines = ['{"text": "a", "at_s": 5}', '{"text": "b", "at_s": 4}']
     with pytest.raises(InputError, match="backwards"):
-        _ = [s async for s in watch_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
+        _ = [s async for s in answer_text(lines, model=HOLDS, decode=upper, settings=SETTINGS)]
 
 
 async def test_a_video_is_decoded_where_its_scene_changes(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ async def test_a_video_is_decoded_where_its_scene_changes(tmp_path: Path) -> Non
             out.write(picture.astype(np.uint8))
     out.release()
     settings = GateSettings(threshold=0.3)
-    shown = [s async for s in watch_video(tmp_path / "clip.avi", settings=settings)]
+    shown = [s async for s in answer_video(tmp_path / "clip.avi", settings=settings)]
     assert [s.at_s for s in shown if s.step.reason] == [0.0, 1.2]

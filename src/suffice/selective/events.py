@@ -1,4 +1,4 @@
-"""What `suffice stream` does: read events, answer them with few decodes, show where it decoded."""
+"""Events of a text stream or a video, read and answered with few decodes."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ Timed = tuple[float | None, E]
 class StreamLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of a text stream; `at_s` is in seconds, for all lines or for none.
 
-    `answer` is the right one, where it is known.
+    `answer` is the right one, if it is known.
     """
 
     text: str
@@ -29,18 +29,18 @@ class StreamLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at_s: float | None = None
 
 
-async def watch(
+async def answer_events(
     events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]
 ) -> AsyncIterator[TimedStep]:
-    """Push events one after the other; events without a time are counted instead."""
+    """Answer events in their order; an event without a time gets its number for one."""
     for count, (at_s, event) in enumerate(events):
-        begun_s = time.perf_counter()
+        start_s = time.perf_counter()
         step = await decoder.push(event, at_s=at_s)
-        took_s = time.perf_counter() - begun_s
+        took_s = time.perf_counter() - start_s
         yield TimedStep(at_s=float(count) if at_s is None else at_s, step=step, took_s=took_s)
 
 
-def watch_text(
+def answer_text(
     lines: Iterable[str | bytes],
     *,
     model: ChangeModel,
@@ -48,30 +48,30 @@ def watch_text(
     settings: GateSettings,
 ) -> AsyncIterator[TimedStep]:
     """Answer a stream of JSON lines (see `StreamLine`); raises InputError naming a bad line."""
-    return watch(_turns(lines), SelectiveDecoder(TextChange(model), decode, settings=settings))
+    decoder = SelectiveDecoder(TextChange(model), decode, settings=settings)
+    return answer_events(_turns(lines), decoder)
 
 
-def watch_video(
+def answer_video(
     path: Path,
     *,
     settings: GateSettings,
     decode: Callable[..., Awaitable[str]] | None = None,
     frames_per_s: float = 5.0,
 ) -> AsyncIterator[TimedStep]:
-    """Answer the frames of a video; without `decode` only say where one would have been made.
+    """Answer the frames of a video; without `decode` only say where one would be due.
 
     Needs the extra `video` and the encoder file of `python -m tools.encoders efficientnet`.
     """
     from suffice.encoders.onnx import EfficientNet
     from suffice.selective.video import frame_change, read_frames
 
-    decoder = SelectiveDecoder(frame_change(EfficientNet()), decode or _nothing, settings=settings)
+    async def no_decode(_: object) -> str:
+        return "(not decoded: no engine was named)"
+
+    decoder = SelectiveDecoder(frame_change(EfficientNet()), decode or no_decode, settings=settings)
     frames = read_frames(path, frames_per_s=frames_per_s)
-    return watch(((frame.at_s, frame) for frame in frames), decoder)
-
-
-async def _nothing(_: object) -> str:
-    return "(not decoded: no engine was named)"
+    return answer_events(((frame.at_s, frame) for frame in frames), decoder)
 
 
 def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:

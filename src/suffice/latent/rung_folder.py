@@ -1,4 +1,4 @@
-"""Predictors and rungs on disk: arrays as `.npz`, the rest as JSON; nothing in it is executed."""
+"""Rungs on disk: arrays as `.npz`, the rest as JSON; no code in it is executed."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -23,10 +23,10 @@ PREDICTOR, RUNG, CERTIFICATE = "predictor.npz", "rung.json", "certificate.json"
 
 
 class EncoderName(StrEnum):
-    """The encoders that a rung can name in its folder."""
+    """The encoders that a rung can use."""
 
     WORDLLAMA = "wordllama"
-    MINILM = "minilm"  # side by side with WordLlama: each sees what the other does not
+    MINILM = "minilm"  # side by side with WordLlama, which it complements
 
 
 def open_encoder(name: EncoderName) -> Encoder:
@@ -39,7 +39,7 @@ def open_encoder(name: EncoderName) -> Encoder:
 
 
 class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the arrays are; `voters` names the kind of each."""
+    """The metadata of a predictor file; `voters` names the kind of each voter."""
 
     encoder: str
     answers: tuple[str, ...]
@@ -49,7 +49,7 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RungFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a rung is besides its predictor and its certificate."""
+    """The settings of a rung, beside its predictor and its certificate."""
 
     encoder: EncoderName
     threshold: float
@@ -103,7 +103,7 @@ def load_rung(folder: Path) -> LatentRung:
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:
-    """Write a predictor; the encoder is named, not stored."""
+    """Write a predictor with the name of its encoder."""
     header = Header(
         encoder=predictor.encoder.fingerprint,
         answers=predictor.answers,

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.early_stop.engine import EarlyStop, EarlyStopping, check_stopping, stopping_hash
-from suffice.early_stop.rule import Marks, StopRule
+from suffice.early_stop.rule import ReasoningTags, StopRule
 from suffice.engines.base import Engine
 from suffice.errors import InputError, writing
 from suffice.guarantee import Certificate, check, from_json, to_json
@@ -18,10 +18,10 @@ RULES, CERTIFICATE = "rules.json", "certificate.json"
 
 
 class RulesFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rules by request group, and how the model that they were made for marks its reasoning."""
+    """Rules by request group, and the tags of the model that they were made for."""
 
     rules: dict[str, StopRule]
-    marks: Marks
+    tags: ReasoningTags
 
 
 def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> None:
@@ -33,10 +33,11 @@ def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> No
 
 
 def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
-    """Read the rules of a rung back.
+    """Read the rules of a rung.
 
-    Raises InputError if the folder holds none, ConfigError for a rung that it does not fit, and
-    CertificateError if it was certified for other settings of the rung, or has lapsed.
+    Raises InputError if the folder holds none, ConfigError if early stop cannot be used with the
+    rung, and CertificateError if the rung has other settings than certified or the certificate has
+    lapsed.
     """
     check_stopping(rung)
     try:
@@ -49,13 +50,13 @@ def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
         ) from error
     except msgspec.DecodeError as error:
         raise InputError(f"{folder / RULES} is damaged: {error}", hint="make it again") from error
-    policy_hash = stopping_hash(file.rules, file.marks, rung)
+    policy_hash = stopping_hash(file.rules, file.tags, rung)
     check(certificate, now=datetime.now(UTC), policy_hash=policy_hash)
-    return EarlyStopping(rules=file.rules, marks=file.marks, certificate=certificate)
+    return EarlyStopping(rules=file.rules, tags=file.tags, certificate=certificate)
 
 
 def with_early_stop(engine: Engine, rungs: Iterable[Rung]) -> EarlyStop:
-    """Return an engine that stops the reasoning of those rungs early that name a folder."""
+    """Return an engine that stops the reasoning of the rungs with an `early_stop` folder."""
     return EarlyStop(
         engine,
         {
