@@ -67,9 +67,9 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(spec: Spec, tmp_path: P
     training.save()
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match="cannot go on") as caught:
+    with pytest.raises(InputError, match="cannot resume") as caught:
         Training(spec, tmp_path, schedule=schedule(50))
-    assert "remove it" in (caught.value.hint or "")
+    assert "remove the file" in (caught.value.hint or "")
 
 
 def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(

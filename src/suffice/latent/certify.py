@@ -128,6 +128,6 @@ def _check_rows(predictor: Predictor, rows: LabelledTexts) -> None:
     unseen = {a for a in rows.answers if a is not None} - set(predictor.answers)
     if unseen:
         raise InputError(
-            f"the calibration rows hold answers that the predictor never saw: {sorted(unseen)[:3]}",
+            f"the calibration rows hold answers the predictor cannot give: {sorted(unseen)[:3]}",
             hint="fit it with them, or mark such rows as out of scope (None)",
         )
