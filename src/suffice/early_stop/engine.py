@@ -248,7 +248,7 @@ def check_stopping(rung: Rung) -> None:
         )
     if rung.thinking_budget_tokens is not None:
         raise ConfigError(
-            f"rung {rung.name!r}: early stop and thinking_budget_tokens exclude each other",
+            f"rung {rung.name!r}: early stop and thinking_budget_tokens end the same reasoning",
             hint="leave one of them out",
         )
 
