@@ -12,10 +12,11 @@ from msgspec.structs import replace
 
 from suffice.cli.main import main
 from suffice.compound import CompoundWorkload, Grade, Replay, compound_trials, read_workload, replay
-from suffice.compound.answering import FRACTIONS, deal_clusters
+from suffice.compound.answering import FRACTIONS
 from suffice.encoders.base import default_encoder
 from suffice.errors import ConfigError, InputError
 from suffice.meter import charge
+from suffice.trials.table import split_rows
 from suffice.types import Trial, TrialStatus
 from support import write_jsonl
 
@@ -275,7 +276,5 @@ def test_certificates_lapse_as_the_file_says(workload: CompoundWorkload, replaye
 def test_the_order_of_a_file_does_not_decide_who_is_dealt_where() -> None:
     names = [f"c{at}" for at in range(40) for _ in range(3)]
     shuffled = Random(5).sample(names, len(names))
-    for one, other in zip(
-        deal_clusters(names, seed=1), deal_clusters(shuffled, seed=1), strict=True
-    ):
+    for one, other in zip(split_rows(names, seed=1), split_rows(shuffled, seed=1), strict=True):
         assert {names[row] for row in one} == {shuffled[row] for row in other}

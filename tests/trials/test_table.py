@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from suffice.errors import InputError
-from suffice.trials.table import CostUnit, TrialTable, split_rows
+from suffice.trials.table import (
+    SPLIT_FRACTIONS,
+    CostUnit,
+    TrialTable,
+    clusters_by_text,
+    split_rows,
+)
 from suffice.types import Signals
 
 
@@ -99,3 +107,63 @@ def test_fractions_that_make_no_split_are_refused(fractions: tuple[float, ...]) 
 def test_too_few_rows_for_a_split_are_refused() -> None:
     with pytest.raises(InputError, match="too few"):
         split_rows(2, seed=0)
+
+
+def test_rows_of_the_same_text_are_one_cluster_and_rows_without_text_are_alone() -> None:
+    texts = ("one two", "", " one\ntwo ", "One two", "")
+    ids = ("a", "b", "c", "d", "e")
+    clusters, names = clusters_by_text(ids, texts)
+    assert clusters.tolist() == [0, 1, 0, 2, 3]
+    assert names == ("a", "b", "d", "e")
+
+
+def test_clusters_follow_their_rows() -> None:
+    whole = table(clusters=np.array([0, 1, 0]), cluster_names=("s", "t"))
+    assert whole.subset([1, 2]).clusters.tolist() == [0, 1]
+    assert whole.subset([1, 2]).cluster_names == ("t", "s")
+    assert whole.without_groups().clusters.tolist() == [0, 1, 0]
+    assert whole.scored().cluster_names == ("s",)
+    assert table(texts=("same", "same", "other")).clusters.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("clusters", [[0, 1], [0, 2, 0], [0, -1, 1], [1, 1, 1]])
+def test_clusters_that_do_not_fit_are_refused(clusters: list[int]) -> None:
+    with pytest.raises(InputError, match="must number each of 3 requests from 0 to 1"):
+        table(clusters=np.array(clusters), cluster_names=("s", "t"))
+
+
+def test_rows_that_are_clusters_of_their_own_are_dealt_as_if_counted() -> None:
+    for one, other in zip(split_rows(200, seed=4), split_rows(np.arange(200), seed=4), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=3, max_size=40), seed=st.integers(0, 1000))
+def test_a_split_tears_no_cluster_and_leaves_no_part_empty(sizes: list[int], seed: int) -> None:
+    clusters = np.repeat(np.arange(len(sizes)), sizes)
+    assume(len(clusters) >= 10)
+    parts = split_rows(clusters, seed=seed)
+    dealt = [set(clusters[part].tolist()) for part in parts]
+    assert all(dealt)
+    assert sum(map(len, dealt)) == len(set.union(*dealt)) == len(sizes)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(clusters)))
+
+
+def test_parts_are_as_near_to_the_fractions_as_whole_clusters_allow() -> None:
+    clusters = np.repeat(np.arange(100), np.arange(1, 101) % 7 + 1)
+    shares = np.array(SPLIT_FRACTIONS)
+    for seed in range(50):
+        sizes = np.array([len(part) for part in split_rows(clusters, seed=seed)])
+        assert np.abs(np.cumsum(sizes) - np.cumsum(shares) * len(clusters)).max() <= 7 / 2 + 0.5
+
+
+def test_every_cluster_is_as_likely_to_certify_as_any_other_of_its_size() -> None:
+    clusters = np.repeat(np.arange(30), 5)
+    counts = np.zeros(30)
+    for seed in range(2000):
+        counts[np.unique(clusters[split_rows(clusters, seed=seed)[1]])] += 1
+    assert np.abs(counts / 2000 - 0.4).max() < 5 * np.sqrt(0.4 * 0.6 / 2000)
+
+
+def test_fewer_clusters_than_parts_are_refused_however_many_the_rows() -> None:
+    with pytest.raises(InputError, match="400 requests in 2 clusters"):
+        split_rows(["a", "b"] * 200, seed=0)

@@ -1,6 +1,6 @@
 """Trials of rungs that decode nothing, fitted on the fitting requests of a workload.
 
-They learn only from the fitting split of `deal_clusters` for the same seed, not from requests that
+They learn only from the fitting split of `split_rows` for the same seed, not from requests that
 certify or report. They carry no promise into the compound ledger, which certifies each combination
 of levers, guesses included.
 """
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from suffice.bench.outcome import abstained, answered
 from suffice.bench.tasks import Task
-from suffice.compound.answering import deal_clusters
+from suffice.compound.answering import FRACTIONS
 from suffice.compound.cells import cluster_of
 from suffice.compound.workload import CompoundWorkload
 from suffice.encoders.base import Encoder
@@ -54,7 +54,8 @@ class Benched:
     def fitting(self) -> frozenset[str]:
         """The ids of the requests of the fitting split."""
         ids = [task.request.request_id for task in self.tasks]
-        rows, *_ = deal_clusters([cluster_of(request_id) for request_id in ids], seed=self.seed)
+        clusters = [cluster_of(request_id) for request_id in ids]
+        rows, *_ = split_rows(clusters, seed=self.seed, fractions=FRACTIONS)
         return frozenset(ids[row] for row in rows.tolist())
 
     @cached_property

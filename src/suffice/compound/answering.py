@@ -5,7 +5,7 @@ policy, and what that leaves to the reference. The clusters of requests are deal
 one fits the policy, one certifies each combination of levers, one is what all figures are about.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -92,7 +92,7 @@ def deal(
     workload: CompoundWorkload, recorded: RecordedRequests, *, now: datetime, seed: int
 ) -> SplitWorkload:
     """Deal the clusters into splits; raises InputError when too few requests could certify."""
-    fit, certify, report = deal_clusters(recorded.requests.clusters, seed=seed)
+    fit, certify, report = split_rows(recorded.requests.clusters, seed=seed, fractions=FRACTIONS)
     least = rows_needed(workload.alpha, delta_each(workload))
     if least is None or len(certify) < least:
         raise InputError(
@@ -115,18 +115,6 @@ def deal(
         method=method_for(losses[:, fit]),
         now=now,
     )
-
-
-def deal_clusters(clusters: Sequence[str], *, seed: int) -> tuple[Rows, ...]:
-    """Deal requests into fit, certify and report by the cluster of each, no cluster torn apart.
-
-    Depends on the seed and on the names of the clusters, and not on their order: a file of trials
-    has that in which answers came.
-    """
-    places = {name: at for at, name in enumerate(sorted(set(clusters)))}
-    cluster = np.array([places[name] for name in clusters])
-    parts = split_rows(len(places), seed=seed, fractions=FRACTIONS)
-    return tuple(np.flatnonzero(np.isin(cluster, part)) for part in parts)
 
 
 def delta_each(workload: CompoundWorkload) -> float:

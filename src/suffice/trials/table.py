@@ -1,7 +1,7 @@
 """Trials as arrays: what each rung made of each request, and the random splits of the requests."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from suffice.types import Signals
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 SPLIT_FRACTIONS = (0.5, 0.4, 0.1)  # fit, certify, report
 
@@ -32,7 +33,10 @@ class TrialTable:
 
     `quality` and `cost` have shape (requests, rungs): quality in [0, 1] or NaN where unscored, cost
     in `cost_unit` or NaN where unknown. `signals` holds one tuple a request, one entry a rung.
-    Raises `InputError` for shapes that do not fit, repeated ids or rungs, or values out of range.
+    `clusters`, shape (requests,), numbers the cluster of each row from 0 in the order of the rows,
+    and `cluster_names` has one name a cluster: rows of one cluster are not independent. By default
+    rows of the same text, spacing aside, are one cluster. Raises `InputError` for shapes that do
+    not fit, repeated ids or rungs, or values out of range.
     """
 
     request_ids: tuple[str, ...]
@@ -43,12 +47,19 @@ class TrialTable:
     signals: tuple[tuple[Signals, ...], ...]
     cost: Floats = field(default_factory=lambda: np.empty((0, 0)))
     cost_unit: CostUnit | None = None
+    clusters: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    cluster_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cost_unit is None:
             object.__setattr__(self, "cost", np.full(self.quality.shape, np.nan))
         _check_names(self)
         _check_shapes(self)
+        if not self.cluster_names:
+            clusters, names = clusters_by_text(self.request_ids, self.texts)
+            object.__setattr__(self, "clusters", clusters)
+            object.__setattr__(self, "cluster_names", names)
+        _check_clusters(self)
         _check_values(self)
 
     def __len__(self) -> int:
@@ -64,15 +75,17 @@ class TrialTable:
     def subset(self, rows: Sequence[int] | Rows) -> "TrialTable":
         """Return the table of some requests, in the order of `rows`."""
         at = np.asarray(rows, dtype=np.int64)
-        return TrialTable(
+        clusters, kept = numbered(self.clusters[at].tolist())
+        return replace(
+            self,
             request_ids=_pick(self.request_ids, at),
             texts=_pick(self.texts, at),
             groups=_pick(self.groups, at),
-            rungs=self.rungs,
             quality=self.quality[at],
             signals=_pick(self.signals, at),
             cost=self.cost[at],
-            cost_unit=self.cost_unit,
+            clusters=clusters,
+            cluster_names=tuple(self.cluster_names[cluster] for cluster in kept),
         )
 
     def scored(self) -> "TrialTable":
@@ -81,37 +94,64 @@ class TrialTable:
 
     def without_groups(self) -> "TrialTable":
         """Return the same trials with no group declared."""
-        return TrialTable(
-            request_ids=self.request_ids,
-            texts=self.texts,
-            groups=(None,) * len(self),
-            rungs=self.rungs,
-            quality=self.quality,
-            signals=self.signals,
-            cost=self.cost,
-            cost_unit=self.cost_unit,
-        )
+        return replace(self, groups=(None,) * len(self))
+
+
+def clusters_by_text(
+    request_ids: Sequence[str], texts: Sequence[str]
+) -> tuple[Rows, tuple[str, ...]]:
+    """Put rows of the same text, spacing aside, into one cluster; a row without text is alone.
+
+    Returns the number of each row's cluster, shape (rows,), and a name for each cluster: the id of
+    its first row.
+    """
+    keys = [
+        ("text", spaced) if (spaced := " ".join(text.split())) else ("request", request_id)
+        for request_id, text in zip(request_ids, texts, strict=True)
+    ]
+    clusters, _ = numbered(keys)
+    _, first = np.unique(clusters, return_index=True)
+    return clusters, _pick(tuple(request_ids), first)
+
+
+def numbered(keys: Sequence[K]) -> tuple[Rows, tuple[K, ...]]:
+    """Number keys from 0 in the order in which they first come; return the key of each number."""
+    places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    return np.array([places[key] for key in keys], dtype=np.int64), tuple(places)
 
 
 def split_rows(
-    rows: int, *, seed: int, fractions: Sequence[float] = SPLIT_FRACTIONS
+    clusters: int | Sequence[str] | Rows,
+    *,
+    seed: int,
+    fractions: Sequence[float] = SPLIT_FRACTIONS,
 ) -> tuple[Rows, ...]:
-    """Deal `rows` positions at random into parts of the given sizes, each part sorted.
+    """Deal rows at random into parts of the given sizes, each part sorted, no cluster torn apart.
 
-    Depends on nothing but `rows`, `seed` and `fractions`, so no outcome can steer it. Raises
-    `InputError` when a part would be empty.
+    `clusters` names the cluster of each row; a number is that of rows that are clusters of their
+    own. Parts come as near to the fractions of the rows as whole clusters allow. Depends on nothing
+    but the seed, the fractions, and the names and sizes of the clusters, so no outcome can steer
+    it. Raises `InputError` when a part would be empty.
     """
     if abs(sum(fractions) - 1.0) > 1e-9 or min(fractions) <= 0:
         raise InputError(f"fractions must be positive and sum to 1, got {tuple(fractions)}")
-    sizes = split_sizes(rows, fractions=fractions)
-    order = np.random.default_rng(seed).permutation(rows)
-    parts = tuple(np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1]))
-    if 0 in sizes:
+    of_each = np.arange(clusters) if isinstance(clusters, int) else np.asarray(clusters)
+    names, cluster, sizes = np.unique(of_each, return_inverse=True, return_counts=True)
+    targets = split_sizes(len(of_each), fractions=fractions)
+    if 0 in targets or len(names) < len(fractions):
         raise InputError(
-            f"{rows} requests are too few for {len(fractions)} splits",
+            f"{len(of_each)} requests in {len(names)} clusters are too few for "
+            f"{len(fractions)} splits",
             hint="give at least a few hundred scored requests",
         )
-    return parts
+    order = np.random.default_rng(seed).permutation(len(names))
+    dealt = np.concatenate([[0], np.cumsum(sizes[order])])
+    ends = [0]
+    for part, end in enumerate(np.cumsum(targets[:-1]).tolist(), start=1):
+        nearest = int(np.abs(dealt - end).argmin())
+        ends.append(min(max(nearest, ends[-1] + 1), len(names) - len(fractions) + part))
+    parts = np.split(order, ends[1:])
+    return tuple(np.flatnonzero(np.isin(cluster, part)) for part in parts)
 
 
 def split_sizes(rows: int, *, fractions: Sequence[float] = SPLIT_FRACTIONS) -> tuple[int, ...]:
@@ -146,6 +186,12 @@ def _check_shapes(table: TrialTable) -> None:
             raise InputError(f"{name} has shape {array.shape}, expected {(rows, rungs)}")
     if any(len(attempts) != rungs for attempts in table.signals):
         raise InputError(f"each request needs signals of all {rungs} rungs")
+
+
+def _check_clusters(table: TrialTable) -> None:
+    rows, last = len(table), len(table.cluster_names) - 1
+    if table.clusters.shape != (rows,) or set(table.clusters.tolist()) != set(range(last + 1)):
+        raise InputError(f"clusters must number each of {rows} requests from 0 to {last}")
 
 
 def _check_values(table: TrialTable) -> None:
