@@ -115,7 +115,7 @@ def clusters_by_text(
 
 
 def numbered(keys: Sequence[K]) -> tuple[Rows, tuple[K, ...]]:
-    """Number keys from 0 in the order in which they first come; return the key of each number."""
+    """Give keys numbers from 0 in the order in which they first come; also return the keys."""
     places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
     return np.array([places[key] for key in keys], dtype=np.int64), tuple(places)
 
