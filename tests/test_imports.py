@@ -47,3 +47,17 @@ def run_python(code: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     ).stdout
+
+
+def test_the_package_offers_what_it_names_and_loads_it_late() -> None:
+    code = (
+        "import sys, suffice\n"
+        "print(len([m for m in sys.modules if m.startswith('suffice.')]))\n"
+        "for name in suffice.__all__: assert getattr(suffice, name) is not None, name"
+    )
+    assert run_python(code).split() == ["0"]
+
+
+def test_importing_the_package_takes_less_than_50_ms() -> None:
+    code = "import time; b = time.process_time(); import suffice; print(time.process_time() - b)"
+    assert min(float(run_python(code)) for _ in range(5)) < 0.05
