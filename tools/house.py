@@ -20,14 +20,14 @@ MOST_FLOORS = 10
 def main() -> None:
     """Print the figures and the offenders."""
     floors = read_floors()
-    graph = grimp.build_graph("suffice")
+    imports = read_imports()
     upward = [
         f"{importer} -> {imported}"
-        for importer in sorted(graph.modules)
-        for imported in sorted(graph.find_modules_directly_imported_by(importer))
+        for importer in sorted(imports)
+        for imported in sorted(imports[importer])
         if floor_of(importer, floors) < floor_of(imported, floors)
     ]
-    circle = find_circle(graph)
+    circle = find_circle(imports)
     homonyms = {name: places for name, places in class_places().items() if len(places) > 1}
     print(
         f"floors {len(floors)}, upward imports {len(upward)}, "
@@ -56,9 +56,18 @@ def floor_of(module: str, floors: list[set[str]]) -> int:
     return next((number for number, rooms in enumerate(floors) if room in rooms), -1)
 
 
-def find_circle(graph: grimp.ImportGraph) -> list[str]:
+def read_imports() -> dict[str, set[str]]:
+    """Map each module to those that it imports anywhere.
+
+    The package's own `__init__` only names what it offers, and imports it when it is asked for.
+    """
+    graph = grimp.build_graph("suffice")
+    modules = graph.modules - {"suffice"}
+    return {module: graph.find_modules_directly_imported_by(module) for module in modules}
+
+
+def find_circle(imports: dict[str, set[str]]) -> list[str]:
     """Return modules that import each other in a circle; empty where there is none."""
-    imports = {m: graph.find_modules_directly_imported_by(m) for m in graph.modules}
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
