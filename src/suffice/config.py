@@ -136,7 +136,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     assumed_usd: what a request of unknown cost counts as in a key's budget
     audit_share: share of requests that are audited, with `--certificate` or `--observe`
     audit_seed: draws them; keep it from whoever may choose request ids
-    audit_usd_per_day: audits pause when the day's have cost this much
+    audit_usd_per_day: what audits may cost a day; fewer are drawn so that it lasts
     audit_assumed_usd: what an audit of unknown cost counts as; a budget needs it
     audit_concurrency: audits under way at once
     audit_labels: labels that watch it, of `target`, `scorer`, `judge`, `agreement`, `feedback`

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from simulate import DRAWS, bernoulli, too_often
+from simulate import DRAWS, bernoulli, net_losses, too_often
 
 from suffice.guarantee.bounds import binomial_p_value
 from suffice.guarantee.monitor import (
     BETS,
+    Monitor,
     delay_limit,
     expected_delay,
+    skip,
+    spare,
+    update,
     update_group,
     watch_groups,
     wealth_path,
@@ -71,11 +75,11 @@ def test_a_loosened_monitor_is_caught(name: str) -> None:
 def test_groups_together_rarely_alarm() -> None:
     rng, alarms = np.random.default_rng(6), []
     for _ in range(150):
-        watched = watch_groups(["a", "b"], alpha=0.2, delta=0.3)
-        for loss in bernoulli(rng, 0.2, (80,)):
-            for group in ("a", "b", None):
-                watched = update_group(watched, group, loss=loss)
-        alarms.append(bool(watched.alarms) or watched.rest.alarm_at is not None)
+        watched = watch_groups({"a": 0.2, "b": 0.2}, alpha=0.2, delta=0.3)
+        for losses in bernoulli(rng, 0.2, (80, 3)).tolist():
+            for group, loss in zip(("a", "b", None), losses, strict=True):
+                watched = update_group(watched, group, change=lambda m, loss=loss: update(m, loss))
+        alarms.append(bool(watched.alarms) or watched.pooled.alarm_at is not None)
     assert not too_often(np.array(alarms), 0.3)
 
 
@@ -104,3 +108,81 @@ def test_the_alarm_falls_within_the_delay_that_is_promised(draw, quiet: int) -> 
 def test_a_promised_delay_that_forgets_the_quiet_time_is_caught() -> None:
     seen = delays(bernoulli, risk=0.2, alpha=0.05, quiet=2000, most=2000)
     assert seen.mean() > expected_delay(0.2, alpha=0.05, delta=DELTA, quiet=0)
+
+
+# -- labels that are missing ---------------------------------------------------------------------
+
+ALPHA_LIVE = 0.2
+
+
+def live(
+    rng: np.random.Generator, *, risk: float, cheap: float, labelled: float, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Audits in order: which were answered cheaply, and the losses, NaN where no label came."""
+    kept = rng.random(most) < cheap
+    losses = np.where(kept, rng.random(most) < risk / cheap, False).astype(float)
+    return kept, np.where(kept & (rng.random(most) >= labelled), np.nan, losses)
+
+
+def blocks(kept: np.ndarray, losses: np.ndarray) -> bool:
+    monitor = Monitor(alpha=ALPHA_LIVE, delta=DELTA)
+    for cheap, loss in zip(kept.tolist(), losses.tolist(), strict=True):
+        if not cheap:
+            monitor = spare(monitor)
+        else:
+            monitor = skip(monitor) if np.isnan(loss) else update(monitor, loss)
+    return monitor.alarm_at is not None
+
+
+def zeros_at_once(kept: np.ndarray, losses: np.ndarray) -> bool:
+    """Count the reference's answers at once, and drop cheap ones without a label: diluted."""
+    return bool(ever(wealth_path(losses[~np.isnan(losses)], alpha=ALPHA_LIVE)))
+
+
+def cheap_alone(kept: np.ndarray, losses: np.ndarray) -> bool:
+    """Bet on labelled cheap answers against alpha itself, not alpha over their share."""
+    return bool(ever(wealth_path(losses[kept & ~np.isnan(losses)], alpha=ALPHA_LIVE)))
+
+
+@pytest.mark.parametrize("labelled", [0.1, 1.0])
+@pytest.mark.parametrize("cheap", [0.3, 0.8])
+@pytest.mark.parametrize("runs", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_missing_labels_raise_no_false_alarm(labelled: float, cheap: float, runs: int) -> None:
+    rng = np.random.default_rng(runs)
+    alarms = [
+        blocks(*live(rng, risk=ALPHA_LIVE, cheap=cheap, labelled=labelled, most=300))
+        for _ in range(runs)
+    ]
+    assert not too_often(np.array(alarms), DELTA)
+
+
+def test_missing_labels_do_not_hide_a_risk_that_has_doubled() -> None:
+    """Ten times the limit of audits, since a tenth of the labels come, and hardly one is missed."""
+    limit, miss = delay_limit(2 * ALPHA_LIVE, alpha=ALPHA_LIVE, delta=DELTA, miss=0.1), 0.1
+    rng, seen, diluted = np.random.default_rng(3), [], []
+    for _ in range(60):
+        draw = live(rng, risk=2 * ALPHA_LIVE, cheap=0.5, labelled=0.1, most=12 * limit)
+        seen.append(blocks(*draw))
+        diluted.append(zeros_at_once(*draw))
+    assert not too_often(~np.array(seen), miss)
+    assert np.mean(diluted) < 0.5
+
+
+def test_a_watch_of_cheap_answers_alone_is_caught() -> None:
+    rng = np.random.default_rng(6)
+    alarms = [
+        cheap_alone(*live(rng, risk=ALPHA_LIVE, cheap=0.3, labelled=0.5, most=400))
+        for _ in range(150)
+    ]
+    assert too_often(np.array(alarms), DELTA)
+
+
+@pytest.mark.parametrize("runs", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_a_net_loss_at_alpha_rarely_alarms(runs: int) -> None:
+    losses = net_losses(np.random.default_rng(2), 0.1, (runs, 1500), noise=0.3, repeats=1)
+    assert not too_often(ever(wealth_path(losses, alpha=0.1, net=True)), DELTA)
+
+
+def test_a_net_loss_watched_as_an_excess_is_caught() -> None:
+    losses = net_losses(np.random.default_rng(2), 0.1, (300, 1500), noise=0.3, repeats=1)
+    assert too_often(ever(wealth_path(losses.clip(0, 1), alpha=0.1)), DELTA)

@@ -11,6 +11,7 @@ from gateway_support import (
     DONE,
     Call,
     Site,
+    answer,
     chunk,
     completion,
     event,
@@ -255,6 +256,37 @@ async def test_an_audited_request_is_answered_by_the_other_rungs_and_scored(
     assert (answered["audited"], answered["asked"], answered["role"]) == (1, "big", "answer")
     assert (audit["asked"], audit["role"]) == ("small", "audit")
     assert given.model_extra["suffice"]["cost_usd"] == "0.000025"  # what audits cost is not its
+
+
+async def test_an_answer_that_the_client_cut_off_is_asked_for_again_and_audited(
+    tmp_path: Path, settled: Certification
+) -> None:
+    async def half(call: Call) -> None:
+        if call.body.get("stream") and len(here.upstream.calls) == 1:
+            await call.events()
+            await call.write(chunk("The answer is "))
+            await call.gone()
+        else:
+            await answer(call)
+
+    async with site(tmp_path, bundle=settled.bundle, observe=True) as here:
+        toml = here.folder / "suffice.toml"
+        toml.write_text(toml.read_text().replace("audit_share = 0", "audit_share = 1"))
+        await here.gateway.worker.reload()
+        here.upstream.script = half
+        response = await here.chat(stream=True)
+        async for _ in response:
+            await response.close()
+            break
+        for _ in range(200):
+            if len(here.rows()) == 3 and not here.gateway.worker.auditor.waiting:
+                break
+            await asyncio.sleep(0.01)
+        cut, *audits = here.rows()
+    assert (cut["status"], cut["audited"], cut["asked"], cut["role"]) == (
+        *("cancelled", 1, "big", "answer"),
+    )
+    assert [(row["asked"], row["role"]) for row in audits] == [("small", "audit"), ("big", "audit")]
 
 
 async def test_feedback_is_booked_as_a_score(here: Site) -> None:

@@ -18,6 +18,7 @@ from suffice.guarantee import (
     GroupMonitors,
     LabelSource,
     Method,
+    Per,
     RiskKind,
     Scope,
     Splits,
@@ -43,16 +44,16 @@ def certificate(*groups: str) -> Certificate:
         lapses_at=NOW + timedelta(days=22),
     )
     return Certificate(
-        certificate_id="5f2d9a0c", alpha=0.05, delta=0.1, method=Method.BINOMIAL, index=3, tests=9,
-        risk_kind=RiskKind.EXCESS_OVER_REFERENCE, n=620, losses=17.0, bound=0.0488, human_n=None,
-        terms=terms, limits=(),
+        form=2, certificate_id="5f2d9a0c", alpha=0.05, delta=0.1, method=Method.BINOMIAL, index=3,
+        risk_kind=RiskKind.EXCESS_OVER_REFERENCE, per=Per.REQUEST, tests=9, n=620, clusters=620,
+        largest=1, losses=17.0, bound=0.0488, human_n=None, terms=terms, limits=(),
     )  # fmt: skip
 
 
-def guard(made: Certificate, losses: dict[str, list[float]], *, rest: list[float]) -> GuardState:
+def guard(made: Certificate, losses: dict[str, list[float]], *, pooled: list[float]) -> GuardState:
     state = fresh(made)
     groups = {name: update_many(state.monitors.groups[name], each) for name, each in losses.items()}
-    monitors = GroupMonitors(groups=groups, rest=update_many(state.monitors.rest, rest))
+    monitors = GroupMonitors(groups=groups, pooled=update_many(state.monitors.pooled, pooled))
     fallen = {name: NOW for name, each in groups.items() if each.alarm_at is not None}
     return replace(
         state, monitors=monitors, alarm_times=fallen, unlabelled=3, as_of=NOW,
@@ -172,15 +173,15 @@ def test_percentiles_are_durations_that_were_seen(ledger: Ledger) -> None:
 
 def test_the_guard_is_shown_by_group_and_an_alarm_is_loud(ledger: Ledger) -> None:
     made = certificate("sums", "law")
-    state = guard(made, {"sums": [0.0] * 90, "law": [1.0] * 9}, rest=[0.0] * 7)
+    state = guard(made, {"sums": [0.0] * 90, "law": [1.0] * 9}, pooled=[0.0] * 7)
     book(ledger, "r")
     said = words(look(ledger, guard=state, certificate=made))
     assert "alarm: law" in said
     assert "the reference answers for law until there is a new certificate" in said
     assert "0 lost in 90 audits (0.0 %); alpha 5.0 %" in said
-    assert "all other requests" in said
+    assert "all requests" in said
     assert "$1.25, and 1 call of unknown charge" in said
-    quiet = words(look(ledger, guard=guard(made, {"sums": [0.0] * 9}, rest=[]), certificate=made))
+    quiet = words(look(ledger, guard=guard(made, {}, pooled=[0.0] * 9), certificate=made))
     assert "certified and watched" in quiet
     assert "No alarm in 9 audits" in quiet
 
@@ -199,9 +200,9 @@ def test_a_certificate_that_does_not_stand_is_not_shown_as_if(
     made = certificate()
     shown = look(ledger, certificate=made)
     if state == "lapsed":
-        shown = replace(shown, time=made.terms.lapses_at, guard=guard(made, {}, rest=[]))
+        shown = replace(shown, time=made.terms.lapses_at, guard=guard(made, {}, pooled=[]))
     if state == "blind":
-        shown = replace(shown, guard=replace(guard(made, {}, rest=[]), silent=12))
+        shown = replace(shown, guard=replace(guard(made, {}, pooled=[]), silent=12))
         assert "the last 12 audits got no label" in words(shown)
     assert expected in words(shown)
     assert "certified and watched" not in words(shown)
@@ -209,14 +210,14 @@ def test_a_certificate_that_does_not_stand_is_not_shown_as_if(
 
 def test_a_pause_of_audits_says_since_when(ledger: Ledger) -> None:
     made = certificate()
-    state = replace(guard(made, {}, rest=[]), paused_since=NOW - timedelta(hours=2))
+    state = replace(guard(made, {}, pooled=[]), paused_since=NOW - timedelta(hours=2))
     assert "Audits pause since 8 Mar 13:30 UTC" in words(look(ledger, guard=state))
 
 
 def test_hostile_names_are_only_text(ledger: Ledger) -> None:
     book(ledger, "r", rung=HOSTILE.replace("\ud800", ""), group=HOSTILE, reference_rung="<b>")
     made = certificate(HOSTILE)
-    state = guard(made, {HOSTILE: [1.0] * 30}, rest=[])
+    state = guard(made, {HOSTILE: [1.0] * 30}, pooled=[])
     page = render(look(ledger, guard=state, certificate=made))
     assert Page(page).tags.count("script") == 1
     assert "alert" not in "".join(Page(page).scripts)
@@ -257,4 +258,4 @@ def showcase(ledger: Ledger) -> Snapshot:
     losses = {name: [float(draw.random() < risk) for _ in range(n)]
               for name, risk, n in (("sums", 0.03, 300), ("law", 0.5, 60),
                                     ("support tickets", 0.12, 90))}  # fmt: skip
-    return look(ledger, guard=guard(made, losses, rest=[0.0] * 12), certificate=made)
+    return look(ledger, guard=guard(made, losses, pooled=[0.0] * 12), certificate=made)

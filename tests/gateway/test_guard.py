@@ -22,10 +22,9 @@ from suffice.gateway.guard import (
     AuditRule,
     Guard,
     GuardState,
-    excess_loss,
     fresh,
+    share_within,
     watch,
-    watching_labels,
 )
 from suffice.gateway.server import about_audits
 from suffice.guarantee import (
@@ -43,7 +42,7 @@ from suffice.guarantee import (
 )
 from suffice.ledger import Attempt, AuditedRequest, Entry, Label, Ledger, Role, Score, Status
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK
-from suffice.scoring.audits import agreement_scores, is_drawn
+from suffice.scoring.audits import agreement_scores, audited_loss, is_drawn, watching_labels
 from suffice.scoring.labels import agreement
 from suffice.scoring.scorers import mark
 from suffice.types import Charge
@@ -122,7 +121,7 @@ def test_quiet_runs_rarely_alarm() -> None:
 def test_a_drift_of_one_group_alarms_in_time_and_only_there() -> None:
     """A quarter of the group's answers turn bad after 50 quiet audits of it."""
     rng, runs, quiet, miss = np.random.default_rng(2), 60, 50, 0.1
-    shared = {"alpha": ALPHA, "delta": DELTA / 3, "quiet": quiet}
+    shared = {"alpha": ALPHA, "delta": DELTA / 4, "quiet": quiet}
     limit = delay_limit(0.4, miss=miss, **shared)
     late = elsewhere = 0
     for _ in range(runs):
@@ -131,7 +130,7 @@ def test_a_drift_of_one_group_alarms_in_time_and_only_there() -> None:
         losses[::2] = sums
         state = watched(stream(losses, ["sums", "law"] * len(sums)))
         late += "sums" not in state.alarm_times
-        elsewhere += bool(state.alarm_times.keys() - {"sums"})
+        elsewhere += bool(state.alarm_times.keys() - {"sums", None})
     assert late / runs <= miss + 3 * sqrt(miss * (1 - miss) / runs)
     assert elsewhere == 0
 
@@ -139,8 +138,15 @@ def test_a_drift_of_one_group_alarms_in_time_and_only_there() -> None:
 # -- what a loss is ------------------------------------------------------------------------------
 
 
-def loss(*scores: Score, labels: tuple[Label, ...], **more: object) -> float | None:
-    return excess_loss(row(*scores, **more), labels=labels, by=NOON + timedelta(minutes=1))
+def loss(
+    *scores: Score,
+    labels: tuple[Label, ...],
+    kind: RiskKind = RiskKind.EXCESS_OVER_REFERENCE,
+    final: bool = False,
+    **more: object,
+) -> float | None:
+    by = NOON + timedelta(minutes=1)
+    return audited_loss(row(*scores, **more), kind, labels=labels, by=by, final=final)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,8 @@ def loss(*scores: Score, labels: tuple[Label, ...], **more: object) -> float | N
         ((score(0.4, Label.FEEDBACK, rung=None),), (Label.FEEDBACK,), 0.6),
         ((score(0.0, time=NOON + timedelta(hours=1)),), (Label.AGREEMENT,), None),
         ((score(1.0), score(0.0)), (Label.AGREEMENT,), 0.0),
-        ((score(0.0, Label.FEEDBACK), score(1.0)), (Label.AGREEMENT, Label.FEEDBACK), 1.0),
+        ((score(0.0, Label.FEEDBACK), score(1.0)), (Label.AGREEMENT, Label.FEEDBACK), 0.0),
+        ((score(0.0, Label.FEEDBACK),), (Label.AGREEMENT, Label.FEEDBACK), None),
     ],
 )  # fmt: skip
 def test_a_loss_is_read_from_the_first_labels_that_are_complete(
@@ -166,6 +173,32 @@ def test_a_loss_is_read_from_the_first_labels_that_are_complete(
     assert loss(*scores, labels=labels) == (
         expected if expected is None else pytest.approx(expected)
     )
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "expected"),
+    [
+        ((score(0.2, Label.FEEDBACK),), (Label.SCORER, Label.FEEDBACK), 0.8),
+        ((score(0.9, Label.SCORER, rung="big"),), (Label.SCORER,), 0.9),
+        ((score(0.9, Label.SCORER),), (Label.SCORER,), None),
+        ((score(0.9, Label.SCORER, rung="big"), score(1.0, Label.FEEDBACK)), tuple(Label), 0.9),
+        ((), (Label.SCORER, Label.FEEDBACK), None),
+    ],
+)
+def test_once_no_label_is_waited_for_what_is_missing_counts_against_the_answer(
+    scores: tuple[Score, ...], labels: tuple[Label, ...], expected: float | None
+) -> None:
+    """Feedback counts where nothing else came; an answer no scorer could mark is worth nothing."""
+    assert loss(*scores, labels=labels) is None
+    assert loss(*scores, labels=labels, final=True) == (
+        expected if expected is None else pytest.approx(expected)
+    )
+
+
+def test_a_net_loss_may_be_a_gain() -> None:
+    better = (score(0.9, Label.TARGET), score(0.2, Label.TARGET, rung="big"))
+    assert loss(*better, labels=(Label.TARGET,), kind=RiskKind.NET_LOSS) == pytest.approx(-0.7)
+    assert loss(*better, labels=(Label.TARGET,)) == 0.0
 
 
 def test_the_reference_loses_nothing_against_itself_without_any_label() -> None:
@@ -178,7 +211,29 @@ def test_a_promise_about_answered_requests_leaves_the_reference_out() -> None:
     rows = [row(number=1, rung="big"), row(score(0.0), number=2), row(score(1.0), number=3)]
     state = watch(fresh(conditional), rows, certificate=conditional, rule=RULE, now=LATER)
     assert state.monitors is not None
-    assert (state.monitors.rest.audits, state.monitors.rest.losses, state.cursor) == (2, 1.0, 3)
+    assert (state.monitors.pooled.audits, state.monitors.pooled.losses, state.cursor) == (2, 1.0, 3)
+
+
+def test_spared_requests_wait_for_the_label_of_the_next_cheap_answer() -> None:
+    spared = [row(number=i, rung="big") for i in range(1, 10)]
+    assert watched(spared).monitors.pooled.audits == 0
+    unlabelled = watched([*spared, row(number=10)])
+    assert (unlabelled.monitors.pooled.audits, unlabelled.unlabelled) == (0, 1)
+    labelled = watched([*spared, row(score(0.0), number=10)])
+    assert (labelled.monitors.pooled.audits, labelled.monitors.pooled.losses) == (10, 1.0)
+
+
+def test_labels_for_a_tenth_of_cheap_answers_do_not_hide_a_risk_that_has_doubled() -> None:
+    rng, alarms = np.random.default_rng(7), []
+    limit = delay_limit(2 * ALPHA, alpha=ALPHA, delta=DELTA / 2, miss=0.1)
+    for _ in range(20):
+        rows = []
+        for i in range(12 * limit):
+            cheap, lost, told = rng.random(3) < (0.5, 4 * ALPHA, 0.1)
+            marks = (score(1.0 - lost),) if cheap and told else ()
+            rows.append(row(*marks, number=i + 1, rung="small" if cheap else "big"))
+        alarms.append(None in watched(rows).alarm_times)
+    assert np.mean(alarms) >= 0.8
 
 
 # -- the order -----------------------------------------------------------------------------------
@@ -192,7 +247,7 @@ def test_a_label_that_may_still_come_holds_up_all_that_follow() -> None:
     late = watched(rows, now=soon + timedelta(minutes=2))
     assert (late.cursor, late.unlabelled) == (3, 1)
     assert late.monitors is not None
-    assert late.monitors.rest.audits == 2
+    assert late.monitors.pooled.audits == 2
 
 
 def test_an_audit_whose_reference_failed_is_not_waited_for() -> None:
@@ -218,6 +273,8 @@ def test_feedback_may_still_come_where_the_reference_failed() -> None:
         (LabelSource.TARGET, RiskKind.ERROR_AMONG_ANSWERED, (Label.TARGET, Label.FEEDBACK)),
         (LabelSource.SCORER, RiskKind.EXCESS_OVER_REFERENCE, (Label.SCORER, Label.FEEDBACK)),
         (LabelSource.JUDGE, RiskKind.EXCESS_OVER_REFERENCE, (Label.JUDGE, Label.FEEDBACK)),
+        (LabelSource.TARGET, RiskKind.NET_LOSS, (Label.TARGET,)),
+        (LabelSource.AGREEMENT, RiskKind.NET_LOSS, (Label.AGREEMENT,)),
     ],
 )
 def test_agreement_stands_in_only_where_it_bounds_the_loss(
@@ -312,7 +369,8 @@ def book(
         "audited": True,
         "certificate_id": made.certificate_id,
     }
-    entry = Entry(request_id=f"r{i}", reference_rung="big", attempts=(call,), **(facts | more))
+    facts = {"attempts": (call,)} | facts | more
+    entry = Entry(request_id=f"r{i}", reference_rung="big", **facts)
     ledger.append(entry)
     if loss is not None:
         ledger.score([score(1 - loss, request_id=entry.request_id, time=entry.time)])
@@ -333,14 +391,15 @@ def test_an_alarm_closes_its_group_for_good_and_no_other(ledger: Ledger) -> None
     assert not guard.allowed("sums"), "nothing is known before the first look"
     guard.catch_up(now=NOON)
     assert guard.allowed("sums")
-    for i in range(60):
-        book(ledger, i, loss=1.0 if i < 20 else 0.0)
+    for i in range(480):
+        group = "law" if i % 8 else "sums"
+        book(ledger, i, loss=float(group == "sums" and i % 24 == 0), group=group)
     state = guard.catch_up(now=LATER)
     assert not guard.allowed("sums")
     assert guard.allowed("law")
     assert guard.allowed(None)
     at = state.monitors.groups["sums"].alarm_at
-    assert state.alarm_times == {"sums": NOON + (at - 1) * SECOND}
+    assert state.alarm_times == {"sums": NOON + 8 * (at - 1) * SECOND}
     again = guard_of(ledger)
     again.catch_up(now=LATER)
     assert not again.allowed("sums"), "a restart does not end an alarm"
@@ -349,7 +408,7 @@ def test_an_alarm_closes_its_group_for_good_and_no_other(ledger: Ledger) -> None
     assert renewed.allowed("sums"), "a new certificate does"
 
 
-def test_an_alarm_of_the_rest_closes_all(ledger: Ledger) -> None:
+def test_a_pooled_alarm_closes_all(ledger: Ledger) -> None:
     guard = guard_of(ledger)
     for i in range(20):
         book(ledger, i, loss=1.0, group=None)
@@ -369,7 +428,7 @@ def test_restart_and_neighbour_come_to_the_same_state(ledger: Ledger) -> None:
     restarted = guard_of(ledger)
     assert restarted.catch_up(now=LATER) == steady.state
     assert steady.state.monitors is not None
-    assert sum(each.audits for each in steady.state.watches) == 60
+    assert steady.state.monitors.pooled.audits == 60
 
 
 def test_labels_that_arrive_out_of_order_change_nothing(ledger: Ledger) -> None:
@@ -390,10 +449,17 @@ def test_only_answers_that_were_audited_under_the_certificate_count(ledger: Ledg
     book(ledger, 1, loss=1.0, audited=False)
     book(ledger, 2, loss=1.0, certificate_id=None)
     book(ledger, 3, loss=1.0, made=certificate(policy="old"))
-    book(ledger, 4, loss=1.0, status=Status.CANCELLED)
+    book(ledger, 4, loss=1.0, status=Status.FAILED)
     book(ledger, 5, loss=1.0)
+    assert guard_of(ledger).catch_up(now=LATER).monitors.pooled.audits == 1
+
+
+def test_an_answer_that_the_client_cut_off_counts_for_the_rung_that_gave_it(ledger: Ledger) -> None:
+    book(ledger, 1, loss=1.0, status=Status.CANCELLED, rung=None)
+    nothing = Attempt(rung="small", role=Role.DISCARDED, charge=Charge(usd=None))
+    book(ledger, 2, loss=1.0, status=Status.CANCELLED, rung=None, attempts=(nothing,))
     state = guard_of(ledger).catch_up(now=LATER)
-    assert sum(each.audits for each in state.watches) == 1
+    assert (state.monitors.pooled.audits, state.monitors.pooled.losses) == (1, 1.0)
 
 
 def new_schema(url: str, name: str) -> str:
@@ -461,16 +527,88 @@ def audit(ledger: Ledger, i: int, usd: str | None, *, at: datetime) -> None:
 
 def test_a_spent_budget_pauses_audits_until_midnight_and_says_since_when(ledger: Ledger) -> None:
     guard = guard_of(ledger, share=1.0, usd_per_day=Decimal("0.05"), assumed_usd=Decimal("0.02"))
+    book(ledger, 0, loss=None, time=NOON - timedelta(days=1), audited=False)
     audit(ledger, 1, "0.03", at=NOON)
     assert guard.catch_up(now=NOON).paused_since is None
-    assert guard.drawn("r9")
+    assert any(guard.drawn(f"x{i}") for i in range(50))
     audit(ledger, 2, None, at=NOON + SECOND)
     state = guard.catch_up(now=NOON + 5 * SECOND)
     assert state.paused_since == NOON + SECOND
     assert (state.audit_spend.known_usd, state.audit_spend.unknown_count) == (Decimal("0.03"), 1)
-    assert not guard.drawn("r9")
+    assert not any(guard.drawn(f"x{i}") for i in range(50))
     assert guard.catch_up(now=NOON + timedelta(hours=12)).paused_since is None
-    assert guard.drawn("r9")
+    assert any(guard.drawn(f"x{i}") for i in range(50))
+
+
+BUDGET = AuditRule(share=0.5, usd_per_day=Decimal(1), assumed_usd=Decimal("0.01"))
+
+
+def a_day_of_traffic(ledger: Ledger) -> None:
+    """Five requests an hour at night, fifty by day; the first one audited, for a cent."""
+    audit(ledger, 0, "0.01", at=NOON - timedelta(days=1))
+    for hour in range(1, 25):
+        at = NOON - timedelta(days=1) + timedelta(hours=hour, minutes=-1)
+        for i in range(50 if 8 <= at.hour < 20 else 5):
+            book(ledger, 100 * hour + i, loss=None, time=at, audited=False)
+
+
+def test_a_budget_is_spread_over_the_requests_of_the_day(ledger: Ledger) -> None:
+    """A hundred audits are paid for, and so many of yesterday's requests are still to come."""
+    a_day_of_traffic(ledger)
+    shares = {}
+    for hour, left_usd in [(12, 1), (18, 1), (18, "0.1"), (23, 1), (18, 0)]:
+        now = NOON.replace(hour=hour)
+        share = share_within(ledger, BUDGET, left_usd=Decimal(left_usd), now=now)
+        shares[hour, str(left_usd)] = share
+    still_to_come = {12: 8 * 50 + 4 * 5, 18: 2 * 50 + 4 * 5, 23: 5}
+    assert shares[12, "1"] == pytest.approx(100 / still_to_come[12], rel=0.05)
+    assert shares[18, "1"] == pytest.approx(100 / still_to_come[18], rel=0.05)
+    assert shares[18, "0.1"] == pytest.approx(10 / still_to_come[18], rel=0.05)
+    assert (shares[23, "1"], shares[18, "0"]) == (1.0, 0.0)
+
+
+def test_a_young_ledger_is_paced_by_the_hours_it_has_seen(ledger: Ledger) -> None:
+    for i in range(200):
+        book(ledger, i, loss=None, time=NOON + i * SECOND, audited=False)
+    now = NOON + timedelta(minutes=10)
+    share = share_within(ledger, BUDGET, left_usd=Decimal(1), now=now)
+    assert share == pytest.approx(100 / (200 * (12 - 1 / 6)), rel=0.01)
+
+
+def test_the_pace_is_set_anew_every_minute_and_never_above_the_share(ledger: Ledger) -> None:
+    guard = Guard(ledger, CERTIFICATE, rule=BUDGET)
+    assert guard.catch_up(now=NOON).share == BUDGET.share
+    for i in range(2000):
+        book(ledger, i, loss=None, time=NOON + SECOND, audited=False)
+    assert guard.catch_up(now=NOON + 30 * SECOND).share == BUDGET.share
+    paced = guard.catch_up(now=NOON + 61 * SECOND).share
+    assert paced == pytest.approx(100 / (2000 * 12), rel=0.02)
+    drawn = sum(guard.drawn(f"x{i}") for i in range(20_000))
+    assert abs(drawn - 20_000 * paced) < 4 * sqrt(20_000 * paced)
+
+
+def test_a_session_is_watched_once_where_the_certificate_is_about_sessions(ledger: Ledger) -> None:
+    for i in range(40):
+        book(ledger, i, loss=1.0 if i < 20 else 0.0, conversation_id=f"c{i // 20}", group=None)
+    rows = replace(CERTIFICATE, largest=1)
+    assert guard_of(ledger, rows).catch_up(now=LATER).monitors.pooled.alarm_at is not None
+    sessions = replace(CERTIFICATE, largest=20)
+    guard = guard_of(ledger, sessions, share=1.0)
+    state = guard.catch_up(now=LATER)
+    assert (state.monitors.pooled.audits, state.monitors.pooled.losses) == (2, 1.0)
+    assert state.share == 1 / 20
+    book(ledger, 40, loss=1.0, conversation_id="c1", group=None)
+    book(ledger, 41, loss=1.0, conversation_id="c2", group=None)
+    assert guard.catch_up(now=LATER).monitors.pooled.audits == 3
+
+
+def test_a_group_is_watched_against_what_was_promised_of_it(ledger: Ledger) -> None:
+    scope = Scope(groups=("sums", "law"), promised={"sums": 0.6, "law": 1.0})
+    made = certificate(scope=scope)
+    state = fresh(made)
+    assert {name: one.alpha for name, one in state.monitors.groups.items()} == {"sums": 0.6}
+    assert state.monitors.pooled.alpha == ALPHA
+    assert [each.alpha for each in state.watches] == [0.6, ALPHA]
 
 
 def test_without_a_certificate_it_draws_and_allows_nobody(ledger: Ledger) -> None:
@@ -501,5 +639,5 @@ def test_an_alarm_says_what_it_saw(ledger: Ledger) -> None:
     state = guard_of(ledger).catch_up(now=LATER)
     sums = {each.group: each for each in state.watches}["sums"]
     assert sums.alarm_time is not None
-    assert sums.wealth >= sums.limit == pytest.approx(3 / DELTA)
+    assert sums.wealth >= sums.limit == pytest.approx(4 / DELTA)
     assert 0 < sums.losses <= sums.audits

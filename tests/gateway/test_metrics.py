@@ -170,11 +170,11 @@ def test_audits_are_apart_from_serving() -> None:
 
 
 def guard_state(*groups: str) -> GuardState:
-    monitors = watch_groups(groups, alpha=0.1, delta=0.2)
+    monitors = watch_groups(dict.fromkeys(groups, 0.1), alpha=0.1, delta=0.2)
     bad = {name: update_many(each, [1.0] * 9) for name, each in monitors.groups.items()}
     return GuardState(
         certificate_id="c1",
-        monitors=GroupMonitors(groups=bad, rest=monitors.rest),
+        monitors=GroupMonitors(groups=bad, pooled=monitors.pooled),
         alarm_times=dict.fromkeys(groups, NOON),
         unlabelled=4,
         as_of=NOON,
@@ -188,7 +188,7 @@ def test_the_guard_is_shown_by_group_and_an_old_certificate_goes() -> None:
     measure_guard(metrics, state, certificate=None)
     sample = shown(metrics)
     assert at(sample, "suffice_guard_alarm", group="sums") == 1
-    assert at(sample, "suffice_guard_alarm", group="rest") == 0
+    assert at(sample, "suffice_guard_alarm", group="all") == 0
     wealth = at(sample, "suffice_guard_wealth", group="sums")
     assert wealth >= at(sample, "suffice_guard_wealth_limit", group="sums") == pytest.approx(10)
     assert at(sample, "suffice_guard_unlabelled_audits") == 4

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from math import inf, log
 
 import msgspec
@@ -13,6 +14,8 @@ from suffice.guarantee.monitor import (
     Monitor,
     delay_limit,
     expected_delay,
+    skip,
+    spare,
     update,
     update_group,
     update_many,
@@ -94,24 +97,62 @@ def test_the_alarm_counts_the_wealth_held_back() -> None:
         assert update_many(not_yet, np.ones(10)).alarm_at == at + 2
 
 
-def test_groups_share_delta_and_do_not_mix() -> None:
-    watched = watch_groups(["a", "b", "a"], alpha=ALPHA, delta=0.09)
+def lost(loss: float) -> Callable[[Monitor], Monitor]:
+    return lambda monitor: update(monitor, loss)
+
+
+def test_groups_share_half_of_delta_and_do_not_mix() -> None:
+    watched = watch_groups({"a": 0.2, "b": ALPHA}, alpha=ALPHA, delta=0.12)
     assert list(watched.groups) == ["a", "b"]
-    assert watched.rest.delta == pytest.approx(0.03)
+    assert (watched.groups["a"].alpha, watched.groups["b"].alpha) == (0.2, ALPHA)
+    assert watched.groups["a"].delta == watched.groups["b"].delta == pytest.approx(0.03)
+    assert (watched.pooled.alpha, watched.pooled.delta) == (ALPHA, pytest.approx(0.06))
     for _ in range(60):
-        watched = update_group(watched, "a", loss=1.0)
-        watched = update_group(watched, "b", loss=0.0)
-        watched = update_group(watched, "c", loss=0.0)
-        watched = update_group(watched, None, loss=0.0)
-    assert watched.alarms == ("a",)
+        watched = update_group(watched, "a", change=lost(0.1))
+        watched = update_group(watched, "b", change=lost(0.0))
+        watched = update_group(watched, "c", change=lost(0.0))
+        watched = update_group(watched, None, change=lost(0.0))
+    assert watched.alarms == ()
     assert watched.groups["b"].audits == 60
-    assert watched.rest.audits == 120
+    assert watched.pooled.audits == 240
+    for _ in range(20):
+        watched = update_group(watched, "a", change=lost(1.0))
+    assert watched.alarms == ("a",)
+    assert watched.groups["b"].alarm_at is None
     restored = msgspec.json.decode(msgspec.json.encode(watched), type=type(watched))
     assert restored == watched
 
 
 def test_no_groups_leave_delta_whole() -> None:
-    assert watch_groups([], alpha=ALPHA, delta=DELTA).rest == FRESH
+    assert watch_groups({}, alpha=ALPHA, delta=DELTA).pooled == FRESH
+
+
+def test_spared_requests_count_with_the_next_cheap_answer_or_not_at_all() -> None:
+    waiting = spare(spare(spare(FRESH)))
+    assert (waiting.audits, waiting.spared, waiting.wealth) == (0, 3, 1.0)
+    assert update(waiting, 1.0) == update_many(FRESH, [0.0, 0.0, 0.0, 1.0])
+    assert update(skip(waiting), 1.0) == update(FRESH, 1.0)
+    alarmed = update_many(FRESH, np.ones(20))
+    assert spare(alarmed) == skip(alarmed) == alarmed
+
+
+@given(seen=st.lists(st.floats(-1.0, 1.0), max_size=30), alpha=st.floats(0.01, 0.9))
+@settings(deadline=None, max_examples=40)
+def test_the_net_game_is_fair_at_alpha_too(seen: list[float], alpha: float) -> None:
+    now = update_many(Monitor(alpha=alpha, delta=1e-9, net=True), seen)
+    better, worse = update(now, -1.0).wealth, update(now, 1.0).wealth
+    chance = (1 + alpha) / 2  # of a loss of 1, where the others are -1
+    assert chance * worse + (1 - chance) * better == pytest.approx(now.wealth, rel=1e-12)
+    assert 0.0 < better < now.wealth < worse
+
+
+def test_a_monitor_of_net_losses_takes_gains_and_no_other_does() -> None:
+    gains = update_many(Monitor(alpha=ALPHA, delta=DELTA, net=True), [-1.0] * 10)
+    assert gains.wealth < 1.0
+    with pytest.raises(InputError, match="losses"):
+        update(FRESH, -1.0)
+    with pytest.raises(InputError, match="losses"):
+        update(gains, -1.1)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -0.1, 1.1])
@@ -122,7 +163,14 @@ def test_losses_outside_0_to_1_are_refused(bad: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"staked": [0.1]}, {"staked": [-1.0] * len(BETS)}, {"audits": -1}, {"alpha": 2.0}]
+    "field",
+    [
+        {"staked": [0.1]},
+        {"staked": [-1.0] * len(BETS)},
+        {"audits": -1},
+        {"spared": -1},
+        {"alpha": 2.0},
+    ],
 )
 def test_damaged_state_is_refused(field: dict[str, object]) -> None:
     state = msgspec.to_builtins(FRESH) | field

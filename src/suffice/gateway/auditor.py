@@ -11,7 +11,7 @@ from suffice.errors import ConfigError, SufficeError
 from suffice.gateway.metrics.families import LOST_AUDITS
 from suffice.gateway.metrics.record import measure_audit
 from suffice.gateway.metrics.registry import Metrics
-from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score
+from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
 from suffice.pipeline import Pipeline, ask
 from suffice.scoring.audits import agreement_scores
 from suffice.scoring.labels import WITH_TARGETS
@@ -84,7 +84,10 @@ class Auditor:
                 _log.exception("an error inside the audit of %s", request_id)
 
     async def _one(self, audit: _Audit) -> None:
-        """Ask every rung below and at the reference that has not answered, and score them all."""
+        """Ask every rung below and at the reference that has not answered, and score them all.
+
+        An answer that the client cut off ended in an error, so its rung is asked again.
+        """
         ladder, request_id = audit.pipeline.ladder, audit.entry.request_id
         answers = {a.rung: a for a in audit.entry.attempts if a.error is None}
         for rung in (*ladder.below_reference, ladder.reference):
@@ -116,6 +119,12 @@ class Auditor:
                 time=called,
                 error=type(error).__name__,
             )
+
+
+def auditable(entry: Entry) -> bool:
+    """Whether the client got an answer, or so much of one that it had enough and left."""
+    given = any(attempt.role is Role.ANSWER for attempt in entry.attempts)
+    return entry.status is Status.OK or (entry.status is Status.CANCELLED and given)
 
 
 def label_written(scorer: str) -> Label:

@@ -5,11 +5,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from suffice.errors import EngineError, SufficeError
+from suffice.gateway.auditor import auditable
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
@@ -155,8 +157,6 @@ class _Answering:
         climb = self.climb
         entry = await self._book(climb.entry())
         self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
-        if self.task.audited:
-            self.worker.auditor.submit(climb.pipeline, climb.request, entry)
         return BookedAnswer(
             completion=completion,
             entry=entry,
@@ -169,13 +169,15 @@ class _Answering:
         task, worker = self.task, self.worker
         entry = replace(
             entry,
-            audited=task.audited and entry.status is Status.OK,
+            audited=task.audited and auditable(entry),
             key_id=task.admission.key_id if task.admission else None,
             conversation_id=conversation_id(self.climb.request),
         )
         booked = worker.books.add(entry)
         charge = entry.charge if entry.attempts else None
         booked.add_done_callback(lambda _: worker.access.settle(task.admission, charge))
+        if entry.audited:
+            booked.add_done_callback(partial(self._audit, entry))
         if entry.status is not Status.CANCELLED:
             await booked
         now_s, first_s = time.perf_counter(), self._first_s
@@ -188,6 +190,11 @@ class _Answering:
         measure_hedges(worker.metrics, self.climb.hedges)
         worker.spans.note(entry, model=task.chat.model, total_s=times.total_s)
         return entry
+
+    def _audit(self, entry: Entry, booked: "asyncio.Future[None]") -> None:
+        """Have a request audited that now is in the books; one that could not be booked is not."""
+        if not booked.cancelled() and booked.exception() is None:
+            self.worker.auditor.submit(self.climb.pipeline, self.climb.request, entry)
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:

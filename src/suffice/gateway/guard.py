@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,19 +19,31 @@ from suffice.errors import InputError
 from suffice.guarantee import (
     Certificate,
     GroupMonitors,
-    LabelSource,
+    MonitorChange,
     RiskKind,
+    skip,
+    spare,
+    update,
     update_group,
     watch_groups,
 )
 from suffice.guarantee.monitor import Monitor
-from suffice.ledger import AuditedRequest, Label, Ledger, Window, audit_spend, audited_under
-from suffice.scoring.audits import is_drawn
+from suffice.ledger import (
+    AuditedRequest,
+    Label,
+    Ledger,
+    Window,
+    audit_spend,
+    audited_under,
+    traffic,
+)
+from suffice.scoring.audits import audited_loss, is_drawn, watching_labels
 from suffice.types import Spend
 
 BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was
-_RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
-_SLACK = timedelta(minutes=1)  # for a label that came in time and is still being written
+_SLACK = timedelta(minutes=1)  # for a label that was given in time and is still being written
+_PACE_EVERY = timedelta(minutes=1)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class AuditRule(Struct, frozen=True, kw_only=True):
@@ -60,12 +73,14 @@ class AuditRule(Struct, frozen=True, kw_only=True):
 
 
 class GroupWatch(Struct, frozen=True, kw_only=True):
-    """One watched group: evidence `wealth` raises the alarm when it reaches `limit`, for good.
+    """One watched risk: evidence `wealth` raises the alarm when it reaches `limit`, for good.
 
-    A `group` of None is the rest. `alarm_time` is that of the audited request at which it fell.
+    A `group` of None is all requests together. The evidence is against a risk of `alpha`.
+    `alarm_time` is that of the audited request at which the alarm fell.
     """
 
     group: str | None
+    alpha: float
     audits: int
     losses: float
     wealth: float
@@ -77,12 +92,16 @@ class GuardState(Struct, frozen=True, kw_only=True):
     """What the ledger has shown up to the audited request `cursor`; None for no certificate.
 
     `unlabelled` audits got none of the `labels` in time and say nothing; `silent` counts those
-    since the last that did. `audit_spend` is today's, in UTC; audits pause from `paused_since`
-    until its end. `as_of` is when the ledger was last read, None before the first time.
+    since the last that did. An alarm of the group None is one of all requests together. `share` of
+    requests is drawn for audits at present, so that `audit_spend`, today's in UTC, lasts the
+    day; audits pause from `paused_since` until its end. `as_of` is when the ledger was last read,
+    None before the first time.
     """
 
     certificate_id: str | None
     monitors: GroupMonitors | None
+    share: float = 1.0
+    paced_at: datetime | None = None
     alarm_times: dict[str | None, datetime] = {}
     cursor: int = 0
     labels: tuple[Label, ...] = ()
@@ -99,12 +118,12 @@ class GuardState(Struct, frozen=True, kw_only=True):
 
     @property
     def watches(self) -> tuple[GroupWatch, ...]:
-        """The declared groups in order, then the rest."""
+        """The declared groups in order, then all requests together."""
         if self.monitors is None:
             return ()
         return tuple(
             _watch(name, monitor, alarm_time=self.alarm_times.get(name))
-            for name, monitor in (*self.monitors.groups.items(), (None, self.monitors.rest))
+            for name, monitor in (*self.monitors.groups.items(), (None, self.monitors.pooled))
         )
 
 
@@ -112,26 +131,27 @@ class Guard:
     """Watches one certificate; `catch_up` blocks on the ledger, everything else is quick.
 
     Without a certificate it only draws and counts audits, and allows nobody. `allowed` may be
-    asked from any thread, and says no until `catch_up` has read the ledger once.
+    called from any thread, and says no until `catch_up` has read the ledger once. A certificate
+    about sessions counts each session once: at most one request of the longest session is drawn on
+    average, and the first that was audited counts.
     """
 
     def __init__(self, ledger: Ledger, certificate: Certificate | None, *, rule: AuditRule) -> None:
         self.rule = rule
-        self.state = fresh(certificate)
+        self.state = fresh(certificate, share=rule.share)
         self._ledger = ledger
         self._certificate = certificate
+        self._sessions: set[str] = set()
         self._lock = threading.Lock()
 
     def drawn(self, request_id: str) -> bool:
         """Say, before anything else is known of a request, whether it will be audited."""
-        paused = self.state.paused_since is not None
-        return not paused and is_drawn(request_id, share=self.rule.share, seed=self.rule.seed)
+        state = self.state
+        paused = state.paused_since is not None
+        return not paused and is_drawn(request_id, share=state.share, seed=self.rule.seed)
 
     def allowed(self, group: str | None) -> bool:
-        """Say whether the policy may choose for this group; an alarm of the rest ends it for all.
-
-        A group of None, or one that the certificate does not name, belongs to the rest.
-        """
+        """Say whether the policy may choose for this group; a pooled alarm ends it for all."""
         state = self.state
         if state.monitors is None or state.as_of is None:
             return False
@@ -143,44 +163,72 @@ class Guard:
         Raises LedgerError, and then nothing has changed.
         """
         with self._lock:
-            state = self._read_on(self.state, now=now)
-            self.state = _with_budget(state, self._ledger, rule=self.rule, now=now)
+            sessions = set[str]()
+            state = self._read_on(self.state, sessions, now=now)
+            self.state = self._within_budget(state, now=now)
+            self._sessions |= sessions
             return self.state
 
-    def _read_on(self, state: GuardState, *, now: datetime) -> GuardState:
-        if self._certificate is None:
+    def _read_on(self, state: GuardState, sessions: set[str], *, now: datetime) -> GuardState:
+        """Take in new audits, and note the `sessions` that now have counted."""
+        certificate = self._certificate
+        if certificate is None:
             return state
-        audits = audited_under(self._ledger, self._certificate.certificate_id, after=state.cursor)
-        with closing(audits) as rows:
-            return watch(state, rows, certificate=self._certificate, rule=self.rule, now=now)
+        found = audited_under(self._ledger, certificate.certificate_id, after=state.cursor)
+        with closing(found) as rows:
+            for row in rows:
+                counted = row.session in self._sessions or row.session in sessions
+                if counted and certificate.largest > 1:
+                    state = replace(state, cursor=row.id)
+                    continue
+                after = watch(state, [row], certificate=certificate, rule=self.rule, now=now)
+                if after.cursor == state.cursor:
+                    return after
+                state = after
+                sessions |= set() if row.session is None else {row.session}
+        return state
+
+    def _within_budget(self, state: GuardState, *, now: datetime) -> GuardState:
+        """Add what today's audits have cost, and how much may be drawn so that they last."""
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        today = audit_spend(self._ledger, window=Window(since=midnight))
+        rule, share = self.rule, _most(self.rule, self._certificate)
+        spent_usd = today.spend.known_usd + today.spend.unknown_count * _assumed_usd(rule)
+        over = rule.usd_per_day is not None and spent_usd >= rule.usd_per_day
+        state = replace(
+            state,
+            audit_spend=today.spend,
+            paused_since=(today.last or now) if over else None,
+            as_of=now,
+        )
+        if rule.usd_per_day is None:
+            return replace(state, share=share)
+        if state.paced_at is not None and now - state.paced_at < _PACE_EVERY:
+            return state
+        pace = share_within(self._ledger, rule, left_usd=rule.usd_per_day - spent_usd, now=now)
+        return replace(state, share=min(share, pace), paced_at=now)
 
 
-def fresh(certificate: Certificate | None) -> GuardState:
-    """Return the state before the first audit: `delta` is shared among groups and the rest."""
+def fresh(certificate: Certificate | None, *, share: float = 1.0) -> GuardState:
+    """Return the state before the first audit.
+
+    Half of `delta` watches all requests together against `alpha`; the groups share the other half,
+    each against what was promised of it.
+    """
     if certificate is None:
-        return GuardState(certificate_id=None, monitors=None)
-    groups = certificate.terms.scope.groups
+        return GuardState(certificate_id=None, monitors=None, share=share)
+    scope = certificate.terms.scope
+    promised = {name: scope.promised.get(name, certificate.alpha) for name in scope.groups}
     return GuardState(
         certificate_id=certificate.certificate_id,
-        monitors=watch_groups(groups, alpha=certificate.alpha, delta=certificate.delta),
+        share=share,
+        monitors=watch_groups(
+            {name: risk for name, risk in promised.items() if risk < 1.0},
+            alpha=certificate.alpha,
+            delta=certificate.delta,
+            net=certificate.risk_kind is RiskKind.NET_LOSS,
+        ),
     )
-
-
-def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
-    """Say which labels watch a certificate unless the operator chooses.
-
-    The gateway writes agreement and takes feedback; labels of other kinds come from elsewhere.
-    Marks against a target depend on the final answer alone. Answers that agree get the same mark,
-    so disagreement is at least the excess over the reference: it stands in, and can sound early but
-    not late. A program or a judge may read more than the final answer, and an answer that agrees
-    with the reference may still be wrong: there agreement bounds nothing, and feedback must do.
-    """
-    source = certificate.terms.label_source
-    own = Label(source.value)
-    if source is LabelSource.AGREEMENT:
-        return (own,)
-    excess = certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
-    return (own, Label.AGREEMENT if excess and source is LabelSource.TARGET else Label.FEEDBACK)
 
 
 def watch(
@@ -192,52 +240,60 @@ def watch(
     now: datetime,
 ) -> GuardState:
     """Take in audited answers in order, up to the first whose label may still come."""
-    labels = rule.labels or watching_labels(certificate)
+    kind, labels = certificate.risk_kind, rule.labels or watching_labels(certificate)
     state = replace(state, labels=labels)
     wait = timedelta(seconds=rule.label_wait_s)
     for row in rows:
-        if certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE:
-            loss = excess_loss(row, labels=labels, by=row.time + wait)
-        elif row.rung == row.reference_rung:
-            state = replace(state, cursor=row.id)  # the risk is that of the other answers
+        if row.rung == row.reference_rung:
+            state = replace(state, cursor=row.id)
+            if kind is not RiskKind.ERROR_AMONG_ANSWERED:  # which is one of the other answers
+                state = _take(state, row, change=spare)
             continue
-        else:
-            loss = wrong_loss(row, labels=labels, by=row.time + wait)
-        if loss is None and now < row.time + wait + _SLACK and _may_come(row, labels):
+        final = now >= row.time + wait + _SLACK or not _may_come(row, labels)
+        loss = audited_loss(row, kind, labels=labels, by=row.time + wait, final=final)
+        if loss is None and not final:
             break
-        state = _take(state, row, loss)
+        if loss is None:
+            unlabelled, silent = state.unlabelled + 1, state.silent + 1
+            state = replace(state, cursor=row.id, unlabelled=unlabelled, silent=silent)
+            state = _take(state, row, change=skip)
+        else:
+            state = replace(state, cursor=row.id, silent=0)
+            state = _take(state, row, change=partial(update, loss=loss))
     return state
 
 
-def excess_loss(row: AuditedRequest, *, labels: Iterable[Label], by: datetime) -> float | None:
-    """Say how much worse the answer was than the reference's; None while no label tells.
+def share_within(ledger: Ledger, rule: AuditRule, *, left_usd: Decimal, now: datetime) -> float:
+    """Return which share of requests may be audited so that `left_usd` lasts until midnight UTC.
 
-    Labels of one kind are compared with each other, and the kind that is complete first counts,
-    so that a later label changes nothing. The reference is right by rule where agreement with it
-    is the label, and where feedback is: an application scores only the answer that it got, and
-    to suppose the reference right can only bring the alarm forward.
+    The rest of the day is taken to bring what it brought yesterday, or, where the ledger is younger
+    than a day, as many requests an hour as there have been. One share for the whole day audits
+    busy hours and quiet ones alike; first come, first served would see the early hours only.
     """
-    if row.rung == row.reference_rung:
-        return 0.0
-    known: dict[Label, dict[str, float]] = {label: {} for label in labels}
-    for label in _RIGHT_BY_RULE & known.keys():
-        known[label][row.reference_rung] = 1.0
-    for score in row.scores:
-        if score.label in known and score.time <= by:
-            quality = known[score.label]
-            quality.setdefault(score.rung or row.rung, score.quality)
-            if row.rung in quality and row.reference_rung in quality:
-                return max(0.0, quality[row.reference_rung] - quality[row.rung])
-    return None
+    day = traffic(ledger, window=Window(since=now - _DAY))
+    spend = audit_spend(ledger, window=Window(since=now - _DAY)).spend
+    counted = spend.reported_count + spend.estimated_count + spend.unknown_count
+    usd = spend.known_usd + spend.unknown_count * _assumed_usd(rule)
+    each_usd = usd / day.audited if day.audited and counted else _assumed_usd(rule)
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
+    if day.first is not None and now - day.first >= _DAY - _HOUR:
+        rest = traffic(ledger, window=Window(since=now - _DAY, until=midnight - _DAY)).requests
+    else:
+        seen = max(_HOUR, now - (day.first or now))
+        rest = round(max(day.requests, 1) * ((midnight - now) / seen))
+    wanted_usd = each_usd * max(rest, 1)
+    if wanted_usd <= 0:
+        return 1.0
+    return float(max(Decimal(0), min(Decimal(1), left_usd / wanted_usd)))
 
 
-def wrong_loss(row: AuditedRequest, *, labels: Iterable[Label], by: datetime) -> float | None:
-    """Say how wrong the answer was, whatever the reference's; None while no label tells."""
-    for score in row.scores:
-        mine = score.rung is None or score.rung == row.rung
-        if mine and score.label in labels and score.time <= by:
-            return 1.0 - score.quality
-    return None
+def _most(rule: AuditRule, certificate: Certificate | None) -> float:
+    """Return the largest share to draw: of the longest session one request on average."""
+    return rule.share if certificate is None else min(rule.share, 1.0 / certificate.largest)
+
+
+def _assumed_usd(rule: AuditRule) -> Decimal:
+    return rule.assumed_usd or Decimal(0)
 
 
 def _may_come(row: AuditedRequest, labels: Iterable[Label]) -> bool:
@@ -245,41 +301,26 @@ def _may_come(row: AuditedRequest, labels: Iterable[Label]) -> bool:
     return not row.reference_failed or Label.FEEDBACK in labels
 
 
-def _take(state: GuardState, row: AuditedRequest, loss: float | None) -> GuardState:
-    """Move past one audited answer, and bet on its loss where it is known."""
-    if loss is None:
-        unlabelled, silent = state.unlabelled + 1, state.silent + 1
-        return replace(state, cursor=row.id, unlabelled=unlabelled, silent=silent)
+def _take(state: GuardState, row: AuditedRequest, *, change: MonitorChange) -> GuardState:
+    """Let the pooled monitor and that of its group take in one audited answer."""
     assert state.monitors is not None
-    monitors = update_group(state.monitors, row.group, loss=loss)
-    alarms = state.alarm_times
-    name = row.group if row.group in monitors.groups else None
-    monitor = monitors.rest if name is None else monitors.groups[name]
-    if monitor.alarm_at is not None and name not in alarms:
-        alarms = {**alarms, name: row.time}
-    silent = state.silent if row.rung == row.reference_rung else 0  # that one needs no label
-    return replace(state, cursor=row.id, monitors=monitors, alarm_times=alarms, silent=silent)
+    monitors, alarms = update_group(state.monitors, row.group, change=change), state.alarm_times
+    for name, monitor in (
+        (None, monitors.pooled),
+        (row.group, monitors.groups.get(row.group or "")),
+    ):
+        if monitor is not None and monitor.alarm_at is not None and name not in alarms:
+            alarms = {**alarms, name: row.time}
+    return replace(state, monitors=monitors, alarm_times=alarms)
 
 
 def _watch(name: str | None, monitor: Monitor, *, alarm_time: datetime | None) -> GroupWatch:
     return GroupWatch(
         group=name,
+        alpha=monitor.alpha,
         audits=monitor.audits,
         losses=monitor.losses,
         wealth=monitor.wealth,
         limit=1.0 / monitor.delta,
         alarm_time=alarm_time,
     )
-
-
-def _with_budget(
-    state: GuardState, ledger: Ledger, *, rule: AuditRule, now: datetime
-) -> GuardState:
-    """Add what today's audits have cost, and whether that leaves room for more."""
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    today = audit_spend(ledger, window=Window(since=midnight))
-    assumed_usd = today.spend.unknown_count * (rule.assumed_usd or Decimal(0))
-    spent_usd = today.spend.known_usd + assumed_usd
-    over = rule.usd_per_day is not None and spent_usd >= rule.usd_per_day
-    paused_since = (today.last or now) if over else None
-    return replace(state, audit_spend=today.spend, paused_since=paused_since, as_of=now)

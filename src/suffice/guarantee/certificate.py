@@ -76,12 +76,15 @@ class Scope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `groups` are the declared groups seen, empty where none were declared. `out_of_scope_share` is
     the share of calibration rows that the rung was not made for; None means there were none, and
     the certificate is void for such requests. `unscored` requests had no quality on some rung and
-    were left out: nothing is promised about their like.
+    were left out: nothing is promised about their like. `promised` is the risk that a group may
+    have: an average over all groups says nothing of each, so they are watched against this; a group
+    that is not in it is watched against `alpha`.
     """
 
     groups: tuple[str, ...] = ()
     out_of_scope_share: Share | None = None
     unscored: Natural = 0
+    promised: dict[str, Share] = {}
 
 
 class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

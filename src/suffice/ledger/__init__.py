@@ -25,11 +25,13 @@ from suffice.ledger.sums import (
     Flow,
     TokenSum,
     Totals,
+    Traffic,
     answer_seconds,
     audit_spend,
     calls,
     flow,
     totals,
+    traffic,
 )
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Status",
     "TokenSum",
     "Totals",
+    "Traffic",
     "Window",
     "answer_seconds",
     "audit_spend",
@@ -58,4 +61,5 @@ __all__ = [
     "labelled_trials",
     "scores_of",
     "totals",
+    "traffic",
 ]

@@ -12,7 +12,16 @@ from suffice.errors import LedgerError
 from suffice.ledger import schema
 from suffice.ledger.database import Ledger
 from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Status, Window
-from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, scores, within
+from suffice.ledger.schema import (
+    answered_by,
+    answers,
+    attempts,
+    audited_by_reference,
+    audits,
+    requests,
+    scores,
+    within,
+)
 from suffice.types import Finish, Trial, TrialStatus
 
 _PAGE = 1000
@@ -21,9 +30,10 @@ _AUDITED_COLUMNS = (
     requests.c.id,
     requests.c.request_id,
     requests.c.time_us,
-    requests.c.rung,
+    sa.func.coalesce(requests.c.rung, answers.c.rung).label("rung"),
     requests.c.reference_rung,
     requests.c.group_name,
+    requests.c.conversation_id,
     audits.c.error.is_not(None).label("reference_failed"),
 )
 
@@ -45,8 +55,9 @@ class LabelledTrials(Struct, frozen=True, kw_only=True):
 class AuditedRequest(Struct, frozen=True, kw_only=True):
     """An answered request that was audited: who answered, and its scores in the order written.
 
-    `id` is its place in the order of audits. `reference_failed` says that the reference rung was
-    asked and gave no answer, so that there is none to compare with.
+    `id` is its place in the order of audits; `session` the conversation that it belongs to.
+    `reference_failed` says that the reference rung was asked and gave no answer, so that there is
+    none to compare with. An answer that the client cut off counts: the audit had it written anew.
     """
 
     id: int
@@ -55,6 +66,7 @@ class AuditedRequest(Struct, frozen=True, kw_only=True):
     rung: str
     reference_rung: str
     group: str | None = None
+    session: str | None = None
     reference_failed: bool = False
     scores: tuple[Score, ...] = ()
 
@@ -85,12 +97,16 @@ def audited_under(
     """
     page = (
         sa.select(*_AUDITED_COLUMNS)
-        .select_from(requests.outerjoin(audits, audited_by_reference))
+        .select_from(
+            requests.outerjoin(audits, audited_by_reference).outerjoin(
+                answers, sa.and_(requests.c.rung.is_(None), answered_by)
+            )
+        )
         .where(
             schema.is_audited,
             requests.c.certificate_id == certificate_id,
-            requests.c.status == Status.OK.value,
-            requests.c.rung.is_not(None),
+            requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
+            sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
             requests.c.id > sa.bindparam("last"),
         )
         .order_by(requests.c.id)
@@ -198,6 +214,7 @@ def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
         rung=row.rung,
         reference_rung=row.reference_rung,
         group=row.group_name,
+        session=row.conversation_id,
         reference_failed=bool(row.reference_failed),
         scores=scored,
     )

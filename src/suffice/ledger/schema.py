@@ -139,6 +139,10 @@ _AUDIT: sa.ColumnElement[str] = sa.literal_column(
 is_audit = attempts.c.role == _AUDIT
 is_audited = sa.literal_column("suffice_requests.audited", sa.Boolean)  # spelt out likewise
 audits = attempts.alias("audits")
+answers = attempts.alias("answers")
+answered_by = sa.and_(
+    answers.c.request_id == requests.c.request_id, answers.c.role == Role.ANSWER.value
+)
 audited_by_reference = sa.and_(
     audits.c.request_id == requests.c.request_id,
     audits.c.role == _AUDIT,

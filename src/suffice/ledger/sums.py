@@ -73,6 +73,14 @@ class AuditSpend(Struct, frozen=True, kw_only=True):
     last: datetime | None
 
 
+class Traffic(Struct, frozen=True, kw_only=True):
+    """Answered requests, how many of them were audited, and when the first came; None for none."""
+
+    requests: int
+    audited: int
+    first: datetime | None
+
+
 class Flow(Struct, frozen=True, kw_only=True):
     """How many requests were first tried on one rung and answered by another, or by none."""
 
@@ -181,6 +189,19 @@ def audit_spend(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditSpend:
         row = connection.execute(query).one()
     last = None if row.last_us is None else schema.time_from_us(row.last_us)
     return AuditSpend(spend=_spend(row._mapping, "spend"), last=last)
+
+
+def traffic(ledger: Ledger, *, window: Window = ALL_TIME) -> Traffic:
+    """Count the answered requests of a window; quicker than `totals`, for it joins nothing."""
+    query = sa.select(
+        sa.func.count().label("requests"),
+        sa.func.count(sa.case((requests.c.audited, 1))).label("audited"),
+        sa.func.min(requests.c.time_us).label("first_us"),
+    ).where(requests.c.status == Status.OK.value, *within(requests.c.time_us, window))
+    with ledger.reading() as connection:
+        row = connection.execute(query).one()
+    first = None if row.first_us is None else schema.time_from_us(row.first_us)
+    return Traffic(requests=row.requests, audited=row.audited, first=first)
 
 
 def answer_seconds(

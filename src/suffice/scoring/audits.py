@@ -1,13 +1,15 @@
-"""Which requests are audited, and how answers are marked by the reference's alone."""
+"""Which requests are audited, how their answers are marked, and what an audited answer lost."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 
-from suffice.ledger import Label, Score
+from suffice.guarantee import Certificate, LabelSource, RiskKind
+from suffice.ledger import AuditedRequest, Label, Score
 from suffice.scoring.labels import agreement
 
 _DRAWS = 2**64
+_RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
 
 
 def is_drawn(request_id: str, *, share: float, seed: int) -> bool:
@@ -37,3 +39,67 @@ def agreement_scores(
                 label=Label.AGREEMENT,
                 rung=rung,
             )
+
+
+def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
+    """Say which labels watch a certificate unless the operator chooses.
+
+    The gateway writes agreement and takes feedback; labels of other kinds come from elsewhere.
+    Marks against a target depend on the final answer alone. Answers that agree get the same mark,
+    so disagreement is at least the excess over the reference: it stands in, and can sound early but
+    not late. A program or a judge may read more than the final answer, and an answer that agrees
+    with the reference may still be wrong: there agreement bounds nothing, and feedback must do. A
+    net loss needs marks of both answers, of the certificate's own kind: nothing stands in.
+    """
+    source = certificate.terms.label_source
+    own = Label(source.value)
+    if source is LabelSource.AGREEMENT or certificate.risk_kind is RiskKind.NET_LOSS:
+        return (own,)
+    excess = certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
+    return (own, Label.AGREEMENT if excess and source is LabelSource.TARGET else Label.FEEDBACK)
+
+
+def audited_loss(
+    row: AuditedRequest, kind: RiskKind, *, labels: Iterable[Label], by: datetime, final: bool
+) -> float | None:
+    """Say what an audited answer lost by labels given in time; None while none of them tells.
+
+    `final` says that no further label is waited for.
+    """
+    known = [score for score in row.scores if score.label in set(labels) and score.time <= by]
+    if kind is RiskKind.ERROR_AMONG_ANSWERED:
+        mine = (score for score in known if score.rung is None or score.rung == row.rung)
+        return next((1.0 - score.quality for score in mine), None)
+    if row.rung == row.reference_rung:
+        return 0.0
+    loss = _difference(row, known, final=final, only_feedback={*labels} == {Label.FEEDBACK})
+    return loss if loss is None or kind is RiskKind.NET_LOSS else max(0.0, loss)
+
+
+def _difference(
+    row: AuditedRequest, known: list[Score], *, final: bool, only_feedback: bool
+) -> float | None:
+    """Compare the answer with the reference's, both by labels of one kind.
+
+    The kind that is complete first counts, so that a later label changes nothing. The reference is
+    right by rule where agreement with it is the label, and where feedback is: an application scores
+    only the answer that it got. Feedback comes from those who care to give it, so it counts only
+    where no other kind does in time. An answer that its scorer could not mark, while it marked the
+    reference's, is worth nothing.
+    """
+    marks: dict[Label, dict[str, float]] = {score.label: {} for score in known}
+    for label in _RIGHT_BY_RULE & marks.keys():
+        marks[label][row.reference_rung] = 1.0
+    for score in known:
+        quality = marks[score.label]
+        quality.setdefault(score.rung or row.rung, score.quality)
+        early = score.label is not Label.FEEDBACK or only_feedback
+        if early and row.rung in quality and row.reference_rung in quality:
+            return quality[row.reference_rung] - quality[row.rung]
+    if not final:
+        return None
+    for label, quality in marks.items():
+        if label not in _RIGHT_BY_RULE and row.reference_rung in quality:
+            return quality[row.reference_rung]
+    said = marks.get(Label.FEEDBACK, {}).get(row.rung)
+    return None if said is None else 1.0 - said

@@ -108,12 +108,12 @@ def guarantee_section(shown: Snapshot) -> str:
     if guard is None or guard.as_of is None:
         promise = facts(_promise(certificate))
         return section("The guarantee is not watched yet", promise, wide=True)
-    rows = [_watch(watch, alpha=certificate.alpha) for watch in guard.watches]
+    rows = [_watch(watch) for watch in guard.watches]
     return section(
         _guard_finding(guard),
         bars(rows),
         facts([*_promise(certificate), ("watched by", ", ".join(guard.labels))]),
-        caption="The bar is how far the evidence (an e-process) that a group's risk passed alpha "
+        caption="The bar is how far the evidence (an e-process) that the risk passed its alpha "
         "has come on its way to the alarm, on a logarithmic scale.",
         wide=True,
     )
@@ -189,10 +189,10 @@ def alarms(guard: GuardState | None) -> list[GroupWatch]:
 
 def group_name(watch: GroupWatch) -> str:
     """Name a watched group for people."""
-    return "all other requests" if watch.group is None else watch.group
+    return "all requests" if watch.group is None else watch.group
 
 
-def _watch(watch: GroupWatch, *, alpha: float) -> Bar:
+def _watch(watch: GroupWatch) -> Bar:
     """Show a watched group: half way to the alarm is amber, an alarm is vermilion."""
     fallen = watch.alarm_time is not None
     way = log(max(watch.wealth, 1.0)) / log(watch.limit)
@@ -205,7 +205,7 @@ def _watch(watch: GroupWatch, *, alpha: float) -> Bar:
         parts=(
             (1.0 if fallen else way, "vermilion" if fallen else "amber" if way > 0.5 else "green"),
         ),
-        note=f"{seen}{rate}; alpha {show_share(alpha)}",
+        note=f"{seen}{rate}; alpha {show_share(watch.alpha)}",
     )
 
 
@@ -216,7 +216,7 @@ def _guard_finding(guard: GuardState) -> str:
         return f"Alarm: the reference answers for {names} until there is a new certificate"
     if guard.blind:
         return f"Nobody watches: the last {some(guard.silent, 'audit')} got no label"
-    audits = sum(watch.audits for watch in guard.watches)
+    audits = guard.watches[-1].audits
     return f"No alarm in {some(audits, 'audit')}"
 
 
@@ -224,6 +224,7 @@ def _promise(certificate: Certificate) -> list[tuple[str, str]]:
     terms = certificate.terms
     return [
         ("promise", f"P(risk \u2264 {certificate.alpha:g}) \u2265 {1 - certificate.delta:g}"),
+        ("risk", f"{certificate.risk_kind.value.replace('_', ' ')} per {certificate.per.value}"),
         ("against", terms.reference),
         ("losses from", terms.label_source.value),
         ("certified on", f"{some(certificate.n, 'request')}, {certificate.losses:g} lost"),

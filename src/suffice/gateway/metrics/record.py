@@ -12,7 +12,7 @@ from suffice.guarantee import Certificate
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role
 from suffice.types import Count
 
-REST = "rest"
+ALL = "all"
 _NONE = "none"
 _KNOWN = {False: "reported", True: "estimated"}
 
@@ -63,7 +63,7 @@ def measure_guard(metrics: Metrics, state: GuardState, *, certificate: Certifica
     ):  # fmt: skip
         metrics.clear(family)
     for watch in state.watches:
-        labels = (REST if watch.group is None else watch.group,)
+        labels = (ALL if watch.group is None else watch.group,)
         metrics.set(f.GUARD_AUDITS, labels, to=float(watch.audits))
         metrics.set(f.GUARD_LOSSES, labels, to=watch.losses)
         metrics.set(f.GUARD_WEALTH, labels, to=watch.wealth)
