@@ -14,6 +14,7 @@ from suffice.engines.replay import recorded
 from suffice.errors import EngineError
 from suffice.ladder import Ladder
 from suffice.ledger import Attempt, Ledger, entries, labelled_trials
+from suffice.ledger.schema import COUNTS
 from suffice.pipeline import Climb, Pipeline
 from suffice.trials.importers import read_trials, write_trials
 from suffice.types import (
@@ -37,7 +38,12 @@ SAMPLES: dict[Any, Any] = {
     int | None: 3,
     tuple[str, ...]: ("one", "two"),
     Finish | None: Finish.LENGTH,
-    Usage: Usage(**dict.fromkeys(Usage.__struct_fields__, TOKENS)),
+    Usage: Usage(
+        **{f"{name}_tokens": TOKENS for name in COUNTS},
+        kinds={"input_audio_tokens": TOKENS},
+        service_tier="flex",
+        stated_usd=Decimal("0.02"),
+    ),
 }
 GENERATION = Generation(
     **{name: SAMPLES[type_] for name, type_ in get_type_hints(Generation).items()}

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
+from msgspec import Struct
+
 
 class SufficeError(Exception):
     """Base of every error that suffice raises on purpose.
@@ -57,8 +59,8 @@ class CertificateError(SufficeError):
 class EngineError(SufficeError):
     """An inference engine did not give a usable answer.
 
-    `used` is the Usage of the calls before, where an answer takes several and the last of them was
-    not billed.
+    `used` is the Usage that is known to be spent all the same: what the engine reported before it
+    failed, or that of the calls before, where an answer takes several.
     """
 
     used: object = None
@@ -98,8 +100,26 @@ class EngineUnusable(EngineError):
         return True
 
 
+class ErrorDetail(Struct, frozen=True, kw_only=True):
+    """What an engine tells of an error: a message for people, and names for programs.
+
+    `kind` is the error's type. A prompt that is too long always has the code
+    `context_length_exceeded`. A name is None where the engine gives none.
+    """
+
+    message: str = ""
+    code: str | None = None
+    param: str | None = None
+    kind: str | None = None
+
+
 class EngineRefused(EngineError):
-    """The engine answered with an HTTP error: its `status` code and the start of its `body`."""
+    """The engine answered with an error: its HTTP `status` and the start of its `body`.
+
+    `detail` is what that body tells of the error.
+    """
+
+    detail = ErrorDetail()
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class Finish(StrEnum):
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
     CANCELLED = "cancelled"
+    OTHER = "other"  # the engine gave a reason that is not known here
     ABSTAINED = "abstained"  # a rung that may decline a request gave no answer
 
 
@@ -68,6 +69,10 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one engine call; None where the engine said nothing and nothing was counted.
 
     `input_tokens` includes cache reads and writes; `output_tokens` includes `reasoning_tokens`.
+    `kinds` counts what may have a price of its own: parts of those by their kind, such as
+    `input_audio_tokens` or `cache_write_1h_tokens`, and calls of tools that the engine runs, such
+    as `web_searches`; the names are those of genai-prices. `service_tier` is what the engine says
+    that it served, `stated_usd` what it says that the call cost.
     """
 
     input_tokens: Count | None = None
@@ -75,16 +80,25 @@ class Usage(Struct, frozen=True, kw_only=True):
     cache_write_tokens: Count | None = None
     output_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    kinds: dict[str, Count] = {}
+    service_tier: str | None = None
+    stated_usd: Decimal | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
         """Add field by field; a sum with an unknown part is unknown."""
-        return Usage(
-            **{
-                name: None if mine is None or theirs is None else mine + theirs
-                for name in self.__struct_fields__
-                for mine, theirs in [(getattr(self, name), getattr(other, name))]
-            }
-        )
+        sums: JSON = {
+            name: None if mine is None or theirs is None else mine + theirs
+            for name in self.__struct_fields__
+            if name not in ("kinds", "service_tier")
+            for mine, theirs in [(getattr(self, name), getattr(other, name))]
+        }
+        nothing = Count(0, CountSource.REPORTED)
+        kinds = {
+            name: self.kinds.get(name, nothing) + other.kinds.get(name, nothing)
+            for name in {**self.kinds, **other.kinds}
+        }
+        tier = self.service_tier if self.service_tier == other.service_tier else None
+        return Usage(**sums, kinds=kinds, service_tier=tier)
 
 
 NO_TOKENS = Usage(

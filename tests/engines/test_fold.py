@@ -21,13 +21,16 @@ def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
 
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
+CALLED = {"name": "f", "arguments": "{}"}
 STREAM = [
     event(delta(role="assistant", content="")),
     b": still here\n\n",
     event(delta(reasoning="so - ")),
     event(delta(content="Grüße 😀\n\n")),
     event(delta(content='"usage":{} [DONE]')),
-    event(delta(tool_calls=[{"index": 0, "id": "t", "function": {"name": "f"}}])),
+    event(
+        delta(tool_calls=[{"index": 0, "id": "t", "function": {"name": "f", "arguments": "{}"}}])
+    ),
     event(delta("stop")),
 ]
 LAST = event({"choices": [], "usage": USAGE})
@@ -52,10 +55,11 @@ def test_a_stream_may_be_cut_anywhere(cuts: list[int], line_end: bytes) -> None:
     assert first.tool_calls[0]["function"]["name"] == "f"
 
 
-def test_of_several_events_with_usage_only_the_last_is_held_back() -> None:
+def test_of_events_with_usage_the_text_goes_on_at_once_and_the_last_count_is_held_back() -> None:
     fold = Fold()
     events = [event({**delta(content="x"), "usage": {"completion_tokens": i}}) for i in range(3)]
-    assert fold.feed(b"".join(events)) == b"".join(events[:2])
+    passed = [json.loads(data[5:]) for data in fold.feed(b"".join(events)).split(b"\n\n") if data]
+    assert passed == [delta(content="x")] * 3
     assert json.loads(fold.held or b"")["usage"] == {"completion_tokens": 2}
 
 

@@ -120,6 +120,7 @@ def whole(usage: JSON | None = USAGE, finish: str = "stop", **message: object) -
 
 
 FOUR = whole(content="4")
+CHARGED: JSON = {"choices": [], "usage": USAGE}
 STREAM = sse(delta(content="fo"), delta(content="ur"), delta("stop"), "[DONE]")
 
 
@@ -285,7 +286,7 @@ async def test_comments_keep_a_stream_alive() -> None:
         sse(delta(content="a"), delta("stop"), delta(content="b", index=1), "[DONE]"),
         sse(delta(content="fo"), end=RESET),
         http(FOUR)[:-5],
-        http(whole(finish="") | {"choices": []}),
+        http(whole(None, finish="") | {"choices": []}),
         http({"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": None}]}),
     ],
 )
@@ -302,13 +303,11 @@ async def test_cut_off_answers_are_never_taken_for_whole(reply: bytes) -> None:
         sse("[1, 2]"),
         sse('{"choices": "none"}'),
         sse('{"choices": [{"index": 0, "delta": {"tool_calls": [3]}}]}'),
-        sse(delta("because")),
         http(b"<html>Welcome</html>", "Content-Type: text/html"),
         http(b"\xff\xfe"),
         http(b"[]"),
         http(b'"4"'),
         http(whole(content=4)),
-        http(whole(content="4", finish="because")),
     ],
 )
 async def test_what_is_no_chat_completion_is_a_protocol_error(reply: bytes) -> None:
@@ -519,3 +518,193 @@ async def test_leaving_a_stream_early_frees_the_connection() -> None:
         async with asyncio.timeout(1), aclosing(items):
             await anext(items)
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", Finish.STOP),
+        ("STOP", Finish.STOP),
+        ("MAX_TOKENS", Finish.LENGTH),
+        ("model_context_window_exceeded", Finish.LENGTH),
+        ("sensitive", Finish.CONTENT_FILTER),
+        ("because", Finish.OTHER),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_no_reason_to_finish_loses_an_answer(
+    reason: str, finish: Finish, stream: bool
+) -> None:
+    streamed = sse(delta(content="4"), delta(reason), CHARGED, "[DONE]")
+    completion = await completed(
+        streamed if stream else http(whole(content="4", finish=reason)), stream=stream
+    )
+    assert (completion.text, completion.finish) == ("4", finish)
+    assert completion.usage.output_tokens == Count(3, CountSource.REPORTED)
+
+
+FILTERED = http(whole(content="") | {"choices": []})
+
+
+@pytest.mark.parametrize(
+    ("reply", "stream"),
+    [
+        (FILTERED, False),
+        (FILTERED, True),
+        (sse(CHARGED, "[DONE]"), True),
+        (sse(delta(content="fo"), delta("error"), CHARGED), True),
+        (http(whole(content="fo", finish="network_error")), False),
+        (sse(delta(content="fo"), CHARGED), True),
+    ],
+)
+async def test_errors_carry_the_usage_that_was_reported(reply: bytes, stream: bool) -> None:
+    error = await failed(reply, stream=stream)
+    assert isinstance(error.used, Usage)
+    assert error.used.output_tokens == Count(3, CountSource.REPORTED)
+
+
+async def test_an_empty_answer_that_was_charged_is_not_asked_for_again(
+    no_waiting: list[float],
+) -> None:
+    await failed(FILTERED, http(FOUR), max_retries=2)
+    await failed(FILTERED, http(FOUR), stream=True, max_retries=2)
+    assert no_waiting == []
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/octet-stream"])
+async def test_what_came_decides_and_not_its_content_type(kind: str) -> None:
+    labelled = f"Content-Type: {kind}"
+    whole_reply = http(json.dumps(FOUR).encode(), labelled)
+    events = [delta(content="4"), delta("stop"), CHARGED]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    stream = http(body.encode(), labelled)
+    for reply in (whole_reply, stream):
+        for streamed in (False, True):
+            completion = await completed(reply, stream=streamed)
+            assert completion.text == "4"
+            assert completion.usage.output_tokens == Count(3, CountSource.REPORTED)
+
+
+LIMITED = {"error": {"message": "Opens at 08:00.", "type": "rate_limit_error", "code": 429}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (LIMITED, 429, None),
+        ([LIMITED], 429, None),
+        ({"code": 1302, "msg": "Opens at 08:00.", "success": False}, 429, "1302"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Opens at 08:00."}},
+         529, None),
+        ({"error": {"message": "Opens at 08:00.", "code": "insufficient_quota"}}, 429,
+         "insufficient_quota"),
+        ({"code": "InvalidParameter", "message": "Opens at 08:00.", "request_id": "r"}, 400,
+         "InvalidParameter"),
+        ({"error": {"status": "UNAVAILABLE", "message": "Opens at 08:00."}}, 503, None),
+        ({"detail": "Opens at 08:00."}, 500, None),
+    ],
+)  # fmt: skip
+async def test_an_error_in_place_of_an_answer_is_read(
+    body: JSON, status: int, code: str | None, stream: bool
+) -> None:
+    error = await failed(http(json.dumps(body).encode(), "Retry-After: 9"), stream=stream)
+    assert isinstance(error, EngineRefused)
+    assert (error.status, error.detail.code, error.retry_after_s) == (status, code, 9.0)
+    assert error.detail.message == "Opens at 08:00."
+    assert "08:00" in error.message
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {
+            "message": "maximum context length is 8192 tokens",
+            "type": "BadRequestError",
+            "code": 400,
+        },
+        {"message": "too much", "code": "context_length_exceeded", "param": "messages"},
+        {"message": "prompt is too long: 9 > 8", "type": "invalid_request_error"},
+        {"message": "request (9 tokens) exceeds", "type": "exceed_context_size_error", "code": 400},
+    ],
+)
+async def test_programs_can_tell_a_prompt_that_is_too_long(told: JSON) -> None:
+    for reply in (http({"error": told}, status="400 Bad Request"), http({"error": told})):
+        error = await failed(reply)
+        assert isinstance(error, EngineRefused)
+        assert error.status == 400
+        assert error.detail.code == "context_length_exceeded"
+        assert error.detail.message == told["message"]
+        assert error.detail.param == told.get("param")
+        assert not error.retryable
+
+
+async def test_geminis_advice_to_wait_is_read() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"}]
+    body = [{"error": {"code": 429, "message": "Quota", "details": details}}]
+    error = await failed(http(json.dumps(body).encode(), status="429 Too Many Requests"))
+    assert isinstance(error, EngineRefused)
+    assert error.retry_after_s == 17.5
+
+
+async def test_a_file_path_that_a_server_calls_its_model_is_not_shown() -> None:
+    path = "/home/me/models/tiny.gguf"
+    event = delta(content="4") | {"model": path}
+    last_events = [event | {"model": path} for event in (delta("stop"), CHARGED)]
+    stream = sse(event, *last_events)
+    for reply, streamed in ((http(FOUR | {"model": path}), False), (stream, True)):
+        completion = await completed(reply, stream=streamed)
+        assert completion.model == "tiny.gguf"
+        assert b"/home" not in (completion.wire or b"")
+    async with RawServer(stream) as server, engine_for(server) as engine:
+        items = [item async for item in engine.relay(ASKED, RUNG).items]
+    assert b"/home" not in b"".join(item for item in items if isinstance(item, bytes))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_service_tier_that_answered_is_noted(stream: bool) -> None:
+    tier = {"service_tier": "flex"}
+    events = [event | tier for event in (delta(content="4"), delta("stop"), CHARGED)]
+    reply = sse(*events, "[DONE]") if stream else http(FOUR | tier)
+    assert (await completed(reply, stream=stream)).usage.service_tier == "flex"
+
+
+async def test_whole_replies_are_mended_where_clients_could_not_read_them() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+    told = {"input_tokens": 3, "cache_read_input_tokens": 6, "output_tokens": 3}
+    completion = await completed(http(whole(told, content="cut \ud83c", tool_calls=[call, call])))
+    assert completion.text == "cut \ufffd"
+    body = json.loads(completion.wire or b"")
+    calls = body["choices"][0]["message"]["tool_calls"]
+    assert [json.loads(c["function"]["arguments"]) for c in calls] == [{"x": 1}] * 2
+    assert len({c["id"] for c in calls}) == 2
+    assert body["usage"]["prompt_tokens"] == 9
+
+
+async def test_a_whole_reply_that_needs_no_mending_stays_byte_for_byte() -> None:
+    data = json.dumps(FOUR, indent=1).encode()
+    assert (await completed(http(data))).wire == data
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_log_probability_of_null_leaves_them_unknown(stream: bool) -> None:
+    entries = {"content": [{"token": "4", "logprob": -0.5}, {"token": "!", "logprob": None}]}
+    reply = whole(content="4!")
+    reply["choices"][0]["logprobs"] = entries
+    chunk = delta(content="4!")
+    chunk["choices"][0]["logprobs"] = entries
+    streamed = sse(chunk, delta("stop"), "[DONE]")
+    completion = await completed(streamed if stream else http(reply), stream=stream)
+    assert completion.text == "4!"
+    assert completion.logprobs is None
+
+
+async def test_a_count_that_was_told_before_the_text_is_a_lower_bound() -> None:
+    early = {"choices": [], "usage": USAGE | {"completion_tokens": 1, "total_tokens": 10}}
+    words = [delta(content=f"word{i} ") for i in range(100)]
+    completion = await completed(sse(early, *words, delta("stop"), "[DONE]"), stream=True)
+    output = completion.usage.output_tokens
+    assert output is not None
+    assert output.source is CountSource.ESTIMATED
+    assert output.tokens >= 100
+    assert completion.usage.input_tokens == Count(9, CountSource.REPORTED)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suffice.engines.reply import Reply, effort_seen, read_usage
+from suffice.engines.reply import Reply, effort_seen
+from suffice.engines.usage import read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Effort, Finish, Rung, Usage, estimated
 from suffice.units import TOKENS_PER_MTOK, picousd

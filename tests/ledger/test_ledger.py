@@ -46,6 +46,7 @@ from suffice.ledger import (
     scores_of,
     totals,
 )
+from suffice.ledger.schema import COUNTS
 from suffice.types import (
     Charge,
     Count,
@@ -131,7 +132,16 @@ times = st.integers(0, 2**51).map(
 )
 amounts = st.none() | st.integers(-(10**15), 10**18).map(lambda n: Decimal(n).scaleb(-12))
 counts = st.none() | st.builds(Count, st.integers(0, 10**12), st.sampled_from(CountSource))
-usages = st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, counts))
+kinds = st.dictionaries(
+    names, st.builds(Count, st.integers(0, 10**12), st.sampled_from(CountSource)), max_size=2
+)
+usages = st.builds(
+    Usage,
+    **{f"{name}_tokens": counts for name in COUNTS},
+    kinds=kinds,
+    service_tier=st.none() | names,
+    stated_usd=amounts,
+)
 charges = st.builds(Charge, usd=amounts, estimated=st.booleans(), price=st.none() | names)
 reals = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 attempted = st.builds(

@@ -5,7 +5,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from suffice.engines.reply import Reply, read_usage, texts_of
+from suffice.engines.calls import ToolCalls
+from suffice.engines.loose_json import SplitCharacters
+from suffice.engines.refusals import error_in
+from suffice.engines.reply import Reply, shown_model, texts_of
+from suffice.engines.usage import merged_usage, openai_usage, read_usage, tells_output
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Usage, estimated
 
@@ -21,18 +25,19 @@ class _Delta(Struct):
 
 
 class _Choice(Struct):
-    index: int = 0
+    index: int | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
     logprobs: JSON | None = None
+    usage: JSON | None = None
 
 
 class _Event(Struct):
     choices: list[_Choice] | None = None
-    usage: JSON | None = None
+    usage: Any = None
     model: str | None = None
     error: Any = None
-    object: str | None = None
+    x_groq: Any = None
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -46,40 +51,53 @@ _NO_CHUNK = (  # what reading a chunk of another shape ends in
 )
 
 
-class _Written:
+class _ChoiceRecord:
     """What one choice came to until now."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.reasoning: list[str] = []
-        self.calls: list[JSON] = []
+        self.calls: ToolCalls | None = None
+        self.call_parts = 0
         self.logprobs: list[JSON] = []
         self.finish: str | None = None
 
-    def add(self, choice: _Choice) -> None:
-        delta = choice.delta
+    def add(self, choice: _Choice) -> list[JSON] | None:
+        """Take a choice; return the parts of calls to pass on where they are not what came."""
+        delta, ready = choice.delta, None
         if delta is not None:
-            if type(delta.content) is str and delta.reasoning is None:  # what nearly all are
-                self.texts.append(delta.content)
-            if delta.reasoning_content or delta.reasoning or type(delta.content) is not str:
-                self._add_parted(delta)
+            content = delta.content
+            if type(content) is str and delta.reasoning is None:  # what nearly all are
+                if content:
+                    self.texts.append(content)
+                if delta.reasoning_content:
+                    self.reasoning.append(_texts(delta)[0])
+            else:
+                reasoning, text = _texts(delta)
+                self.reasoning += [reasoning] if reasoning else []
+                self.texts += [text] if text else []
             if delta.tool_calls:
-                self.calls += delta.tool_calls
+                ready = self._add_calls(delta.tool_calls)
         if choice.logprobs:
             self.logprobs += choice.logprobs.get("content") or []
-        self.finish = choice.finish_reason or self.finish
+        if choice.finish_reason:
+            self.finish = choice.finish_reason
+            late = self.calls.end() if self.calls is not None else []
+            if late:
+                ready = [*((delta and delta.tool_calls) or () if ready is None else ready), *late]
+        return ready
 
-    def _add_parted(self, delta: _Delta) -> None:
-        reasoning, text = texts_of(msgspec.structs.asdict(delta))
-        self.reasoning.append(reasoning)
-        if type(delta.content) is not str or delta.reasoning is not None:
-            self.texts.append(text)
+    def pieces(self) -> int:
+        """How many pieces of text, reasoning and calls came until now."""
+        return len(self.texts) + len(self.reasoning) + self.call_parts
 
     def event(self, index: int) -> JSON:
+        """Return the whole choice as that of one event."""
+        calls = self.calls.calls if self.calls is not None else ()
         delta = {
             "content": "".join(self.texts),
             "reasoning": "".join(self.reasoning),
-            "tool_calls": self.calls,
+            "tool_calls": [{**call, "index": number} for number, call in enumerate(calls)],
         }
         return {
             "index": index,
@@ -88,23 +106,34 @@ class _Written:
             "finish_reason": self.finish,
         }
 
+    def _add_calls(self, parts: list[JSON]) -> list[JSON] | None:
+        self.calls = self.calls or ToolCalls()
+        self.call_parts += len(parts)
+        ready = self.calls.add(parts)
+        same = len(ready) == len(parts) and all(map(lambda a, b: a is b, ready, parts))
+        return None if same else ready
+
 
 class Fold:
     """Splits a stream into whole events to be passed on, and adds up what they say.
 
-    The event that carries the usage is held back, as is [DONE]: `held` is the JSON of the last
-    one. Every event is checked to be a chat-completion chunk; raises EngineProtocolError, and
-    EngineRefused for an error that the server sends inside its stream.
+    Usage and [DONE] are held back. Every event is checked to be a chat-completion chunk, and passed
+    on as it came, unless clients could not read it: parts of tool calls get their number, id and
+    name, cut characters are joined. Raises EngineProtocolError, and EngineRefused for an error
+    that the server sends inside its stream.
     """
 
     def __init__(self) -> None:
         self.done = False
-        self.held: bytes | None = None
         self._rest = bytearray()  # the start of an event, its line ends mended
         self._half = b""  # a carriage return that may be half of a line end
+        self._split = SplitCharacters()
         self._usage: JSON | None = None
+        self._pieces_at_usage = 0
+        self._envelope: JSON = {}
         self._model: str | None = None
-        self._written: dict[int, _Written] = {}
+        self._hidden_path: tuple[bytes, bytes] | None = None
+        self._choices: dict[int, _ChoiceRecord] = {}
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next bytes and return the whole events that may be passed on."""
@@ -117,9 +146,9 @@ class Fold:
         del self._rest[: len(whole)]
         if len(self._rest) > LARGEST_EVENT_BYTES:
             raise EngineProtocolError("an event of the stream does not end", hint="see its log")
-        events = [event for event in whole.split(b"\n\n") if event]
-        going = [on for event in events for on in self._checked(event)]
-        return whole if going == events else b"".join(event + b"\n\n" for event in going)
+        if whole:
+            whole = self._checked(whole)
+        return whole if self._hidden_path is None else whole.replace(*self._hidden_path)
 
     def close(self) -> bytes:
         """Take the end of the stream: some servers leave out the last blank line."""
@@ -128,19 +157,46 @@ class Fold:
     def reply(self, *, prefill: str = "") -> Reply:
         """Return all that was read as one reply."""
         reply = Reply(prefill=prefill)
-        choices = [written.event(index) for index, written in sorted(self._written.items())]
-        reply.add({"choices": choices, "usage": self._usage, "model": self._model})
+        choices = [record.event(index) for index, record in sorted(self._choices.items())]
+        tier = self._envelope.get("service_tier")
+        event = {"choices": choices, "usage": self._usage, "model": self._model}
+        reply.add({**event, "service_tier": tier})
         return reply
+
+    @property
+    def output_is_final(self) -> bool:
+        """Whether the usage came with or after the last piece of the answer."""
+        return self._usage is not None and self._pieces() == self._pieces_at_usage
+
+    @property
+    def held(self) -> bytes | None:
+        """The JSON of the event that tells the usage; None where the stream told none."""
+        return None if self._usage is None else self._usage_event(self._usage)
+
+    def wire(self, usage: Usage) -> bytes | None:
+        """Return the JSON of that event with the counts of `usage`."""
+        return None if self._usage is None else self._usage_event(openai_usage(usage, self._usage))
+
+    def _usage_event(self, counts: JSON) -> bytes:
+        event = msgspec.json.encode({**self._envelope, "choices": [], "usage": counts})
+        return event if self._hidden_path is None else event.replace(*self._hidden_path)
 
     def used(self) -> Usage:
         """Return what is known to be used so far: reported counts, else an estimate of the text."""
-        if self._usage is not None:
-            return read_usage(self._usage, reasoning="")
+        usage = read_usage(self._usage, reasoning="")
+        if self.output_is_final and usage.output_tokens is not None:
+            return usage
         total = Count(0, CountSource.ESTIMATED)
-        for written in self._written.values():
-            total += estimated("".join([*written.reasoning, *written.texts]))
-            total += estimated(msgspec.json.encode(written.calls).decode() if written.calls else "")
-        return Usage(output_tokens=total)
+        for record in self._choices.values():
+            total += estimated("".join([*record.reasoning, *record.texts]))
+            calls = record.calls.calls if record.calls is not None else ()
+            total += estimated(msgspec.json.encode(calls).decode() if calls else "")
+        if usage.output_tokens is not None and usage.output_tokens.tokens > total.tokens:
+            total = Count(usage.output_tokens.tokens, CountSource.ESTIMATED)
+        return msgspec.structs.replace(usage, output_tokens=total, reasoning_tokens=None)
+
+    def _pieces(self) -> int:
+        return sum(record.pieces() for record in self._choices.values())
 
     def _mended(self, piece: bytes) -> bytes:
         """Write all line ends as line feeds; a last carriage return waits for its other half."""
@@ -149,49 +205,116 @@ class Fold:
         piece = piece.removesuffix(b"\r")
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _checked(self, event: bytes) -> list[bytes]:
-        """Return what may be passed on of an event; raises EngineProtocolError for what is none."""
+    def _checked(self, whole: bytes) -> bytes:
+        """Return what may be passed on of whole events; raises EngineProtocolError for others."""
+        ready, same, event = [], True, b""
         try:
-            return self._passed(event)
+            for event in whole.split(b"\n\n"):
+                if event:
+                    clean = self._passed(event)
+                    same = same and clean is event
+                    ready.append(clean)
         except _NO_CHUNK as error:
             raise EngineProtocolError(
                 f"the engine sent what is no part of a chat completion: {event[:200]!r}",
                 hint="the stream is damaged: is there a proxy between suffice and the engine?",
-                retryable=True,
+                retryable=bool(self._choices),
             ) from error
+        if same and not whole.startswith(b"\n") and b"\n\n\n" not in whole:
+            return whole
+        return b"".join(event + b"\n\n" for event in ready if event)
 
-    def _passed(self, event: bytes) -> list[bytes]:
-        """Return what may be passed on of an event: itself, nothing, or one held back before."""
-        data = _data(event)
-        if data is None:
-            return [event]
-        if data == b"[DONE]":
-            self.done = True
-            return []
-        seen = self._decoded(data)
-        for choice in seen.choices or ():
-            written = self._written.get(choice.index)
-            if written is None:
-                written = self._written[choice.index] = _Written()
-            written.add(choice)
-        self._model = seen.model or self._model
-        if seen.usage is None:
-            return [event]
-        before, self.held, self._usage = self.held, data, seen.usage
-        return [] if before is None else [b"data: " + before]
+    def _passed(self, event: bytes) -> bytes:
+        """Return what may be passed on of an event: itself, a clean one, or nothing."""
+        if event.startswith(b"data: {") and b"\n" not in event:  # what nearly all are
+            data = event[6:]
+        else:
+            event = event.removeprefix(b"\xef\xbb\xbf")
+            data = _data(event) or b""
+            if not data or data == b"[DONE]":
+                self.done = self.done or bool(data)
+                return b"" if data else _silence(event)
+        try:
+            seen = None if self._split.waiting else _EVENT.decode(data)
+        except msgspec.DecodeError:
+            seen = None
+        if seen is None:
+            data = self._split.joined(data)
+            seen, event = _EVENT.decode(data), b"data: " + data
+        usage, parts = seen.usage, None
+        if seen.choices is None or seen.error:
+            _check_error(data)
+        else:
+            parts = self._add(seen.choices)
+        if seen.model != self._model and seen.model is not None:
+            self._set_model(seen.model)
+        if parts is None and usage is None and seen.x_groq is None:
+            return event
+        return self._rewritten(event, data, parts or {})
 
-    def _decoded(self, data: bytes) -> _Event:
-        seen = _EVENT.decode(data)
-        if not (seen.error or seen.object == "error"):
-            return seen
-        Reply().add(msgspec.json.decode(data))
-        raise AssertionError("an error event always raises")
+    def _add(self, choices: list[_Choice]) -> dict[int, list[JSON]] | None:
+        """Record choices; return the parts of calls to pass on in place of what came."""
+        parts = None
+        for position, choice in enumerate(choices):
+            index = position if choice.index is None else choice.index
+            record = self._choices.get(index)
+            if record is None:
+                record = self._choices[index] = _ChoiceRecord()
+            ready = record.add(choice)
+            if ready is not None:
+                parts = {**(parts or {}), position: ready}
+            if choice.usage is not None:
+                parts = parts or {}
+        return parts
+
+    def _rewritten(self, event: bytes, data: bytes, parts: dict[int, list[JSON]]) -> bytes:
+        """Return an event without its usage, and with other `parts` of calls."""
+        fields = msgspec.json.decode(data)
+        choices, groq = fields.get("choices") or (), fields.get("x_groq")
+        inner = [choice.get("usage") for choice in choices]  # Moonshot
+        inner.append(groq.get("usage") if isinstance(groq, dict) else None)
+        told = fields.pop("usage", None)
+        usage = next((usage for usage in (told, *inner) if usage and isinstance(usage, dict)), None)
+        if not parts and usage is None and choices:
+            return event
+        for position, calls in parts.items():
+            delta = choices[position]["delta"] = {**(choices[position].get("delta") or {})}
+            if calls:
+                delta["tool_calls"] = calls
+            else:
+                delta.pop("tool_calls", None)
+        if usage is not None:
+            self._envelope = {k: v for k, v in fields.items() if k not in ("choices", "x_groq")}
+            self._usage = merged_usage(self._usage, usage)
+            if tells_output(usage):
+                self._pieces_at_usage = self._pieces()
+        return b"data: " + msgspec.json.encode(fields) if choices else b""
+
+    def _set_model(self, name: str) -> None:
+        self._model, shown = name, shown_model(name)
+        if shown != name:
+            self._hidden_path = msgspec.json.encode(name), msgspec.json.encode(shown)
+
+
+def _check_error(data: bytes) -> None:
+    error = error_in(msgspec.json.decode(data))
+    if error is not None:
+        raise error
+
+
+def _silence(event: bytes) -> bytes:
+    """Return a comment in place of an event without data, which some clients fail on."""
+    return event if _data(event) is None else b":"
+
+
+def _texts(delta: _Delta) -> tuple[str, str]:
+    return texts_of(msgspec.structs.asdict(delta))
 
 
 def _data(event: bytes) -> bytes | None:
     """Return the data of an event; None for a comment, which servers send to keep a line open."""
     if event.startswith(b"data:") and b"\n" not in event:
         return event[5:].strip()
-    lines = (line.lstrip(b"\xef\xbb\xbf").partition(b":") for line in event.split(b"\n"))
+    lines = (line.partition(b":") for line in event.split(b"\n"))
     parts = [value.removeprefix(b" ") for field, _, value in lines if field == b"data"]
     return b"\n".join(parts).strip() if parts else None

@@ -15,10 +15,13 @@ from suffice.engines.base import Engine, Retries, last, retried
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import DIALECTS, request_body
 from suffice.engines.fold import Fold
+from suffice.engines.loose_json import decoded
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
-from suffice.engines.reply import Reply, ReplyChoice, effort_seen, estimated_input, read_usage
+from suffice.engines.refusals import error_in
+from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen
 from suffice.engines.stream import EventReader
-from suffice.engines.transport import Transport, decoded, finish
+from suffice.engines.transport import Transport, finish
+from suffice.engines.usage import against_text, estimated_input, read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import (
     JSON,
@@ -34,6 +37,9 @@ from suffice.types import (
 )
 
 _TOKENIZE_TIMEOUT_S = 5.0
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_EVENT_START_BYTES = 6
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
 class _Call(Struct, frozen=True, kw_only=True):
@@ -66,13 +72,16 @@ class OpenAIEngine(Engine):
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""
-        return await last(self._retried(request, rung, stream=False))
+        call = self._call(request, rung, stream=False)
+        return await last(retried(lambda: self._whole(call), retries=self._retries))
 
     async def stream(
         self, request: Request, rung: Rung
     ) -> AsyncGenerator[Chunk | Completion, None]:
         """Yield chunks as they arrive; the timeout bounds each silence, not the answer."""
-        async with aclosing(self._retried(request, rung, stream=True)) as items:
+        call = self._call(request, rung, stream=True)
+        chunks = retried(lambda: self._chunks(call), retries=self._retries)
+        async with aclosing(chunks) as items:
             async for item in items:
                 yield item
 
@@ -84,16 +93,17 @@ class OpenAIEngine(Engine):
         def used() -> Usage:
             usage = folds[-1].used()
             hidden = not self._shows(call) and rung.effort not in (None, Effort.NONE)
-            reported = usage.input_tokens is not None
+            output = usage.output_tokens
+            reported = output is not None and output.source is CountSource.REPORTED
             return msgspec.structs.replace(
                 usage,
                 input_tokens=usage.input_tokens or estimated_input(request),
-                output_tokens=None if hidden and not reported else usage.output_tokens,
+                output_tokens=None if hidden and not reported else output,
             )
 
         def attempt() -> AsyncGenerator[bytes | Completion, None]:
             folds.append(Fold())
-            return self._relay_attempt(call, folds[-1])
+            return self._events(call, folds[-1])
 
         return Relay(items=retried(attempt, retries=self._retries), used=used)
 
@@ -106,39 +116,47 @@ class OpenAIEngine(Engine):
         """Close the connections; a later call opens new ones."""
         await self._transport.close()
 
-    def _retried(
-        self, request: Request, rung: Rung, *, stream: bool
-    ) -> AsyncGenerator[Chunk | Completion, None]:
-        call = self._call(request, rung, stream=stream)
-        return retried(lambda: self._attempt(call), retries=self._retries)
-
     def _call(self, request: Request, rung: Rung, *, stream: bool) -> _Call:
         body = request_body(request, rung, dialect=self._dialect, stream=stream)
         return _Call(request=request, rung=rung, body=body)
 
-    async def _attempt(self, call: _Call) -> AsyncGenerator[Chunk | Completion, None]:
-        """Ask once; yield the chunks of a stream, and at last the Completion."""
-        began_s = ended_s = time.perf_counter()
-        ttft_s: float | None = None
-        wire: str | bytes = b""
-        reply = Reply(prefill=_prefill(call.request) if self._dialect.echoes_prefill else "")
-        async with (
-            self._transport.post(f"{self._url}/chat/completions", call.body) as response,
-            aclosing(_events(response)) as events,
-        ):
-            async for wire in events:
-                ended_s = time.perf_counter()
-                for chunk in reply.add(decoded(wire)):
-                    if call.body["stream"]:
-                        ttft_s = ttft_s or ended_s - began_s
-                        yield chunk
-        timing = _Timing(duration_s=ended_s - began_s, ttft_s=ttft_s)
+    async def _whole(self, call: _Call) -> AsyncGenerator[Completion, None]:
+        """Ask once for an answer in one piece; a server that streams all the same is read too."""
+        began_s = time.perf_counter()
+        async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
+            data = await response.read()
+        timing = _Timing(duration_s=time.perf_counter() - began_s, ttft_s=None)
+        prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
+        if _is_event(data):
+            fold = Fold()
+            fold.feed(data)
+            fold.close()
+            yield await self._folded(fold, call, timing)
+            return
+        body, reply = decoded(data), Reply(prefill=prefill)
+        error = error_in(body, retry_after=response.headers.get("Retry-After"))
+        if error is not None:
+            raise error
+        reply.add(body)
         completion = await self._completion(reply, call, timing)
-        yield (
-            msgspec.structs.replace(completion, wire=wire)
-            if isinstance(wire, bytes)
-            else completion
-        )
+        cleaned = reply.cleaned(body, usage=completion.usage)
+        wire = data if cleaned == body else msgspec.json.encode(cleaned)
+        yield msgspec.structs.replace(completion, wire=wire)
+
+    async def _chunks(self, call: _Call) -> AsyncGenerator[Chunk | Completion, None]:
+        """Ask once; yield the chunks of a stream, and at last the Completion."""
+        began_s = time.perf_counter()
+        ttft_s: float | None = None
+        events, reply = EventReader(), Reply()
+        async with aclosing(self._events(call, Fold())) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    yield msgspec.structs.replace(item, ttft_s=ttft_s)
+                    return
+                for data in events.feed(item):
+                    for chunk in reply.add(decoded(data)):
+                        ttft_s = ttft_s or time.perf_counter() - began_s
+                        yield chunk
 
     async def _extend(self, call: _Call, written: str) -> AsyncGenerator[Completion, None]:
         """Ask once for what comes after `written`."""
@@ -160,19 +178,15 @@ class OpenAIEngine(Engine):
             logprobs=raw.logprobs,
         )
 
-    async def _relay_attempt(
-        self, call: _Call, fold: Fold
-    ) -> AsyncGenerator[bytes | Completion, None]:
+    async def _events(self, call: _Call, fold: Fold) -> AsyncGenerator[bytes | Completion, None]:
         """Ask once and pass on the bytes of the stream, and at last the Completion."""
         began_s = time.perf_counter()
         ttft_s: float | None = None
-        async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
-            if response.content_type != "text/event-stream":
-                raise EngineProtocolError(
-                    f"{self._url} was asked for a stream and sent {response.content_type}",
-                    hint="does this server stream? see whether its url ends in /v1",
-                )
-            async for piece in response.content.iter_any():
+        async with (
+            self._transport.post(f"{self._url}/chat/completions", call.body) as response,
+            aclosing(_pieces(response)) as pieces,
+        ):
+            async for piece in pieces:
                 ready = fold.feed(piece)
                 if ready:
                     ttft_s = ttft_s or time.perf_counter() - began_s
@@ -185,23 +199,29 @@ class OpenAIEngine(Engine):
                 if ready:
                     yield ready
         timing = _Timing(duration_s=time.perf_counter() - began_s, ttft_s=ttft_s)
-        prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
-        completion = await self._completion(fold.reply(prefill=prefill), call, timing)
-        yield msgspec.structs.replace(completion, wire=fold.held)
+        yield await self._folded(fold, call, timing)
 
-    async def _completion(self, reply: Reply, call: _Call, timing: _Timing) -> Completion:
-        """Close a reply; raises EngineProtocolError for one that does not say why it ended."""
-        if not reply.finished:
-            raise EngineProtocolError(
-                f"{self._url} ended its answer without saying why it finished",
-                hint="the answer is cut off: the server, or a proxy before it, broke the stream",
-                retryable=True,
-            )
+    async def _folded(self, fold: Fold, call: _Call, timing: _Timing) -> Completion:
+        """Close a stream that was read to its end."""
+        completion = await self._completion(
+            fold.reply(), call, timing, output_is_final=fold.output_is_final
+        )
+        return msgspec.structs.replace(completion, wire=fold.wire(completion.usage))
+
+    async def _completion(
+        self, reply: Reply, call: _Call, timing: _Timing, *, output_is_final: bool = True
+    ) -> Completion:
+        """Close a reply; raises EngineError, with the usage, for one that is no whole answer."""
+        error = _shortcoming(reply, url=self._url)
+        if error is not None:
+            if output_is_final and reply.usage:
+                error.used = read_usage(reply.usage, reasoning="")
+            raise error
         first, *others = reply.choices
         if call.rung.effort not in (None, Effort.NONE):
             for choice in reply.choices:
                 choice.split_unopened()
-        usage = await self._usage(reply, call)
+        usage = await self._usage(reply, call, output_is_final=output_is_final)
         return Completion(
             text=first.text,
             finish=cast("Finish", first.finish),  # `finished` has seen to it
@@ -222,22 +242,31 @@ class OpenAIEngine(Engine):
             model=reply.model,
         )
 
-    async def _usage(self, reply: Reply, call: _Call) -> Usage:
-        """Read the reported counts; fill the gaps with the server's tokenizer, or an estimate."""
+    async def _usage(self, reply: Reply, call: _Call, *, output_is_final: bool) -> Usage:
+        """Read the reported counts; fill the gaps with the server's tokenizer, or an estimate.
+
+        An output that was reported before the answer ended is no more than a lower bound.
+        """
         reasoning = "".join(choice.reasoning for choice in reply.choices)
         usage = read_usage(reply.usage, reasoning=reasoning)
+        if usage.service_tier is None and isinstance(reply.service_tier, str):
+            usage = msgspec.structs.replace(usage, service_tier=reply.service_tier)
         one_counted = self._dialect.counts_one_sample and len(reply.choices) > 1
         output, thought = usage.output_tokens, usage.reasoning_tokens
-        if output is None or one_counted:
-            output = await self._count_output(reply.choices, call)
+        if output is None or one_counted or not output_is_final:
+            told, output = output, await self._count_output(reply.choices, call)
+            if told is not None and output is not None and told.tokens > output.tokens:
+                output = Count(told.tokens, CountSource.ESTIMATED)
         if thought is None and (reasoning or self._shows(call)):
             thought = await self._count(reasoning, call)
-        return msgspec.structs.replace(
+        usage = msgspec.structs.replace(
             usage,
             input_tokens=usage.input_tokens or estimated_input(call.request),
             output_tokens=output,
             reasoning_tokens=thought,
         )
+        written = "".join(choice.written for choice in reply.choices)
+        return against_text(usage, written=written, request=call.request)
 
     async def _count_output(self, choices: list[ReplyChoice], call: _Call) -> Count | None:
         """Count what was written, and the token that ended it; None if some of it is hidden."""
@@ -273,21 +302,63 @@ class OpenAIEngine(Engine):
         return self._dialect.shows_reasoning and call.body.get("include_reasoning") is not False
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[str | bytes, None]:
-    """Yield the JSON of each event of a stream, or as bytes that of a whole reply."""
-    if response.content_type != "text/event-stream":
-        yield await response.read()
-        return
-    reader = EventReader()
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an event stream; a body that is one JSON value becomes one of its own.
+
+    What came decides, not what the content type says of it. Raises EngineRefused for an error.
+    """
+    start, begun = b"", False
     async for piece in response.content.iter_any():
-        for data in reader.feed(piece):
-            if data.strip() == "[DONE]":
-                await finish(response)
-                return
-            yield data
-    for data in reader.close():
-        if data.strip() != "[DONE]":
-            yield data
+        if begun:
+            yield piece
+            continue
+        start += piece
+        if _is_json(start):
+            body = decoded(start + await response.content.read())
+            error = error_in(body, retry_after=response.headers.get("Retry-After"))
+            if error is not None:
+                raise error
+            yield as_events(body)
+            return
+        if len(start.strip(_BLANK)) < _EVENT_START_BYTES:
+            continue
+        begun = True
+        if response.content_type != "text/event-stream" and not _is_event(start):
+            raise EngineProtocolError(
+                f"{response.url} was asked for a stream and sent {response.content_type}",
+                hint="does this server stream? see whether its url ends in /v1",
+            )
+        yield start
+    if not begun:
+        yield start
+
+
+def _is_json(start: bytes) -> bool:
+    return start.lstrip(_BLANK)[:1] in (b"{", b"[", b'"')
+
+
+def _is_event(start: bytes) -> bool:
+    return start.lstrip(_BLANK).startswith(_EVENT_STARTS)
+
+
+def _shortcoming(reply: Reply, *, url: str) -> EngineError | None:
+    """Return the error of a reply that is no whole answer; None for one that is."""
+    if any(choice.failed for choice in reply.choices):
+        return EngineError(
+            "the engine ended the answer with an error", hint="see its log", retryable=True
+        )
+    if reply.finished:
+        return None
+    if not reply.choices and reply.usage:
+        return EngineProtocolError(
+            f"{url} used tokens and gave no answer",
+            hint="did it filter the prompt or the answer? its log says",
+        )
+    return EngineProtocolError(
+        f"{url} ended its answer without saying why it finished",
+        hint="the answer is cut off: the server, or a proxy before it, broke the stream",
+        retryable=True,
+    )
 
 
 def _prefill(request: Request) -> str:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from msgspec import Struct
 
 from suffice.engines.dialects import Dialect
-from suffice.engines.reply import FINISHES
+from suffice.engines.reply import finish_of
 from suffice.errors import EngineError, EngineProtocolError, EngineRefused
 from suffice.types import JSON, Effort, Finish, Rung
 
@@ -103,10 +103,10 @@ def read_raw(reply: JSON) -> Raw:
         choice = reply["choices"][0]
         return Raw(
             text=str(choice["text"]),
-            finish=FINISHES[choice["finish_reason"]],
+            finish=finish_of(choice["finish_reason"]),
             logprobs=_logprobs(choice.get("logprobs") or {}),
         )
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise EngineProtocolError(
             f"the engine sent what is no completion: {str(reply)[:200]}",
             hint="does it serve /v1/completions for this model?",

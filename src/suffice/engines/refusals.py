@@ -1,23 +1,78 @@
-"""HTTP errors of an engine, told with what to do about them."""
+"""Errors of an engine, by HTTP status or inside an answer, told with what to do about them."""
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from suffice.errors import EngineRefused
+import msgspec
+
+from suffice.errors import EngineRefused, ErrorDetail
+from suffice.types import JSON
 
 if TYPE_CHECKING:
     import aiohttp
 
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+_BODY_BYTES = 16_384
 _BODY_CHARACTERS = 500
+_WORDS_CHARACTERS = 4_000
+_WORDS = ("message", "msg", "error_msg", "error_message", "detail", "errorMessage")
 _TOO_LONG = (
     "exceed_context_size",  # llama.cpp
     "maximum context length",  # vLLM, OpenAI
     "context_length_exceeded",  # OpenAI
     "longer than the model's context length",  # SGLang
     "too large for model",  # Mistral
+    "prompt is too long",  # Anthropic
+    "exceeds the maximum number of tokens",  # Gemini
+    "exceeds the context window",  # OpenAI Responses
+    "Range of input length",  # DashScope
 )
+# The HTTP status that a name in the body of an error stands for, where the status itself is 200.
+_STATUSES = {
+    "context_length_exceeded": 400,
+    "invalid_request_error": 400,
+    "exceed_context_size_error": 400,
+    "BadRequestError": 400,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "InvalidParameter": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "UNAUTHENTICATED": 401,
+    "permission_error": 403,
+    "PERMISSION_DENIED": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "NOT_FOUND": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "RESOURCE_EXHAUSTED": 429,
+    "Throttling": 429,
+    "1113": 429,  # Zhipu: the account is in arrears; 1302 to 1313: too much at once
+    "1302": 429,
+    "1303": 429,
+    "1304": 429,
+    "1305": 429,
+    "1308": 429,
+    "1310": 429,
+    "1313": 429,
+    "1210": 400,
+    "1211": 404,
+    "1213": 400,
+    "1214": 400,
+    "1261": 400,  # Zhipu: the prompt is too long
+    "1301": 400,  # Zhipu: unsafe content
+    "api_error": 500,
+    "server_error": 500,
+    "overloaded_error": 529,
+    "UNAVAILABLE": 503,
+    "timeout_error": 504,
+    "DEADLINE_EXCEEDED": 504,
+}
 _HINTS = {
     400: "the body says what this server does not take; see the rung's params and the dialect",
     404: "does the url end in /v1, and does the server know the rung's model?",
@@ -30,19 +85,44 @@ async def refused(
     response: "aiohttp.ClientResponse", *, key: str | None, key_env: str | None
 ) -> EngineRefused:
     """Turn an HTTP error into an EngineRefused; the key is blotted out of what the server says."""
-    body = (await response.content.read(16_384)).decode(errors="replace")
+    text = (await response.content.read(_BODY_BYTES)).decode(errors="replace")
     if key:
-        body = body.replace(key, "***")
-    body = body[:_BODY_CHARACTERS]
-    status = response.status
-    return EngineRefused(
+        text = text.replace(key, "***")
+    status, body = response.status, text[:_BODY_CHARACTERS]
+    try:
+        error = _error_of(msgspec.json.decode(text))
+    except (msgspec.DecodeError, RecursionError):
+        error = None
+    refusal = EngineRefused(
         f"{response.url} answered HTTP {status} {response.reason or ''}: {body}",
         status=status,
         body=body,
-        hint=_hint(status, body, key_env=key_env),
+        hint=_hint(status, text, key_env=key_env),
         retryable=status in _RETRYABLE,
-        retry_after_s=retry_after_s(response.headers.get("Retry-After")),
+        retry_after_s=retry_after_s(response.headers.get("Retry-After")) or _retry_delay_s(error),
     )
+    refusal.detail = _detail(error, text=text)
+    return refusal
+
+
+def error_in(body: object, *, retry_after: str | None = None) -> EngineRefused | None:
+    """Return the error that a body or an event of HTTP 200 tells; None where it tells none."""
+    error = _error_of(body)
+    if error is None:
+        return None
+    text = str(body)
+    detail = _detail(error, text=text)
+    status = _status_of(error, words=detail.message)
+    refusal = EngineRefused(
+        f"the engine broke off with an error: {detail.message}"[:_BODY_CHARACTERS],
+        status=status,
+        body=text[:_BODY_CHARACTERS],
+        hint=_hint(status, text, key_env=None) if status < 500 else "see the engine's log",
+        retryable=status == 429 or status >= 500,
+        retry_after_s=retry_after_s(retry_after) or _retry_delay_s(error),
+    )
+    refusal.detail = detail
+    return refusal
 
 
 def retry_after_s(header: str | None) -> float | None:
@@ -56,6 +136,68 @@ def retry_after_s(header: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _error_of(body: object) -> JSON | None:
+    """Find the table that tells an error: of OpenAI, Anthropic, Gemini, vLLM, Zhipu, DashScope."""
+    if isinstance(body, list) and len(body) == 1:  # Gemini
+        return _error_of(body[0])
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error")
+    if isinstance(error, dict) and error:
+        return {**error, "request_id": body.get("request_id")}
+    if error:
+        return {**body, "message": error if isinstance(error, str) else str(error)}
+    if "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
+        return body
+    if body.get("choices") is not None or body.get("usage") is not None or "id" in body:
+        return None
+    return body if any(body.get(name) for name in _WORDS) else None
+
+
+def _detail(error: JSON | None, *, text: str) -> ErrorDetail:
+    error = error or {}
+    words = next((error[name] for name in _WORDS if error.get(name)), text)
+    code, param, kind = error.get("code"), error.get("param"), error.get("type")
+    if any(sign in text for sign in _TOO_LONG):
+        code = "context_length_exceeded"
+    return ErrorDetail(
+        message=(words if isinstance(words, str) else str(words))[:_WORDS_CHARACTERS],
+        code=str(code) if isinstance(code, str | int) and not _is_status(code) else None,
+        param=param if isinstance(param, str) else None,
+        kind=kind if isinstance(kind, str) else None,
+    )
+
+
+def _status_of(error: JSON, *, words: str) -> int:
+    code = error.get("code")
+    if _is_status(code):
+        return int(code)
+    for name in (code, error.get("type"), error.get("status")):
+        status = _STATUSES.get(str(name))
+        if status is not None:
+            return status
+    if _is_status(error.get("status")):
+        return int(error["status"])
+    if any(sign in words for sign in _TOO_LONG):
+        return 400
+    return 429 if re.search(r"(?i)rate.?limit|too many requests|quota", words) else 500
+
+
+def _is_status(code: object) -> TypeGuard[int | str]:
+    text = str(code)
+    return text.isascii() and text.isdigit() and 400 <= int(text[:6]) < 600
+
+
+def _retry_delay_s(error: JSON | None) -> float | None:
+    """Read Gemini's advice: details of type RetryInfo with a retryDelay such as `17s`."""
+    details = (error or {}).get("details")
+    for detail in details if isinstance(details, list) else ():
+        delay = str(detail.get("retryDelay")) if isinstance(detail, dict) else ""
+        if re.fullmatch(r"\d{1,6}(\.\d{1,9})?s", delay):
+            return float(delay[:-1])
+    return None
 
 
 def _hint(status: int, body: str, *, key_env: str | None) -> str:

@@ -1,23 +1,57 @@
 """Reads what servers answer: whole replies and stream events alike, whatever their dialect."""
 
+import math
+import re
+
 import msgspec
 
+from suffice.engines.calls import ToolCalls
 from suffice.engines.chunk import Chunk
+from suffice.engines.refusals import error_in
 from suffice.engines.stream import InlineReasoning
-from suffice.errors import EngineError, EngineProtocolError, EngineRefused
-from suffice.types import JSON, Count, CountSource, Effort, Finish, Request, Rung, Usage, estimated
+from suffice.engines.usage import openai_usage
+from suffice.errors import EngineProtocolError
+from suffice.types import JSON, Effort, Finish, Rung, Usage
 
 FINISHES = {
     "stop": Finish.STOP,
+    "end_turn": Finish.STOP,
+    "stop_sequence": Finish.STOP,
+    "eos": Finish.STOP,
+    "eos_token": Finish.STOP,
+    "complete": Finish.STOP,
+    "completed": Finish.STOP,
+    "finished": Finish.STOP,
     "length": Finish.LENGTH,
+    "max_tokens": Finish.LENGTH,
+    "max_output_tokens": Finish.LENGTH,
+    "incomplete": Finish.LENGTH,
     "model_length": Finish.LENGTH,  # Mistral: the context is full
+    "model_context_window_exceeded": Finish.LENGTH,  # Anthropic, Zhipu
     "tool_calls": Finish.TOOL_CALLS,
+    "tool_use": Finish.TOOL_CALLS,
+    "tool_call": Finish.TOOL_CALLS,
     "function_call": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER,
+    "content-filter": Finish.CONTENT_FILTER,
+    "refusal": Finish.CONTENT_FILTER,
+    "safety": Finish.CONTENT_FILTER,
+    "recitation": Finish.CONTENT_FILTER,
+    "prohibited_content": Finish.CONTENT_FILTER,
+    "blocklist": Finish.CONTENT_FILTER,
+    "spii": Finish.CONTENT_FILTER,
+    "sensitive": Finish.CONTENT_FILTER,  # Zhipu
     "abort": Finish.CANCELLED,  # vLLM, SGLang
+    "cancelled": Finish.CANCELLED,
+    "insufficient_system_resource": Finish.CANCELLED,  # DeepSeek
 }
+_FAILURES = frozenset({"error", "network_error"})
 _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all on these
-_MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
+
+
+def finish_of(reason: str) -> Finish:
+    """Return what a reason to finish means; OTHER for one that is not known here."""
+    return FINISHES.get(reason.lower(), Finish.OTHER)
 
 
 class ReplyChoice:
@@ -25,41 +59,41 @@ class ReplyChoice:
 
     def __init__(self, sample: int) -> None:
         self.finish: Finish | None = None
+        self.failed = False
         self._sample = sample
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[int, JSON] = {}
-        self._logprobs: list[float] = []
+        self._calls = ToolCalls()
+        self._logprobs: list[float] | None = []
         self._inline: InlineReasoning | None = InlineReasoning()
 
-    def add(self, part: JSON) -> Chunk:
-        """Take a message, or a delta of one, and return what is new in it."""
+    def add(self, part: JSON, *, whole: bool = False) -> Chunk:
+        """Take a `whole` message, or a delta of one, and return what is new in it."""
         reasoning, text = texts_of(part)
         if self._inline is not None and reasoning:  # the server parts them itself
             text, self._inline = self._inline.flush()[1] + text, None
         elif self._inline is not None:
             reasoning, text = self._inline.feed(text)
-        calls = tuple(part.get("tool_calls") or ())
-        for position, call in enumerate(calls):
-            self._add_call(call, position=position)
-        return self._grow(text, reasoning, calls=calls)
+        calls = part.get("tool_calls") or []
+        ready = self._calls.add_whole(calls) if whole else self._calls.add(calls)
+        return self._grow(text, reasoning, calls=tuple(ready))
 
     def add_logprobs(self, entries: list[JSON]) -> None:
-        """Take the log-probabilities of the next tokens, in the OpenAI form."""
-        self._logprobs += [float(entry["logprob"]) for entry in entries]
+        """Take the log-probabilities of the next tokens, in the OpenAI form.
 
-    def end(self, finish: str) -> Chunk:
+        Some servers write null for minus infinity; then none of the answer's are known.
+        """
+        for entry in entries:
+            logprob = entry.get("logprob")
+            if logprob is None or not math.isfinite(logprob):
+                self._logprobs = None
+            elif self._logprobs is not None:
+                self._logprobs.append(float(logprob))
+
+    def end(self, reason: str) -> Chunk:
         """Take the reason to finish and return what was held back until now."""
-        if finish == "error":
-            raise EngineError(
-                "the engine ended the answer with an error", hint="see its log", retryable=True
-            )
-        if finish not in FINISHES:
-            raise EngineProtocolError(
-                f"the engine ended the answer for an unknown reason, {finish!r}",
-                hint=f"known reasons: {', '.join(FINISHES)}",
-            )
-        self.finish = FINISHES[finish]
+        self.failed = reason in _FAILURES
+        self.finish = finish_of(reason)
         reasoning, text = self._inline.flush() if self._inline else ("", "")
         return self._grow(text, reasoning)
 
@@ -84,8 +118,8 @@ class ReplyChoice:
 
     @property
     def tool_calls(self) -> tuple[JSON, ...]:
-        """The tool calls, put together from their deltas, in order."""
-        return tuple(call for _, call in sorted(self._calls.items()))
+        """The complete tool calls, in order."""
+        return self._calls.calls
 
     @property
     def logprobs(self) -> tuple[float, ...] | None:
@@ -93,28 +127,19 @@ class ReplyChoice:
 
         A slip in the reasoning shows there; the answer that follows from it is then sure of itself.
         """
-        return tuple(self._logprobs) or None
+        return tuple(self._logprobs or ()) or None
 
     @property
     def written(self) -> str:
         """Everything that the model wrote: reasoning, text and the calls of tools."""
-        calls = (msgspec.json.encode(call.get("function")).decode() for call in self.tool_calls)
+        functions = [call["function"] for call in self.tool_calls]
+        calls = [function["name"] + function["arguments"] for function in functions]
         return "".join([self.reasoning, self.text, *calls])
 
     def _grow(self, text: str, reasoning: str, *, calls: tuple[JSON, ...] = ()) -> Chunk:
         self._text.append(text)
         self._reasoning.append(reasoning)
         return Chunk(text=text, reasoning=reasoning, tool_calls=calls, sample=self._sample)
-
-    def _add_call(self, call: JSON, *, position: int) -> None:
-        index = call.get("index")
-        known = self._calls.setdefault(
-            position if index is None else int(index), {"function": {"name": "", "arguments": ""}}
-        )
-        known |= {k: v for k, v in call.items() if k not in ("index", "function") and v is not None}
-        function = call.get("function") or {}
-        known["function"]["name"] += function.get("name") or ""
-        known["function"]["arguments"] += arguments_of(function)
 
 
 class Reply:
@@ -125,6 +150,7 @@ class Reply:
 
     def __init__(self, *, prefill: str = "") -> None:
         self.usage: object = None
+        self.service_tier: object = None
         self.model: str | None = None
         self._prefill = prefill
         self._choices: dict[int, ReplyChoice] = {}
@@ -149,16 +175,40 @@ class Reply:
         """The answers in the order of their index."""
         return [choice for _, choice in sorted(self._choices.items())]
 
+    def cleaned(self, body: JSON, *, usage: Usage) -> JSON:
+        """Return the one whole reply as clients of the OpenAI API expect it.
+
+        Calls are complete, counts are under OpenAI's names; the rest stays as the engine sent it.
+        """
+        choices = []
+        for choice, read in zip(body["choices"], self._choices.values(), strict=True):
+            if read.tool_calls and "tool_calls" in choice.get("message", ()):
+                message = {**choice["message"], "tool_calls": list(read.tool_calls)}
+                choice = {**choice, "message": message}  # noqa: PLW2901
+            choices.append(choice)
+        fields: JSON = {"choices": choices}
+        if self.model:
+            fields["model"] = self.model
+        if counts := openai_usage(usage, body.get("usage")):
+            fields["usage"] = counts
+        return {**body, **fields}
+
     def _add(self, event: object) -> list[Chunk]:
         if not isinstance(event, dict):
             raise TypeError
-        if event.get("error") or event.get("object") == "error":
-            raise _refusal(event)
-        self.usage = event.get("usage") or self.usage
-        self.model = _string(event.get("model")) or self.model
+        error = error_in(event)
+        if error is not None:
+            raise error
+        groq = event.get("x_groq")
+        inner = groq.get("usage") if isinstance(groq, dict) else None
+        self.usage = event.get("usage") or inner or self.usage
+        self.service_tier = event.get("service_tier") or self.service_tier
+        self.model = shown_model(_string(event.get("model"))) or self.model
         chunks = []
         for position, item in enumerate(event.get("choices") or ()):
-            chunks += self._add_choice(item, sample=int(item.get("index", position)))
+            index = item.get("index")
+            self.usage = self.usage or item.get("usage")  # Moonshot
+            chunks += self._add_choice(item, sample=position if index is None else int(index))
         return chunks
 
     def _add_choice(self, item: JSON, *, sample: int) -> list[Chunk]:
@@ -170,32 +220,28 @@ class Reply:
             part = {**part, "content": part["content"].removeprefix(self._prefill)}
         if item.get("logprobs"):
             choice.add_logprobs(item["logprobs"].get("content") or [])
-        chunks = [choice.add(part)]
+        chunks = [choice.add(part, whole="message" in item)]
         if item.get("finish_reason"):
             chunks.append(choice.end(item["finish_reason"]))
         return [chunk for chunk in chunks if chunk.text or chunk.reasoning or chunk.tool_calls]
 
 
-def read_usage(raw: object, *, reasoning: str) -> Usage:
-    """Read the counts that a server reports; absent ones are None.
-
-    A reported 0 beside visible reasoning is not believed: SGLang says it without a parser.
-    """
-    usage = _table(raw)
-    read = _table(usage.get("prompt_tokens_details"))
-    written = _table(usage.get("completion_tokens_details"))
-    thought = _count(written, "reasoning_tokens") or _count(usage, "reasoning_tokens")
-    if reasoning and thought is not None and thought.tokens == 0:
-        thought = None
-    return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        cache_read_tokens=_count(read, "cached_tokens"),
-        cache_write_tokens=(
-            _count(read, "cache_write_tokens") or _count(read, "created_cache_tokens")
-        ),
-        output_tokens=_count(usage, "completion_tokens"),
-        reasoning_tokens=thought,
-    )
+def as_events(body: object) -> bytes:
+    """Write a whole reply as the events of a stream."""
+    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+        raise EngineProtocolError(
+            f"the engine sent what is no chat completion: {str(body)[:200]}",
+            hint="does the engine's url end where its OpenAI API begins, mostly in /v1?",
+        )
+    choices = []
+    for choice in body["choices"]:
+        if not isinstance(choice, dict):
+            choices.append(choice)
+            continue
+        rest = {name: value for name, value in choice.items() if name != "message"}
+        choices.append({"delta": choice.get("message"), **rest})
+    event = {**body, "object": "chat.completion.chunk", "choices": choices}
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
 def effort_seen(
@@ -220,17 +266,13 @@ def effort_seen(
 
 def texts_of(part: JSON) -> tuple[str, str]:
     """Read (reasoning, text) of a message or delta from wherever an engine puts them."""
-    reasoning = _string(part.get("reasoning") or part.get("reasoning_content"))
+    reasoning = part.get("reasoning") or part.get("reasoning_content") or ""
+    if not isinstance(reasoning, str):
+        reasoning = ""
     content = part.get("content") or part.get("refusal") or ""
     if isinstance(content, str):
         return reasoning, content
     return reasoning + _joined(content, "thinking"), _joined(content, "text")
-
-
-def arguments_of(function: JSON) -> str:
-    """Read the arguments of a called function as text; some engines send the object itself."""
-    arguments = function.get("arguments") or ""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
 def _string(value: object) -> str:
@@ -240,40 +282,13 @@ def _string(value: object) -> str:
     raise TypeError(f"{value!r} is no text")
 
 
-def _table(value: object) -> JSON:
-    return value if isinstance(value, dict) else {}
-
-
 def _joined(parts: list[JSON], kind: str) -> str:
     """Join the parts of one kind; Mistral nests text parts once more inside thinking."""
     texts = [part[kind] for part in parts if part.get("type") == kind]
     return "".join(text if isinstance(text, str) else _joined(text, "text") for text in texts)
 
 
-def _count(counts: JSON, field: str) -> Count | None:
-    tokens = counts.get(field)
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 0 <= tokens <= _MOST_TOKENS:
-        return None
-    return Count(tokens, CountSource.REPORTED)
-
-
-def _refusal(event: JSON) -> EngineRefused:
-    error = event.get("error")
-    detail = error if isinstance(error, dict) else event
-    code = detail.get("code")
-    status = code if isinstance(code, int) else 500
-    return EngineRefused(
-        f"the engine broke off with an error: {detail.get('message') or error}",
-        status=status,
-        body=str(event)[:500],
-        hint="see the engine's log",
-        retryable=status >= 500,
-    )
-
-
-def estimated_input(request: Request) -> Count | None:
-    """Guess the tokens of the messages; None where there is more to them than text."""
-    contents = [message.get("content") or "" for message in request.messages]
-    if not all(isinstance(content, str) for content in contents):
-        return None
-    return estimated("".join(contents))
+def shown_model(name: str) -> str:
+    """Return the last part of a model's name that is a path: llama.cpp and vLLM show theirs."""
+    is_path = name.startswith(("/", "./", "~")) or name.endswith(".gguf") or name[1:3] == ":\\"
+    return re.split(r"[/\\]", name)[-1] if is_path else name

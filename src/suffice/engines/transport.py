@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
 
 import aiohttp
 import msgspec
 
 from suffice.config import EngineConfig
+from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import refused
 from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
 from suffice.types import JSON
@@ -54,7 +54,13 @@ class Transport:
     async def ask(self, url: str, body: JSON) -> JSON:
         """Post to a route that answers with one JSON object."""
         async with self.post(url, body) as response:
-            return decoded(await response.read())
+            answer = decoded(await response.read())
+        if not isinstance(answer, dict):
+            raise EngineProtocolError(
+                f"{url} answered with what is no JSON object: {str(answer)[:200]}",
+                hint="does the engine's url end where its API begins, mostly in /v1?",
+            )
+        return answer
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
@@ -106,17 +112,6 @@ async def finish(response: aiohttp.ClientResponse) -> None:
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_LAST_BYTES_TIMEOUT_S):
             await response.content.read()
-
-
-def decoded(data: str | bytes) -> JSON:
-    """Decode JSON; raises EngineProtocolError for what is none."""
-    try:
-        return cast("JSON", msgspec.json.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EngineProtocolError(
-            f"the engine sent what is not JSON: {data[:200]!r}",
-            hint="does its url end where the OpenAI API begins, mostly in /v1?",
-        ) from error
 
 
 def _checked(url: str | None) -> str:

@@ -166,6 +166,14 @@ MIGRATIONS = (
         version=3,
         statements=("ALTER TABLE suffice_attempts ADD COLUMN reasoning TEXT",),
     ),
+    Migration(
+        version=4,
+        statements=(
+            "ALTER TABLE suffice_attempts ADD COLUMN usage_kinds TEXT",
+            "ALTER TABLE suffice_attempts ADD COLUMN service_tier TEXT",
+            "ALTER TABLE suffice_attempts ADD COLUMN stated_picousd BIGINT",
+        ),
+    ),
 )
 
 _KEYS = {

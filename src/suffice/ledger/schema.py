@@ -114,6 +114,9 @@ attempts = sa.Table(
             sa.Column(f"{name}_source", sa.Text),
         )
     ),
+    sa.Column("usage_kinds", sa.Text),
+    sa.Column("service_tier", sa.Text),
+    sa.Column("stated_picousd", sa.BigInteger),
     sa.Column("charge_picousd", sa.BigInteger),
     sa.Column("charge_estimated", sa.Boolean, nullable=False),
     sa.Column("price", sa.Text),
@@ -220,6 +223,10 @@ def attempt_row(
         count = getattr(attempt.usage, f"{name}_tokens")
         row[f"{name}_tokens"] = count and count.tokens
         row[f"{name}_source"] = count and count.source.value
+    usage = attempt.usage
+    row["usage_kinds"] = msgspec.json.encode(usage.kinds).decode() if usage.kinds else None
+    row["service_tier"] = _storable(usage.service_tier)
+    row["stated_picousd"] = _picousd(usage.stated_usd)
     return row
 
 
@@ -287,9 +294,12 @@ def _picousd(amount: Decimal | None) -> int | None:
 
 
 def _usage(row: Any) -> Usage:
-    counts = {}
+    fields: Row = {}
     for name in COUNTS:
         tokens = row[f"{name}_tokens"]
         if tokens is not None:
-            counts[f"{name}_tokens"] = Count(tokens, CountSource(row[f"{name}_source"]))
-    return Usage(**counts)
+            fields[f"{name}_tokens"] = Count(tokens, CountSource(row[f"{name}_source"]))
+    if row["usage_kinds"]:
+        fields["kinds"] = msgspec.json.decode(row["usage_kinds"], type=dict[str, Count])
+    stated_usd = usd(row["stated_picousd"])
+    return Usage(**fields, service_tier=row["service_tier"], stated_usd=stated_usd)

@@ -273,7 +273,7 @@ def _mean_logprob(outcome: _Outcome) -> float | None:
 def _usage(outcome: _Outcome) -> Usage:
     if outcome.usage is not None:
         return outcome.usage
-    counts = {
+    counts: dict[str, Any] = {
         name: Count(tokens, CountSource.REPORTED)
         for name in ("input_tokens", "output_tokens", "reasoning_tokens")
         if (tokens := getattr(outcome, name)) is not None

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from suffice.engines.reply import arguments_of, texts_of
+from suffice.engines.calls import arguments_of
+from suffice.engines.reply import texts_of
 from suffice.types import JSON
 
 

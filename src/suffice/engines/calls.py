@@ -1,0 +1,156 @@
+"""The tool calls of an answer, put together from the parts in which engines send them."""
+
+import secrets
+
+import msgspec
+
+from suffice.types import JSON
+
+
+class ToolCalls:
+    """Gives each tool call of one answer a number, an id of its own, its name and JSON arguments.
+
+    A part belongs to the call at its `index`. Some servers leave the index out, or say 0 for all;
+    there another name, another id or complete arguments tell where the next call begins. An id
+    alone does not, for some servers make up an id for every part.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[_ToolCall] = []
+        self._at_index: dict[int, _ToolCall] = {}
+
+    @property
+    def calls(self) -> tuple[JSON, ...]:
+        """The complete calls, in the order of their begin; no arguments are `{}`."""
+        return tuple(call.whole() for call in self._calls if call.name or call.arguments)
+
+    def add(self, parts: list[JSON]) -> list[JSON]:
+        """Take the parts of a delta and return those to pass on, each with its call's number.
+
+        A part that needs no change is returned as it is. One that comes before the name of its
+        call waits for it.
+        """
+        ready = []
+        for position, part in enumerate(parts):
+            index = part.get("index")
+            index = position if index is None else int(index)
+            call = self._at_index.get(index)
+            if call is None or call.ends_before(part):
+                call = self._at_index[index] = self._begin()
+            ready += call.add(part)
+        return ready
+
+    def add_whole(self, calls: list[JSON]) -> list[JSON]:
+        """Take the calls of a whole message and return them complete."""
+        for call in calls:
+            self._begin().add(call)
+        return list(self.calls)
+
+    def end(self) -> list[JSON]:
+        """Return the parts that are still to be passed on when the answer ends."""
+        return [part for call in self._calls for part in call.end()]
+
+    def _begin(self) -> "_ToolCall":
+        call = _ToolCall(len(self._calls), taken={call.id for call in self._calls})
+        self._calls.append(call)
+        return call
+
+
+class _ToolCall:
+    """One call; `told_id` is what the server calls it, `id` what clients are told."""
+
+    def __init__(self, number: int, *, taken: set[str]) -> None:
+        self.number, self.name, self.arguments, self.id, self.told_id = number, "", "", "", ""
+        self._taken = taken
+        self._others: JSON = {}
+        self._function: JSON = {}
+        self._begun = False
+
+    def ends_before(self, part: JSON) -> bool:
+        """Whether a part at the index of this call begins another one."""
+        function = part.get("function") or {}
+        name, call_id = function.get("name"), part.get("id")
+        if not self.name:
+            return False
+        if call_id and self.told_id:
+            if name and call_id != self.told_id:
+                return True
+            different = call_id != self.told_id or (bool(name) and name != self.name)
+            return different and _is_object(self.arguments)
+        if name and name != self.name:
+            return "arguments" in function or bool(self.arguments)
+        return bool(name) and _is_object(self.arguments)
+
+    def add(self, part: JSON) -> list[JSON]:
+        """Take a part of this call and return what may be passed on."""
+        function = part.get("function") or {}
+        text, name = arguments_of(function), function.get("name") or ""
+        others = _told(part, but=("index", "id", "function"))
+        more = _told(function, but=("name", "arguments"))
+        self.told_id = self.told_id or part.get("id") or ""
+        self._others |= others
+        self._function |= more
+        if self._begun and name != self.name and not self.arguments:
+            self.name += name
+            more |= {"name": name} if name else {}
+        self.arguments += text
+        if self._begun:
+            ready = {"index": self.number, **others, "function": {**more, "arguments": text}}
+        elif name:
+            self.name = name
+            ready = self._begin()
+        else:
+            return []
+        return [part if self._says(part, ready) else ready]
+
+    def end(self) -> list[JSON]:
+        """Return what is missing at the end: a call without a name, or without arguments."""
+        if not self._begun:
+            return [self._begin()] if self.arguments else []
+        if self.arguments:
+            return []
+        self.arguments = "{}"
+        return [{"index": self.number, "function": {"arguments": "{}"}}]
+
+    def whole(self) -> JSON:
+        """Return the complete call."""
+        if not self._begun:
+            self._begin()
+        function = {"name": self.name, "arguments": self.arguments or "{}", **self._function}
+        return {"id": self.id, **self._others, "function": function}
+
+    def _begin(self) -> JSON:
+        self._begun = True
+        free = self.told_id and self.told_id not in self._taken
+        self.id = self.told_id if free else f"call_{secrets.token_hex(12)}"
+        function = {**self._function, "name": self.name, "arguments": self.arguments}
+        head = {"index": self.number, "id": self.id, "type": "function"}
+        return {**head, **self._others, "function": function}
+
+    def _says(self, part: JSON, ready: JSON) -> bool:
+        """Whether a part, as it came, says what is to be passed on."""
+        bare = {**_told(part, but=("function",)), "function": _told(part.get("function") or {})}
+        bare["function"].setdefault("arguments", "")
+        if "id" in ready:
+            bare.setdefault("type", "function")
+        elif bare.get("id") in ("", self.id):  # told once more
+            del bare["id"]
+        return bare == ready
+
+
+def arguments_of(function: JSON) -> str:
+    """Read the arguments of a called function as text; some engines send the object itself."""
+    arguments = function.get("arguments") or ""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _told(table: JSON, *, but: tuple[str, ...] = ()) -> JSON:
+    return {name: value for name, value in table.items() if name not in but and value is not None}
+
+
+def _is_object(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,360 @@
+"""What engines report of tokens: read under every name, reconciled, held against the text."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import replace
+
+from suffice.types import JSON, Count, CountSource, Request, Usage, estimated
+
+Place = tuple[str, ...]
+
+_MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
+_TICKS_PER_USD = Decimal(10**10)
+
+# Every place where an engine reports a count; where several do, the largest one holds.
+_PLACES: dict[str, tuple[Place, ...]] = {
+    "input_tokens": (
+        ("prompt_tokens",),  # OpenAI, and most
+        ("input_tokens",),  # Anthropic, OpenAI Responses, mlx-vlm
+        ("prompt_token_count",),
+        ("promptTokenCount",),  # Gemini
+        ("promptTokens",),
+        ("inputTokens",),  # Bedrock
+        ("prompt_eval_count",),  # Ollama
+    ),
+    "output_tokens": (
+        ("completion_tokens",),
+        ("output_tokens",),
+        ("candidates_token_count",),
+        ("candidatesTokenCount",),
+        ("completionTokens",),
+        ("outputTokens",),
+        ("eval_count",),
+    ),
+    "total_tokens": (
+        ("total_tokens",),
+        ("total_token_count",),
+        ("totalTokenCount",),
+        ("totalTokens",),
+    ),
+    "cache_read_tokens": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cached_tokens"),
+        ("prompt_cache_hit_tokens",),  # DeepSeek
+        ("cached_tokens",),  # Moonshot
+        ("cache_read_input_tokens",),  # Anthropic
+        ("cached_content_token_count",),
+        ("cachedContentTokenCount",),
+        ("cacheReadInputTokens",),
+    ),
+    "cache_write_tokens": (
+        ("prompt_tokens_details", "cache_write_tokens"),  # OpenRouter
+        ("input_tokens_details", "cache_write_tokens"),
+        ("prompt_tokens_details", "created_cache_tokens"),
+        ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
+        ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
+        ("cache_creation_input_tokens",),  # Anthropic
+        ("cacheWriteInputTokens",),
+    ),
+    "reasoning_tokens": (
+        ("completion_tokens_details", "reasoning_tokens"),
+        ("output_tokens_details", "reasoning_tokens"),
+        ("output_tokens_details", "thinking_tokens"),  # Anthropic
+        ("reasoning_tokens",),  # SGLang
+        ("thoughts_token_count",),
+        ("thoughtsTokenCount",),  # Gemini
+    ),
+    "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
+    "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "input_audio_tokens": (
+        ("prompt_tokens_details", "audio_tokens"),
+        ("input_tokens_details", "audio_tokens"),
+    ),
+    "input_image_tokens": (
+        ("prompt_tokens_details", "image_tokens"),
+        ("input_tokens_details", "image_tokens"),
+    ),
+    "input_video_tokens": (
+        ("prompt_tokens_details", "video_tokens"),
+        ("input_tokens_details", "video_tokens"),
+    ),
+    "cache_audio_read_tokens": (
+        ("prompt_tokens_details", "cached_tokens_details", "audio_tokens"),
+        ("input_tokens_details", "cached_tokens_details", "audio_tokens"),
+        ("prompt_tokens_details", "cached_audio_tokens"),
+    ),
+    "cache_image_read_tokens": (
+        ("prompt_tokens_details", "cached_tokens_details", "image_tokens"),
+        ("input_tokens_details", "cached_tokens_details", "image_tokens"),
+    ),
+    "output_audio_tokens": (
+        ("completion_tokens_details", "audio_tokens"),
+        ("output_tokens_details", "audio_tokens"),
+    ),
+    "output_image_tokens": (
+        ("completion_tokens_details", "image_tokens"),
+        ("output_tokens_details", "image_tokens"),
+    ),
+    "output_video_tokens": (("completion_tokens_details", "video_tokens"),),
+    "output_citation_tokens": (("citation_tokens",),),  # Perplexity
+    "web_searches": (
+        ("server_tool_use", "web_search_requests"),  # Anthropic, OpenRouter
+        ("server_side_tool_usage_details", "web_search_calls"),  # xAI
+        ("num_search_queries",),  # Perplexity
+    ),
+    "social_searches": (("server_side_tool_usage_details", "x_search_calls"),),
+    "storage_searches": (("server_side_tool_usage_details", "file_search_calls"),),
+    "code_executions": (
+        ("server_tool_use", "code_execution_requests"),
+        ("server_side_tool_usage_details", "code_interpreter_calls"),
+    ),
+}
+_TOTALS = frozenset(_PLACES["total_tokens"])
+_NAMES = {place: name for name, places in _PLACES.items() for place in places}
+_OUR_FIELDS = frozenset(Usage.__struct_fields__)
+_BESIDE_PROMPT = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Anthropic's counts
+
+
+def read_usage(raw: object, *, reasoning: str) -> Usage:
+    """Read the counts that a server reports, and reconcile the parts with their total.
+
+    Reasoning and caches are mostly counted within the output and the prompt, by some beside them;
+    the total tells which. What the total does not explain is an estimate. Absent counts are None.
+    A reported 0 beside visible reasoning is not believed: SGLang says it without a parser.
+    """
+    table = raw if isinstance(raw, dict) else {}
+    counts = _counts(table)
+    thought = counts.get("reasoning_tokens")
+    prompt, output = _sides(counts, caches_beside=_is_anthropic(table))
+    reported = CountSource.REPORTED
+    return Usage(
+        input_tokens=prompt,
+        cache_read_tokens=_counted(counts.get("cache_read_tokens"), reported),
+        cache_write_tokens=_counted(_cache_writes(counts), reported),
+        output_tokens=output,
+        reasoning_tokens=_counted(None if reasoning and thought == 0 else thought, reported),
+        kinds={
+            name: Count(number, reported)
+            for name, number in counts.items()
+            if number and name not in _OUR_FIELDS and name != "total_tokens"
+        },
+        service_tier=_service_tier(table),
+        stated_usd=_stated_usd(table),
+    )
+
+
+def merged_usage(before: JSON | None, later: JSON) -> JSON:
+    """Join two usages of one stream: later counts win, but nothing and 0 do not erase a count."""
+    if not before:
+        return later
+    joined, counts = dict(before), _counts(later)
+    if counts.get("output_tokens"):  # the total of less is none
+        joined = {name: value for name, value in joined.items() if (name,) not in _TOTALS}
+    elif _counts(before).get("output_tokens"):
+        later = {name: value for name, value in later.items() if (name,) not in _TOTALS}
+    for name, value in later.items():
+        if isinstance(value, dict) and isinstance(joined.get(name), dict):
+            joined[name] = merged_usage(joined[name], value)
+        elif value or name not in joined:
+            joined[name] = value
+    return joined
+
+
+def tells_output(raw: JSON) -> bool:
+    """Whether a usage counts any output."""
+    return bool(raw.get("completion_tokens") or _counts(raw).get("output_tokens"))
+
+
+def openai_usage(usage: Usage, raw: object) -> JSON:
+    """Write the reported counts under OpenAI's names, beside what else the engine reported."""
+    before = raw if isinstance(raw, dict) else {}
+    table = dict(before)
+    prompt, output = _reported(usage.input_tokens), _reported(usage.output_tokens)
+    if prompt is not None:
+        table["prompt_tokens"] = prompt
+    if output is not None:
+        table["completion_tokens"] = output
+    if prompt is not None and output is not None and (table != before or "total_tokens" in before):
+        table["total_tokens"] = prompt + output
+    for name, field, count in (
+        ("prompt_tokens_details", "cached_tokens", usage.cache_read_tokens),
+        ("prompt_tokens_details", "cache_write_tokens", usage.cache_write_tokens),
+        ("completion_tokens_details", "reasoning_tokens", usage.reasoning_tokens),
+    ):
+        tokens, details = _reported(count), table.get(name)
+        details = details if isinstance(details, dict) else {}
+        if tokens is not None and details.get(field) != tokens:
+            table[name] = {**details, field: tokens}
+    return table
+
+
+def against_text(usage: Usage, *, written: str, request: Request) -> Usage:
+    """Replace counts that are too small for the text that they are to count, by estimates."""
+    prompt, output = usage.input_tokens, usage.output_tokens
+    if output is not None and output.tokens < _fewest_tokens(written):
+        guess = max(output.tokens, estimated(written).tokens)
+        output = Count(guess, CountSource.ESTIMATED)
+    if prompt is not None:
+        text = prompt_text(request)
+        if prompt.tokens < -(-len(text) // 32):  # characters a token, far above what is usual
+            prompt = Count(max(prompt.tokens, estimated(text).tokens), CountSource.ESTIMATED)
+    if prompt is usage.input_tokens and output is usage.output_tokens:
+        return usage
+    return replace(usage, input_tokens=prompt, output_tokens=output)
+
+
+def prompt_text(request: Request) -> str:
+    """Join what is text in the messages of a request."""
+    texts: list[str] = []
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            texts.append(content)
+        elif isinstance(content, list):
+            texts += [part["text"] for part in content if _is_text(part)]
+    return "".join(texts)
+
+
+def estimated_input(request: Request) -> Count | None:
+    """Guess the tokens of the messages; None where there is more to them than text."""
+    for message in request.messages:
+        content = message.get("content") or ""
+        if not isinstance(content, str) and not (
+            isinstance(content, list) and all(_is_text(part) for part in content)
+        ):
+            return None
+    return estimated(prompt_text(request))
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
+
+
+def _sides(counts: dict[str, int], *, caches_beside: bool) -> tuple[Count | None, Count | None]:
+    """Return all input and all output; an estimate where the counts contradict each other.
+
+    `caches_beside` says where the caches are counted when there is no total to tell.
+    """
+    prompt, output = counts.get("input_tokens"), counts.get("output_tokens")
+    total = counts.get("total_tokens") or None  # a 0 tells nothing
+    if total is not None and prompt is None and output is not None and total >= output:
+        prompt = total - output
+    if total is not None and output is None and prompt is not None and total >= prompt:
+        output = total - prompt
+    if prompt is None or output is None:
+        return _counted(prompt, CountSource.REPORTED), _counted(output, CountSource.REPORTED)
+    cached = counts.get("cache_read_tokens", 0) + (_cache_writes(counts) or 0)
+    thought = counts.get("reasoning_tokens", 0)
+    if total is not None:
+        fitting = {
+            (prompt + cache, output + reasoning): None
+            for cache in (0, cached, *(_caches(counts)))
+            for reasoning in (0, thought)
+            if prompt + cache >= cached and output + reasoning >= thought
+            if prompt + cache + output + reasoning == total
+        }
+        if fitting:
+            first, *others = fitting
+            sure = first == (prompt, output) or not others
+            source = CountSource.REPORTED if sure else CountSource.ESTIMATED
+            return Count(first[0], source), Count(first[1], source)
+    prompt_source = output_source = CountSource.REPORTED
+    if cached > prompt or caches_beside:
+        prompt_source = CountSource.REPORTED if caches_beside else CountSource.ESTIMATED
+        prompt += cached
+    if thought > output:
+        output, output_source = output + thought, CountSource.ESTIMATED
+    if total is not None:  # and it fits nothing
+        prompt_source = output_source = CountSource.ESTIMATED
+        if prompt == 0:
+            prompt = max(0, total - output)
+        output = max(output, total - prompt)  # thoughts that only the total counts, as Gemini's
+    return Count(prompt, prompt_source), Count(output, output_source)
+
+
+def _caches(counts: dict[str, int]) -> Iterator[int]:
+    yield counts.get("cache_read_tokens", 0)
+    yield _cache_writes(counts) or 0
+
+
+def _cache_writes(counts: dict[str, int]) -> int | None:
+    """Return all cache writes, which some report by lifetime alone."""
+    by_lifetime = [
+        counts[name]
+        for name in ("cache_write_5m_tokens", "cache_write_1h_tokens")
+        if name in counts
+    ]
+    whole = counts.get("cache_write_tokens")
+    return max(whole or 0, sum(by_lifetime)) if by_lifetime else whole
+
+
+def _is_anthropic(table: JSON) -> bool:
+    """Whether the input leaves out the caches, as Anthropic's own usage does."""
+    return "prompt_tokens" not in table and any(name in table for name in _BESIDE_PROMPT)
+
+
+def _counts(table: JSON) -> dict[str, int]:
+    """Read every count that there is, by our name for it."""
+    counts: dict[str, int] = {}
+    for place, value in _leaves(table, ()):
+        name = _NAMES.get(place)
+        count = None if name is None else _count(value)
+        if name is not None and count is not None:
+            counts[name] = max(count, counts.get(name, 0))
+    return counts
+
+
+def _leaves(table: JSON, at: Place) -> Iterator[tuple[Place, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict) and len(at) < 2:
+            yield from _leaves(value, (*at, name))
+        else:
+            yield (*at, name), value
+
+
+def _count(value: object) -> int | None:
+    """Read a count: a whole number, also written as 20.0 or as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_TOKENS:
+        return None
+    return value
+
+
+def _service_tier(table: JSON) -> str | None:
+    """Return the tier that answered: Anthropic, xAI and the Responses API name it in the usage."""
+    tier = table.get("service_tier")
+    return tier if isinstance(tier, str) and tier else None
+
+
+def _stated_usd(table: JSON) -> Decimal | None:
+    """Return what the vendor says that the call cost: OpenRouter, Perplexity, xAI."""
+    ticks = table.get("cost_in_usd_ticks")
+    if isinstance(ticks, int) and not isinstance(ticks, bool) and ticks >= 0:
+        return ticks / _TICKS_PER_USD
+    cost = table.get("cost")
+    cost = cost.get("total_cost") if isinstance(cost, dict) else cost
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < 10**6:
+        return None
+    return Decimal(str(cost))
+
+
+def _reported(count: Count | None) -> int | None:
+    return count.tokens if count is not None and count.source is CountSource.REPORTED else None
+
+
+def _counted(tokens: int | None, source: CountSource) -> Count | None:
+    return None if tokens is None else Count(tokens, source)
+
+
+def _fewest_tokens(text: str) -> int:
+    """Return fewer tokens than any tokenizer makes of a text.
+
+    A token spans at most a few words, some 16 characters outside ASCII, or 128 of a repeated one.
+    """
+    other = 0 if text.isascii() else len(text.encode()) // 3 // 16
+    return max(len(text.split()) // 2, len(text) // 128, other)
