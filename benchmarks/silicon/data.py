@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.inputs import data_file
 from benchmarks.silicon.learn import MeasuredRows
 from suffice.silicon.catalog import find_chip
-from suffice.silicon.measured import Record, format_bits, seconds, table_of
+from suffice.silicon.formats import format_bits
+from suffice.silicon.measured import Record, seconds, table_of
 from suffice.silicon.models import find_shape
 from suffice.silicon.shapes import profile
 
@@ -135,7 +136,7 @@ def dashboard_record(row: Row) -> Record:
     )
 
 
-def _layout(row: Row, *, side: str) -> dict[str, int]:
+def _layout(row: Row, *, side: str) -> dict[str, Any]:
     """Read tp, dp and ep, undoing two habits of the table.
 
     Some sources give a layout as tp x ep: an 8-chip server with tp 8 and ep 8 appears as tp 64 (the
@@ -170,7 +171,7 @@ def _with_layout_that_fits(record: Record) -> Record:
     need = (
         routed
         + (shape.total - shape.moe_layers * shape.experts * shape.expert)
-        * format_bits(record.dense_format)
+        * format_bits(record.dense_format or "bf16")
         / 8
     )
     room = 0.9 * chip.memory.si

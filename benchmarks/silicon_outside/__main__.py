@@ -89,6 +89,8 @@ def _record(row: Row) -> Record:
         input_tokens=float(row["io_len_each"]),
         output_tokens=float(row["io_len_each"]),
         tp=int(row["n_devices"]),
+        dense_format="bf16",
+        kv_format="bf16",
     )
 
 

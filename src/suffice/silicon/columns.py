@@ -40,8 +40,10 @@ class ConfigTable:
     batch: Array
     input_tokens: Array
     output_tokens: Array
+    attention_bits: Array
     dense_bits: Array
     expert_bits: Array
+    head_bits: Array
     kv_bits: Array
     prefill_chips: Array
     prefill_tp: Array
@@ -69,9 +71,13 @@ class ConfigTable:
 
 
 def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: Any) -> ConfigTable:
-    """Broadcast columns and scalars to one length; defaults are one chip and 16-bit numbers."""
+    """Broadcast columns and scalars to one length; defaults are one chip and 16-bit numbers.
+
+    Attention has the bits of the dense part where it is not said otherwise.
+    """
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
     defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
+    defaults |= {"attention_bits": columns.get("dense_bits", 16), "head_bits": 16}
     defaults |= {"prefill_chips": 0, "prefill_tp": 0, "prefill_replicas": 0}
     values = defaults | columns
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in values.values()))
@@ -128,6 +134,7 @@ def _hardware(table: ConfigTable) -> Hardware:
     network = [c.network.si if c.network else NETWORK_SHARE * c.link_bytes_per_s for c in chips]
     return Hardware(
         bandwidth=_of_chip(table, [c.bandwidth.si for c in chips]),
+        flops_attention=rates[table.chip, _format(table.attention_bits)],
         flops_dense=rates[table.chip, _format(table.dense_bits)],
         flops_expert=rates[table.chip, _format(table.expert_bits)],
         flops_bf16=_of_chip(table, [c.bf16.si for c in chips]),
@@ -157,7 +164,9 @@ def _work(table: ConfigTable) -> Work:
         batch=np.maximum(table.batch, 1.0),
         input_tokens=table.input_tokens,
         output_tokens=np.maximum(table.output_tokens, 1.0),
+        attention_bytes=table.attention_bits / 8,
         dense_bytes=table.dense_bits / 8,
         expert_bytes=table.expert_bits / 8,
+        head_bytes=table.head_bits / 8,
         kv_bytes=table.kv_bits / 8,
     )

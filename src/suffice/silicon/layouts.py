@@ -1,5 +1,6 @@
 """Which ways of spreading a model over chips are worth a prediction, and which of them fit."""
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from suffice.silicon.catalog import Chip
 from suffice.silicon.columns import DEFAULT_DOMAIN, ConfigTable, make_table, memory_bytes, points
-from suffice.silicon.measured import format_bits
+from suffice.silicon.formats import SIXTEEN_BITS, Formats, format_bits, mean_bits
 from suffice.silicon.roofline import Array, Layout, capacity, weight_bytes
 from suffice.silicon.shapes import Shape
 
@@ -20,12 +21,11 @@ PREFILL_SHARES = (0.25, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutQuestion:
-    """What every candidate has in common: lengths in tokens, weight and cache formats, engine."""
+    """What every candidate has in common: lengths in tokens, number formats, engine."""
 
     input_tokens: float
     output_tokens: float
-    weight_format: str
-    cache_format: str
+    formats: Formats
     engine: int
     apart: bool = True
 
@@ -36,8 +36,8 @@ def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
     Pipelines (`stages`) may reach beyond it.
     """
     domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
-    heads = max(block.heads for block in shape.attention)
-    latent = any(block.kind == "mla" for block in shape.attention)
+    heads = math.gcd(*(block.heads for block in shape.attention if block.kind != "conv"))
+    latent = any(block.kind in ("mla", "compressed") for block in shape.attention)
     layouts = []
     for width in WIDTHS:
         if width > domain:
@@ -69,7 +69,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         if batch >= spread[1] * pp
     ]
     chip, tp, dp, ep, pp, batch, share = np.array(rows, float).T
-    dense, expert = _bits(shape, question.weight_format)
+    formats = question.formats
     return make_table(
         (shape,),
         chips,
@@ -82,9 +82,11 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         batch=batch,
         input_tokens=question.input_tokens,
         output_tokens=question.output_tokens,
-        dense_bits=dense,
-        expert_bits=expert,
-        kv_bits=format_bits(question.cache_format),
+        attention_bits=mean_bits(formats.attention),
+        dense_bits=mean_bits(formats.dense),
+        expert_bits=mean_bits(formats.experts),
+        head_bits=mean_bits(formats.head),
+        kv_bits=format_bits(formats.cache or SIXTEEN_BITS),
         prefill_chips=np.where(share > 0, tp * dp, 0),
         prefill_tp=np.where(share > 0, tp, 0),
         prefill_replicas=share,
@@ -115,10 +117,3 @@ def describe(table: ConfigTable, row: int) -> str:
             f" + prefill on {int(table.prefill_chips[row])} chips x {table.prefill_replicas[row]:g}"
         )
     return text
-
-
-def _bits(shape: Shape, weight_format: str) -> tuple[float, float]:
-    """Bits of dense and expert weights; 4-bit checkpoints of expert models keep attention in 16."""
-    bits = format_bits(weight_format)
-    mixed = shape.experts is not None and weight_format in ("mxfp4", "int4")
-    return (16.0 if mixed else bits), bits

@@ -12,21 +12,10 @@ from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.catalog import Chip, find_chip
 from suffice.silicon.columns import ENGINES, ConfigTable, make_table
+from suffice.silicon.formats import format_bits, mean_bits, resolve_formats
 from suffice.silicon.models import find_shape
 from suffice.silicon.roofline import Array
-
-FORMAT_BITS = {
-    "fp32": 32.0,
-    "bf16": 16.0,
-    "fp16": 16.0,
-    "fp8": 8.0,
-    "int8": 8.0,
-    "nvfp4": 4.5,
-    "fp4": 4.5,
-    "mxfp4": 4.25,
-    "int4": 4.25,
-}
-"""Bits per weight of each format, block scales included."""
+from suffice.silicon.shapes import Shape
 
 TPOT_RANGE_S = (2e-4, 20.0)
 TTFT_RANGE_S = (1e-3, 7200.0)
@@ -38,7 +27,8 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `tp` chips share attention in each of `dp` groups, `ep` chips share the experts; a decode
     replica has `tp * dp * pp` chips. With `prefill_tp` above 0, other chips read the prompts:
-    `prefill_replicas` and `decode_replicas` count them; None is not known.
+    `prefill_replicas` and `decode_replicas` count them; None is not known. Formats that are not
+    named are the checkpoint's own; attention has the dense one where that is named.
     """
 
     model: str
@@ -51,9 +41,10 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dp: int = 1
     ep: int = 1
     pp: int = 1
-    dense_format: str = "bf16"
+    attention_format: str | None = None
+    dense_format: str | None = None
     expert_format: str | None = None
-    kv_format: str = "bf16"
+    kv_format: str | None = None
     prefill_tp: int = 0
     prefill_dp: int = 1
     prefill_replicas: int | None = None
@@ -68,6 +59,7 @@ def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None)
     kinds = {name: find_chip(name, chips) for name in dict.fromkeys(r.chip for r in records)}
     shapes = {shape.name: shape for shape in models.values()}
     used_chips = {chip.key: chip for chip in kinds.values()}
+    bits = [_bits(r, models[r.model]) for r in records]
     apart = np.array([r.prefill_tp > 0 for r in records])
     guessed = np.array([r.decode_replicas is None for r in records])
     return make_table(
@@ -83,9 +75,11 @@ def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None)
         batch=[_batch(r) for r in records],
         input_tokens=[r.input_tokens for r in records],
         output_tokens=[r.output_tokens for r in records],
-        dense_bits=[format_bits(r.dense_format) for r in records],
-        expert_bits=[format_bits(r.expert_format or r.dense_format) for r in records],
-        kv_bits=[format_bits(r.kv_format) for r in records],
+        attention_bits=[row[0] for row in bits],
+        dense_bits=[row[1] for row in bits],
+        expert_bits=[row[2] for row in bits],
+        head_bits=[row[3] for row in bits],
+        kv_bits=[row[4] for row in bits],
         prefill_chips=[r.prefill_tp * r.prefill_dp for r in records],
         prefill_tp=[r.prefill_tp for r in records],
         prefill_replicas=[(r.prefill_replicas or 0) / (r.decode_replicas or 1) for r in records],
@@ -93,19 +87,24 @@ def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None)
     )
 
 
+def _bits(record: Record, shape: Shape) -> tuple[float, float, float, float, float]:
+    """Bits of attention, dense part, experts, output head and cache: as named, else the model's."""
+    own = resolve_formats(shape.formats, weights=record.dense_format, cache=record.kv_format)
+    attention, dense, expert = (
+        format_bits(name) if name else mean_bits(part)
+        for name, part in (
+            (record.attention_format, own.attention),
+            (record.dense_format, own.dense),
+            (record.expert_format, own.experts),
+        )
+    )
+    return attention, dense, expert, mean_bits(own.head), format_bits(own.cache or "bf16")
+
+
 def engine_index(name: str) -> int:
     """Index of an engine with measurements behind it, -1 for any other."""
     key = name.lower().replace("-", "").replace("_", "").replace("tensorrtllm", "trtllm")
     return ENGINES.index(key) if key in ENGINES else -1
-
-
-def format_bits(name: str) -> float:
-    """Bits per weight of a number format; raises InputError with the nearest name."""
-    if name.lower() not in FORMAT_BITS:
-        raise InputError(
-            f"no number format {name!r}", hint=nearest(name.lower(), tuple(FORMAT_BITS))
-        )
-    return FORMAT_BITS[name.lower()]
 
 
 def read_measurements(path: Path) -> tuple[Record, ...]:

@@ -1,50 +1,132 @@
-"""Model shapes by name or from a file."""
+"""Model shapes by name, from a checkpoint's configuration, or from a file of one's own."""
 
 import functools
 import json
 import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from suffice.config import nearest
-from suffice.errors import InputError
+from suffice.errors import ConfigError, InputError
+from suffice.silicon.checkpoint.quantisation import Neighbour
+from suffice.silicon.checkpoint.reader import shape_from_config
+from suffice.silicon.formats import Formats, named_format
 from suffice.silicon.shapes import Shape
+
+NEIGHBOURS = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
+"""Files beside a `config.json` in which ModelOpt, AutoAWQ and GPTQ note the number formats."""
 
 
 @functools.cache
 def built_in_shapes() -> dict[str, Shape]:
     """Read the list of known models, keyed by its short name."""
     text = resources.files("suffice.silicon").joinpath("data/models.toml").read_text("utf-8")
-    tables = tomllib.loads(text)["model"]
-    return {key: msgspec.convert({"name": key} | table, Shape) for key, table in tables.items()}
+    return _shapes(tomllib.loads(text), where="data/models.toml")
 
 
-def find_shape(name: str) -> Shape:
-    """Look a model up by short name, alias, or path of a `config.json`; raises InputError."""
-    if name.endswith(".json"):
+def load_shapes(path: Path) -> dict[str, Shape]:
+    """Read models that the user describes, on top of the built-in ones; raises ConfigError."""
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint="docs/silicon.md shows a model entry"
+        ) from error
+    return built_in_shapes() | _shapes(tree, where=str(path))
+
+
+def find_shape(name: str, shapes: dict[str, Shape] | None = None) -> Shape:
+    """Look a model up by short name, alias, or path of a `config.json`; raises InputError.
+
+    Where a name ends in a number format (`-fp8`, `-nvfp4`, `-awq`), all linear layers have it.
+    """
+    if name.endswith(".json") or Path(name).is_dir():
         return shape_from_file(Path(name))
-    shapes = built_in_shapes()
-    names = {alias.lower(): shape for shape in shapes.values() for alias in shape.aliases} | shapes
+    shapes = built_in_shapes() if shapes is None else shapes
     wanted = name.lower()
-    shape = names.get(wanted) or names.get(wanted.rpartition("/")[2])
-    if shape is None:
-        raise InputError(
-            f"no model {name!r} in the built-in list",
-            hint=f"{nearest(wanted, tuple(names))}; or give the path of its config.json",
-        )
-    return shape
+    for candidate in (wanted, wanted.rpartition("/")[2]):
+        shape = _known(candidate, shapes)
+        if shape is not None:
+            return shape
+    names = [alias for shape in shapes.values() for alias in (*shape.aliases, *shape.checkpoints)]
+    raise InputError(
+        f"no model {name!r} in the list",
+        hint=f"{nearest(wanted, (*shapes, *names))}; or give the path of its config.json",
+    )
 
 
 def shape_from_file(path: Path) -> Shape:
-    """Read a Hugging Face `config.json`; raises InputError where it cannot be trusted."""
-    from suffice.silicon.hf_config import shape_from_config
+    """Read a checkpoint's `config.json` and a quantisation file beside it; raises InputError."""
+    path = path / "config.json" if path.is_dir() else path
+    config, neighbour = _json(path), _neighbour(path)
+    if neighbour is not None and neighbour.name != NEIGHBOURS[0] and _quantised(config):
+        neighbour = None
+    name = path.parent.name if path.stem == "config" else path.stem.removesuffix(".config")
+    return shape_from_config(config, name=name or path.stem, source=str(path), neighbour=neighbour)
 
+
+def _known(name: str, shapes: dict[str, Shape]) -> Shape | None:
+    """Find a name as it stands, else its base with the format that its ending states."""
+    by_name = {alias.lower(): shape for shape in shapes.values() for alias in shape.aliases}
+    by_name |= shapes
+    if name in by_name:
+        return by_name[name]
+    for shape in shapes.values():
+        if name in shape.checkpoints:
+            return _with_formats(shape, shape.checkpoints[name])
+    stated = named_format(name)
+    base = _known(stated[0], shapes) if stated else None
+    if stated is None or base is None:
+        return None
+    origin = f"the name, which ends in {name.removeprefix(stated[0] + '-')}"
+    return _with_formats(base, Formats.uniform(stated[1], origin=origin))
+
+
+def _with_formats(shape: Shape, formats: Formats) -> Shape:
+    return msgspec.structs.replace(shape, formats=formats)
+
+
+def _shapes(tree: dict[str, Any], *, where: str) -> dict[str, Shape]:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        tables = tree["model"]
+        return {
+            key.lower(): msgspec.convert({"name": key} | table, Shape)
+            for key, table in tables.items()
+        }
+    except (KeyError, AttributeError, TypeError, msgspec.ValidationError) as error:
+        raise ConfigError(
+            f"{where}: {error}", hint="write [model.NAME] as docs/silicon.md shows"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", hint="give a config.json") from error
-    return shape_from_config(config, name=path.parent.name or path.stem, source=str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no table", hint="give a checkpoint's config.json")
+    return content
+
+
+def _neighbour(path: Path) -> Neighbour | None:
+    """Return the quantisation file beside a configuration, None where there is none."""
+    stem = path.stem.removesuffix("config")
+    for name in NEIGHBOURS:
+        beside = path.with_name(f"{stem}{name}" if path.stem != "config" else name)
+        if beside != path and beside.exists():
+            return Neighbour(name=beside.name, content=_json(beside))
+    return None
+
+
+def _quantised(config: dict[str, Any]) -> bool:
+    inner = config.get("text_config")
+    return bool(
+        config.get("quantization_config")
+        or (isinstance(inner, dict) and inner.get("quantization_config"))
+    )

@@ -18,11 +18,15 @@ from suffice.silicon.candidates import (
     nearest_feasible,
     score,
 )
-from suffice.silicon.catalog import Chip, catalogue, find_chip
+from suffice.silicon.catalog import catalogue, find_chip
+from suffice.silicon.columns import ConfigTable
+from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
+from suffice.silicon.shapes import profile
+from suffice.silicon.weights import PartWeights, weight_parts
 
 PERCENTILES = (50.0, 99.9)
 
@@ -68,6 +72,9 @@ class Option(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     """The best option of each chip, cheapest first (unpriced last), and each chip's frontier.
 
+    `formats` are the number formats that were planned with, `weights` what they make of each part.
+    `active_parameters` are those that one token multiplies with, the output head included.
+
     With a `percentile`, seconds are that percentile over requests that arrive at random: of the
     ranking as the event model saw it, of the frontier in closed form.
     """
@@ -76,6 +83,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     workload: Workload
     slo: Slo
     percentile: float | None
+    formats: Formats
+    weights: tuple[PartWeights, ...]
+    total_parameters: float
+    active_parameters: float
+    active_parameters_with_embedding: float
     ranking: tuple[Option, ...]
     frontier: tuple[Option, ...]
     left_out: tuple[str, ...]
@@ -87,12 +99,26 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
     known = dict(catalogue() if request.known_chips is None else request.known_chips)
     chips = tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
     offers = {chip.key: offer_for(chip, request) for chip in chips}
-    table = candidates(request.model, chips, _question(request))
+    counts = profile(request.model)
+    formats = resolve_formats(
+        request.model.formats,
+        weights=request.weight_format,
+        experts=request.expert_format,
+        cache=request.cache_format,
+    )
+    question = LayoutQuestion(
+        input_tokens=request.workload.input_tokens,
+        output_tokens=request.workload.output_tokens,
+        formats=formats,
+        engine=engine_index(request.engine),
+        apart=request.apart,
+    )
+    table = candidates(request.model, chips, question)
     table = table.take(fits(table))
     if not len(table):
         raise InputError(
             f"{request.model.name} fits no layout on {', '.join(chip.key for chip in chips)}",
-            hint="allow more chips, or a narrower --format",
+            hint="allow more chips, or narrower formats: --weights, --experts, --cache-format",
         )
     scored = score(table, request, offers=offers, calibration=calibration)
     feasible = meets(scored, request)
@@ -108,6 +134,11 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         workload=request.workload,
         slo=request.slo,
         percentile=request.percentile,
+        formats=formats,
+        weights=weight_parts(request.model, formats),
+        total_parameters=counts.total,
+        active_parameters=counts.active,
+        active_parameters_with_embedding=counts.active + counts.embedding,
         ranking=tuple(sorted(best, key=_cost)),
         left_out=tuple(c.key for c, choice in zip(chips, chosen, strict=True) if not choice),
         frontier=tuple(_option(scored, row, request, offers=offers) for row in rows),
@@ -142,18 +173,14 @@ def price_block(option: Option, *, name: str, plan: Plan, date: str) -> str:
     return "\n".join([f"[price.{name}]", *(f"{key} = {value}" for key, value in lines.items())])
 
 
-def _question(request: PlanRequest) -> LayoutQuestion:
-    return LayoutQuestion(
-        input_tokens=request.workload.input_tokens,
-        output_tokens=request.workload.output_tokens,
-        weight_format=request.weight_format or request.model.weight_format,
-        cache_format=request.cache_format,
-        engine=engine_index(request.engine),
-        apart=request.apart,
-    )
-
-
 def _check(request: PlanRequest) -> None:
+    work, longest = request.workload, request.model.max_context_tokens
+    if longest is not None and work.input_tokens + work.output_tokens > longest:
+        raise InputError(
+            f"{work.input_tokens:g} tokens in and {work.output_tokens:g} out are more than the "
+            f"{longest:g} that {request.model.name} can hold",
+            hint="shorten the workload, or plan a model with a longer context",
+        )
     low, high = PERCENTILES
     if request.percentile is not None and not low <= request.percentile <= high:
         raise InputError(
@@ -227,13 +254,17 @@ def _option(
         usd_per_mtok_total=None if usd is None else usd * share,
         chip_usd_per_hour=offer.usd_per_hour if offer else None,
         price_source=f"{offer.source} ({offer.date})" if offer else None,
-        notes=_notes(chip, offer, piped=bool(table.pp[row] > 1)),
+        notes=_notes(table, row, offer),
     )
 
 
-def _notes(chip: Chip, offer: Offer | None, *, piped: bool) -> tuple[str, ...]:
+def _notes(table: ConfigTable, row: int, offer: Offer | None) -> tuple[str, ...]:
+    chip = table.chips[table.chip[row]]
     notes = [*chip.assumptions]
-    if piped:
+    four_bits = min(table.expert_bits[row], table.dense_bits[row]) < 5
+    if four_bits and chip.fp4 is None:
+        notes.append("no 4-bit arithmetic: 4-bit weights save memory, and are widened to compute")
+    if table.pp[row] > 1:
         notes.append("no measured row has a pipeline: its interval is that of an unknown vendor")
     if chip.note:
         notes.append(chip.note)

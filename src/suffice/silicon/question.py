@@ -37,6 +37,8 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     of the 90 % interval, not at its middle. With a `percentile` (50 to 99.9) requests arrive as a
     Poisson process, and the target is one for that percentile of requests; without, a constant
     number of requests is kept in flight and the target is one for the usual request.
+    `weight_format` sets all linear layers but the head, `expert_format` the routed experts alone;
+    formats that are not named are the checkpoint's own, and a cache that nobody states has 16 bits.
     """
 
     model: Shape
@@ -45,7 +47,8 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     chips: tuple[str, ...] = ()
     engine: str = "vllm"
     weight_format: str | None = None
-    cache_format: str = "fp8"
+    expert_format: str | None = None
+    cache_format: str | None = None
     price_kind: Kind = "contract"
     prices: Mapping[str, Decimal] = {}
     known_chips: Mapping[str, Chip] | None = None

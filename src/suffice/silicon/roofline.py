@@ -19,6 +19,9 @@ SKEW = 1.1
 """Popularity of experts falls as rank^-SKEW; aiconfigurator assumes 1.01 to 1.2."""
 
 ACTIVATION_BYTES = 2.0
+INDEX_BYTES = 132 / 128
+"""Engines keep the keys of a sparse-attention index in 8 bits, with one scale for each key."""
+
 STATE_BYTES = 4.0
 DISPATCH_BYTES = 1.0 + ACTIVATION_BYTES
 """Expert parallelism sends a token out in 8 bits and takes the answer back in 16."""
@@ -39,15 +42,21 @@ class Model:
     active_experts: Array
     router: Array
     head: Array
+    embedding: Array
+    vision: Array
     kv_full: Array
+    kv_sparse: Array
     kv_window: Array
     kv_index: Array
+    read_full: Array
+    read_window: Array
     kv_heads: Array
     window: Array
     top_tokens: Array
     state: Array
     score_prefill: Array
     score_decode: Array
+    score_sparse: Array
     score_window: Array
     score_index: Array
     state_flops: Array
@@ -59,6 +68,7 @@ class Hardware:
     """Rates of one chip, in bytes/s and FLOP/s; `domain` chips share the `link`."""
 
     bandwidth: Array
+    flops_attention: Array
     flops_dense: Array
     flops_expert: Array
     flops_bf16: Array
@@ -103,8 +113,10 @@ class Work:
     batch: Array
     input_tokens: Array
     output_tokens: Array
+    attention_bytes: Array
     dense_bytes: Array
     expert_bytes: Array
+    head_bytes: Array
     kv_bytes: Array
 
 
@@ -171,8 +183,10 @@ def soft_maximum(terms: Sequence[Array], *, power: float) -> Array:
 
 def cache_bytes(model: Model, *, context: Array, kv_bytes: Array) -> Array:
     """Bytes of cache that one sequence of `context` tokens holds (not: reads) over all layers."""
-    kept = model.kv_full * context + model.kv_window * np.minimum(context, model.window)
-    return np.asarray((kept + model.kv_index * context) * kv_bytes + model.state * STATE_BYTES)
+    kept = (model.kv_full + model.kv_sparse) * context
+    kept = kept + model.kv_window * np.minimum(context, model.window)
+    index = model.kv_index * context * INDEX_BYTES
+    return np.asarray(kept * kv_bytes + index + model.state * STATE_BYTES)
 
 
 def capacity(points: Points, *, memory: Array, usable: float = 0.88) -> Array:
@@ -190,12 +204,12 @@ def capacity(points: Points, *, memory: Array, usable: float = 0.88) -> Array:
 
 
 def weight_bytes(points: Points) -> Array:
-    """Bytes of weights per chip, all experts loaded, embeddings counted with the head."""
+    """Bytes of weights per chip: all experts, embeddings and towers for pictures loaded."""
     model, layout, work = points.model, points.layout, points.work
-    shared = model.attention / layout.tp + (model.dense + model.shared) / (layout.tp * layout.dp)
     routed = model.moe_layers * model.experts * model.expert / (layout.ep * layout.moe_tp)
-    ends = 2 * model.head * ACTIVATION_BYTES / layout.tp
-    total = shared * work.dense_bytes + routed * work.expert_bytes + ends
+    looked_up = (model.embedding + model.vision) * ACTIVATION_BYTES / layout.tp
+    head = model.head * work.head_bytes / layout.tp
+    total = _fixed_bytes(points) + routed * work.expert_bytes + head + looked_up
     return np.asarray(total / layout.pp)
 
 
@@ -224,7 +238,7 @@ def decode(points: Points, *, experts: str = "unique") -> StepTerms:
     context = work.input_tokens + work.output_tokens / 2
     rank = np.maximum(work.batch / layout.dp, 1.0)
     touched = _touched(model, work.batch, law=experts)
-    head = model.head * ACTIVATION_BYTES / layout.tp
+    head = model.head * work.head_bytes / layout.tp
     fixed = _fixed_bytes(points) + head
     read = (
         model.moe_layers * touched * model.expert * work.expert_bytes / (layout.ep * layout.moe_tp)
@@ -281,24 +295,25 @@ def _touched(model: Model, tokens: Array, *, law: str) -> Array:
 def _fixed_bytes(points: Points) -> Array:
     """Weights that every step reads on each chip: attention, dense and shared parts, router."""
     model, layout, work = points.model, points.layout, points.work
-    spread = (model.dense + model.shared) / (layout.tp * layout.dp)
-    dense = (model.attention / layout.tp + spread) * work.dense_bytes
-    return np.asarray(dense + model.router * ACTIVATION_BYTES)
+    spread = (model.dense + model.shared) / (layout.tp * layout.dp) * work.dense_bytes
+    attention = model.attention / layout.tp * work.attention_bytes
+    return np.asarray(attention + spread + model.router * ACTIVATION_BYTES)
 
 
 def _cache_read(points: Points, context: Array) -> Array:
     """Bytes read per sequence and step on one chip; what cannot be split is copied."""
     model, layout, work = points.model, points.layout, points.work
-    seen = model.kv_full * np.minimum(context, model.top_tokens)
-    seen = seen + model.kv_window * np.minimum(context, model.window) + model.kv_index * context
+    read = model.read_full * context + model.kv_sparse * np.minimum(context, model.top_tokens)
+    read = read + model.read_window * np.minimum(context, model.window)
     split = np.minimum(layout.tp, model.kv_heads)
+    index = model.kv_index * context * INDEX_BYTES
     state = 2 * model.state * STATE_BYTES / layout.tp
-    return np.asarray(seen * work.kv_bytes / split + state)
+    return np.asarray((read * work.kv_bytes + index) / split + state)
 
 
 def _score_flops(model: Model, context: Array, *, decode: bool) -> Array:
-    score = model.score_decode if decode else model.score_prefill
-    flops = score * np.minimum(context, model.top_tokens)
+    flops = (model.score_decode if decode else model.score_prefill) * context
+    flops = flops + model.score_sparse * np.minimum(context, model.top_tokens)
     flops = flops + model.score_window * np.minimum(context, model.window)
     return np.asarray(flops + model.score_index * context + model.state_flops)
 
@@ -306,14 +321,11 @@ def _score_flops(model: Model, context: Array, *, decode: bool) -> Array:
 def _matmul_seconds(points: Points, tokens: Array, *, chips: Array | None = None) -> Array:
     model, chip, layout = points.model, points.hardware, points.layout
     chips = layout.stage_chips if chips is None else chips
-    dense = model.attention + model.dense + model.shared
     routed = model.moe_layers * model.active_experts * model.expert
-    return (
-        2
-        * tokens
-        / chips
-        * (dense / chip.flops_dense + routed / chip.flops_expert + model.head / chip.flops_bf16)
-    )
+    seconds = model.attention / chip.flops_attention
+    seconds = seconds + (model.dense + model.shared) / chip.flops_dense
+    seconds = seconds + routed / chip.flops_expert + model.head / chip.flops_bf16
+    return np.asarray(2 * tokens / chips * seconds)
 
 
 def _wire_seconds(points: Points, *, tokens: Array) -> Array:

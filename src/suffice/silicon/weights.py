@@ -1,0 +1,42 @@
+"""Weights of a checkpoint by part: parameters, number format, bytes."""
+
+from msgspec import Struct
+
+from suffice.silicon.formats import SIXTEEN_BITS, Formats, Mixture, format_text, mean_bits
+from suffice.silicon.shapes import Shape, profile
+
+
+class PartWeights(Struct, frozen=True, kw_only=True):
+    """One part: `parameters`, how they are stored, and the bytes that takes (None if unknown)."""
+
+    part: str
+    parameters: float | None
+    format: str
+    bytes: float | None
+
+
+def weight_parts(shape: Shape, formats: Formats) -> tuple[PartWeights, ...]:
+    """List every part that a checkpoint has; towers and draft heads are counted apart."""
+    counts = profile(shape)
+    routed = counts.moe_layers * counts.experts * counts.expert
+    parts: list[tuple[str, float | None, str | Mixture]] = [
+        ("attention", counts.attention, formats.attention),
+        ("dense layers", counts.dense, formats.dense),
+        ("shared experts", counts.shared, formats.dense),
+        ("routed experts", routed, formats.experts),
+        ("routers", counts.router, SIXTEEN_BITS),
+        ("output head", counts.head, formats.head),
+        ("embeddings", counts.embedding, SIXTEEN_BITS),
+        ("towers for pictures and sound", shape.vision, SIXTEEN_BITS),
+        ("draft heads (not loaded)", shape.mtp, formats.experts if routed else formats.dense),
+    ]
+    return tuple(
+        PartWeights(
+            part=name,
+            parameters=parameters,
+            format=format_text(part),
+            bytes=None if parameters is None else parameters * mean_bits(part) / 8,
+        )
+        for name, parameters, part in parts
+        if parameters != 0
+    )
