@@ -11,7 +11,7 @@ import pytest
 from suffice.errors import ConfigError, InputError, PriceError
 from suffice.silicon import catalog, prices
 from suffice.silicon.catalog import catalogue, find_chip, flops_per_s, parse_chips
-from suffice.silicon.hf_config import shape_from_config
+from suffice.silicon.checkpoint.reader import shape_from_config
 from suffice.silicon.models import built_in_shapes, find_shape, shape_from_file
 from suffice.silicon.shapes import profile
 

@@ -14,6 +14,7 @@ from suffice.silicon.arrivals import replay, under_load
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.fleet import Deployment, consolidate, size_fleet
 from suffice.silicon.fleet_file import compare
+from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, fits, spreads, stages
 from suffice.silicon.measured import engine_index
 from suffice.silicon.models import find_shape
@@ -56,9 +57,8 @@ LONG, SHORT = {"input_tokens": 4000, "output_tokens": 300}, {"input_tokens": 200
 @pytest.mark.parametrize("variation", [0.0, 1.0])
 @pytest.mark.parametrize("work", [LONG, SHORT | {"output_tokens": 1500}], ids=["long", "short"])
 def test_the_closed_form_agrees_with_the_event_model(percentile, variation, work):
-    question = LayoutQuestion(
-        **work, weight_format="fp8", cache_format="fp8", engine=engine_index("vllm")
-    )
+    formats = resolve_formats(Formats.uniform("fp8", origin="test"), cache="fp8")
+    question = LayoutQuestion(**work, formats=formats, engine=engine_index("vllm"))
     table = candidates(find_shape("mistral-small-4"), (find_chip("h200"),), question)
     table = table.take(fits(table))
     loaded = under_load(table, predict(table), percentile=percentile, variation=variation)

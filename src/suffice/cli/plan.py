@@ -43,8 +43,29 @@ def plan(
     engine: Annotated[
         str, typer.Option(help="vllm, sglang or trtllm; any other is unknown.")
     ] = "vllm",
+    model_file: Annotated[
+        Path | None, typer.Option(help="TOML with model entries of your own.")
+    ] = None,
     weights: Annotated[
-        str, typer.Option("--format", help="Weight format.", show_default="the model's own")
+        str,
+        typer.Option(
+            "--weights",
+            "--format",
+            help="Number format of all linear layers.",
+            show_default="the checkpoint's own",
+        ),
+    ] = "",
+    experts: Annotated[
+        str,
+        typer.Option(
+            help="Number format of the routed experts alone.", show_default="the checkpoint's own"
+        ),
+    ] = "",
+    cache_format: Annotated[
+        str,
+        typer.Option(
+            help="Number format of the KV cache.", show_default="the checkpoint's own, else bf16"
+        ),
     ] = "",
     price: Annotated[
         list[str] | None, typer.Option(help="CHIP=DOLLARS per hour; repeatable.")
@@ -71,7 +92,7 @@ def plan(
     from suffice.figures import check_figure, save_figure
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.catalog import catalogue, load_chips
-    from suffice.silicon.models import find_shape
+    from suffice.silicon.models import find_shape, load_shapes
     from suffice.silicon.plan import make_plan, price_block
     from suffice.silicon.question import PlanRequest
 
@@ -82,12 +103,14 @@ def plan(
     known = load_chips(chip_file) if chip_file else catalogue()
     request = PlanRequest(
         known_chips=known,
-        model=find_shape(model),
+        model=find_shape(model, load_shapes(model_file) if model_file else None),
         workload=parse_workload(workload),
         slo=parse_slo(slo),
         chips=tuple(name.strip() for name in chips.split(",") if name.strip()),
         engine=engine,
         weight_format=weights or None,
+        expert_format=experts or None,
+        cache_format=cache_format or None,
         prices=parse_prices(price or [], known=known),
         price_kind=parse_kind(price_kind),
         safe=safe,
@@ -288,6 +311,7 @@ def print_plan(plan: "Plan", *, explain: bool) -> None:
     """
     from suffice.cli.output import note, print_notes, print_table, say
     from suffice.silicon.plan import overlaps
+    from suffice.silicon.weights import describe_formats
 
     priced = [option for option in plan.ranking if option.usd_per_mtok is not None]
     unpriced = [option for option in plan.ranking if option.usd_per_mtok is None]
@@ -307,6 +331,25 @@ def print_plan(plan: "Plan", *, explain: bool) -> None:
         f"{plan.model}: {plan.workload.input_tokens:g} tokens in, "
         f"{plan.workload.output_tokens:g} out; {mean}"
     )
+    say(f"formats: {describe_formats(plan.weights, plan.formats)}")
+    if explain:
+        print_table(
+            ("part", "parameters", "format", "bytes"),
+            (
+                (
+                    part.part,
+                    _billions(part.parameters),
+                    part.format,
+                    "unknown" if part.bytes is None else f"{part.bytes / 1e9:.2f} GB",
+                )
+                for part in plan.weights
+            ),
+        )
+        say(
+            f"parameters: {_billions(plan.total_parameters)} in all, "
+            f"{_billions(plan.active_parameters)} active for each token, "
+            f"{_billions(plan.active_parameters_with_embedding)} with the embedding"
+        )
     print_table(
         ("chip", "$/Mtok out", "90 %", "TPOT", "TTFT", "layout"),
         (
@@ -362,6 +405,10 @@ def _pairs(text: str, *, keys: tuple[str, ...], flag: str) -> dict[str, str]:
             )
         pairs[key] = value
     return pairs
+
+
+def _billions(count: float | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.2f} billion"
 
 
 def _percent(share: float | None) -> str:

@@ -65,7 +65,8 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `dense` holds dense feed-forward layers and shared experts, `experts` the routed ones, `head`
     the output matrix. Embeddings, norms, routers and vision towers have 16 bits. `cache` is what
-    the checkpoint states for its KV cache, None where it states nothing. `origin` says who said so.
+    the checkpoint states for its KV cache, None where it states nothing. `origin` says who said so
+    of the weights, `cache_origin` of the cache.
     """
 
     attention: str | Mixture = SIXTEEN_BITS
@@ -73,7 +74,8 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     experts: str | Mixture = SIXTEEN_BITS
     head: str | Mixture = SIXTEEN_BITS
     cache: str | None = None
-    origin: str = "the model's list entry"
+    origin: str = "list of models"
+    cache_origin: str = "not stated: engines keep 16 bits"
 
     @classmethod
     def uniform(cls, name: str, *, origin: str) -> "Formats":
@@ -125,18 +127,22 @@ def resolve_formats(
     A cache that nobody states has 16 bits, as engines serve it by default.
     """
     changes: dict[str, str] = {}
+    origin = own.origin
     for name in (weights, experts):
         format_bits(name or SIXTEEN_BITS)
     if weights:
         changes = {"attention": weights, "dense": weights, "experts": weights}
+        origin = "--weights"
     if experts:
         changes["experts"] = experts
+        origin += ", experts by --experts"
     if cache:
         cache = CACHE_NAMES.get(cache.lower(), cache.lower())
         if cache not in CACHE_FORMATS:
             raise InputError(f"no cache format {cache!r}", hint=nearest(cache, CACHE_FORMATS))
+        changes["cache_origin"] = "--cache-format"
     changes["cache"] = cache or own.cache or SIXTEEN_BITS
-    return msgspec.structs.replace(own, **changes)
+    return msgspec.structs.replace(own, origin=origin, **changes)
 
 
 def mixture_of(params_by_format: Mapping[str, float]) -> str | Mixture:

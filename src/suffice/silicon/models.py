@@ -86,6 +86,8 @@ def _known(name: str, shapes: dict[str, Shape]) -> Shape | None:
 
 
 def _with_formats(shape: Shape, formats: Formats) -> Shape:
+    if formats.cache:
+        formats = msgspec.structs.replace(formats, cache_origin=formats.origin)
     return msgspec.structs.replace(shape, formats=formats)
 
 

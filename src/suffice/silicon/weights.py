@@ -40,3 +40,21 @@ def weight_parts(shape: Shape, formats: Formats) -> tuple[PartWeights, ...]:
         for name, parameters, part in parts
         if parameters != 0
     )
+
+
+SHOWN_PARTS = {
+    "attention": "attention",
+    "dense layers": "dense layers",
+    "shared experts": "shared experts",
+    "routed experts": "experts",
+}
+
+
+def describe_formats(parts: tuple[PartWeights, ...], formats: Formats) -> str:
+    """Name the formats of weights and cache, and who says so: `fp8 (--weights); cache bf16`."""
+    named = {SHOWN_PARTS[p.part]: p.format for p in parts if p.part in SHOWN_PARTS}
+    kinds = set(named.values())
+    text = next(iter(kinds)) if len(kinds) == 1 else ""
+    text = text or ", ".join(f"{part} {name}" for part, name in named.items())
+    cache = formats.cache or SIXTEEN_BITS
+    return f"weights {text} ({formats.origin}); cache {cache} ({formats.cache_origin})"

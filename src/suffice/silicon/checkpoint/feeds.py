@@ -4,7 +4,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.silicon.blocks import Experts, FeedForward
-from suffice.silicon.checkpoint.fields import Fields
+from suffice.silicon.checkpoint.fields import ConfigFields
 
 SPARSE_KINDS = ("sparse", "moe", "hash_moe", "E")
 
@@ -17,7 +17,7 @@ class Feeds(Struct, frozen=True, kw_only=True):
     experts: Experts | None
 
 
-def feeds(fields: Fields, *, layers: int) -> Feeds:
+def feeds(fields: ConfigFields, *, layers: int) -> Feeds:
     """Read the feed-forward part of every layer."""
     if fields.raw("block_configs") is not None:
         return _searched(fields, layers=layers)
@@ -48,7 +48,7 @@ def feeds(fields: Fields, *, layers: int) -> Feeds:
     )
 
 
-def _dense_width(fields: Fields) -> int:
+def _dense_width(fields: ConfigFields) -> int:
     """Inner width of a dense layer, as Llama 4, MiniMax-M3, LFM2 and Qwen-1 write it."""
     names = ["intermediate_size_mlp", "dense_intermediate_size"]
     names += [] if fields.number("n_routed_experts") else ["shared_intermediate_size"]
@@ -63,7 +63,7 @@ def _dense_width(fields: Fields) -> int:
     return width // (fields.number("intermediate_size_divisor") or 1)
 
 
-def _experts(fields: Fields) -> Experts | None:
+def _experts(fields: ConfigFields) -> Experts | None:
     nested = fields.part("ffn_config")
     source = nested if nested.raw("n_routed_experts") else fields
     count = source.number("n_routed_experts")
@@ -84,7 +84,7 @@ def _experts(fields: Fields) -> Experts | None:
     )
 
 
-def _sparse_layers(fields: Fields, *, layers: int) -> list[bool]:
+def _sparse_layers(fields: ConfigFields, *, layers: int) -> list[bool]:
     """Mark the layers that have experts, by whichever list or rhythm the file gives."""
     for name in (
         "mlp_layer_types",
@@ -125,7 +125,7 @@ def _sparse_layers(fields: Fields, *, layers: int) -> list[bool]:
     ]
 
 
-def _absent(fields: Fields, *, layers: int) -> list[bool]:
+def _absent(fields: ConfigFields, *, layers: int) -> list[bool]:
     """Mark layers that only mix tokens, in models whose layers alternate between the two."""
     pattern = fields.raw("hybrid_override_pattern")
     if pattern is None and fields.raw("feeds_are_layers"):
@@ -134,15 +134,15 @@ def _absent(fields: Fields, *, layers: int) -> list[bool]:
         )
     if pattern is not None:
         return [kind not in ("-", "mlp") for kind in pattern]
-    return [fields.flag("no_feeds")] * layers
+    return [False] * layers
 
 
-def _searched(fields: Fields, *, layers: int) -> Feeds:
+def _searched(fields: ConfigFields, *, layers: int) -> Feeds:
     """Read a searched architecture (Nemotron-NAS): each layer has its own width, or a matrix."""
     hidden = fields.whole("hidden_size")
     dense: list[list[FeedForward]] = []
     for block in fields.listed("block_configs", layers=layers) or []:
-        own = Fields(block, {}, where=fields.where)
+        own = ConfigFields(block, {}, where=fields.where)
         linears = [
             FeedForward(width=hidden, matrices=1)
             for part in (own.part("attention"), own.part("ffn"))

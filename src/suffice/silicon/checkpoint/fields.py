@@ -44,7 +44,7 @@ SYNONYMS = {
 """What makers call the same thing; the first name is the one used here."""
 
 
-class Fields:
+class ConfigFields:
     """One configuration with its family's defaults; every problem names the field.
 
     `where` opens each message. Values are read through `whole`, `number`, `flag` and `listed`.
@@ -97,12 +97,12 @@ class Fields:
             )
         return list(value[:layers])
 
-    def part(self, name: str) -> "Fields":
+    def part(self, name: str) -> "ConfigFields":
         """Return a table within the configuration, empty where it is absent."""
         value = self.raw(name) or {}
         if not isinstance(value, dict):
             raise self.error(f"{name} is not a table")
-        return Fields(value, {}, where=f"{self.where}: {name}")
+        return ConfigFields(value, {}, where=f"{self.where}: {name}")
 
     def indices(self, name: str, *, layers: int, base: int = 0) -> set[int] | None:
         """Return a list of layer numbers that start at `base`, as numbers from 0."""

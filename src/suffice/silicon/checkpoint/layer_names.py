@@ -81,7 +81,7 @@ class Matrix(Struct, frozen=True, kw_only=True):
     plain: bool = False
 
 
-class Layers(Struct, frozen=True, kw_only=True):
+class LayerList(Struct, frozen=True, kw_only=True):
     """All layers of a decoder, as read: what mixes, what feeds forward, and the head's size."""
 
     mixing: Mixers

@@ -3,7 +3,7 @@
 from typing import Any
 
 from suffice.silicon.blocks import Attention
-from suffice.silicon.checkpoint.fields import Fields
+from suffice.silicon.checkpoint.fields import ConfigFields
 
 Mixers = list[list[Attention]]
 """The mixing blocks of each layer; a layer may have none, or two side by side."""
@@ -37,7 +37,7 @@ KINDS = {
 }
 
 
-def mixers(fields: Fields, *, layers: int) -> Mixers:
+def mixers(fields: ConfigFields, *, layers: int) -> Mixers:
     """Read the mixing blocks of every layer."""
     if fields.raw("block_configs") is not None:
         return _searched(fields, layers=layers)
@@ -52,7 +52,7 @@ def mixers(fields: Fields, *, layers: int) -> Mixers:
     ]
 
 
-def layer_kinds(fields: Fields, *, layers: int) -> list[str]:
+def layer_kinds(fields: ConfigFields, *, layers: int) -> list[str]:
     """Name each layer's kind: full, window, state, both (side by side), cross or none."""
     if kind := fields.raw("layer_kind"):
         return [kind] * layers
@@ -78,7 +78,7 @@ def layer_kinds(fields: Fields, *, layers: int) -> list[str]:
     return _windowed_kinds(fields, layers=layers)
 
 
-def _full_layers(fields: Fields, *, layers: int) -> set[int] | None:
+def _full_layers(fields: ConfigFields, *, layers: int) -> set[int] | None:
     """Numbers of the attention layers of a model whose other layers keep a state."""
     linear = fields.part("linear_attn_config")
     if linear.raw("full_attn_layers") is not None:
@@ -102,7 +102,7 @@ def _full_layers(fields: Fields, *, layers: int) -> set[int] | None:
     return set() if fields.flag("states_unless_listed") else None
 
 
-def _windowed_kinds(fields: Fields, *, layers: int) -> list[str]:
+def _windowed_kinds(fields: ConfigFields, *, layers: int) -> list[str]:
     if _chunked(fields):
         ropes = fields.listed("no_rope_layers", layers=layers)
         interval = fields.whole("no_rope_layer_interval")
@@ -122,14 +122,14 @@ def _windowed_kinds(fields: Fields, *, layers: int) -> list[str]:
     return ["window"] * layers
 
 
-def _borrowing(fields: Fields, kinds: list[str]) -> list[bool]:
+def _borrowing(fields: ConfigFields, kinds: list[str]) -> list[bool]:
     """Mark layers that read an earlier layer's cache (Gemma 3n and 4)."""
     shared = fields.number("num_kv_shared_layers") or 0
     return [i >= len(kinds) - shared for i in range(len(kinds))]
 
 
 def _blocks(
-    fields: Fields, kind: str, *, layer: int, layers: int, borrows: bool
+    fields: ConfigFields, kind: str, *, layer: int, layers: int, borrows: bool
 ) -> list[Attention]:
     if kind == "none":
         return []
@@ -142,13 +142,15 @@ def _blocks(
     return [*states, grouped]
 
 
-def _grouped(fields: Fields, kind: str, *, layer: int, layers: int, borrows: bool) -> Attention:
+def _grouped(
+    fields: ConfigFields, kind: str, *, layer: int, layers: int, borrows: bool
+) -> Attention:
     heads = fields.whole("num_attention_heads")
+    single = fields.flag("multi_query") and not fields.flag("new_decoder_architecture")
+    nested = fields.part("attn_config").number("num_key_value_heads")
     sizes: dict[str, Any] = {
         "heads": heads,
-        "kv_heads": fields.number("num_key_value_heads")
-        or fields.part("attn_config").number("num_key_value_heads")
-        or (1 if fields.flag("multi_query") else None),
+        "kv_heads": 1 if single else fields.number("num_key_value_heads") or nested,
         "head_dim": fields.number("head_dim") or fields.whole("hidden_size") // heads,
         "value_dim": fields.number("v_head_dim"),
     }
@@ -190,17 +192,17 @@ def _grouped(fields: Fields, kind: str, *, layer: int, layers: int, borrows: boo
     )
 
 
-def _window(fields: Fields) -> int | None:
+def _window(fields: ConfigFields) -> int | None:
     """Past tokens that a windowed layer sees; of a chunk, at most all of it."""
     return fields.number("attention_chunk_size" if _chunked(fields) else "sliding_window")
 
 
-def _chunked(fields: Fields) -> bool:
+def _chunked(fields: ConfigFields) -> bool:
     """Whether layers with positions see their chunk alone (Llama 4), and the others everything."""
     return bool(fields.number("attention_chunk_size") and fields.raw("no_rope_layer_interval"))
 
 
-def _block_index(fields: Fields, *, layer: int, layers: int) -> dict[str, Any]:
+def _block_index(fields: ConfigFields, *, layer: int, layers: int) -> dict[str, Any]:
     """Read block-sparse attention with an index (MiniMax-M3); layers listed as 0 read all."""
     sparse = fields.part("sparse_attention_config")
     if sparse.raw("use_sparse_attention") is False or not sparse.config:
@@ -222,7 +224,7 @@ def _block_index(fields: Fields, *, layer: int, layers: int) -> dict[str, Any]:
     }
 
 
-def _latent(fields: Fields, *, layer: int, layers: int) -> Attention:
+def _latent(fields: ConfigFields, *, layer: int, layers: int) -> Attention:
     kinds = fields.listed("indexer_types", layers=layers, spare=8)
     return Attention(
         kind="mla",
@@ -240,7 +242,7 @@ def _latent(fields: Fields, *, layer: int, layers: int) -> Attention:
     )
 
 
-def _state(fields: Fields) -> Attention:
+def _state(fields: ConfigFields) -> Attention:
     """Read the state layer of a family; `state_kind` of its entry says which one it has."""
     kind = fields.raw("state_kind")
     if kind not in _STATES:
@@ -248,7 +250,7 @@ def _state(fields: Fields) -> Attention:
     return _STATES[kind](fields)
 
 
-def _delta(fields: Fields) -> Attention:
+def _delta(fields: ConfigFields) -> Attention:
     return Attention(
         kind="linear",
         heads=fields.whole("linear_num_value_heads"),
@@ -259,7 +261,7 @@ def _delta(fields: Fields) -> Attention:
     )
 
 
-def _kimi_delta(fields: Fields) -> Attention:
+def _kimi_delta(fields: ConfigFields) -> Attention:
     linear = fields.part("linear_attn_config")
     heads = linear.number("num_heads") or fields.number("linear_num_heads")
     width = linear.number("head_dim") or fields.number("linear_head_dim")
@@ -277,7 +279,7 @@ def _kimi_delta(fields: Fields) -> Attention:
     )
 
 
-def _mamba(fields: Fields) -> Attention:
+def _mamba(fields: ConfigFields) -> Attention:
     def read(*names: str) -> int | None:
         return next((value for name in names if (value := fields.number(name))), None)
 
@@ -300,7 +302,7 @@ def _mamba(fields: Fields) -> Attention:
     )
 
 
-def _mamba_1(fields: Fields) -> Attention:
+def _mamba_1(fields: ConfigFields) -> Attention:
     hidden = fields.whole("hidden_size")
     rank = fields.raw("mamba_dt_rank") or fields.raw("time_step_rank")
     return Attention(
@@ -314,13 +316,13 @@ def _mamba_1(fields: Fields) -> Attention:
     )
 
 
-def _lightning(fields: Fields) -> Attention:
+def _lightning(fields: ConfigFields) -> Attention:
     heads = fields.whole("num_attention_heads")
     width = fields.number("head_dim") or fields.whole("hidden_size") // heads
     return Attention(kind="lightning", heads=heads, head_dim=width)
 
 
-def _convolution(fields: Fields) -> Attention:
+def _convolution(fields: ConfigFields) -> Attention:
     return Attention(kind="conv", conv_width=fields.number("conv_L_cache") or 3)
 
 
@@ -334,7 +336,7 @@ _STATES = {
 }
 
 
-def _compressed(fields: Fields, *, layers: int) -> list[Attention]:
+def _compressed(fields: ConfigFields, *, layers: int) -> list[Attention]:
     """Read DeepSeek-V4: a window everywhere, and behind it a compressed cache of its own ratio."""
     ratios = fields.listed("compress_ratios", layers=layers, spare=8)
     if ratios is None:
@@ -366,14 +368,14 @@ def _compressed(fields: Fields, *, layers: int) -> list[Attention]:
     ]
 
 
-def _searched(fields: Fields, *, layers: int) -> Mixers:
+def _searched(fields: ConfigFields, *, layers: int) -> Mixers:
     """Read a searched architecture (Nemotron-NAS): each layer has its own heads, or none."""
     heads = fields.whole("num_attention_heads")
     size = fields.number("head_dim") or fields.whole("hidden_size") // heads
     blocks = fields.listed("block_configs", layers=layers) or []
     result: Mixers = []
     for block in blocks:
-        attention = Fields(block, {}, where=fields.where).part("attention")
+        attention = ConfigFields(block, {}, where=fields.where).part("attention")
         group = attention.number("n_heads_in_group")
         if attention.flag("no_op") or attention.flag("replace_with_linear") or not group:
             result.append([])

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.silicon.checkpoint.fields import Config
-from suffice.silicon.checkpoint.layer_names import Layers, Matrix
+from suffice.silicon.checkpoint.layer_names import LayerList, Matrix
 from suffice.silicon.checkpoint.patterns import Patterns
 from suffice.silicon.checkpoint.schemes import Scheme, read_scheme
 from suffice.silicon.formats import SIXTEEN_BITS, Formats, Mixture, mixture_of
@@ -42,7 +42,7 @@ class Neighbour(Struct, frozen=True, kw_only=True):
 
 
 def read_formats(
-    whole: Config, inner: Config, *, names: Layers, neighbour: Neighbour | None
+    whole: Config, inner: Config, *, names: LayerList, neighbour: Neighbour | None
 ) -> Formats:
     """Read the formats of all parts; raises InputError where files are unknown or disagree."""
     dtype = inner.get("dtype") or inner.get("torch_dtype")
@@ -75,14 +75,16 @@ def read_formats(
     parts: dict[str, str | Mixture] = {
         part: mixture_of(formats) for part, formats in totals.items()
     }
+    origin = " and ".join(scheme.where for scheme in (own, beside) if scheme)
+    cache = _cache(own, beside)
     return Formats(
         attention=parts.get("attention", SIXTEEN_BITS),
         dense=parts.get("dense", SIXTEEN_BITS),
         experts=parts.get("experts", SIXTEEN_BITS),
         head=parts.get("head", SIXTEEN_BITS),
-        cache=_cache(own, beside),
-        origin=" and ".join(scheme.where for scheme in (own, beside) if scheme)
-        or f"config.json: dtype {dtype.removeprefix('torch.')}",
+        cache=cache,
+        origin=origin or f"config.json: dtype {dtype.removeprefix('torch.')}",
+        cache_origin=origin if cache else Formats().cache_origin,
     )
 
 
@@ -100,7 +102,7 @@ def _cache(own: Scheme | None, beside: Scheme | None) -> str | None:
     return next(iter(stated), None)
 
 
-def _check_neighbour(scheme: Scheme, *, names: Layers, draft_heads: int) -> None:
+def _check_neighbour(scheme: Scheme, *, names: LayerList, draft_heads: int) -> None:
     """Refuse a file that names layers or matrices which this model does not have."""
     hint = "it belongs to another model: remove it, or give the config.json beside it"
     layers = scheme.layers_named

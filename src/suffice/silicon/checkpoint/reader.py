@@ -13,8 +13,8 @@ from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.blocks import Attention, FeedForward
 from suffice.silicon.checkpoint.feeds import Feeds, feeds
-from suffice.silicon.checkpoint.fields import Config, Fields
-from suffice.silicon.checkpoint.layer_names import Layers
+from suffice.silicon.checkpoint.fields import Config, ConfigFields
+from suffice.silicon.checkpoint.layer_names import LayerList
 from suffice.silicon.checkpoint.mixers import Mixers, mixers
 from suffice.silicon.checkpoint.quantisation import Neighbour, read_formats
 from suffice.silicon.checkpoint.towers import draft_head_params, vision_params
@@ -61,7 +61,7 @@ TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model_co
 HINT = "write the shape by hand: docs/silicon.md shows a file for --model-file"
 
 
-class Family(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelFamily(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Values of `model_type` that are read alike; see data/families.toml."""
 
     types: tuple[str, ...]
@@ -70,10 +70,10 @@ class Family(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @functools.cache
-def families() -> dict[str, Family]:
+def families() -> dict[str, ModelFamily]:
     """Read the list of families, keyed by `model_type`."""
     text = resources.files("suffice.silicon").joinpath("data/families.toml").read_text("utf-8")
-    listed = msgspec.convert(tomllib.loads(text)["family"], list[Family])
+    listed = msgspec.convert(tomllib.loads(text)["family"], list[ModelFamily])
     return {name: family for family in listed for name in family.types}
 
 
@@ -107,7 +107,7 @@ def shape_from_config(
                 f"{source}: {field} changes the shape in a way that is not modelled for {kind}",
                 hint=HINT,
             )
-    fields = Fields(inner, family.defaults, where=source)
+    fields = ConfigFields(inner, family.defaults, where=source)
     try:
         return _shape(fields, whole=config, name=name, date=date, neighbour=neighbour)
     except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
@@ -117,7 +117,7 @@ def shape_from_config(
 
 
 def _shape(
-    fields: Fields, *, whole: Config, name: str, date: str, neighbour: Neighbour | None
+    fields: ConfigFields, *, whole: Config, name: str, date: str, neighbour: Neighbour | None
 ) -> Shape:
     layers, hidden = _layer_count(fields), fields.whole("hidden_size")
     mixing, forward = mixers(fields, layers=layers), feeds(fields, layers=layers)
@@ -125,7 +125,7 @@ def _shape(
     tied = fields.raw("tie_word_embeddings") if tied is None else tied
     vocab = fields.whole("vocab_size")
     extra, lookups = _additions(fields, layers=layers, hidden=hidden)
-    names = Layers(mixing=mixing, feeds=forward, hidden=hidden, head=vocab * hidden)
+    names = LayerList(mixing=mixing, feeds=forward, hidden=hidden, head=vocab * hidden)
     return Shape(
         name=name,
         hidden=hidden,
@@ -145,7 +145,7 @@ def _shape(
     )
 
 
-def _layer_count(fields: Fields) -> int:
+def _layer_count(fields: ConfigFields) -> int:
     """Return the number of layers, or where it is left out the length of the list of layers."""
     listed = fields.raw("layers_block_type") or fields.raw("hybrid_override_pattern")
     return fields.number("num_hidden_layers") or (
@@ -153,7 +153,7 @@ def _layer_count(fields: Fields) -> int:
     )
 
 
-def _additions(fields: Fields, *, layers: int, hidden: int) -> tuple[int, int]:
+def _additions(fields: ConfigFields, *, layers: int, hidden: int) -> tuple[int, int]:
     """Parameters outside the blocks: multiplied with by every token, and looked up."""
     extra, lookups = 0, 0
     if width := fields.number("hidden_size_per_layer_input"):

@@ -1,7 +1,7 @@
 """Parts of a checkpoint beside the language model: towers for pictures, and draft heads."""
 
 from suffice.silicon.checkpoint.feeds import Feeds
-from suffice.silicon.checkpoint.fields import Config, Fields
+from suffice.silicon.checkpoint.fields import Config, ConfigFields
 from suffice.silicon.checkpoint.mixers import Mixers
 from suffice.silicon.matrices import (
     attention_matrices,
@@ -37,13 +37,14 @@ def vision_params(config: Config) -> int | None:
     return total
 
 
-def draft_head_params(fields: Fields, *, mixing: Mixers, feeds: Feeds, hidden: int) -> int:
+def draft_head_params(fields: ConfigFields, *, mixing: Mixers, feeds: Feeds, hidden: int) -> int:
     """Parameters of heads that draft the next tokens (MTP): each one layer and a joining matrix.
 
     A head has the last layer's mixer and the model's experts; its embedding and output matrix are
     those of the model.
     """
-    count = fields.number("num_nextn_predict_layers") or fields.number("mtp_num_hidden_layers") or 0
+    names = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+    count = next((value for name in names if (value := fields.number(name))), 0)
     if not count:
         return 0
     mixer = next((layer for layer in reversed(mixing) if layer), [])

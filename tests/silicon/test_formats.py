@@ -1,0 +1,402 @@
+"""Number formats: every method's spelling, mixtures, files that disagree, what is shown."""
+
+import json
+
+import pytest
+
+from suffice.errors import InputError
+from suffice.silicon.checkpoint.quantisation import Neighbour
+from suffice.silicon.checkpoint.reader import shape_from_config
+from suffice.silicon.formats import format_text, mean_bits, named_format, resolve_formats
+from suffice.silicon.models import find_shape, shape_from_file
+from suffice.silicon.plan import make_plan
+from suffice.silicon.question import PlanRequest, Workload
+from suffice.silicon.weights import describe_formats, weight_parts
+
+DENSE = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "vocab_size": 32000,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "torch_dtype": "bfloat16",
+}
+LATENT = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 2048,
+    "vocab_size": 32000,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "intermediate_size": 8192,
+    "moe_intermediate_size": 1024,
+    "n_routed_experts": 64,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 4,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 768,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+}
+
+
+def group(bits, kind, **more):
+    return {"group_0": {"targets": ["Linear"], "weights": {"num_bits": bits, "type": kind} | more}}
+
+
+def formats(quantisation, *, model=DENSE, beside=None):
+    config = model | ({"quantization_config": quantisation} if quantisation else {})
+    neighbour = Neighbour(name="hf_quant_config.json", content=beside) if beside else None
+    return shape_from_config(config, name="x", source="x", neighbour=neighbour).formats
+
+
+def modelopt(algorithm, **more):
+    return {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm} | more}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "expected"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, "fp8"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "gptq", "bits": 3}, "int3"),
+        ({"quant_method": "auto-round", "bits": 4}, "int4"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "nf4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
+        (
+            {"quant_algo": "FP8", "kv_cache_scheme": "FP8", "config_groups": group(8, "float")},
+            "fp8",
+        ),
+        ({"quant_method": "modelopt_fp4", "quant_algo": "NVFP4_AWQ"}, "nvfp4"),
+        ({"quant_method": "compressed-tensors", "config_groups": group(8, "float")}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": group(8, "int")}, "int8"),
+        ({"quant_method": "compressed-tensors", "config_groups": group(4, "int")}, "int4"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "nvfp4-pack-quantized",
+                "config_groups": group(4, "float", group_size=16),
+            },
+            "nvfp4",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "mxfp4-pack-quantized",
+                "config_groups": group(4, "float", group_size=32),
+            },
+            "mxfp4",
+        ),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
+                "exclude": ["lm_head"],
+            },
+            "fp8",
+        ),
+        (
+            {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnly"}}},
+            "int4",
+        ),
+        (None, "bf16"),
+    ],
+)
+def test_every_method_states_its_format(quantisation, expected):
+    read = formats(quantisation)
+    assert (read.attention, read.dense, read.head) == (expected, expected, "bf16")
+
+
+def test_weights_stored_in_32_bits_are_served_in_16():
+    assert formats(None, model=DENSE | {"torch_dtype": "float32"}).dense == "bf16"
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        ["re:.*self_attn.*", "lm_head"],
+        ["*self_attn*"],
+        [f"model.layers.{i}.self_attn*" for i in range(32)],
+        [f"model.layers.{i}.self_attn.{m}_proj" for i in range(32) for m in "qkvo"],
+        ["self_attn"],
+    ],
+)
+def test_modules_left_alone_keep_16_bits_however_they_are_spelt(ignored):
+    read = formats(
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": group(8, "float"),
+            "ignore": ignored,
+        }
+    )
+    assert (read.attention, read.dense) == ("bf16", "fp8")
+
+
+def test_layers_left_alone_make_a_mixture_by_parameters():
+    ignored = ["model.layers.0*", "model.layers.1.*", "mtp.layers.2*"]
+    read = formats({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ignored})
+    assert read.dense == pytest.approx({"nvfp4": 30 / 32, "bf16": 2 / 32})
+    assert mean_bits(read.dense) == pytest.approx(4.5 * 30 / 32 + 16 * 2 / 32)
+    assert format_text(read.dense) == "nvfp4 94 %, bf16 6 %"
+
+
+def test_projections_left_alone_in_a_neighbouring_file_are_a_share_of_attention():
+    parts = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+    names = [f"model.layers.{i}.self_attn.{part}" for i in range(9) for part in parts]
+    beside = modelopt("NVFP4", kv_cache_quant_algo="FP8", exclude_modules=["lm_head", *names])
+    read = formats(None, model=LATENT, beside=beside)
+    projected = 2048 * 768 + 768 * 16 * 192 + 2048 * 576 + 512 * 16 * 256
+    whole = projected + 16 * 128 * 2048
+    assert read.attention == pytest.approx(
+        {"nvfp4": 1 - projected / whole, "bf16": projected / whole}
+    )
+    assert (read.dense, read.experts, read.cache) == ("nvfp4", "nvfp4", "fp8")
+    assert read.origin == "hf_quant_config.json"
+
+
+def test_the_narrower_statement_wins():
+    layers = {f"layers.{i}.ffn.experts": {"quant_algo": "NVFP4"} for i in range(8)}
+    read = formats(
+        {"quant_method": "fp8", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers},
+        model=LATENT,
+    )
+    assert (read.attention, read.dense, read.experts) == ("fp8", "fp8", "nvfp4")
+
+
+def test_mixed_precision_leaves_unnamed_layers_in_16_bits():
+    layers = {f"model.layers.{i}.mlp.down_proj": {"quant_algo": "FP8"} for i in range(32)}
+    layers |= {f"model.layers.{i}.mlp.gate_proj": {"quant_algo": "W4A16_NVFP4"} for i in range(32)}
+    layers |= {"lm_head": {"quant_algo": "NVFP4"}}
+    read = formats(None, beside=modelopt("MIXED_PRECISION", quantized_layers=layers))
+    assert read.attention == "bf16"
+    assert read.dense == pytest.approx({"fp8": 1 / 3, "nvfp4": 1 / 3, "bf16": 1 / 3})
+    assert read.head == "nvfp4"
+
+
+def test_mxfp4_and_an_expert_dtype_speak_of_experts_alone():
+    read = formats({"quant_method": "mxfp4"}, model=LATENT)
+    assert (read.attention, read.dense, read.experts) == ("bf16", "bf16", "mxfp4")
+    read = formats({"quant_method": "fp8"}, model=LATENT | {"expert_dtype": "fp4"})
+    assert (read.attention, read.experts) == ("fp8", "mxfp4")
+
+
+def test_experts_beside_a_dense_layer_are_not_below_it():
+    config = {
+        "model_type": "gemma4_text",
+        "hidden_size": 2816,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "intermediate_size": 2112,
+        "moe_intermediate_size": 704,
+        "num_experts": 128,
+        "top_k_experts": 8,
+        "enable_moe_block": True,
+    }
+    ignored = [f"model.language_model.layers.{i}.mlp*" for i in range(6)]
+    read = formats(None, model=config, beside=modelopt("NVFP4", exclude_modules=ignored))
+    assert (read.dense, read.experts) == ("bf16", "nvfp4")
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "words"),
+    [
+        ({"quant_method": "sorcery"}, "sorcery.*not known"),
+        ({"quant_method": "aqlm", "nbits_per_codebook": 8}, "aqlm.*not known"),
+        ({"bits_and_pieces": 4}, "no quantisation method"),
+        ({"quant_method": "fp8", "bits": 4}, "contradicts itself: method fp8, but 4 bits"),
+        ({"quant_method": "fp8", "quant_algo": "NVFP4"}, "contradicts itself"),
+        ({"quant_method": "awq", "bits": 4, "w_bit": 8}, "contradicts itself: bits are 4, 8"),
+        ({"quant_method": "gptq"}, "names no bits"),
+        ({"quant_method": "gptq", "bits": 5}, "5 bits"),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": True},
+            "contradicts itself: exactly one",
+        ),
+        (
+            {"quant_method": "modelopt", "quant_algo": "FP8", "config_groups": group(4, "float")},
+            "contradicts itself: quant_algo is FP8",
+        ),
+        ({"quant_method": "modelopt", "quant_algo": "FP5"}, "FP5"),
+        ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "names no layers"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "int-quantized",
+                "config_groups": group(8, "float"),
+            },
+            "fp8 weights cannot be packed as int-quantized",
+        ),
+        ({"quant_method": "compressed-tensors"}, "no config_groups"),
+        ({"quant_method": "compressed-tensors", "config_groups": group(6, "float")}, "6 bits"),
+        (
+            {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP7"},
+            "cache format 'FP7'",
+        ),
+        (
+            {
+                "quant_method": "modelopt",
+                "quant_algo": "FP8",
+                "kv_cache_quant_algo": "NVFP4",
+                "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+            },
+            "two cache formats",
+        ),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["re:("]}, "pattern"),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["re:(a+)+b"]}, "repeat"),
+        ("fp8", "not a table"),
+    ],
+)
+def test_unknown_methods_and_contradictions_are_refused_by_name(quantisation, words):
+    with pytest.raises(InputError, match=words):
+        formats(quantisation)
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        (modelopt("NVFP4", exclude_modules=["model.layers.60.self_attn*"]), "names layer 60"),
+        (
+            modelopt("NVFP4", exclude_modules=[f"model.layers.{i}.mlp*" for i in range(24)]),
+            "0 to 23",
+        ),
+        (modelopt("NVFP4", exclude_modules=["model.layers.3.self_attn.q_a_proj"]), "q_a_proj"),
+        (modelopt("NVFP4", exclude_modules=["model.layers.3.mlp.experts.0*"]), "experts"),
+        (
+            modelopt(
+                "MIXED_PRECISION", quantized_layers={"encoder.block.dense": {"quant_algo": "FP8"}}
+            ),
+            "names no matrix",
+        ),
+    ],
+)
+def test_a_neighbour_of_another_model_is_refused(beside, words):
+    with pytest.raises(InputError, match=words):
+        formats(None, beside=beside)
+
+
+def test_a_neighbour_that_disagrees_is_refused_and_one_that_agrees_is_not():
+    own = {"quant_method": "modelopt", "quant_algo": "FP8"}
+    assert formats(own, beside=modelopt("FP8", kv_cache_quant_algo="FP8")).cache == "fp8"
+    with pytest.raises(InputError, match="says nvfp4 of"):
+        formats(own, beside=modelopt("NVFP4"))
+    with pytest.raises(InputError, match="two cache formats"):
+        formats(
+            own | {"kv_cache_quant_algo": "NVFP4"},
+            beside=modelopt("FP8", kv_cache_quant_algo="FP8"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("hf_quant_config.json", modelopt("FP8"), "fp8"),
+        ("quant_config.json", {"zero_point": True, "q_group_size": 128, "w_bit": 4}, "int4"),
+        ("quantize_config.json", {"bits": 8, "group_size": 128}, "int8"),
+    ],
+)
+def test_a_file_beside_the_configuration_is_read(tmp_path, name, content, expected):
+    (tmp_path / "config.json").write_text(json.dumps(DENSE), "utf-8")
+    (tmp_path / name).write_text(json.dumps(content), "utf-8")
+    shape = shape_from_file(tmp_path / "config.json")
+    assert shape.formats.dense == expected
+    assert shape.name == tmp_path.name
+
+
+def test_a_neighbour_that_is_no_json_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(DENSE), "utf-8")
+    for text in ("{", "[]", "3"):
+        (tmp_path / "hf_quant_config.json").write_text(text, "utf-8")
+        with pytest.raises(InputError, match="hf_quant_config"):
+            shape_from_file(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "attention", "experts"),
+    [
+        ("glm-5-fp8", "fp8", "fp8"),
+        ("qwen3.5-397b-a17b-nvfp4", "nvfp4", "nvfp4"),
+        ("kimi-k2-instruct", "fp8", "fp8"),
+        ("kimi-k2.5", "bf16", "int4"),
+        ("kimi-k2-thinking", "bf16", "int4"),
+        ("llama-3.3-70b-instruct-fp8", "fp8", "fp8"),
+        ("RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic", "fp8", "fp8"),
+        ("meta-llama-3.1-8b-awq", "int4", "int4"),
+        ("llama-3.1-8b-instruct-quantized.w8a8", None, None),
+        ("gpt-oss-120b", "bf16", "mxfp4"),
+        ("deepseek-r1", "fp8", "fp8"),
+        ("deepseek-r1-0528-nvfp4", "nvfp4", "nvfp4"),
+        ("qwen3-32b", "bf16", "bf16"),
+    ],
+)
+def test_a_name_states_its_format(name, attention, experts):
+    if attention is None:
+        with pytest.raises(InputError, match="no model"):
+            find_shape(name)
+        return
+    own = find_shape(name).formats
+    assert (own.attention, own.experts) == (attention, experts)
+
+
+def test_endings_that_state_no_format_are_left_alone():
+    assert named_format("kimi-k2-thinking") is None
+    assert named_format("x-gptq-int8") == ("x", "int8")
+
+
+def test_what_the_user_names_replaces_what_the_checkpoint_states():
+    own = find_shape("deepseek-v3").formats
+    assert resolve_formats(own).cache == "bf16"
+    mixed = resolve_formats(own, experts="nvfp4", cache="fp8_e4m3")
+    assert (mixed.attention, mixed.experts, mixed.cache) == ("fp8", "nvfp4", "fp8")
+    both = resolve_formats(own, weights="bf16", experts="fp8")
+    assert (both.attention, both.dense, both.experts) == ("bf16", "bf16", "fp8")
+    for wrong in ({"weights": "fp9"}, {"experts": "fp9"}, {"cache": "int4"}):
+        with pytest.raises(InputError, match="format"):
+            resolve_formats(own, **wrong)
+
+
+def test_a_plan_shows_its_formats_and_bytes_by_part():
+    work = Workload(input_tokens=1000, output_tokens=200)
+    request = PlanRequest(model=find_shape("llama-3.3-70b-fp8"), workload=work, chips=("h200",))
+    plan = make_plan(request)
+    parts = {part.part: part for part in plan.weights}
+    assert sum(part.bytes for part in plan.weights) == pytest.approx(72.7e9, rel=0.002)
+    assert parts["attention"].format == "fp8"
+    assert parts["embeddings"].format == "bf16"
+    text = describe_formats(plan.weights, plan.formats)
+    assert text.startswith("weights fp8 (the name, which ends in fp8); cache bf16")
+    assert plan.active_parameters_with_embedding == pytest.approx(plan.total_parameters)
+
+
+def test_a_16_bit_cache_holds_half_of_what_an_8_bit_one_does():
+    work = Workload(input_tokens=20_000, output_tokens=1000)
+    request = PlanRequest(model=find_shape("llama-3.3-70b-fp8"), workload=work, chips=("h200",))
+    import msgspec
+
+    batches = [
+        max(o.batch for o in make_plan(msgspec.structs.replace(request, cache_format=f)).frontier)
+        for f in ("bf16", "fp8")
+    ]
+    assert batches[0] < batches[1]
+
+
+def test_draft_heads_and_towers_are_parts_of_their_own():
+    shape = find_shape("deepseek-v3")
+    names = [part.part for part in weight_parts(shape, resolve_formats(shape.formats))]
+    assert "towers for pictures and sound" not in names
+    assert {"attention", "dense layers", "shared experts", "routed experts"} <= set(names)
+
+
+def test_four_bits_on_a_chip_without_such_arithmetic_is_noted():
+    work = Workload(input_tokens=1000, output_tokens=200)
+    model = find_shape("llama-3.3-70b")
+    for chip, noted in (("h100", True), ("b200", False)):
+        plan = make_plan(
+            PlanRequest(model=model, workload=work, chips=(chip,), weight_format="nvfp4")
+        )
+        assert any("4-bit" in note for note in plan.ranking[0].notes) == noted

@@ -1,0 +1,1 @@
+"""Exact parameter counts of many model families, by building them without weights."""
