@@ -43,6 +43,7 @@ from suffice.errors import (
 from suffice.guarantee import LabelSource
 from suffice.ladder import example_text
 from suffice.meter import Price, Rates, charge_without_answer
+from suffice.trials.table import split_rows
 from suffice.types import (
     Completion,
     Count,
@@ -169,6 +170,26 @@ def test_rules_are_certified_by_group_and_reported_on_other_traces() -> None:
     assert found.figures.saving_tokens > 0.1
     assert found.figures.risk <= 0.05
     assert found.rows == {"fit": 500, "certify": 400, "report": 100}
+
+
+def test_partial_quality_that_first_shows_in_the_certifying_rows_counts_as_a_whole_loss() -> None:
+    traces = population(1000, seed=2)
+    certifying = split_rows(len(traces), seed=0)[1].tolist()
+    for row in certifying[:300]:
+        probes = [replace(each, quality=0.4 * (each.quality or 0.0)) for each in traces[row].probes]
+        traces[row] = replace(traces[row], probes=tuple(probes))
+    learned = learn_stop(traces, wanted())
+    assert learned.rows == {"fit": 500, "certify": 400, "report": 100}
+    assert not learned.certified
+    assert learned.losses == int(learned.losses)
+
+
+def test_traces_of_equal_requests_go_into_one_split_and_count_once() -> None:
+    copies = [replace(t, text_hash=t.request_id) for t in population(200, seed=2)] * 5
+    learned = learn_stop(copies, wanted())
+    assert sum(learned.rows.values()) == 1000
+    assert all(rows % 5 == 0 for rows in learned.rows.values())
+    assert learned.n == learned.rows["certify"] // 5
 
 
 def test_nothing_is_certified_where_early_answers_are_wrong_or_probes_cost_too_much() -> None:

@@ -79,7 +79,8 @@ def test_fit_prints_the_same_figures_as_json(run: Run, recorded: Path) -> None:
     assert status == 0
     assert found["certified"]
     assert found["certificate"]["alpha"] == 0.1
-    assert found["feasibility"]["rows"] == found["rows"]["certify"] == 360
+    assert found["rows"]["certify"] == 360
+    assert 340 < found["feasibility"]["rows"] < 360  # texts that came twice count once
 
 
 def test_fit_exits_with_3_when_nothing_can_be_certified(run: Run, tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from suffice.deployment import build_engines, request_fields
 from suffice.encoders.base import default_encoder
 from suffice.errors import Abstained, CertificateError, ConfigError, InputError
 from suffice.guarantee import LabelSource, RiskKind
-from suffice.latent.learn import LatentFit, LatentTarget, LearnedRung, learn_rung, plain_answer
+from suffice.latent.learn import (
+    LatentFit,
+    LatentTarget,
+    LearnedRung,
+    _split,
+    learn_rung,
+    plain_answer,
+)
 from suffice.latent.rung import LatentRung
 from suffice.latent.rung_folder import RUNG, EncoderName, load_rung, save_rung
 from suffice.types import NO_TOKENS, Finish, Request, Rung, Trial, TrialStatus
@@ -212,3 +219,15 @@ def test_trials_without_a_whole_answer_are_left_out_and_counted() -> None:
 )
 def test_the_answer_inside_a_reply(reply: str, answer: str) -> None:
     assert plain_answer(reply) == answer
+
+
+def test_copies_of_a_request_go_into_one_split_and_count_once() -> None:
+    copies = [replace(t, request_id=f"{t.request_id}-{i}") for t in trials(200) for i in range(5)]
+    target = replace(WANTED, alpha=0.2)
+    parts = _split(copies, target)
+    texts = [{*part.texts} for part in (parts.fit, parts.certify, parts.report)]
+    assert not texts[0] & texts[1]
+    assert not texts[1] & texts[2]
+    learned = learn_rung(copies, target, encoder=default_encoder(), say=quiet).learned
+    assert learned.n <= len(texts[1])
+    assert learned.feasibility.rows == len(texts[1])

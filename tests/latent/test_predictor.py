@@ -98,19 +98,35 @@ def test_two_classes_are_enough() -> None:
 def test_the_grid_is_fixed_by_training_alone_and_runs_from_strict_to_loose(
     fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
 ) -> None:
-    grid = fits[fitting.PredictorKind.HEAD].grid()
-    assert len(grid) == fitting.GRID_POINTS
-    assert (np.diff(grid) <= 0).all()
+    grid = fits[fitting.PredictorKind.HEAD].grid(400, alpha=0.05, delta=0.1)
+    assert (np.diff(grid.thresholds) <= 0).all()
+    assert 0.0 < grid.expected_share <= 1.0
 
 
-def test_the_better_predictor_answers_more_at_the_target() -> None:
-    def fitted(right: list[bool]) -> fitting.FittedPredictor:
-        trust = np.arange(len(right), 0, -1.0)
-        return fitting.FittedPredictor(predictor=None, trust=trust, right=np.array(right))  # type: ignore[arg-type]
+def from_guesses(right: np.ndarray) -> fitting.FittedPredictor:
+    """Make a fit whose guesses are those given, from the highest trust to the lowest."""
+    trust = np.arange(len(right), 0, -1.0)
+    return fitting.FittedPredictor(predictor=None, trust=trust, right=right)  # type: ignore[arg-type]
 
-    early, late = fitted([True, False, True, True]), fitted([True, True, True, False])
-    assert late.share_at(0.0) == 0.75
-    assert fitting.better([early, late], alpha=0.0) is late
+
+def test_few_certifying_rows_get_few_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    fit = from_guesses(rng.random(2000) > np.linspace(0.0, 0.02, 2000) ** 0.5)
+    sizes = [len(fit.grid(n, alpha=0.05, delta=0.1).thresholds) for n in (60, 400, 20_000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 1
+    assert sizes[-1] == max(fitting.GRID_SIZES)
+    assert fit.grid(20, alpha=0.05, delta=0.1).expected_share == 0.0  # too few for any threshold
+
+
+def test_the_predictor_that_certifies_more_may_be_the_less_accurate_one() -> None:
+    spread = np.arange(1000) % 25 != 0  # 4 % wrong, whatever the trust
+    ranked = np.arange(1000) < 900  # 10 % wrong, all of them where the trust is least
+    promise = {"alpha": 0.05, "delta": 0.1}
+    accurate, certifiable = from_guesses(spread), from_guesses(ranked)
+    assert accurate.right.mean() > certifiable.right.mean()
+    shares = [fit.grid(200, **promise).expected_share for fit in (accurate, certifiable)]
+    assert shares[0] < 0.5 < shares[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

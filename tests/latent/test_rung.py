@@ -26,10 +26,14 @@ def fitted() -> fitting.FittedPredictor:
     return fitting.fit(rows(400, seed=1, strange=0.1), encoder=WordEncoder())
 
 
+def grid(fitted: fitting.FittedPredictor) -> np.ndarray:
+    return fitted.grid(600, alpha=0.05, delta=0.1).thresholds
+
+
 @pytest.fixture(scope="module")
 def certified(fitted: fitting.FittedPredictor) -> CertifiedThreshold:
     sample = rows(600, seed=2, strange=0.1)
-    return certify(fitted.predictor, sample, grid=fitted.grid(), alpha=0.05, delta=0.1)
+    return certify(fitted.predictor, sample, grid=grid(fitted), alpha=0.05, delta=0.1)
 
 
 def certificate(policy: LatentPolicy, found: CertifiedThreshold, **changes: Any) -> Certificate:
@@ -191,7 +195,7 @@ def test_the_promise_holds_on_fresh_requests(
 ) -> None:
     assert certified.threshold is not None
     assert certified.calibration.risk_kind is RiskKind.ERROR_AMONG_ANSWERED
-    assert certified.calibration.tests == fitting.GRID_POINTS
+    assert certified.calibration.tests == len(grid(fitted))
     fresh = rows(2000, seed=3, strange=0.1)
     guesses = fitted.predictor.guess(fresh.texts)
     given = guesses.trust >= certified.threshold
@@ -200,18 +204,34 @@ def test_the_promise_holds_on_fresh_requests(
     assert given.mean() > 0.7
 
 
+@pytest.mark.parametrize(
+    "risk_kind", [RiskKind.ERROR_AMONG_ANSWERED, RiskKind.EXCESS_OVER_REFERENCE]
+)
+def test_copies_of_a_request_certify_no_more_than_one(
+    fitted: fitting.FittedPredictor, risk_kind: RiskKind
+) -> None:
+    once = rows(120, seed=2, strange=0.1)
+    five = fitting.LabelledTexts(texts=[*once.texts] * 5, answers=[*once.answers] * 5)
+    promise = {"grid": grid(fitted), "alpha": 0.05, "delta": 0.1, "risk_kind": risk_kind}
+    alone = certify(fitted.predictor, once, **promise)
+    copied = certify(fitted.predictor, five, **promise)
+    assert copied.calibration.n == alone.calibration.n <= 120
+    assert copied.calibration.p_values == alone.calibration.p_values
+    assert copied.feasibility.rows == alone.feasibility.rows
+
+
 def test_the_marginal_risk_counts_all_requests(fitted: fitting.FittedPredictor) -> None:
     sample = rows(600, seed=2, strange=0.1)
     found = certify(
         fitted.predictor,
         sample,
-        grid=fitted.grid(),
+        grid=grid(fitted),
         alpha=0.05,
         delta=0.1,
         risk_kind=RiskKind.EXCESS_OVER_REFERENCE,
     )
     assert found.calibration.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
-    assert found.calibration.n == 600
+    assert found.calibration.n == len({*sample.texts})
 
 
 def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.FittedPredictor) -> None:
@@ -220,31 +240,31 @@ def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.FittedPred
     assert not first.possible
     assert 0.0 < first.abstain_at_least < first.error_if_all_answered < 1.0
     assert "must go to the next rung" in str(first)
-    found = certify(fitted.predictor, few, grid=fitted.grid(), alpha=0.01, delta=0.1)
+    found = certify(fitted.predictor, few, grid=grid(fitted), alpha=0.01, delta=0.1)
     assert found.threshold is None
 
 
 def test_without_out_of_scope_rows_the_certificate_is_void_for_them(
     fitted: fitting.FittedPredictor, policy: LatentPolicy
 ) -> None:
-    inside = certify(fitted.predictor, rows(600, seed=5), grid=fitted.grid(), alpha=0.05, delta=0.1)
+    inside = certify(fitted.predictor, rows(600, seed=5), grid=grid(fitted), alpha=0.05, delta=0.1)
     assert inside.out_of_scope_share is None
     assert any("Void for out-of-scope" in line for line in certificate(policy, inside).limits)
 
 
 def test_rows_that_cannot_be_judged_are_refused(fitted: fitting.FittedPredictor) -> None:
-    grid = fitted.grid()
+    thresholds = grid(fitted)
     with pytest.raises(InputError, match="no calibration rows"):
         certify(
             fitted.predictor,
             fitting.LabelledTexts(texts=[], answers=[]),
-            grid=grid,
+            grid=thresholds,
             alpha=0.05,
             delta=0.1,
         )
     new = fitting.LabelledTexts(texts=["open account"], answers=["open_account"])
     with pytest.raises(InputError, match="cannot give"):
-        certify(fitted.predictor, new, grid=grid, alpha=0.05, delta=0.1)
+        certify(fitted.predictor, new, grid=thresholds, alpha=0.05, delta=0.1)
 
 
 def test_a_certificate_of_another_policy_or_a_lapsed_one_is_refused(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from latent_toys import stream
 
+from suffice.cli.latent import describe_gate
 from suffice.errors import InputError
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
 from suffice.selective.gate import GATE, CertifiedGate, fit_gate, load_gate, read_streams, save_gate
+from suffice.units import show_share
 
 SETTINGS = GateSettings(threshold=0.1, refresh_events=40)
 
@@ -23,9 +25,28 @@ def gate() -> CertifiedGate:
 def test_a_gate_keeps_its_promise_on_other_streams_and_saves_decodes(gate: CertifiedGate) -> None:
     assert gate.calibration.certified
     assert gate.file.streams == {"fit": 80, "certify": 64, "report": 16}
-    assert gate.file.held >= 0.85
+    assert gate.file.held_per_stream >= 0.85
     assert gate.file.decodes_per_event < 0.8
     assert gate.file.settings.refresh_events == 40
+
+
+def test_the_promise_is_about_streams_and_says_so_beside_the_share_of_events() -> None:
+    short = [stream(seed, segments=1) for seed in range(140)]  # their one answer never goes stale
+    long = [stream(seed, segments=60) for seed in range(140, 160)]
+    gate = fit_gate([*short, *long], alpha=0.2, delta=0.1, settings=SETTINGS)
+    assert gate.calibration.certified
+    assert gate.file.held_per_event < gate.file.held_per_stream
+    told = describe_gate(gate)
+    assert "on average over streams" in told
+    assert f"{show_share(1 - gate.file.held_per_stream)} wrong on average over streams" in told
+    assert f"{show_share(1 - gate.file.held_per_event)} over all their events" in told
+
+
+def test_copies_of_a_stream_count_once_and_go_into_one_split() -> None:
+    copies = [stream(seed, segments=8) for seed in range(60) for _ in range(4)]
+    gate = fit_gate(copies, alpha=0.3, delta=0.1, settings=SETTINGS)
+    assert sum(gate.file.streams.values()) == 240
+    assert gate.calibration.n == gate.file.streams["certify"] // 4
 
 
 def test_it_comes_back_from_its_folder(gate: CertifiedGate, tmp_path: Path) -> None:

@@ -277,11 +277,12 @@ def describe_gate(learned: "CertifiedGate") -> str:
     if not learned.calibration.certified:
         return f"NOT certified at alpha {file.alpha:g}: these streams certify {file.bound:.4f}"
     return (
-        f"certified: with {show_share(1 - file.delta)} confidence at most "
-        f"{show_share(file.alpha)} of events hold a wrong answer, on average over streams like "
-        f"these ({file.streams['certify']:,} certified it)\n"
-        f"on {file.streams['report']:,} other streams: {show_share(file.held)} right with "
-        f"{file.decodes_per_event:.3f} decodes an event; the decoder counts as right"
+        f"certified: with {show_share(1 - file.delta)} confidence a stream like these holds a "
+        f"wrong answer for at most {show_share(file.alpha)} of its events, on average over "
+        f"streams; each counts once, however long ({file.streams['certify']:,} certified it)\n"
+        f"on {file.streams['report']:,} other streams: {show_share(1 - file.held_per_stream)} "
+        f"wrong on average over streams, {show_share(1 - file.held_per_event)} over all their "
+        f"events, with {file.decodes_per_event:.3f} decodes an event; the decoder counts as right"
     )
 
 

@@ -308,6 +308,7 @@ async def record(engine: Engine, request: Request, rung: Rung, *, tags: Reasonin
         output_tokens=output_tokens,
         answer=split_reasoning(uncut.text, tags, finish=uncut.finish)[1].strip(),
         probes=tuple(probes),
+        text_hash=content_hash([" ".join(request.text.split())]),
     )
 
 

@@ -15,6 +15,7 @@ from suffice.guarantee import (
     Certificate,
     Evidence,
     LabelSource,
+    Method,
     Scope,
     Splits,
     Terms,
@@ -23,6 +24,7 @@ from suffice.guarantee import (
     issue,
     method_for,
 )
+from suffice.guarantee.clusters import Clusters, number_clusters
 from suffice.meter import Price
 from suffice.trials.table import Floats, Rows, split_rows
 from suffice.types import Rung
@@ -96,7 +98,8 @@ class LearnedStop(Struct, frozen=True, kw_only=True):
 class RuleTable:
     """Every rule on every trace: arrays of shape (traces, rules), and the same for uncut traces.
 
-    `group` numbers the groups as `names` has them. The uncut arrays have shape (traces,).
+    `group` numbers the groups as `names` has them, `cluster` the requests of equal text. The uncut
+    arrays have shape (traces,).
     """
 
     losses: Floats
@@ -107,6 +110,7 @@ class RuleTable:
     output_uncut: Floats
     input_uncut: Floats
     group: Rows
+    cluster: Rows
     names: tuple[str, ...]
 
     def subset(self, rows: Rows) -> "RuleTable":
@@ -171,11 +175,12 @@ class CandidateRules:
 def learn_stop(traces: Sequence[Trace], target: StopTarget) -> LearnedStop:
     """Order rules on half of the traces, certify on four tenths, report on the last tenth.
 
-    Traces with an unscored answer are left out. Raises InputError for too few.
+    Traces of equal requests go into one split, where the first of them certifies. Traces with an
+    unscored answer are left out. Raises InputError for too few.
     """
     scored = [trace for trace in traces if trace.scored]
-    parts = dict(zip(SPLITS, split_rows(len(scored), seed=target.seed), strict=True))
     table = tabulate(scored)
+    parts = dict(zip(SPLITS, split_rows(table.cluster, seed=target.seed), strict=True))
     fit, certify, report = (table.subset(parts[name]) for name in SPLITS)
     candidates = choose(fit, certify, alpha=target.alpha, delta=target.delta)
     calibration, point = candidates.calibration, candidates.point
@@ -189,7 +194,7 @@ def learn_stop(traces: Sequence[Trace], target: StopTarget) -> LearnedStop:
         delta=target.delta,
         rules=rules,
         bound=None if calibration is None else calibration.bound,
-        n=len(parts["certify"]),
+        n=len(parts["certify"]) if calibration is None else calibration.n,
         losses=0.0 if calibration is None else calibration.losses,
         rows={name: len(rows) for name, rows in parts.items()},
         left_out=len(traces) - len(scored),
@@ -205,19 +210,20 @@ def tabulate(traces: Sequence[Trace]) -> RuleTable:
     groups = [trace.group or "" for trace in traces]
     names = tuple(sorted(set(groups)))
 
-    def each(value: Callable[[Trace, StoppedTrace], float]) -> Floats:
+    def by_rule(value: Callable[[Trace, StoppedTrace], float]) -> Floats:
         rows = [[value(t, run) for run in row] for t, row in zip(traces, runs, strict=True)]
         return np.array(rows, np.float64)
 
     return RuleTable(
-        losses=each(_loss),
-        output=each(lambda _, run: run.output_tokens),
-        probes=each(lambda _, run: run.probe_tokens),
-        input=each(lambda _, run: run.input_tokens),
-        stopped=each(lambda _, run: run.stopped is not None),
+        losses=by_rule(_loss),
+        output=by_rule(lambda _, run: run.output_tokens),
+        probes=by_rule(lambda _, run: run.probe_tokens),
+        input=by_rule(lambda _, run: run.input_tokens),
+        stopped=by_rule(lambda _, run: run.stopped is not None),
         output_uncut=np.array([trace.output_tokens for trace in traces], np.float64),
         input_uncut=np.array([trace.prompt_tokens for trace in traces], np.float64),
         group=np.array([names.index(group) for group in groups], np.int64),
+        cluster=number_clusters([trace.text_hash or trace.request_id for trace in traces]),
         names=names,
     )
 
@@ -227,8 +233,12 @@ def choose(fit: RuleTable, certify: RuleTable, *, alpha: float, delta: float) ->
     path = _path(fit)
     if not path:
         return CandidateRules(path=(), calibration=None)
-    evidence = Evidence(losses=np.stack([certify.losses_of(point) for point in path], axis=1))
-    calibration = calibrate(evidence, alpha=alpha, delta=delta, method=method_for(fit.losses))
+    method = method_for(fit.losses)
+    losses = np.stack([certify.losses_of(point) for point in path], axis=1)
+    if method is Method.BINOMIAL:
+        losses = np.ceil(losses)  # a part of a loss counts as one, if the fitting rows had none
+    evidence = Evidence(losses=losses, clusters=Clusters(codes=certify.cluster, largest=1))
+    calibration = calibrate(evidence, alpha=alpha, delta=delta, method=method)
     return CandidateRules(path=path, calibration=calibration)
 
 

@@ -58,7 +58,8 @@ class AnswerProbe(Struct, frozen=True, kw_only=True):
 class Trace(Struct, frozen=True, kw_only=True):
     """An uncut reasoning, with its answer probed after each whole line.
 
-    `reasoning_tokens` includes the closing tag, `output_tokens` is everything written. `answer`
+    `reasoning_tokens` includes the closing tag, `output_tokens` is everything written. `text_hash`
+    is that of the request; traces of equal requests are no independent draws. `answer`
     and `quality` are those of the uncut reasoning.
     """
 
@@ -70,6 +71,7 @@ class Trace(Struct, frozen=True, kw_only=True):
     probes: tuple[AnswerProbe, ...]
     group: str | None = None
     quality: float | None = None
+    text_hash: str | None = None
 
     @property
     def scored(self) -> bool:

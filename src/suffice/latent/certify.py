@@ -17,7 +17,8 @@ from suffice.guarantee import (
     least_abstention,
     rows_needed,
 )
-from suffice.latent.fitting import LabelledTexts, right
+from suffice.guarantee.clusters import Clusters
+from suffice.latent.fitting import LabelledTexts, right, text_clusters
 from suffice.latent.predictor import Floats, Predictor
 
 
@@ -81,10 +82,11 @@ def certify(
 ) -> CertifiedThreshold:
     """Find the loosest threshold of a grid, fixed without these rows, that keeps the promise.
 
-    Rows are texts with the reference rung's answers, out-of-scope ones with None. The risk among
-    answered pays Bonferroni over the grid; the marginal one (`excess_over_reference`: wrong
-    answers among all requests) is walked from the strictest threshold on. Raises InputError for no
-    rows, or an answer that the predictor has never seen.
+    Rows are texts with the reference rung's answers, out-of-scope ones with None. Of rows of equal
+    text only the first counts, because copies are no independent draws. The risk among answered
+    pays Bonferroni over the grid; the marginal one (`excess_over_reference`: wrong answers among
+    all requests) is walked from the strictest threshold on. Raises InputError for no rows, or an
+    answer that the predictor has never seen.
     """
     _check_rows(predictor, rows)
     thresholds = np.asarray(grid, dtype=np.float64)
@@ -95,11 +97,14 @@ def certify(
     evidence = Evidence(
         losses=(answered & ~correct[:, None]).astype(np.float64),
         answered=answered if conditional else None,
+        clusters=Clusters(codes=text_clusters(rows.texts), largest=1),
     )
     calibration = calibrate(evidence, alpha=alpha, delta=delta, method=Method.BINOMIAL)
     out_of_scope = sum(answer is None for answer in rows.answers)
     return CertifiedThreshold(
-        feasibility=_feasibility(correct, alpha=alpha, delta=delta, tests=len(thresholds)),
+        feasibility=_feasibility(
+            correct[evidence.counted], alpha=alpha, delta=delta, tests=evidence.tests
+        ),
         calibration=calibration,
         threshold=float(thresholds[calibration.index]) if calibration.certified else None,
         answered=float(answered[:, calibration.index].mean()),

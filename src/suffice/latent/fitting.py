@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, Vectors
 from suffice.errors import InputError
+from suffice.guarantee import RiskKind
+from suffice.guarantee.bounds import binomial_p_value
 from suffice.latent.joint import fit_joint
 from suffice.latent.predictor import (
     Floats,
@@ -26,12 +28,15 @@ from suffice.latent.predictor import (
     weigh,
     weighted,
 )
+from suffice.trials.table import clusters_by_text
 
 FOLDS = 3
 NONE_WEIGHT = 4.0  # of an out-of-scope row in the trust: rarer in training than in traffic
 HIDDEN = 512
-GRID_POINTS = 15
-GRID_SHARES = (0.02, 0.45)  # of training guesses abstained on, from the loosest threshold on
+LOOSEST, STRICTEST = 0.02, 0.45  # shares of the fitting guesses that a grid's ends abstain on
+GRID_SIZES = (15, 8, 5, 3, 2)  # thresholds between those ends; all of a grid share delta
+SINGLE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)  # the same of grids of one threshold
+RESAMPLES = 500
 
 
 class PredictorKind(StrEnum):
@@ -55,29 +60,65 @@ class LabelledTexts:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ThresholdGrid:
+    """Trust thresholds from strict to loose, and the share expected to be certified on them."""
+
+    thresholds: Floats
+    expected_share: float
+
+
+_ANSWERED = RiskKind.ERROR_AMONG_ANSWERED
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FittedPredictor:
     """A predictor, and its out-of-fold guesses on the rows it was fitted to.
 
     `trust` is their trust, `right` whether they were right. They fix the grid of thresholds and
-    choose between predictors; neither may be done on the rows that certify.
+    choose between predictors, both of which must happen before the certifying rows are seen.
     """
 
     predictor: Predictor
     trust: Floats
     right: NDArray[np.bool_]
 
-    def grid(self) -> Floats:
-        """Return trust thresholds from strict to loose, spread over the trust seen in training."""
-        usable = self.trust[np.isfinite(self.trust)]
-        return np.quantile(usable, np.linspace(*GRID_SHARES, GRID_POINTS))[::-1]
+    def grid(
+        self, rows: int, *, alpha: float, delta: float, risk_kind: RiskKind = _ANSWERED
+    ) -> ThresholdGrid:
+        """Return the grid that would certify most on `rows` certifying rows like the fitting rows.
 
-    def share_at(self, alpha: float) -> float:
-        """Return the largest share of training rows answered with an error of at most `alpha`."""
-        order = np.argsort(-self.trust)
-        order = order[np.isfinite(self.trust[order])]
-        errors = np.cumsum(~self.right[order]) / np.arange(1, len(order) + 1)
-        good = np.flatnonzero(errors <= alpha)
-        return float(good[-1] + 1) / len(self.trust) if len(good) else 0.0
+        Many thresholds are fine steps, but each takes its part of delta: few rows need few.
+        """
+        usable = self.trust[np.isfinite(self.trust)]
+        if not len(usable):
+            return ThresholdGrid(thresholds=np.zeros(1), expected_share=0.0)
+        abstained = [np.linspace(STRICTEST, LOOSEST, size) for size in GRID_SIZES]
+        abstained += [np.array([share]) for share in SINGLE_SHARES]
+        marginal = risk_kind is not RiskKind.ERROR_AMONG_ANSWERED
+        grids = [np.quantile(usable, shares) for shares in abstained]
+        expected = [
+            self._expected_share(grid, rows, alpha=alpha, delta=delta, marginal=marginal)
+            for grid in grids
+        ]
+        best = int(np.argmax(expected))  # of equals the one with more thresholds
+        return ThresholdGrid(thresholds=grids[best], expected_share=expected[best])
+
+    def _expected_share(
+        self, thresholds: Floats, rows: int, *, alpha: float, delta: float, marginal: bool
+    ) -> float:
+        """Return the mean share answered when samples of the fitting rows certify a grid."""
+        points = len(thresholds)
+        first = np.searchsorted(-thresholds, -self.trust)  # the strictest that answers each row
+        cells = np.bincount(2 * first + self.right, minlength=2 * points + 2)
+        share = cells.reshape(-1, 2).sum(axis=1).cumsum()[:points] / len(self.trust)
+        draws = np.random.default_rng(0).multinomial(rows, cells / cells.sum(), size=RESAMPLES)
+        wrong, right = draws.reshape(RESAMPLES, -1, 2)[:, :points].cumsum(axis=1).transpose(2, 0, 1)
+        if marginal:
+            passed = binomial_p_value(wrong, rows, alpha=alpha) <= delta
+            passed = np.logical_and.accumulate(passed, axis=1)
+        else:
+            passed = binomial_p_value(wrong, wrong + right, alpha=alpha) <= delta / points
+        return float(np.where(passed, share, 0.0).max(axis=1).mean())
 
 
 def fit(
@@ -117,9 +158,9 @@ def fit(
     return FittedPredictor(predictor=predictor, trust=scores, right=right)
 
 
-def better(fits: Sequence[FittedPredictor], *, alpha: float) -> FittedPredictor:
-    """Return the one that answers most at an error of `alpha`, judged out of fold."""
-    return max(fits, key=lambda fitted: fitted.share_at(alpha))
+def text_clusters(texts: Sequence[str] | NDArray[Any]) -> Ints:
+    """Return the cluster of each text: equal ones share it, spacing aside; empty ones are alone."""
+    return clusters_by_text([str(row) for row in range(len(texts))], list(texts))[0]
 
 
 def right(
@@ -157,7 +198,8 @@ def _out_of_fold(
     make: Maker, texts: NDArray[Any], vectors: Vectors, targets: Ints, *, seed: int
 ) -> tuple[Ints, Floats]:
     """Return guesses and features for every row from voters that did not see it."""
-    fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
+    clusters = text_clusters(texts)  # equal texts go into one fold
+    fold = np.random.default_rng(seed).permutation(clusters.max() + 1)[clusters] % FOLDS
     parts = []
     for number in range(FOLDS):
         kept, held = fold != number, fold == number

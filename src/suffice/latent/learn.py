@@ -118,21 +118,29 @@ def learn_rung(
 ) -> LatentFit:
     """Fit a rung on half of the requests, certify it on four tenths, report on the last tenth.
 
-    Answers that are rare in the fitting rows count as out of scope: they teach it to abstain.
-    Raises InputError if the trials hold no closed group, if they hold several and the target names
-    none, or if there are too few rows for any promise.
+    Requests of equal text go into one split. The predictor is the one that would certify most, by
+    its guesses on the fitting rows. Answers that are rare there count as out of scope: they teach
+    it to abstain. Raises InputError if the trials hold no closed group, if they hold several and
+    the target names none, or if there are too few rows for any promise.
     """
     parts = _split(trials, target)
     cached = CachedEncoder(encoder)
     say(f"fitting on {len(parts.fit.texts):,} requests")
     fits = {kind: fitting.fit(parts.fit, encoder=cached, kind=kind) for kind in KINDS}
-    kind = max(fits, key=lambda kind: fits[kind].share_at(target.alpha))
+    distinct = int(fitting.text_clusters(parts.certify.texts).max()) + 1
+    grids = {
+        kind: fitted.grid(
+            distinct, alpha=target.alpha, delta=target.delta, risk_kind=target.risk_kind
+        )
+        for kind, fitted in fits.items()
+    }
+    kind = max(KINDS, key=lambda kind: grids[kind].expected_share)
     say(f"certifying on {len(parts.certify.texts):,} others")
     predictor = replace(fits[kind].predictor, encoder=encoder)
     threshold = certify(
         predictor,
         parts.certify,
-        grid=fits[kind].grid(),
+        grid=grids[kind].thresholds,
         alpha=target.alpha,
         delta=target.delta,
         risk_kind=target.risk_kind,
@@ -189,7 +197,8 @@ def _split(trials: Iterable[Trial], target: LatentTarget) -> _Parts:
     groups, left_out = _by_group(trials, target.reference)
     group = _closed_group(groups, target)
     rows = groups[group]
-    splits = [[rows[i] for i in places] for places in split_rows(len(rows), seed=target.seed)]
+    clusters = fitting.text_clusters([text for text, _ in rows])
+    splits = [[rows[i] for i in places] for places in split_rows(clusters, seed=target.seed)]
     template = learn_template([text for text, _ in splits[0]])
     counts = Counter(answer for _, answer in splits[0])
     answers = {answer for answer, count in counts.items() if count >= FEWEST_OF_AN_ANSWER}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from suffice.errors import InputError
 from suffice.guarantee import Calibration, Evidence, Method, calibrate
+from suffice.guarantee.clusters import Clusters
 from suffice.selective.decoder import DecodeGate, GateSettings
 
 COLUMNS = 2**18  # of each view; enough for a tenth as many distinct words
@@ -167,14 +168,18 @@ def calibrate_threshold(
     settings: Sequence[GateSettings],
     alpha: float,
     delta: float,
+    copies: NDArray[np.int64] | None = None,
 ) -> Calibration:
-    """Certify the cheapest gate whose held answers are wrong for at most `alpha` of events.
+    """Certify the cheapest gate whose mean share of wrong events over streams is at most `alpha`.
 
-    The unit is the stream (its turns depend on each other): losses are each stream's share of
-    wrong events, tested with a betting bound along `settings`, ordered from many decodes to few.
+    Each stream counts once, because its turns depend on each other: losses are each stream's share
+    of wrong events, tested with a betting bound along `settings`, ordered from many decodes to few.
+    Of streams with one number in `copies` the first counts alone.
     """
     losses = np.array([[1.0 - stream.roll(gate).held for gate in settings] for stream in streams])
-    return calibrate(Evidence(losses=losses), alpha=alpha, delta=delta, method=Method.BETTING)
+    clusters = None if copies is None else Clusters(codes=copies, largest=1)
+    evidence = Evidence(losses=losses, clusters=clusters)
+    return calibrate(evidence, alpha=alpha, delta=delta, method=Method.BETTING)
 
 
 def without_answers(streams: Sequence[Stream], hidden: set[str]) -> list[Stream]:

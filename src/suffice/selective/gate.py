@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from suffice.errors import InputError, writing
 from suffice.guarantee import Calibration
+from suffice.guarantee.clusters import number_clusters
 from suffice.selective.change import (
     ChangeModel,
     Turn,
@@ -35,11 +36,12 @@ class LabelledLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A certified gate: at most `alpha` of a stream's events carry a wrong answer, on average.
+    """A gate that promises at most `alpha`: the mean over streams of their wrong share of events.
 
-    That holds except with probability `delta`, for streams like those that certified it.
-    The decoder counts as right. `held`, the share of events with the right answer, and
-    `decodes_per_event` are those of the reporting streams.
+    Each stream counts once, however long it is, so the share of all events may be larger. The
+    promise holds except with probability `delta`, for streams like those that certified it; the
+    decoder counts as right. `held_per_stream` and `held_per_event` are the shares of right answers
+    in the reporting streams, `decodes_per_event` their decodes.
     """
 
     settings: GateSettings
@@ -47,7 +49,8 @@ class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delta: float
     bound: float
     streams: dict[str, int]
-    held: float
+    held_per_stream: float
+    held_per_event: float
     decodes_per_event: float
 
 
@@ -70,14 +73,17 @@ def fit_gate(
 ) -> CertifiedGate:
     """Fit a change model on half of the streams, certify a threshold on four tenths, then report.
 
-    `settings` holds everything but the threshold. Raises InputError for too few streams, or streams
-    without a change.
+    Equal streams go into one split, where the first of them counts alone. `settings` holds all but
+    the threshold. Raises InputError for too few streams, or streams without a change.
     """
-    fit, test, report = split_rows(len(streams), seed=seed)
+    codes = number_clusters([tuple((t.text, t.context) for t in stream) for stream in streams])
+    fit, test, report = split_rows(codes, seed=seed)
     model = fit_change_model([streams[i] for i in fit])
     ladder = [replace(settings, threshold=float(h)) for h in THRESHOLDS]
     certifying = [score_stream(model, streams[i]) for i in test]
-    calibration = calibrate_threshold(certifying, settings=ladder, alpha=alpha, delta=delta)
+    calibration = calibrate_threshold(
+        certifying, settings=ladder, alpha=alpha, delta=delta, copies=codes[test]
+    )
     gate = ladder[calibration.index]
     rolls = [score_stream(model, streams[i]).roll(gate) for i in report]
     events = sum(roll.events for roll in rolls)
@@ -87,7 +93,8 @@ def fit_gate(
         delta=delta,
         bound=calibration.bound,
         streams={"fit": len(fit), "certify": len(test), "report": len(report)},
-        held=1.0 - sum(roll.wrong for roll in rolls) / events,
+        held_per_stream=sum(roll.held for roll in rolls) / len(rolls),
+        held_per_event=1.0 - sum(roll.wrong for roll in rolls) / events,
         decodes_per_event=sum(roll.decodes for roll in rolls) / events,
     )
     return CertifiedGate(model=model, file=file, calibration=calibration)
