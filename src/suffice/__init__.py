@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from suffice.certify.bundle import Bundle, load_bundle, save_bundle
     from suffice.certify.bundling import Certification, certify_files
+    from suffice.certify.compare import compare
     from suffice.certify.promise import Promise
     from suffice.compound import compound_files
     from suffice.config import load_config
@@ -30,6 +31,7 @@ _MODULES = {
     "Certification": "suffice.certify.bundling",
     "certify_files": "suffice.certify.bundling",
     "Promise": "suffice.certify.promise",
+    "compare": "suffice.certify.compare",
     "compound_files": "suffice.compound",
     "load_config": "suffice.config",
     "build_engines": "suffice.deployment",
@@ -64,6 +66,7 @@ __all__ = [
     "build_engines",
     "build_pipeline",
     "certify_files",
+    "compare",
     "compound_files",
     "frontier",
     "load_bundle",

@@ -18,6 +18,7 @@ from suffice.cli import (
     bench,
     certify,
     claims,
+    compare,
     forecast,
     keys,
     latent,
@@ -42,6 +43,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "frontier": bench.frontier,
     },
     "Certify": {
+        "compare": compare.compare,
         "certify": certify.certify,
         "recertify": certify.recertify,
         "latent": latent.app,

@@ -5,6 +5,7 @@ Everything passes `printable` on its way, so that no name in the data can steer 
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,6 +23,7 @@ from suffice.units import printable, show_share, show_usd
 if TYPE_CHECKING:
     from suffice.batch import BatchResult
     from suffice.bench.run import BenchResult
+    from suffice.certify.compare import Comparisons
     from suffice.certify.policy import CertifyResult
     from suffice.compound import Compound
     from suffice.selective.timeline import TimedStep
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 10_000  # wide enough that no row of a table is folded
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it
 SHOWN_NOTES = 6
+SHOWN_SETTINGS = 25
 WHOLE_TOKENS = 100
 NAMES = {
     "always_reference": "always the reference",
@@ -172,6 +175,39 @@ def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:
     print_notes((("", text) for text in frontier.notes), explain=explain)
 
 
+def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
+    """Print whether each setting may replace the reference; the first ones unless `explain`."""
+    reference = result.reference
+    counts = Counter(one.verdict.value for one in result.settings)
+    say(
+        f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}: "
+        f"{len(result.settings)} settings beside {reference.setting} "
+        f"({show_share(reference.quality)} right), net loss at most {show_share(result.alpha)}"
+    )
+    shown = result.settings if explain else result.settings[:SHOWN_SETTINGS]
+    unit = (result.cost_unit or "cost").replace("_", " ")
+    print_table(
+        ("setting", "verdict", "quality", "difference", "tasks", f"{unit} a task", "a success"),
+        (
+            (
+                one.setting,
+                one.verdict.value
+                + (f" (about {one.tasks_needed:,} tasks)" if one.tasks_needed else ""),
+                show_share(one.quality),
+                f"{one.difference:+.1%} ({one.interval[0]:+.1%} to {one.interval[1]:+.1%})",
+                str(one.tasks),
+                _show_amount(one.cost_per_task),
+                _show_amount(one.cost_per_success),
+            )
+            for one in (reference, *shown)
+        ),
+    )
+    left_out = len(result.settings) - len(shown)
+    if left_out:
+        note(f"note: {left_out} more settings: --explain")
+    print_notes((("", text) for text in result.notes), explain=explain)
+
+
 def print_compound(result: "Compound", *, explain: bool = False) -> None:
     """Print what levers are worth together and apart."""
     factors = {
@@ -271,6 +307,10 @@ def _show_cost(estimate: "Estimate | None") -> str:
         return "unknown"
     value, ends = amount(estimate.value), estimate.interval
     return value if ends is None else f"{value} [{', '.join(map(amount, ends))}]"
+
+
+def _show_amount(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
 
 
 def _show_front(point: "RungPoint") -> str:

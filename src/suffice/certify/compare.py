@@ -1,0 +1,259 @@
+"""Can one setting replace another? Every setting of some trials against a reference, by task.
+
+A setting is a rung of the trials: a model, an effort, an agent. Its *net loss* on a task is the
+reference's mean quality there less its own, over their runs, so that the noise of single runs
+cancels. Tasks are the independent draws; runs of one task are not.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from itertools import takewhile
+
+import numpy as np
+from msgspec import Struct
+
+from suffice.errors import InputError
+from suffice.guarantee import Method, Sample, p_value, upper_bound
+from suffice.trials.importers import cost_of
+from suffice.trials.table import CostUnit, Floats
+from suffice.types import Trial
+
+KNOWN_SHARE = 0.9  # of a setting's trials whose cost must be known for its mean to be shown
+MOST_TASKS = 2**20  # that are tried to see how many would decide
+
+
+class Replacement(StrEnum):
+    """Whether a setting may stand in for the reference."""
+
+    AS_GOOD = "as good"  # its net loss is at most alpha
+    WORSE = "worse"  # its net loss is more than alpha
+    UNDECIDED = "undecided"
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """One setting beside the reference, on the `tasks` that both were run on.
+
+    `difference` is its mean quality less the reference's, with a `1 - delta` interval of its own.
+    `verdict` holds for all settings together. `tasks_needed` is how many tasks like these would
+    decide: None if decided, or if no number tried would do. Costs are in the comparison's unit,
+    None where fewer than nine tenths of the trials have one; `cost_per_success` is None without a
+    success.
+    """
+
+    setting: str
+    tasks: int
+    runs: int
+    quality: float
+    difference: float
+    interval: tuple[float, float]
+    verdict: Replacement
+    tasks_needed: int | None
+    cost_per_task: float | None
+    cost_per_success: float | None
+
+
+class Comparisons(Struct, frozen=True, kw_only=True):
+    """All settings beside one reference, the cheapest first where costs are known.
+
+    With probability at least `1 - delta` no setting is called as good whose net loss is above
+    `alpha`; the same holds of those called worse.
+    """
+
+    reference: Comparison
+    alpha: float
+    delta: float
+    cost_unit: CostUnit | None
+    settings: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+
+
+def compare(
+    trials: Sequence[Trial], *, reference: str, alpha: float = 0.05, delta: float = 0.1
+) -> Comparisons:
+    """Compare every setting of some trials with the reference, task by task.
+
+    Betting on net losses in [-1, 1], one a task, tests each setting in both directions; Holm's
+    correction (1979) makes the verdicts of each direction hold together. Raises InputError for an
+    unknown reference, or for a single setting.
+    """
+    by_setting = _by_setting(trials)
+    if reference not in by_setting:
+        raise InputError(
+            f"no scored trial of {reference!r}", hint=f"settings here: {', '.join(by_setting)}"
+        )
+    if len(by_setting) < 2:
+        raise InputError(f"only {reference!r} has scored trials", hint="add another setting")
+    unit = _unit(trials)
+    means = {name: _means(runs) for name, runs in by_setting.items()}
+    others = [name for name in means if name != reference and means[name].keys() & means[reference]]
+    losses = {name: _net_losses(means[name], means[reference]) for name in others}
+    as_good = _holm({n: _p(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
+    worse = _holm({n: _p_worse(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
+    settings = [
+        _comparison(
+            name,
+            by_setting[name],
+            losses[name],
+            verdict=_verdict(name, as_good=as_good, worse=worse),
+            quality=_mean(means[name], means[name].keys() & means[reference]),
+            terms=_Terms(alpha=alpha, delta=delta / len(others), interval_delta=delta, unit=unit),
+        )
+        for name in others
+    ]
+    alone = sorted(set(means) - {*others, reference})
+    return Comparisons(
+        reference=_comparison(
+            reference,
+            by_setting[reference],
+            np.zeros(len(means[reference])),
+            verdict=Replacement.AS_GOOD,
+            quality=_mean(means[reference], means[reference].keys()),
+            terms=_Terms(alpha=alpha, delta=delta, interval_delta=delta, unit=unit),
+        ),
+        alpha=alpha,
+        delta=delta,
+        cost_unit=unit,
+        settings=tuple(sorted(settings, key=_by_cost)),
+        notes=(*_unscored(trials), *(f"{name} shares no task with {reference}" for name in alone)),
+    )
+
+
+def _unscored(trials: Iterable[Trial]) -> tuple[str, ...]:
+    unscored = sum(trial.quality is None for trial in trials)
+    return (f"{unscored:,} trials without a quality are left out",) if unscored else ()
+
+
+class _Terms(Struct, frozen=True, kw_only=True):
+    """What one setting is held to: its share of delta, and the delta of its own interval."""
+
+    alpha: float
+    delta: float
+    interval_delta: float
+    unit: CostUnit | None
+
+
+def _by_setting(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    by_setting: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.quality is not None:
+            by_setting[trial.rung].append(trial)
+    return dict(by_setting)
+
+
+def _means(trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the mean quality of each task over its runs."""
+    runs: dict[str, list[float]] = defaultdict(list)
+    for trial in trials:
+        runs[trial.request_id].append(trial.quality or 0.0)
+    return {task: sum(qualities) / len(qualities) for task, qualities in runs.items()}
+
+
+def _mean(means: Mapping[str, float], tasks: Iterable[str]) -> float:
+    return float(np.mean([means[task] for task in tasks]))
+
+
+def _net_losses(setting: Mapping[str, float], reference: Mapping[str, float]) -> Floats:
+    """Return the reference's quality less the setting's on each task of both, shape (tasks,)."""
+    tasks = sorted(setting.keys() & reference)
+    return np.array([reference[task] - setting[task] for task in tasks])
+
+
+def _p(losses: Floats, *, alpha: float, delta: float) -> float:
+    """Test that the net loss is above alpha."""
+    sample = Sample(losses=losses, net=True)
+    return p_value(sample, alpha=alpha, delta=delta, method=Method.BETTING)
+
+
+def _p_worse(losses: Floats, *, alpha: float, delta: float) -> float:
+    """Test that the net loss is at most alpha.
+
+    With `gain = (alpha - loss) / (1 + alpha)` in [-1, 1] that is a mean of at least 0. It is tested
+    against -1e-9, because a mean of exactly 0 is no net loss that a test of `risk > 0` knows.
+    """
+    gains = (losses - alpha) / (1 + alpha)
+    sample = Sample(losses=-gains, net=True)
+    return p_value(sample, alpha=1e-9, delta=delta, method=Method.BETTING)
+
+
+def _holm(p_values: Mapping[str, float], *, delta: float) -> set[str]:
+    """Return the names whose hypothesis Holm's step-down procedure rejects at delta."""
+    ordered = sorted(p_values, key=p_values.__getitem__)
+    rejected = takewhile(
+        lambda pair: p_values[pair[1]] <= delta / (len(ordered) - pair[0]), enumerate(ordered)
+    )
+    return {name for _, name in rejected}
+
+
+def _verdict(name: str, *, as_good: set[str], worse: set[str]) -> Replacement:
+    if name in as_good:
+        return Replacement.AS_GOOD
+    return Replacement.WORSE if name in worse else Replacement.UNDECIDED
+
+
+def _comparison(
+    name: str,
+    trials: Sequence[Trial],
+    losses: Floats,
+    *,
+    verdict: Replacement,
+    quality: float,
+    terms: "_Terms",
+) -> Comparison:
+    worst = upper_bound(
+        Sample(losses=losses, net=True), delta=terms.interval_delta / 2, method=Method.BETTING
+    )
+    best = upper_bound(
+        Sample(losses=-losses, net=True), delta=terms.interval_delta / 2, method=Method.BETTING
+    )
+    per_task, per_success = _costs(trials, terms.unit)
+    undecided = verdict is Replacement.UNDECIDED
+    return Comparison(
+        setting=name,
+        tasks=len(losses),
+        runs=len(trials),
+        quality=quality,
+        difference=float(-losses.mean()),
+        interval=(-worst, best),
+        verdict=verdict,
+        tasks_needed=tasks_needed(losses, alpha=terms.alpha, delta=terms.delta)
+        if undecided
+        else None,
+        cost_per_task=per_task,
+        cost_per_success=per_success,
+    )
+
+
+def tasks_needed(losses: Floats, *, alpha: float, delta: float) -> int | None:
+    """Return how many tasks with net losses like these would decide at delta; None if none would.
+
+    The losses seen are repeated: a rough figure, for planning.
+    """
+    test = _p if losses.mean() <= alpha else _p_worse
+    tasks = len(losses)
+    while tasks <= MOST_TASKS:
+        if test(np.resize(losses, tasks), alpha=alpha, delta=delta) <= delta:
+            return tasks
+        tasks = int(tasks * 1.25) + 1
+    return None
+
+
+def _unit(trials: Iterable[Trial]) -> CostUnit | None:
+    """Return the first unit that any trial has a cost in: dollars before tokens before words."""
+    scored = [trial for trial in trials if trial.quality is not None]
+    return next((u for u in CostUnit if any(cost_of(t, u) is not None for t in scored)), None)
+
+
+def _costs(trials: Sequence[Trial], unit: CostUnit | None) -> tuple[float | None, float | None]:
+    """Return the cost of a task and of a success, None where too few costs are known."""
+    pairs = [(cost_of(trial, unit), trial.quality or 0.0) for trial in trials]
+    known = [(cost, quality) for cost, quality in pairs if cost is not None]
+    if not known or len(known) < KNOWN_SHARE * len(pairs):
+        return None, None
+    total, successes = sum(cost for cost, _ in known), sum(quality for _, quality in known)
+    return total / len(known), total / successes if successes else None
+
+
+def _by_cost(comparison: Comparison) -> tuple[bool, float, float]:
+    cost = comparison.cost_per_task
+    return cost is None, cost or 0.0, -comparison.difference

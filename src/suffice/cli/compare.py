@@ -1,0 +1,36 @@
+"""`suffice compare`: whether one setting can replace another."""
+
+from suffice.cli.options import Alpha, Delta, Explain, Figure, Json, Reference, TrialFiles
+
+
+def compare(
+    trials: TrialFiles,
+    reference: Reference,
+    alpha: Alpha = 0.05,
+    delta: Delta = 0.1,
+    figure: Figure = None,
+    explain: Explain = False,
+    json: Json = False,
+) -> None:
+    """Say for every setting whether it is as good as the reference, worse, or undecided.
+
+    A setting is a rung of the trials: a model, an effort, an agent. Repeated runs of a task count
+    as one task.
+    """
+    from suffice.certify.compare import compare as compare_settings
+    from suffice.cli.output import note, print_comparisons, print_json
+    from suffice.figures import check_figure, save_figure
+    from suffice.trials.importers import read_trials
+
+    if figure is not None:
+        check_figure(figure)
+    result = compare_settings(read_trials(*trials), reference=reference, alpha=alpha, delta=delta)
+    if json:
+        print_json("compare", result)
+    else:
+        print_comparisons(result, explain=explain)
+    if figure is not None:
+        from suffice.report.comparison import comparison_chart
+
+        save_figure(figure, comparison_chart(result))
+        note(f"wrote {figure}")

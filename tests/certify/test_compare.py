@@ -1,0 +1,106 @@
+"""A setting is called as good, worse or undecided as often wrongly as delta allows, and no more."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suffice.certify.compare import Comparisons, Replacement, compare, tasks_needed
+from suffice.errors import InputError
+from suffice.report.comparison import comparison_chart
+from suffice.types import Trial, TrialStatus
+
+TASKS = 60
+
+
+def trial(setting: str, task: int, quality: float, usd: str | None = None) -> Trial:
+    return Trial(
+        request_id=f"t{task}",
+        rung=setting,
+        status=TrialStatus.SCORED,
+        text=f"task {task}",
+        quality=quality,
+        charge_usd=None if usd is None else Decimal(usd),
+    )
+
+
+def runs(
+    setting: str, right: np.ndarray, *, times: int, rng: np.random.Generator, usd: str | None = None
+) -> list[Trial]:
+    return [
+        trial(setting, task, float(rng.random() < chance), usd)
+        for task, chance in enumerate(right)
+        for _ in range(times)
+    ]
+
+
+def by_name(result: Comparisons) -> dict[str, Replacement]:
+    return {one.setting: one.verdict for one in result.settings}
+
+
+def test_a_setting_is_as_good_as_itself_and_a_broken_one_is_worse() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.choice([0.05, 0.95], 200)
+    trials = [
+        *runs("a", right, times=3, rng=rng, usd="0.10"),
+        *runs("again", right, times=3, rng=rng, usd="0.02"),
+        *runs("broken", right * 0.4, times=3, rng=rng),
+    ]
+    result = compare(trials, reference="a", alpha=0.1)
+    assert by_name(result) == {"again": Replacement.AS_GOOD, "broken": Replacement.WORSE}
+    again, broken = result.settings
+    assert again.cost_per_task == pytest.approx(0.02)
+    assert again.cost_per_success == pytest.approx(0.02 / again.quality, rel=0.02)
+    assert broken.cost_per_task is None
+    assert again.interval[0] <= again.difference <= again.interval[1]
+
+
+@pytest.mark.parametrize(("net_loss", "wrong"), [(0.1, "as good"), (0.1, "worse")])
+def test_verdicts_are_wrong_no_more_often_than_delta(net_loss: float, wrong: str) -> None:
+    """At a true net loss of exactly alpha either verdict counts as wrong: both are at the edge."""
+    rng, mistakes, draws = np.random.default_rng(1), 0, 120
+    for _ in range(draws):
+        right = rng.choice([0.2, 0.9], TASKS)
+        trials = [
+            *runs("a", right, times=2, rng=rng),
+            *runs("b", right - net_loss, times=2, rng=rng),
+            *runs("c", right - net_loss, times=1, rng=rng),
+        ]
+        verdicts = by_name(compare(trials, reference="a", alpha=net_loss, delta=0.1)).values()
+        mistakes += any(verdict.value == wrong for verdict in verdicts)
+    assert mistakes <= 0.1 * draws + 3 * np.sqrt(draws * 0.1 * 0.9)
+
+
+def test_repeats_of_a_task_do_not_make_evidence() -> None:
+    few = [trial(name, task, float(task % 2)) for name in "ab" for task in range(6)]
+    many = [copy for one in few for copy in [one] * 50]
+    for trials in (few, many):
+        result = compare(trials, reference="a", alpha=0.05)
+        assert by_name(result) == {"b": Replacement.UNDECIDED}
+        assert result.settings[0].tasks == 6
+
+
+def test_an_undecided_setting_says_how_many_tasks_would_decide() -> None:
+    losses = np.array([0.0, 0.5, -0.5, 0.0] * 10)
+    needed = tasks_needed(losses, alpha=0.05, delta=0.1)
+    assert needed is not None
+    assert 40 < needed < 4000
+    assert tasks_needed(np.full(40, 0.05), alpha=0.05, delta=0.1) is None
+
+
+def test_what_cannot_be_compared_is_an_error_or_a_note() -> None:
+    trials = [trial("a", 1, 1.0), trial("b", 1, 0.0), trial("alone", 2, 1.0)]
+    with pytest.raises(InputError, match="no scored trial of 'z'"):
+        compare(trials, reference="z")
+    with pytest.raises(InputError, match="only 'a'"):
+        compare(trials[:1], reference="a")
+    result = compare(trials, reference="a")
+    assert result.notes == ("alone shares no task with a",)
+
+
+def test_the_figure_shows_every_setting(tmp_path: Path) -> None:
+    trials = [trial(name, task, 1.0) for name in ("a", "b", "c") for task in range(5)]
+    chart = comparison_chart(compare(trials, reference="a")).to_dict()
+    assert "b" in str(chart)
+    assert "c" in str(chart)
