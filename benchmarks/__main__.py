@@ -6,6 +6,7 @@ import sys
 BENCHMARKS = (
     "routing",
     "token_economy",
+    "board",
     "silicon",
     "silicon_outside",
     "latent",

@@ -1,0 +1,1 @@
+"""One board over the recorded outcomes of others: which settings are as good as the best."""
