@@ -12,12 +12,13 @@ from suffice.certify.bundle import Bundle
 from suffice.certify.policy import CertifiedPolicy, CertifyResult, Target, certify
 from suffice.certify.promise import Promise
 from suffice.encoders.base import default_encoder
-from suffice.guarantee import LabelSource, Method
+from suffice.guarantee import LabelSource, Method, Per
 from suffice.ledger import Label, Ledger, labelled_trials
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials, tabulate
 from suffice.types import Say, Trial, TrialStatus
 
+UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 _LABELS = {
     Label.TARGET: LabelSource.TARGET,
     Label.SCORER: LabelSource.SCORER,
@@ -49,7 +50,17 @@ class Certification(Struct, frozen=True, kw_only=True, eq=False):
             return f"{larger}; more human labels would bring it down"
         if result.rows_needed is None:
             return f"{larger}; the loss rate itself is too high for more of them to help"
-        return f"{larger}; at this loss rate {result.rows_needed:,} certifying rows would do"
+        needed = f"{result.rows_needed:,} certifying rows"
+        if result.clusters < result.n:
+            needed += f" in {result.clusters_needed:,} clusters"
+        advice = f"{larger}; at this loss rate {needed} would do"
+        uneven = result.largest * result.clusters > UNEVEN * result.n
+        if uneven and result.per is Per.REQUEST:
+            advice += (
+                f". Some clusters hold up to {result.largest} requests, most far fewer: a promise "
+                "per session (--per session) takes fewer clusters"
+            )
+        return advice
 
 
 def certify_files(

@@ -4,23 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import UTC, datetime, timedelta
-from math import floor
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from suffice.certify.evidence import (
+    LossRule,
+    MarkedRequests,
+    answered_cheaply,
+    bounds_of,
+    check_rows,
+    grid_points,
+    loss_rule,
+    losses_of,
+    marked,
+    path_evidence,
+)
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.guarantee import (
     Calibration,
     Certificate,
-    Evidence,
-    LabelledLosses,
     LabelSource,
     Method,
     PartBound,
+    Per,
     RiskKind,
     Scope,
     Splits,
@@ -28,12 +38,8 @@ from suffice.guarantee import (
     calibrate,
     content_hash,
     issue,
-    method_for,
-    part_bounds,
-    rows_needed,
 )
 from suffice.policy import (
-    FEWEST_ROWS,
     Baseline,
     Observations,
     Outcomes,
@@ -54,23 +60,34 @@ from suffice.policy import (
 from suffice.scoring.labels import HumanLabels, Pair, human_labels
 from suffice.trials.order import on_ladder
 from suffice.trials.table import (
-    SPLIT_FRACTIONS,
     CostUnit,
-    Floats,
     Rows,
     TrialTable,
     split_rows,
-    split_sizes,
 )
 from suffice.types import Say
 
 SPLITS = ("fit", "certify", "report")
 LAPSES_AFTER_S = 30 * 86400.0
-ROUNDING_ROWS = 3  # by which rounding can move the size of a split, in requests
+_CALIBRATED = (  # fields that a result takes over from its calibration
+    "bound",
+    "n",
+    "clusters",
+    "largest",
+    "losses",
+    "risk_kind",
+    "per",
+    "method",
+    "rows_needed",
+    "clusters_needed",
+)
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`."""
+    """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`.
+
+    `risk` says what the risk is, and `per` whether requests or sessions are counted.
+    """
 
     reference: str
     label_source: LabelSource
@@ -78,16 +95,21 @@ class Target(Struct, frozen=True, kw_only=True):
     delta: float = 0.1
     seed: int = 0
     lapses_after_s: float = LAPSES_AFTER_S
+    risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
+    per: Per = Per.REQUEST
 
 
 class CertifyResult(Struct, frozen=True, kw_only=True):
-    """What certifying said; all but `n`, `losses` and `bound` is measured on the reporting split.
+    """What certifying said; shares, risk, saving and quality are those of the reporting split.
 
     `certified` is True when a cheaper choice than always the reference holds the promise; if not,
     the figures are those of always the reference. `share` is by rung. `saving` is a fraction of the
     reference's cost in `saving_unit`, discarded attempts paid; None where costs are unknown.
-    `rung_bounds` hold together with confidence 1 - delta. `rows_needed` assumes the loss rate seen.
-    With a judge's labels, risk and quality are the judge's, and no rung has a bound of its own.
+    `rung_bounds` hold together with confidence 1 - delta. `clusters_needed`, and the `rows_needed`
+    in them, assume the loss rate seen. With a judge's labels, risk and quality are the judge's, and
+    no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
+    the certificate. `unscored` requests were left out; `worthless` ones have an answer that no
+    scorer could judge. The risk of baselines is the excess, or for a net loss the net loss.
     """
 
     certified: bool
@@ -96,13 +118,16 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     delta: float
     seed: int
     share: dict[str, float]
-    risk: float
+    risk: float | None
     bound: float
     n: int
+    clusters: int
+    largest: int
     losses: float
     saving: float | None
     saving_unit: CostUnit | None
     risk_kind: RiskKind
+    per: Per
     method: Method
     label_source: LabelSource
     baselines: dict[str, Baseline]
@@ -111,7 +136,9 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     rung_bounds: tuple[PartBound, ...]
     rows: dict[str, int]
     unscored: int
+    worthless: int
     rows_needed: int | None
+    clusters_needed: int | None
     certificate: Certificate | None
 
 
@@ -148,7 +175,8 @@ def certify(
 ) -> CertifiedPolicy:
     """Fit a path of policies and certify the furthest point that holds the promise.
 
-    Requests without a quality on some rung are left out and counted. `labels` are human qualities
+    Requests without a quality of the reference, or an answer of some rung, are left out and
+    counted; an answer that no scorer could judge is worth nothing. `labels` are human qualities
     that mend a judge's. Raises InputError for too few rows to certify anything (with how many it
     takes), an unknown reference, one that nothing is cheaper than, or labels that do not go with
     the label source.
@@ -156,36 +184,37 @@ def certify(
     _check_source(ask, labels)
     ordered = on_ladder(table, reference=ask.reference)
     human = None if labels is None else _find_labels(labels, table, ordered)
-    scored = ordered.scored()
-    _check_rows(len(scored), ask)
-    say(f"reading {len(scored):,} requests")
-    fit, test, report = _split(scored, ask, encoder=encoder)
+    kept = marked(ordered, reference=ask.reference, judged=human is not None)
+    check_rows(kept.table, alpha=ask.alpha, delta=ask.delta, net=ask.risk is RiskKind.NET_LOSS)
+    say(f"reading {len(kept.table):,} requests")
+    fit, test, report = _split(kept.table, ask, encoder=encoder)
     say(f"fitting the policy on {len(fit.rows):,} requests")
     policy = fit_policy(fit.seen, fit.known)
     say(f"certifying on {len(test.rows):,} others")
-    method = _method(fit) if human is None else Method.PREDICTION_POWERED
-    calibration = _calibrate(policy, test, human, ask=ask, method=method)
+    rule = loss_rule(
+        fit.known.quality,
+        fit.table.clusters,
+        risk=ask.risk,
+        per=ask.per,
+        judged=human is not None,
+    )
+    calibration = _calibrate(policy, test, human, ask=ask, rule=rule)
     policy = policy.at(calibration.index if calibration.certified else 0)
     certificate = None
     if calibration.certified:
-        certificate = issue(
-            calibration,
-            _terms(policy, ask, splits=(fit, test, report), unscored=len(ordered) - len(scored)),
-        )
+        terms = _terms(policy, ask, splits=(fit, test, report), kept=kept, rule=rule)
+        certificate = issue(calibration, terms)
     here = slice(policy.point, policy.point + 1)
     plays = play(policy, harms(policy, report.seen), points=here)
-    found = _measured(report, plays, ask, method=method)
+    found = _measured(report, plays, ask, rule=rule)
     return CertifiedPolicy(
         policy=policy,
         result=CertifyResult(
             certified=calibration.certified,
-            bound=calibration.bound,
-            n=calibration.n,
-            losses=calibration.losses,
-            risk_kind=calibration.risk_kind,
-            rows_needed=calibration.rows_needed,
+            **{name: getattr(calibration, name) for name in _CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
-            unscored=len(ordered) - len(scored),
+            unscored=kept.left_out,
+            worthless=kept.worthless,
             certificate=certificate,
             **found,
         ),
@@ -220,32 +249,6 @@ def _check_source(ask: Target, labels: Mapping[Pair, float] | None) -> None:
         )
 
 
-def _check_rows(rows: int, ask: Target) -> None:
-    """Refuse trials that could not certify `alpha` even without a single loss."""
-    least = rows_needed(ask.alpha, ask.delta)
-    if least is None:
-        raise InputError(
-            f"no number of rows certifies alpha {ask.alpha:g}", hint="ask for a larger alpha"
-        )
-    fewest = _fewest_rows(least)
-    if rows < fewest:
-        raise InputError(
-            f"{rows} scored requests are too few: {least} certifying rows are the fewest that can "
-            f"certify alpha {ask.alpha:g} at delta {ask.delta:g}, without one loss, and "
-            f"{FEWEST_ROWS} the fewest that a policy is fitted on",
-            hint=f"give {fewest} scored requests or more, or a larger alpha",
-        )
-
-
-def _fewest_rows(certifying: int) -> int:
-    """Return how many requests deal so many into the certifying split, and enough for a fit."""
-    fit, test, _ = SPLIT_FRACTIONS
-    rows = max(floor(FEWEST_ROWS / fit), floor(certifying / test)) - ROUNDING_ROWS
-    while split_sizes(rows)[0] < FEWEST_ROWS or split_sizes(rows)[1] < certifying:
-        rows += 1
-    return rows
-
-
 def _split(table: TrialTable, ask: Target, *, encoder: Encoder) -> tuple[_Split, _Split, _Split]:
     """Observe all requests at once, then deal them out."""
     seen = observe_table(table, reference=ask.reference, encoder=encoder)
@@ -262,18 +265,13 @@ def _split(table: TrialTable, ask: Target, *, encoder: Encoder) -> tuple[_Split,
                 abstained=known.abstained[rows],
             ),
         )
-        for rows in split_rows(len(table), seed=ask.seed)
+        for rows in split_rows(table.clusters, seed=ask.seed)
     )
     return fit, test, report
 
 
-def _method(fit: _Split) -> Method:
-    """Choose the test on the fitting rows, before the certifying losses are seen."""
-    return method_for(np.maximum(0.0, fit.known.quality[:, -1:] - fit.known.quality))
-
-
 def _calibrate(
-    policy: Policy, test: _Split, human: HumanLabels | None, *, ask: Target, method: Method
+    policy: Policy, test: _Split, human: HumanLabels | None, *, ask: Target, rule: LossRule
 ) -> Calibration:
     """Calibrate from the first point that keeps any answer of a cheaper rung.
 
@@ -281,46 +279,62 @@ def _calibrate(
     would be one about nothing. The index returned is the path's own.
     """
     expected = harms(policy, test.seen)
-    kept = play(policy, expected).chosen < len(policy.rungs) - 1
+    kept = answered_cheaply(play(policy, expected))
     first = int(kept.any(axis=0).argmax())
     plays = play(policy, expected, points=slice(first, None))
-    evidence = _evidence(plays, test, human, method=method)
-    found = calibrate(evidence, alpha=ask.alpha, delta=ask.delta, method=method)
-    return replace(found, index=found.index + first)
-
-
-def _evidence(
-    plays: PathOutcomes, test: _Split, human: HumanLabels | None, *, method: Method
-) -> Evidence:
-    """Work out the losses at every point, and what people said of those they labelled."""
-    losses = plays.losses(test.known.quality)
-    if human is None:
-        return Evidence(losses=counted(losses, method))
-    labelled = np.isin(human.rows, test.rows)
-    at = np.searchsorted(test.rows, human.rows[labelled])
-    excess = np.maximum(0.0, human.quality[labelled, -1:] - human.quality[labelled])
-    chosen = plays.chosen[at].astype(np.intp)
-    labels = LabelledLosses(rows=at, losses=np.take_along_axis(excess, chosen, axis=1))
-    return Evidence(losses=losses, human=labels)
+    points = grid_points(plays, rule=rule)
+    plays = PathOutcomes(chosen=plays.chosen[:, points], attempted=plays.attempted[:, :, points])
+    if human is not None:
+        labelled = np.isin(human.rows, test.rows)
+        at = np.searchsorted(test.rows, human.rows[labelled])
+        human = HumanLabels(rows=at, quality=human.quality[labelled])
+    evidence = path_evidence(plays, test.known.quality, test.table.clusters, rule=rule, human=human)
+    found = calibrate(evidence, alpha=ask.alpha, delta=ask.delta, method=rule.method)
+    return replace(found, index=int(points[found.index]) + first)
 
 
 def _terms(
-    policy: Policy, ask: Target, *, splits: tuple[_Split, _Split, _Split], unscored: int
+    policy: Policy,
+    ask: Target,
+    *,
+    splits: tuple[_Split, _Split, _Split],
+    kept: MarkedRequests,
+    rule: LossRule,
 ) -> Terms:
     fit, test, report = splits
     created = datetime.now(UTC)
+    groups = tuple(sorted({g for g in test.table.groups if g is not None}))
     return Terms(
         policy_hash=policy_hash(policy),
         reference=ask.reference,
         label_source=ask.label_source,
         splits=Splits(fit=_hash(fit), certify=_hash(test), report=_hash(report)),
         scope=Scope(
-            groups=tuple(sorted({g for g in test.table.groups if g is not None})),
-            unscored=unscored,
+            groups=groups,
+            unscored=kept.left_out,
+            promised=dict.fromkeys(groups, 1.0) | _promised(policy, test, ask, rule=rule),
         ),
         created=created,
         lapses_at=created + timedelta(seconds=ask.lapses_after_s),
     )
+
+
+def _promised(policy: Policy, test: _Split, ask: Target, *, rule: LossRule) -> dict[str, float]:
+    """Bound the risk of each group at the certified point; it is watched against no less."""
+    here = slice(policy.point, policy.point + 1)
+    plays = play(policy, harms(policy, test.seen), points=here)
+    counts = np.array([group is not None for group in test.table.groups])
+    if rule.risk is RiskKind.ERROR_AMONG_ANSWERED:
+        counts &= answered_cheaply(plays)[:, 0]
+    rows = np.flatnonzero(counts)
+    bounds = bounds_of(
+        losses_of(plays, test.known.quality, rule=rule)[rows, 0],
+        [str(test.table.groups[row]) for row in rows.tolist()],
+        test.table.clusters[rows],
+        rule=rule,
+        delta=ask.delta,
+    )
+    return {bound.part: min(1.0, max(ask.alpha, bound.bound)) for bound in bounds}
 
 
 def _hash(split: _Split) -> str:
@@ -328,13 +342,15 @@ def _hash(split: _Split) -> str:
 
 
 def _measured(
-    report: _Split, plays: PathOutcomes, ask: Target, *, method: Method
+    report: _Split, plays: PathOutcomes, ask: Target, *, rule: LossRule
 ) -> dict[str, Any]:
     """Measure one point of the path on the reporting rows, beside its baselines."""
     known, rungs = report.known, report.known.rungs
-    losses = plays.losses(known.quality)[:, 0]
+    losses, cheap = losses_of(plays, known.quality, rule=rule)[:, 0], answered_cheaply(plays)[:, 0]
+    counts = cheap if ask.risk is RiskKind.ERROR_AMONG_ANSWERED else np.ones_like(cheap)
     share = dict(zip(rungs, plays.shares()[:, 0].tolist(), strict=True))
     saved = saving(plays.costs(known.cost)[:, 0], known.cost[:, -1])
+    wanted = float(known.quality[:, -1].mean())
     matched = cost_matched_random(known, share=1.0 - share[ask.reference], saving=saved)
     return {
         "reference": ask.reference,
@@ -342,40 +358,26 @@ def _measured(
         "delta": ask.delta,
         "seed": ask.seed,
         "label_source": ask.label_source,
-        "method": method,
         "share": share,
-        "risk": float(losses.mean()),
+        "risk": float(losses[counts].mean()) if counts.any() else None,
         "saving": saved,
         "saving_unit": report.table.cost_unit,
         "quality": float(plays.qualities(known.quality)[:, 0].mean()),
-        "reference_quality": float(known.quality[:, -1].mean()),
+        "reference_quality": wanted,
         "baselines": {
-            "cost_matched_random": matched,
-            "always_cheapest": always_cheapest(known),
-            "always_reference": always_reference(known),
-            "oracle": oracle(known),
+            name: replace(way, risk=wanted - way.quality) if rule.net else way
+            for name, way in {
+                "cost_matched_random": matched,
+                "always_cheapest": always_cheapest(known),
+                "always_reference": always_reference(known),
+                "oracle": oracle(known),
+            }.items()
         },
-        "rung_bounds": _rung_bounds(losses, plays, rungs, delta=ask.delta, method=method),
+        "rung_bounds": bounds_of(
+            losses[cheap],
+            [rungs[at] for at in plays.chosen[cheap, 0].tolist()],
+            report.table.clusters[cheap],
+            rule=rule,
+            delta=ask.delta,
+        ),
     }
-
-
-def _rung_bounds(
-    losses: Floats, plays: PathOutcomes, rungs: tuple[str, ...], *, delta: float, method: Method
-) -> tuple[PartBound, ...]:
-    """Bound the risk of each cheaper rung that answered; the reference's is 0 by definition.
-
-    A judge's losses have none: the labels that mend them are too few to split up.
-    """
-    kept = plays.chosen[:, 0] < len(rungs) - 1
-    if method is Method.PREDICTION_POWERED or not kept.any():
-        return ()
-    answered_by = [rungs[at] for at in plays.chosen[kept, 0].tolist()]
-    return part_bounds(counted(losses[kept], method), answered_by, delta=delta, method=method)
-
-
-def counted(losses: Floats, method: Method) -> Floats:
-    """Count a part of a loss as a whole one where the test counts losses: it can only bound more.
-
-    The fitting rows chose that test, so a rare fraction may first come up among the others.
-    """
-    return np.ceil(losses) if method is Method.BINOMIAL else losses

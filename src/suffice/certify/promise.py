@@ -7,7 +7,7 @@ from msgspec import Struct
 from suffice.certify.policy import Target
 from suffice.config import Targets, load_config
 from suffice.errors import InputError
-from suffice.guarantee import LabelSource
+from suffice.guarantee import LabelSource, Per, RiskKind
 from suffice.ledger import Ledger, totals
 from suffice.units import seconds
 
@@ -22,6 +22,8 @@ class Promise(Struct, frozen=True, kw_only=True):
     delta: float
     seed: int = 0
     lapses_after: str = "30d"
+    risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
+    per: Per = Per.REQUEST
 
     def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
@@ -32,6 +34,8 @@ class Promise(Struct, frozen=True, kw_only=True):
             delta=self.delta,
             seed=self.seed,
             lapses_after_s=lapses_after_s(self.lapses_after),
+            risk=self.risk,
+            per=self.per,
         )
 
 
@@ -56,6 +60,8 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
     alpha: float | None = None
     delta: float | None = None
     lapses_after: str | None = None
+    risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
+    per: Per = Per.REQUEST
 
     def promise(self, ladder: Path | None, *, seed: int) -> Promise:
         """Complete it from a `suffice.toml`, or the defaults; InputError without a reference."""
@@ -72,6 +78,8 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
             delta=targets.delta if self.delta is None else self.delta,
             lapses_after=self.lapses_after or targets.lapses_after,
             seed=seed,
+            risk=self.risk,
+            per=self.per,
         )
 
 

@@ -12,7 +12,9 @@ from suffice.cli.options import (
     LadderOrNone,
     LapsesAfterOrTarget,
     LedgerArgument,
+    PromiseUnit,
     ReferenceOrNone,
+    Risk,
     Seed,
     TrialFiles,
     out,
@@ -30,6 +32,8 @@ def certify(
     reference: ReferenceOrNone = None,
     alpha: AlphaOrTarget = None,
     delta: DeltaOrTarget = None,
+    risk: Risk = "excess_over_reference",
+    per: PromiseUnit = "request",
     seed: Seed = 0,
     labels: Annotated[
         Path | None,
@@ -52,9 +56,15 @@ def certify(
     from suffice.certify.bundling import certify_files
     from suffice.certify.promise import PromiseOptions
     from suffice.cli.output import stages
+    from suffice.guarantee import Per, RiskKind
 
     options = PromiseOptions(
-        reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after
+        reference=reference,
+        alpha=alpha,
+        delta=delta,
+        lapses_after=lapses_after,
+        risk=RiskKind(risk),
+        per=Per(per),
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
@@ -67,6 +77,8 @@ def recertify(
     reference: ReferenceOrNone = None,
     alpha: AlphaOrTarget = None,
     delta: DeltaOrTarget = None,
+    risk: Risk = "excess_over_reference",
+    per: PromiseUnit = "request",
     seed: Seed = 0,
     lapses_after: LapsesAfterOrTarget = None,
     ladder: LadderOrNone = None,
@@ -81,13 +93,19 @@ def recertify(
     from suffice.certify.bundling import certify_ledger
     from suffice.certify.promise import PromiseOptions, reference_of
     from suffice.cli.output import stages
+    from suffice.guarantee import Per, RiskKind
     from suffice.ledger import Ledger
 
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
         if reference is None and ladder is None:
             reference = reference_of(books)
         options = PromiseOptions(
-            reference=reference, alpha=alpha, delta=delta, lapses_after=lapses_after
+            reference=reference,
+            alpha=alpha,
+            delta=delta,
+            lapses_after=lapses_after,
+            risk=RiskKind(risk),
+            per=Per(per),
         )
         certification = certify_ledger(books, options.promise(ladder, seed=seed), say=say)
     _conclude("recertify", certification, out=out, json=json)

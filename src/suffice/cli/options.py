@@ -2,7 +2,7 @@
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,18 @@ DeltaOrTarget = Annotated[
 ]
 LapsesAfter = Annotated[str, _LAPSES_AFTER]
 LapsesAfterOrTarget = Annotated[str | None, _LAPSES_AFTER]
+Risk = Annotated[
+    Literal["excess_over_reference", "error_among_answered", "net_loss"],
+    typer.Option(
+        "--risk",
+        help="Loss that is promised: the excess over the reference, the error among requests that "
+        "a cheaper rung answered, or the net loss, where gains make up for losses.",
+    ),
+]
+PromiseUnit = Annotated[
+    Literal["request", "session"],
+    typer.Option("--per", help="Unit of the promise: a request, or a session of requests."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 CoreUsdPerHour = Annotated[
     float | None,

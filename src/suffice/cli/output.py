@@ -128,15 +128,19 @@ def stages() -> Iterator["Say"]:
 
 def print_certified(result: "CertifyResult") -> None:
     """Print a certification: the promise, its cost and saving, and the baselines."""
+    risk = f"{result.risk_kind.value.replace('_', ' ')} per {result.per.value}"
+    rows = f"{result.n:,}" + (
+        f" in {result.clusters:,} clusters" if result.clusters < result.n else ""
+    )
     if result.certified:
         say(
             f"certified: with {show_share(1 - result.delta)} confidence the risk is at most "
-            f"{show_share(result.alpha)} ({result.losses:g} of {result.n:,} lost; bound "
-            f"{show_share(result.bound)})"
+            f"{show_share(result.alpha)} ({result.losses:g} of {rows} lost; bound "
+            f"{show_share(result.bound)}; {risk})"
         )
     else:
         say(
-            f"NOT certified at alpha {result.alpha:g}: of {result.n:,} certifying requests "
+            f"NOT certified at alpha {result.alpha:g} ({risk}): of {rows} certifying requests "
             f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
         )
     ways = {"suffice": result} | {
@@ -150,8 +154,10 @@ def print_certified(result: "CertifyResult") -> None:
         ),
     )
     say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
-    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
-    say(f"rows: {rows}" + (f"; {result.unscored:,} unscored left out" if result.unscored else ""))
+    parts = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
+    left_out = f"; {result.unscored:,} unscored left out" if result.unscored else ""
+    worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
+    say(f"rows: {parts}{left_out}{worthless}")
     if result.saving is not None and result.saving_unit is not None:
         say(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from suffice.certify.policy import counted
+from suffice.certify.evidence import counted
 from suffice.compound.cells import Levers, subsets
 from suffice.compound.recorded import Decoded, Flags, RecordedRequests
 from suffice.compound.workload import CompoundWorkload

@@ -39,6 +39,8 @@ _SHARED = (  # fields that a report's verdict takes over as they are
     "losses",
     "bound",
     "risk_kind",
+    "per",
+    "clusters",
     "share",
     "risk",
     "saving",

@@ -72,6 +72,10 @@ def _percent(share: float) -> str:
 def _promised(verdict: CertifyVerdict, *, reference: str) -> str:
     """Say what the certificate promises, in one sentence."""
     most = f"With {_percent(1 - verdict.delta)} confidence, at most {_percent(verdict.alpha)}"
+    if verdict.per == "session":
+        return f"{most} of the full score is lost against {reference}, on average over sessions."
+    if verdict.risk_kind == "net_loss":
+        return f"{most} of average quality is lost against {reference}."
     if verdict.risk_kind == "excess_over_reference" and float(verdict.losses).is_integer():
         return f"{most} of requests get a worse answer than {reference} would have given."
     if verdict.risk_kind == "excess_over_reference":

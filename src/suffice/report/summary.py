@@ -36,7 +36,8 @@ class BaselineFigures(Struct, frozen=True, kw_only=True):
 class CertifyVerdict(Struct, frozen=True, kw_only=True):
     """What certifying said, under the names that `suffice certify --json` prints.
 
-    `share` is by rung; `saving` a fraction of the reference's cost, after the cost of deferral.
+    `risk_kind` is counted `per` request or session, over `clusters` that do not depend on each
+    other. `share` is by rung; `saving` a fraction of the reference's cost, deferral paid.
     `lapses_at` and `limits` are those of the certificate, where there is one.
     """
 
@@ -48,6 +49,8 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
     bound: float
     risk_kind: str
     share: dict[str, float]
+    per: str = "request"
+    clusters: int | None = None
     risk: float | None = None
     saving: float | None = None
     quality: float | None = None

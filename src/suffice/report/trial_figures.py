@@ -93,12 +93,14 @@ def risk_words(verdict: CertifyVerdict) -> str:
     """Say what the risk of a verdict is a share of."""
     if verdict.risk_kind == "excess_over_reference":
         return "how much worse answers are than the reference's, on average over all requests"
+    if verdict.risk_kind == "net_loss":
+        return "how much lower average quality is than the reference's"
     return "the share of wrong answers among requests that the reference did not answer"
 
 
 def _ways(verdict: CertifyVerdict) -> list[Point]:
     ways = {"suffice": BaselineFigures(risk=verdict.risk, saving=verdict.saving)}
-    if verdict.risk_kind == "excess_over_reference":
+    if verdict.risk_kind in ("excess_over_reference", "net_loss"):
         ways["always_reference"] = BaselineFigures(risk=0.0, saving=0.0)
     return [
         {

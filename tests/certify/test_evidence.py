@@ -1,0 +1,147 @@
+"""What `certify` counts: clusters, three risks, groups, and answers no scorer could judge."""
+
+import random
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from suffice.certify.bundling import Certification
+from suffice.certify.evidence import GRID
+from suffice.certify.policy import CertifyResult, Target, certify
+from suffice.encoders.base import default_encoder
+from suffice.errors import InputError
+from suffice.guarantee import LabelSource, Method, Per, RiskKind
+from suffice.guarantee.bounds import clopper_pearson_upper
+from suffice.trials.importers import tabulate
+from suffice.types import Trial, TrialStatus
+from support import make_trials, settle_trials
+
+
+def result(trials: list[Trial], **asked: object) -> CertifyResult:
+    ask = Target(**({"reference": "big", "label_source": LabelSource.TARGET, "alpha": 0.1} | asked))
+    return certify(tabulate(trials), ask, encoder=default_encoder()).result
+
+
+def copies(requests: int, times: int) -> list[Trial]:
+    return [
+        replace(trial, request_id=f"{trial.request_id}-{copy}")
+        for trial in make_trials(requests)
+        for copy in range(times)
+    ]
+
+
+# -- clusters -----------------------------------------------------------------------------------
+
+
+def test_copies_of_a_prompt_count_as_one_draw() -> None:
+    found = result(copies(300, 5), alpha=0.2)
+    assert found.method is Method.BETTING
+    assert (found.n, found.clusters, found.largest) == (600, 120, 5)
+    exact = clopper_pearson_upper(int(found.losses) // 5, 120, delta=0.1)
+    assert found.bound > 0.9 * exact, "five copies of a row say no more than the row"
+    single = result(make_trials(300), alpha=0.2)
+    assert (single.method, single.n, single.clusters) == (Method.BINOMIAL, 120, 120)
+
+
+@pytest.mark.parametrize("per", list(Per))
+def test_result_and_certificate_say_what_the_promise_counts(per: Per) -> None:
+    found = result(copies(200, 3), alpha=0.3, per=per)
+    assert found.per is found.certificate.per is per
+    assert found.certificate.clusters == found.clusters == 80
+
+
+def test_too_few_clusters_are_refused_with_how_many_it_takes() -> None:
+    with pytest.raises(InputError, match=r"30 scored clusters .* 60 certifying") as caught:
+        result(copies(30, 50), alpha=0.05)
+    assert "149 scored clusters" in caught.value.hint
+
+
+def test_the_advice_for_clusters_of_very_different_size_is_a_promise_per_session() -> None:
+    large = [replace(t, request_id=f"{t.request_id}-{n}") for t in make_trials(8)[2:]
+             for n in range(60)]  # fmt: skip
+    trials = [*make_trials(300), *large]
+    for seed in range(6):
+        refused = settle_trials(trials, alpha=0.05, seed=seed)
+        if refused.result.largest > 1:
+            break
+    assert not refused.result.certified
+    assert "--per session" in refused.advice
+
+
+# -- the three risks ------------------------------------------------------------------------------
+
+
+def test_a_rung_certifies_against_another_run_of_itself_by_its_net_loss_alone() -> None:
+    """Two runs that disagree on a sixth of the requests, and cost the same but for a hair."""
+    draw = random.Random(1)
+    trials = [
+        replace(t, quality=float(draw.random() < 0.92), mean_logprob=None, answer="said")
+        for t in make_trials(1500)
+    ]
+    net = result(trials, alpha=0.05, risk=RiskKind.NET_LOSS)
+    assert net.certified
+    assert net.risk_kind is net.certificate.risk_kind is RiskKind.NET_LOSS
+    assert net.share["small"] > 0.9
+    assert abs(net.risk - (net.reference_quality - net.quality)) < 1e-9
+    assert net.baselines["always_cheapest"].risk == pytest.approx(
+        net.reference_quality - net.baselines["always_cheapest"].quality
+    )
+    assert result(trials, alpha=0.05).share["small"] < 0.9
+
+
+def test_the_error_among_answered_is_about_the_cheap_answers_alone() -> None:
+    found = result(make_trials(800), alpha=0.1, risk=RiskKind.ERROR_AMONG_ANSWERED)
+    assert found.certified
+    assert found.certificate.tests <= GRID
+    assert found.n < found.rows["certify"]
+    assert found.bound <= 0.1
+    assert "answered requests" in " ".join(found.certificate.limits)
+
+
+def test_partial_credit_and_gains_are_bet_on() -> None:
+    trials = [replace(t, quality=0.5 + 0.5 * t.quality) for t in make_trials(800)]
+    assert result(trials, risk=RiskKind.NET_LOSS).method is Method.BETTING
+
+
+# -- unscored -------------------------------------------------------------------------------------
+
+
+def without_mark(trials: list[Trial], rung: str, every: int) -> list[Trial]:
+    """Leave some answers unscored, such as a scorer that raises on malformed ones does."""
+    return [
+        replace(t, status=TrialStatus.UNSCORED, quality=None)
+        if t.rung == rung and i // 2 % every == 0
+        else t
+        for i, t in enumerate(trials)
+    ]
+
+
+def test_an_answer_that_no_scorer_could_judge_is_worth_nothing() -> None:
+    trials = make_trials()
+    unmarked = result(without_mark(trials, "small", 8))
+    worthless = [
+        replace(t, quality=0.0) if t.rung == "small" and i // 2 % 8 == 0 else t
+        for i, t in enumerate(trials)
+    ]
+    same = result(worthless)
+    assert (unmarked.unscored, unmarked.worthless) == (0, 50)
+    assert (unmarked.n, unmarked.losses, unmarked.bound) == (same.n, same.losses, same.bound)
+
+
+def test_without_a_mark_of_the_reference_there_is_nothing_to_compare_with() -> None:
+    found = result(without_mark(make_trials(), "big", 8))
+    assert (found.unscored, found.worthless) == (50, 0)
+
+
+# -- groups ---------------------------------------------------------------------------------------
+
+
+def test_a_group_is_promised_its_own_bound_and_no_less_than_alpha(settled: Certification) -> None:
+    promised = settled.result.certificate.terms.scope.promised
+    assert set(promised) == {"riddles", "sums"}
+    assert all(settled.result.alpha <= risk <= 1.0 for risk in promised.values())
+    many = [replace(t, group=f"g{i // 2 % 40}") for i, t in enumerate(make_trials(800))]
+    scope = result(many).certificate.terms.scope
+    assert set(scope.promised) == set(scope.groups)
+    assert np.mean(list(scope.promised.values())) > 0.2, "few rows of a group promise little of it"
