@@ -27,7 +27,7 @@ from suffice.early_stop.rule import (
     Trace,
     replay,
 )
-from suffice.early_stop.rules_folder import RulesFile, load_stopping, save_stopping
+from suffice.early_stop.rules_folder import RulesFile, load_stopping, save_stopping, watch_rules
 from suffice.engines.base import Engine
 from suffice.engines.chunk import Chunk
 from suffice.engines.embedded import EmbeddedEngine
@@ -247,6 +247,25 @@ def folder(tmp_path: Path) -> Path:
     file = RulesFile(rules=found.rules, tags=TAGS)
     save_stopping(tmp_path / "stop", file, found.certificate)
     return tmp_path / "stop"
+
+
+def test_audits_end_rules_that_began_to_lose(folder: Path) -> None:
+    good = watch_rules(folder, population(300, seed=9))
+    assert (good.alarm, good.monitor.audits) == (False, 300)
+    assert watch_rules(folder, population(300, seed=9)) == good
+    load_stopping(folder, HIGH)
+    wrong = [
+        replace(
+            trace(at(8, "5"), at(16, "5"), at(24, "5"), at(57, "7"), number=i, group="easy"),
+            request_id=f"new-{i}",
+        )
+        for i in range(200)
+    ]
+    assert watch_rules(folder, wrong).alarm
+    with pytest.raises(CertificateError, match="alarm"):
+        load_stopping(folder, HIGH)
+    with pytest.raises(InputError, match="no trace"):
+        watch_rules(folder, [replace(each, quality=None) for each in wrong])
 
 
 def test_rules_come_back_only_for_the_rung_that_they_were_certified_for(folder: Path) -> None:

@@ -158,3 +158,25 @@ def test_a_rung_of_a_ladder_opens_from_its_folder(run: Run, recorded: Path) -> N
         '[[ladder]]\nname = "big"\nengine = "e"\nmodel = "m"\n'
     )
     assert "i" in build_engines(parse_config(text))
+
+
+def test_watch_tells_a_gate_from_its_folder_and_exits_with_3_on_an_alarm(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    assert run("latent", "gate", labelled, "--alpha", "0.15", "--out", "gate")[0] == 0
+    status, out, err = run("latent", "watch", "gate", labelled)
+    assert status == 0, err
+    assert "160 audits" in out
+    lines = [
+        {"stream": f"n{seed}", "text": turn.text, "answer": f"{turn.answer} {i}"}
+        for seed in range(60)
+        for i, turn in enumerate(stream(seed + 900, segments=8))
+    ]
+    changed = write_jsonl(tmp_path / "changed.jsonl", lines)
+    status, out, err = run("latent", "watch", "gate", changed, "--json")
+    assert status == 3
+    assert json.loads(out)["alarm_at"] is not None
+    assert "ALARM" in err
+    status, _, err = run("latent", "watch", tmp_path, changed)
+    assert status == 2
+    assert "holds no rung, gate or stopping rules" in err

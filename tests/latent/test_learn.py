@@ -13,16 +13,16 @@ from suffice.deployment import build_engines, request_fields
 from suffice.encoders.base import default_encoder
 from suffice.errors import Abstained, CertificateError, ConfigError, InputError
 from suffice.guarantee import LabelSource, RiskKind
+from suffice.latent.closed import plain_answer
 from suffice.latent.learn import (
     LatentFit,
     LatentTarget,
     LearnedRung,
     _split,
     learn_rung,
-    plain_answer,
 )
 from suffice.latent.rung import LatentRung
-from suffice.latent.rung_folder import RUNG, EncoderName, load_rung, save_rung
+from suffice.latent.rung_folder import RUNG, EncoderName, load_rung, save_rung, watch_rung
 from suffice.types import NO_TOKENS, Finish, Request, Rung, Trial, TrialStatus
 
 WANTED = LatentTarget(reference="big", alpha=0.1, delta=0.1, lapses_after_s=86400.0)
@@ -231,3 +231,30 @@ def test_copies_of_a_request_go_into_one_split_and_count_once() -> None:
     learned = learn_rung(copies, target, encoder=default_encoder(), say=quiet).learned
     assert learned.n <= len(texts[1])
     assert learned.feasibility.rows == len(texts[1])
+
+
+def test_audits_end_a_rung_that_went_wrong_and_leave_a_good_one_alone(folder: Path) -> None:
+    fresh = trials(400, seed=11)
+    good = watch_rung(folder, fresh)
+    assert not good.alarm
+    assert 200 < good.monitor.audits <= 400
+    assert watch_rung(folder, fresh) == good  # an audit counts once
+    load_rung(folder)
+    drifted = [
+        replace(t, request_id=f"new-{i}", answer='{"intent": "card_lost"}')
+        for i, t in enumerate(trials(400, seed=12))
+    ]
+    assert watch_rung(folder, drifted).alarm
+    with pytest.raises(CertificateError, match="alarm"):
+        load_rung(folder)
+    assert watch_rung(folder, fresh).alarm  # for good
+
+
+def test_audits_without_a_label_say_nothing_and_a_damaged_watch_is_refused(folder: Path) -> None:
+    unlabelled = [replace(t, answer=None) for t in trials(50, seed=11)]
+    with pytest.raises(InputError, match="no answer of 'big'"):
+        watch_rung(folder, unlabelled)
+    watch_rung(folder, trials(50, seed=11))
+    (folder / "watch.json").write_text("{")
+    with pytest.raises(InputError, match="no state of a watch"):
+        load_rung(folder)

@@ -5,12 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from latent_toys import stream
+from msgspec.structs import replace
 
 from suffice.cli.latent import describe_gate
-from suffice.errors import InputError
+from suffice.errors import CertificateError, InputError
 from suffice.selective.change import Turn
 from suffice.selective.decoder import GateSettings
-from suffice.selective.gate import GATE, CertifiedGate, fit_gate, load_gate, read_streams, save_gate
+from suffice.selective.gate import (
+    GATE,
+    CertifiedGate,
+    fit_gate,
+    load_gate,
+    read_streams,
+    save_gate,
+    watch_gate,
+)
 from suffice.units import show_share
 
 SETTINGS = GateSettings(threshold=0.1, refresh_events=40)
@@ -88,3 +97,27 @@ def test_no_event_and_too_few_streams_are_refused() -> None:
         read_streams([b""])
     with pytest.raises(InputError, match="too few"):
         fit_gate([stream(0)], alpha=0.1, delta=0.1, settings=SETTINGS)
+
+
+def test_audits_end_a_gate_whose_streams_have_changed(gate: CertifiedGate, tmp_path: Path) -> None:
+    save_gate(tmp_path, gate)
+    good = watch_gate(tmp_path, [stream(seed, segments=8) for seed in range(500, 560)])
+    assert (good.alarm, good.monitor.audits) == (False, 60)
+    load_gate(tmp_path)
+    # the same words now mean something new at every turn
+    odd = [
+        [Turn(text=t.text, context=t.context, answer=f"{t.answer} {i}") for i, t in enumerate(s)]
+        for s in (stream(seed, segments=8) for seed in range(600, 660))
+    ]
+    assert watch_gate(tmp_path, odd).alarm
+    with pytest.raises(CertificateError, match="alarm"):
+        load_gate(tmp_path)
+    save_gate(
+        tmp_path,
+        CertifiedGate(  # another gate in the folder starts anew
+            model=gate.model,
+            file=replace(gate.file, alpha=0.2),
+            calibration=gate.calibration,
+        ),
+    )
+    load_gate(tmp_path)

@@ -21,7 +21,8 @@ from suffice.compound.workload import CompoundWorkload
 from suffice.encoders.base import Encoder
 from suffice.errors import Abstained
 from suffice.guarantee import LabelSource
-from suffice.latent.learn import LatentTarget, learn_rung, plain_answer
+from suffice.latent.closed import plain_answer
+from suffice.latent.learn import LatentTarget, learn_rung
 from suffice.latent.rung import LatentRung
 from suffice.selective.change import ChangeModel, TextChange, Turn, fit_change_model, score_stream
 from suffice.selective.decoder import DecodeStep, GateSettings, SelectiveDecoder

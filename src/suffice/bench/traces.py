@@ -86,6 +86,19 @@ async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tu
     return tuple(traces[task.request.request_id] for task in recording.tasks)
 
 
+def read_traces(path: Path) -> tuple[Trace, ...]:
+    """Read a file of traces that `record_traces` kept; raises InputError for any other file."""
+    try:
+        lines = path.read_bytes().splitlines()
+        msgspec.json.decode(lines[0] if lines else b"", type=Fingerprint)
+        return tuple(msgspec.json.decode(line, type=Trace) for line in lines[1:])
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(
+            f"{path} holds no traces: {error}",
+            hint="record them: suffice latent stop --traces FILE",
+        ) from error
+
+
 def mark_trace(trace: Trace, task: Task) -> Trace:
     """Score the uncut answer and every probe, by the scorer of the task or by agreement.
 

@@ -204,6 +204,49 @@ def gate(
         note(f"wrote the gate to {out}; use it with: suffice stream EVENTS --gate {out}")
 
 
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder of a rung, a gate or stopping rules.")],
+    audits: Annotated[
+        Path, typer.Argument(help="Trials, labelled streams or traces of a random part of traffic.")
+    ],
+    json: Json = False,
+) -> None:
+    """Audit a rung, a gate or stopping rules on fresh labels; an alarm ends the certificate.
+
+    Exit status 3 says that the alarm has fallen.
+    """
+    from suffice.bench.traces import read_traces
+    from suffice.cli.output import note, print_json, say
+    from suffice.early_stop.rules_folder import RULES, watch_rules
+    from suffice.latent.rung_folder import RUNG, watch_rung
+    from suffice.selective.gate import GATE, read_streams, watch_gate
+    from suffice.trials.importers import read_trials
+
+    if (folder / RUNG).exists():
+        state = watch_rung(folder, read_trials(audits))
+    elif (folder / GATE).exists():
+        state = watch_gate(folder, read_streams(_read(audits).splitlines()))
+    elif (folder / RULES).exists():
+        state = watch_rules(folder, read_traces(audits))
+    else:
+        raise InputError(
+            f"{folder} holds no rung, gate or stopping rules",
+            hint="name a folder that suffice latent fit, gate or stop wrote",
+        )
+    monitor = state.monitor
+    if json:
+        print_json("latent watch", monitor)
+    else:
+        say(
+            f"{monitor.audits:,} audits, {monitor.losses:g} lost; evidence against "
+            f"alpha {monitor.alpha:g}: {monitor.wealth:.3g} of {1.0 / monitor.delta:.3g}"
+        )
+    if state.alarm:
+        note(f"ALARM: {folder} is refused from now on; fit and certify again on traffic since then")
+        raise typer.Exit(CertificateError.exit_status)
+
+
 def describe_rung(learned: "LearnedRung") -> str:
     """Describe first whether the target can be met at all, then what was certified."""
     about = "all requests" if learned.group is None else f"group {learned.group!r}"

@@ -30,7 +30,7 @@ from suffice.guarantee import (
     method_for,
     rows_needed,
 )
-from suffice.latent.learn import plain_answer
+from suffice.latent.closed import plain_answer
 from suffice.policy import fit_policy, harms, observe_table, outcomes, play, policy_hash
 from suffice.trials.importers import tabulate
 from suffice.trials.order import on_ladder

@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Struct
 
 from suffice.early_stop.engine import EarlyStop, EarlyStopping, check_stopping, stopping_hash
-from suffice.early_stop.rule import ReasoningTags, StopRule
+from suffice.early_stop.rule import ReasoningTags, StopRule, Trace, replay
 from suffice.engines.base import Engine
 from suffice.errors import InputError, writing
 from suffice.guarantee import Certificate, check, from_json, to_json
+from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.types import Rung
 
 RULES, CERTIFICATE = "rules.json", "certificate.json"
@@ -36,10 +37,49 @@ def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
     """Read the rules of a rung.
 
     Raises InputError if the folder holds none, ConfigError if early stop cannot be used with the
-    rung, and CertificateError if the rung has other settings than certified or the certificate has
-    lapsed.
+    rung, and CertificateError if the rung has other settings than certified, the certificate has
+    lapsed, or an alarm ended it.
     """
     check_stopping(rung)
+    file, certificate = read_rules(folder)
+    policy_hash = stopping_hash(file.rules, file.tags, rung)
+    check(certificate, now=datetime.now(UTC), policy_hash=policy_hash)
+    refuse_alarmed(folder, certificate.certificate_id)
+    return EarlyStopping(rules=file.rules, tags=file.tags, certificate=certificate)
+
+
+def watch_rules(folder: Path, traces: Iterable[Trace]) -> FolderWatch:
+    """Audit rules on fresh traces, and return the state of their watch.
+
+    The traces are of a random part of the requests; those with an unscored answer say nothing.
+    Raises InputError if none is scored.
+    """
+    file, certificate = read_rules(folder)
+    groups = certificate.terms.scope.groups
+    losses: dict[str, float] = {}
+    for trace in traces:
+        if not trace.scored or (groups and trace.group not in groups):
+            continue
+        rule = file.rules.get((trace.group or "") if groups else "")
+        stopped = None if rule is None else replay(trace, rule).stopped
+        lost = 0.0 if stopped is None else (trace.quality or 0.0) - (stopped.quality or 0.0)
+        losses[trace.request_id] = max(0.0, lost)
+    if not losses:
+        raise InputError(
+            "no trace to audit these rules by",
+            hint="give scored traces of the certified groups: suffice latent stop --traces FILE",
+        )
+    return record_audits(
+        folder,
+        certificate.certificate_id,
+        losses,
+        alpha=certificate.alpha,
+        delta=certificate.delta,
+    )
+
+
+def read_rules(folder: Path) -> tuple[RulesFile, Certificate]:
+    """Read rules and certificate, whether or not that holds; raises InputError if none are."""
     try:
         file = msgspec.json.decode((folder / RULES).read_bytes(), type=RulesFile)
         certificate = from_json((folder / CERTIFICATE).read_bytes())
@@ -50,9 +90,7 @@ def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
         ) from error
     except msgspec.DecodeError as error:
         raise InputError(f"{folder / RULES} is damaged: {error}", hint="make it again") from error
-    policy_hash = stopping_hash(file.rules, file.tags, rung)
-    check(certificate, now=datetime.now(UTC), policy_hash=policy_hash)
-    return EarlyStopping(rules=file.rules, tags=file.tags, certificate=certificate)
+    return file, certificate
 
 
 def with_early_stop(engine: Engine, rungs: Iterable[Rung]) -> EarlyStop:

@@ -98,6 +98,17 @@ def free_of_format(request: Request) -> bool:
     return not any(params.get(name) for name in (*names, *(p for p in params if "guided" in p)))
 
 
+def plain_answer(text: str) -> str:
+    """Return the answer inside a reply: a JSON string, or the only string of a JSON object."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text.strip()
+    if isinstance(value, dict) and len(value) == 1:
+        value = next(iter(value.values()))
+    return value if isinstance(value, str) else text.strip()
+
+
 def _alternatives(grammar: object) -> tuple[str, ...] | None:
     """Return the alternatives of a grammar that consists of quoted strings alone, or None."""
     match = _ALTERNATIVES.fullmatch(grammar) if isinstance(grammar, str) else None

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from time import perf_counter
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -25,6 +24,7 @@ from suffice.guarantee import (
 )
 from suffice.latent import fitting
 from suffice.latent.certify import CertifiedThreshold, Feasibility, certify
+from suffice.latent.closed import plain_answer
 from suffice.latent.predictor import Predictor
 from suffice.latent.rung import LatentPolicy
 from suffice.latent.template import Template, learn_template
@@ -180,17 +180,6 @@ def learn_rung(
         certificate=certificate,
     )
     return LatentFit(policy=policy, learned=learned)
-
-
-def plain_answer(text: str) -> str:
-    """Return the answer inside a reply: a JSON string, or the only string of a JSON object."""
-    try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text.strip()
-    if isinstance(value, dict) and len(value) == 1:
-        value = next(iter(value.values()))
-    return value if isinstance(value, str) else text.strip()
 
 
 def _split(trials: Iterable[Trial], target: LatentTarget) -> _Parts:

@@ -1,5 +1,6 @@
 """Rungs on disk: arrays as `.npz`, the rest as JSON; no code in it is executed."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, default_encoder
 from suffice.errors import CertificateError, InputError, writing
-from suffice.guarantee import Certificate, from_json, to_json
+from suffice.guarantee import Certificate, RiskKind, from_json, to_json
+from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
+from suffice.latent.closed import plain_answer
 from suffice.latent.joint import Joint
 from suffice.latent.predictor import JoinedEncoder, Layers, Ngrams, Predictor, Trust, Voter
 from suffice.latent.rung import LatentPolicy, LatentRung
 from suffice.latent.template import Template
+from suffice.types import Finish, Trial
 
 Arrays = dict[str, NDArray[Any]]
 PREDICTOR, RUNG, CERTIFICATE = "predictor.npz", "rung.json", "certificate.json"
@@ -77,11 +81,56 @@ def save_rung(
 
 
 def load_rung(folder: Path) -> LatentRung:
-    """Read a rung back, ready to answer.
+    """Read a rung, ready to answer.
 
     Raises InputError if the folder holds none, and CertificateError if its encoder, predictor or
-    threshold are not those that were certified, or the certificate has lapsed.
+    threshold are not those that were certified, the certificate has lapsed, or an alarm ended it.
     """
+    policy, certificate = read_rung(folder)
+    refuse_alarmed(folder, certificate.certificate_id)
+    return LatentRung(policy, certificate)
+
+
+def watch_rung(folder: Path, trials: Iterable[Trial]) -> FolderWatch:
+    """Audit a rung on fresh answers of its reference rung, and return the state of its watch.
+
+    `trials` are of a random part of the requests; those of other groups, or without a whole
+    answer, say nothing. Raises InputError if none is of use.
+    """
+    policy, certificate = read_rung(folder)
+    marginal = certificate.risk_kind is not RiskKind.ERROR_AMONG_ANSWERED
+    audits = [
+        trial
+        for trial in trials
+        if trial.rung == certificate.terms.reference
+        and trial.group in policy.groups
+        and trial.answer is not None
+        and trial.finish in (None, Finish.STOP)
+    ]
+    if not audits:
+        raise InputError(
+            f"no answer of {certificate.terms.reference!r} to audit this rung by",
+            hint="give trials of its reference rung on a random part of its requests",
+        )
+    guesses = policy.predictor.guess([policy.template.variable(t.text) or "" for t in audits])
+    losses: dict[str, float] = {}
+    for trial, answer, trust in zip(audits, guesses.answers, guesses.trust, strict=True):
+        if trust >= policy.threshold:
+            right = policy.predictor.answers[int(answer)] == plain_answer(trial.answer or "")
+            losses[trial.request_id] = float(not right)
+        elif marginal:
+            losses[trial.request_id] = 0.0
+    return record_audits(
+        folder,
+        certificate.certificate_id,
+        losses,
+        alpha=certificate.alpha,
+        delta=certificate.delta,
+    )
+
+
+def read_rung(folder: Path) -> tuple[LatentPolicy, Certificate]:
+    """Read a rung and its certificate, whether or not that still holds; raises as `load_rung`."""
     try:
         rung = msgspec.json.decode((folder / RUNG).read_bytes(), type=RungFile)
         certificate = from_json((folder / CERTIFICATE).read_bytes())
@@ -99,7 +148,7 @@ def load_rung(folder: Path) -> LatentRung:
         groups=frozenset(rung.groups),
         rare=frozenset(rung.rare),
     )
-    return LatentRung(policy, certificate)
+    return policy, certificate
 
 
 def save_predictor(predictor: Predictor, path: Path) -> None:

@@ -10,8 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.errors import InputError, writing
-from suffice.guarantee import Calibration
+from suffice.guarantee import Calibration, content_hash
 from suffice.guarantee.clusters import number_clusters
+from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.selective.change import (
     ChangeModel,
     Turn,
@@ -129,7 +130,31 @@ def save_gate(folder: Path, gate: CertifiedGate) -> None:
 
 
 def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
-    """Read a gate back; raises InputError if the folder holds none, or a damaged one."""
+    """Read a gate, ready to use.
+
+    Raises InputError if the folder holds none, or a damaged one, and CertificateError if an alarm
+    ended its promise.
+    """
+    model, file = read_gate(folder)
+    refuse_alarmed(folder, content_hash([file]))
+    return model, file
+
+
+def watch_gate(folder: Path, streams: Iterable[list[Turn]]) -> FolderWatch:
+    """Audit a gate on fresh labelled streams, and return the state of its watch.
+
+    The streams are a random part of the traffic. The loss of each is its share of wrong events.
+    """
+    model, file = read_gate(folder)
+    losses = {
+        content_hash([stream]): 1.0 - score_stream(model, stream).roll(file.settings).held
+        for stream in streams
+    }
+    return record_audits(folder, content_hash([file]), losses, alpha=file.alpha, delta=file.delta)
+
+
+def read_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
+    """Read a gate, whether or not its promise still holds; raises InputError as `load_gate`."""
     try:
         file = msgspec.json.decode((folder / GATE).read_bytes(), type=GateFile)
     except OSError as error:
