@@ -2,8 +2,13 @@
 
 Argonne's LLM-Inference-Bench (2024): seconds to answer a full batch of equal requests with 16-bit
 weights on A100, H100, GH200, MI250, MI300X and Gaudi 2. Only H100 and MI300X are in the training
-data, with engines of a year later. Prints by chip the median of measured over predicted, the median
-error, the error left when that median is taken out, and the share of rows in the 90 % interval.
+data, with engines of a year later. Prints by chip the median of measured over predicted, the
+median error, the error left when that median is taken out, and the share of rows in the 90 %
+interval.
+
+`open_arrivals` are vLLM runs on H100 whose requests arrive at random (`open_arrivals.py`): errors
+of TTFT and ITL by load, beside the simulators of the suite. `alone` says how TTFT of the training
+rows with few requests in flight compares with the same physics.
 """
 
 import argparse
@@ -14,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.silicon import data as silicon_data
+from benchmarks.silicon_outside.open_arrivals import measure_alone, measure_runs
 from suffice.silicon.catalog import catalogue
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.layouts import fits
@@ -48,7 +54,13 @@ def measure(data: Path) -> dict[str, Any]:
     chips = np.array([chip.key for chip in table.chips])[table.chip][room]
     masks = {chip: chips == chip for chip in np.unique(chips)}
     by_chip = {chip: _summary(error[mask], half[mask]) for chip, mask in masks.items()}
-    return {"rows": int(room.sum()), "left_out": _left_out(table, room), **by_chip}
+    return {
+        "rows": int(room.sum()),
+        "left_out": _left_out(table, room),
+        **by_chip,
+        "open_arrivals": measure_runs(data),
+        "alone": measure_alone(data),
+    }
 
 
 def _summary(error: Array, half: Array) -> dict[str, float]:

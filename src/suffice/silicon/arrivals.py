@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.silicon.columns import ConfigTable
+from suffice.silicon.first_token import CHUNK_TOKENS, layout_numbers, prompt_reading
 from suffice.silicon.queueing import (
     Lengths,
     Replica,
@@ -19,10 +20,9 @@ from suffice.silicon.queueing import (
     simulate,
     waiting,
 )
-from suffice.silicon.residual import Prediction, ideal, reading
+from suffice.silicon.residual import Prediction
 from suffice.silicon.roofline import Array
 
-CHUNK_TOKENS = 2048
 REPLAYED = 1000
 GENERATIONS = 3
 
@@ -32,8 +32,8 @@ class Loaded:
     """Rows under load: seconds at `percentile` are infinite where a replica cannot keep up.
 
     `step_s` is a decode step without prompts in between, `service_s` what one prompt keeps the
-    reader busy, `start_s` the rest of an unloaded TTFT, `pool` how many decode replicas share a
-    reader, `layout` the number of each row's layout.
+    reader busy, `start_s` what its first token takes on top, `pool` how many decode replicas share
+    a reader, `layout` the number of each row's layout.
     """
 
     percentile: float
@@ -57,31 +57,24 @@ def under_load(
     table: ConfigTable, prediction: Prediction, *, percentile: float, variation: float
 ) -> Loaded:
     """Give every row its arrival rate, and TTFT and TPOT at a percentile from 50 to 99.9."""
-    times, tpot, out = ideal(table), prediction.tpot_s, table.output_tokens
-    apart, layout = table.prefill_chips > 0, _layouts(table)
+    tpot, parts = prediction.tpot_s, prompt_reading(table, prediction)
+    apart, layout = table.prefill_chips > 0, layout_numbers(table)
     rate = in_flight_rate(table, prediction)
-    share = reading(times) * (1 - apart)
-    step_s = tpot * (1 - share)
     pool = np.where(apart, 1 / np.clip(table.prefill_replicas, 1e-6, 1.0), 1.0)
-    own_read_s = share * out * tpot / np.maximum(table.batch, 1.0)
-    side_by_side_s = times.loaded_read_s / np.maximum(table.prefill_replicas, 1.0)
-    service_s = np.where(apart, side_by_side_s, own_read_s)
-    start_s = np.maximum(_smallest(prediction.ttft_s - service_s, table=table, layout=layout), 0.0)
-    between = np.ceil(table.input_tokens / CHUNK_TOKENS) * step_s * (1 - apart)
-    busy = rate * pool * (service_s + between)
+    taken_s = parts.service_s + parts.between_s
     wait_s = waiting(
-        busy, service_s=service_s + between, variation=variation, percentile=percentile
+        rate * pool * taken_s, service_s=taken_s, variation=variation, percentile=percentile
     )
-    own_s = service_s * longest(percentile, variation=variation) + between
+    own_s = parts.service_s * longest(percentile, variation=variation) + parts.between_s
     return Loaded(
         percentile=percentile,
         variation=variation,
         requests_per_s=rate,
-        ttft_s=start_s + own_s + wait_s + (1 - apart) * step_s,
+        ttft_s=parts.extra_s + own_s + wait_s + (1 - apart) * parts.step_s,
         tpot_s=_crowded_tpot(table, tpot, layout=layout, percentile=percentile),
-        step_s=step_s,
-        service_s=service_s,
-        start_s=start_s,
+        step_s=parts.step_s,
+        service_s=parts.service_s,
+        start_s=parts.extra_s,
         pool=pool,
         layout=layout,
     )
@@ -123,20 +116,6 @@ def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
         chunk_tokens=CHUNK_TOKENS,
         apart=bool(table.prefill_chips[row] > 0),
     )
-
-
-def _layouts(table: ConfigTable) -> Array:
-    """Return a number for each row's layout, the same for rows that differ in batch only."""
-    columns = (table.chip, table.tp, table.dp, table.ep, table.pp, table.prefill_replicas)
-    _, number = np.unique(np.column_stack(columns), axis=0, return_inverse=True)
-    return np.asarray(number)
-
-
-def _smallest(values: Array, *, table: ConfigTable, layout: Array) -> Array:
-    """Return to each row the value of its layout's smallest batch."""
-    order = np.lexsort((table.batch, layout))
-    _, first = np.unique(layout[order], return_index=True)
-    return np.asarray(values[order[first]][layout])
 
 
 def _crowded_tpot(table: ConfigTable, tpot_s: Array, *, layout: Array, percentile: float) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 from suffice.silicon.arrivals import Loaded, in_flight_rate, replay, under_load
 from suffice.silicon.calibrate import Correction
 from suffice.silicon.columns import ConfigTable
+from suffice.silicon.first_token import under_arrivals
 from suffice.silicon.layouts import chips_per_replica, describe
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest
@@ -51,7 +52,9 @@ def score(
     calibration: Correction | None,
 ) -> PricedCandidates:
     """Predict speed, rate and cost of every candidate; a batch is held constant, or arrives."""
-    prediction = predict(table) if calibration is None else calibration.predict(table)
+    prediction = (
+        under_arrivals(table, predict(table)) if calibration is None else calibration.predict(table)
+    )
     loaded = None
     if request.percentile is not None:
         loaded = under_load(
