@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from suffice.engines.dialects import DIALECTS, ENGINE_FIELDS, check_rung, request_body
+from suffice.engines.dialects import DIALECTS, ENGINE_FIELDS, at_url, check_rung, request_body
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -103,7 +105,10 @@ def test_fields_that_an_api_refuses_are_left_out_of_a_request() -> None:
         "logprobs",
     }
     assert "logprobs" not in body_of("mistral", asked=asked)
-    assert asked.items() <= body_of("vllm", asked=asked).items()
+    limit = asked.pop("n_predict")
+    body = body_of("vllm", asked=asked | {"n_predict": limit})
+    assert asked.items() <= body.items()
+    assert body["max_completion_tokens"] == limit
 
 
 def test_mistral_names_the_seed_differently() -> None:
@@ -211,3 +216,49 @@ def test_tools_schemas_and_parts_pass_through_unchanged() -> None:
     }
     for dialect in ("openai", "vllm", "sglang", "llamacpp"):
         assert asked.items() <= body_of(dialect, asked=asked).items()
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"thinking": {"type": "disabled"}},
+        {"enable_thinking": False},
+        {"thinking_budget": 0},
+        {"reasoning": {"effort": "none"}},
+        {"output_config": {"effort": "low"}},
+        {"chat_template_kwargs": {"enable_thinking": False, "thinking_budget": 1}},
+        {"extra_body": {"google": {"thinking_config": {"thinking_budget": 0}}}},
+        {"ignore_eos": True},
+        {"min_tokens": 9},
+        {"models": ["another"], "route": "fallback"},
+    ],
+)
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_a_switch_of_a_vendor_does_not_overrule_a_rung(switch: JSON, dialect: str) -> None:
+    with_switch = body_of(dialect, asked=switch, effort=Effort.HIGH)
+    assert json.dumps(with_switch) == json.dumps(body_of(dialect, asked={}, effort=Effort.HIGH))
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens"]
+)
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_the_smallest_limit_holds_whatever_its_name(name: str, dialect: str) -> None:
+    body = body_of(dialect, asked={name: 16, "n_predict": 900}, max_output_tokens=64)
+    limits = DIALECTS[dialect].limits
+    assert {field: body.get(field) for field in limits} == dict.fromkeys(limits, 16)
+    assert name in limits or name not in body
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("https://api.openai.com/v1", {"max_completion_tokens"}),
+        ("https://me.openai.azure.com/openai/v1", {"max_completion_tokens"}),
+        ("http://127.0.0.1:9/v1", {"max_completion_tokens", "max_tokens"}),
+        ("https://api.example.com/v1", {"max_completion_tokens", "max_tokens"}),
+    ],
+)
+def test_servers_that_read_the_older_name_of_the_limit_get_both(url: str, names: set[str]) -> None:
+    assert {*at_url(DIALECTS["openai"], url).limits} == names
+    assert at_url(DIALECTS["vllm"], url) is DIALECTS["vllm"]

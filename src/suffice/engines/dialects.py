@@ -4,8 +4,10 @@ Replies are read in one way for all of them (see reply.py); only requests differ
 """
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.config import DialectName
 from suffice.errors import ConfigError
@@ -50,7 +52,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     effort: Path = ("reasoning_effort",)
     switches: tuple[Path, ...] = ()
     budget: Path | None = None
-    limit: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    limits: tuple[str, ...] = ("max_completion_tokens",)
     renames: dict[str, str] = {}
     refuses: frozenset[str] = frozenset()
     asks_for_usage: bool = True
@@ -88,7 +90,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         effort=("chat_template_kwargs", "reasoning_effort"),
         switches=_SWITCHES,
         budget=("thinking_budget_tokens",),
-        limit="max_tokens",
+        limits=("max_tokens",),
         tokenizes="content",
         renders="apply-template",
         echoes_prefill=True,
@@ -97,7 +99,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # mistralai/client-python src/mistralai/client/models/chatcompletionrequest.py @02e327f.
     "mistral": Dialect(
         name="mistral",
-        limit="max_tokens",
+        limits=("max_tokens",),
         shows_reasoning=False,  # `none` "thinks minimally and the thinking chunk is omitted"
         renames={"seed": "random_seed"},
         refuses=ENGINE_FIELDS
@@ -107,12 +109,39 @@ DIALECTS: dict[DialectName, Dialect] = {
 }
 
 _NESTED = ("chat_template_kwargs", "custom_params")
+# What asks for an effort, in any dialect: a rung that has an effort or a budget drops all of it.
 _EFFORTS = frozenset(
-    {"reasoning", "reasoning_effort", "reasoning_budget_tokens", "prompt_mode"}
-    | {"thinking_budget_tokens", "thinking_token_budget"}
+    {"reasoning", "reasoning_effort", "effort", "output_config", "prompt_mode"}
+    | {"thinking", "enable_thinking", "think", "thinking_config", "include_thoughts"}
+    | {"thinking_budget", "thinking_budget_tokens", "thinking_token_budget"}
+    | {"reasoning_budget", "reasoning_budget_tokens"}
 )
-_ARGUMENTS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
-_LIMITS = ("max_tokens", "max_completion_tokens")
+_ARGUMENTS = _EFFORTS | {"reasoning_strength", "thinking_mode"}
+# What makes a model write on; a rung with a limit, an effort or a budget drops it.
+_WRITE_ON = frozenset({"ignore_eos", "min_tokens", "min_new_tokens"})
+# What else would replace the rung's own model.
+_OTHER_MODELS = frozenset({"models", "fallbacks", "route"})
+# Every name of a limit of tokens: the smallest one holds, under the name that the server reads.
+_LIMITS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "n_predict",  # llama.cpp
+    "num_predict",  # Ollama
+)
+
+
+def at_url(dialect: Dialect, url: str) -> Dialect:
+    """Return the dialect of the server at a URL.
+
+    Only OpenAI and Azure refuse the older name of the limit; many servers that speak their API read
+    no other, so these get both.
+    """
+    host = urlsplit(url).hostname or ""
+    if dialect.name != "openai" or host.endswith(("openai.com", "azure.com")):
+        return dialect
+    return replace(dialect, limits=("max_completion_tokens", "max_tokens"))
 
 
 def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool) -> JSON:
@@ -122,14 +151,15 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     smaller of two token limits holds. Fields that the server would refuse are left out.
     """
     params = _params(request, rung)
-    limit = output_limit(request, rung)
+    params = {field: value for field, value in params.items() if field not in dialect.refuses}
+    limit = _smallest_limit(params, rung)
     body = {
         dialect.renames.get(field, field): value
         for field, value in params.items()
-        if field not in dialect.refuses and field not in _LIMITS
+        if field not in _LIMITS
     }
     if limit is not None:
-        body[dialect.limit] = limit
+        body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     body |= {"model": rung.model, "messages": list(request.messages), "stream": stream}
@@ -152,9 +182,12 @@ def effort_fields(rung: Rung, *, dialect: Dialect) -> list[tuple[Path, object]]:
 
 def output_limit(request: Request, rung: Rung) -> int | None:
     """Return the smallest limit of tokens that a request or its rung gives, or None."""
-    params = _params(request, rung)
+    return _smallest_limit(_params(request, rung), rung)
+
+
+def _smallest_limit(params: JSON, rung: Rung) -> int | None:
     limits = [*(params.get(field) for field in _LIMITS), rung.max_output_tokens]
-    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+    return min((n for n in limits if isinstance(n, int) and n >= 0), default=None)
 
 
 def check_rung(rung: Rung, *, dialect: Dialect) -> None:
@@ -180,9 +213,12 @@ def check_rung(rung: Rung, *, dialect: Dialect) -> None:
 
 def _params(request: Request, rung: Rung) -> JSON:
     """Merge the params of both, template arguments field by field."""
-    params = request.params
-    if rung.effort is not None or rung.thinking_budget_tokens is not None:
-        params = _without_effort(params)
+    params = {k: v for k, v in request.params.items() if k not in _OTHER_MODELS}
+    own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
+    if own_effort:
+        params = without_effort(params)
+    if own_effort or rung.max_output_tokens is not None:
+        params = {name: value for name, value in params.items() if name not in _WRITE_ON}
     merged = {
         field: _table(params[field]) | _table(rung.params[field])
         for field in _NESTED
@@ -191,12 +227,15 @@ def _params(request: Request, rung: Rung) -> JSON:
     return {**params, **rung.params, **merged}
 
 
-def _without_effort(params: JSON) -> JSON:
+def without_effort(params: JSON) -> JSON:
     """Drop what a request says about effort, in every dialect: a rung's effort is its own."""
     kept = {field: value for field, value in params.items() if field not in _EFFORTS}
-    arguments = _table(kept.pop("chat_template_kwargs", None))
-    arguments = {name: value for name, value in arguments.items() if name not in _ARGUMENTS}
-    return kept | {"chat_template_kwargs": arguments} if arguments else kept
+    for field in ("chat_template_kwargs", "extra_body", "custom_params", "google"):
+        if isinstance(kept.get(field), dict):
+            inner = {k: v for k, v in kept.pop(field).items() if k not in _ARGUMENTS}
+            inner = without_effort(inner) if field == "extra_body" else inner
+            kept |= {field: inner} if inner else {}
+    return kept
 
 
 def _put(body: JSON, path: Path, value: object) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, last, retried
 from suffice.engines.chunk import Chunk, Relay
-from suffice.engines.dialects import DIALECTS, request_body
+from suffice.engines.dialects import DIALECTS, at_url, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
@@ -67,7 +67,7 @@ class OpenAIEngine(Engine):
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._transport = Transport(config, headers=headers, key=api_key)
         self._url = self._transport.url
-        self._dialect = DIALECTS[config.dialect]
+        self._dialect = at_url(DIALECTS[config.dialect], self._url)
         self._retries = Retries(limit=config.max_retries)
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
@@ -249,8 +249,11 @@ class OpenAIEngine(Engine):
         """
         reasoning = "".join(choice.reasoning for choice in reply.choices)
         usage = read_usage(reply.usage, reasoning=reasoning)
-        if usage.service_tier is None and isinstance(reply.service_tier, str):
-            usage = msgspec.structs.replace(usage, service_tier=reply.service_tier)
+        tier, asked = reply.service_tier or usage.service_tier, call.body.get("service_tier")
+        if not tier and isinstance(asked, str):
+            tier = f"{asked} (asked)"
+        if isinstance(tier, str):
+            usage = msgspec.structs.replace(usage, service_tier=tier)
         one_counted = self._dialect.counts_one_sample and len(reply.choices) > 1
         output, thought = usage.output_tokens, usage.reasoning_tokens
         if output is None or one_counted or not output_is_final:

@@ -90,8 +90,9 @@ def raw_body(layout: RawChat, prompt: Prompt) -> JSON:
     body = layout.body
     raw = {field: value for field, value in body.items() if field in _SAMPLING}
     raw |= {"prompt": prompt, "stream": False}
-    if body.get(layout.dialect.limit) is not None:
-        raw["max_tokens"] = body[layout.dialect.limit]
+    limit = body.get(layout.dialect.limits[0])
+    if limit is not None:
+        raw["max_tokens"] = limit
     if body.get("logprobs"):
         raw["logprobs"] = 1
     return raw

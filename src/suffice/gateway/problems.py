@@ -68,6 +68,7 @@ class Problem(SufficeError):
         self.param = param
         self.retry_after_s = retry_after_s
         self.allow: tuple[str, ...] = ()
+        self.upstream_code: str | None = None  # the engine's own word, for programs
 
     @property
     def body(self) -> bytes:
@@ -76,7 +77,7 @@ class Problem(SufficeError):
             "message": self.message,
             "type": _KINDS.get(self.status, "server_error"),
             "param": self.param,
-            "code": self.code,
+            "code": self.upstream_code or self.code,
             "hint": self.hint,
         }
         return msgspec.json.encode({"error": error})
@@ -147,10 +148,16 @@ def _refused(error: EngineRefused) -> Problem:
             code="upstream_refused",
             hint="the operator's ledger has the engine's own words",
         )
-    return Problem(
-        f"the engine refused the request with HTTP {error.status}: {error.body}",
+    words = error.detail.message or error.body
+    if error.detail.code == "context_length_exceeded":
+        words = f"prompt is too long: {words}"  # by these words Claude Code knows to compact
+    problem = Problem(
+        f"the engine refused the request with HTTP {error.status}: {words}",
         status=error.status,
         code="upstream_refused",
+        param=error.detail.param,
         hint=error.hint,
         retry_after_s=(error.retry_after_s or 1) if error.status == 429 else None,
     )
+    problem.upstream_code = error.detail.code
+    return problem
