@@ -6,7 +6,7 @@ STAMP := .venv/.ready
 TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
 
-.PHONY: demo test test-all check bench docs venv venv-train lock clean
+.PHONY: demo test test-all test-clients check bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
@@ -16,6 +16,9 @@ test: $(STAMP)  ## the whole suite but the slow and the torch tests
 
 test-all: $(TRAIN_STAMP)  ## everything
 	$(BIN)/python -m pytest -m ''
+
+test-clients: $(STAMP)  ## real command-line clients from npm, against a scripted engine
+	$(BIN)/python tests/clients/drive.py
 
 check: $(STAMP)  ## format, lint, floors, types
 	$(BIN)/ruff format --check .

@@ -118,6 +118,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fsync: have rows survive a power cut too (SQLite)
     store_text: keep prompts, answers and the reasoning shown, as `recertify` needs
     models: further names that clients may use: `{"gpt-4o" = "suffice", "mini" = "small"}`
+    effort: what an effort asked of the policy is: `limit`, `refuse` or `ignore`
+      ([effort](apis.md#effort))
     defer_streams: streams that the policy may look at first: `hold` them back, or `route` them
       to the reference
     failover: let the next rung up stand in for one that fails, where the reference does not
@@ -150,6 +152,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fsync: bool = False
     store_text: bool = False
     models: dict[str, str] = {}
+    effort: Literal["limit", "refuse", "ignore"] = "limit"
     defer_streams: Literal["hold", "route"] = "hold"
     failover: bool = True
     deadline_s: float = 600.0

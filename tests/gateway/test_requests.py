@@ -3,6 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def body(**fields: Any) -> bytes:
         (body(stream_options=1), 400, "stream_options"),
         (body(n=0), 400, "n"),
         (body(n="two"), 400, "n"),
-        (body(reasoning_effort="low"), 400, "reasoning_effort"),
+        (body(reasoning_effort="huge"), 400, "reasoning_effort"),
         (body(model="big", reasoning_effort="huge"), 400, "reasoning_effort"),
     ],
 )
@@ -97,8 +98,7 @@ async def test_an_effort_reaches_a_rung_that_has_none_of_its_own(here: Site) -> 
     assert here.upstream.calls[0].body["reasoning_effort"] == "low"
 
 
-async def test_an_effort_that_a_model_or_a_rung_does_not_take_is_refused(tmp_path: Path) -> None:
-    more = """
+OSS = """
 [[ladder]]
 name = "oss"
 engine = "stub"
@@ -110,15 +110,53 @@ engine = "stub"
 model = "gpt-oss-120b"
 effort = "low"
 """
-    async with site(tmp_path) as here:
+
+
+@asynccontextmanager
+async def site_with_oss(folder: Path, rule: str) -> AsyncIterator[Site]:
+    async with site(folder, more=f'effort = "{rule}"\n') as here:
         toml = here.folder / "suffice.toml"
-        toml.write_text(toml.read_text().replace("\n[gateway]", more + "\n[gateway]"))
+        toml.write_text(toml.read_text().replace("\n[gateway]", OSS + "\n[gateway]"))
         await here.gateway.worker.reload()
-        for model, effort in (("oss", "none"), ("oss-low", "high")):
+        yield here
+
+
+async def test_an_effort_that_a_model_or_a_rung_does_not_take_is_refused_by_that_rule(
+    tmp_path: Path,
+) -> None:
+    async with site_with_oss(tmp_path, "refuse") as here:
+        for model, effort in (("oss", "none"), ("oss-low", "high"), ("suffice", "low")):
             status, answer = await here.post(body(model=model, reasoning_effort=effort))
             assert status == 400
             assert effort in answer["error"]["message"]
         assert (await here.post(body(model="oss-low", reasoning_effort="low")))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("rule", "model", "effort", "sent", "ignored"),
+    [
+        ("limit", "suffice", "high", None, True),
+        ("limit", "oss-low", "high", "low", True),
+        ("limit", "oss-low", "low", "low", False),
+        ("limit", "oss", "max", "high", True),
+        ("limit", "oss", "none", None, True),
+        ("limit", "big", "xhigh", "xhigh", False),
+        ("ignore", "suffice", "high", None, True),
+        ("ignore", "big", "huge", None, True),
+        ("ignore", "oss-low", "high", "low", True),
+    ],
+)
+async def test_an_effort_is_a_limit_or_nothing_and_what_had_no_effect_is_named(
+    tmp_path: Path, rule: str, model: str, effort: str, sent: str | None, ignored: bool
+) -> None:
+    async with site_with_oss(tmp_path, rule) as here:
+        data = body(model=model, reasoning_effort=effort)
+        async with here.http.post(here.url + CHAT, data=data) as response:
+            assert response.status == 200
+            assert response.headers.get("x-suffice-ignored") == (
+                "reasoning_effort" if ignored else None
+            )
+        assert here.upstream.calls[-1].body.get("reasoning_effort") == sent
 
 
 async def test_thousands_of_messages_and_odd_characters_are_no_trouble(tmp_path: Path) -> None:

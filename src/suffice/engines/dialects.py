@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import DialectName
+from suffice.engines.turns import one_system
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -46,6 +47,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     think at all, `budget` that of the largest number of reasoning tokens. `shows_reasoning` says
     that a reply holds all the reasoning there was. `tokenizes` names the field of POST /tokenize,
     `renders` the route that lays out a chat as a prompt, for going on from the start of an answer.
+    `one_system` says that templates behind it may take one system message alone, at the beginning.
     """
 
     name: DialectName
@@ -61,6 +63,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     shows_reasoning: bool = True
     echoes_prefill: bool = False
     counts_one_sample: bool = False
+    one_system: bool = True
 
 
 # Chat templates name the switch differently; one that knows neither name is not disturbed by them.
@@ -68,7 +71,9 @@ _SWITCHES = (("chat_template_kwargs", "enable_thinking"), ("chat_template_kwargs
 
 DIALECTS: dict[DialectName, Dialect] = {
     # https://platform.openai.com/docs/api-reference/chat/create
-    "openai": Dialect(name="openai", refuses=ENGINE_FIELDS, shows_reasoning=False),
+    "openai": Dialect(
+        name="openai", refuses=ENGINE_FIELDS, shows_reasoning=False, one_system=False
+    ),
     # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
     # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
     "vllm": Dialect(
@@ -162,7 +167,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
         body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
-    body |= {"model": rung.model, "messages": list(request.messages), "stream": stream}
+    messages = one_system(request.messages) if dialect.one_system else list(request.messages)
+    body |= {"model": rung.model, "messages": messages, "stream": stream}
     body.pop("stream_options", None)
     if stream and dialect.asks_for_usage:
         body["stream_options"] = {"include_usage": True}

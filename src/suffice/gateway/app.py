@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from suffice.errors import LedgerError, SufficeError
-from suffice.gateway.apis.api import APIS
+from suffice.gateway.apis.api import ANSWERING, COUNTING
 from suffice.gateway.apis.translated import TranslatedExchange
 from suffice.gateway.chat import break_off, chat
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -52,7 +52,7 @@ class Gateway:
         answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": answer,
-            **dict.fromkeys(APIS, answer),
+            **dict.fromkeys(ANSWERING, answer),
             "/v1/models": {"GET": self._models},
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
@@ -70,11 +70,14 @@ class Gateway:
             await self._lifespan(receive, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        api = APIS.get(scope["path"])
+        path, models = scope["path"], self.worker.serving.models
+        counting = path in COUNTING
+        api = COUNTING[path] if counting else ANSWERING.get(path)
         if api is None:
             return Exchange(scope, receive, send)
-        models = self.worker.serving.models
-        return TranslatedExchange(api, models, scope=scope, receive=receive, send=send)
+        return TranslatedExchange(
+            *(api, models), scope=scope, receive=receive, send=send, counting=counting
+        )
 
     async def _http(self, exchange: Exchange) -> None:
         with suppress(ClientGone):

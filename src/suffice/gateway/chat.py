@@ -18,12 +18,12 @@ from suffice.gateway.metrics.record import Times, measure_hedges, measure_reques
 from suffice.gateway.problems import problem_of
 from suffice.gateway.route import conversation_id, start_climb
 from suffice.gateway.serving import Serving
+from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
     BookedAnswer,
     ChatRequest,
     costs,
     head,
-    new_id,
     read_chat,
     tail,
     whole,
@@ -45,11 +45,14 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     gateway = serving.config.gateway
     try:
         body = await exchange.body(limit=gateway.body_limit_bytes)
-        request = read_chat(body, exchange.headers, serving)
+        request = read_chat(body, exchange.headers, serving, request_id=exchange.request_id)
         admission = worker.access.admit(exchange.headers, request, serving.pipeline)
     except SufficeError as error:
-        await worker.books.add(_refusal(error, serving, key_id=key_id))
+        request_id = exchange.request_id
+        await worker.books.add(_refusal(error, serving, request_id=request_id, key_id=key_id))
         raise
+    for name in request.ignored:
+        exchange.ignore(name)
     began_s = time.perf_counter()
     climb = start_climb(
         request, serving, conversations=worker.conversations, metrics=worker.metrics
@@ -107,7 +110,7 @@ class _Answering:
 
     async def _relay(self) -> Completion | None:
         """Ask the next rung; None when yet another one has to be asked."""
-        climb, called = self.climb, None
+        climb, called, trim = self.climb, None, trim_for(self.climb.request, self.climb.rung)
         relay = begin_relay(climb)
         held: list[bytes] = []
         completion: Completion | None = None
@@ -117,10 +120,12 @@ class _Answering:
                 async for item in items:
                     if isinstance(item, Completion):
                         completion = item
-                    elif climb.settled:
-                        await self._pass_on(item)
+                        continue
+                    data = item if trim is None else trim.events(item)
+                    if climb.settled:
+                        await self._pass_on(data)
                     else:
-                        held.append(item)
+                        held.append(data)
         except BaseException as error:
             begun, used = self.exchange.begun, relay.used()
             came = begun or (used.output_tokens is not None and used.output_tokens.tokens > 0)
@@ -158,6 +163,7 @@ class _Answering:
         entry = await self._book(climb.entry())
         self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
         return BookedAnswer(
+            trim=trim_for(climb.request, climb.rung),
             completion=completion,
             entry=entry,
             rung=climb.rung,
@@ -211,9 +217,11 @@ class _Answering:
             raise
 
 
-def _refusal(error: SufficeError, serving: Serving, *, key_id: str | None) -> Entry:
+def _refusal(
+    error: SufficeError, serving: Serving, *, request_id: str, key_id: str | None
+) -> Entry:
     return Entry(
-        request_id=new_id(),
+        request_id=request_id,
         time=datetime.now(UTC),
         status=Status.REFUSED,
         reference_rung=serving.pipeline.ladder.reference.name,

@@ -1,6 +1,8 @@
 """One HTTP request and its response over raw ASGI, and whether its client is still there."""
 
 import asyncio
+import re
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,8 @@ Headers = list[tuple[bytes, bytes]]
 
 HEADER_LIMIT_BYTES = 64 * 1024
 WATCH_AFTER_S = 0.05
+TRACE_ID = b"x-request-id"
+_PLAIN_ID = re.compile(rb"[!-~]{1,200}")
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -27,8 +31,10 @@ class ClientGone(Exception):
 class Exchange:
     """A request to be answered once; `begun` says that a status has gone out.
 
-    A client that does not read for `write_timeout_s` counts as gone, and so does one that sends
-    nothing for that long in the middle of its body.
+    `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
+    that id; so is what was `ignored` of the request. `extra_headers` go with every answer. A client
+    that does not read for `write_timeout_s` counts as gone, and so does one that sends nothing for
+    that long in the middle of its body.
     """
 
     write_timeout_s = 60.0
@@ -40,6 +46,10 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive
         self.begun = False
+        self.status: int | None = None
+        self.request_id = secrets.token_hex(12)
+        self.ignored: list[str] = []
+        self.extra_headers: Headers = []
         self._send = send
 
     async def body(self, *, limit: int) -> bytes:
@@ -67,8 +77,22 @@ class Exchange:
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the status and the headers."""
-        self.begun = True
+        self.begun, self.status = True, status
+        headers = [*headers, (TRACE_ID, self.trace_id), *self.extra_headers]
+        if self.ignored:
+            names = ", ".join(dict.fromkeys(self.ignored))
+            headers.append((b"x-suffice-ignored", names.encode("ascii", "backslashreplace")))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    @property
+    def trace_id(self) -> bytes:
+        """The client's own `x-request-id`, where it is short and plain, else the request's id."""
+        theirs = self.headers.get(TRACE_ID, b"")
+        return theirs if _PLAIN_ID.fullmatch(theirs) else self.request_id.encode()
+
+    def ignore(self, name: str) -> None:
+        """Note a field of the request that changes no answer, and was not kept."""
+        self.ignored.append(name)
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; waits while the client does not read, else ClientGone."""

@@ -1,6 +1,5 @@
 """What clients send and get: chat requests read strictly where we act on them, answers shaped."""
 
-import secrets
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, cast
@@ -9,14 +8,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from suffice.engines.render import completion_body, event, usage_chunk
-from suffice.errors import EffortRefused
+from suffice.gateway.effort import AUTO, FIELD, effort_for
 from suffice.gateway.problems import Problem
 from suffice.gateway.serving import Serving
-from suffice.ladder import efforts_of
+from suffice.gateway.trim import Trim
 from suffice.ledger import Entry
-from suffice.types import JSON, Completion, CountSource, Effort, Request, Rung
+from suffice.types import JSON, Completion, CountSource, Request, Rung
 
-AUTO = "auto"
 RUNG, ALPHA, GROUP = b"x-suffice-rung", b"x-suffice-alpha", b"x-suffice-group"
 REQUEST_ID = b"x-suffice-request-id"
 DONE = b"data: [DONE]\n\n"
@@ -26,7 +24,10 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """A chat request as the client meant it; `rung` is None where the policy is to choose."""
+    """A chat request as the client meant it; `rung` is None where the policy is to choose.
+
+    `ignored` names fields that change no answer, and were not kept.
+    """
 
     request: Request
     model: str
@@ -34,6 +35,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     wants_usage: bool
     rung: Rung | None = None
     alpha: float | None = None
+    ignored: tuple[str, ...] = ()
 
 
 class BookedAnswer(Struct, frozen=True, kw_only=True):
@@ -44,28 +46,26 @@ class BookedAnswer(Struct, frozen=True, kw_only=True):
     rung: Rung
     request: Request
     fallback: str | None = None
+    trim: Trim | None = None
 
 
-def new_id() -> str:
-    """Make the id of a request."""
-    return secrets.token_hex(12)
-
-
-def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> ChatRequest:
+def read_chat(
+    body: bytes, headers: Mapping[bytes, bytes], serving: Serving, *, request_id: str
+) -> ChatRequest:
     """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant."""
     fields = _fields(body)
     options = fields.get("stream_options")
     params = {name: fields[name] for name in fields.keys() - _OURS}
     rung = _rung(fields, headers, serving)
-    effort = params.get("reasoning_effort")
-    if effort == AUTO:
-        del params["reasoning_effort"]
-    elif effort is not None:
-        _check_effort(effort, rung)
+    effort, ignored = params.pop(FIELD, None), []
+    if effort not in (None, AUTO):
+        kept = effort_for(effort, rung, rule=serving.config.gateway.effort)
+        params |= {} if kept is None else {FIELD: kept}
+        ignored = [] if kept == effort else [FIELD]
     group = headers.get(GROUP)
     return ChatRequest(
         request=Request(
-            request_id=new_id(),
+            request_id=request_id,
             messages=tuple(fields["messages"]),
             group=group.decode("utf-8", "replace") if group else None,
             params=params,
@@ -75,6 +75,7 @@ def read_chat(body: bytes, headers: Mapping[bytes, bytes], serving: Serving) -> 
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
         rung=rung,
         alpha=_alpha(headers, rung),
+        ignored=tuple(ignored),
     )
 
 
@@ -83,7 +84,11 @@ def whole(answer: BookedAnswer) -> bytes:
     completion = answer.completion
     if completion.wire is None:
         body = completion_body(completion, request=answer.request, model=answer.rung.model)
+        body = body if answer.trim is None else answer.trim.chunk(body)
         return msgspec.json.encode(body | {"usage": _usage({}, completion), **_account(answer)})
+    if answer.trim is not None:
+        body = answer.trim.chunk(msgspec.json.decode(completion.wire))
+        return msgspec.json.encode(_completed(body, answer))
     if not _counted(completion) and b'"suffice"' not in completion.wire:
         account = msgspec.json.encode(_account(answer))
         return completion.wire.rstrip()[:-1] + b"," + account[1:]
@@ -194,7 +199,7 @@ def _rung(fields: JSON, headers: Mapping[bytes, bytes], serving: Serving) -> Run
                 hint="leave the header out, or ask for the model `suffice`",
             )
         rung = chosen
-    if fields.get("reasoning_effort") == AUTO and forced is None:
+    if fields.get(FIELD) == AUTO and forced is None:
         return None
     return rung
 
@@ -211,37 +216,6 @@ def _named(name: str, serving: Serving, *, param: str) -> Rung | None:
             param=param,
             hint=f"models here: {names}",
         ) from None
-
-
-def _check_effort(effort: Any, rung: Rung | None) -> None:
-    """Refuse an effort that would be lost: the policy and most rungs have their own."""
-    if rung is None:
-        raise Problem(
-            f"reasoning_effort {effort!r} and the policy ask for two things at once",
-            status=400,
-            param="reasoning_effort",
-            hint='leave it out or write "auto", or ask for a rung by name',
-        )
-    if effort not in list(Effort):
-        raise Problem(
-            f"reasoning_effort {effort!r} is none",
-            status=400,
-            param="reasoning_effort",
-            hint=f"efforts: auto, {', '.join(Effort)}",
-        )
-    if rung.effort not in (None, effort):
-        raise Problem(
-            f"rung {rung.name!r} works at effort {rung.effort!r}, not {effort!r}",
-            status=400,
-            param="reasoning_effort",
-            hint="leave it out, or ask for a rung of that effort",
-        )
-    known = efforts_of(rung.model)
-    if known is not None and effort not in known.efforts:
-        taken = ", ".join(known.efforts)
-        raise EffortRefused(
-            f"{known.name} does not take the effort {effort!r}", hint=f"choose one of: {taken}"
-        )
 
 
 def _alpha(headers: Mapping[bytes, bytes], rung: Rung | None) -> float | None:
@@ -301,11 +275,12 @@ def _usage(reported: JSON, completion: Completion) -> JSON:
     return shown
 
 
-def _completed(fields: dict[str, Raw], answer: BookedAnswer) -> JSON:
+def _completed(fields: Mapping[str, Any], answer: BookedAnswer) -> JSON:
     body: JSON = dict(fields)
     if _counted(answer.completion):
-        reported = msgspec.json.decode(fields.get("usage", b"{}")) or {}
-        body["usage"] = _usage(reported, answer.completion)
+        reported = fields.get("usage")
+        reported = msgspec.json.decode(reported) if isinstance(reported, Raw) else reported
+        body["usage"] = _usage(reported or {}, answer.completion)
     return body | _account(answer)
 
 

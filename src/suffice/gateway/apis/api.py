@@ -1,6 +1,6 @@
 """The APIs beside chat completions: how each is read, written, and told of errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -28,30 +28,61 @@ class Writer(Protocol):
         ...
 
     def result(self) -> JSON:
-        """Return the answer in one piece, once the one reply is fed and ended."""
+        """Return the answer in one piece, once everything is fed and ended."""
         ...
 
 
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a body is read with: who chooses the rung, and the items that it goes on with.
+
+    `before` is None where no responses are kept; `counting` says that only tokens are counted.
+    """
+
+    by_policy: bool = False
+    counting: bool = False
+    before: Sequence[JSON] | None = None
+
+
+class Writing(Struct, frozen=True, kw_only=True):
+    """What an answer is written with: the body, the id, and an estimate of the prompt's tokens."""
+
+    body: JSON
+    request_id: str
+    prompt_tokens: int
+    kept: bool = False
+
+
 class Api(Struct, frozen=True, kw_only=True):
-    """One API; `names` are what it calls the fields of a chat request that errors are about."""
+    """One API; `names` are what it calls the fields of a chat request that errors are about.
 
-    read: Callable[[object, bool], Translated]
-    writer: Callable[[JSON, str], Writer]
+    `count` writes a number of tokens as the answer of its path that only counts.
+    """
+
+    read: Callable[[object, Reading], Translated]
+    writer: Callable[[Writing], Writer]
     error: Callable[[JSON, int], JSON]
-    names: dict[str, str]
+    count: Callable[[int], JSON]
+    names: dict[str, str] = {}
 
 
-APIS = {
-    "/v1/responses": Api(
-        read=lambda asked, _by_policy: Translated(chat=chat_of_response(asked)),
-        writer=lambda asked, request_id: ResponseWriter(asked, request_id=request_id),
-        error=lambda error, _status: {"error": error},
-        names={"reasoning_effort": "reasoning.effort", "messages": "input"},
+RESPONSES = Api(
+    read=lambda body, reading: chat_of_response(body, before=reading.before),
+    writer=lambda writing: ResponseWriter(
+        writing.body, request_id=writing.request_id, kept=writing.kept
     ),
-    "/v1/messages": Api(
-        read=lambda asked, by_policy: chat_of_message(asked, by_policy=by_policy),
-        writer=lambda asked, request_id: MessageWriter(asked, request_id=request_id),
-        error=lambda error, status: message_error(error, status=status),
-        names={"reasoning_effort": "thinking"},
+    error=lambda error, _status: {"error": error},
+    count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
+    names={"messages": "input"},
+)
+MESSAGES = Api(
+    read=lambda body, reading: chat_of_message(
+        body, by_policy=reading.by_policy, counting=reading.counting
     ),
-}
+    writer=lambda writing: MessageWriter(
+        writing.body, request_id=writing.request_id, prompt_tokens=writing.prompt_tokens
+    ),
+    error=lambda error, status: message_error(error, status=status),
+    count=lambda tokens: {"input_tokens": tokens},
+)
+ANSWERING = {"/v1/responses": RESPONSES, "/v1/messages": MESSAGES}
+COUNTING = {"/v1/responses/input_tokens": RESPONSES, "/v1/messages/count_tokens": MESSAGES}

@@ -8,7 +8,13 @@ from msgspec import Struct
 
 from suffice.engines.calls import arguments_of
 from suffice.engines.reply import texts_of
+from suffice.engines.stream import InlineReasoning
+from suffice.gateway.apis.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
+
+_READ = OPAQUE | {
+    "role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls", "function_call",
+}  # fmt: skip
 
 
 class BlockKind(StrEnum):
@@ -21,13 +27,17 @@ class BlockKind(StrEnum):
 
 
 class BlockDelta(Struct, frozen=True, kw_only=True):
-    """Some more text, of the tool call number `call` where it is part of one."""
+    """Some more text, of the tool call number `call` where it is part of one.
+
+    `opaque` is what the engine must get back with that call.
+    """
 
     kind: BlockKind
     text: str
     call: int = 0
     call_id: str = ""
     name: str = ""
+    opaque: JSON = {}
 
 
 class _Calls:
@@ -56,7 +66,11 @@ class _Calls:
 
 
 class AnswerFacts:
-    """The facts about a completion, gathered from its chunks; None while they are not known."""
+    """The facts about a completion, gathered from its chunks; None while they are not known.
+
+    `opaque` holds the fields that the engine must get back with the message, until a writer has
+    taken them. `dropped` names parts of the answer that the other APIs have no place for.
+    """
 
     def __init__(self) -> None:
         self.model: str | None = None
@@ -64,22 +78,32 @@ class AnswerFacts:
         self.finish: str | None = None
         self.stopped_by: str | None = None
         self.usage: JSON = {}
-        self.account: JSON | None = None
+        self.opaque: JSON = {}
+        self.dropped: set[str] = set()
+        self._account: JSON | None = None
         self._calls = _Calls()
+        self._inline: InlineReasoning | None = InlineReasoning()
 
     def add(self, chunk: JSON) -> Iterator[BlockDelta]:
         """Take the next chunk, or the one reply, and return the pieces of its first choice."""
         self.model = chunk.get("model") or self.model
         self.created = chunk.get("created") or self.created
         self.usage = chunk.get("usage") or self.usage
-        self.account = chunk.get("suffice") or self.account
+        self._account = chunk.get("suffice") or self._account
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) == 0:
                 self.finish = choice.get("finish_reason") or self.finish
                 self.stopped_by = _stop_text(choice) or self.stopped_by
                 part = choice.get("delta") or choice.get("message") or {}
-                yield from _said(part)
-                yield from self._called(part, whole=bool(choice.get("message")))
+                self._add_opaque(part)
+                yield from self._texts(part)
+                yield from self._call_parts(part, whole=bool(choice.get("message")))
+
+    def end(self) -> Iterator[BlockDelta]:
+        """Return what was held back until the end: text that might have opened a thought."""
+        if self._inline is not None:
+            yield from _pieces(*self._inline.flush())
+            self._inline = None
 
     def count(self, name: str, *, of: str | None = None) -> int | None:
         """Return a count of the usage, or of its details `of`; None where it is unknown."""
@@ -87,7 +111,42 @@ class AnswerFacts:
         count = table.get(name)
         return count if isinstance(count, int) else None
 
-    def _called(self, part: JSON, *, whole: bool) -> Iterator[BlockDelta]:
+    def account(self, *, unknown: list[str]) -> JSON:
+        """Return the `suffice` object; `unknown` names counts that stand as 0 in the usage.
+
+        Clients read those counts as whole numbers, and stop at null.
+        """
+        if self._account is None:
+            return {}
+        notes: JSON = {"unknown_counts": unknown} if unknown else {}
+        notes |= {"dropped": sorted(self.dropped)} if self.dropped else {}
+        return {"suffice": self._account | notes}
+
+    def _add_opaque(self, part: JSON) -> None:
+        for name, field in part.items():
+            value = field
+            if name not in _READ and value not in (None, "", []):
+                self.dropped.add(name)
+            elif name in OPAQUE and value is not None:
+                before = self.opaque.get(name)
+                if isinstance(value, list) and isinstance(before, list):
+                    value = [*before, *value]
+                self.opaque[name] = value
+
+    def _texts(self, part: JSON) -> Iterator[BlockDelta]:
+        reasoning, text = texts_of({**part, "refusal": None})
+        if self._inline is not None:
+            if reasoning:  # the server parts them itself
+                text, self._inline = self._inline.flush()[1] + text, None
+            else:
+                reasoning, text = self._inline.feed(text)
+        yield from _pieces(reasoning, text)
+        if part.get("refusal"):
+            yield BlockDelta(kind=BlockKind.REFUSAL, text=part["refusal"])
+
+    def _call_parts(self, part: JSON, *, whole: bool) -> Iterator[BlockDelta]:
+        if part.get("tool_calls"):
+            yield from self.end()
         for position, call in enumerate(part.get("tool_calls") or ()):
             function = call.get("function") or {}
             yield BlockDelta(
@@ -96,22 +155,17 @@ class AnswerFacts:
                 call=position if whole else self._calls.number(call, position=position),
                 call_id=call.get("id") or "",
                 name=function.get("name") or "",
+                opaque=opaque_of_call(call),
             )
 
 
-def _said(part: JSON) -> Iterator[BlockDelta]:
-    refusal = part.get("refusal") or ""
-    reasoning, text = texts_of({**part, "refusal": None})
-    for kind, said in (
-        (BlockKind.REASONING, reasoning),
-        (BlockKind.TEXT, text),
-        (BlockKind.REFUSAL, refusal),
-    ):
-        if said:
-            yield BlockDelta(kind=kind, text=said)
+def _pieces(reasoning: str, text: str) -> Iterator[BlockDelta]:
+    for kind, piece in ((BlockKind.REASONING, reasoning), (BlockKind.TEXT, text)):
+        if piece:
+            yield BlockDelta(kind=kind, text=piece)
 
 
 def _stop_text(choice: JSON) -> Any:
     """Return the stop sequence that ended an answer, where an engine names it (vLLM, SGLang)."""
-    found = choice.get("stop_reason") or choice.get("matched_stop")
-    return found if isinstance(found, str) else None
+    reason = choice.get("stop_reason") or choice.get("matched_stop")
+    return reason if isinstance(reason, str) else None

@@ -1,5 +1,9 @@
-"""Reading what a client sent, such that nothing in it is lost: what nobody took is refused."""
+"""Reading what a client sent, such that nothing in it is lost.
 
+A field changes no answer, and is ignored and named; or it is carried; or it is refused.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -9,19 +13,22 @@ from suffice.types import JSON
 T = TypeVar("T")
 _KINDS = {str: "a text", bool: "true or false", int: "a whole number", dict: "an object"}
 _ELSEWHERE = "leave it out; POST /v1/chat/completions hands fields to the engine as they are"
+_INDEX = re.compile(r"\[\d+\]")
 
 
 class Fields:
     """A JSON object; every `take` removes a field, and `done` refuses those that are left.
 
-    Fields that are null count as absent. `at` is the path of the object, for Problems.
+    Fields that are null count as absent. `at` is the path of the object, for Problems. `ignored`
+    holds the names of hints that change no answer; it is shared with the objects inside.
     """
 
-    def __init__(self, value: object, *, at: str = "") -> None:
+    def __init__(self, value: object, *, at: str = "", ignored: set[str] | None = None) -> None:
         if not isinstance(value, dict):
             raise wrong(at, "an object")
         self.at = at
-        self._left = {name: each for name, each in value.items() if each is not None}
+        self.ignored: set[str] = set() if ignored is None else ignored
+        self._left = {name: field for name, field in value.items() if field is not None}
 
     def path(self, name: str) -> str:
         """Return where a field stands in the body."""
@@ -54,12 +61,22 @@ class Fields:
     def inner(self, name: str) -> "Fields | None":
         """Take an object."""
         value = self.any(name)
-        return None if value is None else Fields(value, at=self.path(name))
+        return None if value is None else self.of(value, at=self.path(name))
 
     def each(self, name: str) -> "Iterator[Fields]":
         """Take a list of objects."""
         for i, value in enumerate(self.take(name, list) or ()):
-            yield Fields(value, at=f"{self.path(name)}[{i}]")
+            yield self.of(value, at=f"{self.path(name)}[{i}]")
+
+    def of(self, value: object, *, at: str) -> "Fields":
+        """Read another object of the same body."""
+        return Fields(value, at=at, ignored=self.ignored)
+
+    def ignore(self, *names: str, path: bool = False) -> None:
+        """Take hints that change no answer, and note them by name, or by their whole path."""
+        for name in names:
+            if self.any(name) not in (None, [], {}):
+                self.ignored.add(_INDEX.sub("", self.path(name)) if path else name)
 
     def only(self, name: str, allowed: Sequence[object] = (), *, why: str) -> None:
         """Take a field that may only have a value without effect; the Problem says `why`."""
@@ -80,6 +97,6 @@ def wrong(at: str, wanted: str) -> Problem:
     return Problem(what, status=400, param=at or None, hint="see the API's own reference")
 
 
-def refused(at: str, why: str) -> Problem:
+def refused(at: str, why: str, *, hint: str = _ELSEWHERE) -> Problem:
     """Return the Problem of a field that means what this gateway cannot do."""
-    return Problem(f"{at} cannot be carried: {why}", status=400, param=at, hint=_ELSEWHERE)
+    return Problem(f"{at} cannot be carried: {why}", status=400, param=at, hint=hint)

@@ -1,220 +1,269 @@
 """POST /v1/messages, Anthropic's API: what it asks for, as a chat request.
 
-https://docs.claude.com/en/api/messages. Hints that change no answer are passed over and named.
+https://docs.claude.com/en/api/messages. Hints that change no answer are ignored and named.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from suffice.gateway.apis.fields import Fields, refused, wrong
+from suffice.gateway.apis.messages_tools import chat_tools
+from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
 
+# Fields without an effect here: engines cache by themselves, keep the whole context, and have one
+# speed; thoughts are shown as the engine shows them.
+_HINTS = ("cache_control", "context_management", "speed")
 _SAME = ("temperature", "top_p", "top_k")
 # The largest budget of each effort, between the budgets that LiteLLM 1.x gives the efforts low,
 # medium, high, xhigh and max (1024, 2048, 4096, 8192, 16384: litellm/constants.py).
 _EFFORTS = ((1535, "low"), (3071, "medium"), (6143, "high"), (12287, "xhigh"))
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+# Claude Code's first system block: a header of its own with a hash that differs by conversation. As
+# the first tokens of a prompt it would keep engines from sharing what they cache of all the rest.
+_BILLING = "x-anthropic-billing-header"
 
 
 class Translated(Struct, frozen=True, kw_only=True):
-    """A chat request, and the names of the hints that it could not keep."""
+    """A chat request, and the names of the hints that it could not keep.
+
+    `effort_name` is where the body asks for an effort, which the gateway may not keep either.
+    """
 
     chat: JSON
     ignored: tuple[str, ...] = ()
+    effort_name: str = "reasoning_effort"
 
 
-def chat_of_message(asked: object, *, by_policy: bool) -> Translated:
+def chat_of_message(body: object, *, by_policy: bool, counting: bool = False) -> Translated:
     """Translate a body; raises Problem for what chat completions cannot carry.
 
     A budget for thinking is a limit: where the policy chooses (`by_policy`) it asks for nothing,
-    and a rung that is asked for by name gets the nearest effort.
+    and a rung that is asked for by name gets the nearest effort. A request that is only `counting`
+    tokens needs no `max_tokens`.
     """
-    reader = _BlockReader()
-    fields = reader.open(Fields(asked))
-    limit = fields.need("max_tokens", int)
+    fields = Fields(body)
+    fields.ignore(*_HINTS)
+    limit = fields.take("max_tokens", int) if counting else fields.need("max_tokens", int)
     chat = {
         "model": fields.need("model", str),
-        "messages": [*reader.system(fields), *reader.messages(fields)],
-        "max_completion_tokens": limit,
+        "messages": [*_system(fields), *_messages(fields)],
+        **({} if limit is None else {"max_completion_tokens": limit}),
         **fields.same(_SAME),
         **_stop(fields),
-        **reader.tools(fields),
+        **chat_tools(fields),
         **_effort(fields, by_policy=by_policy),
         **_user(fields),
     }
     if fields.take("stream", bool):
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
     fields.only("service_tier", ["auto", "standard_only"], why="there are no tiers here")
+    fields.only("mcp_servers", [[]], why="servers of tools would run at the vendor's")
     fields.done()
-    return Translated(chat=chat, ignored=tuple(sorted(reader.ignored)))
+    in_words = isinstance(body, dict) and "effort" in (body.get("output_config") or {})
+    return Translated(
+        chat=chat,
+        ignored=tuple(sorted(fields.ignored)),
+        effort_name="output_config.effort" if in_words else "thinking",
+    )
 
 
-class _BlockReader:
-    """Reads blocks, and notes the hints that it meets."""
+def _blocks(fields: Fields, name: str) -> Iterator[tuple[str, Fields]]:
+    """Read a list of blocks, or a text as the one block that it is short for."""
+    blocks = fields.any(name)
+    blocks = [{"type": "text", "text": blocks}] if isinstance(blocks, str) else blocks
+    if not isinstance(blocks, list):
+        raise wrong(fields.path(name), "a text, or a list of blocks")
+    for i, value in enumerate(blocks):
+        block = fields.of(value, at=f"{fields.path(name)}[{i}]")
+        block.ignore("cache_control")
+        yield block.need("type", str), block
+        block.done()
 
-    def __init__(self) -> None:
-        self.ignored: set[str] = set()
 
-    def open(self, fields: Fields) -> Fields:
-        """Take the hint for a cache, which engines keep by themselves."""
-        if fields.any("cache_control") is not None:
-            self.ignored.add("cache_control")
-        return fields
+def _system(fields: Fields) -> Iterator[JSON]:
+    value = fields.any("system")
+    if value is None:
+        return
+    inner = fields.of({"system": value}, at="")
+    parts = [_text(block, kind) for kind, block in _blocks(inner, "system")]
+    if parts and parts[0]["text"].startswith(_BILLING):
+        fields.ignored.add(_BILLING)
+        parts[0]["text"] = parts[0]["text"].partition("\n")[2]
+        parts = parts if parts[0]["text"].strip() else parts[1:]
+    if parts:
+        yield {"role": "system", "content": _short(parts)}
 
-    def blocks(self, fields: Fields, name: str) -> Iterator[tuple[str, Fields]]:
-        """Read a list of blocks, or a text as the one block that it is short for."""
-        given = fields.any(name)
-        given = [{"type": "text", "text": given}] if isinstance(given, str) else given
-        if not isinstance(given, list):
-            raise wrong(fields.path(name), "a text, or a list of blocks")
-        for i, value in enumerate(given):
-            block = self.open(Fields(value, at=f"{fields.path(name)}[{i}]"))
-            yield block.need("type", str), block
-            block.done()
 
-    def system(self, fields: Fields) -> Iterator[JSON]:
-        system = fields.any("system")
-        if system is not None:
-            content = self.texts(Fields({"system": system}), "system")
-            yield {"role": "system", "content": content}
-
-    def texts(self, fields: Fields, name: str) -> str | list[JSON]:
-        """Read blocks that must all be text."""
-        parts = [_plain(block, kind) for kind, block in self.blocks(fields, name)]
-        return _short(parts)
-
-    def messages(self, fields: Fields) -> list[JSON]:
-        made: list[JSON] = []
-        given = list(fields.each("messages"))
-        for message in given:
-            role = message.need("role", str)
-            if role == "user":
-                made += self._user_message(message)
-            elif role == "assistant":
-                made.append(self._assistant(message))
-            else:
-                raise wrong(message.path("role"), "user or assistant")
-            message.done()
-        if not given:
-            raise wrong("messages", "a list of one message or more")
-        if made[-1]["role"] == "assistant":
-            why = "an answer cannot be begun for the model: engines differ in what they make of it"
-            raise refused(f"messages[{len(given) - 1}]", why)
-        return made
-
-    def _user_message(self, message: Fields) -> Iterator[JSON]:
-        """Part the results of tools, which are messages of their own, from what the user says."""
-        parts: list[JSON] = []
-        for kind, block in self.blocks(message, "content"):
-            if kind == "tool_result":
-                if parts:
-                    yield {"role": "user", "content": _short(parts)}
-                    parts = []
-                yield self._tool_result(block)
-            else:
-                parts.append(_part(block, kind))
-        if parts:
-            yield {"role": "user", "content": _short(parts)}
-
-    def _tool_result(self, block: Fields) -> JSON:
-        call_id = block.need("tool_use_id", str)
-        block_content = block.any("content")
-        inner = Fields({"content": "" if block_content is None else block_content}, at=block.at)
-        content = self.texts(inner, "content")
-        if block.take("is_error", bool):
-            said = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            content = [{"type": "text", "text": "The tool failed:"}, *said]
-        return {"role": "tool", "tool_call_id": call_id, "content": content}
-
-    def _assistant(self, message: Fields) -> JSON:
-        texts: list[JSON] = []
-        thoughts: list[str] = []
-        calls: list[JSON] = []
-        for kind, block in self.blocks(message, "content"):
-            if kind == "thinking":
-                thoughts.append(block.need("thinking", str))
-                if block.take("signature", str):
-                    self.ignored.add("signature")
-            elif kind == "tool_use":
-                calls.append(_call(block))
-            else:
-                texts.append(_plain(block, kind))
-        made: JSON = {"role": "assistant"}
-        made |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
-        made |= {"content": _short(texts)} if texts else {}
-        return made | ({"tool_calls": calls} if calls else {})
-
-    def tools(self, fields: Fields) -> JSON:
-        tools = [_tool(self.open(tool)) for tool in fields.each("tools")]
-        made: JSON = {"tools": tools} if tools else {}
-        choice = fields.inner("tool_choice")
-        if choice is None:
-            return made
-        kind = choice.need("type", str)
-        if kind == "tool":
-            function = {"name": choice.need("name", str)}
-            made["tool_choice"] = {"type": "function", "function": function}
-        elif kind in _CHOICES:
-            made["tool_choice"] = _CHOICES[kind]
+def _messages(fields: Fields) -> list[JSON]:
+    chat: list[JSON] = []
+    messages = list(fields.each("messages"))
+    for message in messages:
+        role = message.need("role", str)
+        if role == "user":
+            chat += _user_message(message)
+        elif role == "assistant":
+            chat.append(_assistant(message))
+        elif role == "system":
+            parts = [_text(block, kind) for kind, block in _blocks(message, "content")]
+            chat.append({"role": "system", "content": _short(parts)})
         else:
-            raise wrong(choice.path("type"), f"one of {', '.join(_CHOICES)}, tool")
-        single = choice.take("disable_parallel_tool_use", bool)
-        choice.done()
-        return made if single is None else made | {"parallel_tool_calls": not single}
+            raise wrong(message.path("role"), "user, assistant or system")
+        message.done()
+    if not messages:
+        raise wrong("messages", "a list of one message or more")
+    if chat and chat[-1]["role"] == "assistant":
+        why = "an answer cannot be begun for the model: engines differ in what they make of it"
+        raise refused(
+            f"messages[{len(messages) - 1}]", why, hint="end the messages with one of the user's"
+        )
+    return chat
+
+
+def _user_message(message: Fields) -> Iterator[JSON]:
+    """Part the results of tools, which are messages of their own, from what the user says.
+
+    They come first, for only they may follow the calls. A message of a tool holds text alone:
+    pictures and files of a result stand at its place in the user's message after them.
+    """
+    parts: list[JSON] = []
+    for kind, block in _blocks(message, "content"):
+        if kind == "tool_result":
+            result, media = _tool_result(block)
+            yield result
+            if media:
+                parts += [
+                    {"type": "text", "text": f"From the result of {result['tool_call_id']}:"},
+                    *media,
+                ]
+        else:
+            parts += _parts(block, kind)
+    if parts:
+        yield {"role": "user", "content": _short(parts)}
+
+
+def _tool_result(block: Fields) -> tuple[JSON, list[JSON]]:
+    """Read a result as the message of a tool, and the pictures and files in it."""
+    call_id, _ = unseal_id(block.need("tool_use_id", str))
+    value = block.any("content")
+    inner = block.of({"content": "" if value is None else value}, at=block.at)
+    parts = [part for kind, each in _blocks(inner, "content") for part in _parts(each, kind)]
+    texts = [part for part in parts if part["type"] == "text"]
+    media = [part for part in parts if part["type"] != "text"]
+    if block.take("is_error", bool):
+        texts = [{"type": "text", "text": "The tool failed:"}, *texts]
+    if media and not texts:
+        texts = [{"type": "text", "text": "The result follows in the next message."}]
+    return {"role": "tool", "tool_call_id": call_id, "content": _short(texts)}, media
+
+
+def _assistant(message: Fields) -> JSON:
+    texts: list[JSON] = []
+    thoughts: list[str] = []
+    calls: list[JSON] = []
+    opaque: JSON = {}
+    for kind, block in _blocks(message, "content"):
+        if kind in ("thinking", "redacted_thinking"):
+            sealed = block.take("signature" if kind == "thinking" else "data", str) or ""
+            fields = unseal(sealed)
+            if fields is None and sealed:
+                block.ignored.add("signature" if kind == "thinking" else kind)
+            opaque |= fields or {}
+            thoughts += [block.need("thinking", str)] if kind == "thinking" else []
+        elif kind == "tool_use":
+            calls.append(_call(block))
+        else:
+            texts.append(_text(block, kind))
+    chat: JSON = {"role": "assistant", **opaque}
+    chat |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
+    chat |= {"content": _short(texts)} if texts else {}
+    return chat | ({"tool_calls": calls} if calls else {})
 
 
 def _short(parts: list[JSON]) -> str | list[JSON]:
-    """Write one part of text as that text."""
+    """Write one part of text as that text, and no part as an empty one."""
+    if not parts:
+        return ""
     alone = len(parts) == 1 and parts[0]["type"] == "text"
     return str(parts[0]["text"]) if alone else parts
 
 
-def _plain(block: Fields, kind: str) -> JSON:
+def _text(block: Fields, kind: str) -> JSON:
     if kind != "text":
         raise refused(block.path("type"), f"only text can stand here, not {kind!r}")
-    block.only("citations", [[]], why="chat completions have no citations")
+    block.ignore("citations")  # of an answer that was given before
     return {"type": "text", "text": block.need("text", str)}
 
 
-def _part(block: Fields, kind: str) -> JSON:
-    if kind not in ("image", "document"):
-        return _plain(block, kind)
-    source = block.inner("source") or Fields(None, at=block.path("source"))
-    url = _url(source)
-    source.done()
+def _parts(block: Fields, kind: str) -> list[JSON]:
+    """Read a block as parts of a chat message."""
+    if kind == "search_result":
+        head = f"{block.need('title', str)} ({block.need('source', str)})"
+        _refuse_citations(block)
+        texts = [_text(inner, kind) for kind, inner in _blocks(block, "content")]
+        return [{"type": "text", "text": head}, *texts]
     if kind == "image":
-        return {"type": "image_url", "image_url": {"url": url}}
+        return [{"type": "image_url", "image_url": {"url": _url(_source(block))}}]
+    return _document(block) if kind == "document" else [_text(block, kind)]
+
+
+def _document(block: Fields) -> list[JSON]:
+    """Read a document: a file, or the text that it holds."""
+    title, context = block.take("title", str), block.take("context", str)
+    _refuse_citations(block)
+    head: list[JSON] = [] if context is None else [{"type": "text", "text": context}]
+    source = _source(block)
+    kind = source.any("type")
+    if kind in ("text", "content"):
+        if kind == "text":
+            source.only("media_type", ["text/plain"], why="text is plain here")
+            parts: list[JSON] = [{"type": "text", "text": source.need("data", str)}]
+        else:
+            parts = [
+                part for kind, each in _blocks(source, "content") for part in _parts(each, kind)
+            ]
+        source.done()
+        return [*([] if title is None else [{"type": "text", "text": title}]), *head, *parts]
+    url = _url(
+        source.of({"type": kind, **source.same(["url", "media_type", "data"])}, at=source.at)
+    )
+    source.done()
     if not url.startswith("data:"):
-        raise refused(source.path("type"), "documents must be sent along, as base64")
-    title = block.take("title", str)
-    return {"type": "file", "file": {"file_data": url, "filename": title or "document"}}
+        raise refused(source.path("type"), "documents must be sent along, as base64 or text")
+    return [*head, {"type": "file", "file": {"file_data": url, "filename": title or "document"}}]
+
+
+def _refuse_citations(block: Fields) -> None:
+    citations = block.inner("citations")
+    if citations is not None:
+        why = "chat completions have no citations"
+        citations.only("enabled", [False], why=why)
+        citations.done()
+
+
+def _source(block: Fields) -> Fields:
+    return block.inner("source") or block.of(None, at=block.path("source"))
 
 
 def _url(source: Fields) -> str:
     kind = source.need("type", str)
     if kind == "url":
-        return source.need("url", str)
-    if kind == "base64":
-        return f"data:{source.need('media_type', str)};base64,{source.need('data', str)}"
-    raise refused(source.path("type"), f"sources of the type {kind!r} are not known here")
+        url = source.need("url", str)
+    elif kind == "base64":
+        url = f"data:{source.need('media_type', str)};base64,{source.need('data', str)}"
+    else:
+        why = f"sources of the type {kind!r} are not known here"
+        raise refused(source.path("type"), why, hint="send the data itself, as base64")
+    source.done()
+    return url
 
 
 def _call(block: Fields) -> JSON:
+    block.ignore("caller")
     arguments = msgspec.json.encode(block.need("input", dict)).decode()
-    function = {"name": block.need("name", str), "arguments": arguments}
-    return {"id": block.need("id", str), "type": "function", "function": function}
-
-
-def _tool(tool: Fields) -> JSON:
-    kind = tool.take("type", str)
-    if kind not in (None, "custom"):
-        raise refused(tool.path("type"), f"a tool of the type {kind!r} runs at its vendor's")
-    function = {"name": tool.need("name", str), **tool.same(["description", "strict"])}
-    function["parameters"] = tool.need("input_schema", dict)
-    tool.done()
-    return {"type": "function", "function": function}
+    return chat_call(block.need("id", str), block.need("name", str), arguments)
 
 
 def _stop(fields: Fields) -> JSON:
@@ -233,13 +282,13 @@ def _user(fields: Fields) -> JSON:
 
 def _effort(fields: Fields, *, by_policy: bool) -> JSON:
     """Read what is said of thinking: an effort in words, and else a budget or a switch."""
-    config, made = fields.inner("output_config"), {}
+    config, chat = fields.inner("output_config"), {}
     effort = _thinking(fields, by_policy=by_policy)
     if config is not None:
         effort = config.take("effort", str) or effort
-        made = _format(config)
+        chat = _format(config)
         config.done()
-    return made if effort is None else made | {"reasoning_effort": effort}
+    return chat if effort is None else chat | {"reasoning_effort": effort}
 
 
 def _thinking(fields: Fields, *, by_policy: bool) -> str | None:
@@ -250,6 +299,7 @@ def _thinking(fields: Fields, *, by_policy: bool) -> str | None:
     if kind not in ("enabled", "adaptive", "disabled"):
         raise refused(thinking.path("type"), f"{kind!r} is not known here")
     budget = thinking.need("budget_tokens", int) if kind == "enabled" else 0
+    thinking.ignore("display", path=True)
     thinking.done()
     if kind == "disabled":
         return "none"
@@ -259,7 +309,7 @@ def _thinking(fields: Fields, *, by_policy: bool) -> str | None:
 
 
 def _format(config: Fields) -> JSON:
-    wanted = config.inner("format")
+    wanted: Any = config.inner("format")
     if wanted is None:
         return {}
     wanted.only("type", ["json_schema"], why="json_schema is the one format")

@@ -1,16 +1,26 @@
 """POST /v1/responses: a chat completion, whole or in chunks, as a response and its events.
 
-https://platform.openai.com/docs/api-reference/responses-streaming. A count that is not known is
-null.
+https://platform.openai.com/docs/api-reference/responses-streaming. Clients read the counts of the
+usage as whole numbers: one that is not known is 0, and named in the `suffice` object.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from suffice.engines.reply import finish_of
 from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
-from suffice.types import JSON
+from suffice.gateway.apis.fields import Fields
+from suffice.gateway.apis.responses_tools import (
+    KINDS,
+    CalledTool,
+    ToolTable,
+    item_of_call,
+    read_tools,
+)
+from suffice.gateway.apis.sealed import seal, seal_id
+from suffice.types import JSON, Finish
 
-_ITEMS = {
+_PREFIXES = {
     BlockKind.REASONING: "rs",
     BlockKind.TEXT: "msg",
     BlockKind.REFUSAL: "msg",
@@ -22,27 +32,34 @@ _EVENTS = {
     BlockKind.REFUSAL: ("response.refusal", "refusal"),
     BlockKind.CALL: ("response.function_call_arguments", "arguments"),
 }
-_INCOMPLETE = {
-    "length": "max_output_tokens",
-    "model_length": "max_output_tokens",
-    "content_filter": "content_filter",
+_INCOMPLETE: dict[Finish, str] = {
+    Finish.LENGTH: "max_output_tokens",
+    Finish.CONTENT_FILTER: "content_filter",
 }
 _ECHOED: JSON = {
     "instructions": None, "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True,
-    "reasoning": {}, "service_tier": None, "temperature": None, "tool_choice": "auto", "tools": [],
-    "text": {"format": {"type": "text"}}, "top_p": None, "user": None,
+    "previous_response_id": None, "reasoning": {}, "service_tier": None, "temperature": None,
+    "tool_choice": "auto", "tools": [], "text": {"format": {"type": "text"}}, "top_p": None,
+    "user": None,
 }  # fmt: skip
 
 
 class _Item:
     """One item of the output, and the one part that a message or a thought has."""
 
-    def __init__(self, piece: BlockDelta, *, index: int, request_id: str) -> None:
-        self.kind, self.call, self.index = piece.kind, piece.call, index
-        self.id = f"{_ITEMS[piece.kind]}_{request_id}_{index}"
-        self.call_id, self.name = piece.call_id, piece.name
+    def __init__(self, piece: BlockDelta, *, index: int, request_id: str, tool: CalledTool) -> None:
+        self.kind, self.call, self.index, self.tool = piece.kind, piece.call, index, tool
+        prefix = KINDS[tool.kind].prefix if self.is_special else _PREFIXES[piece.kind]
+        self.id = f"{prefix}_{request_id}_{index}"
+        self.call_id = seal_id(piece.call_id, piece.opaque)
         self.texts: list[str] = []
+        self.sealed: str | None = None
         self.open = True
+
+    @property
+    def is_special(self) -> bool:
+        """Whether this is the call of a tool that is no function, whose item is written whole."""
+        return self.kind is BlockKind.CALL and self.tool.kind in KINDS
 
     @property
     def text(self) -> str:
@@ -56,73 +73,81 @@ class _Item:
         return {"type": "reasoning_text", "text": text}
 
     def shown(self) -> JSON:
+        """Show the item as it is by now."""
         status = "in_progress" if self.open else "completed"
+        head = {"id": self.id, "status": status}
         if self.kind is BlockKind.CALL:
-            return {
-                "type": "function_call",
-                "id": self.id,
-                "call_id": self.call_id,
-                "name": self.name,
-                "arguments": self.text,
-                "status": status,
-            }
-        content = [] if self.open else [self.part(self.text)]
-        if self.kind is BlockKind.REASONING:
-            kind: JSON = {"type": "reasoning", "summary": []}
-        else:
-            kind = {"type": "message", "role": "assistant"}
-        return {**kind, "id": self.id, "content": content, "status": status}
+            text = "" if self.open and self.is_special else self.text
+            return {**item_of_call(self.tool, text=text), **head, "call_id": self.call_id}
+        content = [] if self.open or not self.texts else [self.part(self.text)]
+        if self.kind is not BlockKind.REASONING:
+            return {"type": "message", "role": "assistant", **head, "content": content}
+        sealed = {} if self.sealed is None else {"encrypted_content": self.sealed}
+        return {"type": "reasoning", "summary": [], **head, "content": content, **sealed}
 
 
 class ResponseWriter:
-    """Writes the response to a request, given as its body and its id."""
+    """Writes the response to a request, of which it knows the body and the id.
 
-    def __init__(self, asked: JSON, *, request_id: str) -> None:
-        self._asked, self._id = asked, request_id
-        self._heard = AnswerFacts()
+    With `kept`, the response says that it is stored.
+    """
+
+    def __init__(self, body: JSON, *, request_id: str, kept: bool = False) -> None:
+        self._body, self._request_id, self._kept = body, request_id, kept
+        self._facts = AnswerFacts()
+        self._tools = (
+            read_tools(Fields({"tools": body["tools"]})) if body.get("tools") else ToolTable()
+        )
         self._items: list[_Item] = []
         self._events = 0
         self._created_at = int(time.time())
 
     def feed(self, chunk: JSON) -> list[JSON]:
         """Take a chunk, or a whole completion, and return the events that it makes."""
-        return list(self._numbered(self._fed(chunk)))
+        pieces = list(self._facts.add(chunk))
+        return [*self._numbered(self._begin_events()), *self._numbered(self._add_all(pieces))]
 
     def end(self) -> list[JSON]:
         """Return the last events; the last of all holds the whole response."""
-        return list(self._numbered(self._ended()))
+        return list(self._numbered(self._end_events()))
 
     def failed(self, error: JSON) -> list[JSON]:
         """Return the event of a stream that broke off; `error` also for clients that look there."""
-        told = {name: error.get(name) for name in ("code", "message", "param", "hint")}
-        return list(self._numbered([{"type": "error", **told, "error": error}]))
+        fields = {name: error.get(name) for name in ("code", "message", "param", "hint")}
+        return list(self._numbered([{"type": "error", **fields, "error": error}]))
 
     def result(self) -> JSON:
         """Return the whole response, once everything is fed and ended."""
         return self._response(*self._outcome())
 
-    def _fed(self, chunk: JSON) -> Iterator[JSON]:
-        pieces = list(self._heard.add(chunk))
+    def _begin_events(self) -> Iterator[JSON]:
         if not self._events:
             for kind in ("response.created", "response.in_progress"):
                 yield {"type": kind, "response": self._response("in_progress", None)}
-        for piece in pieces:
-            yield from self._add(piece)
 
-    def _ended(self) -> Iterator[JSON]:
+    def _end_events(self) -> Iterator[JSON]:
+        yield from self._add_all(list(self._facts.end()))
         for item in self._items:
             yield from self._close(item)
+        if self._facts.opaque:  # it came when no thought was open
+            thought = self._new_item(BlockDelta(kind=BlockKind.REASONING, text=""))
+            yield {"type": "response.output_item.added", **_shown(thought)}
+            yield from self._close(thought)
         status, why = self._outcome()
         yield {"type": f"response.{status}", "response": self._response(status, why)}
 
     def _outcome(self) -> tuple[str, JSON | None]:
-        reason = _INCOMPLETE.get(self._heard.finish or "")
+        reason = _INCOMPLETE.get(finish_of(self._facts.finish or "stop"))
         return ("completed", None) if reason is None else ("incomplete", {"reason": reason})
 
-    def _numbered(self, events: "Iterator[JSON] | list[JSON]") -> Iterator[JSON]:
+    def _numbered(self, events: Iterable[JSON]) -> Iterator[JSON]:
         for event in events:
             yield {**event, "sequence_number": self._events}
             self._events += 1
+
+    def _add_all(self, pieces: Iterable[BlockDelta]) -> Iterator[JSON]:
+        for piece in pieces:
+            yield from self._add(piece)
 
     def _add(self, piece: BlockDelta) -> Iterator[JSON]:
         item = self._item_of(piece)
@@ -130,11 +155,10 @@ class ResponseWriter:
             for other in self._items:  # calls may come side by side; all else is one after another
                 if other.kind is not BlockKind.CALL:
                     yield from self._close(other)
-            item = _Item(piece, index=len(self._items), request_id=self._id)
-            self._items.append(item)
+            item = self._new_item(piece)
             yield from self._begin(item)
         item.texts.append(piece.text)
-        if piece.text:
+        if piece.text and not item.is_special:
             name = f"{_EVENTS[piece.kind][0]}.delta"
             yield {"type": name, **_place(item), "delta": piece.text} | _logprobs(item)
 
@@ -144,9 +168,14 @@ class ResponseWriter:
                 return item
         return None
 
+    def _new_item(self, piece: BlockDelta) -> _Item:
+        index, tool = len(self._items), self._tools.tool(piece.name)
+        item = _Item(piece, index=index, request_id=self._request_id, tool=tool)
+        self._items.append(item)
+        return item
+
     def _begin(self, item: _Item) -> Iterator[JSON]:
-        shown = {"output_index": item.index, "item": item.shown()}
-        yield {"type": "response.output_item.added", **shown}
+        yield {"type": "response.output_item.added", **_shown(item)}
         if item.kind is not BlockKind.CALL:
             yield {"type": "response.content_part.added", **_place(item), "part": item.part("")}
 
@@ -154,40 +183,50 @@ class ResponseWriter:
         if not item.open:
             return
         item.open = False
-        name, field = _EVENTS[item.kind]
-        yield {"type": f"{name}.done", **_place(item), field: item.text} | _logprobs(item)
-        if item.kind is not BlockKind.CALL:
-            yield {
-                "type": "response.content_part.done",
-                **_place(item),
-                "part": item.part(item.text),
-            }
-        yield {
-            "type": "response.output_item.done",
-            "output_index": item.index,
-            "item": item.shown(),
-        }
+        if item.kind is BlockKind.REASONING and self._facts.opaque:
+            item.sealed, self._facts.opaque = seal(self._facts.opaque), {}
+        if item.is_special:
+            yield from _special_events(item)
+        elif item.texts:
+            name, field = _EVENTS[item.kind]
+            yield {"type": f"{name}.done", **_place(item), field: item.text} | _logprobs(item)
+            if item.kind is not BlockKind.CALL:
+                part = item.part(item.text)
+                yield {"type": "response.content_part.done", **_place(item), "part": part}
+        yield {"type": "response.output_item.done", **_shown(item)}
 
     def _response(self, status: str, why: JSON | None) -> JSON:
-        heard, ended = self._heard, status != "in_progress"
-        made = {
-            "id": f"resp_{self._id}",
+        facts, ended = self._facts, status != "in_progress"
+        usage, unknown = _usage(facts) if ended else (None, [])
+        response = {
+            "id": f"resp_{self._request_id}",
             "object": "response",
-            "created_at": heard.created or self._created_at,
+            "created_at": facts.created or self._created_at,
             "status": status,
             "error": None,
             "incomplete_details": why,
-            "model": heard.model,
+            "model": facts.model or self._body.get("model"),
             "output": [item.shown() for item in self._items],
-            "previous_response_id": None,
-            "store": False,
+            "store": self._kept,
             "truncation": "disabled",
-            "usage": _usage(heard) if ended else None,
+            "usage": usage,
         }
-        for name, usual in _ECHOED.items():
-            given = self._asked.get(name)
-            made[name] = usual if given is None else given
-        return made | ({"suffice": heard.account} if heard.account else {})
+        for name, default in _ECHOED.items():
+            value = self._body.get(name)
+            response[name] = default if value is None else value
+        return response | facts.account(unknown=unknown)
+
+
+def _special_events(item: _Item) -> Iterator[JSON]:
+    """Write the input of a tool that takes free text; other calls have no events of their own."""
+    if item.tool.kind == "custom":
+        text = item.shown()["input"]
+        yield {"type": "response.custom_tool_call_input.delta", **_place(item), "delta": text}
+        yield {"type": "response.custom_tool_call_input.done", **_place(item), "input": text}
+
+
+def _shown(item: _Item) -> JSON:
+    return {"output_index": item.index, "item": item.shown()}
 
 
 def _place(item: _Item) -> JSON:
@@ -199,14 +238,23 @@ def _logprobs(item: _Item) -> JSON:
     return {"logprobs": []} if item.kind is BlockKind.TEXT else {}
 
 
-def _usage(heard: AnswerFacts) -> JSON | None:
-    if not heard.usage:
-        return None
-    read, written = "prompt_tokens_details", "completion_tokens_details"
-    return {
-        "input_tokens": heard.count("prompt_tokens"),
-        "input_tokens_details": {"cached_tokens": heard.count("cached_tokens", of=read)},
-        "output_tokens": heard.count("completion_tokens"),
-        "output_tokens_details": {"reasoning_tokens": heard.count("reasoning_tokens", of=written)},
-        "total_tokens": heard.count("total_tokens"),
+def _usage(facts: AnswerFacts) -> tuple[JSON | None, list[str]]:
+    """Write the usage, and name the counts that are not known; None where none is."""
+    if not facts.usage:
+        return None, []
+    counts = {
+        "input_tokens": facts.count("prompt_tokens"),
+        "output_tokens": facts.count("completion_tokens"),
+        "total_tokens": facts.count("total_tokens"),
+        "cached_tokens": facts.count("cached_tokens", of="prompt_tokens_details"),
+        "reasoning_tokens": facts.count("reasoning_tokens", of="completion_tokens_details"),
     }
+    known = {name: count or 0 for name, count in counts.items()}
+    usage = {
+        "input_tokens": known["input_tokens"],
+        "input_tokens_details": {"cached_tokens": known["cached_tokens"]},
+        "output_tokens": known["output_tokens"],
+        "output_tokens_details": {"reasoning_tokens": known["reasoning_tokens"]},
+        "total_tokens": known["total_tokens"],
+    }
+    return usage, [name for name, count in counts.items() if count is None]

@@ -5,59 +5,74 @@ from collections.abc import Mapping
 import msgspec
 
 from suffice.engines.stream import EventReader
-from suffice.gateway.apis.api import Api, Writer
+from suffice.gateway.apis.api import Api, Reading, Writer, Writing
 from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
-from suffice.gateway.wire import REQUEST_ID, RUNG, json_object
+from suffice.gateway.wire import RUNG, json_object
 from suffice.types import JSON, Rung
 
 _BETAS = (b"anthropic-beta", b"openai-beta")
+_BYTES_PER_TOKEN = 4
 
 
 class TranslatedExchange(Exchange):
     """Stands between a client of another API and the chat path, which knows nothing of it.
 
-    `models` says what a name asks for, None for the policy. A key in `x-api-key` counts as sent.
+    `models` says what a name asks for, None for the policy. One that is `counting` is answered with
+    a number of tokens, which no writer changes.
     """
 
     def __init__(
         self,
-        door: Api,
+        api: Api,
         models: Mapping[str, Rung | None],
         *,
         scope: Scope,
         receive: Receive,
         send: Send,
+        counting: bool = False,
     ) -> None:
         super().__init__(scope, receive, send)
-        self._door, self._models = door, models
-        self._asked: JSON = {}
-        self._ignored = [name.decode() for name in _BETAS if name in self.headers]
+        self.api = api
+        self._models, self._counting = models, counting
+        self._fields: JSON = {}
+        self._names = dict(api.names)
+        self._prompt_tokens = 0
         self._writer: Writer | None = None
         self._events = EventReader()
-        if b"x-api-key" in self.headers:
-            self.headers.setdefault(b"authorization", b"Bearer " + self.headers[b"x-api-key"])
+        for name in _BETAS:
+            if name in self.headers:
+                self.ignored.append(name.decode())
 
     async def body(self, *, limit: int) -> bytes:
         """Read the body and return the chat request that it stands for."""
-        self._asked = json_object(await super().body(limit=limit))
-        model = str(self._asked.get("model"))
+        self._fields = json_object(await super().body(limit=limit))
+        model = str(self._fields.get("model"))
         policies = {name for name, rung in self._models.items() if rung is None}
-        translated = self._door.read(self._asked, model in policies and RUNG not in self.headers)
-        self._ignored += translated.ignored
-        return msgspec.json.encode(translated.chat)
+        by_policy = model in policies and RUNG not in self.headers
+        reading = Reading(by_policy=by_policy, counting=self._counting)
+        translated = self.api.read(self._fields, reading)
+        self.ignored += translated.ignored
+        self._names["reasoning_effort"] = translated.effort_name
+        chat = msgspec.json.encode(translated.chat)
+        self._prompt_tokens = -(-len(chat) // _BYTES_PER_TOKEN)
+        return chat
+
+    def ignore(self, name: str) -> None:
+        """Note a field of the chat request that was not kept, by this API's name for it."""
+        super().ignore(self._names.get(name, name))
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the status; what follows a stream's is translated."""
         if (b"content-type", b"text/event-stream") in headers:
-            self._writer = self._written(headers)
-        await super().begin(status, headers + self._passed_over())
+            self._writer = self._new_writer()
+        await super().begin(status, headers)
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body, in a stream the events that it makes."""
         if self._writer is not None:
-            passed = data if data.startswith(b":") else b""  # a comment keeps a line open
-            told = [self._told(each, self._writer) for each in self._events.feed(data)]
-            data = passed if not told else b"".join(told)
+            comment = data if data.startswith(b":") else b""  # it keeps a line open
+            events = [self._translate(event, self._writer) for event in self._events.feed(data)]
+            data = b"".join(events) if events else comment
         if data or not more:
             await super().send(data, more=more)
 
@@ -65,26 +80,25 @@ class TranslatedExchange(Exchange):
         self, body: bytes, *, status: int = 200, headers: Headers | None = None
     ) -> None:
         """Send a whole answer, or an error."""
-        fields = msgspec.json.decode(body)
-        if status == 200:
-            writer = self._written(headers or [])
-            writer.feed(fields)
+        if status != 200:
+            error = msgspec.json.decode(body)["error"]
+            param = self._names.get(error["param"], error["param"])
+            body = msgspec.json.encode(self.api.error(error | {"param": param}, status))
+        elif not self._counting:
+            writer = self._new_writer()
+            writer.feed(msgspec.json.decode(body))
             writer.end()
-            made = writer.result()
-        else:
-            error = fields["error"]
-            param = self._door.names.get(error["param"], error["param"])
-            made = self._door.error(error | {"param": param}, status)
-        await super().reply(msgspec.json.encode(made), status=status, headers=headers)
+            body = msgspec.json.encode(writer.result())
+        await super().reply(body, status=status, headers=headers)
 
-    def _written(self, headers: Headers) -> Writer:
-        return self._door.writer(self._asked, dict(headers)[REQUEST_ID].decode())
+    def _new_writer(self) -> Writer:
+        return self.api.writer(
+            Writing(
+                body=self._fields, request_id=self.request_id, prompt_tokens=self._prompt_tokens
+            )
+        )
 
-    def _passed_over(self) -> Headers:
-        names = ", ".join(self._ignored)
-        return [(b"x-suffice-ignored", names.encode())] if names else []
-
-    def _told(self, data: str, writer: Writer) -> bytes:
+    def _translate(self, data: str, writer: Writer) -> bytes:
         if data == "[DONE]":
             events = writer.end()
         else:

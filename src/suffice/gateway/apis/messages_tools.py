@@ -1,0 +1,112 @@
+"""Tools of Anthropic's API as functions: those of the client's own, and those its vendor defines.
+
+A tool like `bash_20250124` has no schema in a request, for Anthropic's models know it; but it is
+the client that runs it, so any model can be told of it. The schemas are those of
+https://docs.claude.com/en/docs/agents-and-tools/tool-use.
+"""
+
+import msgspec
+
+from suffice.gateway.apis.fields import Fields, refused, wrong
+from suffice.types import JSON
+
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_TEXT = {"type": "string"}
+_NUMBER = {"type": "integer"}
+
+
+def _schema(properties: JSON, *required: str) -> JSON:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+_EDITS: JSON = {
+    "path": _TEXT,
+    "view_range": {"type": "array", "items": _NUMBER},
+    "file_text": _TEXT,
+    "old_str": _TEXT,
+    "new_str": _TEXT,
+    "insert_line": _NUMBER,
+    "insert_text": _TEXT,
+}
+_EDITOR = ("view", "create", "str_replace", "insert")
+_MEMORY = (*_EDITOR, "delete", "rename")
+# Beginnings of types, with what a model is told of such a tool.
+_CLIENT_TOOLS = {
+    "bash_": (
+        "Run a command in a shell that stays open between calls.",
+        _schema({"command": _TEXT, "restart": {"type": "boolean"}}),
+    ),
+    "text_editor_": (
+        "View, create and edit text files.",
+        _schema({"command": {"enum": [*_EDITOR, "undo_edit"]}, **_EDITS}, "command", "path"),
+    ),
+    "memory_": (
+        "Keep notes in files under /memories, which outlive this conversation.",
+        _schema(
+            {"command": {"enum": list(_MEMORY)}, **_EDITS, "old_path": _TEXT, "new_path": _TEXT},
+            "command",
+        ),
+    ),
+}
+_SEARCHES_TOOLS = "tool_search_tool_"  # here all tools are told at once, so there is no search
+
+
+def chat_tools(fields: Fields) -> JSON:
+    """Take the tools of a body and the choice among them."""
+    tools = [tool for entry in fields.each("tools") if (tool := _tool(entry)) is not None]
+    chat: JSON = {"tools": tools} if tools else {}
+    choice = fields.inner("tool_choice")
+    if choice is None:
+        return chat
+    kind = choice.need("type", str)
+    if kind == "tool":
+        function = {"name": choice.need("name", str)}
+        chat["tool_choice"] = {"type": "function", "function": function}
+    elif kind in _CHOICES:
+        chat["tool_choice"] = _CHOICES[kind]
+    else:
+        raise wrong(choice.path("type"), f"one of {', '.join(_CHOICES)}, tool")
+    single = choice.take("disable_parallel_tool_use", bool)
+    choice.done()
+    return chat if single is None else chat | {"parallel_tool_calls": not single}
+
+
+def _tool(tool: Fields) -> JSON | None:
+    kind = tool.take("type", str) or "custom"
+    name = tool.need("name", str)
+    tool.ignore("cache_control", "eager_input_streaming", "defer_loading")
+    callers = tool.take("allowed_callers", list)
+    if callers is not None and "direct" not in callers:
+        raise refused(tool.path("allowed_callers"), "models call tools directly here")
+    if callers is not None:
+        tool.ignored.add("allowed_callers")
+    if kind == "custom":
+        function = {"name": name, **_described(tool), **tool.same(["strict"])}
+        function["parameters"] = tool.need("input_schema", dict)
+    elif kind.startswith(_SEARCHES_TOOLS):
+        tool.ignored.add(kind)
+        return None
+    else:
+        function = {"name": name, **_client_tool(tool, kind)}
+    tool.done()
+    return {"type": "function", "function": function}
+
+
+def _described(tool: Fields) -> JSON:
+    """Take the description, with the examples of inputs written below it."""
+    text, examples = tool.take("description", str), tool.take("input_examples", list) or []
+    lines = [f"Example input: {msgspec.json.encode(example).decode()}" for example in examples]
+    whole = "\n\n".join([*([] if text is None else [text]), *lines])
+    return {} if text is None and not lines else {"description": whole}
+
+
+def _client_tool(tool: Fields, kind: str) -> JSON:
+    for start, (description, schema) in _CLIENT_TOOLS.items():
+        if kind.startswith(start):
+            tool.ignore("max_characters")
+            return {"description": description, "parameters": schema}
+    raise refused(
+        tool.path("type"),
+        f"a tool of the type {kind!r} runs at its vendor's, or is known to its models alone",
+        hint="send a tool of your own with an input_schema, or leave it out",
+    )

@@ -1,0 +1,207 @@
+"""The input of the Responses API as chat messages.
+
+Ids and states of items that come back say nothing here. Reasoning, text and calls of one turn are
+items there and one message here; the outputs of calls must follow that message directly.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from suffice.gateway.apis.fields import Fields, refused, wrong
+from suffice.gateway.apis.responses_tools import chat_call_of
+from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
+from suffice.types import JSON
+
+_AFTER_THOUGHT = ("reasoning_content", "content", "tool_calls")
+_ROLES = ("user", "assistant", "system", "developer")
+_OUTPUTS = frozenset(
+    {
+        "function_call_output",
+        "custom_tool_call_output",
+        "local_shell_call_output",
+        "shell_call_output",
+        "apply_patch_call_output",
+    }
+)
+_HOSTED = frozenset({"web_search_call"})  # the record of a search, without what was found
+
+
+class ItemReader:
+    """Chat messages made of items; `end` returns them."""
+
+    def __init__(self) -> None:
+        self._messages: list[JSON] = []
+        self._media: list[JSON] = []  # of outputs, for a message after the last of them
+        self._waiting: set[str] = set()  # calls of the last assistant's message without an output
+
+    def add(self, item: Fields) -> None:
+        """Take the next item."""
+        kind = item.take("type", str) or "message"
+        call_id = item.any("id")
+        item.any("status")
+        if kind in _OUTPUTS:
+            self._add_output(item, call_id)
+        elif kind == "message":
+            self._add_message(item)
+        elif kind == "reasoning":
+            self._add_reasoning(item)
+        elif kind in _HOSTED:
+            item.ignored.add(kind)
+            return
+        else:
+            call = chat_call_of(item, kind)
+            if call is None:
+                why = f"items of the type {kind!r} are not known here"
+                raise refused(item.path("type"), why, hint="leave the item out")
+            name, arguments = call
+            turn = self._own()
+            whole = chat_call(_id_of_call(item, call_id), name, arguments)
+            turn.setdefault("tool_calls", []).append(whole)
+            self._waiting.add(whole["id"])
+        item.done()
+
+    def end(self) -> list[JSON]:
+        """Return the messages."""
+        self._flush_media()
+        return self._messages
+
+    def _add_message(self, item: Fields) -> None:
+        role = item.need("role", str)
+        if role not in _ROLES:
+            raise wrong(item.path("role"), f"one of {', '.join(_ROLES)}")
+        item.ignore("phase")
+        content = content_of(item, "content")
+        if role == "assistant":
+            turn = self._own(before=("content", "tool_calls"))
+            turn["content"] = _joined(turn.get("content"), content)
+        else:
+            self._append({"role": role, "content": content})
+
+    def _add_reasoning(self, item: Fields) -> None:
+        """Take a thought: its text, or else its summary, and what our own seal holds."""
+        thought = "".join(_texts(item, "content", "reasoning_text"))
+        summary = "\n\n".join(_texts(item, "summary", "summary_text"))
+        sealed = item.take("encrypted_content", str) or ""
+        opaque = unseal(sealed)
+        if sealed and opaque is None:
+            item.ignored.add("encrypted_content")
+        if not thought and not summary and not opaque:
+            return
+        turn = self._own(before=_AFTER_THOUGHT)
+        if thought or summary:
+            turn["reasoning_content"] = _joined(turn.get("reasoning_content"), thought or summary)
+        turn.update(opaque or {})
+
+    def _add_output(self, item: Fields, item_id: Any) -> None:
+        call_id, _ = unseal_id(_id_of_call(item, item_id))
+        item.ignore("max_output_length", "created_by", "name", "namespace")
+        content = _output(item)
+        parts = content if isinstance(content, list) else []
+        media = [part for part in parts if part["type"] != "text"]
+        if media:
+            texts = [part for part in parts if part["type"] == "text"]
+            content = texts or "The result follows in the next message."
+            text = {"type": "text", "text": f"From the result of {call_id}:"}
+            self._media += [text, *media]
+        self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+        self._waiting.discard(call_id)
+        if not self._waiting:
+            self._flush_media()
+
+    def _append(self, message: JSON) -> None:
+        self._flush_media()
+        self._waiting.clear()
+        self._messages.append(message)
+
+    def _flush_media(self) -> None:
+        """Put the pictures and files of outputs into a message of the user: a tool's holds text."""
+        if self._media:
+            self._messages.append({"role": "user", "content": self._media})
+            self._media = []
+
+    def _own(self, *, before: tuple[str, ...] = ()) -> JSON:
+        """Return the assistant's message that an item belongs to, a new one if it has to begin.
+
+        That is the message whose calls still wait for an output; else the last message, if it is
+        the assistant's and has nothing of `before`.
+        """
+        if self._waiting:
+            return next(m for m in reversed(self._messages) if m["role"] == "assistant")
+        last = self._messages[-1] if self._messages else {}
+        if last.get("role") != "assistant" or any(name in last for name in before):
+            self._append({"role": "assistant"})
+        return self._messages[-1]
+
+
+def content_of(item: Fields, name: str) -> str | list[JSON]:
+    """Read a text or a list of parts; one part of text is that text."""
+    value = item.any(name)
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise wrong(item.path(name), "a text, or a list of parts")
+    at = item.path(name)
+    parts = [_part(item.of(part, at=f"{at}[{i}]")) for i, part in enumerate(value)]
+    alone = len(parts) == 1 and parts[0]["type"] == "text"
+    return str(parts[0]["text"]) if alone else parts
+
+
+def _id_of_call(item: Fields, item_id: object) -> str:
+    """Take the id of a call; a local shell's output has it in its own id."""
+    call_id = item.take("call_id", str) or item_id
+    if not isinstance(call_id, str):
+        raise wrong(item.path("call_id"), "the id of a call")
+    return call_id
+
+
+def _output(item: Fields) -> str | list[JSON]:
+    """Read the output of a call: text or parts, and the results of a shell as their JSON."""
+    value = item.any("output")
+    if isinstance(value, list) and any(isinstance(v, dict) and "outcome" in v for v in value):
+        return msgspec.json.encode(value).decode()
+    if value is None:
+        return ""
+    return content_of(item.of({"output": value}, at=item.at), "output")
+
+
+def _joined(text: Any, more: Any) -> Any:
+    """Join texts to a text with a blank line between, and lists of parts to a list."""
+    if text is None:
+        return more
+    if isinstance(text, str) and isinstance(more, str):
+        return f"{text}\n\n{more}"
+    return [*_as_parts(text), *_as_parts(more)]
+
+
+def _as_parts(content: Any) -> list[JSON]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _texts(item: Fields, name: str, kind: str) -> Iterator[str]:
+    for part in item.each(name):
+        part.only("type", [kind], why=f"parts here are of the type {kind}")
+        yield part.need("text", str)
+        part.done()
+
+
+def _part(part: Fields) -> JSON:
+    kind = part.need("type", str)
+    if kind in ("input_text", "output_text", "text"):
+        part.ignore("annotations", "logprobs")  # of an answer that was given before
+        chat: JSON = {"type": "text", "text": part.need("text", str)}
+    elif kind == "refusal":
+        chat = {"type": "refusal", "refusal": part.need("refusal", str)}
+    elif kind == "input_image":
+        image = {"url": part.need("image_url", str), **part.same(["detail"])}
+        chat = {"type": "image_url", "image_url": image}
+    elif kind == "input_file":
+        part.only("file_url", why="files must be sent along, as file_data")
+        chat = {"type": "file", "file": part.same(["file_data", "file_id", "filename"])}
+    elif kind == "input_audio":
+        chat = {"type": kind, **part.same(["input_audio"])}
+    else:
+        raise refused(part.path("type"), f"parts of the type {kind!r} are not known here")
+    part.done()
+    return chat

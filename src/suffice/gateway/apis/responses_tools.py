@@ -1,0 +1,300 @@
+"""Tools of the Responses API as functions, and the calls of functions as its items.
+
+Whatever the client itself runs can be a function: its own functions, also within a namespace, tools
+that take free text, a shell, patches. Tools that run at the vendor's cannot.
+"""
+
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from suffice.gateway.apis.fields import Fields, refused
+from suffice.types import JSON
+
+_LONGEST_NAME = 64
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+# Tools of the vendor that agents offer beside their own: the model can do without.
+_OFFERS = ("web_search", "web_search_preview", "image_generation")
+_TEXT: JSON = {"type": "string"}
+_TEXTS: JSON = {"type": "array", "items": _TEXT}
+_NUMBER: JSON = {"type": ["integer", "null"]}
+
+
+class ToolKind(Struct, frozen=True, kw_only=True):
+    """A kind of tool beside functions: what the model is told of it, and how its items look.
+
+    `fields` turns the arguments of a call into the fields of its item, and `arguments` back.
+    """
+
+    item: str
+    prefix: str
+    description: str
+    properties: JSON
+    required: tuple[str, ...]
+    fields: Callable[[JSON], JSON]
+    arguments: Callable[[Fields], JSON]
+
+
+def _shell_action(action: Fields, *names: str) -> JSON:
+    action.take("type", str)
+    arguments = action.same(names)
+    action.ignore("env", "user")
+    action.done()
+    return arguments
+
+
+KINDS: dict[str, ToolKind] = {
+    "custom": ToolKind(
+        item="custom_tool_call",
+        prefix="ctc",
+        description="",
+        properties={"input": _TEXT | {"description": "The whole input, as free text."}},
+        required=("input",),
+        fields=lambda arguments: {"input": _text_of(arguments.get("input"))},
+        arguments=lambda item: {"input": item.need("input", str)},
+    ),
+    "local_shell": ToolKind(
+        item="local_shell_call",
+        prefix="lsh",
+        description="Run a command on the user's computer.",
+        properties={"command": _TEXTS, "timeout_ms": _NUMBER, "working_directory": _TEXT},
+        required=("command",),
+        fields=lambda arguments: {
+            "action": {
+                "type": "exec",
+                "command": _list_of(arguments.get("command")),
+                "timeout_ms": arguments.get("timeout_ms"),
+                "working_directory": arguments.get("working_directory"),
+                "env": {},
+            }
+        },
+        arguments=lambda item: _shell_action(
+            item.inner("action") or item.of(None, at=item.path("action")),
+            *("command", "timeout_ms", "working_directory"),
+        ),
+    ),
+    "shell": ToolKind(
+        item="shell_call",
+        prefix="sh",
+        description="Run commands in a shell on the user's computer, side by side.",
+        properties={"commands": _TEXTS, "timeout_ms": _NUMBER, "max_output_length": _NUMBER},
+        required=("commands",),
+        fields=lambda arguments: {
+            "action": {
+                "commands": _list_of(arguments.get("commands")),
+                "timeout_ms": arguments.get("timeout_ms"),
+                "max_output_length": arguments.get("max_output_length"),
+            }
+        },
+        arguments=lambda item: _shell_action(
+            item.inner("action") or item.of(None, at=item.path("action")),
+            *("commands", "timeout_ms", "max_output_length"),
+        ),
+    ),
+    "apply_patch": ToolKind(
+        item="apply_patch_call",
+        prefix="apc",
+        description="Create, update or delete a file; `diff` is in the V4A format.",
+        properties={
+            "type": {"enum": ["create_file", "update_file", "delete_file"]},
+            "path": _TEXT,
+            "diff": _TEXT,
+        },
+        required=("type", "path"),
+        fields=lambda arguments: {"operation": arguments},
+        arguments=lambda item: item.need("operation", dict),
+    ),
+}
+_ITEM_KINDS = {kind.item: name for name, kind in KINDS.items()}
+
+
+class CalledTool(Struct, frozen=True, kw_only=True):
+    """A tool of the client behind a function of the chat request."""
+
+    kind: str
+    name: str
+    namespace: str | None = None
+
+
+class ToolTable:
+    """The tools of a request: `chat` are their functions, and every call leads back to its tool."""
+
+    def __init__(self) -> None:
+        self.chat: list[JSON] = []
+        self._tools: dict[str, CalledTool] = {}
+
+    def tool(self, chat_name: str) -> CalledTool:
+        """Return the tool behind a function; a name that a model made up is a function's."""
+        return self._tools.get(chat_name) or CalledTool(kind="function", name=chat_name)
+
+    def add(self, tool: CalledTool, function: JSON) -> None:
+        """Take a tool with what the model is to be told of it."""
+        name = chat_name_of(tool.name, namespace=tool.namespace)
+        self._tools[name] = tool
+        self.chat.append({"type": "function", "function": {"name": name, **function}})
+
+
+def chat_name_of(name: str, *, namespace: str | None = None) -> str:
+    """Name a function as chat completions allow: 64 letters, digits, `-` and `_` at most."""
+    whole = name if namespace is None else f"{namespace}__{name}"
+    plain = _ODD.sub("_", whole)
+    if plain == whole and len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[: _LONGEST_NAME - 9]}_{blake2b(whole.encode(), digest_size=4).hexdigest()}"
+
+
+def read_tools(fields: Fields) -> ToolTable:
+    """Take the tools of a body; offers of the vendor's tools are left out beside others."""
+    table, offers = ToolTable(), []
+    for tool in fields.each("tools"):
+        kind = tool.need("type", str)
+        if kind == "namespace":
+            _add_namespace(table, tool)
+        elif kind == "function":
+            _add_function(table, tool, namespace=None)
+        elif kind in KINDS:
+            _add_kind(table, tool, kind)
+        elif kind.startswith(_OFFERS):
+            offers.append((tool, kind))
+            continue
+        else:
+            raise _elsewhere(tool, kind)
+        tool.done()
+    for tool, kind in offers:
+        if not table.chat:
+            raise _elsewhere(tool, kind)
+        fields.ignored.add(kind)
+    return table
+
+
+def read_choice(fields: Fields, table: ToolTable) -> JSON:
+    """Take the choice of a tool, and return the tools that remain with it."""
+    chat: JSON = {"tools": table.chat} if table.chat else {}
+    choice = fields.any("tool_choice")
+    if not isinstance(choice, dict):
+        return chat if choice is None else chat | {"tool_choice": choice}
+    chosen = fields.of(choice, at="tool_choice")
+    kind = chosen.need("type", str)
+    if kind == "allowed_tools":
+        names = [_name_of(tool) for tool in chosen.each("tools")]
+        chat["tools"] = [tool for tool in table.chat if tool["function"]["name"] in names]
+        chat["tool_choice"] = chosen.take("mode", str) or "auto"
+    elif kind == "function" or kind in KINDS:
+        name = _name_of(fields.of(choice, at="tool_choice"))
+        chat["tool_choice"] = {"type": "function", "function": {"name": name}}
+        chosen.same(("name", "namespace"))
+    else:
+        raise refused(chosen.path("type"), f"a tool of the type {kind!r} runs at its vendor's")
+    chosen.done()
+    return chat
+
+
+def chat_call_of(item: Fields, kind: str) -> tuple[str, str] | None:
+    """Read an item that is a call: the function's name and arguments; None for another item."""
+    if kind == "function_call":
+        namespace = item.take("namespace", str)
+        name = chat_name_of(item.need("name", str), namespace=namespace)
+        return name, item.need("arguments", str)
+    tool = _ITEM_KINDS.get(kind)
+    if tool is None:
+        return None
+    name = item.need("name", str) if tool == "custom" else tool
+    item.ignore("environment", "created_by", "namespace")
+    arguments = KINDS[tool].arguments(item)
+    return chat_name_of(name), msgspec.json.encode(arguments).decode()
+
+
+def item_of_call(tool: CalledTool, *, text: str) -> JSON:
+    """Write the fields by which the item of a call differs from others; `text` are its arguments.
+
+    Arguments that are not what the tool takes go into the one field that there is.
+    """
+    if tool.kind == "function":
+        named = {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
+        return {"type": "function_call", **named, "arguments": text}
+    kind = KINDS[tool.kind]
+    try:
+        arguments = msgspec.json.decode(text or "{}", type=JSON)
+    except (msgspec.DecodeError, RecursionError):
+        arguments = {kind.required[0]: text}
+    named = {"name": tool.name} if tool.kind == "custom" else {}
+    return {"type": kind.item, **named, **kind.fields(arguments)}
+
+
+def _add_function(table: ToolTable, tool: Fields, *, namespace: str | None) -> None:
+    name = tool.need("name", str)
+    tool.ignore("defer_loading")
+    function = tool.same(["description", "parameters", "strict"])
+    table.add(CalledTool(kind="function", name=name, namespace=namespace), function)
+
+
+def _add_namespace(table: ToolTable, tool: Fields) -> None:
+    """Take the functions of a namespace; its description stands before each of theirs."""
+    name, description = tool.need("name", str), tool.take("description", str)
+    first = len(table.chat)
+    for inner in tool.each("tools"):
+        kind = inner.need("type", str)
+        if kind != "function":
+            raise refused(inner.path("type"), "a namespace holds functions")
+        _add_function(table, inner, namespace=name)
+        inner.done()
+    for entry in table.chat[first:]:
+        texts = [description, entry["function"].get("description")]
+        entry["function"]["description"] = "\n\n".join(text for text in texts if text)
+
+
+def _add_kind(table: ToolTable, tool: Fields, name: str) -> None:
+    kind = KINDS[name]
+    named = tool.need("name", str) if name == "custom" else name
+    texts = [tool.take("description", str) or kind.description]
+    shape = tool.inner("format")
+    if shape is not None:
+        texts += _grammar(shape)
+    tool.ignore("environment", "defer_loading")
+    schema = {
+        "type": "object",
+        "properties": kind.properties,
+        "required": list(kind.required),
+        "additionalProperties": False,
+    }
+    description = "\n\n".join(text for text in texts if text)
+    function = ({"description": description} if description else {}) | {"parameters": schema}
+    table.add(CalledTool(kind=name, name=named), function)
+
+
+def _grammar(shape: Fields) -> list[str]:
+    """Tell the model in words what an input must look like."""
+    kind = shape.need("type", str)
+    if kind == "text":
+        shape.done()
+        return []
+    if kind != "grammar":
+        raise refused(shape.path("type"), "a format is text or grammar")
+    syntax, definition = shape.need("syntax", str), shape.need("definition", str)
+    shape.done()
+    return [f"The input must follow this grammar ({syntax}):\n{definition}"]
+
+
+def _name_of(tool: Fields) -> str:
+    kind, name = tool.take("type", str), tool.take("name", str)
+    return chat_name_of(name or kind or "", namespace=tool.take("namespace", str))
+
+
+def _elsewhere(tool: Fields, kind: str) -> Exception:
+    return refused(
+        tool.path("type"),
+        f"a tool of the type {kind!r} runs at its vendor's",
+        hint="switch this tool off in the client, or send a function of your own",
+    )
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _list_of(value: Any) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, list) else [_text_of(value)]

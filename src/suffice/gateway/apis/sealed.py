@@ -1,0 +1,70 @@
+"""What an engine must get back as it gave it, sealed into fields that every client sends back.
+
+Signatures of thoughts, and whatever else an engine adds to a message or a tool call, have no field
+in the other APIs. They travel in the signature of a thinking block, in the encrypted content of a
+reasoning item, and in the ids of tool calls.
+"""
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import msgspec
+
+from suffice.types import JSON
+
+_SEAL = "suffice1-"
+_MARK = "-s1-"  # between the id of a call and what is sealed into it
+# Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot.
+OPAQUE = frozenset({"reasoning_details", "thinking_blocks", "extra_content", "reasoning_opaque"})
+_PLAIN = frozenset({"index", "id", "type", "function"})
+
+
+def seal(fields: JSON) -> str:
+    """Write fields as one text of letters, digits, `-` and `_`."""
+    return _SEAL + _encoded(fields)
+
+
+def unseal(text: str) -> JSON | None:
+    """Return the fields of a message that were sealed; None for a seal that is not ours."""
+    fields = _decoded(text.removeprefix(_SEAL)) if text.startswith(_SEAL) else None
+    return None if fields is None else {n: v for n, v in fields.items() if n in OPAQUE}
+
+
+def opaque_of_call(call: JSON) -> JSON:
+    """Return what an engine says of a tool call beside its id, name and arguments."""
+    fields = {name: v for name, v in call.items() if name not in _PLAIN and v is not None}
+    function = call.get("function") or {}
+    more = {name: v for name, v in function.items() if name not in ("name", "arguments")}
+    return fields | ({"function": more} if more else {})
+
+
+def seal_id(call_id: str, opaque: JSON) -> str:
+    """Write the id of a tool call so that it holds what the engine must get back with it."""
+    return f"{call_id}{_MARK}{_encoded(opaque)}" if opaque else call_id
+
+
+def unseal_id(call_id: str) -> tuple[str, JSON]:
+    """Return an id as the engine gave it, and what was sealed into it."""
+    plain, mark, text = call_id.rpartition(_MARK)
+    opaque = _decoded(text) if mark else None
+    return (call_id, {}) if opaque is None else (plain, opaque)
+
+
+def chat_call(call_id: str, name: str, arguments: str) -> JSON:
+    """Write a tool call of a chat message, with what its id holds."""
+    plain, opaque = unseal_id(call_id)
+    function = {**opaque.get("function", {}), "name": name, "arguments": arguments}
+    others = {name: value for name, value in opaque.items() if name not in _PLAIN}
+    return {**others, "id": plain, "type": "function", "function": function}
+
+
+def _encoded(fields: JSON) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(fields)).decode().rstrip("=")
+
+
+def _decoded(text: str) -> JSON | None:
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return msgspec.json.decode(data, type=JSON)
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return None
