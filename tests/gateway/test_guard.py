@@ -26,7 +26,7 @@ from suffice.gateway.guard import (
     share_within,
     watch,
 )
-from suffice.gateway.server import about_audits
+from suffice.gateway.server import about_audits, about_groups
 from suffice.guarantee import (
     Certificate,
     Evidence,
@@ -311,6 +311,13 @@ def test_an_operator_is_told_at_the_start_what_watches(
 
 def test_audits_that_never_come_are_told_too() -> None:
     assert about_audits(CERTIFICATE, AuditRule(share=0.0))
+
+
+def test_an_operator_is_told_at_the_start_what_an_unchanged_client_gets() -> None:
+    [note] = about_groups(CERTIFICATE)
+    assert "sums, law" in note
+    assert "x-suffice-group" in note
+    assert about_groups(certificate(groups=())) == []
 
 
 @given(

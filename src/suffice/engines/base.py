@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.render import relayed
+from suffice.engines.usage import estimated_prompt
 from suffice.errors import EngineError, EngineRefused
-from suffice.types import Completion, Request, Rung
+from suffice.types import Completion, Count, Request, Rung
 
 T = TypeVar("T")
 
@@ -49,6 +50,10 @@ class Engine(Protocol):
         from suffice.engines.prefix import cannot_extend
 
         raise cannot_extend(type(self).__name__)
+
+    async def count_prompt(self, request: Request, rung: Rung) -> Count:  # noqa: ARG002
+        """Count the tokens of the prompt without an answer; estimated where nothing can count."""
+        return estimated_prompt(request)
 
     async def close(self) -> None:
         """Give back connections, threads and memory; closing twice is harmless."""

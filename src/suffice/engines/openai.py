@@ -112,6 +112,22 @@ class OpenAIEngine(Engine):
         call = self._call(request, rung, stream=False)
         return await last(retried(lambda: self._extend(call, written), retries=self._retries))
 
+    async def count_prompt(self, request: Request, rung: Rung) -> Count:
+        """Count with the server's own template and tokenizer where it offers both."""
+        call, root = self._call(request, rung, stream=False), self._url.removesuffix("/v1")
+        layout = RawChat(body=call.body, rung=rung, dialect=self._dialect)
+        try:
+            async with asyncio.timeout(_TOKENIZE_TIMEOUT_S):
+                prompt = await lay_out(
+                    lambda at, body: self._transport.ask(root + at, body), layout, written=""
+                )
+                if isinstance(prompt, str):
+                    text = {"content": prompt, "add_special": True, "parse_special": True}
+                    prompt = (await self._transport.ask(f"{root}/tokenize", text))["tokens"]
+                return Count(len(prompt), CountSource.COUNTED)
+        except (EngineError, TimeoutError, KeyError, TypeError):
+            return await super().count_prompt(request, rung)
+
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         await self._transport.close()

@@ -82,6 +82,7 @@ def _chat(layout: RawChat) -> JSON:
         thinks = effort is not Effort.NONE
         arguments = {"reasoning_effort": effort.value, "enable_thinking": thinks} | arguments
     chat = {"model": body["model"], "messages": body["messages"]}
+    chat |= {"tools": body["tools"]} if body.get("tools") else {}
     return chat | {"add_generation_prompt": True, "chat_template_kwargs": arguments}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from suffice.types import JSON, Count, CountSource, Request, Usage, estimated
@@ -226,6 +227,13 @@ def estimated_input(request: Request) -> Count | None:
         ):
             return None
     return estimated(prompt_text(request))
+
+
+def estimated_prompt(request: Request) -> Count:
+    """Guess the tokens of the messages and the tools, the pictures left out."""
+    tools = request.params.get("tools")
+    more = msgspec.json.encode(tools).decode() if tools else ""
+    return estimated(prompt_text(request) + more)
 
 
 def _is_text(part: object) -> bool:

@@ -15,14 +15,17 @@ from suffice.errors import LedgerError, SufficeError
 from suffice.gateway.apis.api import ANSWERING, COUNTING
 from suffice.gateway.apis.translated import TranslatedExchange
 from suffice.gateway.chat import break_off, chat
+from suffice.gateway.counting import count_tokens
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.serving import Settings
+from suffice.gateway.wire import unknown_model
 from suffice.gateway.worker import Worker, open_worker
 from suffice.ledger import Label, Score
+from suffice.types import JSON
 
 FEEDBACK_LIMIT_BYTES = 64 * 1024
 _log = logging.getLogger("suffice.gateway")
@@ -31,6 +34,7 @@ _PAGE = [
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
 ]
+_MODEL = "/v1/models/{model}"
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -50,10 +54,13 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
+        count: dict[str, Handler] = {"POST": lambda exchange: count_tokens(exchange, self.worker)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": answer,
             **dict.fromkeys(ANSWERING, answer),
+            **dict.fromkeys(COUNTING, count),
             "/v1/models": {"GET": self._models},
+            _MODEL: {"GET": self._model},
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
@@ -99,7 +106,15 @@ class Gateway:
         await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
     def _handler(self, exchange: Exchange) -> Handler:
-        methods = self._routes.get(exchange.path)
+        if exchange.headers.get(b"upgrade", b"").lower() == b"websocket":
+            problem = Problem(
+                "there are no WebSockets here", status=426, hint="send the request over HTTP"
+            )
+            problem.upgrade = "HTTP/1.1"
+            raise problem
+        path = exchange.path
+        is_model = path.startswith("/v1/models/")
+        methods = self._routes.get(_MODEL if is_model else path)
         if methods is None:
             raise Problem(
                 f"there is no {exchange.path}", status=404, hint="GET /openapi.json lists all"
@@ -117,11 +132,16 @@ class Gateway:
 
     async def _models(self, exchange: Exchange) -> None:
         self.worker.access.authenticate(exchange.headers)
-        models = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "suffice"}
-            for name in self.worker.serving.models
-        ]
-        await exchange.reply_json({"object": "list", "data": models})
+        models = [_shown_model(name) for name in self.worker.serving.models]
+        ends = {"has_more": False, "first_id": models[0]["id"], "last_id": models[-1]["id"]}
+        await exchange.reply_json({"object": "list", "data": models, **ends})
+
+    async def _model(self, exchange: Exchange) -> None:
+        self.worker.access.authenticate(exchange.headers)
+        name = exchange.path.removeprefix("/v1/models/")
+        if name not in self.worker.serving.models:
+            raise unknown_model(name, self.worker.serving, param="model")
+        await exchange.reply_json(_shown_model(name))
 
     async def _feedback(self, exchange: Exchange) -> None:
         """Put a real outcome into the ledger, where the next certificate finds it."""
@@ -188,3 +208,9 @@ class Gateway:
         upkeep.cancel()
         await worker.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _shown_model(name: str) -> JSON:
+    """Show a model to clients of OpenAI's API and of Anthropic's alike."""
+    ours = {"id": name, "object": "model", "created": 0, "owned_by": "suffice"}
+    return ours | {"type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}

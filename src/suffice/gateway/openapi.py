@@ -208,6 +208,22 @@ def _asking(summary: str, name: str, *, error: JSON) -> JSON:
     return {"post": operation}
 
 
+def _counting(name: str, *, error: JSON) -> JSON:
+    """Describe a path that counts the tokens of a request and answers nothing."""
+    count: JSON = {
+        "type": "object",
+        "required": ["input_tokens"],
+        "properties": {"input_tokens": {"type": "integer"}},
+    }
+    operation = {
+        "summary": "Count the tokens of a prompt",
+        "security": _KEY,
+        "requestBody": {"required": True, "content": _json(_ref(f"{name}Request"))},
+        "responses": {"200": _ok("as counted or estimated", _json(count)), "400": error},
+    }
+    return {"post": operation}
+
+
 _CHOICES = [
     _header("x-suffice-rung", _TEXT, "ask for this rung"),
     _header(
@@ -224,6 +240,11 @@ _PATHS: JSON = {
         "Answer a request of Anthropic's Messages API", "Message", error=_MESSAGE_ERROR
     ),
     "/v1/models": _get("Name what can be asked for", _json(_ref("Models")), "401", security=True),
+    "/v1/models/{model}": _get(
+        "Show one of them", _json({"type": "object"}), "401", "404", security=True
+    ),
+    "/v1/messages/count_tokens": _counting("Message", error=_MESSAGE_ERROR),
+    "/v1/responses/input_tokens": _counting("Response", error=_ERROR),
     "/v1/feedback": {
         "post": {
             "summary": "Say how good an answer was",

@@ -24,6 +24,7 @@ _KINDS = {
     408: "timeout_error",
     413: "invalid_request_error",
     422: "invalid_request_error",
+    426: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
     500: "server_error",
@@ -68,6 +69,7 @@ class Problem(SufficeError):
         self.param = param
         self.retry_after_s = retry_after_s
         self.allow: tuple[str, ...] = ()
+        self.upgrade: str | None = None
         self.upstream_code: str | None = None  # the engine's own word, for programs
 
     @property
@@ -99,6 +101,8 @@ class Problem(SufficeError):
             headers.append((b"www-authenticate", b'Basic realm="suffice", charset="UTF-8"'))
         if self.allow:
             headers.append((b"allow", ", ".join(self.allow).encode()))
+        if self.upgrade:
+            headers.append((b"upgrade", self.upgrade.encode()))
         return headers
 
 

@@ -208,14 +208,18 @@ def _named(name: str, serving: Serving, *, param: str) -> Rung | None:
     try:
         return serving.models[name]
     except KeyError:
-        names = ", ".join(serving.models)
-        raise Problem(
-            f"there is no model {name!r}",
-            status=404,
-            code="model_not_found",
-            param=param,
-            hint=f"models here: {names}",
-        ) from None
+        raise unknown_model(name, serving, param=param) from None
+
+
+def unknown_model(name: str, serving: Serving, *, param: str) -> Problem:
+    """Return the Problem of a name that nothing here has."""
+    return Problem(
+        f"there is no model {name!r}",
+        status=404,
+        code="model_not_found",
+        param=param,
+        hint=f"models here: {', '.join(serving.models)}",
+    )
 
 
 def _alpha(headers: Mapping[bytes, bytes], rung: Rung | None) -> float | None:
