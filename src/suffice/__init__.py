@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from suffice.trials.importers import read_trials
     from suffice.types import Request, Trial
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _MODULES = {
     "Bundle": "suffice.certify.bundle",
     "load_bundle": "suffice.certify.bundle",
