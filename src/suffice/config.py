@@ -16,7 +16,7 @@ from suffice.units import seconds
 
 S = TypeVar("S", bound=Struct)
 Table = dict[str, Any]
-EngineKind = Literal["openai", "embedded", "replay", "latent"]
+EngineKind = Literal["openai", "anthropic", "embedded", "replay", "latent"]
 POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
 _MAY_BE_ZERO = frozenset(
     {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd"}
@@ -27,7 +27,8 @@ DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where an engine runs and how to talk to it.
 
-    kind: `openai` (any OpenAI-compatible server), `embedded` (llama.cpp in this process),
+    kind: `openai` (any OpenAI-compatible server), `anthropic` ([the Messages
+      API](engines.md)), `embedded` (llama.cpp in this process),
       `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
     url: base URL of an `openai` engine, with its `/v1`; keys never stand in it
     dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,

@@ -65,6 +65,10 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
                 hint='set model_path to the folder that "suffice latent fit" wrote',
             )
         return load_rung(Path(config.model_path))
+    if config.kind == "anthropic":
+        from suffice.engines.anthropic import AnthropicEngine
+
+        return AnthropicEngine(config, api_key=_api_key(name, config))
     from suffice.engines.openai import OpenAIEngine
 
     return OpenAIEngine(config, api_key=_api_key(name, config))
@@ -81,7 +85,7 @@ def _stopping(config: Config, name: str, engine: Engine) -> Engine:
 
 def _dialect_of(config: EngineConfig) -> Dialect | None:
     """Return the dialect that an engine speaks; None for one that sends nothing."""
-    if config.kind in ("replay", "latent"):
+    if config.kind in ("replay", "latent", "anthropic"):
         return None
     return DIALECTS["llamacpp" if config.kind == "embedded" else config.dialect]
 

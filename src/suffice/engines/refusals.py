@@ -153,7 +153,8 @@ def _error_of(body: object) -> JSON | None:
         return body
     if body.get("choices") is not None or body.get("usage") is not None or "id" in body:
         return None
-    return body if any(body.get(name) for name in _WORDS) else None
+    told = [body.get(name) for name in _WORDS]
+    return body if any(isinstance(words, str) and words for words in told) else None
 
 
 def _detail(error: JSON | None, *, text: str) -> ErrorDetail:

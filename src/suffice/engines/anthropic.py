@@ -1,0 +1,155 @@
+"""Anthropic's own API: chat requests go out as messages, answers come back as chat completions."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from msgspec.structs import replace
+
+from suffice.config import EngineConfig
+from suffice.engines.base import Engine, Retries, last, retried
+from suffice.engines.chunk import Chunk, Relay
+from suffice.engines.fold import Fold
+from suffice.engines.loose_json import decoded
+from suffice.engines.messages import MessageEvents, completion_of, message_body
+from suffice.engines.refusals import error_in
+from suffice.engines.reply import Reply, as_events, effort_seen
+from suffice.engines.stream import EventReader
+from suffice.engines.transport import Transport
+from suffice.engines.usage import estimated_input, read_usage
+from suffice.errors import EngineProtocolError
+from suffice.types import Completion, Request, Rung, Usage
+
+_VERSION = "2023-06-01"
+
+
+class AnthropicEngine(Engine):
+    """An engine that speaks the Messages API; `config.url` ends in /v1.
+
+    Thinking blocks with their signatures travel as `thinking_blocks` of chat messages, both ways;
+    `cache_control` stays on the parts that carry it.
+    """
+
+    def __init__(self, config: EngineConfig, *, api_key: str | None = None) -> None:
+        headers = {"anthropic-version": _VERSION}
+        headers |= {} if api_key is None else {"x-api-key": api_key}
+        self._transport = Transport(config, headers=headers, key=api_key)
+        self._retries = Retries(limit=config.max_retries)
+
+    async def complete(self, request: Request, rung: Rung) -> Completion:
+        """Answer in one piece."""
+        return await last(retried(lambda: self._whole(request, rung), retries=self._retries))
+
+    async def stream(
+        self, request: Request, rung: Rung
+    ) -> AsyncGenerator[Chunk | Completion, None]:
+        """Yield chunks as they arrive."""
+        events, reply = EventReader(), Reply()
+        async with aclosing(self.relay(request, rung).items) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    yield item
+                    return
+                for data in events.feed(item):
+                    for chunk in reply.add(decoded(data)):
+                        yield chunk
+
+    def relay(self, request: Request, rung: Rung) -> Relay:
+        """Stream in the OpenAI form; the timeout bounds each silence."""
+        folds = [Fold()]
+
+        def used() -> Usage:
+            usage = folds[-1].used()
+            return replace(usage, input_tokens=usage.input_tokens or estimated_input(request))
+
+        def attempt() -> AsyncGenerator[bytes | Completion, None]:
+            folds.append(Fold())
+            return self._streamed(request, rung, folds[-1])
+
+        return Relay(items=retried(attempt, retries=self._retries), used=used)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        await self._transport.close()
+
+    async def _whole(self, request: Request, rung: Rung) -> AsyncGenerator[Completion, None]:
+        began_s = time.perf_counter()
+        body = message_body(request, rung, stream=False)
+        async with self._transport.post(f"{self._transport.url}/messages", body) as response:
+            message = decoded(await response.read())
+        error = error_in(message)
+        if error is not None:
+            raise error
+        try:
+            whole = completion_of(message)
+        except (AttributeError, KeyError, TypeError) as problem:
+            raise EngineProtocolError(
+                f"the engine sent what is no message: {str(message)[:200]}",
+                hint="does its url end in /v1, and does it speak the Messages API?",
+            ) from problem
+        fold = Fold()
+        fold.feed(as_events(whole))
+        completion = self._completion(fold, rung, duration_s=time.perf_counter() - began_s)
+        reply = Reply()
+        reply.add(whole)
+        cleaned = reply.cleaned(whole, usage=completion.usage)
+        yield replace(completion, wire=msgspec.json.encode(cleaned))
+
+    async def _streamed(
+        self, request: Request, rung: Rung, fold: Fold
+    ) -> AsyncGenerator[bytes | Completion, None]:
+        began_s = time.perf_counter()
+        ttft_s: float | None = None
+        reader, events = EventReader(), MessageEvents()
+        body = message_body(request, rung, stream=True)
+        async with self._transport.post(f"{self._transport.url}/messages", body) as response:
+            async for piece in response.content.iter_any():
+                for data in reader.feed(piece):
+                    ready = self._read(data, events, fold)
+                    if ready:
+                        ttft_s = ttft_s or time.perf_counter() - began_s
+                        yield ready
+        duration_s = time.perf_counter() - began_s
+        completion = self._completion(fold, rung, duration_s=duration_s)
+        yield replace(completion, ttft_s=ttft_s, wire=fold.wire(completion.usage))
+
+    def _read(self, data: str, events: MessageEvents, fold: Fold) -> bytes:
+        event = decoded(data)
+        error = error_in(event)
+        if error is not None:
+            raise error
+        try:
+            chunk = events.chunk(event)
+        except (AttributeError, KeyError, TypeError) as problem:
+            raise EngineProtocolError(
+                f"the engine sent what is no event of a message: {data[:200]}",
+                hint="does its url end in /v1, and does it speak the Messages API?",
+            ) from problem
+        return b"" if chunk is None else fold.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+
+    def _completion(self, fold: Fold, rung: Rung, *, duration_s: float) -> Completion:
+        reply = fold.reply()
+        usage = read_usage(reply.usage, reasoning="")
+        if not reply.finished:
+            problem = EngineProtocolError(
+                f"{self._transport.url} ended its message without saying why it stopped",
+                hint="the answer is cut off: the server, or a proxy before it, broke the stream",
+                retryable=True,
+            )
+            problem.used = usage if fold.output_is_final else None
+            raise problem
+        first = reply.choices[0]
+        assert first.finish is not None
+        return Completion(
+            text=first.text,
+            finish=first.finish,
+            usage=usage,
+            duration_s=duration_s,
+            reasoning=first.reasoning or None,
+            tool_calls=first.tool_calls,
+            effort_seen=effort_seen(
+                rung, usage, reasoning=first.reasoning, shows_reasoning=False, samples=1
+            ),
+            model=reply.model,
+        )
