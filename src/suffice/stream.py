@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from suffice.config import load_config
 from suffice.deployment import opened
 from suffice.errors import InputError, writing
-from suffice.figures import check_figure
+from suffice.files import check_figure
 from suffice.ladder import build_ladder, single_rung
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.pipeline import Pipeline, answer, build_pipeline

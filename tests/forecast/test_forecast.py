@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.errors import InputError, PriceError
-from suffice.figures import save_figure
+from suffice.files import save_figure
 from suffice.forecast.fan import FAN, ForecastQuestion, forecast, model_factors
 from suffice.forecast.figures import fan_chart
 from suffice.forecast.parameters import Models, Range, parameters

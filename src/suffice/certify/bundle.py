@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from suffice.errors import CertificateError, InputError, writing
+from suffice.errors import CertificateError, InputError
+from suffice.files import write_folder
 from suffice.guarantee import Certificate, from_json, to_json
-from suffice.policy import Policy, load_policy, policy_hash, save_policy
+from suffice.policy import Policy, load_policy, policy_hash
+from suffice.policy.store import policy_bytes
 
 POLICY, CERTIFICATE, CHARGES = "policy.msgpack", "certificate.json", "charges.json"
 
@@ -28,12 +30,12 @@ class Bundle(Struct, frozen=True, kw_only=True, eq=False):
 
 def save_bundle(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     """Write a bundle into a folder, made if need be; raises InputError when the disk refuses."""
-    at = Path(folder)
-    with writing(at):
-        at.mkdir(parents=True, exist_ok=True)
-        save_policy(at / POLICY, bundle.policy)
-        (at / CHARGES).write_bytes(msgspec.json.encode(bundle.mean_usd) + b"\n")
-        (at / CERTIFICATE).write_bytes(to_json(bundle.certificate) + b"\n")
+    files = {
+        POLICY: policy_bytes(bundle.policy),
+        CHARGES: msgspec.json.encode(bundle.mean_usd) + b"\n",
+        CERTIFICATE: to_json(bundle.certificate) + b"\n",
+    }
+    write_folder(Path(folder), files)
 
 
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:

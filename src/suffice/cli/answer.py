@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from suffice.cli.options import Certificate, Json, Ladder, Ledger, Seed, out
+from suffice.files import check_file
 
 
 def answer(
@@ -28,6 +29,7 @@ def answer(
     from suffice.bench.progress import show_progress
     from suffice.cli.output import print_answers, print_json
 
+    check_file(out)
     batch = Batch(
         requests=requests,
         ladder=ladder,

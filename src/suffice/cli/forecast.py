@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suffice.cli.options import Chip, Explain, Figure, Json, Paths, Regime, Seed
+from suffice.files import check_figure, save_figure
 
 if TYPE_CHECKING:
     from suffice.forecast.advice import Advice
@@ -38,7 +39,6 @@ def forecast(
 ) -> None:
     """Forecast cost per request as a fan: rent, chips, software and models apart."""
     from suffice.cli.output import note, print_json
-    from suffice.figures import check_figure, save_figure
     from suffice.forecast.fan import ForecastQuestion
     from suffice.forecast.fan import forecast as draw
 

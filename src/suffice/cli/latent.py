@@ -21,6 +21,7 @@ from suffice.cli.options import (
     share,
 )
 from suffice.errors import CertificateError, InputError
+from suffice.files import check_file, check_folder
 from suffice.units import show_seconds, show_share
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def fit(
     from suffice.latent.rung_folder import EncoderName, open_encoder, save_rung
     from suffice.trials.importers import read_trials
 
+    if out is not None:
+        check_folder(out)
     name = EncoderName(encoder)
     target = LatentTarget(
         reference=reference,
@@ -129,6 +132,10 @@ def stop(
     from suffice.early_stop.rule import ReasoningTags
     from suffice.early_stop.rules_folder import RulesFile, save_stopping
 
+    if out is not None:
+        check_folder(out)
+    if traces is not None:
+        check_file(traces)
     if not boundary or not close:
         raise InputError("boundary and close cannot be empty", hint="leave them out")
     tags = ReasoningTags(
@@ -184,6 +191,8 @@ def gate(
     from suffice.selective.decoder import GateSettings
     from suffice.selective.gate import THRESHOLDS, fit_gate, read_streams, save_gate
 
+    if out is not None:
+        check_folder(out)
     settings = GateSettings(
         threshold=float(THRESHOLDS[0]),
         drift=drift,

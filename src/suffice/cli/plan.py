@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from suffice.cli.options import Explain, Figure, Json, Shape, out
-from suffice.errors import InputError, PriceError, writing
+from suffice.errors import InputError, PriceError
+from suffice.files import check_figure, check_file, save_figure, write_file
 from suffice.units import seconds, show_seconds
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def plan(
     if context.invoked_subcommand is not None:
         return
     from suffice.cli.output import note, print_json, say
-    from suffice.figures import check_figure, save_figure
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.catalog import catalogue, load_chips
     from suffice.silicon.models import find_shape, load_shapes
@@ -185,12 +185,13 @@ def probe(
     from suffice.silicon.catalog import chip_entry
     from suffice.silicon.probe import run_probe
 
+    if out is not None:
+        check_file(out)
     result = run_probe()
     entry = chip_entry(result, key=name)
     print_json("plan probe", result) if json else say(entry.rstrip("\n"))
     if out is not None:
-        with writing(out):
-            out.write_text(entry, "utf-8")
+        write_file(out, entry)
         note(f"wrote {out}")
 
 
@@ -221,7 +222,6 @@ def consolidate(
 def law(model: Shape, figure: Figure = None, json: Json = False) -> None:
     """Show how many experts a batch of tokens reads: neither all of them nor only the active."""
     from suffice.cli.output import note, print_json, print_table, say
-    from suffice.figures import save_figure
     from suffice.silicon.models import find_shape
     from suffice.silicon.roofline import law_of_experts
 

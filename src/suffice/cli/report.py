@@ -16,6 +16,7 @@ from suffice.cli.options import (
     out,
 )
 from suffice.errors import CertificateError
+from suffice.files import check_file
 
 
 def report(
@@ -35,6 +36,8 @@ def report(
     from suffice.cli.output import note, print_json, stages
     from suffice.report.gather import report_on, write_report
 
+    if not json:
+        check_file(out)
     promise = None
     if reference is not None:
         promise = Promise(reference=reference, alpha=alpha, delta=delta, seed=seed)
@@ -66,6 +69,8 @@ def compound(
     from suffice.report.compound import compound_page
     from suffice.report.gather import write_page
 
+    if not json:
+        check_file(out)
     with stages() as say:
         result = compound_files(workload, trials, made=datetime.now(UTC), seed=seed, say=say)
     if json:

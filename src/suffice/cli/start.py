@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from suffice.cli.options import Json
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.files import write_file
 
 
 def demo(
@@ -36,15 +37,9 @@ def init(
     from suffice.cli.output import say
     from suffice.ladder import example_text
 
-    text = example_text(example)
-    with writing(path):
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError as error:
-            raise InputError(
-                f"{path} exists already", hint="name another file; nothing is overwritten"
-            ) from error
+    if path.exists():
+        raise InputError(f"{path} exists already", hint="name another file; nothing is overwritten")
+    write_file(path, example_text(example))
     say(f"wrote {path}; check it with: suffice ladder {path}")
 
 

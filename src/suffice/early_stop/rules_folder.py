@@ -10,7 +10,8 @@ from msgspec import Struct
 from suffice.early_stop.engine import EarlyStop, EarlyStopping, check_stopping, stopping_hash
 from suffice.early_stop.rule import ReasoningTags, StopRule, Trace, replay
 from suffice.engines.base import Engine
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.files import write_folder
 from suffice.guarantee import Certificate, check, from_json, to_json
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.types import Rung
@@ -27,10 +28,13 @@ class RulesFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> None:
     """Write rules into a folder, made if need be; raises InputError when the disk refuses."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RULES).write_bytes(msgspec.json.encode(file) + b"\n")
-        (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
+    write_folder(
+        folder,
+        {
+            RULES: msgspec.json.encode(file) + b"\n",
+            CERTIFICATE: to_json(certificate) + b"\n",
+        },
+    )
 
 
 def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:

@@ -1,5 +1,6 @@
 """Rungs on disk: arrays as `.npz`, the rest as JSON; no code in it is executed."""
 
+import io
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, default_encoder
-from suffice.errors import CertificateError, InputError, writing
+from suffice.errors import CertificateError, InputError
+from suffice.files import write_folder
 from suffice.guarantee import Certificate, RiskKind, from_json, to_json
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.latent.closed import plain_answer
@@ -73,11 +75,12 @@ def save_rung(
         groups=tuple(sorted(policy.groups, key=str)),
         rare=tuple(sorted(policy.rare)),
     )
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        save_predictor(policy.predictor, folder / PREDICTOR)
-        (folder / RUNG).write_bytes(msgspec.json.encode(rung) + b"\n")
-        (folder / CERTIFICATE).write_bytes(to_json(certificate) + b"\n")
+    files = {
+        PREDICTOR: predictor_bytes(policy.predictor),
+        RUNG: msgspec.json.encode(rung) + b"\n",
+        CERTIFICATE: to_json(certificate) + b"\n",
+    }
+    write_folder(folder, files)
 
 
 def load_rung(folder: Path) -> LatentRung:
@@ -151,8 +154,8 @@ def read_rung(folder: Path) -> tuple[LatentPolicy, Certificate]:
     return policy, certificate
 
 
-def save_predictor(predictor: Predictor, path: Path) -> None:
-    """Write a predictor with the name of its encoder."""
+def predictor_bytes(predictor: Predictor) -> bytes:
+    """Return a predictor in the form in which it is stored; the encoder is named, not stored."""
     header = Header(
         encoder=predictor.encoder.fingerprint,
         answers=predictor.answers,
@@ -167,8 +170,9 @@ def save_predictor(predictor: Predictor, path: Path) -> None:
     }
     arrays["trust"] = predictor.trust.weights
     arrays["header"] = np.frombuffer(msgspec.json.encode(header), np.uint8)
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
 
 
 def load_predictor(path: Path, *, encoder: Encoder) -> Predictor:

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.files import write_file
 from suffice.policy.path import Policy
 
 VERSION = 2  # 2: answers are also judged by the reasoning shown
@@ -33,8 +34,7 @@ def policy_hash(policy: Policy) -> str:
 
 def save_policy(path: str | os.PathLike[str], policy: Policy) -> None:
     """Write a policy to one file; raises `InputError` when the disk refuses."""
-    with writing(path):
-        Path(path).write_bytes(policy_bytes(policy))
+    write_file(Path(path), policy_bytes(policy))
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from suffice.certify.bundling import Certification, certify_files
 from suffice.certify.policy import CertifiedPolicy, CertifyResult
 from suffice.certify.promise import Promise
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.files import write_file
 from suffice.ledger import Flow, Ledger, Window
 from suffice.report import (
     BaselineFigures,
@@ -136,8 +137,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def write_page(path: Path, page: str) -> None:
     """Write an HTML page; raises InputError when the disk refuses."""
-    with writing(path):
-        path.write_text(page, "utf-8")
+    write_file(path, page)
 
 
 def _is_ledger(source: str) -> bool:

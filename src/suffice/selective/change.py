@@ -5,6 +5,7 @@ held answer. The joined words make it a prediction about the *answer*: "book it"
 while the held answer is a search, and none while it is a reservation.
 """
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,14 +57,15 @@ class ChangeModel:
         chances: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
         return chances
 
-    def save(self, path: Path) -> None:
-        """Write the model as a compressed `.npz` file; loading it executes no code."""
-        with path.open("wb") as file:
-            np.savez_compressed(file, weights=self.weights, intercept=self.intercept)
+    def to_bytes(self) -> bytes:
+        """Return the model as a compressed `.npz` file; loading it executes no code."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, weights=self.weights, intercept=self.intercept)
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> "ChangeModel":
-        """Read a file that `save` wrote; raises InputError for any other."""
+        """Read a file of these bytes; raises InputError for any other."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 model = cls(weights=arrays["weights"], intercept=float(arrays["intercept"]))

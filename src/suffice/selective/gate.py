@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.errors import InputError, writing
+from suffice.errors import InputError
+from suffice.files import write_folder
 from suffice.guarantee import Calibration, content_hash
 from suffice.guarantee.clusters import number_clusters
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
@@ -123,10 +124,9 @@ def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
 
 def save_gate(folder: Path, gate: CertifiedGate) -> None:
     """Write a gate into a folder, made if need be; raises InputError when the disk refuses."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        gate.model.save(folder / MODEL)
-        (folder / GATE).write_bytes(msgspec.json.encode(gate.file) + b"\n")
+    write_folder(
+        folder, {MODEL: gate.model.to_bytes(), GATE: msgspec.json.encode(gate.file) + b"\n"}
+    )
 
 
 def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.figures import save_figure
+from suffice.files import save_figure
 from suffice.selective.decoder import DecodeStep
 
 
