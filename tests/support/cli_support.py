@@ -15,7 +15,7 @@ from suffice.bench.traces import Recording
 from suffice.certify.bundling import Certification
 from suffice.cli.main import app, main
 from suffice.config import parse_config
-from suffice.early_stop.rule import AnswerProbe, Marks, Trace
+from suffice.early_stop.rule import AnswerProbe, ReasoningTags, Trace
 from suffice.ladder import example_text
 from support import CONFIG, lay_out, make_tasks, write_jsonl
 
@@ -130,7 +130,7 @@ def _lay_out_traces(folder: Path) -> None:
     write_jsonl(folder / "sums.jsonl", rows)
     tasks = load_tasks(str(folder / "sums.jsonl"))
     rung = parse_config(example_text("embedded")).ladder[2]
-    recording = Recording(tasks=tasks, rung=rung, marks=Marks(), parallel=1)
+    recording = Recording(tasks=tasks, rung=rung, tags=ReasoningTags(), parallel=1)
     traces = [
         Trace(
             request_id=task.request.request_id,
