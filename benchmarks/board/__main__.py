@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.inputs import data_file
 from suffice.certify.compare import Comparisons, compare, tasks_needed
-from suffice.figures import save_figure
+from suffice.files import save_figure
 from suffice.guarantee import Method, Sample, p_value
 from suffice.report.comparison import comparison_chart
 from suffice.trials.importers import read_trials

@@ -35,6 +35,7 @@ WORDS = {
     "bench": "some.jsonl --ladder suffice.toml --out new.jsonl",
     "frontier": "trials.jsonl",
     "certify": "trials.jsonl --reference big --alpha 0.1",
+    "compare": "trials.jsonl --reference big",
     "recertify": "books.db --reference big --alpha 0.1",
     "latent fit": "latent.jsonl --reference big --alpha 0.1",
     "latent stop": "sums.jsonl --ladder embedded.toml --rung high --traces traces.jsonl",

@@ -1,6 +1,7 @@
 """`suffice compare`: whether one setting can replace another."""
 
 from suffice.cli.options import Alpha, Delta, Explain, Figure, Json, Reference, TrialFiles
+from suffice.files import check_figure, save_figure
 
 
 def compare(
@@ -19,7 +20,6 @@ def compare(
     """
     from suffice.certify.compare import compare as compare_settings
     from suffice.cli.output import note, print_comparisons, print_json
-    from suffice.figures import check_figure, save_figure
     from suffice.trials.importers import read_trials
 
     if figure is not None:
