@@ -31,7 +31,18 @@ READ = {
 }
 READ_EVERYWHERE = {
     *("trials", "tasks", "requests", "source", "streams", "events", "workload", "measurements"),
-    *("fleet", "ladder", "certificate", "gate", "video", "chip_file", "measured", "model", "data"),
+    *(
+        "fleet",
+        "ladder",
+        "certificate",
+        "gate",
+        "video",
+        "chip_file",
+        "model_file",
+        "measured",
+        "model",
+        "data",
+    ),
     *("evaluation", "ssl_certfile", "ssl_keyfile"),
 }
 NAMES = {  # of options that take text, and may name files

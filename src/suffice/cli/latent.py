@@ -13,6 +13,7 @@ from suffice.cli.options import (
     Json,
     Ladder,
     LapsesAfter,
+    LatentRisk,
     Reference,
     Rung,
     Seed,
@@ -34,7 +35,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Risk = Literal["error_among_answered", "excess_over_reference"]
 Encoder = Literal["wordllama", "minilm"]
 
 
@@ -54,7 +54,7 @@ def fit(
     ] = None,
     alpha: Alpha = 0.02,
     delta: Delta = 0.1,
-    risk: Annotated[Risk, typer.Option(help="Kind of risk.")] = "error_among_answered",
+    risk: LatentRisk = "error_among_answered",
     encoder: Annotated[
         Encoder, typer.Option(help="Text encoder; minilm needs the extra `latent`.")
     ] = "wordllama",

@@ -14,6 +14,11 @@ _TARGET = "{}, or the target in --ladder"
 _LADDER = typer.Option("--ladder", help="Configuration file (suffice.toml).")
 _LEDGER = typer.Option("--ledger", help="Ledger file, or database URL.")
 _REFERENCE = typer.Option("--reference", help="Name of the reference rung.")
+_RISK = typer.Option(
+    "--risk",
+    help="Loss that is promised: the excess over the reference, the error among requests that a "
+    "cheaper rung answered, or the net loss, where gains make up for losses.",
+)
 _RUNG = typer.Option("--rung", help="Name of a rung of the ladder.")
 _LAPSES_AFTER = typer.Option("--lapses-after", help="Lifetime of the certificate, such as 30d.")
 
@@ -52,14 +57,8 @@ DeltaOrTarget = Annotated[
 ]
 LapsesAfter = Annotated[str, _LAPSES_AFTER]
 LapsesAfterOrTarget = Annotated[str | None, _LAPSES_AFTER]
-Risk = Annotated[
-    Literal["excess_over_reference", "error_among_answered", "net_loss"],
-    typer.Option(
-        "--risk",
-        help="Loss that is promised: the excess over the reference, the error among requests that "
-        "a cheaper rung answered, or the net loss, where gains make up for losses.",
-    ),
-]
+Risk = Annotated[Literal["excess_over_reference", "error_among_answered", "net_loss"], _RISK]
+LatentRisk = Annotated[Literal["excess_over_reference", "error_among_answered"], _RISK]
 PromiseUnit = Annotated[
     Literal["request", "session"],
     typer.Option("--per", help="Unit of the promise: a request, or a session of requests."),
