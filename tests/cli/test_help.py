@@ -95,7 +95,7 @@ def test_bash_completes_commands_options_and_choices(words: str, offered: set[st
         bin=Path(sys.executable).parent, words=words, at=len(words.split()) - 1
     )
     ended = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
-    assert set(ended.stdout.split()) == offered, ended.stderr
+    assert set(ended.stdout.split()) >= offered, ended.stderr
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="installs for the shell that runs it")

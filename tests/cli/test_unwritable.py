@@ -17,8 +17,15 @@ from cli_support import WORDS, Outcome, leaves
 FILES = {"out", "figure", "traces", "file", "ledger", "path", "folder"}
 FOLDERS = {
     *(("certify", "out"), ("recertify", "out"), ("latent fit", "out"), ("latent stop", "out")),
-    *(("latent gate", "out"), ("demo", "folder"), ("train jepa", "out")),
+    *(
+        ("latent gate", "out"),
+        ("latent watch", "folder"),
+        ("demo", "folder"),
+        ("train jepa", "out"),
+    ),
 }
+FIRST = {("init", "path"), ("latent watch", "folder")}  # arguments, not options
+IN_PLACE = {("key add", "file"), ("key revoke", "file"), ("latent watch", "folder")}
 APPENDED = {  # line by line: what was written before the disk filled up stands
     *(("bench", "out"), ("answer", "out"), ("answer", "ledger"), ("stream", "out")),
     *(("stream", "ledger"), ("latent stop", "traces")),
@@ -31,18 +38,8 @@ READ = {
 }
 READ_EVERYWHERE = {
     *("trials", "tasks", "requests", "source", "streams", "events", "workload", "measurements"),
-    *(
-        "fleet",
-        "ladder",
-        "certificate",
-        "gate",
-        "video",
-        "chip_file",
-        "model_file",
-        "measured",
-        "model",
-        "data",
-    ),
+    *("fleet", "ladder", "certificate", "gate", "video", "chip_file", "model_file", "measured"),
+    *("model", "data", "audits"),
     *("evaluation", "ssl_certfile", "ssl_keyfile"),
 }
 NAMES = {  # of options that take text, and may name files
@@ -97,8 +94,8 @@ def words_with(path: str, name: str, value: str) -> list[str]:
     """Put a value in the place of an option, or of the only argument."""
     words = (DECODING if (path, name) == ("stream", "ledger") else WORDS[path]).split()
     option = f"--{name}"
-    if (path, name) == ("init", "path"):
-        return [value]
+    if (path, name) in FIRST:
+        return [value, *words[1:]]
     if option in words:
         words[words.index(option) + 1] = value
         return words
@@ -150,7 +147,7 @@ def test_a_disk_that_fills_up(
     ending = ".html" if name == "figure" else ""
     before = tree(workplace)
     words = words_with(path, name, f"new{ending}")
-    if name == "file":  # keys are changed where they are
+    if (path, name) in IN_PLACE:
         words = WORDS[path].split()
     with full_disk():
         ended = command(path, *words)

@@ -40,6 +40,7 @@ WORDS = {
     "latent fit": "latent.jsonl --reference big --alpha 0.1",
     "latent stop": "sums.jsonl --ladder embedded.toml --rung high --traces traces.jsonl",
     "latent gate": "streams.jsonl --alpha 0.2",
+    "latent watch": "gate streams.jsonl",
     "serve": "--ladder suffice.toml --certificate bundle --port 0",
     "key add": "carol --file keys.json",
     "key list": "--file keys.json",

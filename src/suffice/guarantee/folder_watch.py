@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from suffice.errors import CertificateError, InputError, writing
+from suffice.errors import CertificateError, InputError
+from suffice.files import write_file
 from suffice.guarantee.monitor import Monitor, update
 
 WATCH = "watch.json"
@@ -81,9 +82,5 @@ def record_audits(
     watch = FolderWatch(
         certificate_id=certificate_id, monitor=monitor, audited=(*watch.audited, *new)
     )
-    path = folder / WATCH
-    with writing(path):
-        scratch = path.with_suffix(".new")
-        scratch.write_bytes(msgspec.json.encode(watch) + b"\n")
-        scratch.replace(path)
+    write_file(folder / WATCH, msgspec.json.encode(watch) + b"\n")
     return watch
