@@ -43,8 +43,8 @@ from suffice.deployment import opened
 from suffice.encoders.base import default_encoder
 from suffice.guarantee import Evidence, LabelSource, Method, calibrate
 from suffice.ladder import example_text
-from suffice.trials.importers import tabulate
 from suffice.trials.table import Floats, Rows, TrialTable, split_rows
+from suffice.trials.tabulate import tabulate
 from suffice.types import Request, Trial
 
 SPEC = Path(__file__).with_name("effort.toml")

@@ -290,11 +290,20 @@ class TrialStatus(StrEnum):
     FAILED = "failed"  # the engine gave no answer
 
 
+class ZeroCost(StrEnum):
+    """What a cost of exactly 0 dollars in somebody's trials means."""
+
+    FREE = "free"
+    UNKNOWN = "unknown"
+
+
 class Trial(Generation, frozen=True):
     """One request answered by one rung: quality in [0, 1], None unless scored; cost; signals.
 
     `scorer` names what gave the quality, None where that is not known. `output_words` serves where
-    a log has no tokens. `retryable` says that running it again may give what is missing.
+    a log has no tokens. `retryable` says that running it again may give what is missing. `run`
+    tells repeated runs of one request on one rung apart. `cluster` names the conversation, session,
+    stream or task that the request belongs to: requests of one cluster are not independent.
     """
 
     request_id: str
@@ -308,6 +317,8 @@ class Trial(Generation, frozen=True):
     charge_usd: Decimal | None = None
     charge_estimated: bool = False
     retryable: bool = False
+    run: str | None = None
+    cluster: str | None = None
 
 
 def _fields(value: Struct, kind: type[Struct]) -> JSON:

@@ -17,7 +17,7 @@ from suffice.scoring.labels import (
     read_labels,
     score_by_agreement,
 )
-from suffice.trials.importers import tabulate
+from suffice.trials.tabulate import tabulate
 from suffice.types import Request, Trial, TrialStatus
 
 Pair = tuple[str, str]

@@ -15,9 +15,9 @@ from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Method, RiskKind, content_hash
 from suffice.policy import harms, observe_table, outcomes, play, policy_hash
-from suffice.trials.importers import tabulate
 from suffice.trials.order import on_ladder
 from suffice.trials.table import CostUnit, split_rows
+from suffice.trials.tabulate import tabulate
 from suffice.types import Trial, TrialStatus
 from support import blind_trials, make_trials, path_of, settle_trials
 

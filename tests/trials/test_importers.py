@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from suffice.errors import InputError
-from suffice.trials.importers import read_table, read_trials, tabulate, write_trials
+from suffice.trials.importers import read_table, read_trials, write_trials
 from suffice.trials.table import CostUnit
+from suffice.trials.tabulate import tabulate
 from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
 
 

@@ -8,7 +8,7 @@ from suffice.trials.table import (
     SPLIT_FRACTIONS,
     CostUnit,
     TrialTable,
-    clusters_by_text,
+    clusters_of,
     split_rows,
 )
 from suffice.types import Signals
@@ -112,7 +112,7 @@ def test_too_few_rows_for_a_split_are_refused() -> None:
 def test_rows_of_the_same_text_are_one_cluster_and_rows_without_text_are_alone() -> None:
     texts = ("one two", "", " one\ntwo ", "One two", "")
     ids = ("a", "b", "c", "d", "e")
-    clusters, names = clusters_by_text(ids, texts)
+    clusters, names = clusters_of(ids, texts)
     assert clusters.tolist() == [0, 1, 0, 2, 3]
     assert names == ("a", "b", "d", "e")
 

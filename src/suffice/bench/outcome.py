@@ -30,6 +30,7 @@ def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge)
         status=TrialStatus.UNSCORED,
         text=task.request.text,
         group=task.request.group,
+        cluster=task.cluster,
         scorer=task.scorer,
         charge_usd=charged.usd,
         charge_estimated=charged.estimated,
@@ -74,6 +75,7 @@ def failed(task: Task, rung: Rung, *, error: EngineError) -> Trial:
         status=TrialStatus.FAILED,
         text=task.request.text,
         group=task.request.group,
+        cluster=task.cluster,
         error=error.message,
         retryable=error.retryable,
     )

@@ -11,12 +11,16 @@ from suffice.types import JSON, Request
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """A request, and what a good answer to it is; without a `scorer` its answers are unscored."""
+    """A request, and what a good answer to it is; without a `scorer` its answers are unscored.
+
+    `cluster` names what it shares with others: a conversation, a session, a stream, a task.
+    """
 
     request: Request
     target: Any = None
     scorer: str | None = None
     options: JSON = {}
+    cluster: str | None = None
 
 
 class _Row(Struct, frozen=True, kw_only=True):
@@ -26,6 +30,7 @@ class _Row(Struct, frozen=True, kw_only=True):
     text: str | None = None
     messages: tuple[JSON, ...] | None = None
     group: str | None = None
+    cluster: str | None = None
     target: Any = None
     scorer: str | None = None
     options: JSON = {}
@@ -62,7 +67,13 @@ def _task(row: _Row, *, at: str) -> Task:
         group=row.group,
         params=row.params,
     )
-    return Task(request=request, target=row.target, scorer=scorer, options=row.options)
+    return Task(
+        request=request,
+        target=row.target,
+        scorer=scorer,
+        options=row.options,
+        cluster=row.cluster,
+    )
 
 
 def _messages(row: _Row, *, at: str) -> tuple[JSON, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
 from suffice.certify.policy import CertifiedPolicy, CertifyResult, Target, certify
@@ -15,8 +16,9 @@ from suffice.encoders.base import default_encoder
 from suffice.guarantee import LabelSource, Method, Per
 from suffice.ledger import Label, Ledger, labelled_trials
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
-from suffice.trials.importers import read_trials, tabulate
-from suffice.types import Say, Trial, TrialStatus
+from suffice.trials.importers import read_trials
+from suffice.trials.tabulate import pair_runs, tabulate
+from suffice.types import Say, Trial, TrialStatus, ZeroCost
 
 UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 _LABELS = {
@@ -29,11 +31,15 @@ _LABELS = {
 
 
 class Certification(Struct, frozen=True, kw_only=True, eq=False):
-    """What certifying some trials came to; `bundle` is None when nothing was certified."""
+    """What certifying some trials came to; `bundle` is None when nothing was certified.
+
+    `notes` say what was left out of the trials, and why.
+    """
 
     trials: tuple[Trial, ...]
     certified: CertifiedPolicy
     bundle: Bundle | None
+    notes: tuple[str, ...] = ()
 
     @property
     def result(self) -> CertifyResult:
@@ -69,15 +75,21 @@ def certify_files(
     *,
     labels: Path | None = None,
     agreement: bool = False,
+    zero_cost: ZeroCost | None = None,
     say: Say = lambda _stage: None,
 ) -> Certification:
-    """Certify the trials in some files; `agreement` takes the reference's answers for right."""
+    """Certify the trials in some files; `agreement` takes the reference's answers for right.
+
+    `zero_cost` says what a cost of 0 dollars means.
+    """
     say("reading trials")
-    trials = read_trials(*paths)
+    notes: list[str] = []
+    trials = read_trials(*paths, zero_cost=zero_cost, note=notes.append)
     if agreement:
         trials = score_by_agreement(trials, reference=promise.reference)
     human = None if labels is None else read_labels(labels)
-    return settle(trials, promise.ask(label_source(trials)), labels=human, say=say)
+    settled = settle(trials, promise.ask(label_source(trials)), labels=human, say=say)
+    return replace(settled, notes=(*notes, *settled.notes))
 
 
 def certify_ledger(ledger: Ledger, promise: Promise, *, say: Say) -> Certification:
@@ -126,9 +138,12 @@ def settle(
     bundle = None
     if certificate is not None:
         kept = _kept_cheap(certified)
-        mean = mean_usd([trial for trial in trials if trial.request_id in kept])
+        rows = pair_runs(trials)
+        mean = mean_usd([trial for row in kept for trial in rows[row].values()])
         bundle = Bundle(policy=certified.policy, certificate=certificate, mean_usd=mean)
-    return Certification(trials=tuple(trials), certified=certified, bundle=bundle)
+    return Certification(
+        trials=tuple(trials), certified=certified, bundle=bundle, notes=table.notes
+    )
 
 
 def _kept_cheap(certified: CertifiedPolicy) -> set[str]:

@@ -60,6 +60,7 @@ from suffice.policy import (
 from suffice.scoring.labels import HumanLabels, Pair, human_labels
 from suffice.trials.order import on_ladder
 from suffice.trials.table import (
+    UNSCORED,
     CostUnit,
     Rows,
     TrialTable,
@@ -137,6 +138,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     unscored: int
     worthless: int
+    left_out: dict[str, int]
     rows_needed: int | None
     clusters_needed: int | None
     certificate: Certificate | None
@@ -215,6 +217,7 @@ def certify(
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
             unscored=kept.left_out,
             worthless=kept.worthless,
+            left_out={**table.left_out, **({UNSCORED: kept.left_out} if kept.left_out else {})},
             certificate=certificate,
             **found,
         ),

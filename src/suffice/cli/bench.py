@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Explain, Json, Ladder, TrialFiles, amount, out
+from suffice.cli.options import Explain, Json, Ladder, TrialFiles, ZeroCosts, amount, out
 
 
 def bench(
@@ -35,11 +35,16 @@ def bench(
     print_json("bench", result) if json else print_bench(result)
 
 
-def frontier(trials: TrialFiles, explain: Explain = False, json: Json = False) -> None:
+def frontier(
+    trials: TrialFiles,
+    zero_cost: ZeroCosts = None,
+    explain: Explain = False,
+    json: Json = False,
+) -> None:
     """Show quality per generated token: what a right answer costs on each rung."""
-    from suffice.cli.output import print_frontier, print_json
+    from suffice.cli.output import note, print_frontier, print_json
     from suffice.trials.frontier import frontier as compute
     from suffice.trials.importers import read_trials
 
-    result = compute(read_trials(*trials))
+    result = compute(read_trials(*trials, zero_cost=zero_cost, note=note))
     print_json("frontier", result) if json else print_frontier(result, explain=explain)

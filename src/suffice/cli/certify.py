@@ -17,6 +17,7 @@ from suffice.cli.options import (
     Risk,
     Seed,
     TrialFiles,
+    ZeroCosts,
     out,
 )
 from suffice.errors import CertificateError
@@ -44,6 +45,7 @@ def certify(
         typer.Option("--agreement", help="Agreement with the reference rung in place of scores."),
     ] = False,
     lapses_after: LapsesAfterOrTarget = None,
+    zero_cost: ZeroCosts = None,
     ladder: LadderOrNone = None,
     out: Bundle = None,
     json: Json = False,
@@ -68,7 +70,14 @@ def certify(
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
-        certification = certify_files(trials, promise, labels=labels, agreement=agreement, say=say)
+        certification = certify_files(
+            trials,
+            promise,
+            labels=labels,
+            agreement=agreement,
+            zero_cost=zero_cost,
+            say=say,
+        )
     _conclude("certify", certification, out=out, json=json)
 
 
@@ -116,10 +125,11 @@ def _conclude(
 ) -> None:
     """Print the result, save the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
-    from suffice.cli.output import note, print_certified, print_json
+    from suffice.cli.output import note, print_certified, print_json, print_notes
 
     result = certification.result
     print_json(command, result) if json else print_certified(result)
+    print_notes((("", text) for text in certification.notes), explain=False)
     if certification.bundle is None:
         note(certification.advice)
         raise typer.Exit(CertificateError.exit_status)

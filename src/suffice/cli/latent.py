@@ -74,6 +74,7 @@ def fit(
     from suffice.latent.learn import LatentTarget, learn_rung
     from suffice.latent.rung_folder import EncoderName, open_encoder, save_rung
     from suffice.trials.importers import read_trials
+    from suffice.types import ZeroCost
 
     if out is not None:
         check_folder(out)
@@ -89,7 +90,8 @@ def fit(
         seed=seed,
     )
     with stages() as stage:
-        result = learn_rung(read_trials(*trials), target, encoder=open_encoder(name), say=stage)
+        read = read_trials(*trials, zero_cost=ZeroCost.FREE)  # no cost is looked at
+        result = learn_rung(read, target, encoder=open_encoder(name), say=stage)
     learned = result.learned
     print_json("latent fit", learned) if json else say(describe_rung(learned))
     if result.policy is None or learned.certificate is None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from suffice.errors import InputError
+from suffice.types import ZeroCost
 
 _ALPHA = "Largest risk allowed."
 _DELTA = "Largest probability that the promise fails."
@@ -28,6 +29,14 @@ Explain = Annotated[bool, typer.Option("--explain", help="Output with all detail
 TrialFiles = Annotated[
     list[Path],
     typer.Argument(help="Trials: JSONL (gzip too), or Inspect logs and folders of them."),
+]
+ZeroCosts = Annotated[
+    ZeroCost | None,
+    typer.Option(
+        "--zero-cost",
+        help="Meaning of a cost of exactly 0 dollars.",
+        show_default="asked where there are many",
+    ),
 ]
 LedgerArgument = Annotated[str, typer.Argument(help="Ledger file, or database URL.")]
 

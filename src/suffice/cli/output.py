@@ -154,10 +154,12 @@ def print_certified(result: "CertifyResult") -> None:
         ),
     )
     say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
-    parts = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
-    left_out = f"; {result.unscored:,} unscored left out" if result.unscored else ""
+    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
     worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
-    say(f"rows: {parts}{left_out}{worthless}")
+    say(f"rows: {rows}{worthless}")
+    if result.left_out:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
+        say(f"left out: {counts}")
     if result.saving is not None and result.saving_unit is not None:
         say(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
 

@@ -13,6 +13,7 @@ from suffice.cli.options import (
     ReferenceOrNone,
     Seed,
     TrialFiles,
+    ZeroCosts,
     out,
 )
 from suffice.errors import CertificateError
@@ -23,6 +24,7 @@ def report(
     source: Annotated[str, typer.Argument(help="Ledger (file or URL), or file of trials.")],
     out: Annotated[Path, out("HTML page.")] = Path("report.html"),
     reference: ReferenceOrNone = None,
+    zero_cost: ZeroCosts = None,
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
     seed: Seed = 0,
@@ -42,7 +44,7 @@ def report(
     if reference is not None:
         promise = Promise(reference=reference, alpha=alpha, delta=delta, seed=seed)
     with stages() as say:
-        contents = report_on(source, promise, say=say)
+        contents = report_on(source, promise, zero_cost=zero_cost, say=say)
     if json:
         print_json("report", contents)
     else:

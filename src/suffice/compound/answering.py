@@ -32,9 +32,9 @@ from suffice.guarantee import (
 )
 from suffice.latent.closed import plain_answer
 from suffice.policy import fit_policy, harms, observe_table, outcomes, play, policy_hash
-from suffice.trials.importers import tabulate
 from suffice.trials.order import on_ladder
 from suffice.trials.table import CostUnit, Floats, Rows, TrialTable, split_rows
+from suffice.trials.tabulate import tabulate
 from suffice.types import Vector
 from suffice.units import seconds, show_share
 
@@ -212,7 +212,8 @@ def _table(dealt: SplitWorkload) -> TrialTable:
     """Lay the decoding rungs out as a table whose costs are those of the full deployment."""
     decoded, workload = dealt.recorded.decoded, dealt.workload
     at = (workload.sides(Vector.ARCHITECTURE)[1], workload.sides(Vector.SILICON)[1])
-    table = tabulate(trial for rung in decoded.values() for trial in rung.trials)
+    trials = (trial for rung in decoded.values() for trial in rung.trials)
+    table = tabulate(trials, costs=False)
     usd = {rung: each.prompt_usd[at] + each.answer_usd[at] for rung, each in decoded.items()}
     return replace(
         table,

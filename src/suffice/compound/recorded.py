@@ -66,9 +66,15 @@ def record(
     """Check trials against their workload and lay them out; prices are those of `now`.
 
     Raises InputError naming rung and request for a trial that is missing, failed or unscored, a
-    request without one text, a group that belongs to no part, or a charge that is unknown.
+    request of several runs or without one text, a group that belongs to no part, or a charge that
+    is unknown.
     """
     by_pair = {(trial.request_id, trial.rung): trial for trial in trials}
+    if len(by_pair) < len(trials):
+        raise InputError(
+            "some requests have several runs on one rung",
+            hint="keep one run of each: a combination of levers is replayed from single answers",
+        )
     one_each = _one_each(trials)
     ids = tuple(one_each)
     requests = Requests(

@@ -16,7 +16,7 @@ from suffice.compound.workload import CompoundWorkload, Deployed, read_workload
 from suffice.encoders.base import Encoder, default_encoder
 from suffice.trials.importers import read_trials
 from suffice.trials.table import Floats
-from suffice.types import Say, Trial, Vector
+from suffice.types import Say, Trial, Vector, ZeroCost
 
 
 class Replay(Struct, frozen=True, kw_only=True, eq=False):
@@ -33,7 +33,7 @@ def compound_files(
     """Work out the compound effect of a workload file from files of its trials."""
     described = read_workload(workload)
     say("reading trials")
-    found = read_trials(*trials)
+    found = read_trials(*trials, zero_cost=ZeroCost.FREE)  # costs are worked out from tokens
     source = ", ".join(path.name for path in trials)
     return compound_trials(described, found, made=made, source=source, seed=seed, say=say)
 

@@ -1,6 +1,6 @@
 """Recorded trials as an engine: the same answers again, at no cost and in no time."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,14 +14,16 @@ from suffice.types import Completion, Finish, Request, Rung, Trial, TrialStatus
 class ReplayEngine(Engine):
     """Answers each request on each rung as its recorded trial did; no latency is simulated.
 
-    Raises Abstained where the recorded call had, and EngineError where no trial or no answer was
-    recorded, or the recorded call had failed.
+    Of several recorded runs the first one answers. Raises Abstained where the recorded call had,
+    and EngineError where no trial or no answer was recorded, or the recorded call had failed.
     """
 
     def __init__(self, trials: Iterable[Trial]) -> None:
-        self._trials: Mapping[tuple[str, str], Trial] = {
-            (trial.request_id, trial.rung): trial for trial in trials
-        }
+        self._trials: dict[tuple[str, str], Trial] = {}
+        for trial in trials:
+            first = self._trials.setdefault((trial.request_id, trial.rung), trial)
+            if first.run == trial.run:  # a later row of the same run replaces it
+                self._trials[trial.request_id, trial.rung] = trial
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Return the recorded answer."""

@@ -202,6 +202,7 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
         quality=quality,
         charge_usd=attempt.charge.usd,
         charge_estimated=attempt.charge.estimated,
+        cluster=entry.conversation_id,
         **attempt.generation_fields,
     )
 

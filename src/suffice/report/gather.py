@@ -26,8 +26,9 @@ from suffice.report import (
     token_spreads,
 )
 from suffice.trials.frontier import frontier
-from suffice.trials.importers import read_trials, tabulate
-from suffice.types import Say, Trial
+from suffice.trials.importers import read_trials
+from suffice.trials.tabulate import pair_runs, tabulate
+from suffice.types import Say, Trial, ZeroCost
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -107,16 +108,21 @@ def _flow(certified: CertifiedPolicy) -> tuple[Flow, ...]:
 
 def _sides(settled: Certification) -> tuple[Side, Side]:
     """Work out the cost identity on the reporting split: always the reference, and suffice."""
-    by_pair = {(trial.request_id, trial.rung): trial for trial in settled.trials}
-    ids, reference = settled.certified.reported.request_ids, settled.result.reference
-    always = [[by_pair[request_id, reference]] for request_id in ids]
+    rows, reference = pair_runs(settled.trials), settled.result.reference
+    ids = settled.certified.reported.request_ids
+    always = [[rows[row_id][reference]] for row_id in ids]
     paths = zip(ids, _paths(settled.certified), strict=True)
-    chosen = [[by_pair[request_id, rung] for rung in path] for request_id, path in paths]
+    chosen = [[rows[row_id][rung] for rung in path] for row_id, path in paths]
     return side(f"always {reference}", always), side("suffice", chosen)
 
 
-def report_on(source: str, promise: Promise | None, *, say: Say) -> Report:
-    """Report on a ledger or on trials, whichever `source` is."""
+def report_on(
+    source: str, promise: Promise | None, *, zero_cost: ZeroCost | None = None, say: Say
+) -> Report:
+    """Report on a ledger or on trials, whichever `source` is.
+
+    `zero_cost` says what a cost of 0 dollars in trials means.
+    """
     if _is_ledger(source):
         if promise is not None:
             raise InputError(
@@ -125,8 +131,10 @@ def report_on(source: str, promise: Promise | None, *, say: Say) -> Report:
             )
         with Ledger.open(source, read_only=True) as ledger:
             return ledger_report(ledger, made=datetime.now(UTC), window=Window())
-    settled = None if promise is None else certify_files([Path(source)], promise, say=say)
-    trials = settled.trials if settled else read_trials(source)
+    settled = None
+    if promise is not None:
+        settled = certify_files([Path(source)], promise, zero_cost=zero_cost, say=say)
+    trials = settled.trials if settled else read_trials(source, zero_cost=zero_cost)
     return trials_report(trials, source=Path(source).name, settled=settled)
 
 

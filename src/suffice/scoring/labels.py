@@ -57,13 +57,23 @@ def score_by_agreement(
     """Give each answered trial quality 1 if it agrees with the reference rung's answer, else 0.
 
     `scorer` says what of the answers must agree: `exact` (the final answer, whatever its case),
-    `choice` (the label) or `numeric` (the final number). Where the reference has none, the request
+    `choice` (the label) or `numeric` (the final number). Of several runs of the reference, the one
+    of the same `run` counts, or else its first. Where the reference has no answer, the request
     stays unscored. Raises InputError for a rung without trials.
     """
-    answers = {t.request_id: t.answer for t in trials if t.rung == reference}
-    if not answers:
+    first: dict[str, str | None] = {}
+    runs: dict[tuple[str, str | None], str | None] = {}
+    for trial in trials:
+        if trial.rung == reference:
+            first.setdefault(trial.request_id, trial.answer)
+            runs[trial.request_id, trial.run] = trial.answer
+    if not first:
         raise InputError(f"no trial of the reference rung {reference!r}")
-    return tuple(_compare(trial, answers.get(trial.request_id), scorer=scorer) for trial in trials)
+
+    def of_reference(trial: Trial) -> str | None:
+        return runs.get((trial.request_id, trial.run), first.get(trial.request_id))
+
+    return tuple(_compare(trial, of_reference(trial), scorer=scorer) for trial in trials)
 
 
 def agreement(answer: str, reference: str | None, *, scorer: str = "exact") -> float | None:
@@ -94,15 +104,19 @@ def read_labels(path: PathLike) -> dict[Pair, float]:
 def human_labels(table: TrialTable, labels: Mapping[Pair, float]) -> HumanLabels:
     """Find the labelled requests in a table; raises InputError for labels that do not fit it.
 
-    A request must be labelled on every rung: its loss compares two of them.
+    A request must be labelled on every rung: its loss compares two of them. Labels of as many
+    requests as the table left out may find no row.
     """
     known = set(table.request_ids)
+    absent = {request_id for request_id, _ in labels} - known
+    may_be_left_out = len(absent) <= sum(table.left_out.values())
     for request_id, rung in labels:
-        if request_id not in known or rung not in table.rungs:
+        if (request_id in absent and not may_be_left_out) or rung not in table.rungs:
             raise InputError(
                 f"a label is about request {request_id!r} on rung {rung!r}, which has no trial",
-                hint="label answers of these trials",
+                hint="label answers of these trials; runs of a request R are R#1, R#2 and so on",
             )
+    labels = {pair: quality for pair, quality in labels.items() if pair[0] in known}
     labelled = {request_id for request_id, _ in labels}
     rows = [i for i, request_id in enumerate(table.request_ids) if request_id in labelled]
     partly = {i for i, _ in labels if any((i, rung) not in labels for rung in table.rungs)}

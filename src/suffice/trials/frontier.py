@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from suffice.errors import InputError
 from suffice.guarantee.bounds import clopper_pearson_interval
-from suffice.trials.importers import cost_of, cost_unit
 from suffice.trials.resample import (
     CONFIDENCE,
     FEW_CLUSTERS,
@@ -26,15 +25,19 @@ from suffice.trials.resample import (
     drawn_sums,
     estimate,
 )
-from suffice.trials.table import CostUnit, Floats
+from suffice.trials.table import CostUnit, Floats, Rows, clusters_of, numbered
+from suffice.trials.tabulate import cost_of
 from suffice.types import CountSource, Trial, TrialStatus
+
+MOST_WITHOUT_COST = 0.05  # share of the answers of a rung
 
 
 class RungPoint(Struct, frozen=True, kw_only=True):
     """One rung: what it answered, how well, and at which cost.
 
     Figures cover scored trials only; `unscored` and `failed` ones are left out and counted. A cost
-    in a unit that some of the rung's answers lack is None. `on_front` says that no other rung is at
+    in a unit that more than 5 % of the rung's answers lack is None; fewer are left out of it, with
+    a note. `on_front` says that no other rung is at
     least as accurate for at most the same cost per answer; `front_share` is the share of resamples
     in which that holds; both are None when the rungs have no common unit of cost.
     """
@@ -71,43 +74,51 @@ class Frontier(Struct, frozen=True, kw_only=True):
 class _TrialSums:
     """Sums over scored trials, shape (clusters, rungs) or, once resampled, (1 + resamples, rungs).
 
-    `costs` is NaN throughout a rung's column where one of its answers has no such cost.
+    `priced` holds the answers that have a cost, the sum of their qualities, and that of the costs;
+    all NaN throughout a rung's column where too many of its answers have none.
     """
 
     scored: Floats
     correct: Floats
-    costs: dict[CostUnit, Floats]
+    priced: dict[CostUnit, tuple[Floats, Floats, Floats]]
+
+    def has_costs(self, unit: CostUnit) -> bool:
+        """Whether costs in this unit tell the rungs apart: all are known, and not all are 0."""
+        spent = self.priced[unit][2]
+        return not np.isnan(spent).any() and bool(spent.any())
 
 
 def frontier(trials: Sequence[Trial], *, seed: int = 0) -> Frontier:
     """Work out the frontier of some trials; `seed` draws the resamples.
 
-    Clusters are the declared groups, or single requests where fewer than two groups are declared.
-    With fewer than 10 groups the wider interval of both counts. Raises InputError when no trial is
-    scored.
+    Clusters are those that all trials declare, or else their groups, or else requests of the same
+    text. With fewer than 30 groups the wider interval of groups and requests counts. Raises
+    InputError when no trial is scored.
     """
     scored = [trial for trial in trials if trial.status is TrialStatus.SCORED]
     if not scored:
         raise InputError(
             f"none of {len(trials)} trials is scored", hint="give the tasks targets, or labels"
         )
-    by_group = len({t.group for t in scored}) > 1 and all(t.group is not None for t in scored)
     rungs = tuple(dict.fromkeys(trial.rung for trial in trials))
-    requests = _sums(scored, rungs=rungs, clusters=[trial.request_id for trial in scored])
-    sums, wider = requests, None
-    if by_group:
-        sums = _sums(scored, rungs=rungs, clusters=[str(trial.group) for trial in scored])
-        wider = requests if len(sums.scored) < FEW_CLUSTERS else None
-    unit = cost_unit(scored)
-    ways = [_figures(each, unit=unit, seed=seed) for each in (sums, wider) if each is not None]
+    clustered_by, clusters = _clusters(scored)
+    sums = _sums(scored, rungs=rungs, clusters=clusters)
+    ways = [sums]
+    if clustered_by == "group" and len(sums.scored) < FEW_CLUSTERS:
+        ways.append(_sums(scored, rungs=rungs, clusters=_requests(scored)))
+    unit = next((unit for unit in CostUnit if sums.has_costs(unit)), None)
+    figures = [_figures(way, unit=unit, seed=seed) for way in ways]
     return Frontier(
         rungs=tuple(
-            _point(i, trials, sums=sums, rung=rung, ways=ways) for i, rung in enumerate(rungs)
+            _point(i, trials, ways=ways, rung=rung, figures=figures) for i, rung in enumerate(rungs)
         ),
         cost_unit=unit,
-        clustered_by="group" if by_group else "request",
+        clustered_by=clustered_by,
         clusters=len(sums.scored),
-        notes=tuple(_notes(trials, by_group=by_group, clusters=len(sums.scored))),
+        notes=(
+            *_notes(trials, clustered_by=clustered_by, clusters=len(sums.scored)),
+            *_cost_notes(scored, sums, rungs),
+        ),
     )
 
 
@@ -120,71 +131,94 @@ def _figures(sums: _TrialSums, *, unit: CostUnit | None, seed: int) -> dict[str,
     """Work out each figure for all clusters in row 0, for resamples in the rest; by rung."""
     drawn = _resample(sums, seed=seed)
     figures = {"correct": drawn.correct, "accuracy": _divide(drawn.correct, drawn.scored)}
-    for each, cost in drawn.costs.items():
+    for each, (answers, correct, cost) in drawn.priced.items():
         name = each.value.removeprefix("output_")
-        figures[f"{name}_per_answer"] = _divide(cost, drawn.scored)
-        figures[f"{name}_per_correct"] = _divide(cost, drawn.correct)
-    if unit is not None:
-        cost = _divide(drawn.costs[unit], drawn.scored)
-        figures["on_front"] = _on_front(figures["accuracy"], cost).astype(np.float64)
+        figures[f"{name}_per_answer"] = _divide(cost, answers)
+        figures[f"{name}_per_correct"] = _divide(cost, correct)
+        if each is unit:
+            front = _on_front(figures["accuracy"], figures[f"{name}_per_answer"])
+            figures["on_front"] = front.astype(np.float64)
     return figures
 
 
 def _point(
-    i: int, trials: Sequence[Trial], *, sums: _TrialSums, rung: str, ways: list[dict[str, Floats]]
+    i: int,
+    trials: Sequence[Trial],
+    *,
+    rung: str,
+    ways: list[_TrialSums],
+    figures: list[dict[str, Floats]],
 ) -> RungPoint:
     """Read the figures of rung `i`; of several ways to resample the widest interval counts."""
     statuses = [trial.status for trial in trials if trial.rung == rung]
     estimates = {
-        name: _widest([estimate(figures[name][:, i]) for figures in ways])
+        name: _widest(
+            [
+                estimate(drawn[name][:, i], clusters=int(np.count_nonzero(way.scored[:, i])))
+                for way, drawn in zip(ways, figures, strict=True)
+            ]
+        )
         for name in ("accuracy", *_COSTS)
     }
-    estimates["accuracy"] = _accuracy(sums, i, estimate=estimates["accuracy"])
-    front = ways[0]["on_front"][:, i] if "on_front" in ways[0] else None
+    estimates["accuracy"] = _accuracy(ways[0], i, estimate=estimates["accuracy"])
+    front = figures[0]["on_front"][:, i] if "on_front" in figures[0] else None
     return RungPoint(
         rung=rung,
         scored=statuses.count(TrialStatus.SCORED),
         unscored=statuses.count(TrialStatus.UNSCORED),
         failed=statuses.count(TrialStatus.FAILED),
-        correct=float(ways[0]["correct"][0, i]),
+        correct=float(figures[0]["correct"][0, i]),
         **estimates,
         on_front=None if front is None else bool(front[0]),
         front_share=None if front is None or len(front) == 1 else float(front[1:].mean()),
     )
 
 
-def _sums(scored: list[Trial], *, rungs: tuple[str, ...], clusters: list[str]) -> _TrialSums:
-    """Add up each cluster's trials by rung."""
-    rows = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
-    at = (
-        np.array([rows[name] for name in clusters]),
-        np.array([rungs.index(trial.rung) for trial in scored]),
-    )
+def _clusters(scored: Sequence[Trial]) -> tuple[str, Rows]:
+    """Choose what is independent of each other: declared clusters, groups, or requests."""
+    if all(trial.cluster is not None for trial in scored):
+        return "cluster", numbered([str(trial.cluster) for trial in scored])[0]
+    if all(trial.group is not None for trial in scored) and len({t.group for t in scored}) > 1:
+        return "group", numbered([str(trial.group) for trial in scored])[0]
+    return "request", _requests(scored)
 
-    def add(values: list[float]) -> Floats:
-        total = np.zeros((len(rows), len(rungs)))
+
+def _requests(scored: Sequence[Trial]) -> Rows:
+    ids, texts = [trial.request_id for trial in scored], [trial.text for trial in scored]
+    return clusters_of(ids, texts, [trial.cluster for trial in scored])[0]
+
+
+def _sums(scored: Sequence[Trial], *, rungs: tuple[str, ...], clusters: Rows) -> _TrialSums:
+    """Add up each cluster's trials by rung."""
+    at = (clusters, np.array([rungs.index(trial.rung) for trial in scored]))
+
+    def add(values: Floats) -> Floats:
+        total = np.zeros((clusters.max() + 1, len(rungs)))
         np.add.at(total, at, values)
         return total
 
-    costs = {}
+    correct = np.array([trial.quality or 0.0 for trial in scored])
+    answers = add(np.ones(len(scored)))
+    priced = {}
     for unit in CostUnit:
-        each = [cost_of(trial, unit) for trial in scored]
-        total = add([math.nan if cost is None else cost for cost in each])
-        costs[unit] = np.where(np.isnan(total).any(axis=0), math.nan, total)
-    return _TrialSums(
-        scored=add([1.0] * len(scored)),
-        correct=add([t.quality or 0.0 for t in scored]),
-        costs=costs,
-    )
+        costs = [cost_of(trial, unit) for trial in scored]
+        cost = np.array([math.nan if usd is None else usd for usd in costs])
+        known = ~np.isnan(cost)
+        parts = (known.astype(np.float64), correct * known, np.where(known, cost, 0.0))
+        enough = add(parts[0]).sum(axis=0) >= (1 - MOST_WITHOUT_COST) * answers.sum(axis=0)
+        some, right, spent = (np.where(enough, add(part), math.nan) for part in parts)
+        priced[unit] = (some, right, spent)
+    return _TrialSums(scored=answers, correct=add(correct), priced=priced)
 
 
 def _resample(sums: _TrialSums, *, seed: int) -> _TrialSums:
     """Sum all clusters in row 0, and in each further row as many clusters drawn at random."""
-    parts = [sums.scored, sums.correct, *sums.costs.values()]
+    parts = [sums.scored, sums.correct, *(part for each in sums.priced.values() for part in each)]
     drawn = drawn_sums(np.concatenate(parts, axis=1), seed=seed)
-    scored, correct, *costs = np.split(drawn, len(parts), axis=1)
+    scored, correct, *rest = np.split(drawn, len(parts), axis=1)
+    priced = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
     return _TrialSums(
-        scored=scored, correct=correct, costs=dict(zip(sums.costs, costs, strict=True))
+        scored=scored, correct=correct, priced=dict(zip(sums.priced, priced, strict=True))
     )
 
 
@@ -233,9 +267,22 @@ def _on_front(accuracy: Floats, cost: Floats) -> NDArray[np.bool_]:
     return ~beaten & ~np.isnan(accuracy) & ~np.isnan(cost)
 
 
-def _notes(trials: Sequence[Trial], *, by_group: bool, clusters: int) -> Iterator[str]:
+def _cost_notes(scored: Sequence[Trial], sums: _TrialSums, rungs: tuple[str, ...]) -> Iterator[str]:
+    """Say which answers have no cost, where the costs of their rung are shown without them."""
+    answers = sums.scored.sum(axis=0)
+    for unit, (priced, _, _) in sums.priced.items():
+        for rung, missing in zip(rungs, (answers - priced.sum(axis=0)).tolist(), strict=True):
+            if missing > 0:  # NaN where the costs are unknown altogether
+                of_rung = sum(trial.rung == rung for trial in scored)
+                yield (
+                    f"{missing:,.0f} of {of_rung:,} answers of {rung!r} have no cost in "
+                    f"{unit.replace('_', ' ')} and are left out of it."
+                )
+
+
+def _notes(trials: Sequence[Trial], *, clustered_by: str, clusters: int) -> Iterator[str]:
     """Say what the figures do not show by themselves."""
-    if not by_group:
+    if clustered_by == "request":
         yield "Fewer than two groups are declared: intervals treat single requests as independent."
     if clusters < FEW_CLUSTERS:
         yield f"Intervals rest on {clusters} clusters only, and may still be too narrow."

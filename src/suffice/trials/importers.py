@@ -6,24 +6,34 @@ out, since other people's logs hold more than a trial does.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
 import msgspec
-import numpy as np
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from suffice.errors import InputError, writing
 from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
-from suffice.trials.table import CostUnit, Floats, TrialTable
-from suffice.types import Count, CountSource, Finish, Generation, Trial, TrialStatus, Usage
+from suffice.trials.table import TrialTable
+from suffice.trials.tabulate import tabulate
+from suffice.types import (
+    Count,
+    CountSource,
+    Finish,
+    Generation,
+    Say,
+    Trial,
+    TrialStatus,
+    Usage,
+    ZeroCost,
+)
 
-Pair = tuple[str, str]
-T = TypeVar("T")
+Run = tuple[str, str, str | None]
 
-_LISTED = 3
+SUSPICIOUS_ZEROS = 0.05  # share of the dollar costs
 _FINISH = {
     "max_tokens": Finish.LENGTH,
     "end_turn": Finish.STOP,
@@ -33,7 +43,7 @@ _FINISH = {
 _Tokens = Annotated[int, Meta(ge=0)]
 
 
-class _Outcome(Generation, frozen=True, kw_only=True):
+class _AnswerRow(Generation, frozen=True, kw_only=True):
     """What a log may say of one answer, more loosely than a generation does.
 
     The first given of `quality`, `score`, `correct` counts.
@@ -59,16 +69,20 @@ class _Outcome(Generation, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-class _Flat(_Outcome, frozen=True, kw_only=True):
+class _Flat(_AnswerRow, frozen=True, kw_only=True):
     request_id: str | int
     rung: str
+    run: str | int | None = None
+    cluster: str | int | None = None
     text: str = ""
     group: str | int | None = None
 
 
 class _Nested(Struct, frozen=True, kw_only=True):
     request_id: str | int
-    rungs: dict[str, _Outcome]
+    run: str | int | None = None
+    cluster: str | int | None = None
+    rungs: dict[str, _AnswerRow]
     text: str = ""
     group: str | int | None = None
 
@@ -76,23 +90,32 @@ class _Nested(Struct, frozen=True, kw_only=True):
 _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (_Flat, _Nested)}
 
 
-def read_trials(*paths: PathLike) -> tuple[Trial, ...]:
+def read_trials(
+    *paths: PathLike, zero_cost: ZeroCost | None = None, note: Say = lambda _note: None
+) -> tuple[Trial, ...]:
     """Read all trials of some files; a folder stands for the Inspect logs in it.
 
-    A row may replace an earlier one of the same request and rung only where that one is marked
-    `retryable`, as a resumed bench does. Raises InputError with file, line and field.
+    Several runs of a request on a rung need a `run` each. A row may replace an earlier one of the
+    same request, rung and run only where that one is marked `retryable`, as a resumed bench does;
+    one that repeats it exactly is counted once, and `note` is told how many did. `zero_cost` says
+    what a cost of exactly 0 dollars means. Raises InputError with file, line and field, also for
+    a row that contradicts another, and for many costs of 0 whose meaning nobody said.
     """
-    found: dict[Pair, tuple[Trial, str]] = {}
+    found: dict[Run, tuple[Trial, str]] = {}
+    repeated = 0
     for path in _files(paths):
         for trial, at in _read_file(path):
-            pair = (trial.request_id, trial.rung)
-            if pair in found and not found[pair][0].retryable:
-                raise InputError(
-                    f"{at}: request_id {pair[0]!r} on rung {pair[1]!r} repeats {found[pair][1]}",
-                    hint="keep one row for each request and rung",
-                )
-            found[pair] = (trial, at)
-    return tuple(trial for trial, _ in found.values())
+            key = (trial.request_id, trial.rung, trial.run)
+            before, first = found.get(key, (None, ""))
+            if before == trial:
+                repeated += 1
+                continue
+            if before is not None and not before.retryable:
+                raise _contradiction(trial, before, at=at, first=first)
+            found[key] = (trial, at)
+    if repeated:
+        note(f"{repeated:,} rows repeat another one exactly and are counted once")
+    return _settle_zero_costs(tuple(trial for trial, _ in found.values()), zero_cost)
 
 
 def read_table(*paths: PathLike) -> TrialTable:
@@ -105,53 +128,6 @@ def write_trials(path: PathLike, trials: Iterable[Trial]) -> None:
     lines = b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials)
     with writing(path):
         Path(path).write_bytes(lines)
-
-
-def tabulate(trials: Iterable[Trial]) -> TrialTable:
-    """Turn trials into arrays, requests and rungs in the order in which they first come.
-
-    Costs are dollars if every answered trial has them, else output tokens, else output words, else
-    none; with dollars the rungs are put in order of their mean. Raises InputError when a rung is
-    missing for some requests, or when one request id has two texts.
-    """
-    by_pair = {(trial.request_id, trial.rung): trial for trial in trials}
-    ids = tuple(dict.fromkeys(request_id for request_id, _ in by_pair))
-    rungs = tuple(dict.fromkeys(rung for _, rung in by_pair))
-    _refuse_missing(by_pair, ids=ids, rungs=rungs)
-    texts = _one_each({(t.request_id, t.text) for t in by_pair.values() if t.text}, "texts")
-    groups = _one_each({(t.request_id, t.group) for t in by_pair.values() if t.group}, "groups")
-    unit = cost_unit(by_pair.values())
-    if unit is CostUnit.USD:
-        rungs = _cheapest_first(by_pair, ids=ids, rungs=rungs)
-    rows = [[by_pair[request_id, rung] for rung in rungs] for request_id in ids]
-    return TrialTable(
-        request_ids=ids,
-        texts=tuple(texts.get(i, "") for i in ids),
-        groups=tuple(groups.get(i) for i in ids),
-        rungs=rungs,
-        quality=_array([[_or_nan(trial.quality) for trial in row] for row in rows]),
-        signals=tuple(tuple(trial.signals for trial in row) for row in rows),
-        cost=_array([[_or_nan(cost_of(trial, unit)) for trial in row] for row in rows]),
-        cost_unit=unit,
-    )
-
-
-def cost_unit(trials: Iterable[Trial]) -> CostUnit | None:
-    """Return the best unit that every trial with an answer has a cost in; units never mix."""
-    answered = [trial for trial in trials if trial.status is not TrialStatus.FAILED]
-    for unit in CostUnit:
-        if answered and all(cost_of(trial, unit) is not None for trial in answered):
-            return unit
-    return None
-
-
-def cost_of(trial: Trial, unit: CostUnit | None) -> float | None:
-    """Return what a trial cost in one unit, None where that is not known."""
-    if unit is CostUnit.USD:
-        return None if trial.charge_usd is None else float(trial.charge_usd)
-    if unit is CostUnit.OUTPUT_TOKENS:
-        return None if trial.usage.output_tokens is None else trial.usage.output_tokens.tokens
-    return None if unit is None else trial.output_words
 
 
 def _files(paths: Iterable[PathLike]) -> Iterator[Path]:
@@ -205,11 +181,11 @@ def _decode_slowly(line: bytes, kind: type[_Flat | _Nested], *, at: str) -> Any:
         )
     outcomes = row.get("rungs")
     for rung, outcome in outcomes.items() if isinstance(outcomes, dict) else ():
-        convert_row(outcome, _Outcome, at=f"{at}, rung {rung!r}")
+        convert_row(outcome, _AnswerRow, at=f"{at}, rung {rung!r}")
     return convert_row(row, kind, at=at)
 
 
-def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Trial:
+def _trial(row: _Flat | _Nested, outcome: _AnswerRow, *, rung: str, at: str) -> Trial:
     quality = _quality(outcome, at=f"{at}, rung {rung!r}")
     status = TrialStatus.UNSCORED if quality is None else TrialStatus.SCORED
     given = outcome.status or status
@@ -219,7 +195,7 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
             hint="a scored trial has a quality, and no other has one",
         )
     generation = outcome.generation_fields | {
-        "answer": None if outcome.answer is None else str(outcome.answer),
+        "answer": _text_or_none(outcome.answer),
         "finish": _FINISH.get(outcome.finish or ""),
         "mean_logprob": _mean_logprob(outcome),
         "usage": _usage(outcome),
@@ -229,7 +205,9 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
         rung=rung,
         status=given,
         text=row.text,
-        group=None if row.group is None else str(row.group),
+        group=_text_or_none(row.group),
+        run=_text_or_none(row.run),
+        cluster=_text_or_none(row.cluster),
         quality=quality,
         scorer=outcome.scorer,
         output_words=outcome.output_words,
@@ -240,7 +218,47 @@ def _trial(row: _Flat | _Nested, outcome: _Outcome, *, rung: str, at: str) -> Tr
     )
 
 
-def _quality(outcome: _Outcome, *, at: str) -> float | None:
+def _contradiction(trial: Trial, before: Trial, *, at: str, first: str) -> InputError:
+    what = f"request_id {trial.request_id!r} on rung {trial.rung!r}"
+    if trial.run is not None:
+        what += f", run {trial.run!r},"
+    if trial.quality != before.quality:
+        why = f"has quality {trial.quality}, and {before.quality} in {first}"
+    else:
+        why = f"repeats {first} with another answer"
+    return InputError(
+        f"{at}: {what} {why}",
+        hint="give each run of a request its own field 'run', or keep one row",
+    )
+
+
+def _settle_zero_costs(trials: tuple[Trial, ...], zero_cost: ZeroCost | None) -> tuple[Trial, ...]:
+    """Take costs of 0 dollars for what they mean; a call that generated nothing is free."""
+    priced = [t for t in trials if t.charge_usd is not None and not _generated_nothing(t)]
+    zeros = sum(trial.charge_usd == 0 for trial in priced)
+    if zero_cost is ZeroCost.UNKNOWN:
+        return tuple(
+            replace(t, charge_usd=None) if t.charge_usd == 0 and not _generated_nothing(t) else t
+            for t in trials
+        )
+    if zero_cost is None and SUSPICIOUS_ZEROS * len(priced) < zeros < len(priced):
+        raise InputError(
+            f"{zeros:,} of {len(priced):,} costs are exactly 0 dollars: free, or not known?",
+            hint="say which: --zero-cost free, or --zero-cost unknown",
+        )
+    return trials
+
+
+def _generated_nothing(trial: Trial) -> bool:
+    tokens = trial.usage.output_tokens
+    return trial.finish is Finish.ABSTAINED or (tokens is not None and tokens.tokens == 0)
+
+
+def _text_or_none(value: str | float | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _quality(outcome: _AnswerRow, *, at: str) -> float | None:
     for name in ("quality", "score", "correct"):
         value = getattr(outcome, name)
         if value is not None:
@@ -253,7 +271,7 @@ def _quality(outcome: _Outcome, *, at: str) -> float | None:
     return None
 
 
-def _charge_usd(outcome: _Outcome, *, at: str) -> Decimal | None:
+def _charge_usd(outcome: _AnswerRow, *, at: str) -> Decimal | None:
     for name in ("charge_usd", "cost_usd"):
         usd = getattr(outcome, name)
         if usd is not None:
@@ -263,14 +281,14 @@ def _charge_usd(outcome: _Outcome, *, at: str) -> Decimal | None:
     return None
 
 
-def _mean_logprob(outcome: _Outcome) -> float | None:
+def _mean_logprob(outcome: _AnswerRow) -> float | None:
     """Take the mean over tokens; a single `logprob` is taken to be that mean."""
     if outcome.logprobs:
         return math.fsum(outcome.logprobs) / len(outcome.logprobs)
     return outcome.logprob if outcome.mean_logprob is None else outcome.mean_logprob
 
 
-def _usage(outcome: _Outcome) -> Usage:
+def _usage(outcome: _AnswerRow) -> Usage:
     if outcome.usage is not None:
         return outcome.usage
     counts: dict[str, Any] = {
@@ -279,46 +297,3 @@ def _usage(outcome: _Outcome) -> Usage:
         if (tokens := getattr(outcome, name)) is not None
     }
     return Usage(**counts) if counts else Usage()
-
-
-def _refuse_missing(
-    by_pair: dict[Pair, Trial], *, ids: tuple[str, ...], rungs: tuple[str, ...]
-) -> None:
-    for rung in rungs if len(by_pair) < len(ids) * len(rungs) else ():
-        missing = [request_id for request_id in ids if (request_id, rung) not in by_pair]
-        if missing:
-            shown = ", ".join(map(repr, missing[:_LISTED])) + (", ..." * (len(missing) > _LISTED))
-            raise InputError(
-                f"rung {rung!r} is missing for {len(missing)} of {len(ids)} requests: {shown}",
-                hint="run those too, or take the requests out: rungs are compared on the same ones",
-            )
-
-
-def _one_each(found: Collection[tuple[str, T]], what: str) -> dict[str, T]:
-    """Index by request; raises InputError when a request has two of something."""
-    one = dict(found)
-    if len(one) < len(found):
-        twice = next(request_id for request_id, value in found if one[request_id] != value)
-        raise InputError(
-            f"request {twice!r} has two {what}",
-            hint="an id stands for one request: give those of different tasks different ids",
-        )
-    return one
-
-
-def _cheapest_first(
-    by_pair: dict[Pair, Trial], *, ids: tuple[str, ...], rungs: tuple[str, ...]
-) -> tuple[str, ...]:
-    def mean_usd(rung: str) -> float:
-        known = [c for i in ids if (c := cost_of(by_pair[i, rung], CostUnit.USD)) is not None]
-        return math.fsum(known) / len(known) if known else math.inf
-
-    return tuple(sorted(rungs, key=mean_usd))
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _array(rows: list[list[float]]) -> Floats:
-    return np.array(rows, dtype=np.float64)

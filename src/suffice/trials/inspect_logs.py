@@ -1,6 +1,7 @@
 """Trials from the logs of Inspect (`inspect_ai`), which only this module imports.
 
-A log is one task on one model at one reasoning effort: its rung is `model` or `model@effort`.
+A log is one task on one model at one reasoning effort: its rung is `model` or `model@effort`. Each
+epoch of a sample is a run of it, and so is the same sample in another log.
 """
 
 import math
@@ -27,15 +28,10 @@ _FINISH = {
 def read_inspect(path: Path) -> tuple[Trial, ...]:
     """Read one `.eval` or `.json` log; the first scorer of the task gives the quality.
 
-    Usage is that of the evaluated model over the whole sample. Raises InputError for a file that
-    is no log, for several epochs and for scores outside [0, 1], and MissingExtra.
+    Usage is that of the evaluated model over the whole sample, less what its scorers used. Raises
+    InputError for a file that is no log and for scores outside [0, 1], and MissingExtra.
     """
     log = _read(path)
-    if (log.eval.config.epochs or 1) > 1:
-        raise InputError(
-            f"{path} holds {log.eval.config.epochs} epochs, so its rows are not independent",
-            hint="log one epoch: inspect eval --epochs 1",
-        )
     if not log.samples:
         raise InputError(f"{path} holds no sample: the run ended as {log.status!r}")
     rung = _rung(log)
@@ -68,13 +64,14 @@ def _rung(log: "EvalLog") -> str:
 
 def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial:
     scorer, quality = _score(sample, at=f"{at}, sample {sample.id!r}")
-    usage = sample.model_usage.get(log.eval.model, sample.output.usage)
+    usage = _own_usage(sample, log.eval.model)
     choice = sample.output.choices[0] if sample.output.choices else None
     failed = choice is None or sample.error is not None
     scored = quality is not None and not failed
     return Trial(
         request_id=f"{log.eval.task}/{sample.id}",
         rung=rung,
+        run=sample.uuid or f"{log.eval.run_id}/{sample.epoch}",
         status=_status(failed=failed, scored=scored),
         text=_text(sample),
         group=log.eval.task,
@@ -147,6 +144,27 @@ def _usage(usage: Any) -> Usage:
         output_tokens=_count(usage.output_tokens),
         reasoning_tokens=_count(usage.reasoning_tokens),
     )
+
+
+def _own_usage(sample: "EvalSample", model: str) -> Any:
+    """Return what a model used to answer; where it graded too, the calls of scorers are left out.
+
+    Scorers show as spans in the logs of today, and as steps in older ones.
+    """
+    answering: list[Any] = []
+    grading: list[Any] = []
+    scorers, in_step = set[str](), False
+    for event in sample.events:
+        if event.event == "span_begin" and (event.type == "scorer" or event.parent_id in scorers):
+            scorers.add(event.id)
+        elif event.event == "step" and event.type == "scorer":
+            in_step = event.action == "begin"
+        elif event.event == "model" and event.model == model and event.output.usage is not None:
+            calls = grading if in_step or event.span_id in scorers else answering
+            calls.append(event.output.usage)
+    if not grading or not answering:
+        return sample.model_usage.get(model, sample.output.usage)
+    return sum(answering[1:], answering[0])
 
 
 def _count(tokens: int | None) -> Count | None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
+from scipy import stats
 
 from suffice.trials.table import Floats, Rows
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-FEW_CLUSTERS = 10
+FEW_CLUSTERS = 30
 _WEIGHTS_AT_ONCE = 2_000_000
 
 
@@ -45,17 +46,31 @@ def drawn_sums(sums: Floats, *, seed: int) -> Floats:
     return np.concatenate([weights @ sums for weights in _weights(len(sums), seed=seed)])
 
 
-def estimate(drawn: Floats) -> Estimate | None:
-    """Read a figure from place 0 and its interval from the others; None where it is not known."""
+def estimate(drawn: Floats, *, clusters: int | None = None) -> Estimate | None:
+    """Read a figure from place 0 and its interval from the others; None where it is not known.
+
+    Percentiles of few `clusters` are too near to each other; those of the expanded interval miss
+    the truth about as often as they say (Hesterberg, The American Statistician 69, 2015).
+    """
     if np.isnan(drawn[0]):
         return None
     others = drawn[1:][~np.isnan(drawn[1:])]
     interval = None
     if len(others):
-        low = np.quantile(others, (1 - CONFIDENCE) / 2, method="lower")
-        high = np.quantile(others, (1 + CONFIDENCE) / 2, method="higher")
+        tail = _tail(clusters)
+        low = np.quantile(others, tail, method="lower")
+        high = np.quantile(others, 1 - tail, method="higher")
         interval = (bounded(low), bounded(high))
     return Estimate(value=bounded(drawn[0]), interval=interval)
+
+
+def _tail(clusters: int | None) -> float:
+    """Return the probability beyond each end; t quantiles for the spread seen in few clusters."""
+    tail = (1 - CONFIDENCE) / 2
+    if clusters is None or clusters < 2:
+        return tail
+    wider = np.sqrt(clusters / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)
+    return float(stats.norm.cdf(wider))
 
 
 def bounded(value: np.float64) -> float | None:

@@ -1,6 +1,6 @@
 """Trials as arrays: what each rung made of each request, and the random splits of the requests."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -16,6 +16,7 @@ Rows = NDArray[np.int64]
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
+UNSCORED = "unscored"
 SPLIT_FRACTIONS = (0.5, 0.4, 0.1)  # fit, certify, report
 
 
@@ -35,8 +36,9 @@ class TrialTable:
     in `cost_unit` or NaN where unknown. `signals` holds one tuple a request, one entry a rung.
     `clusters`, shape (requests,), numbers the cluster of each row from 0 in the order of the rows,
     and `cluster_names` has one name a cluster: rows of one cluster are not independent. By default
-    rows of the same text, spacing aside, are one cluster. Raises `InputError` for shapes that do
-    not fit, repeated ids or rungs, or values out of range.
+    rows of the same text, spacing aside, are one cluster. `left_out` counts the requests that are
+    not here, by reason; `notes` are sentences about them for people. Raises `InputError` for shapes
+    that do not fit, repeated ids or rungs, or values out of range.
     """
 
     request_ids: tuple[str, ...]
@@ -49,6 +51,8 @@ class TrialTable:
     cost_unit: CostUnit | None = None
     clusters: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     cluster_names: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cost_unit is None:
@@ -56,7 +60,7 @@ class TrialTable:
         _check_names(self)
         _check_shapes(self)
         if not self.cluster_names:
-            clusters, names = clusters_by_text(self.request_ids, self.texts)
+            clusters, names = clusters_of(self.request_ids, self.texts)
             object.__setattr__(self, "clusters", clusters)
             object.__setattr__(self, "cluster_names", names)
         _check_clusters(self)
@@ -89,29 +93,41 @@ class TrialTable:
         )
 
     def scored(self) -> "TrialTable":
-        """Return the requests that every rung has a quality for."""
-        return self.subset(np.flatnonzero(~np.isnan(self.quality).any(axis=1)))
+        """Return the requests that every rung has a quality for; the others are left out."""
+        rows = np.flatnonzero(~np.isnan(self.quality).any(axis=1))
+        if len(rows) == len(self):
+            return self
+        count = len(self) - len(rows) + self.left_out.get(UNSCORED, 0)
+        return replace(self.subset(rows), left_out={**self.left_out, UNSCORED: count})
 
     def without_groups(self) -> "TrialTable":
         """Return the same trials with no group declared."""
         return replace(self, groups=(None,) * len(self))
 
 
-def clusters_by_text(
-    request_ids: Sequence[str], texts: Sequence[str]
+def clusters_of(
+    request_ids: Sequence[str],
+    texts: Sequence[str],
+    declared: Sequence[str | None] | None = None,
 ) -> tuple[Rows, tuple[str, ...]]:
-    """Put rows of the same text, spacing aside, into one cluster; a row without text is alone.
+    """Put each row into its declared cluster, or else with the rows of the same text.
 
-    Returns the number of each row's cluster, shape (rows,), and a name for each cluster: the id of
-    its first row.
+    Spacing does not tell texts apart; a row without text goes with its own request. Returns the
+    number of each row's cluster, shape (rows,), and a name for each cluster: the declared one, or
+    the id of its first row.
     """
-    keys = [
-        ("text", spaced) if (spaced := " ".join(text.split())) else ("request", request_id)
-        for request_id, text in zip(request_ids, texts, strict=True)
-    ]
-    clusters, _ = numbered(keys)
-    _, first = np.unique(clusters, return_index=True)
-    return clusters, _pick(tuple(request_ids), first)
+    keys, names = [], dict[tuple[str, str], str]()
+    nothing = (None,) * len(request_ids)
+    for request_id, text, name in zip(request_ids, texts, declared or nothing, strict=True):
+        words = " ".join(text.split())
+        key = ("request", request_id)
+        if name is not None:
+            key = ("cluster", name)
+        elif words:
+            key = ("text", words)
+        names.setdefault(key, name or request_id)
+        keys.append(key)
+    return numbered(keys)[0], tuple(names.values())
 
 
 def numbered(keys: Sequence[K]) -> tuple[Rows, tuple[K, ...]]:
