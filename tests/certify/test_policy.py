@@ -144,10 +144,13 @@ def test_without_dollars_the_saving_is_in_tokens() -> None:
     assert result.saving > 0
 
 
-def test_one_unknown_charge_takes_the_dollars_off_the_table() -> None:
+def test_one_unknown_charge_leaves_its_request_out_and_many_the_dollars() -> None:
     trials = make_trials()
     trials[10] = replace(trials[10], charge_usd=None)
-    assert run(trials).result.saving_unit is CostUnit.OUTPUT_TOKENS
+    result = run(trials).result
+    assert (result.saving_unit, result.left_out) == (CostUnit.USD, {"no cost": 1})
+    unpriced = [replace(t, charge_usd=None) if at % 9 == 0 else t for at, t in enumerate(trials)]
+    assert run(unpriced).result.saving_unit is CostUnit.OUTPUT_TOKENS
 
 
 def test_unscored_requests_are_left_out_and_counted() -> None:
@@ -200,9 +203,9 @@ def test_dearer_rungs_than_the_reference_are_left_out() -> None:
     assert table.rungs == ("small", "middle")
 
 
-def test_tokens_sort_but_do_not_exclude() -> None:
+def test_rungs_dearer_in_tokens_are_left_out_too() -> None:
     table = ladder_of(("big", "middle", "small"), reference="middle", usd=False)
-    assert table.rungs == ("small", "big", "middle")
+    assert table.rungs == ("small", "middle")
 
 
 def test_without_costs_the_order_of_the_file_stands() -> None:

@@ -285,7 +285,7 @@ ROW = '{"request_id": "a", "rung": "small", "quality": 1}\n'
         (ROW + '{"request_id": "b", "rung": "small", "quality": 1.5}\n', "outside [0, 1]"),
         (ROW + '{"request_id": "b", "rung": "small", "quality": -0.1}\n', "outside [0, 1]"),
         (ROW + '{"request_id": "b", "rung": "small", "quality": NaN}\n', "'quality' is nan"),
-        (ROW + ROW, "repeats"),
+        (ROW + ROW.replace("1", "0"), "line 2: request_id"),
         ('{"question": "?"}\n', "neither a field 'rung' nor 'rungs'"),
         ("[1, 2]\n", "line 1"),
         ("\x00\x01binary", "line 1"),
@@ -303,12 +303,12 @@ def test_bad_trials_are_named(
 
 
 @pytest.mark.parametrize("command", ["certify", "report"])
-def test_a_rung_that_some_requests_lack_is_named(
+def test_rungs_that_no_request_has_together_are_named(
     refuses: Callable[..., str], tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "bad.jsonl").write_text(ROW + '{"request_id": "b", "rung": "big", "quality": 1}\n')
     said = refuses(command, "bad.jsonl", *(CERTIFY if command == "certify" else ()))
-    assert "rung 'small' is missing for 1 of 2 requests: 'b'" in said
+    assert "no 'big' trial: 1, no 'small' trial: 1" in said
 
 
 def test_the_line_and_the_field_are_both_named(refuses: Callable[..., str], tmp_path: Path) -> None:

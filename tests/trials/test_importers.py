@@ -13,9 +13,10 @@ import pytest
 
 from suffice.errors import InputError
 from suffice.trials.importers import read_table, read_trials, write_trials
+from suffice.trials.order import on_ladder
 from suffice.trials.table import CostUnit
 from suffice.trials.tabulate import tabulate
-from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
+from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage, ZeroCost
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -177,16 +178,22 @@ def test_a_retried_trial_replaces_the_failed_one(tmp_path: Path) -> None:
         ([nested(cheap={"score": -1})], "line 1, rung 'cheap': field 'score' is -1.0, outside"),
         ([flat(status="scored")], "field 'status' is 'scored', and the quality None"),
         ([flat(status="failed", quality=1)], "field 'status' is 'failed', and the quality 1.0"),
-        ([flat(quality=1), flat(quality=1)], "line 2: request_id 'a' on rung 'cheap' repeats"),
-        ([nested(cheap={}), nested(cheap={})], "line 2: request_id 'a' on rung 'cheap' repeats"),
+        ([flat(quality=1), flat(quality=0)],
+         "line 2: request_id 'a' on rung 'cheap' has quality 0.0, and 1.0 in"),
+        ([flat(quality=1, run=3), flat(quality=0, run=3)],
+         "line 2: request_id 'a' on rung 'cheap', run '3', has quality 0.0, and 1.0 in"),
+        ([nested(cheap={"answer": 1}), nested(cheap={"answer": 2})],
+         "line 2: request_id 'a' on rung 'cheap' repeats"),
         ([flat(quality=1), nested("b", cheap={})], "line 2: a flat and a nested row"),
         ([nested(cheap={}), flat("b")], "line 2: a flat and a nested row"),
         ([flat(quality=1), flat("b", text=3)], "line 2: field 'text': Expected"),
         ([{"request_id": "a", "text": "x", "target": "y"}], "line 1: neither a field 'rung' nor"),
         ([], "is empty"),
         (["", "  "], "is empty"),
-        ([nested("a", cheap={}, dear={}), nested("b", cheap={}), nested("c", cheap={})],
-         "rung 'dear' is missing for 2 of 3 requests: 'b', 'c'"),
+        ([nested("a", dear={}), nested("b", cheap={}), nested("c", cheap={})],
+         "no request has a trial on every rung: no 'cheap' trial: 1, no 'dear' trial: 2"),
+        ([flat(quality=1, cluster="x"), flat(rung="dear", quality=1, cluster="y")],
+         "two clusters"),
         ([flat(quality=1), flat(rung="dear", quality=1, text="another")], "'a' has two texts"),
         ([flat(quality=1, group="x"), flat(rung="dear", quality=1, group="y")], "two groups"),
     ],
@@ -199,10 +206,14 @@ def test_a_bad_file_is_refused_with_the_line_and_field(
     assert error.hint
 
 
-def test_many_missing_are_counted_and_a_few_named(tmp_path: Path) -> None:
+def test_requests_without_a_rung_are_left_out_and_many_are_said(tmp_path: Path) -> None:
     rows = [nested("a", cheap={}, dear={}), *(nested(f"b{i}", cheap={}) for i in range(9))]
-    message = refusal(tmp_path, *rows).message
-    assert "missing for 9 of 10 requests: 'b0', 'b1', 'b2', ..." in message
+    table = read_table(write(tmp_path / "trials.jsonl", *rows))
+    assert (table.request_ids, table.left_out) == (("a",), {"no 'dear' trial": 9})
+    assert "rung 'dear' has no trial of 90.0 % of the requests" in table.notes[0]
+    few = [*(nested(f"b{i}", cheap={}, dear={}) for i in range(9)), nested("a", cheap={})]
+    table = read_table(write(tmp_path / "trials.jsonl", *few))
+    assert (len(table), table.left_out, table.notes) == (9, {"no 'dear' trial": 1}, ())
 
 
 def test_a_file_that_is_not_there_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -271,7 +282,11 @@ changed("nan", score(float("nan")))
 changed("ten", score(10))
 changed("word", score({"a": 1}))
 changed("failed", fail)
-changed("epochs", lambda log: setattr(log.eval.config, "epochs", 2))
+eval(
+    Task(name="sums", dataset=samples, scorer=match(), epochs=2),
+    model=[model("low", ["2", "5", "2", "4"], "stop", 0.5)],
+    log_dir=f"{folder}/epochs", display="none", max_samples=1, max_tasks=1,
+)
 changed("empty", lambda log: setattr(log, "samples", []))
 """
 
@@ -315,6 +330,13 @@ class TestInspectLogs:
     def test_a_score_that_is_no_number_is_unscored(self, logs: Path, folder: str) -> None:
         assert {t.status for t in read_trials(logs / folder)} == {TrialStatus.UNSCORED}
 
+    def test_each_epoch_is_a_run(self, logs: Path) -> None:
+        trials = read_trials(logs / "epochs")
+        assert [t.request_id for t in trials].count("sums/one") == 2
+        assert len({(t.request_id, t.run) for t in trials}) == 4
+        again = read_trials(*(logs / "epochs").iterdir(), *(logs / "epochs").iterdir())
+        assert again == trials, "the same log twice is the same runs"
+
     def test_a_sample_that_failed_is_failed_not_wrong(self, logs: Path) -> None:
         first, second = read_trials(logs / "failed")
         assert first.status is TrialStatus.SCORED
@@ -323,7 +345,7 @@ class TestInspectLogs:
 
     @pytest.mark.parametrize(
         ("folder", "says"),
-        [("epochs", "2 epochs"), ("ten", "gave 10"), ("empty", "holds no sample")],
+        [("ten", "gave 10"), ("empty", "holds no sample")],
     )
     def test_what_would_mislead_is_refused(self, logs: Path, folder: str, says: str) -> None:
         with pytest.raises(InputError, match=says):
@@ -347,3 +369,106 @@ def test_a_trial_alone_needs_no_file() -> None:
         Trial(request_id="a", rung=rung, status=TrialStatus.UNSCORED, text="") for rung in "xy"
     ]
     assert tabulate(trials).texts == ("",)
+
+
+def run_rows(**runs: list[tuple[float, str]]) -> list[dict[str, Any]]:
+    """Write a request's runs: quality and answer by rung."""
+    return [
+        flat(rung=rung, run=at, quality=quality, answer=answer)
+        for rung, outcomes in runs.items()
+        for at, (quality, answer) in enumerate(outcomes)
+    ]
+
+
+def test_runs_are_rows_of_one_cluster_and_fewer_are_taken_in_turn(tmp_path: Path) -> None:
+    rows = run_rows(cheap=[(0, "a"), (1, "b"), (0.5, "c")], dear=[(1, "d"), (0, "e")])
+    rows += [flat("z", quality=1, text="other"), flat("z", "dear", quality=1, text="other")]
+    table = read_table(write(tmp_path / "t.jsonl", *rows))
+    assert table.request_ids == ("a#1", "a#2", "a#3", "z")
+    np.testing.assert_array_equal(table.quality, [[0, 1], [1, 0], [0.5, 1], [1, 1]])
+    assert [[s.answer for s in row] for row in table.signals[:3]] == [
+        ["a", "d"], ["b", "e"], ["c", "d"],
+    ]  # fmt: skip
+    assert table.clusters.tolist() == [0, 0, 0, 1]
+
+
+def test_runs_without_text_are_one_cluster_all_the_same(tmp_path: Path) -> None:
+    rows = [row | {"text": ""} for row in run_rows(cheap=[(0, "a"), (1, "b")], dear=[(1, "d")])]
+    assert read_table(write(tmp_path / "t.jsonl", *rows)).clusters.tolist() == [0, 0]
+
+
+def test_each_run_counts_nearly_equally(tmp_path: Path) -> None:
+    rows = run_rows(cheap=[(0, str(i)) for i in range(7)], dear=[(1, str(i)) for i in range(3)])
+    table = read_table(write(tmp_path / "t.jsonl", *rows))
+    used = [row[1].answer for row in table.signals]
+    assert {used.count(answer) for answer in used} == {2, 3}
+
+
+def test_declared_clusters_join_different_texts(tmp_path: Path) -> None:
+    rows = [
+        nested(name, cheap={}, dear={}) | {"cluster": cluster}
+        for name, cluster in (("a", "s"), ("b", 7), ("c", "s"), ("d", None))
+    ]
+    table = read_table(write(tmp_path / "t.jsonl", *rows))
+    assert table.clusters.tolist() == [0, 1, 0, 2]
+    assert table.cluster_names == ("s", "7", "d")
+
+
+def test_exact_repeats_are_counted_once_and_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", flat(quality=1), flat("b", quality=0), flat(quality=1))
+    notes: list[str] = []
+    assert len(read_trials(path, path, note=notes.append)) == 2
+    assert notes == ["4 rows repeat another one exactly and are counted once"]
+
+
+def priced(*costs: Any, tokens: int | None = None) -> list[dict[str, Any]]:
+    return [
+        flat(f"r{at}", rung, quality=1, cost_usd=cost, output_tokens=tokens)
+        for at, cost in enumerate(costs)
+        for rung in ("cheap", "dear")
+    ]
+
+
+def test_a_few_without_a_cost_are_left_out_and_do_not_change_the_unit(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.jsonl", *priced(*[1] * 99, None, tokens=5)))
+    assert (table.cost_unit, len(table), table.left_out) == (CostUnit.USD, 99, {"no cost": 1})
+
+
+def test_the_unit_that_most_have_counts_where_the_better_one_is_rare(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.jsonl", *priced(*[1] * 60, *[None] * 40, tokens=5)))
+    assert (table.cost_unit, len(table)) == (CostUnit.OUTPUT_TOKENS, 100)
+    table = read_table(write(tmp_path / "t.jsonl", *priced(*[1] * 30, *[None] * 70)))
+    assert (table.cost_unit, len(table), table.left_out) == (None, 100, {})
+    assert "costs count as unknown" in table.notes[0]
+
+
+def test_many_costs_of_0_beside_dollars_are_asked_about(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", *priced(*[0] * 10, *[1] * 90))
+    with pytest.raises(InputError, match="20 of 200 costs are exactly 0") as caught:
+        read_trials(path)
+    assert "--zero-cost" in str(caught.value.hint)
+    free = tabulate(read_trials(path, zero_cost=ZeroCost.FREE))
+    assert (len(free), free.cost.min()) == (100, 0.0)
+    unknown = tabulate(read_trials(path, zero_cost=ZeroCost.UNKNOWN))
+    assert unknown.left_out == {"no cost": 10}
+
+
+def test_few_costs_of_0_and_those_of_calls_without_output_are_not_asked_about(
+    tmp_path: Path,
+) -> None:
+    few = write(tmp_path / "few.jsonl", *priced(*[0] * 5, *[1] * 95))
+    assert len(read_trials(few)) == 200
+    held = [row | {"rung": "latent"} for row in priced(*[0] * 10, tokens=0)[::2]]
+    rows = write(tmp_path / "held.jsonl", *held, *priced(*[1] * 10))
+    assert len(read_trials(rows)) == 30
+
+
+def test_a_rung_dearer_by_the_rows_that_all_have_does_not_enter(tmp_path: Path) -> None:
+    """The dearer rung looks cheap by its mean, for its dearest requests have no cost."""
+    rows = [
+        nested(str(i), dear={"cost_usd": 3 if i else None}, reference={"cost_usd": 2},
+               cheap={"cost_usd": 1})
+        for i in range(40)
+    ]  # fmt: skip
+    table = on_ladder(read_table(write(tmp_path / "t.jsonl", *rows)), reference="reference")
+    assert table.rungs == ("cheap", "reference")

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.guarantee import Method, Sample, p_value, upper_bound
-from suffice.trials.importers import cost_of
 from suffice.trials.table import CostUnit, Floats
+from suffice.trials.tabulate import cost_of
 from suffice.types import Trial
 
 KNOWN_SHARE = 0.9  # of a setting's trials whose cost must be known for its mean to be shown

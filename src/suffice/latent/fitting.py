@@ -28,7 +28,7 @@ from suffice.latent.predictor import (
     weigh,
     weighted,
 )
-from suffice.trials.table import clusters_by_text
+from suffice.trials.table import clusters_of
 
 FOLDS = 3
 NONE_WEIGHT = 4.0  # of an out-of-scope row in the trust: rarer in training than in traffic
@@ -160,7 +160,7 @@ def fit(
 
 def text_clusters(texts: Sequence[str] | NDArray[Any]) -> Ints:
     """Return the cluster of each text: equal ones share it, spacing aside; empty ones are alone."""
-    return clusters_by_text([str(row) for row in range(len(texts))], list(texts))[0]
+    return clusters_of([str(row) for row in range(len(texts))], list(texts))[0]
 
 
 def right(

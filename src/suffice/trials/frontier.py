@@ -29,6 +29,7 @@ from suffice.trials.table import CostUnit, Floats, Rows, clusters_of, numbered
 from suffice.trials.tabulate import cost_of
 from suffice.types import CountSource, Trial, TrialStatus
 
+WIDER_BELOW = 10  # groups, too few to show how they differ
 MOST_WITHOUT_COST = 0.05  # share of the answers of a rung
 
 
@@ -92,7 +93,7 @@ def frontier(trials: Sequence[Trial], *, seed: int = 0) -> Frontier:
     """Work out the frontier of some trials; `seed` draws the resamples.
 
     Clusters are those that all trials declare, or else their groups, or else requests of the same
-    text. With fewer than 30 groups the wider interval of groups and requests counts. Raises
+    text. With fewer than 10 groups the wider interval of groups and requests counts. Raises
     InputError when no trial is scored.
     """
     scored = [trial for trial in trials if trial.status is TrialStatus.SCORED]
@@ -104,7 +105,7 @@ def frontier(trials: Sequence[Trial], *, seed: int = 0) -> Frontier:
     clustered_by, clusters = _clusters(scored)
     sums = _sums(scored, rungs=rungs, clusters=clusters)
     ways = [sums]
-    if clustered_by == "group" and len(sums.scored) < FEW_CLUSTERS:
+    if clustered_by == "group" and len(sums.scored) < WIDER_BELOW:
         ways.append(_sums(scored, rungs=rungs, clusters=_requests(scored)))
     unit = next((unit for unit in CostUnit if sums.has_costs(unit)), None)
     figures = [_figures(way, unit=unit, seed=seed) for way in ways]

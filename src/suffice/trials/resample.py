@@ -14,7 +14,7 @@ from suffice.trials.table import Floats, Rows
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-FEW_CLUSTERS = 30
+FEW_CLUSTERS = 30  # below which intervals are warned of
 _WEIGHTS_AT_ONCE = 2_000_000
 
 
