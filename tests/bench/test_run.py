@@ -151,7 +151,11 @@ def test_every_pair_becomes_one_trial_with_its_cost_and_signals(tmp_path: Path) 
     assert big.charge_usd == (5 * Decimal(1) + 4 * Decimal(1000)) / 10**6
     assert result.spend.usd == 6 * big.charge_usd
     assert (result.answered, result.kept) == (6, 0)
-    assert set(read_trials(tmp_path / "trials.jsonl")) == set(result.trials)
+
+    def in_order(trials: tuple[Trial, ...]) -> list[Trial]:
+        return sorted(trials, key=lambda trial: (trial.request_id, trial.rung))
+
+    assert in_order(read_trials(tmp_path / "trials.jsonl")) == in_order(result.trials)
 
 
 def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
