@@ -43,7 +43,17 @@ from suffice.errors import (
 from suffice.meter import Price, Rates, charge, max_usd, price_for
 from suffice.scoring.labels import score_by_agreement
 from suffice.trials.importers import read_trials
-from suffice.types import Completion, Count, CountSource, Finish, Request, Rung, TrialStatus, Usage
+from suffice.types import (
+    Completion,
+    Count,
+    CountSource,
+    Finish,
+    Request,
+    Rung,
+    Trial,
+    TrialStatus,
+    Usage,
+)
 
 PRICE = price_for(
     "p", PriceConfig(input_usd_per_mtok=Decimal(1), output_usd_per_mtok=Decimal(1000))
