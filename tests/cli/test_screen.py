@@ -114,7 +114,7 @@ def test_errors_are_the_last_line_of_standard_error(workplace: Path, command: Ru
 def test_a_fault_of_suffice_ends_in_a_line_and_status_1(
     workplace: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_paths: object) -> None:
+    def fail(*_paths: object, **_options: object) -> None:
         raise ZeroDivisionError("no rows")
 
     monkeypatch.setattr("suffice.trials.importers.read_trials", fail)
