@@ -216,7 +216,7 @@ def test_every_request_of_the_group_is_asked_and_abstentions_say_why(
         task.request.request_id for task in benched.of("intents")
     ]
     given = [each for each in latent if each.finish is Finish.STOP]
-    assert 0.4 < len(given) / len(latent) < 0.95, "a tenth is strange, and few of those pass"
+    assert 0.4 < len(given) / len(latent) < 0.9
     assert sum(each.quality for each in given) / len(given) > 0.95
     assert not any(each.answer == "strange" for each in given), "it must abstain there"
     left = [each for each in latent if each.finish is Finish.ABSTAINED]
