@@ -4,17 +4,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 from msgspec import Struct
-from tools.docs import renew
+from tools.docs import commands, renew
 from tools.house import read_floors
 
 from suffice import config, errors
-from suffice.cli.main import app
 from suffice.compound.workload import CompoundWorkload, DeploymentConfig, LeverConfig, PartConfig
 from suffice.types import Rung
 
@@ -107,21 +104,10 @@ def test_every_error_is_documented_with_its_exit_status() -> None:
             assert f"| `{error.__name__}` | {error.exit_status} |" in text
 
 
-def commands() -> Iterator[tuple[str, object]]:
-    def walk(prefix: str, group: object) -> Iterator[tuple[str, object]]:
-        for title, command in group.commands.items():
-            path = f"{prefix} {title}".strip()
-            yield path, command
-            if hasattr(command, "commands"):
-                yield from walk(path, command)
-
-    return walk("", typer.main.get_command(app))
-
-
 @pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: str(value)[:20])
 def test_every_command_and_flag_is_documented(path: str, command: object) -> None:
     text = (ROOT / "docs" / "commands.md").read_text("utf-8")
-    section = re.search(rf"^## `suffice {path}`\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    section = re.search(rf"^## `{path}`\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     assert section, path
     for parameter in command.params:
         for option in parameter.opts:

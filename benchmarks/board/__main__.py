@@ -30,9 +30,15 @@ import altair as alt
 import numpy as np
 
 from benchmarks.inputs import data_file
-from suffice.certify.compare import Comparisons, compare, tasks_needed
+from suffice.certify.compare import (
+    Comparisons,
+    compare,
+    net_loss_p_value,
+    net_losses,
+    task_means,
+    tasks_needed,
+)
 from suffice.files import save_figure
-from suffice.guarantee import Method, Sample, p_value
 from suffice.report.comparison import comparison_chart
 from suffice.trials.importers import read_trials
 from suffice.trials.table import Floats
@@ -121,9 +127,13 @@ def board(trials: Sequence[Trial]) -> Comparisons:
 
 def _summary(result: Comparisons, trials: Sequence[Trial]) -> dict[str, Any]:
     order = sorted((result.reference, *result.settings), key=lambda one: -one.quality)
-    means = {one.setting: _task_means(trials, one.setting) for one in order}
+    by_setting: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        if trial.quality is not None:
+            by_setting[trial.rung].append(trial)
+    means = {setting: task_means(scored) for setting, scored in by_setting.items()}
     apart = [
-        flip_p_value(_differences(means[one.setting], means[other.setting])) <= DELTA
+        flip_p_value(net_losses(means[other.setting], means[one.setting])) <= DELTA
         for one, other in pairwise(order)
     ]
     return {
@@ -132,18 +142,6 @@ def _summary(result: Comparisons, trials: Sequence[Trial]) -> dict[str, Any]:
         "neighbours": len(apart),
         "told_apart": sum(apart),
     }
-
-
-def _task_means(trials: Sequence[Trial], setting: str) -> dict[str, float]:
-    runs: dict[str, list[float]] = defaultdict(list)
-    for trial in trials:
-        if trial.rung == setting and trial.quality is not None:
-            runs[trial.request_id].append(trial.quality)
-    return {task: fmean(values) for task, values in runs.items()}
-
-
-def _differences(one: dict[str, float], other: dict[str, float]) -> Floats:
-    return np.array([one[task] - other[task] for task in sorted(one.keys() & other)])
 
 
 def flip_p_value(differences: Floats, *, seed: int = 0) -> float:
@@ -156,7 +154,7 @@ def flip_p_value(differences: Floats, *, seed: int = 0) -> float:
 def self_certified(runs: dict[tuple[str, str], list[Trial]]) -> dict[str, Any]:
     """Certify two runs of each setting against two others of its own."""
     losses = [
-        _differences(_pooled(runs, name, names[:2]), _pooled(runs, name, names[2:4]))
+        net_losses(_pooled(runs, name, names[2:4]), _pooled(runs, name, names[:2]))
         for name, names in _runs_of(runs).items()
         if len(names) >= 4
     ]
@@ -181,15 +179,14 @@ def violations(runs: dict[tuple[str, str], list[Trial]]) -> float:
     wrong = 0
     for _ in range(PAIRS):
         one, other = rng.choice(names, 2, replace=False)
-        losses = rng.permutation(_differences(means[one], means[other]))
+        losses = rng.permutation(net_losses(means[other], means[one]))
         half = len(losses) // 2
         wrong += _certified(losses[:half], alpha=0.15) and losses[half:].mean() > 0.15
     return wrong / PAIRS
 
 
 def _certified(losses: Floats, *, alpha: float) -> bool:
-    sample = Sample(losses=losses, net=True)
-    return p_value(sample, alpha=alpha, delta=DELTA, method=Method.BETTING) <= DELTA
+    return net_loss_p_value(losses, alpha=alpha, delta=DELTA) <= DELTA
 
 
 def _runs_of(runs: dict[tuple[str, str], list[Trial]]) -> dict[str, list[str]]:
@@ -203,7 +200,7 @@ def _pooled(
     runs: dict[tuple[str, str], list[Trial]], setting: str, names: Sequence[str]
 ) -> dict[str, float]:
     trials = [trial for run in names for trial in runs[setting, run]]
-    return _task_means(trials, setting)
+    return task_means(trials)
 
 
 if __name__ == "__main__":

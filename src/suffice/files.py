@@ -4,9 +4,12 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from suffice.errors import InputError, writing
 
@@ -33,6 +36,24 @@ def write_file(path: Path, contents: str | bytes) -> None:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def reading_folder(
+    folder: Path, contents: str, *, file: str, make: str, again: str
+) -> Iterator[None]:
+    """Turn what a missing or damaged file of a folder raises in a block into an InputError.
+
+    `make` is the command that makes the folder's `contents`; `again` says how to mend `file`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder} holds no {contents}: {error.strerror}", hint=f"make one with: {make}"
+        ) from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder / file} is damaged: {error}", hint=again) from error
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:

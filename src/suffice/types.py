@@ -10,6 +10,8 @@ from msgspec import Struct
 JSON = dict[str, Any]
 Say = Callable[[str], None]  # is told the name of each stage of long work as it begins
 
+ASKED_TIER = " (asked)"  # ends a service tier that was asked for and not named in the answer
+
 
 class Effort(StrEnum):
     """How much reasoning a request asks for; every engine dialect maps it to its own parameter."""

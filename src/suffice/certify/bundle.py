@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.errors import CertificateError, InputError
-from suffice.files import write_folder
+from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, from_json, to_json
 from suffice.policy import Policy, load_policy, policy_hash
 from suffice.policy.store import policy_bytes
@@ -41,16 +41,15 @@ def save_bundle(folder: str | os.PathLike[str], bundle: Bundle) -> None:
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     """Read a bundle back; raises CertificateError when its parts do not belong together."""
     at = Path(folder)
-    try:
+    with reading_folder(
+        at,
+        "certificate",
+        file=CHARGES,
+        make="suffice certify TRIALS --reference RUNG --out FOLDER",
+        again="certify again",
+    ):
         certificate = from_json((at / CERTIFICATE).read_bytes())
         mean_usd = msgspec.json.decode((at / CHARGES).read_bytes(), type=dict[str, Decimal])
-    except OSError as error:
-        raise InputError(
-            f"{at} holds no certificate: {error.strerror}",
-            hint="make one with: suffice certify TRIALS --reference RUNG --out FOLDER",
-        ) from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{at / CHARGES} is damaged: {error}", hint="certify again") from error
     if not all(usd.is_finite() and usd >= 0 for usd in mean_usd.values()):
         raise InputError(f"{at / CHARGES} is damaged: not all are amounts", hint="certify again")
     policy = load_policy(at / POLICY)

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.guarantee import Method, Sample, p_value, upper_bound
+from suffice.guarantee.bounds import betting_p_value, betting_upper
 from suffice.trials.table import CostUnit, Floats
 from suffice.trials.tabulate import cost_of
 from suffice.types import Trial
@@ -85,11 +85,13 @@ def compare(
     if len(by_setting) < 2:
         raise InputError(f"only {reference!r} has scored trials", hint="add another setting")
     unit = _unit(trials)
-    means = {name: _means(runs) for name, runs in by_setting.items()}
+    means = {name: task_means(runs) for name, runs in by_setting.items()}
     others = [name for name in means if name != reference and means[name].keys() & means[reference]]
-    losses = {name: _net_losses(means[name], means[reference]) for name in others}
-    as_good = _holm({n: _p(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
-    worse = _holm({n: _p_worse(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
+    losses = {name: net_losses(means[name], means[reference]) for name in others}
+    as_good, worse = (
+        _holm({n: test(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
+        for test in (net_loss_p_value, _p_worse)
+    )
     settings = [
         _comparison(
             name,
@@ -141,7 +143,7 @@ def _by_setting(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     return dict(by_setting)
 
 
-def _means(trials: Iterable[Trial]) -> dict[str, float]:
+def task_means(trials: Iterable[Trial]) -> dict[str, float]:
     """Return the mean quality of each task over its runs."""
     runs: dict[str, list[float]] = defaultdict(list)
     for trial in trials:
@@ -153,27 +155,21 @@ def _mean(means: Mapping[str, float], tasks: Iterable[str]) -> float:
     return float(np.mean([means[task] for task in tasks]))
 
 
-def _net_losses(setting: Mapping[str, float], reference: Mapping[str, float]) -> Floats:
+def net_losses(setting: Mapping[str, float], reference: Mapping[str, float]) -> Floats:
     """Return the reference's quality less the setting's on each task of both, shape (tasks,)."""
     tasks = sorted(setting.keys() & reference)
     return np.array([reference[task] - setting[task] for task in tasks])
 
 
-def _p(losses: Floats, *, alpha: float, delta: float) -> float:
-    """Test that the net loss is above alpha."""
-    sample = Sample(losses=losses, net=True)
-    return p_value(sample, alpha=alpha, delta=delta, method=Method.BETTING)
+def net_loss_p_value(losses: Floats, *, alpha: float, delta: float) -> float:
+    """Test that the net loss is above alpha; `losses` has one net loss a task."""
+    return float(betting_p_value(losses, alpha=alpha, delta=delta, net=True))
 
 
 def _p_worse(losses: Floats, *, alpha: float, delta: float) -> float:
-    """Test that the net loss is at most alpha.
-
-    With `gain = (alpha - loss) / (1 + alpha)` in [-1, 1] that is a mean of at least 0. It is tested
-    against -1e-9, because a mean of exactly 0 is no net loss that a test of `risk > 0` knows.
-    """
-    gains = (losses - alpha) / (1 + alpha)
-    sample = Sample(losses=-gains, net=True)
-    return p_value(sample, alpha=1e-9, delta=delta, method=Method.BETTING)
+    """Test that the net loss is at most alpha: that `(alpha - loss) / (1 + alpha)` averages 0."""
+    gains = (alpha - losses) / (1 + alpha)
+    return float(betting_p_value(gains, alpha=0.0, delta=delta, net=True))
 
 
 def _holm(p_values: Mapping[str, float], *, delta: float) -> set[str]:
@@ -200,12 +196,9 @@ def _comparison(
     quality: float,
     terms: "_Terms",
 ) -> Comparison:
-    worst = upper_bound(
-        Sample(losses=losses, net=True), delta=terms.interval_delta / 2, method=Method.BETTING
-    )
-    best = upper_bound(
-        Sample(losses=-losses, net=True), delta=terms.interval_delta / 2, method=Method.BETTING
-    )
+    side = terms.interval_delta / 2
+    worst = float(betting_upper(losses, delta=side, net=True))
+    best = float(betting_upper(-losses, delta=side, net=True))
     per_task, per_success = _costs(trials, terms.unit)
     undecided = verdict is Replacement.UNDECIDED
     return Comparison(
@@ -229,7 +222,7 @@ def tasks_needed(losses: Floats, *, alpha: float, delta: float) -> int | None:
 
     The losses seen are repeated: a rough figure, for planning.
     """
-    test = _p if losses.mean() <= alpha else _p_worse
+    test = net_loss_p_value if losses.mean() <= alpha else _p_worse
     tasks = len(losses)
     while tasks <= MOST_TASKS:
         if test(np.resize(losses, tasks), alpha=alpha, delta=delta) <= delta:

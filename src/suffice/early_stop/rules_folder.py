@@ -11,7 +11,7 @@ from suffice.early_stop.engine import EarlyStop, EarlyStopping, check_stopping, 
 from suffice.early_stop.rule import ReasoningTags, StopRule, Trace, replay
 from suffice.engines.base import Engine
 from suffice.errors import InputError
-from suffice.files import write_folder
+from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, check, from_json, to_json
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.types import Rung
@@ -84,16 +84,15 @@ def watch_rules(folder: Path, traces: Iterable[Trace]) -> FolderWatch:
 
 def read_rules(folder: Path) -> tuple[RulesFile, Certificate]:
     """Read rules and certificate, whether or not that holds; raises InputError if none are."""
-    try:
+    with reading_folder(
+        folder,
+        "stopping rules",
+        file=RULES,
+        make="suffice latent stop TASKS --ladder FILE --rung RUNG --out FOLDER",
+        again="make it again",
+    ):
         file = msgspec.json.decode((folder / RULES).read_bytes(), type=RulesFile)
         certificate = from_json((folder / CERTIFICATE).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no stopping rules: {error.strerror}",
-            hint="make one with: suffice latent stop TASKS --ladder FILE --rung RUNG --out FOLDER",
-        ) from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{folder / RULES} is damaged: {error}", hint="make it again") from error
     return file, certificate
 
 

@@ -24,6 +24,7 @@ from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import against_text, estimated_input, read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import (
+    ASKED_TIER,
     JSON,
     Completion,
     Count,
@@ -267,7 +268,7 @@ class OpenAIEngine(Engine):
         usage = read_usage(reply.usage, reasoning=reasoning)
         tier, asked = reply.service_tier or usage.service_tier, call.body.get("service_tier")
         if not tier and isinstance(asked, str):
-            tier = f"{asked} (asked)"
+            tier = asked + ASKED_TIER
         if isinstance(tier, str):
             usage = msgspec.structs.replace(usage, service_tier=tier)
         one_counted = self._dialect.counts_one_sample and len(reply.choices) > 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, default_encoder
 from suffice.errors import CertificateError, InputError
-from suffice.files import write_folder
+from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, RiskKind, from_json, to_json
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
 from suffice.latent.closed import plain_answer
@@ -134,16 +134,15 @@ def watch_rung(folder: Path, trials: Iterable[Trial]) -> FolderWatch:
 
 def read_rung(folder: Path) -> tuple[LatentPolicy, Certificate]:
     """Read a rung and its certificate, whether or not that still holds; raises as `load_rung`."""
-    try:
+    with reading_folder(
+        folder,
+        "latent rung",
+        file=RUNG,
+        make="suffice latent fit TRIALS --reference RUNG --out FOLDER",
+        again="fit it again",
+    ):
         rung = msgspec.json.decode((folder / RUNG).read_bytes(), type=RungFile)
         certificate = from_json((folder / CERTIFICATE).read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no latent rung: {error.strerror}",
-            hint="make one with: suffice latent fit TRIALS --reference RUNG --out FOLDER",
-        ) from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{folder / RUNG} is damaged: {error}", hint="fit it again") from error
     policy = LatentPolicy(
         predictor=load_predictor(folder / PREDICTOR, encoder=open_encoder(rung.encoder)),
         threshold=rung.threshold,

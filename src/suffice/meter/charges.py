@@ -7,11 +7,10 @@ from decimal import Decimal
 from msgspec import Struct
 
 from suffice.errors import Abstained, EngineError
-from suffice.types import NO_TOKENS, Charge, Count, CountSource, Spend, Usage
+from suffice.types import ASKED_TIER, NO_TOKENS, Charge, Count, CountSource, Spend, Usage
 from suffice.units import TOKENS_PER_MTOK, picousd, usd_from_picousd
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "auto", "on_demand"})
-ASKED = " (asked)"  # ends the name of a tier that was asked for, where the engine names none
 FEES = ("web_searches", "social_searches", "storage_searches", "code_executions")
 # Prompt tokens by kind, each with the part of them that a cache held.
 INPUT_KINDS = {
@@ -129,7 +128,7 @@ def _rates_of(usage: Usage, price: Price, *, at: datetime) -> tuple[Rates, bool]
     standard = price.rates_at(at, input_tokens=input_tokens)
     if not tier or tier in STANDARD_TIERS:
         return standard, True
-    name = tier.removesuffix(ASKED)
+    name = tier.removesuffix(ASKED_TIER)
     rates = price.tier_rates_at(at, tier=name, input_tokens=input_tokens)
     return rates or standard, rates is not None and name == tier
 

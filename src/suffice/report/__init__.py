@@ -10,7 +10,6 @@ from suffice.report.summary import (
     TokenSpread,
     TrialsReport,
     ledger_report,
-    report_json,
     side,
     token_spreads,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "TrialsReport",
     "build_report",
     "ledger_report",
-    "report_json",
     "side",
     "token_spreads",
 ]

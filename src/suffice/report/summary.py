@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
@@ -128,11 +127,6 @@ class LedgerReport(Struct, frozen=True, kw_only=True):
 
 
 Report = TrialsReport | LedgerReport
-
-
-def report_json(report: Report) -> bytes:
-    """Write the numbers of a report as one JSON object; dollars are strings, exact."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2)
 
 
 def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerReport:

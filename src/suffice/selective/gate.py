@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.errors import InputError
-from suffice.files import write_folder
+from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Calibration, content_hash
 from suffice.guarantee.clusters import number_clusters
 from suffice.guarantee.folder_watch import FolderWatch, record_audits, refuse_alarmed
@@ -155,13 +155,12 @@ def watch_gate(folder: Path, streams: Iterable[list[Turn]]) -> FolderWatch:
 
 def read_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
     """Read a gate, whether or not its promise still holds; raises InputError as `load_gate`."""
-    try:
+    with reading_folder(
+        folder,
+        "gate",
+        file=GATE,
+        make="suffice latent gate STREAMS --out FOLDER",
+        again="fit it again",
+    ):
         file = msgspec.json.decode((folder / GATE).read_bytes(), type=GateFile)
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no gate: {error.strerror}",
-            hint="make one with: suffice latent gate STREAMS --out FOLDER",
-        ) from error
-    except msgspec.DecodeError as error:
-        raise InputError(f"{folder / GATE} is damaged: {error}", hint="fit it again") from error
     return ChangeModel.load(folder / MODEL), file

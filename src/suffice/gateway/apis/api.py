@@ -1,6 +1,6 @@
 """The APIs beside chat completions: how each is read, written, and told of errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -33,14 +33,10 @@ class Writer(Protocol):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What a body is read with: who chooses the rung, and the items that it goes on with.
-
-    `before` is None where no responses are kept; `counting` says that only tokens are counted.
-    """
+    """What a body is read with: who chooses the rung, and whether only tokens are counted."""
 
     by_policy: bool = False
     counting: bool = False
-    before: Sequence[JSON] | None = None
 
 
 class Writing(Struct, frozen=True, kw_only=True):
@@ -49,7 +45,6 @@ class Writing(Struct, frozen=True, kw_only=True):
     body: JSON
     request_id: str
     prompt_tokens: int
-    kept: bool = False
 
 
 class Api(Struct, frozen=True, kw_only=True):
@@ -66,10 +61,8 @@ class Api(Struct, frozen=True, kw_only=True):
 
 
 RESPONSES = Api(
-    read=lambda body, reading: chat_of_response(body, before=reading.before),
-    writer=lambda writing: ResponseWriter(
-        writing.body, request_id=writing.request_id, kept=writing.kept
-    ),
+    read=lambda body, _reading: chat_of_response(body),
+    writer=lambda writing: ResponseWriter(writing.body, request_id=writing.request_id),
     error=lambda error, _status: {"error": error},
     count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
     names={"messages": "input"},

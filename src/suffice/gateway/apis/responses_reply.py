@@ -87,13 +87,10 @@ class _Item:
 
 
 class ResponseWriter:
-    """Writes the response to a request, of which it knows the body and the id.
+    """Writes the response to a request, of which it knows the body and the id."""
 
-    With `kept`, the response says that it is stored.
-    """
-
-    def __init__(self, body: JSON, *, request_id: str, kept: bool = False) -> None:
-        self._body, self._request_id, self._kept = body, request_id, kept
+    def __init__(self, body: JSON, *, request_id: str) -> None:
+        self._body, self._request_id = body, request_id
         self._facts = AnswerFacts()
         self._tools = (
             read_tools(Fields({"tools": body["tools"]})) if body.get("tools") else ToolTable()
@@ -207,7 +204,7 @@ class ResponseWriter:
             "incomplete_details": why,
             "model": facts.model or self._body.get("model"),
             "output": [item.shown() for item in self._items],
-            "store": self._kept,
+            "store": False,
             "truncation": "disabled",
             "usage": usage,
         }

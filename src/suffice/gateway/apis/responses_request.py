@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference/responses/create. Hints that chan
 ignored and named.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from suffice.gateway.apis.fields import Fields, refused, wrong
 from suffice.gateway.apis.messages_request import Translated
@@ -36,14 +36,10 @@ _SEND_ALL += "gateway.responses_ttl"
 STATE = ("previous_response_id", "conversation")
 
 
-def chat_of_response(body: object, *, before: Sequence[JSON] | None = None) -> Translated:
-    """Translate a body; raises Problem for what chat completions cannot carry.
-
-    `before` are the items of the conversation that the body goes on with; None where no responses
-    are kept.
-    """
+def chat_of_response(body: object) -> Translated:
+    """Translate a body; raises Problem for what chat completions cannot carry."""
     fields = Fields(body)
-    _read_state(fields, kept=before is not None)
+    _read_state(fields)
     fields.ignore(*_HINTS)
     truncation = fields.take("truncation", str) or "disabled"
     if truncation != "disabled":  # a conversation is never cut short here
@@ -51,7 +47,7 @@ def chat_of_response(body: object, *, before: Sequence[JSON] | None = None) -> T
     table = read_tools(fields)
     chat = {
         "model": fields.need("model", str),
-        "messages": [*_instructions(fields), *_messages(fields, before or ())],
+        "messages": [*_instructions(fields), *_messages(fields)],
         **fields.same(_SAME),
         **_limits(fields),
         **_reasoning(fields),
@@ -65,10 +61,7 @@ def chat_of_response(body: object, *, before: Sequence[JSON] | None = None) -> T
     return Translated(chat=chat, ignored=ignored, effort_name="reasoning.effort")
 
 
-def _read_state(fields: Fields, *, kept: bool) -> None:
-    if kept:
-        for name in (*STATE, "store"):
-            fields.any(name)
+def _read_state(fields: Fields) -> None:
     for name in STATE:
         value = fields.any(name)
         if value is not None:
@@ -93,15 +86,13 @@ def _instructions(fields: Fields) -> Iterator[JSON]:
         yield {"role": "system", "content": text}
 
 
-def _messages(fields: Fields, before: Sequence[JSON]) -> list[JSON]:
+def _messages(fields: Fields) -> list[JSON]:
     items = fields.any("input")
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
-    if not isinstance(items, list) or not (items or before):
+    if not isinstance(items, list) or not items:
         raise wrong("input", "a text, or a list of one item or more")
     conversation = ItemReader()
-    for item in before:
-        conversation.add(Fields(item, at="previous response"))
     for i, item in enumerate(items):
         conversation.add(fields.of(item, at=f"input[{i}]"))
     return conversation.end()
