@@ -5,14 +5,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.ready
 TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .PHONY: demo test test-all test-clients check bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
 
-test: $(STAMP)  ## the whole suite but the slow and the torch tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the whole suite but the slow and the torch tests, on JOBS processors
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-all: $(TRAIN_STAMP)  ## everything
 	$(BIN)/python -m pytest -m ''

@@ -1,7 +1,23 @@
-"""Where a benchmark finds its data, and what it says when a file is missing."""
+"""The options that every benchmark takes, and what it says when its data is missing."""
 
+import argparse
 import sys
 from pathlib import Path
+
+DATA = Path("../shared/data")
+
+
+def benchmark_parser(
+    package: str | None, purpose: str | None, *, data: bool
+) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark, with `--data` and `--json`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {package}", description=(purpose or "").partition("\n\n")[0]
+    )
+    reads = "folder with the measurements of others" if data else "not used"
+    parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER", help=reads)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def data_file(folder: Path, name: str) -> Path:

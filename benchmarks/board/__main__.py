@@ -14,7 +14,6 @@ rest (alpha 0.05, delta 0.1, tasks as clusters).
 python -m benchmarks.board --data ../shared/data [--out board.html] [--json]
 """
 
-import argparse
 import csv
 import gzip
 import json
@@ -29,7 +28,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 from suffice.certify.compare import (
     Comparisons,
     compare,
@@ -58,10 +57,8 @@ ECONOMY = "outcomes/lrm_token_economy_evaluation_stats.csv"
 
 def main() -> None:
     """Print the figures, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.board", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--out", type=Path, default=Path("board.html"))
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     runs = agent_runs(data_file(arguments.data, AGENTS))
     sets = {name: read_trials(data_file(arguments.data, file)) for name, file in FILES.items()}

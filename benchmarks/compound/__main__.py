@@ -18,13 +18,13 @@ certified. So they are dealt five times: the figures are those of the deal of me
 python -m benchmarks.compound [--json] [--model GGUF] [--trials FILE] [--page FILE.html]
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.effort.__main__ import ladder
+from benchmarks.inputs import benchmark_parser
 from suffice.bench.shipped import LATENT, Measured, measure_compound, replay_deal
 from suffice.cli.output import print_compound
 from suffice.report.compound import compound_page
@@ -38,9 +38,7 @@ def _silent(_stage: str) -> None: ...
 
 def main() -> None:
     """Ask, guess, replay, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--data", type=Path, help="not used; for `python -m benchmarks`")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")
     parser.add_argument("--trials", type=Path, help="keep the trials here, and take up from there")
     parser.add_argument("--page", type=Path, help="write the report here")

@@ -14,7 +14,6 @@ cost over hindsight's, `worst_ratio` the largest of our rule.
 The forecast knows nothing later than its day: market moves are fitted again every quarter.
 """
 
-import argparse
 import datetime as dt
 import json
 from collections import defaultdict
@@ -26,6 +25,7 @@ import numpy as np
 from msgspec import Struct
 
 from benchmarks.forecast.price_series import daily_series, list_series, market_series, until
+from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError
 from suffice.forecast.contracts import (
     TRUST,
@@ -66,10 +66,8 @@ class Case(Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--trust", type=float, default=TRUST)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     report = run(list(cases(arguments.data)), trust=arguments.trust)
     print(json.dumps(report, indent=2) if arguments.json else report_lines(report))

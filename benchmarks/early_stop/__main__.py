@@ -31,6 +31,7 @@ import numpy as np
 from tools.reference_model.questions import OWN
 
 from benchmarks.effort.__main__ import ALPHA, DELTA, SEEDS, ladder, tasks
+from benchmarks.inputs import benchmark_parser
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, run_bench
 from suffice.bench.tasks import Task
@@ -62,9 +63,7 @@ class Recordings:
 
 def main() -> None:
     """Ask, certify, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--data", type=Path, help="not used; for `python -m benchmarks`")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     parser.add_argument("--count", type=int, default=200, help="questions of each family")
     parser.add_argument("--traces", type=Path, help="keep the traces here, and take up from there")
     parser.add_argument("--trials", type=Path, help="the same for the answers at low effort")

@@ -14,7 +14,6 @@ each answered by the embedded model at the efforts none, low and high (temperatu
 python -m benchmarks.effort [--json] [--count 600] [--trials FILE] [--model GGUF]
 """
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -34,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from tools.reference_model.questions import OWN, ReasoningQuestion, held_out, read_spec
 
+from benchmarks.inputs import benchmark_parser
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, BenchResult, run_bench
 from suffice.bench.tasks import Task
@@ -77,9 +77,7 @@ class FamilyRows:
 
 def main() -> None:
     """Ask, mark, certify, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--data", type=Path, help="not used; for `python -m benchmarks`")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     parser.add_argument("--count", type=int, default=600, help="questions of each family")
     parser.add_argument("--trials", type=Path, help="keep the trials here, and take up from there")
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")

@@ -10,12 +10,10 @@ The market is scored on chips of lists and marketplace; the published contract p
 too few to score, and are only in the shipped fit. `--write` prints the tables for forecast.toml.
 """
 
-import argparse
 import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +27,7 @@ from benchmarks.forecast.price_series import (
     market_series,
     until,
 )
+from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError
 from suffice.forecast.process import (
     DAYS_PER_MONTH,
@@ -59,9 +58,7 @@ SOURCES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--write", action="store_true", help="print the [price] tables")
     arguments = parser.parse_args()
     series = {"market": market_series(arguments.data), "hosted": hosted_series(arguments.data)}

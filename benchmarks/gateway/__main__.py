@@ -40,6 +40,7 @@ from benchmarks.gateway.load import LoadSize, LoadTarget
 from benchmarks.gateway.ours import Policies, Setup
 from benchmarks.gateway.processes import Broken, Command, Running, free_port, python, running
 from benchmarks.gateway.soak import soak, soak_figures
+from benchmarks.inputs import benchmark_parser
 
 CONNECTIONS = 32
 ROUNDS = 3  # of each measurement; the median counts
@@ -87,8 +88,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one line instead of many")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--soak", action="store_true", help=f"{SOAK:,} requests, not {SHORT_SOAK:,}")
     what.add_argument("--faults", action="store_true", help="break everything, and check the books")
@@ -96,7 +96,6 @@ def _options() -> argparse.Namespace:
     what.add_argument("--schema", action="store_true", help="run schemathesis on the served API")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--requests", type=int, help="of the soak, for a trial run")
-    parser.add_argument("--data", type=Path, help="not needed: the outcomes ship with the package")
     parser.add_argument("--litellm-env", type=Path, default=gateway_litellm.DEFAULT_FOLDER)
     return parser.parse_args()
 

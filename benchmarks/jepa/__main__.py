@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError, SufficeError
 
 ROUNDS, EXAMPLES = 5, 16
@@ -69,9 +70,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--table", action="store_true", help="train and score every arm as well")
     parser.add_argument("--table-only", action="store_true", help="the table without the costs")
     parser.add_argument("--out", type=Path, default=Path("runs/jepa"), help="the table's log")

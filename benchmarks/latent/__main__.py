@@ -7,7 +7,6 @@ at random into a half that certifies and a half that reports, `REPEATS` times. `
 intents and rows, so that the choice of predictor and of the number of thresholds decides.
 """
 
-import argparse
 import gzip
 import statistics
 import time
@@ -20,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 from benchmarks.latent.encoders import minilm
 from suffice.encoders.base import CachedEncoder, Encoder, default_encoder
 from suffice.guarantee import Evidence, Method, calibrate, least_abstention
@@ -235,9 +234,7 @@ def decision_ms(predictor: Predictor, texts: Sequence[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latent", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     options = parser.parse_args()
     report = run(options.data)
     if options.json:

@@ -4,7 +4,6 @@ Groups are model x chip x engine; a renamed twin (DeepSeek V3 and R1) is one mod
 predicted by a fit that has seen its group. Prints errors, intervals, rankings, speed and the law.
 """
 
-import argparse
 import functools
 import json
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.inputs import benchmark_parser
 from benchmarks.silicon import data as silicon_data
 from benchmarks.silicon import learn
 from benchmarks.silicon.fit import FOLDS, calibration_kernel, chip_keys, log_errors, training_rows
@@ -29,9 +29,7 @@ Row = dict[str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     arguments = parser.parse_args()
     result = measure(arguments.data)
     print(json.dumps(result) if arguments.json else report_lines(result))

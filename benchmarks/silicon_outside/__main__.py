@@ -11,13 +11,13 @@ of TTFT and ITL by load, beside the simulators of the suite. `alone` says how TT
 rows with few requests in flight compares with the same physics.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.inputs import benchmark_parser
 from benchmarks.silicon import data as silicon_data
 from benchmarks.silicon_outside.open_arrivals import measure_alone, measure_runs
 from suffice.silicon.catalog import catalogue
@@ -34,9 +34,7 @@ Row = dict[str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     arguments = parser.parse_args()
     result = measure(arguments.data)
     lines = "\n".join(f"{key}: {value}" for key, value in result.items())

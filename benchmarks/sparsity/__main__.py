@@ -10,7 +10,6 @@ faster it decodes. Converting needs the extra `train` (make venv-train).
 python -m benchmarks.sparsity [--json] [--figure FILE.svg]
 """
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from benchmarks.inputs import benchmark_parser
 from suffice.config import EngineConfig
 from suffice.engines.embedded import EmbeddedEngine
 from suffice.types import Request, Rung
@@ -40,9 +40,7 @@ class DecodeSpeed(Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     """Make the twins, time all three in turn, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--data", type=Path, help="not used; for `python -m benchmarks`")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     parser.add_argument("--figure", type=Path, help="write the figure here, as SVG or PNG")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,5 @@
 """How long the commands take that people wait for: importing, and certifying 14,042 rows."""
 
-import argparse
 import json
 import resource
 import statistics
@@ -9,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 
 RUNS = 7
 CERTIFY = ["-m", "suffice", "certify"]
@@ -39,9 +38,7 @@ def _seconds(arguments: list[str]) -> float:
 
 def main() -> None:
     """Print the figures, as lines or as one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     options = parser.parse_args()
     path = data_file(options.data, "outcomes/routellm_mmlu.jsonl.gz")
     figures = {"import_ms": import_ms(), **certify_mmlu(path)}

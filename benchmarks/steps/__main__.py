@@ -17,16 +17,23 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from tools.reference_model.evaluate import Accuracy
 from tools.reference_model.questions import OWN, ReasoningQuestion, Spec, held_out, read_spec
 from tools.reference_model.solutions import KINDS, solution
 from tools.reference_model.tokenizer import build_tokenizer
-from tools.reference_model.train import CHECKPOINT, LOG, Schedule, Training
 
+from benchmarks.inputs import benchmark_parser
 from suffice.types import Effort
+
+try:
+    import torch
+    from tools.reference_model.train import CHECKPOINT, LOG, Schedule, Training
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"error: no module {missing.name}\nhint: make venv-train installs it"
+    ) from None
 
 SPEC = Path(__file__).parents[1] / "effort" / "effort.toml"
 PEAK_RATE, WARM_UP_STEPS = 5e-4, 20
@@ -44,8 +51,7 @@ READ_FROM = {kind: run for run, kinds in reversed(RUNS.items()) for kind in kind
 
 def main() -> None:
     """Train what is not there yet, ask, and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=False)
     parser.add_argument("--start", type=Path, default=Path("runs/reference"))
     parser.add_argument("--out", type=Path, default=Path("runs/steps"))
     parser.add_argument("--tokens", type=int, default=2_000_000, help="of each short training")

@@ -7,7 +7,6 @@ as perfect at the instant it is called. `saving` is the decode rate that uniform
 the same held accuracy, over ours; the cost of the encoder is added to the rate, in decodes.
 """
 
-import argparse
 import asyncio
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 from benchmarks.latent.encoders import minilm
 from benchmarks.stream import offline
 from benchmarks.stream.sgd import Dialogues, read_dialogues, streams
@@ -182,9 +181,7 @@ def events_per_s(*, events: int = 200_000) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stream", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     options = parser.parse_args()
     report = run(options.data)
     if options.json:

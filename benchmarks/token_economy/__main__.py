@@ -11,7 +11,6 @@ tokens are not in the data. The front is that of accuracy and tokens, which ever
 python -m benchmarks.token_economy --data ../shared/data [--json]
 """
 
-import argparse
 import csv
 import json
 from collections import Counter, defaultdict
@@ -24,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 from suffice.config import PriceConfig
 from suffice.meter import Price, charge, price_for
 from suffice.trials.frontier import Frontier, RungPoint, frontier
@@ -38,9 +37,7 @@ Row = dict[str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     arguments = parser.parse_args()
     stats = _rows(data_file(arguments.data, STATS))
     prices = _rows(data_file(arguments.data, PRICES))
