@@ -9,9 +9,11 @@ from msgspec.structs import replace as with_field
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.policy import (
+    Goal,
     Observations,
     Outcomes,
     Policy,
+    PolicyPath,
     Router,
     always_cheapest,
     always_reference,
@@ -36,6 +38,7 @@ from suffice.types import Finish, Request, Signals
 
 RUNGS = ("small", "middle", "big")
 COST = (1.0, 4.0, 20.0)
+GOAL = Goal(alpha=0.05, delta=0.1, rows=320)
 TOPICS = {"sums": 0.95, "poems": 0.6, "proofs": 0.15}  # how often the small rung is right
 
 
@@ -71,8 +74,41 @@ def seen(table: TrialTable, *, reference: str = "big") -> Observations:
     return observe_table(table, reference=reference, encoder=default_encoder())
 
 
+def with_path(
+    policy: Policy,
+    attempts: list[list[float]],
+    keeps: list[list[float]],
+    *,
+    parts: list[float] | None = None,
+    starts: list[list[int]] | None = None,
+    groups: tuple[str, ...] = (),
+) -> Policy:
+    """Give a policy a path made by hand, with the reference as its first point."""
+    never = [-np.inf] * len(attempts[0])
+    return with_field(
+        policy,
+        path=PolicyPath(
+            attempts=np.array([never, *attempts]),
+            keeps=np.array([never, *keeps]),
+            starts=np.array([[0] * (len(groups) + 1), *(starts or [[0]] * len(attempts))], "<i4"),
+            parts=np.array([1.0, *(parts or [1.0] * len(attempts))]),
+            families=("reference", *("by hand",) * len(attempts)),
+            groups=groups,
+        ),
+        point=0,
+    )
+
+
+def reviewing(policy: Policy, *, points: int = 200) -> Policy:
+    """Try every rung and review its answer, with one threshold for all, from none to all kept."""
+    levels = [*np.quantile(np.linspace(0, 0.9, 1000) ** 2, np.linspace(0, 1, points)), 1e9]
+    below = len(policy.rungs) - 1
+    keeps = [[float(level)] * below for level in levels]
+    return with_path(policy, [[np.inf] * below] * len(levels), keeps)
+
+
 def fitted(table: TrialTable, *, reference: str = "big") -> Policy:
-    return fit_policy(seen(table, reference=reference), outcomes(table, reference=reference))
+    return fit_policy(seen(table, reference=reference), outcomes(table, reference=reference), GOAL)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +122,15 @@ def fresh() -> TrialTable:
 
 
 @pytest.fixture(scope="module")
-def policy(train: TrialTable) -> Policy:
+def chosen(train: TrialTable) -> Policy:
+    """A policy on the path that the fit chooses."""
     return fitted(train)
+
+
+@pytest.fixture(scope="module")
+def policy(chosen: Policy) -> Policy:
+    """The same scores on a path that reviews every answer."""
+    return reviewing(chosen)
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +161,21 @@ def test_the_ends_of_the_path_are_always_reference_and_always_cheapest(
 
 def test_the_path_climbs_from_safe_to_cheap(policy: Policy, fresh: TrialTable) -> None:
     plays = play(policy, harms(policy, seen(fresh)))
-    assert (np.diff(policy.thresholds) > 0).all()
-    assert (policy.cutoffs[1:] >= policy.cutoffs[:-1]).all()
+    assert (np.diff(policy.path.keeps[1:], axis=0) > 0).all()
     assert (np.diff(plays.chosen.astype(int), axis=1) <= 0).all()
     assert (np.diff(plays.shares()[2]) <= 0).all()
+
+
+def test_the_path_that_is_chosen_begins_at_the_reference_and_climbs(
+    chosen: Policy, fresh: TrialTable
+) -> None:
+    plays = play(chosen, harms(chosen, seen(fresh)))
+    shares, cost = plays.shares(), plays.costs(fresh.cost).mean(axis=0)
+    assert chosen.family == "reference"
+    assert (plays.chosen[:, 0] == 2).all()
+    assert not plays.attempted[:2, :, 0].any()
+    assert shares[2, -1] < 0.3 < shares[2, 1]
+    assert cost[-1] < cost[len(cost) // 2] < cost[0]
 
 
 def test_what_is_kept_or_passed_was_attempted_and_paid_for(
@@ -203,15 +257,16 @@ def test_qualities_between_0_and_1_are_learnt_too(train: TrialTable, fresh: Tria
 def test_requests_without_text_or_group_are_no_obstacle(answers: bool) -> None:
     table = replace(make_table(120, answers=answers), texts=("",) * 120).without_groups()
     policy = fitted(table)
-    plays = play(policy, harms(policy, seen(table)))
+    plays = play(reviewing(policy), harms(policy, seen(table)))
     assert (plays.chosen[:, -1] == 0).all()
+    assert policy.points > 1
 
 
 # -- what it may not see --------------------------------------------------------------------------
 
 
 def test_ids_costs_of_other_requests_and_the_references_answers_are_not_read(
-    train: TrialTable, policy: Policy
+    train: TrialTable,
 ) -> None:
     changed = replace(
         train,
@@ -220,7 +275,7 @@ def test_ids_costs_of_other_requests_and_the_references_answers_are_not_read(
             (*row[:2], Signals(answer="leak", mean_logprob=-9.0)) for row in train.signals
         ),
     )
-    assert policy_hash(fitted(changed)) == policy_hash(policy)
+    assert policy_hash(fitted(changed)) == policy_hash(fitted(train))
 
 
 def test_the_references_answers_are_not_even_looked_at(fresh: TrialTable) -> None:
@@ -281,15 +336,70 @@ def test_deciding_on_one_row_is_reviewing_nothing(policy: Policy, fresh: TrialTa
 
 
 def test_an_answer_that_need_not_be_reviewed_is_settled(router: Router, fresh: TrialTable) -> None:
-    blind = with_field(
-        router.policy, scores=tuple(with_field(s, after=None) for s in router.policy.scores)
-    )
-    blind = with_field(blind, cutoffs=np.stack([blind.thresholds] * 2, axis=1))
+    blind = with_path(router.policy, [[0.3, 0.3]], [[np.inf, np.inf]]).at(1)
     unseen = Router(policy=blind, encoder=default_encoder())
-    assert all(unseen.decide(request(fresh, row)).settled for row in range(10))
+    steps = [unseen.decide(request(fresh, row)) for row in range(30)]
+    assert all(step.settled for step in steps)
+    assert {step.rung for step in steps} >= {"small", "big"}
     assert not any(router.decide(request(fresh, row)).settled for row in range(10))
     safest = Router(policy=router.policy.at(0), encoder=default_encoder())
     assert all(safest.decide(request(fresh, row)).settled for row in range(10))
+
+
+def test_an_answer_kept_unread_is_kept_whatever_it_says(router: Router, fresh: TrialTable) -> None:
+    blind = with_path(router.policy, [[np.inf, -np.inf]], [[np.inf, -np.inf]]).at(1)
+    unseen = Router(policy=blind, encoder=default_encoder())
+    for signals in (Signals(), Signals(answer="no idea"), *(row[0] for row in fresh.signals[:9])):
+        step = unseen.review(request(fresh, 0), {"small": signals})
+        assert (step.rung, step.keep, step.expected_loss) == ("small", True, None)
+    assert blind.reviewed == ()
+
+
+def test_a_fixed_rung_reads_no_text(router: Router, fresh: TrialTable) -> None:
+    class Unread:
+        dim, fingerprint = 256, default_encoder().fingerprint
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            raise AssertionError("read")
+
+    always = with_path(router.policy, [[-np.inf, np.inf]], [[-np.inf, np.inf]]).at(1)
+    step = Router(policy=always, encoder=Unread()).decide(request(fresh, 0))
+    assert (step.rung, step.settled) == ("middle", True)
+
+
+def test_a_group_begins_at_its_own_rung(router: Router, fresh: TrialTable) -> None:
+    table = with_path(
+        router.policy,
+        [[np.inf, np.inf]],
+        [[np.inf, np.inf]],
+        starts=[[0, 1, 2, 2]],
+        groups=("sums", "poems", "proofs"),
+    ).at(1)
+    plays = play(table, harms(table, seen(fresh.without_groups())))
+    assert (plays.chosen[:, 1] == 2).all(), "a group that was not seen is left to the reference"
+    plays = play(table, harms(table, seen(fresh)))
+    begins = {"sums": 0, "poems": 1, "proofs": 2}
+    assert plays.chosen[:, 1].tolist() == [begins[group] for group in fresh.groups]
+    live = Router(policy=table, encoder=default_encoder())
+    for row in range(12):
+        assert live.decide(request(fresh, row)).rung == RUNGS[begins[fresh.groups[row]]]
+
+
+def test_a_random_part_is_drawn_by_the_id_alone_and_is_as_large_as_it_says(
+    router: Router,
+) -> None:
+    part = with_path(router.policy, [[np.inf, -np.inf]], [[np.inf, -np.inf]], parts=[0.3]).at(1)
+    table = make_table(3000, seed=3)
+    plays = play(part, harms(part, seen(table)))
+    drawn = plays.chosen[:, 1] == 0
+    assert drawn.mean() == pytest.approx(0.3, abs=0.03)
+    assert np.corrcoef(drawn, table.quality[:, 0])[0, 1] == pytest.approx(0, abs=0.05)
+    live = Router(policy=part, encoder=default_encoder())
+    for row in range(40):
+        asked = request(table, row, request_id=table.request_ids[row])
+        assert (live.decide(asked).rung == "small") == drawn[row]
+    everybody = with_field(part, path=part.path.whole())
+    assert (play(everybody, harms(part, seen(table))).chosen[:, 1] == 0).all()
 
 
 def test_the_reference_needs_no_score(policy: Policy, fresh: TrialTable) -> None:
@@ -318,48 +428,57 @@ def test_another_encoder_is_refused(policy: Policy, fresh: TrialTable) -> None:
     with pytest.raises(InputError, match="encoder"):
         Router(policy=policy, encoder=Other())
     with pytest.raises(InputError, match="encoder"):
-        harms(policy, observe(["x"], ["g"], [None, None], encoder=Other()))
+        harms(policy, observe(["x"], ["g"], [None, None], request_ids=["i"], encoder=Other()))
 
 
 # -- deferring ------------------------------------------------------------------------------------
 
 
-def test_it_says_whose_output_it_needs(train: TrialTable, policy: Policy) -> None:
-    assert policy.reviewed == ("small", "middle")
-    routed = replace(train, signals=tuple((Signals(), *row[1:]) for row in train.signals))
-    assert fitted(routed).reviewed == ("middle",)
+def test_it_says_whose_output_it_needs(policy: Policy) -> None:
+    assert policy.at(50).reviewed == ("small", "middle")
+    assert policy.at(0).reviewed == ()
+    mixed = with_path(policy, [[0.2, np.inf], [-np.inf, 0.3]], [[np.inf, 0.1], [0.2, 0.2]])
+    assert (mixed.at(1).reviewed, mixed.at(2).reviewed) == (("middle",), ("middle",))
 
 
 def test_without_answers_it_routes_and_pays_for_one_rung(fresh: TrialTable) -> None:
     policy = fitted(make_table(300, answers=False))
     plays = play(policy, harms(policy, seen(fresh)))
-    assert policy.reviewed == ()
+    assert not any(policy.at(point).reviewed for point in range(policy.points))
     assert (plays.attempted.sum(axis=0) == 1).all()
 
 
 def test_an_attempt_that_does_not_pay_is_skipped(train: TrialTable, fresh: TrialTable) -> None:
-    dear = replace(train, cost=np.tile((12.0, 20.0, 20.0), (len(train), 1)))
-    free = replace(train, cost_unit=None)
+    """The small rung costs more than half of the reference, and most of its answers do not stay."""
+    pair = two_rungs(train, cost=(12.0, 20.0))
+    free = replace(pair, cost_unit=None)
     spent = {}
-    for name, table in {"known": dear, "unknown": free}.items():
+    for name, table in {"known": pair, "unknown": free}.items():
         policy = fitted(table)
-        plays = play(policy, harms(policy, seen(fresh)))
-        point = int(np.argmin(np.abs(plays.shares()[0] - 0.4)))
-        cost = np.tile((12.0, 20.0, 20.0), (len(fresh), 1))
-        spent[name] = plays.costs(cost)[:, point].mean()
-        assert (policy.cutoffs[1:] >= policy.cutoffs[:-1]).all()
-        if name == "unknown":
-            assert plays.attempted[0][:, 1:].all()
+        plays = play(policy, harms(policy, seen(two_rungs(fresh, cost=(12.0, 20.0)))))
+        point = int(np.argmin(np.abs(plays.shares()[0] - 0.25)))
+        spent[name] = plays.costs(two_rungs(fresh, cost=(12.0, 20.0)).cost)[:, point].mean()
     assert spent["known"] < spent["unknown"]
+    assert spent["known"] < 20.0
 
 
-def test_a_rung_dearer_than_the_reference_is_never_tried_but_at_the_very_end(
+def two_rungs(table: TrialTable, *, cost: tuple[float, float]) -> TrialTable:
+    return replace(
+        table,
+        rungs=("small", "big"),
+        quality=table.quality[:, [0, 2]],
+        signals=tuple((row[0], row[2]) for row in table.signals),
+        cost=np.tile(cost, (len(table), 1)),
+    )
+
+
+def test_a_rung_dearer_than_the_reference_is_never_tried(
     train: TrialTable, fresh: TrialTable
 ) -> None:
     policy = fitted(replace(train, cost=np.tile((30.0, 5.0, 20.0), (len(train), 1))))
     plays = play(policy, harms(policy, seen(fresh)))
-    assert not plays.attempted[0][:, :-1].any()
-    assert plays.attempted[0][:, -1].all()
+    assert not plays.attempted[0].any()
+    assert plays.attempted[1].any()
 
 
 # -- keeping it -----------------------------------------------------------------------------------
@@ -377,8 +496,17 @@ def test_a_policy_comes_back_from_its_file_unchanged(
     np.testing.assert_array_equal(play(back, again).chosen, play(policy, expected).chosen)
 
 
-def test_the_same_trials_give_the_same_policy(train: TrialTable, policy: Policy) -> None:
-    assert policy_hash(fitted(train)) == policy_hash(policy)
+def test_the_same_trials_give_the_same_policy(train: TrialTable, chosen: Policy) -> None:
+    assert policy_hash(fitted(train)) == policy_hash(chosen)
+
+
+def test_a_policy_of_an_earlier_form_says_what_to_do(policy: Policy, tmp_path: Path) -> None:
+    whole = msgspec.msgpack.decode(policy_bytes(policy))
+    earlier = {"version": 2, "policy": {"thresholds": [], "cutoffs": [], **whole["policy"]}}
+    (tmp_path / "old").write_bytes(msgspec.msgpack.encode(earlier))
+    with pytest.raises(InputError, match="format 2, this is format 3") as caught:
+        load_policy(tmp_path / "old")
+    assert "certify again" in caught.value.hint
 
 
 def test_damaged_foreign_and_newer_files_are_refused(policy: Policy, tmp_path: Path) -> None:
@@ -435,7 +563,8 @@ def test_a_forest_reads_as_scikit_learn_does() -> None:
     draw = np.random.default_rng(0)
     x = draw.normal(size=(300, 8)).astype(np.float32)
     y = np.stack([(x[:, 0] > 0) * 1.0, draw.random(300)], axis=1)
-    forest, unseen = grow(x, y)
+    carried = 100 * draw.random((300, 2))
+    forest, unseen = grow(x, y, carried=carried)
     reference = ExtraTreesRegressor(
         n_estimators=module.TREES,
         min_samples_leaf=module.LEAF_ROWS,
@@ -445,10 +574,33 @@ def test_a_forest_reads_as_scikit_learn_does() -> None:
         random_state=0,
     ).fit(x, y)
     other = draw.normal(size=(5000, 8)).astype(np.float32)
-    np.testing.assert_allclose(forest.predict(other), reference.predict(other)[:, 0], atol=1e-12)
-    assert forest.predict(other[:0]).shape == (0,)
-    inside = np.abs(forest.predict(x) - y[:, 0]).mean()
-    assert np.abs(unseen - y[:, 0]).mean() > inside
+    np.testing.assert_allclose(
+        forest.predict(other)[:, 0], reference.predict(other)[:, 0], atol=1e-12
+    )
+    assert forest.predict(other[:0]).shape == (0, 3)
+    inside = np.abs(forest.predict(x)[:, 0] - y[:, 0]).mean()
+    assert np.abs(unseen[:, 0] - y[:, 0]).mean() > inside
+    np.testing.assert_allclose(forest.predict(x)[:, 1:].mean(axis=0), carried.mean(axis=0), atol=2)
+
+
+def test_columns_that_do_not_vary_change_nothing() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 6)).astype(np.float32)
+    y = np.stack([(x[:, 0] > 0) * 1.0, draw.random(200)], axis=1)
+    none = np.empty((200, 0))
+    wide = np.hstack(
+        [np.ones((200, 3), np.float32), x[:, :2], np.zeros((200, 4), np.float32), x[:, 2:]]
+    )
+    (narrow, seen_narrow), (padded, seen_padded) = (grow(z, y, carried=none) for z in (x, wide))
+    np.testing.assert_array_equal(padded.predict(wide), narrow.predict(x))
+    np.testing.assert_array_equal(seen_padded, seen_narrow)
+
+
+def test_where_nothing_varies_the_mean_is_expected() -> None:
+    y = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]] * 20)
+    forest, unseen = grow(np.ones((80, 5), np.float32), y, carried=y[:, 1:] * 8)
+    np.testing.assert_array_equal(forest.predict(np.zeros((3, 5), np.float32)), [[0.5, 4.0]] * 3)
+    np.testing.assert_array_equal(unseen, [[0.5, 4.0]] * 80)
 
 
 # -- baselines ------------------------------------------------------------------------------------
@@ -515,18 +667,21 @@ def some_declined(table: TrialTable, *, share: float = 0.3, seed: int = 5) -> Tr
 
 
 def test_no_point_of_the_path_keeps_an_abstention(train: TrialTable, fresh: TrialTable) -> None:
-    policy, table = fitted(some_declined(train)), some_declined(fresh)
+    table = some_declined(fresh)
+    chosen = fitted(some_declined(train))
+    policy = reviewing(chosen)
     declined = np.array([row[0].abstained for row in table.signals])
     plays = play(policy, harms(policy, seen(table)))
     assert not (plays.chosen[declined] == 0).any()
     assert (plays.chosen[~declined, -1] == 0).all()
     assert plays.attempted[0, :, -1].all()
     assert plays.attempted[1, declined, -1].all()
+    assert not (play(chosen, harms(chosen, seen(table))).chosen[declined] == 0).any()
 
 
 def test_the_loss_after_an_abstention_is_that_of_the_rung_that_answers(train: TrialTable) -> None:
     table = some_declined(train)
-    policy = fitted(table)
+    policy = reviewing(fitted(table))
     declined = np.array([row[0].abstained for row in table.signals])
     plays = play(policy, harms(policy, seen(table)), points=slice(policy.points - 1, None))
     middle = np.maximum(0.0, table.quality[:, 2] - table.quality[:, 1])
@@ -548,7 +703,7 @@ def test_a_rung_that_always_abstains_is_no_obstacle_but_alone_below_the_referenc
 ) -> None:
     never = some_declined(train, share=1.1)
     policy = fitted(never)
-    assert "small" not in policy.reviewed
+    assert not any("small" in policy.at(point).reviewed for point in range(policy.points))
     assert not (play(policy, harms(policy, seen(never))).chosen == 0).any()
     alone = replace(
         never,

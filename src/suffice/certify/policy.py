@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import replace as replaced
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,22 +9,26 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from suffice.certify.certifying import (
+    CertifyingRows,
+    RequestSplit,
+    as_good_rung,
+    deal,
+    rival_policies,
+)
 from suffice.certify.evidence import (
     LossRule,
     MarkedRequests,
     answered_cheaply,
     bounds_of,
     check_rows,
-    grid_points,
     loss_rule,
     losses_of,
     marked,
-    path_evidence,
 )
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.guarantee import (
-    Calibration,
     Certificate,
     LabelSource,
     Method,
@@ -35,36 +38,31 @@ from suffice.guarantee import (
     Scope,
     Splits,
     Terms,
-    calibrate,
     content_hash,
     issue,
 )
 from suffice.policy import (
     Baseline,
-    Observations,
-    Outcomes,
+    Goal,
     PathOutcomes,
     Policy,
+    always,
     always_cheapest,
     always_reference,
     cost_matched_random,
-    fit_policy,
+    described,
+    fit_policies,
     harms,
-    observe_table,
     oracle,
-    outcomes,
     play,
     policy_hash,
-    saving,
 )
 from suffice.scoring.labels import HumanLabels, Pair, human_labels
 from suffice.trials.order import on_ladder
 from suffice.trials.table import (
     UNSCORED,
     CostUnit,
-    Rows,
     TrialTable,
-    split_rows,
 )
 from suffice.types import Say
 
@@ -87,7 +85,8 @@ _CALIBRATED = (  # fields that a result takes over from its calibration
 class Target(Struct, frozen=True, kw_only=True):
     """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`.
 
-    `risk` says what the risk is, and `per` whether requests or sessions are counted.
+    `risk` says what the risk is, and `per` whether requests or sessions are counted. With
+    `random_part` the policy may be one that applies to a random part of the requests only.
     """
 
     reference: str
@@ -98,6 +97,7 @@ class Target(Struct, frozen=True, kw_only=True):
     lapses_after_s: float = LAPSES_AFTER_S
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
+    random_part: bool = True
 
 
 class CertifyResult(Struct, frozen=True, kw_only=True):
@@ -111,9 +111,16 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
     the certificate. `unscored` requests were left out; `worthless` ones have an answer that no
     scorer could judge. The risk of baselines is the excess, or for a net loss the net loss.
+    `family` is the kind of policy, and `part` the share of requests, drawn at random, that it
+    applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
+    rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
+    request: as good as the reference, so promise against it instead. None if there is none.
     """
 
     certified: bool
+    family: str
+    part: float
+    use_as_reference: str | None
     reference: str
     alpha: float
     delta: float
@@ -132,6 +139,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     method: Method
     label_source: LabelSource
     baselines: dict[str, Baseline]
+    fixed_rungs: dict[str, Baseline]
     quality: float
     reference_quality: float
     rung_bounds: tuple[PartBound, ...]
@@ -157,16 +165,6 @@ class CertifiedPolicy:
     plays: PathOutcomes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Split:
-    """Some rows of a table, as numbers and with what they came to."""
-
-    table: TrialTable
-    rows: Rows
-    seen: Observations
-    known: Outcomes
-
-
 def certify(
     table: TrialTable,
     ask: Target,
@@ -189,9 +187,9 @@ def certify(
     kept = marked(ordered, reference=ask.reference, judged=human is not None)
     check_rows(kept.table, alpha=ask.alpha, delta=ask.delta, net=ask.risk is RiskKind.NET_LOSS)
     say(f"reading {len(kept.table):,} requests")
-    fit, test, report = _split(kept.table, ask, encoder=encoder)
+    fit, test, report = deal(kept.table, reference=ask.reference, seed=ask.seed, encoder=encoder)
     say(f"fitting the policy on {len(fit.rows):,} requests")
-    policy = fit_policy(fit.seen, fit.known)
+    fitted = fit_policies(fit.seen, fit.known, _goal(ask, test, judged=human is not None))
     say(f"certifying on {len(test.rows):,} others")
     rule = loss_rule(
         fit.known.quality,
@@ -200,19 +198,32 @@ def certify(
         per=ask.per,
         judged=human is not None,
     )
-    calibration = _calibrate(policy, test, human, ask=ask, rule=rule)
-    policy = policy.at(calibration.index if calibration.certified else 0)
+    certifying = CertifyingRows(
+        split=test,
+        rule=rule,
+        alpha=ask.alpha,
+        delta=ask.delta,
+        expected=harms(fitted.policy, test.seen),
+        human=human,
+    )
+    calibration = certifying.calibrate(fitted.policy)
+    policy = fitted.policy.at(calibration.index if calibration.certified else 0)
     certificate = None
     if calibration.certified:
-        terms = _terms(policy, ask, splits=(fit, test, report), kept=kept, rule=rule)
+        promised = certifying.group_bounds(policy)
+        terms = _terms(policy, ask, (fit, test, report), kept=kept, promised=promised)
         certificate = issue(calibration, terms)
-    here = slice(policy.point, policy.point + 1)
-    plays = play(policy, harms(policy, report.seen), points=here)
-    found = _measured(report, plays, ask, rule=rule)
+    expected = harms(policy, report.seen)
+    plays = play(policy, expected, points=slice(policy.point, policy.point + 1))
+    rivals = rival_policies(fitted, certifying, report, expected)
+    found = _measured(report, plays, ask, rule=rule, rivals=rivals)
     return CertifiedPolicy(
         policy=policy,
         result=CertifyResult(
             certified=calibration.certified,
+            family=policy.family,
+            part=policy.part,
+            use_as_reference=as_good_rung(fitted, certifying),
             **{name: getattr(calibration, name) for name in _CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
             unscored=kept.left_out,
@@ -223,6 +234,18 @@ def certify(
         ),
         reported=report.table,
         plays=plays,
+    )
+
+
+def _goal(ask: Target, test: RequestSplit, *, judged: bool) -> Goal:
+    """Say what the fit is for; labels that mend a judge are too few to weigh a random part by."""
+    return Goal(
+        alpha=ask.alpha,
+        delta=ask.delta,
+        rows=len(test.table.cluster_names),
+        net=ask.risk is RiskKind.NET_LOSS,
+        among_answered=ask.risk is RiskKind.ERROR_AMONG_ANSWERED,
+        random_part=ask.random_part and not judged,
     )
 
 
@@ -252,57 +275,13 @@ def _check_source(ask: Target, labels: Mapping[Pair, float] | None) -> None:
         )
 
 
-def _split(table: TrialTable, ask: Target, *, encoder: Encoder) -> tuple[_Split, _Split, _Split]:
-    """Observe all requests at once, then deal them out."""
-    seen = observe_table(table, reference=ask.reference, encoder=encoder)
-    known = outcomes(table, reference=ask.reference)
-    fit, test, report = (
-        _Split(
-            table=table.subset(rows),
-            rows=rows,
-            seen=seen.subset(rows),
-            known=replaced(
-                known,
-                quality=known.quality[rows],
-                cost=known.cost[rows],
-                abstained=known.abstained[rows],
-            ),
-        )
-        for rows in split_rows(table.clusters, seed=ask.seed)
-    )
-    return fit, test, report
-
-
-def _calibrate(
-    policy: Policy, test: _Split, human: HumanLabels | None, *, ask: Target, rule: LossRule
-) -> Calibration:
-    """Calibrate from the first point that keeps any answer of a cheaper rung.
-
-    Points before it cannot lose, so a walk from point 1 on gets there too; but a promise about them
-    would be one about nothing. The index returned is the path's own.
-    """
-    expected = harms(policy, test.seen)
-    kept = answered_cheaply(play(policy, expected))
-    first = int(kept.any(axis=0).argmax())
-    plays = play(policy, expected, points=slice(first, None))
-    points = grid_points(plays, rule=rule)
-    plays = PathOutcomes(chosen=plays.chosen[:, points], attempted=plays.attempted[:, :, points])
-    if human is not None:
-        labelled = np.isin(human.rows, test.rows)
-        at = np.searchsorted(test.rows, human.rows[labelled])
-        human = HumanLabels(rows=at, quality=human.quality[labelled])
-    evidence = path_evidence(plays, test.known.quality, test.table.clusters, rule=rule, human=human)
-    found = calibrate(evidence, alpha=ask.alpha, delta=ask.delta, method=rule.method)
-    return replace(found, index=int(points[found.index]) + first)
-
-
 def _terms(
     policy: Policy,
     ask: Target,
+    splits: tuple[RequestSplit, RequestSplit, RequestSplit],
     *,
-    splits: tuple[_Split, _Split, _Split],
     kept: MarkedRequests,
-    rule: LossRule,
+    promised: dict[str, float],
 ) -> Terms:
     fit, test, report = splits
     created = datetime.now(UTC)
@@ -315,67 +294,61 @@ def _terms(
         scope=Scope(
             groups=groups,
             unscored=kept.left_out,
-            promised=dict.fromkeys(groups, 1.0) | _promised(policy, test, ask, rule=rule),
+            promised=dict.fromkeys(groups, 1.0) | promised,
         ),
         created=created,
         lapses_at=created + timedelta(seconds=ask.lapses_after_s),
     )
 
 
-def _promised(policy: Policy, test: _Split, ask: Target, *, rule: LossRule) -> dict[str, float]:
-    """Bound the risk of each group at the certified point; it is watched against no less."""
-    here = slice(policy.point, policy.point + 1)
-    plays = play(policy, harms(policy, test.seen), points=here)
-    counts = np.array([group is not None for group in test.table.groups])
-    if rule.risk is RiskKind.ERROR_AMONG_ANSWERED:
-        counts &= answered_cheaply(plays)[:, 0]
-    rows = np.flatnonzero(counts)
-    bounds = bounds_of(
-        losses_of(plays, test.known.quality, rule=rule)[rows, 0],
-        [str(test.table.groups[row]) for row in rows.tolist()],
-        test.table.clusters[rows],
-        rule=rule,
-        delta=ask.delta,
-    )
-    return {bound.part: min(1.0, max(ask.alpha, bound.bound)) for bound in bounds}
-
-
-def _hash(split: _Split) -> str:
+def _hash(split: RequestSplit) -> str:
     return content_hash((split.table.request_ids, split.known.quality.tolist()))
 
 
 def _measured(
-    report: _Split, plays: PathOutcomes, ask: Target, *, rule: LossRule
+    report: RequestSplit,
+    plays: PathOutcomes,
+    ask: Target,
+    *,
+    rule: LossRule,
+    rivals: dict[str, Baseline],
 ) -> dict[str, Any]:
     """Measure one point of the path on the reporting rows, beside its baselines."""
     known, rungs = report.known, report.known.rungs
     losses, cheap = losses_of(plays, known.quality, rule=rule)[:, 0], answered_cheaply(plays)[:, 0]
     counts = cheap if ask.risk is RiskKind.ERROR_AMONG_ANSWERED else np.ones_like(cheap)
-    share = dict(zip(rungs, plays.shares()[:, 0].tolist(), strict=True))
-    saved = saving(plays.costs(known.cost)[:, 0], known.cost[:, -1])
-    wanted = float(known.quality[:, -1].mean())
-    matched = cost_matched_random(known, share=1.0 - share[ask.reference], saving=saved)
+    shown, wanted = described(known, plays), float(known.quality[:, -1].mean())
+    spared = 1.0 - shown.share[ask.reference]
+
+    def judged(ways: dict[str, Baseline]) -> dict[str, Baseline]:
+        if not rule.net:
+            return ways
+        return {name: replace(way, risk=wanted - way.quality) for name, way in ways.items()}
+
     return {
         "reference": ask.reference,
         "alpha": ask.alpha,
         "delta": ask.delta,
         "seed": ask.seed,
         "label_source": ask.label_source,
-        "share": share,
+        "share": shown.share,
         "risk": float(losses[counts].mean()) if counts.any() else None,
-        "saving": saved,
+        "saving": shown.saving,
         "saving_unit": report.table.cost_unit,
-        "quality": float(plays.qualities(known.quality)[:, 0].mean()),
+        "quality": shown.quality,
         "reference_quality": wanted,
-        "baselines": {
-            name: replace(way, risk=wanted - way.quality) if rule.net else way
-            for name, way in {
-                "cost_matched_random": matched,
+        "baselines": judged(
+            {
+                "cost_matched_random": cost_matched_random(
+                    known, share=spared, saving=shown.saving
+                ),
                 "always_cheapest": always_cheapest(known),
                 "always_reference": always_reference(known),
+                **rivals,
                 "oracle": oracle(known),
-            }.items()
-        },
+            }
+        ),
+        "fixed_rungs": judged({rung: always(known, rung) for rung in rungs}),
         "rung_bounds": bounds_of(
             losses[cheap],
             [rungs[at] for at in plays.chosen[cheap, 0].tolist()],

@@ -24,6 +24,7 @@ class Promise(Struct, frozen=True, kw_only=True):
     lapses_after: str = "30d"
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
+    random_part: bool = True
 
     def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
@@ -36,6 +37,7 @@ class Promise(Struct, frozen=True, kw_only=True):
             lapses_after_s=lapses_after_s(self.lapses_after),
             risk=self.risk,
             per=self.per,
+            random_part=self.random_part,
         )
 
 
@@ -62,6 +64,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
     lapses_after: str | None = None
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
+    random_part: bool = True
 
     def promise(self, ladder: Path | None, *, seed: int) -> Promise:
         """Complete it from a `suffice.toml`, or the defaults; InputError without a reference."""
@@ -80,6 +83,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
             seed=seed,
             risk=self.risk,
             per=self.per,
+            random_part=self.random_part,
         )
 
 

@@ -13,6 +13,7 @@ from suffice.cli.options import (
     LapsesAfterOrTarget,
     LedgerArgument,
     PromiseUnit,
+    RandomPart,
     ReferenceOrNone,
     Risk,
     Seed,
@@ -35,6 +36,7 @@ def certify(
     delta: DeltaOrTarget = None,
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
+    random_part: RandomPart = True,
     seed: Seed = 0,
     labels: Annotated[
         Path | None,
@@ -67,6 +69,7 @@ def certify(
         lapses_after=lapses_after,
         risk=RiskKind(risk),
         per=Per(per),
+        random_part=random_part,
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
@@ -88,6 +91,7 @@ def recertify(
     delta: DeltaOrTarget = None,
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
+    random_part: RandomPart = True,
     seed: Seed = 0,
     lapses_after: LapsesAfterOrTarget = None,
     ladder: LadderOrNone = None,
@@ -115,6 +119,7 @@ def recertify(
             lapses_after=lapses_after,
             risk=RiskKind(risk),
             per=Per(per),
+            random_part=random_part,
         )
         certification = certify_ledger(books, options.promise(ladder, seed=seed), say=say)
     _conclude("recertify", certification, out=out, json=json)

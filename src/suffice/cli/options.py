@@ -72,6 +72,13 @@ PromiseUnit = Annotated[
     Literal["request", "session"],
     typer.Option("--per", help="Unit of the promise: a request, or a session of requests."),
 ]
+RandomPart = Annotated[
+    bool,
+    typer.Option(
+        "--random-part/--no-random-part",
+        help="Policies for a random part of the requests, drawn by their ids, among the choices.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 CoreUsdPerHour = Annotated[
     float | None,

@@ -41,6 +41,8 @@ NAMES = {
     "always_reference": "always the reference",
     "always_cheapest": "always the cheapest",
     "cost_matched_random": "random, matched",
+    "best_table": "best table by group",
+    "route_only": "route only",
     "oracle": "oracle (hindsight)",
 }
 COST_COLUMNS = {
@@ -143,16 +145,31 @@ def print_certified(result: "CertifyResult") -> None:
             f"NOT certified at alpha {result.alpha:g} ({risk}): of {rows} certifying requests "
             f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
         )
+    between = [r for r in list(result.fixed_rungs)[1:] if r != result.reference]
     ways = {"suffice": result} | {
         NAMES[name]: baseline for name, baseline in result.baselines.items()
     }
+    ways |= {f"always {rung}": result.fixed_rungs[rung] for rung in between}
     print_table(
-        ("", "risk", "saving", "quality"),
+        ("", "risk", "saving", "quality", "cheaper share"),
         (
-            (name, show_share(way.risk), show_share(way.saving), show_share(way.quality))
+            (
+                name,
+                show_share(way.risk),
+                show_share(way.saving),
+                show_share(way.quality),
+                show_share(1.0 - way.share[result.reference]),
+            )
             for name, way in ways.items()
         ),
     )
+    drawn = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
+    say(f"policy: {result.family}{drawn}")
+    if result.use_as_reference is not None:
+        say(
+            f"use {result.use_as_reference} as your reference: always {result.use_as_reference} "
+            f"is certified at {show_share(result.alpha)} too"
+        )
     say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
     rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
     worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""

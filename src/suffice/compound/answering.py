@@ -31,7 +31,7 @@ from suffice.guarantee import (
     rows_needed,
 )
 from suffice.latent.closed import plain_answer
-from suffice.policy import fit_policy, harms, observe_table, outcomes, play, policy_hash
+from suffice.policy import Goal, fit_policy, harms, observe_table, outcomes, play, policy_hash
 from suffice.trials.order import on_ladder
 from suffice.trials.table import CostUnit, Floats, Rows, TrialTable, split_rows
 from suffice.trials.tabulate import tabulate
@@ -199,7 +199,13 @@ def _effort_path(dealt: SplitWorkload, *, encoder: Encoder) -> _Path:
     seen = observe_table(table, reference=reference, encoder=encoder)
     known = outcomes(table, reference=reference)
     fitting = replace(known, quality=known.quality[dealt.fit], cost=known.cost[dealt.fit])
-    policy = fit_policy(seen.subset(dealt.fit), fitting)
+    goal = Goal(
+        alpha=dealt.workload.alpha,
+        delta=delta_each(dealt.workload),
+        rows=len(dealt.certify),
+        random_part=False,
+    )
+    policy = fit_policy(seen.subset(dealt.fit), fitting, goal)
     plays = play(policy, harms(policy, seen))
     return _Path(
         quality=plays.qualities(known.quality),

@@ -24,6 +24,7 @@ from suffice.guarantee.losses import (
 from suffice.guarantee.methods import Method, clusters_needed, p_value, upper_bound
 from suffice.guarantee.sequences import SequenceTest, bonferroni_grid, fixed_sequence
 
+_CERTAIN = 1.0 - 1e-9  # the largest risk that a test can ask for
 _REPEATED_POWER = 21  # values are repeated up to 2 ** 20 to see how many would do
 
 
@@ -43,7 +44,8 @@ class Evidence:
     of that shape, the risk is the error among answered requests; with `net` the net loss, whose
     losses lie in [-1, 1]; else the excess over the reference among all. A judge's losses need
     `human` labels of a random part of the rows, in whole clusters. Without `clusters` every row is
-    an independent draw.
+    an independent draw. A point that applies to a random share of all requests, `parts` of shape
+    (points,), has losses as if all of them were drawn: its risk is the part times their mean.
     """
 
     losses: Floats
@@ -51,9 +53,12 @@ class Evidence:
     human: LabelledLosses | None = None
     clusters: Clusters | None = None
     net: bool = False
+    parts: Floats | None = None
 
     def __post_init__(self) -> None:
         rows, points = _shape(self.losses)
+        if self.parts is not None:
+            _check_parts(self.parts, points, conditional=self.answered is not None)
         check_losses(self.losses, net=self.net)
         if self.answered is not None and self.answered.shape != (rows, points):
             raise InputError(f"answered has shape {self.answered.shape}, losses {(rows, points)}")
@@ -110,6 +115,10 @@ class Evidence:
         )
         return total
 
+    def part(self, point: int) -> float:
+        """Return the share of requests that a point applies to."""
+        return 1.0 if self.parts is None else float(self.parts[point])
+
     def sample(self, point: int) -> Sample:
         """Return what counts at one point of the path: a value a row, or a value a cluster."""
         keep = self.counted
@@ -129,7 +138,8 @@ class Calibration(Struct, frozen=True, kw_only=True):
     that these rows can certify there. `bound` uses `delta / tests`. On a walk that was certified it
     belongs to its point alone and is not corrected for having chosen that point: the promise is
     `alpha`. `n` rows in `clusters` clusters and `losses` (the rows' sum) stand behind it, `human_n`
-    rows or clusters labelled. `largest` rows of a cluster count at most, and `left_out` rows were
+    rows or clusters labelled; with a `part` below 1 the losses are those of all rows, and `bound`
+    is that of the part. `largest` rows of a cluster count at most, and `left_out` rows were
     beyond. `clusters_needed` is how many clusters would do if they were like these, and
     `rows_needed` how many rows those hold: None if certified, if no number would do, or if human
     labels are what is short.
@@ -150,6 +160,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
     clusters: int = 0
     largest: int = 1
     left_out: int = 0
+    part: float = 1.0
     human_n: int | None = None
     rows_needed: int | None = None
     clusters_needed: int | None = None
@@ -180,9 +191,11 @@ def calibrate(evidence: Evidence, *, alpha: float, delta: float, method: Method)
     index = int(np.argmin(walk.p_values)) if walk.accepted is None else walk.accepted
     sample = _whole(evidence.sample(index), evidence.clusters, method=method)
     n = int(evidence.counts()[index])
-    tests, needed = evidence.tests, None
+    tests, needed, part = evidence.tests, None, evidence.part(index)
     if walk.accepted is None:
-        needed = _clusters_needed(sample, alpha=alpha, delta=delta / tests, method=method)
+        needed = _clusters_needed(
+            sample, alpha=min(alpha / part, _CERTAIN), delta=delta / tests, method=method
+        )
     return Calibration(
         certified=walk.accepted is not None,
         index=index,
@@ -193,7 +206,8 @@ def calibrate(evidence: Evidence, *, alpha: float, delta: float, method: Method)
         tests=tests,
         n=n,
         losses=float(evidence.totals()[index]),
-        bound=upper_bound(sample, delta=delta / tests, method=method),
+        bound=part * upper_bound(sample, delta=delta / tests, method=method),
+        part=part,
         p_values=walk.p_values,
         per=evidence.per,
         clusters=len(sample.losses),
@@ -253,16 +267,24 @@ def least_abstention(error: float, *, alpha: float) -> float:
 
 
 def _search(evidence: Evidence, *, alpha: float, delta: float, method: Method) -> SequenceTest:
+    """Search the path; a point's risk exceeds alpha where its losses' mean exceeds alpha / part.
+
+    A part of at most alpha cannot lose more than alpha, whatever the losses.
+    """
     level = delta / evidence.tests
-    if method is Method.BINOMIAL and evidence.clusters is None:
+
+    def tested(point: int) -> float:
+        part = evidence.part(point)
+        if part <= alpha:
+            return 0.0
+        sample = _whole(evidence.sample(point), evidence.clusters, method=method)
+        return p_value(sample, alpha=alpha / part, delta=level, method=method)
+
+    if method is Method.BINOMIAL and evidence.clusters is None and evidence.parts is None:
         check_binary(evidence.losses)
         p_values = iter(binomial_p_value(evidence.totals(), evidence.counts(), alpha=alpha))
     else:
-        samples = (
-            _whole(evidence.sample(point), evidence.clusters, method=method)
-            for point in range(evidence.points)
-        )
-        p_values = (p_value(s, alpha=alpha, delta=level, method=method) for s in samples)
+        p_values = map(tested, range(evidence.points))
     if evidence.answered is None:
         return fixed_sequence(p_values, delta=delta)
     return bonferroni_grid(list(p_values), evidence.counts(), delta=delta)
@@ -345,6 +367,13 @@ def _check_clusters(evidence: Evidence, *, alpha: float, delta: float, method: M
         hint=f"it takes {least or 'more'} clusters without a loss to certify alpha {alpha:g} at "
         f"delta {delta:g}: give sessions, tasks or texts that differ",
     )
+
+
+def _check_parts(parts: Floats, points: int, *, conditional: bool) -> None:
+    if parts.shape != (points,) or not ((parts > 0) & (parts <= 1)).all():
+        raise InputError(f"parts must be {points} shares above 0 and up to 1")
+    if conditional:
+        raise InputError("the error among answered requests is that of any random part of them")
 
 
 def _check_labels(evidence: Evidence, *, method: Method) -> None:

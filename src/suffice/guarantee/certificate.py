@@ -249,6 +249,12 @@ def _limits(calibration: Calibration, terms: Terms) -> tuple[str, ...]:
         sentences.append(
             "Better answers make up for worse ones: it is the average quality that is promised."
         )
+    if calibration.part < 1:
+        sentences.append(
+            f"A random {calibration.part:.1%} of requests, drawn by their ids, may be kept from "
+            "the reference, and losses are counted as if all were: ids must not follow what "
+            "requests are about."
+        )
     if calibration.left_out:
         sentences.append(
             f"The first {calibration.largest} requests of a session or text counted; "

@@ -6,31 +6,47 @@ knows nothing of guarantees: it offers an ordered path, and a certificate picks 
 
 from suffice.policy.baselines import (
     Baseline,
+    always,
     always_cheapest,
     always_reference,
     cost_matched_random,
+    described,
     oracle,
     saving,
 )
-from suffice.policy.fit import FEWEST_ROWS, Outcomes, fit_policy, outcomes
+from suffice.policy.choose import Goal
+from suffice.policy.fit import (
+    FEWEST_ROWS,
+    FittedPolicies,
+    Outcomes,
+    fit_policies,
+    fit_policy,
+    outcomes,
+)
 from suffice.policy.observe import Observations, observe, observe_table
 from suffice.policy.online import PolicyStep, Router
-from suffice.policy.path import ExpectedLosses, PathOutcomes, Policy, harms, play
+from suffice.policy.path import ExpectedLosses, PathOutcomes, Policy, PolicyPath, harms, play
 from suffice.policy.store import load_policy, policy_hash, save_policy
 
 __all__ = [
     "FEWEST_ROWS",
     "Baseline",
     "ExpectedLosses",
+    "FittedPolicies",
+    "Goal",
     "Observations",
     "Outcomes",
     "PathOutcomes",
     "Policy",
+    "PolicyPath",
     "PolicyStep",
     "Router",
+    "always",
     "always_cheapest",
     "always_reference",
     "cost_matched_random",
+    "described",
+    "fit_policies",
     "fit_policy",
     "harms",
     "load_policy",

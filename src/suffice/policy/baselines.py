@@ -5,6 +5,7 @@ from msgspec import Struct
 
 from suffice.policy.fit import Outcomes
 from suffice.policy.observe import Floats
+from suffice.policy.path import PathOutcomes
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
@@ -19,41 +20,80 @@ class Baseline(Struct, frozen=True, kw_only=True):
     saving: float | None
 
 
+def always(known: Outcomes, rung: str) -> Baseline:
+    """Answer everything with one rung."""
+    return _chosen(known, np.full(len(known.quality), known.rungs.index(rung)))
+
+
 def always_reference(known: Outcomes) -> Baseline:
     """Answer everything with the reference."""
-    return _fixed(known, rung=len(known.rungs) - 1)
+    return always(known, known.rungs[-1])
 
 
 def always_cheapest(known: Outcomes) -> Baseline:
     """Answer everything with the cheapest rung."""
-    return _fixed(known, rung=0)
+    return always(known, known.rungs[0])
 
 
 def cost_matched_random(known: Outcomes, *, share: float, saving: float | None) -> Baseline:
-    """Send a random part to the cheapest rung, so large that it saves as much as the policy does.
+    """Choose rungs at random so that as much is saved as by the policy, at the least risk.
 
-    Without costs, as large as the `share` of requests that the policy keeps from the reference.
-    Values are expectations over the draw.
+    That takes two rungs at most. Without costs, the reference is spared as large a `share` of
+    requests as by the policy. Values are expectations over the draw.
     """
-    low, high = always_cheapest(known), always_reference(known)
-    part = share
-    if saving is not None and low.saving:
-        part = min(1.0, max(0.0, saving / low.saving))
-    mixed = dict.fromkeys(known.rungs, 0.0)
-    mixed[known.rungs[0]] = part
-    mixed[known.rungs[-1]] += 1.0 - part
+    fixed = [always(known, rung) for rung in known.rungs]
+    savings = [way.saving for way in fixed]
+    wanted, worth = share, [0.0 if way is fixed[-1] else 1.0 for way in fixed]
+    if saving is not None and None not in savings:
+        worth = [value or 0.0 for value in savings]
+        wanted = min(max(worth), max(0.0, saving))
+    pairs = [
+        (low, high)
+        for low in range(len(fixed))
+        for high in range(len(fixed))
+        if worth[low] <= wanted <= worth[high]
+    ]
+    mixtures = [
+        _mixture(fixed[low], fixed[high], part=_part(worth[low], worth[high], wanted))
+        for low, high in pairs
+    ]
+    return min(mixtures, key=lambda way: way.risk)
+
+
+def described(known: Outcomes, plays: PathOutcomes) -> Baseline:
+    """Describe what one point of a path did, discarded attempts paid."""
     return Baseline(
-        share=mixed,
-        risk=part * low.risk,
-        quality=part * low.quality + (1 - part) * high.quality,
-        saving=None if low.saving is None else part * low.saving,
+        share=dict(zip(known.rungs, plays.shares()[:, 0].tolist(), strict=True)),
+        risk=float(plays.losses(known.quality)[:, 0].mean()),
+        quality=float(plays.qualities(known.quality)[:, 0].mean()),
+        saving=saving(plays.costs(known.cost)[:, 0], known.cost[:, -1]),
+    )
+
+
+def _part(low: float, high: float, wanted: float) -> float:
+    """Return the share of the higher of two savings that makes up the wanted one."""
+    return 1.0 if high <= low else (wanted - low) / (high - low)
+
+
+def _mixture(low: Baseline, high: Baseline, *, part: float) -> Baseline:
+    """Draw a random part of the requests for one way, and the rest for another."""
+
+    def mean(one: float, other: float) -> float:
+        return (1.0 - part) * one + part * other
+
+    known = low.saving is not None and high.saving is not None
+    return Baseline(
+        share={rung: mean(low.share[rung], high.share[rung]) for rung in low.share},
+        risk=mean(low.risk, high.risk),
+        quality=mean(low.quality, high.quality),
+        saving=mean(low.saving or 0.0, high.saving or 0.0) if known else None,
     )
 
 
 def oracle(known: Outcomes) -> Baseline:
     """Answer with the cheapest rung that is as good as the reference, known in hindsight."""
     good = (known.quality >= known.quality[:, -1:]) & ~known.abstained
-    return _described(known, good.argmax(axis=1))
+    return _chosen(known, good.argmax(axis=1))
 
 
 def saving(spent: Floats, reference: Floats) -> float | None:
@@ -64,11 +104,7 @@ def saving(spent: Floats, reference: Floats) -> float | None:
     return 1.0 - part / whole
 
 
-def _fixed(known: Outcomes, *, rung: int) -> Baseline:
-    return _described(known, np.full(len(known.quality), rung))
-
-
-def _described(known: Outcomes, chosen: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> Baseline:
+def _chosen(known: Outcomes, chosen: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> Baseline:
     rows = np.arange(len(chosen))
     reached, wanted = known.quality[rows, chosen], known.quality[:, -1]
     return Baseline(

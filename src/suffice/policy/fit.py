@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from suffice.errors import InputError
+from suffice.policy.candidates import FittingRows, families
+from suffice.policy.choose import Goal, certifiable_path, valued, walk_path
 from suffice.policy.observe import Flags, Floats, Observations
-from suffice.policy.path import Policy, RungScore
+from suffice.policy.path import ExpectedLosses, Policy, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
 from suffice.trials.table import TrialTable
 
-POINTS = 500  # of the path between always reference and always cheapest
 FEWEST_ROWS = 40
 
 
@@ -29,10 +31,24 @@ class Outcomes:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class FittedPolicies:
+    """The policy to certify, and those that it is compared with; all share their scores.
+
+    `fixed` has a point for every fixed rung that may be certified, the safest first; `route` is the
+    best policy that decides before any attempt, `table` the best table by group, if there are any.
+    """
+
+    policy: Policy
+    fixed: Policy | None
+    route: Policy | None
+    table: Policy | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _FittedScores:
     score: RungScore
-    before: Floats  # out of bag
-    after: Floats  # NaN where the rung abstained
+    before: Floats  # loss, saving, reference's cost; out of bag
+    after: Floats  # loss, reference's cost; the loss is NaN where the rung abstained
 
 
 def outcomes(table: TrialTable, *, reference: str) -> Outcomes:
@@ -46,89 +62,112 @@ def outcomes(table: TrialTable, *, reference: str) -> Outcomes:
     )
 
 
-def fit_policy(seen: Observations, known: Outcomes) -> Policy:
-    """Fit a path of policies, standing at point 0 (always reference).
+def fit_policy(seen: Observations, known: Outcomes, goal: Goal) -> Policy:
+    """Fit the path of policies to certify, standing at point 0 (always reference).
 
-    A rung is reviewed after its attempt if the fitting rows hold its answers. Raises `InputError`
-    for too few rows, an unscored row, or a ladder of one rung.
+    A rung can be reviewed if the fitting rows hold its answers. Raises `InputError` for too few
+    rows, an unscored row, a ladder of one rung, or where nothing costs less than the reference.
     """
+    return fit_policies(seen, known, goal).policy
+
+
+def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolicies:
+    """Fit the policy to certify with those that it is compared with; errors as `fit_policy`."""
     _check(seen, known)
-    fitted = [_fit_rung(seen, known.quality, rung) for rung in range(len(known.rungs) - 1)]
-    thresholds = _thresholds(np.concatenate([f.after for f in fitted]))
-    cutoffs = [
-        _cutoffs(f, thresholds, price=price)
-        for f, price in zip(fitted, _prices(known.cost), strict=True)
-    ]
-    return Policy(
-        rungs=known.rungs,
-        scores=tuple(f.score for f in fitted),
-        thresholds=thresholds,
-        cutoffs=np.stack(cutoffs, axis=1),
-        encoder=seen.encoder,
+    cost = _relative(known.cost)
+    below = range(len(known.rungs) - 1)
+    fitted = [_fit_rung(seen, known.quality, cost, rung=rung) for rung in below]
+    rows = FittingRows(
+        expected=_expected(fitted, seen),
+        losses=_losses(known.quality, goal),
+        cost=cost,
+        reviewed=tuple(f.score.after is not None for f in fitted),
+    )
+    kinds = families(rows)
+    if not kinds:
+        raise InputError(
+            f"every rung below {known.rungs[-1]!r} abstained on every request, or costs no less",
+            hint="a latent rung answers only what it was trained and certified for",
+        )
+    values = [valued(kind, goal, fitting_rows=len(seen)) for kind in kinds]
+
+    def best(*names: str) -> Policy | None:
+        fitting = [v for v in values if not names or v.family.name in names]
+        value = max(fitting, key=lambda value: value.best, default=None)
+        if value is None:
+            return None
+        return Policy(
+            rungs=known.rungs,
+            scores=tuple(f.score for f in fitted),
+            path=certifiable_path(value, goal),
+            encoder=seen.encoder,
+        )
+
+    policy = best()
+    assert policy is not None
+    return FittedPolicies(
+        policy=policy,
+        fixed=replace(policy, path=walk_path(kinds[0])) if kinds[0].name == "fixed" else None,
+        route=best("fixed", "route"),
+        table=best("table"),
     )
 
 
-def _fit_rung(seen: Observations, quality: Floats, rung: int) -> _FittedScores:
+def _fit_rung(seen: Observations, quality: Floats, cost: Floats, *, rung: int) -> _FittedScores:
     reached, wanted = quality[:, rung], quality[:, -1]
     targets = np.stack([np.maximum(0.0, wanted - reached), reached, wanted], axis=1)
-    before, unseen_before = fit_score(before_inputs(seen), targets)
+    reference = cost[:, -1:]
+    carried = np.hstack([reference - cost[:, rung, None], reference])
+    before, unseen_before = fit_score(before_inputs(seen), targets, carried=carried)
+    score, unseen_after = RungScore(before=before), unseen_before[:, [0, 2]]
     attempts = seen.attempts[rung]
-    if attempts is None:
-        return _FittedScores(
-            score=RungScore(before=before), before=unseen_before, after=unseen_before
-        )
-    score, unseen_after = RungScore(before=before), unseen_before.copy()
-    given = np.flatnonzero(attempts.given)
-    if len(given) >= FEWEST_ROWS:
-        answered = after_inputs(seen.subset(given), attempts.subset(given))
-        after, unseen_after[given] = fit_score(answered, targets[given])
-        score = RungScore(before=before, after=after)
-    unseen_after[attempts.abstained] = np.nan
+    if attempts is not None:
+        given = np.flatnonzero(attempts.given)
+        if len(given) >= FEWEST_ROWS:
+            answered = after_inputs(seen.subset(given), attempts.subset(given))
+            after, unseen = fit_score(answered, targets[given], carried=reference[given])
+            if after.slope[0] > 0:  # else reading the answers told nothing of the loss
+                unseen_after[given] = unseen
+                score = RungScore(before=before, after=after)
+        unseen_after[attempts.abstained, 0] = np.nan
     return _FittedScores(score=score, before=unseen_before, after=unseen_after)
 
 
-def _thresholds(expected: Floats) -> Floats:
-    """Return thresholds that let equal shares of the fitting rows through, from none to all."""
-    levels = np.linspace(0.0, 1.0, POINTS)
-    known = expected[~np.isnan(expected)]
-    if not len(known):
-        raise InputError(
-            "every rung below the reference abstained on every request",
-            hint="a latent rung answers only what it was trained and certified for",
-        )
-    return np.concatenate([[-np.inf], np.unique(np.quantile(known, levels)), [np.inf]])
+def _expected(fitted: list[_FittedScores], seen: Observations) -> ExpectedLosses:
+    """Gather what the scores expect of rows that they did not see, every request drawn."""
+    before = np.stack([f.before for f in fitted], axis=1)
+    after = np.stack([f.after for f in fitted], axis=1)
+    return ExpectedLosses(
+        before=before[:, :, 0],
+        after=after[:, :, 0],
+        saved=before[:, :, 1],
+        spared=after[:, :, 1],
+        groups=seen.groups,
+        draws=np.zeros(len(seen)),
+    )
 
 
-def _prices(cost: Floats) -> list[float | None]:
-    """Return each rung's mean cost over the reference's, None where unknown."""
-    means = cost.mean(axis=0).tolist()
-    known = [mean / means[-1] if means[-1] > 0 else np.nan for mean in means[:-1]]
-    return [price if np.isfinite(price) else None for price in known]
+def _relative(cost: Floats) -> Floats:
+    """Return costs in mean costs of the reference; where one is unknown, only the reference costs.
 
-
-def _cutoffs(fitted: _FittedScores, thresholds: Floats, *, price: float | None) -> Floats:
-    """Return the largest expected loss before an attempt at which trying a rung still pays.
-
-    `price` is the rung's mean cost over the reference's; where that is unknown a reviewed rung is
-    always tried. Trying costs `price` and saves a reference call if the answer stays, so
-    the rows with the least expected loss are tried up to where the sum of savings peaks. One more
-    answer that stays can only move that peak up, so cutoffs rise with the thresholds. A rung that
-    is not reviewed is tried where it is kept.
+    What costs least then is what keeps the most requests from the reference.
     """
-    if fitted.score.after is None:
-        return thresholds
-    always = np.where(np.isneginf(thresholds), -np.inf, np.inf)
-    if price is None:
-        return always
-    order = np.argsort(fitted.before, kind="stable")
-    kept = fitted.after[order, None] <= thresholds
-    saved = np.cumsum(kept - price, axis=0)
-    best = saved.argmax(axis=0)
-    pays = saved[best, np.arange(len(thresholds))] > 0
-    cutoffs = np.where(pays, fitted.before[order][best], -np.inf)
-    cutoffs[pays & (best == len(order) - 1)] = np.inf
-    cutoffs[-1] = np.inf
-    return cutoffs
+    mean = float(cost[:, -1].mean())
+    if np.isfinite(cost).all() and mean > 0:
+        return cost / mean
+    unknown = np.zeros_like(cost)
+    unknown[:, -1] = 1.0
+    return unknown
+
+
+def _losses(quality: Floats, goal: Goal) -> Floats:
+    """Return the loss of each rung's answer, shape (rows, rungs); the reference loses nothing."""
+    if goal.among_answered:
+        losses = 1.0 - quality
+        losses[:, -1] = 0.0
+        return losses
+    apart = quality[:, -1:] - quality
+    return apart if goal.net else np.maximum(0.0, apart)
 
 
 def _check(seen: Observations, known: Outcomes) -> None:

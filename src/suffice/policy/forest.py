@@ -16,13 +16,15 @@ DEEPEST = 20
 COLUMN_SHARE = 0.2  # of the columns, tried at each split
 _SEED = 0
 _LEAF = -1
+_NO_SAY = 1e-9  # scale of a carried value beside a target: too small to move a split
 _CHUNK = 4096  # rows read at once, to bound memory
 
 
 class Forest(Struct, frozen=True, kw_only=True, eq=False):
     """Trees end to end: node i sends `x[column[i]] <= threshold[i]` to `left[i]`, else `right[i]`.
 
-    A leaf has column -1; `value` is its mean of the first target. `roots` are where trees begin.
+    A leaf has column -1; `value`, of shape (nodes, outputs), holds its mean of the first target and
+    of the carried values. `roots` are where trees begin.
     """
 
     roots: Nodes
@@ -33,11 +35,15 @@ class Forest(Struct, frozen=True, kw_only=True, eq=False):
     value: Floats
 
     def predict(self, x: Singles) -> Floats:
-        """Return the mean over trees of the leaf values; `x` has shape (rows, columns)."""
-        chunks = [self._leaves(x[at : at + _CHUNK]) for at in range(0, len(x), _CHUNK)]
-        leaves = np.concatenate(chunks) if chunks else np.empty((0, len(self.roots)), np.int32)
-        mean: Floats = self.value[leaves].mean(axis=1)
-        return mean
+        """Return the mean over trees of the leaf values, shape (rows, outputs).
+
+        `x` has shape (rows, columns).
+        """
+        chunks = [
+            self.value[self._leaves(x[at : at + _CHUNK])].mean(axis=1)
+            for at in range(0, len(x), _CHUNK)
+        ]
+        return np.concatenate(chunks) if chunks else np.empty((0, self.value.shape[1]))
 
     def _leaves(self, x: Singles) -> Nodes:
         """Return the leaf that each row reaches in each tree, shape (rows, trees)."""
@@ -74,24 +80,33 @@ class RowForest:
             node = node[~leaf[node]]
             self._steps += 1
 
-    def predict(self, x: Singles) -> float:
-        """Return what `Forest.predict` does for `x` of shape (1, columns)."""
+    def predict(self, x: Singles) -> Floats:
+        """Return what `Forest.predict` does for `x` of shape (1, columns): shape (1, outputs)."""
         row, node = x[0], self._roots
         for _ in range(self._steps):
             left = row[self._column[node]] <= self._threshold[node]
             node = self._next[2 * node + left]
-        return float(self._value[node[None]].mean(axis=1)[0])
+        mean: Floats = self._value[node[None]].mean(axis=1)
+        return mean
 
 
-def grow(x: Singles, targets: Floats) -> tuple[Forest, Floats]:
+def grow(x: Singles, targets: Floats, *, carried: Floats) -> tuple[Forest, Floats]:
     """Grow a forest on all targets at once, shape (rows, targets).
 
+    It predicts the first target, and the mean of the `carried` values (rows, values), which have no
+    say in the splits.
+
     Splits that serve the other targets (was each rung right?) too are steadier than splits on the
-    first alone. Also returns the out-of-bag prediction of the first target for each row: the mean
-    over the trees that did not see it.
+    first alone. Columns that do not vary are left out, so that no tree spends a draw on them.
+    Also returns the out-of-bag predictions, shape (rows, outputs): means over the trees that did
+    not see the row. Where no column varies, every prediction is the mean.
     """
     from sklearn.ensemble import ExtraTreesRegressor
 
+    outputs = np.column_stack([targets[:, 0], carried])
+    varying = np.flatnonzero(np.ptp(x, axis=0) > 0).astype(np.int32)
+    if not varying.size:
+        return _stump(outputs.mean(axis=0)), np.tile(outputs.mean(axis=0), (len(x), 1))
     trees = ExtraTreesRegressor(
         n_estimators=TREES,
         min_samples_leaf=LEAF_ROWS,
@@ -100,14 +115,33 @@ def grow(x: Singles, targets: Floats) -> tuple[Forest, Floats]:
         bootstrap=True,
         oob_score=True,
         random_state=_SEED,
-    ).fit(x, targets)
-    return _frozen(trees), trees.oob_prediction_.reshape(len(x), -1)[:, 0]
+    ).fit(x[:, varying], np.column_stack([targets, _NO_SAY * carried]))
+    places = [0, *range(targets.shape[1], targets.shape[1] + carried.shape[1])]
+    unseen = trees.oob_prediction_.reshape(len(x), -1)[:, places]
+    unseen[:, 1:] /= _NO_SAY
+    return _frozen(trees, columns=varying, places=places), unseen
 
 
-def _frozen(trees: Any) -> Forest:
+def _stump(value: Floats) -> Forest:
+    """Return the forest of one leaf."""
+    leaf, zero = np.array([_LEAF], np.int32), np.zeros(1, np.int32)
+    return Forest(
+        roots=zero,
+        column=leaf,
+        threshold=np.zeros(1),
+        left=leaf,
+        right=leaf,
+        value=value[None],
+    )
+
+
+def _frozen(trees: Any, *, columns: Nodes, places: list[int]) -> Forest:
+    """Read a forest as arrays; `columns` are those that it was grown on, `places` its outputs."""
     parts = [estimator.tree_ for estimator in trees.estimators_]
     starts = np.cumsum([0, *(part.node_count for part in parts)])[:-1].astype(np.int32)
     leaf = [part.children_left == _LEAF for part in parts]
+    value = np.concatenate([part.value[:, places, 0] for part in parts])
+    value[:, 1:] /= _NO_SAY
 
     def joined(arrays: list[Any], kind: type) -> Any:
         return np.concatenate(arrays).astype(kind)
@@ -115,10 +149,11 @@ def _frozen(trees: Any) -> Forest:
     return Forest(
         roots=starts,
         column=joined(
-            [np.where(e, _LEAF, p.feature) for p, e in zip(parts, leaf, strict=True)], np.int32
+            [np.where(e, _LEAF, columns[p.feature]) for p, e in zip(parts, leaf, strict=True)],
+            np.int32,
         ),
         threshold=joined([p.threshold for p in parts], np.float64),
         left=joined([p.children_left + s for p, s in zip(parts, starts, strict=True)], np.int32),
         right=joined([p.children_right + s for p, s in zip(parts, starts, strict=True)], np.int32),
-        value=joined([p.value[:, 0, 0] for p in parts], np.float64),
+        value=value,
     )

@@ -1,9 +1,11 @@
 """What a policy may look at, as arrays: the text, the declared group, and attempted answers.
 
-Nothing here reads a target, a request id, a quality, a cost or the order of rows. It learns
-nothing either: a row's numbers depend on that row alone, so they are made once for all fits.
+Nothing here reads a target, a quality, a cost or the order of rows, and of a request's id only a
+random number is made. It learns nothing either: a row's numbers depend on that row alone, so they
+are made once for all fits.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -47,13 +49,17 @@ class Attempts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Observations:
-    """Requests as numbers; `attempts` has one entry a rung below the reference, None if unseen."""
+    """Requests as numbers; `attempts` has one entry a rung below the reference, None if unseen.
+
+    `draws`, shape (rows,), are uniform random numbers in [0, 1), the same for the same request id.
+    """
 
     numbers: Floats
     vectors: Vectors
     groups: Keys
     attempts: tuple[Attempts | None, ...]
     encoder: str
+    draws: Floats
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -66,6 +72,7 @@ class Observations:
             groups=tuple(self.groups[row] for row in rows.tolist()),
             attempts=tuple(a.subset(rows) if a else None for a in self.attempts),
             encoder=self.encoder,
+            draws=self.draws[rows],
         )
 
     def without_groups(self) -> "Observations":
@@ -78,6 +85,7 @@ def observe(
     groups: Sequence[str | None],
     attempts: Sequence[Sequence[Signals | None] | None],
     *,
+    request_ids: Sequence[str],
     encoder: Encoder,
 ) -> Observations:
     """Turn requests into numbers; `attempts` holds a rung's signals by request, or None."""
@@ -88,14 +96,23 @@ def observe(
         groups=tuple(groups),
         attempts=tuple(_attempts(prompts, seen) for seen in attempts),
         encoder=encoder.fingerprint,
+        draws=np.array([draw(request_id) for request_id in request_ids], dtype=np.float64),
     )
+
+
+def draw(request_id: str) -> float:
+    """Return a number in [0, 1) that is as good as random, and always the same for one id."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8, person=b"suffice part").digest()
+    return (int.from_bytes(digest) >> 11) / 2.0**53
 
 
 def observe_table(table: TrialTable, *, reference: str, encoder: Encoder) -> Observations:
     """Turn a table into numbers, with the answers of the rungs below the reference."""
     below = range(table.rung_index(reference))
     signals = [[row[rung] for row in table.signals] for rung in below]
-    return observe(table.texts, table.groups, signals, encoder=encoder)
+    return observe(
+        table.texts, table.groups, signals, request_ids=table.request_ids, encoder=encoder
+    )
 
 
 def _attempts(prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None) -> Attempts | None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from msgspec import Struct
 
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.policy.forest import RowForest
-from suffice.policy.observe import observe
-from suffice.policy.path import Policy, harms, play
+from suffice.policy.observe import Observations, draw, observe
+from suffice.policy.path import LEAST_COST, Policy, harms, play
 from suffice.policy.score import before_inputs
 from suffice.types import Request, Signals
 
@@ -19,7 +20,8 @@ class PolicyStep(Struct, frozen=True, kw_only=True):
     """What to do next: `keep` the answer of `rung`, or ask it.
 
     With `settled` an answer of that rung stays whatever it says, so it need not be reviewed.
-    `expected_loss` is the score behind; None for the reference, whose loss is 0 by definition.
+    `expected_loss` is the score behind; None where none was needed, and for the reference, whose
+    loss is 0 by definition.
     """
 
     rung: str
@@ -43,15 +45,32 @@ class Router:
             )
 
     def decide(self, request: Request) -> PolicyStep:
-        """Return which rung to ask first, from the text and the declared group alone."""
-        policy = self.policy
-        start = before_inputs(observe([request.text], [request.group], [], encoder=self.encoder))
-        for at, score in enumerate(policy.scores):
-            loss = self._walks[at].predict(score.before.columns(start))
-            if loss <= policy.cutoffs[policy.point, at]:
-                settled = score.after is None and loss <= policy.thresholds[policy.point]
+        """Return which rung to ask first, from the text and the declared group alone.
+
+        Where the policy applies to a random part of the requests, the id draws them. The text is
+        read only if a score is needed.
+        """
+        policy, path = self.policy, self.policy.path
+        if draw(request.request_id) < policy.part:
+            first = int(path.starts[policy.point, int(path.places((request.group,))[0])])
+            start = None
+            for at in range(first, len(policy.scores)):
+                dearest, expected = path.attempts[policy.point, at], None
+                if dearest == -np.inf:
+                    continue
+                if dearest < np.inf:
+                    start = start or before_inputs(self._observed(request, {}))
+                    score = policy.scores[at].before
+                    raw = self._walks[at].predict(score.columns(start))
+                    loss, saved, _ = score.calibrated(raw)[0].tolist()
+                    expected = loss
+                    if saved <= LEAST_COST or loss / saved > dearest:
+                        continue
                 return PolicyStep(
-                    rung=policy.rungs[at], keep=False, settled=bool(settled), expected_loss=loss
+                    rung=policy.rungs[at],
+                    keep=False,
+                    settled=bool(path.keeps[policy.point, at] == np.inf),
+                    expected_loss=expected,
                 )
         return PolicyStep(rung=policy.reference, keep=False, settled=True)
 
@@ -62,28 +81,30 @@ class Router:
         that the policy would not have asked are ignored.
         """
         policy = self.policy
-        seen = observe(
+        expected = harms(policy, self._observed(request, attempts))
+        played = play(policy, expected, points=slice(policy.point, policy.point + 1))
+        attempted = played.attempted[:, 0, 0].tolist()
+        for at, rung in enumerate(policy.rungs[:-1]):
+            unread = bool(policy.path.keeps[policy.point, at] == np.inf)
+            if not attempted[at]:
+                continue
+            if rung not in attempts:
+                always = policy.path.attempts[policy.point, at] == np.inf
+                loss = None if always else float(expected.before[0, at])
+                return PolicyStep(rung=rung, keep=False, settled=unread, expected_loss=loss)
+            if played.chosen[0, 0] == at:
+                loss = None if unread else float(expected.after[0, at])
+                return PolicyStep(rung=rung, keep=True, settled=True, expected_loss=loss)
+        return PolicyStep(rung=policy.reference, keep=policy.reference in attempts, settled=True)
+
+    def _observed(self, request: Request, attempts: Mapping[str, Signals]) -> Observations:
+        return observe(
             [request.text],
             [request.group],
-            [[attempts[rung]] if rung in attempts else None for rung in policy.rungs[:-1]],
+            [[attempts[r]] if r in attempts else None for r in self.policy.rungs[:-1]],
+            request_ids=[request.request_id],
             encoder=self.encoder,
         )
-        expected = harms(policy, seen)
-        played = play(policy, expected, points=slice(policy.point, policy.point + 1))
-        for at, rung in enumerate(policy.rungs):
-            if not played.attempted[at, 0, 0]:
-                continue
-            if rung == policy.reference:
-                return PolicyStep(rung=rung, keep=rung in attempts, settled=True)
-            kept = bool(played.chosen[0, 0] == at)
-            if rung not in attempts:
-                loss = float(expected.before[0, at])
-                settled = kept and policy.scores[at].after is None
-                return PolicyStep(rung=rung, keep=False, settled=settled, expected_loss=loss)
-            if kept:
-                loss = float(expected.after[0, at])
-                return PolicyStep(rung=rung, keep=True, settled=True, expected_loss=loss)
-        raise AssertionError("the reference is always kept")
 
     @cached_property
     def _walks(self) -> tuple[RowForest, ...]:

@@ -1,8 +1,9 @@
 """A policy: which rung to try first, and whether its answer may stay.
 
-Policies form one path ordered from safe to cheap. Point 0 always takes the reference rung, the
-last point always keeps the cheapest rung's answer; in between one threshold on the expected loss
-decides. A rung that abstains has no answer to keep, at any point.
+Policies form one path ordered from safe to cheap, and all points of it have one form. A point names
+for every rung below the reference the largest expected loss at which it is tried, and the largest
+at which its answer stays. Routing, review, fixed rungs and tables by group are points of that form.
+A rung that abstains has no answer to keep, at any point.
 """
 
 import msgspec
@@ -11,32 +12,82 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.errors import InputError
-from suffice.policy.observe import Flags, Floats, Observations
+from suffice.policy.observe import Flags, Floats, Keys, Observations
 from suffice.policy.score import FittedScore, after_inputs, before_inputs
 
 Choices = NDArray[np.int8]
+Places = NDArray[np.int32]
+
+LEAST_COST = 1e-3  # that an expected cost is taken for, in mean costs of the reference
 
 
 class RungScore(Struct, frozen=True, kw_only=True, eq=False):
-    """The scores of one rung: `before` an attempt, and `after` it; None if it is not reviewed."""
+    """The scores of one rung: `before` an attempt, and `after` it; None if it cannot be reviewed.
+
+    `before` expects the loss, the reference cost that keeping the answer unread saves, and the
+    reference's own cost; `after` expects the loss and the reference's cost. Costs are in mean costs
+    of the reference.
+    """
 
     before: FittedScore
     after: FittedScore | None = None
 
 
+class PolicyPath(Struct, frozen=True, kw_only=True, eq=False):
+    """Ways to choose among the rungs, from safe to cheap; one entry a point in every field.
+
+    Losses are weighed against the cost that they save. A rung is tried if its expected loss over
+    the expected saving is at most `attempts[point, rung]` (+inf: always, -inf: never). Its answer
+    stays if its expected loss over the reference's expected cost is at most `keeps[point, rung]`;
+    with +inf it stays unread, and is not reviewed. `starts[point, group]` is the lowest rung that a
+    group may use, in the order of `groups`; the last column is for all other requests. `parts` is
+    the share of requests, drawn at random by their ids, that the point applies to: the reference
+    answers the rest. `families` names the kind of each point.
+    """
+
+    attempts: Floats
+    keeps: Floats
+    starts: Places
+    parts: Floats
+    families: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def take(self, points: NDArray[np.int64]) -> "PolicyPath":
+        """Return some points, in the order of `points`."""
+        return PolicyPath(
+            attempts=self.attempts[points],
+            keeps=self.keeps[points],
+            starts=self.starts[points],
+            parts=self.parts[points],
+            families=tuple(self.families[point] for point in points.tolist()),
+            groups=self.groups,
+        )
+
+    def whole(self) -> "PolicyPath":
+        """Return the same points with every request drawn."""
+        return msgspec.structs.replace(self, parts=np.ones(len(self)))
+
+    def places(self, groups: Keys) -> Places:
+        """Return the column of `starts` that each request's group has."""
+        column = {group: at for at, group in enumerate(self.groups)}
+        other = len(self.groups)
+        return np.array([column.get(g, other) if g else other for g in groups], dtype=np.int32)
+
+
 class Policy(Struct, frozen=True, kw_only=True, eq=False):
     """One point of a path over a ladder; a pure function of text, group and attempted answers.
 
-    `rungs` run from the cheapest to the reference, which is last and has no score. At `point`, a
-    rung is attempted if its expected loss before is at most `cutoffs[point, rung]`, and its answer
-    kept if the expected loss after is at most `thresholds[point]`. `encoder` is the fingerprint of
-    the encoder that the scores were fitted with.
+    Only where a part of the requests is drawn does it read their ids. `rungs` run from the cheapest
+    to the reference, which is last and has no score. Point 0 always takes the reference. `encoder`
+    is the fingerprint of the encoder that the scores were fitted with.
     """
 
     rungs: tuple[str, ...]
     scores: tuple[RungScore, ...]
-    thresholds: Floats
-    cutoffs: Floats
+    path: PolicyPath
     encoder: str
     point: int = 0
 
@@ -46,15 +97,26 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
         return self.rungs[-1]
 
     @property
+    def family(self) -> str:
+        """The kind of policy that its point is."""
+        return self.path.families[self.point]
+
+    @property
+    def part(self) -> float:
+        """The share of requests, drawn at random, that may be kept from the reference."""
+        return float(self.path.parts[self.point])
+
+    @property
     def reviewed(self) -> tuple[str, ...]:
-        """The rungs whose output the policy reads once they have answered."""
-        pairs = zip(self.rungs, self.scores, strict=False)
-        return tuple(rung for rung, score in pairs if score.after is not None)
+        """The rungs whose output the policy reads, at its point, once they have answered."""
+        tried = self.path.attempts[self.point] > -np.inf
+        read = tried & np.isfinite(self.path.keeps[self.point])
+        return tuple(rung for rung, yes in zip(self.rungs, read.tolist(), strict=False) if yes)
 
     @property
     def points(self) -> int:
         """How many points the path has."""
-        return len(self.thresholds)
+        return len(self.path)
 
     def at(self, point: int) -> "Policy":
         """Return the policy at another point of the same path; raises `InputError` outside it."""
@@ -64,14 +126,33 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class ExpectedLosses(Struct, frozen=True, kw_only=True, eq=False):
-    """Expected losses of the rungs below the reference, both of shape (rows, rungs below).
+    """Expected losses of the rungs below the reference, shape (rows, rungs below), and their worth.
 
     `after` equals `before` where there is nothing to review: the rung is not reviewed, or its
-    answer is missing. It is NaN where the rung abstained: no threshold keeps that.
+    answer is missing. It is NaN where the rung abstained: no threshold keeps that. `saved` is the
+    expected saving of an answer kept unread and `spared` the reference's expected cost once a rung
+    has answered, both in the reference's mean cost. `groups` and `draws`, shape (rows,), are the
+    declared groups and uniform random numbers.
     """
 
     before: Floats
     after: Floats
+    saved: Floats
+    spared: Floats
+    groups: Keys
+    draws: Floats
+
+    @property
+    def attempt_prices(self) -> Floats:
+        """Expected loss over expected saving; infinite where nothing would be saved."""
+        saves = self.saved > LEAST_COST
+        return np.where(saves, self.before / np.maximum(self.saved, LEAST_COST), np.inf)
+
+    @property
+    def keep_prices(self) -> Floats:
+        """Expected loss over what the reference would cost now; NaN after an abstention."""
+        prices: Floats = self.after / np.maximum(self.spared, LEAST_COST)
+        return prices
 
 
 class PathOutcomes(Struct, frozen=True, kw_only=True, eq=False):
@@ -123,23 +204,41 @@ def harms(policy: Policy, seen: Observations) -> ExpectedLosses:
     start = before_inputs(seen)
     before = [score.before.predict(start) for score in policy.scores]
     after = [
-        _review(score, seen, rung, fallback=fallback)
+        _review(score, seen, rung, fallback=fallback[:, [0, 2]])
         for rung, (score, fallback) in enumerate(zip(policy.scores, before, strict=True))
     ]
-    return ExpectedLosses(before=np.stack(before, axis=1), after=np.stack(after, axis=1))
+    loss, saved, _ = np.moveaxis(np.stack(before, axis=1), 2, 0)
+    loss_after, spared = np.moveaxis(np.stack(after, axis=1), 2, 0)
+    return ExpectedLosses(
+        before=loss,
+        after=loss_after,
+        saved=saved,
+        spared=spared,
+        groups=seen.groups,
+        draws=seen.draws,
+    )
 
 
 def play(policy: Policy, expected: ExpectedLosses, *, points: slice = slice(None)) -> PathOutcomes:
     """Follow the policy at `points` of its path, all at once."""
-    thresholds, cutoffs = policy.thresholds[points], policy.cutoffs[points]
-    reference = len(policy.rungs) - 1
-    shape = (len(expected.before), len(thresholds))
+    at = np.arange(policy.points)[points]
+    return follow(policy.path.take(at), expected)
+
+
+def follow(path: PolicyPath, expected: ExpectedLosses) -> PathOutcomes:
+    """Follow all points of a path at once."""
+    before, after = expected.attempt_prices, expected.keep_prices
+    starts = path.starts[:, path.places(expected.groups)].T
+    rows, reference = before.shape
+    shape = (rows, len(path))
     chosen = np.full(shape, reference, dtype=np.int8)
-    attempted = np.zeros((len(policy.rungs), *shape), dtype=np.bool_)
+    attempted = np.zeros((reference + 1, *shape), dtype=np.bool_)
     undecided = np.ones(shape, dtype=np.bool_)
+    drawn = expected.draws[:, None] < path.parts
     for rung in range(reference):
-        attempted[rung] = undecided & (expected.before[:, rung, None] <= cutoffs[:, rung])
-        kept = attempted[rung] & (expected.after[:, rung, None] <= thresholds)
+        pays = before[:, rung, None] <= path.attempts[:, rung]
+        attempted[rung] = undecided & drawn & (starts <= rung) & pays
+        kept = attempted[rung] & (after[:, rung, None] <= path.keeps[:, rung])
         chosen[kept] = rung
         undecided &= ~kept
     attempted[reference] = undecided
@@ -147,11 +246,13 @@ def play(policy: Policy, expected: ExpectedLosses, *, points: slice = slice(None
 
 
 def _review(score: RungScore, seen: Observations, rung: int, *, fallback: Floats) -> Floats:
+    """Return the expected loss and reference cost after an attempt, shape (rows, 2)."""
     attempts = seen.attempts[rung]
     if attempts is None:
         return fallback
-    after = fallback
+    after = fallback.copy()
     if score.after is not None:
         reviewed = score.after.predict(after_inputs(seen, attempts))
-        after = np.where(attempts.given, reviewed, fallback)
-    return np.where(attempts.abstained, np.nan, after)
+        after = np.where(attempts.given[:, None], reviewed, fallback)
+    after[attempts.abstained, 0] = np.nan
+    return after

@@ -91,10 +91,16 @@ class FittedScore(Struct, frozen=True, kw_only=True, eq=False):
     ridge: Ridge
     rates: tuple[GroupMeans, ...]
     forest: Forest
+    mean: Floats
+    slope: Floats
 
     def predict(self, inputs: Inputs) -> Floats:
-        """Return the expected loss of each row, in [0, 1]."""
-        return self.forest.predict(self.columns(inputs))
+        """Return what to expect of each row: its loss and the carried values, (rows, outputs)."""
+        return self.calibrated(self.forest.predict(self.columns(inputs)))
+
+    def calibrated(self, raw: Floats) -> Floats:
+        """Return predictions that are as far from their mean as the unseen rows bore out."""
+        return self.mean + self.slope * (raw - self.mean)
 
     def columns(self, inputs: Inputs) -> Singles:
         """Return what the forest reads, shape (rows, columns)."""
@@ -106,10 +112,10 @@ class FittedScore(Struct, frozen=True, kw_only=True, eq=False):
         return _tree_columns(inputs.numbers, vectors @ self.scaling.directions, guesses)
 
 
-def fit_score(inputs: Inputs, targets: Floats) -> tuple[FittedScore, Floats]:
-    """Fit a score to targets of shape (rows, targets), the loss first.
+def fit_score(inputs: Inputs, targets: Floats, *, carried: Floats) -> tuple[FittedScore, Floats]:
+    """Fit a score to targets of shape (rows, targets), the loss first, and to carried values.
 
-    Also returns each row's expected loss by the trees that did not see it.
+    Also returns what the trees that did not see a row expect of it, shape (rows, outputs).
     """
     folds = np.random.default_rng(_FOLD_SEED).permutation(len(targets)) % FOLDS
     scaling = _fit_scaling(inputs)
@@ -122,8 +128,33 @@ def fit_score(inputs: Inputs, targets: Floats) -> tuple[FittedScore, Floats]:
         rate_guesses.append(guess)
     main = vectors @ scaling.directions
     columns = _tree_columns(inputs.numbers, main, [ridge_guess, *rate_guesses])
-    forest, unseen = grow(columns, targets)
-    return FittedScore(scaling=scaling, ridge=ridge, rates=tuple(rates), forest=forest), unseen
+    forest, unseen = grow(columns, targets, carried=carried)
+    actual = np.column_stack([targets[:, 0], carried])
+    score = FittedScore(
+        scaling=scaling,
+        ridge=ridge,
+        rates=tuple(rates),
+        forest=forest,
+        mean=actual.mean(axis=0),
+        slope=_slopes(unseen, actual),
+    )
+    return score, score.calibrated(unseen)
+
+
+def _slopes(unseen: Floats, actual: Floats) -> Floats:
+    """Return how far to trust each prediction, from 0 (take the mean instead) to 1.
+
+    The least squares slope of what happened on what was predicted for unseen rows, drawn towards 0
+    by its own uncertainty (James and Stein). Above 1, predictions could leave the range of values.
+    """
+    x, y = unseen - unseen.mean(axis=0), actual - actual.mean(axis=0)
+    squares = (x * x).sum(axis=0)
+    slope = (x * y).sum(axis=0) / np.maximum(squares, 1e-300)
+    left = ((y - slope * x) ** 2).sum(axis=0) / max(1, len(x) - 2)
+    signal = slope**2 * squares
+    kept = np.maximum(0.0, 1.0 - left / np.maximum(signal, 1e-300))
+    trust: Floats = np.clip(slope * kept, 0.0, 1.0)
+    return trust
 
 
 def before_inputs(seen: Observations) -> Inputs:
@@ -170,10 +201,14 @@ def _fit_scaling(inputs: Inputs) -> Scaling:
 
 
 def _fit_ridge(columns: Floats, targets: Floats, *, folds: Folds) -> tuple[Ridge, Floats]:
-    """Fit on all rows; also predict each fold from the others, its part of the sums taken out."""
+    """Fit on all rows; also predict each fold from the others, its part of the sums taken out.
+
+    Where no column varies, folds would differ by nothing but their rows' own outcomes: the guess is
+    the mean.
+    """
     sums = [_RidgeSums.of(columns[folds == fold], targets[folds == fold]) for fold in range(FOLDS)]
-    guess = np.empty_like(targets)
-    for fold in range(FOLDS):
+    guess = np.broadcast_to(targets.mean(axis=0), targets.shape).copy()
+    for fold in range(FOLDS) if np.ptp(columns, axis=0).any() else ():
         others = _RidgeSums.total([part for at, part in enumerate(sums) if at != fold])
         guess[folds == fold] = others.solved().predict(columns[folds == fold])
     return _RidgeSums.total(sums).solved(), guess
@@ -221,17 +256,20 @@ class _RidgeSums:
 def _fit_rates(
     keys: Keys, targets: Floats, *, folds: Folds, prior_rows: float
 ) -> tuple[GroupMeans, Floats]:
-    """Fit on all rows, keys seen once aside; also predict each fold from the others."""
+    """Fit on all rows, keys seen once aside; also predict each fold from the others.
+
+    Where all rows share one key, the guess is its rate.
+    """
     counts = Counter(key for key in keys if key is not None)
     names = [name for name, count in counts.items() if count > 1]
     table = {name: at for at, name in enumerate(names)}
     at = np.array([len(names) if key is None else table.get(key, len(names)) for key in keys])
-    guess = np.empty_like(targets)
-    for fold in range(FOLDS):
-        out = folds == fold
-        means = _shrunk(at[~out], targets[~out], kinds=len(names), prior_rows=prior_rows)
-        guess[out] = means[at[out]]
     means = _shrunk(at, targets, kinds=len(names), prior_rows=prior_rows)
+    guess = means[at]
+    for fold in range(FOLDS) if np.ptp(at) else ():
+        out = folds == fold
+        others = _shrunk(at[~out], targets[~out], kinds=len(names), prior_rows=prior_rows)
+        guess[out] = others[at[out]]
     return GroupMeans(table=table, means=means), guess
 
 

@@ -13,8 +13,12 @@ from suffice.errors import InputError
 from suffice.files import write_file
 from suffice.policy.path import Policy
 
-VERSION = 2  # 2: answers are also judged by the reasoning shown
+VERSION = 3  # 3: a point has a threshold a rung, a family, and a random part
 _KINDS = frozenset({"<f8", "<f4", "<i4"})
+
+
+class _PolicyVersion(Struct, frozen=True, kw_only=True):
+    version: int
 
 
 class _PolicyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,16 +48,17 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
+        version = msgspec.msgpack.decode(content, type=_PolicyVersion).version
+        if version != VERSION:
+            raise InputError(
+                f"{path} holds a policy of format {version}, this is format {VERSION}",
+                hint="fit and certify again; the old file is left as it is",
+            )
         stored = msgspec.msgpack.decode(content, type=_PolicyFile, dec_hook=_decode)
     except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not a policy of this version: {error}", hint="fit and certify again"
+            f"{path} is not a policy: {error}", hint="fit and certify again"
         ) from error
-    if stored.version != VERSION:
-        raise InputError(
-            f"{path} holds a policy of format {stored.version}, this is format {VERSION}",
-            hint="fit and certify again",
-        )
     return stored.policy
 
 

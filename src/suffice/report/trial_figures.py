@@ -36,6 +36,8 @@ BASELINES = {
     "always_reference": "always the reference",
     "always_cheapest": "always the cheapest",
     "cost_matched_random": "random at this cost",
+    "best_table": "best table by group",
+    "route_only": "route only",
     "oracle": "oracle",
 }
 _OF_NOTE = {"suffice": BLUE, "oracle": GREEN}

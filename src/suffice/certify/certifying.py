@@ -1,0 +1,168 @@
+"""The requests dealt into three, and what the certifying ones say of a policy."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from msgspec.structs import replace as with_field
+
+from suffice.certify.evidence import (
+    LossRule,
+    answered_cheaply,
+    bounds_of,
+    grid_points,
+    losses_of,
+    path_evidence,
+)
+from suffice.encoders.base import Encoder
+from suffice.guarantee import Calibration, RiskKind, calibrate
+from suffice.policy import (
+    Baseline,
+    ExpectedLosses,
+    FittedPolicies,
+    Observations,
+    Outcomes,
+    PathOutcomes,
+    Policy,
+    described,
+    observe_table,
+    outcomes,
+    play,
+)
+from suffice.scoring.labels import HumanLabels
+from suffice.trials.table import Rows, TrialTable, split_rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RequestSplit:
+    """Some rows of a table, as numbers and with what they came to."""
+
+    table: TrialTable
+    rows: Rows
+    seen: Observations
+    known: Outcomes
+
+
+def deal(
+    table: TrialTable, *, reference: str, seed: int, encoder: Encoder
+) -> tuple[RequestSplit, RequestSplit, RequestSplit]:
+    """Observe all requests at once, then deal whole clusters out: to fit, certify and report."""
+    seen = observe_table(table, reference=reference, encoder=encoder)
+    known = outcomes(table, reference=reference)
+    fit, test, report = (
+        RequestSplit(
+            table=table.subset(rows),
+            rows=rows,
+            seen=seen.subset(rows),
+            known=replace(
+                known,
+                quality=known.quality[rows],
+                cost=known.cost[rows],
+                abstained=known.abstained[rows],
+            ),
+        )
+        for rows in split_rows(table.clusters, seed=seed)
+    )
+    return fit, test, report
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CertifyingRows:
+    """The rows that policies of one fit are held against, and how losses are counted.
+
+    `expected` are the scores of the rows in `split`, which all those policies share.
+    """
+
+    split: RequestSplit
+    rule: LossRule
+    alpha: float
+    delta: float
+    expected: ExpectedLosses
+    human: HumanLabels | None = None
+
+    def calibrate(self, policy: Policy) -> Calibration:
+        """Calibrate from the first point that keeps any answer of a cheaper rung.
+
+        Points before it cannot lose, so a walk from point 1 on gets there too; but a promise about
+        them would be one about nothing. The index returned is the path's own. A random part is
+        judged by what all requests would lose.
+        """
+        whole = with_field(policy, path=policy.path.whole())
+        kept = answered_cheaply(play(whole, self.expected))
+        first = int(kept.any(axis=0).argmax())
+        plays = play(whole, self.expected, points=slice(first, None))
+        points = grid_points(plays, rule=self.rule)
+        plays = PathOutcomes(
+            chosen=plays.chosen[:, points], attempted=plays.attempted[:, :, points]
+        )
+        evidence = path_evidence(
+            plays,
+            self.split.known.quality,
+            self.split.table.clusters,
+            rule=self.rule,
+            human=self._labels(),
+        )
+        parts = policy.path.parts[first:][points]
+        if (parts < 1).any():
+            evidence = replace(evidence, parts=parts)
+        found = calibrate(evidence, alpha=self.alpha, delta=self.delta, method=self.rule.method)
+        return with_field(found, index=int(points[found.index]) + first)
+
+    def group_bounds(self, policy: Policy) -> dict[str, float]:
+        """Bound the risk of each group at the policy's point; it is watched against no less."""
+        table, here = self.split.table, slice(policy.point, policy.point + 1)
+        plays = play(policy, self.expected, points=here)
+        counts = np.array([group is not None for group in table.groups])
+        if self.rule.risk is RiskKind.ERROR_AMONG_ANSWERED:
+            counts &= answered_cheaply(plays)[:, 0]
+        rows = np.flatnonzero(counts)
+        bounds = bounds_of(
+            losses_of(plays, self.split.known.quality, rule=self.rule)[rows, 0],
+            [str(table.groups[row]) for row in rows.tolist()],
+            table.clusters[rows],
+            rule=self.rule,
+            delta=self.delta,
+        )
+        return {bound.part: min(1.0, max(self.alpha, bound.bound)) for bound in bounds}
+
+    def _labels(self) -> HumanLabels | None:
+        """Return the human labels of these rows, by their places among them."""
+        if self.human is None:
+            return None
+        labelled = np.isin(self.human.rows, self.split.rows)
+        at = np.searchsorted(self.split.rows, self.human.rows[labelled])
+        return HumanLabels(rows=at, quality=self.human.quality[labelled])
+
+
+def rival_policies(
+    fitted: FittedPolicies,
+    certifying: CertifyingRows,
+    report: RequestSplit,
+    expected: ExpectedLosses,
+) -> dict[str, Baseline]:
+    """Certify simpler policies on the same rows, and measure them on the reporting rows.
+
+    `expected` are the scores of `report`. What is not certified leaves all to the reference.
+    """
+    found = {}
+    for name, policy in (("best_table", fitted.table), ("route_only", fitted.route)):
+        if policy is not None:
+            calibration = certifying.calibrate(policy)
+            point = calibration.index if calibration.certified else 0
+            plays = play(policy, expected, points=slice(point, point + 1))
+            found[name] = described(report.known, plays)
+    return found
+
+
+def as_good_rung(fitted: FittedPolicies, certifying: CertifyingRows) -> str | None:
+    """Name the cheapest fixed rung that is certified for every request, if there is any.
+
+    Rungs are tested in the order of their losses on the fitting rows, and a dearer one that loses
+    more is left out, so the last that passes is the cheapest.
+    """
+    if fitted.fixed is None:
+        return None
+    calibration = certifying.calibrate(fitted.fixed)
+    if not calibration.certified:
+        return None
+    attempts = fitted.fixed.path.attempts[calibration.index]
+    return fitted.fixed.rungs[int(attempts.argmax())]
