@@ -140,6 +140,34 @@ def test_nothing_certified_is_status_3_with_the_figures_of_the_reference(
     assert "NOT certified" in people.out
 
 
+def test_a_certificate_of_luck_alone_says_so(folder: Path, run: Run) -> None:
+    write_jsonl(folder / "blind.jsonl", blind_trials(300, wrong_every=4))
+    figures = run("certify", "blind.jsonl", *CERTIFY, "--json").json
+    assert (figures["certified"], figures["family"]) == (True, "fixed")
+    assert figures["saving"] == figures["baselines"]["random"]["saving"]
+    people = run("certify", "blind.jsonl", *CERTIFY)
+    assert people.status == 0
+    assert "this is random routing: no score judged a request, and all of its saving" in people.out
+
+
+def test_certify_tells_the_policys_judgement_from_luck(folder: Path, run: Run) -> None:
+    figures = run("certify", "trials.jsonl", *CERTIFY, "--json").json
+    whole, luck = figures["saving"], figures["baselines"]["random"]["saving"]
+    assert whole > luck > 0
+    said = run("certify", "trials.jsonl", *CERTIFY).out
+    assert f"random routing is certified for {100 * luck:.1f} %" in said
+    assert f"the policy's judgement adds {100 * (whole - luck):.1f} %" in said
+
+
+def test_luck_is_counted_in_requests_where_no_cost_is_known(folder: Path, run: Run) -> None:
+    bare = [replace(t, usage=type(t.usage)(), charge_usd=None) for t in make_trials()]
+    write_jsonl(folder / "bare.jsonl", bare)
+    assert (
+        "of the cheaper share, random routing is certified"
+        in run("certify", "bare.jsonl", *CERTIFY).out
+    )
+
+
 def test_certify_keeps_a_bundle_that_answer_takes(folder: Path, run: Run) -> None:
     ran = run("certify", "trials.jsonl", *CERTIFY, "--out", "kept", "--json")
     assert ran.status == 0

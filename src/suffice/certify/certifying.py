@@ -144,7 +144,8 @@ def rival_policies(
     `expected` are the scores of `report`. What is not certified leaves all to the reference.
     """
     found = {}
-    for name, policy in (("best_table", fitted.table), ("route_only", fitted.route)):
+    rivals = {"random": fitted.random, "best_table": fitted.table, "route_only": fitted.route}
+    for name, policy in rivals.items():
         if policy is not None:
             calibration = certifying.calibrate(policy)
             point = calibration.index if calibration.certified else 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from suffice.certify.compare import Comparisons
     from suffice.certify.policy import CertifyResult
     from suffice.compound import Compound
+    from suffice.policy import Baseline
     from suffice.selective.timeline import TimedStep
     from suffice.stream import StreamResult
     from suffice.trials.frontier import Frontier, RungPoint
@@ -41,6 +42,7 @@ NAMES = {
     "always_reference": "always the reference",
     "always_cheapest": "always the cheapest",
     "cost_matched_random": "random, matched",
+    "random": "random, certified",
     "best_table": "best table by group",
     "route_only": "route only",
     "oracle": "oracle (hindsight)",
@@ -165,6 +167,9 @@ def print_certified(result: "CertifyResult") -> None:
     )
     drawn = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
     say(f"policy: {result.family}{drawn}")
+    random = result.baselines.get("random")
+    if result.certified and random is not None:
+        say(_luck_and_judgement(result, random))
     if result.use_as_reference is not None:
         say(
             f"use {result.use_as_reference} as your reference: always {result.use_as_reference} "
@@ -179,6 +184,28 @@ def print_certified(result: "CertifyResult") -> None:
         say(f"left out: {counts}")
     if result.saving is not None and result.saving_unit is not None:
         say(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
+
+
+def _luck_and_judgement(result: "CertifyResult", random: "Baseline") -> str:
+    """Say how much of the saving random routing reaches under the same certificate."""
+    name, whole, luck = "saving", result.saving, random.saving
+    if whole is None or luck is None:
+        name, whole, luck = (
+            "cheaper share",
+            1.0 - result.share[result.reference],
+            1.0 - random.share[result.reference],
+        )
+    if result.family == "fixed" and result.part < 1:
+        return f"this is random routing: no score judged a request, and all of its {name} is luck"
+    if whole <= luck:
+        return (
+            f"of the {name}, the policy's judgement adds nothing: random routing is certified "
+            f"for {show_share(luck)}"
+        )
+    return (
+        f"of the {name}, random routing is certified for {show_share(luck)}; the policy's "
+        f"judgement adds {show_share(whole - luck)}"
+    )
 
 
 def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:

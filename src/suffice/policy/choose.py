@@ -99,9 +99,15 @@ def certifiable_path(value: FamilyValue, goal: Goal) -> PolicyPath:
     `alpha` or less would be safe whatever it lost, so it proves nothing and is left out.
     """
     family, path = value.family, value.family.path
-    if not value.by_part:
-        later = np.arange(value.first, len(path))
-        return _from_reference(path.take(later[_records(family.cost[later])]))
+    if value.by_part:
+        return growing_part(value, goal)
+    later = np.arange(value.first, len(path))
+    return _from_reference(path.take(later[_records(family.cost[later])]))
+
+
+def growing_part(value: FamilyValue, goal: Goal) -> PolicyPath:
+    """Return the path on which a random part of the requests grows, as `certifiable_path` says."""
+    family, path = value.family, value.family.path
     later = np.arange(value.point, len(path))
     later = later[_records(family.cost[later])][1:]
     grown = path.take(np.concatenate([np.full(PARTS, value.point), later]))

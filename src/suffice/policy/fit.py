@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.policy.candidates import FittingRows, families
-from suffice.policy.choose import Goal, certifiable_path, valued, walk_path
+from suffice.policy.choose import Goal, certifiable_path, growing_part, valued, walk_path
 from suffice.policy.observe import Flags, Floats, Observations
-from suffice.policy.path import ExpectedLosses, Policy, RungScore
+from suffice.policy.path import ExpectedLosses, Policy, PolicyPath, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
 from suffice.trials.table import TrialTable
 
@@ -34,12 +33,15 @@ class Outcomes:
 class FittedPolicies:
     """The policy to certify, and those that it is compared with; all share their scores.
 
-    `fixed` has a point for every fixed rung that may be certified, the safest first; `route` is the
-    best policy that decides before any attempt, `table` the best table by group, if there are any.
+    `fixed` has a point for every fixed rung that may be certified, the safest first; `random` sends
+    a random part of the requests to the fixed rung that is expected to save most so, and is None
+    where the goal allows no random part. `route` is the best policy that decides before any
+    attempt, `table` the best table by group, if there are any.
     """
 
     policy: Policy
     fixed: Policy | None
+    random: Policy | None
     route: Policy | None
     table: Policy | None
 
@@ -91,23 +93,26 @@ def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolic
         )
     values = [valued(kind, goal, fitting_rows=len(seen)) for kind in kinds]
 
-    def best(*names: str) -> Policy | None:
-        fitting = [v for v in values if not names or v.family.name in names]
-        value = max(fitting, key=lambda value: value.best, default=None)
-        if value is None:
-            return None
+    def along(path: PolicyPath) -> Policy:
         return Policy(
             rungs=known.rungs,
             scores=tuple(f.score for f in fitted),
-            path=certifiable_path(value, goal),
+            path=path,
             encoder=seen.encoder,
         )
 
+    def best(*names: str) -> Policy | None:
+        fitting = [v for v in values if not names or v.family.name in names]
+        value = max(fitting, key=lambda value: value.best, default=None)
+        return None if value is None else along(certifiable_path(value, goal))
+
     policy = best()
     assert policy is not None
+    fixed = values[0] if kinds[0].name == "fixed" else None
     return FittedPolicies(
         policy=policy,
-        fixed=replace(policy, path=walk_path(kinds[0])) if kinds[0].name == "fixed" else None,
+        fixed=along(walk_path(kinds[0])) if fixed else None,
+        random=along(growing_part(fixed, goal)) if fixed and fixed.part > 0 else None,
         route=best("fixed", "route"),
         table=best("table"),
     )

@@ -36,6 +36,7 @@ BASELINES = {
     "always_reference": "always the reference",
     "always_cheapest": "always the cheapest",
     "cost_matched_random": "random at this cost",
+    "random": "random, certified",
     "best_table": "best table by group",
     "route_only": "route only",
     "oracle": "oracle",
