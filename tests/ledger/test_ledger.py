@@ -47,6 +47,15 @@ from suffice.ledger import (
     totals,
 )
 from suffice.ledger.schema import COUNTS
+from suffice.ledger.states import (
+    State,
+    erase_expired,
+    erase_state,
+    find_state,
+    keep_state,
+    states_before,
+    states_of,
+)
 from suffice.types import (
     Charge,
     Count,
@@ -449,7 +458,7 @@ def full(ledger: Ledger) -> None:
 @pytest.mark.parametrize("statement", CHANGES)
 def test_the_database_itself_refuses_changes(ledger: Ledger, statement: str) -> None:
     full(ledger)
-    with pytest.raises(LedgerError, match="append-only"), ledger._writing() as connection:
+    with pytest.raises(LedgerError, match="append-only"), ledger.writing() as connection:
         connection.exec_driver_sql(statement)
 
 
@@ -458,7 +467,7 @@ def test_postgresql_refuses_to_truncate(postgresql: str) -> None:
         for table in migrations.TABLES:
             with (
                 pytest.raises(LedgerError, match="append-only"),
-                ledger._writing() as connection,
+                ledger.writing() as connection,
             ):
                 connection.exec_driver_sql(f"TRUNCATE {table} CASCADE")
 
@@ -628,7 +637,7 @@ def test_without_audits_or_text_there_are_no_trials_and_it_says_so(ledger: Ledge
 
 def test_a_newer_ledger_is_left_alone(fresh: Callable[[], str]) -> None:
     where = fresh()
-    with Ledger.open(where) as ledger, ledger._writing() as connection:
+    with Ledger.open(where) as ledger, ledger.writing() as connection:
         connection.exec_driver_sql("INSERT INTO suffice_migrations VALUES (999, 0)")
     for read_only in (False, True):
         with pytest.raises(LedgerError, match="ledger version 999; this suffice reads up to"):
@@ -773,7 +782,7 @@ def test_a_held_ledger_can_be_tried_again(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
-    with Ledger.open(path) as ledger, ledger._writing():
+    with Ledger.open(path) as ledger, ledger.writing():
         assert only(ledger).requests == 0
 
 
@@ -916,3 +925,34 @@ def test_dollars_become_picodollars_and_back_exactly(amount: int) -> None:
 def test_a_finer_amount_goes_to_the_nearest_picodollar_and_halves_to_even() -> None:
     halves = [Decimal(n).scaleb(-13) for n in (4, 5, 6, 15, 25)]
     assert [picousd(half) for half in halves] == [0, 0, 1, 2, 2]
+
+
+# -- what clients ask to be kept, beside the books
+
+
+def state(name: str, **fields: object) -> State:
+    return State(**{"state_id": name, "key_id": "a", "time": NOON, "body": "{}"} | fields)
+
+
+def test_going_on_gives_all_before_the_time_of_the_newest(ledger: Ledger) -> None:
+    keep_state(ledger, state("r1"), ttl_s=100)
+    later = NOON + timedelta(seconds=90)
+    keep_state(ledger, state("r2", previous_id="r1", time=later), ttl_s=100)
+    keep_state(ledger, state("lone"), ttl_s=100)
+    at = NOON + timedelta(seconds=150)
+    names = [row.state_id for row in states_before(ledger, "r2", key_id="a", now=at)]
+    assert names == ["r1", "r2"]
+    assert find_state(ledger, "lone", key_id="a", now=at) is None
+    assert erase_expired(ledger, now=at) == 1
+    assert states_before(ledger, "r2", key_id=None, now=at) == []
+    end = NOON + timedelta(seconds=190)
+    assert states_before(ledger, "r2", key_id="a", now=end) == []
+
+
+def test_erasing_a_conversation_erases_what_it_holds_of_this_key_alone(ledger: Ledger) -> None:
+    keep_state(ledger, state("c"), ttl_s=100)
+    keep_state(ledger, state("i", conversation_id="c"), ttl_s=100)
+    assert not erase_state(ledger, "c", key_id="b")
+    assert len(states_of(ledger, "c", key_id="a", now=NOON)) == 1
+    assert erase_state(ledger, "c", key_id="a")
+    assert states_of(ledger, "c", key_id="a", now=NOON) == []

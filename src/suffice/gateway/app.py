@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from suffice.errors import LedgerError, SufficeError
-from suffice.gateway.apis.api import ANSWERING, COUNTING
-from suffice.gateway.apis.translated import TranslatedExchange
+from suffice.gateway import kept
+from suffice.gateway.apis.api import ANSWERING, COUNTING, RESPONSES
+from suffice.gateway.apis.translated import Endpoint, TranslatedExchange
 from suffice.gateway.chat import break_off, chat
 from suffice.gateway.counting import count_tokens
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -34,7 +37,15 @@ _PAGE = [
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
 ]
-_MODEL = "/v1/models/{model}"
+# Paths with a part that varies, by the name that they have in the OpenAPI document.
+_PATTERNS = {
+    "/v1/models/{model}": re.compile(r"/v1/models/.+"),
+    "/v1/responses/{id}": re.compile(r"/v1/responses/[^/]+"),
+    "/v1/responses/{id}/input_items": re.compile(r"/v1/responses/[^/]+/input_items"),
+    "/v1/conversations/{id}": re.compile(r"/v1/conversations/[^/]+"),
+    "/v1/conversations/{id}/items": re.compile(r"/v1/conversations/[^/]+/items"),
+    "/v1/conversations/{id}/items/{item}": re.compile(r"/v1/conversations/[^/]+/items/[^/]+"),
+}
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -53,14 +64,30 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        answer: dict[str, Handler] = {"POST": lambda exchange: chat(exchange, self.worker)}
-        count: dict[str, Handler] = {"POST": lambda exchange: count_tokens(exchange, self.worker)}
+        answer = {"POST": self._with_worker(chat)}
+        count = {"POST": self._with_worker(count_tokens)}
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": answer,
             **dict.fromkeys(ANSWERING, answer),
             **dict.fromkeys(COUNTING, count),
             "/v1/models": {"GET": self._models},
-            _MODEL: {"GET": self._model},
+            "/v1/models/{model}": {"GET": self._model},
+            "/v1/responses/{id}": {
+                "GET": self._with_worker(kept.show_response),
+                "DELETE": self._with_worker(kept.erase_response),
+            },
+            "/v1/responses/{id}/input_items": {"GET": self._with_worker(kept.show_input)},
+            "/v1/conversations": {"POST": self._with_worker(kept.open_conversation)},
+            "/v1/conversations/{id}": {
+                "GET": self._with_worker(kept.show_conversation),
+                "POST": self._with_worker(kept.change_conversation),
+                "DELETE": self._with_worker(kept.erase_conversation),
+            },
+            "/v1/conversations/{id}/items": {
+                "GET": self._with_worker(kept.list_items),
+                "POST": self._with_worker(kept.add_items),
+            },
+            "/v1/conversations/{id}/items/{item}": {"GET": self._with_worker(kept.show_item)},
             "/v1/feedback": {"POST": self._feedback},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
@@ -82,9 +109,17 @@ class Gateway:
         api = COUNTING[path] if counting else ANSWERING.get(path)
         if api is None:
             return Exchange(scope, receive, send)
-        return TranslatedExchange(
-            *(api, models), scope=scope, receive=receive, send=send, counting=counting
+        keeping = partial(kept.keeping_of, self.worker, dict(scope["headers"]))
+        endpoint = Endpoint(
+            api=api,
+            models=models,
+            counting=counting,
+            keeping=keeping if api is RESPONSES else lambda: None,
         )
+        return TranslatedExchange(endpoint, scope=scope, receive=receive, send=send)
+
+    def _with_worker(self, handle: Callable[[Exchange, Worker], Awaitable[None]]) -> Handler:
+        return lambda exchange: handle(exchange, self.worker)
 
     async def _http(self, exchange: Exchange) -> None:
         with suppress(ClientGone):
@@ -113,8 +148,8 @@ class Gateway:
             problem.upgrade = "HTTP/1.1"
             raise problem
         path = exchange.path
-        is_model = path.startswith("/v1/models/")
-        methods = self._routes.get(_MODEL if is_model else path)
+        matching = (name for name, one in _PATTERNS.items() if one.fullmatch(path))
+        methods = self._routes.get(path) or self._routes.get(next(matching, ""))
         if methods is None:
             raise Problem(
                 f"there is no {exchange.path}", status=404, hint="GET /openapi.json lists all"

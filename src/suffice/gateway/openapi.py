@@ -81,14 +81,17 @@ _SCHEMAS: JSON = {
     "ResponseRequest": {
         "type": "object",
         "required": ["model", "input"],
-        "description": "OpenAI's Responses API without a store; what is not known is refused.",
+        "description": "OpenAI's Responses API; what is not known is refused. State needs "
+        "gateway.responses_ttl.",
         "properties": {
             "model": {"type": "string", "description": "`suffice`, a rung, or an alias of one"},
             "input": {"type": ["string", "array"], "minItems": 1, "items": {"type": "object"}},
             "instructions": {"type": ["string", "null"]},
             "max_output_tokens": {"type": ["integer", "null"]},
             "stream": {"type": ["boolean", "null"]},
-            "store": {"enum": [False, None]},
+            "store": {"type": ["boolean", "null"]},
+            "previous_response_id": {"type": ["string", "null"]},
+            "conversation": {"type": ["string", "object", "null"]},
         },
     },
     "ResponseReply": {
@@ -233,6 +236,29 @@ _CHOICES = [
     ),
     _header("x-suffice-group", _TEXT, "the declared group of the request"),
 ]
+_ANY = _json({"type": "object"})
+
+
+def _kept(summary: str, *, body: bool = False) -> JSON:
+    """Describe an operation on what a client has had kept."""
+    operation = {
+        "summary": summary,
+        "security": _KEY,
+        "responses": {
+            "200": _ok("as asked", _ANY),
+            **dict.fromkeys(("400", "401", "404", "413", "431", "503"), _ERROR),
+        },
+    }
+    return operation | ({"requestBody": {"content": _ANY}} if body else {})
+
+
+def _named(path: str, **operations: JSON) -> JSON:
+    """Describe a path whose parts in braces are ids."""
+    names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+    ids = [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names]
+    return {path: {"parameters": ids, **operations}}
+
+
 _PATHS: JSON = {
     "/v1/chat/completions": _asking("Answer a chat request", "Chat", error=_ERROR),
     "/v1/responses": _asking("Answer a request of the Responses API", "Response", error=_ERROR),
@@ -240,11 +266,28 @@ _PATHS: JSON = {
         "Answer a request of Anthropic's Messages API", "Message", error=_MESSAGE_ERROR
     ),
     "/v1/models": _get("Name what can be asked for", _json(_ref("Models")), "401", security=True),
-    "/v1/models/{model}": _get(
-        "Show one of them", _json({"type": "object"}), "401", "404", security=True
-    ),
+    **_named("/v1/models/{model}", **_get("Show one of them", _ANY, "401", "404", security=True)),
     "/v1/messages/count_tokens": _counting("Message", error=_MESSAGE_ERROR),
     "/v1/responses/input_tokens": _counting("Response", error=_ERROR),
+    **_named(
+        "/v1/responses/{id}",
+        get=_kept("Show a kept response"),
+        delete=_kept("Erase a kept response"),
+    ),
+    **_named("/v1/responses/{id}/input_items", get=_kept("List the items it was given for")),
+    "/v1/conversations": {"post": _kept("Begin a conversation", body=True)},
+    **_named(
+        "/v1/conversations/{id}",
+        get=_kept("Show a conversation"),
+        post=_kept("Replace its metadata", body=True),
+        delete=_kept("Erase it with its items"),
+    ),
+    **_named(
+        "/v1/conversations/{id}/items",
+        get=_kept("List the items of a conversation"),
+        post=_kept("Add items", body=True),
+    ),
+    **_named("/v1/conversations/{id}/items/{item}", get=_kept("Show one item")),
     "/v1/feedback": {
         "post": {
             "summary": "Say how good an answer was",

@@ -142,6 +142,11 @@ def _about(settings: Settings, listen: Listen, gateway: GatewayConfig) -> list[s
         notes.append("no gateway.keys: whoever reaches this address can spend your money")
     if settings.policy is None and not settings.observe:
         notes.append("no --certificate: the reference rung answers everything")
+    if gateway.responses_ttl is not None and not gateway.store_text:
+        notes.append(
+            f"gateway.responses_ttl: what clients ask to be kept stays {gateway.responses_ttl} in "
+            "the ledger's database, with its text, although store_text is off"
+        )
     if settings.observe and not gateway.store_text:
         notes.append("gateway.store_text is off: recertify will find no text to learn from")
     return notes

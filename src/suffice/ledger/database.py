@@ -104,7 +104,7 @@ class Ledger:
             at=datetime.now(UTC),
             store_text=self.store_text,
         )
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(_HOLD_REQUEST, row)
             row["ordinal"] = connection.execute(_NEXT_ORDINAL, row).scalar_one()
             connection.execute(sa.insert(schema.attempts), [row])
@@ -160,7 +160,7 @@ class Ledger:
                     cursor.executemany(self._insert_into[table], rows)
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
         """Hold the lock and a write transaction that commits at the end."""
         with self._lock, _translated(self.where), self._engine.connect() as connection:
             connection.execution_options(suffice_begin="BEGIN IMMEDIATE")
@@ -169,7 +169,7 @@ class Ledger:
 
     @contextmanager
     def _inserting(self) -> Iterator[Any]:
-        """Do as `_writing`, and lend the driver's own cursor.
+        """Do as `writing`, and lend the driver's own cursor.
 
         What SQLAlchemy does around a statement costs more than the statement, and a request that
         comes alone waits for it.
@@ -197,7 +197,7 @@ class Ledger:
 
     def _prepare(self, *, read_only: bool) -> None:
         if not read_only:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 now_us = schema.time_us(datetime.now(UTC))
                 migrations.migrate(connection, where=self.where, now_us=now_us)
             return

@@ -174,6 +174,23 @@ MIGRATIONS = (
             "ALTER TABLE suffice_attempts ADD COLUMN stated_picousd BIGINT",
         ),
     ),
+    Migration(  # no books: clients may erase these rows, and time does
+        version=5,
+        statements=(
+            """CREATE TABLE suffice_states (
+                id {key},
+                state_id TEXT NOT NULL UNIQUE,
+                key_id TEXT NOT NULL,
+                previous_id TEXT,
+                conversation_id TEXT,
+                time_us BIGINT NOT NULL,
+                expires_us BIGINT NOT NULL,
+                body TEXT NOT NULL
+            )""",
+            "CREATE INDEX suffice_states_conversation ON suffice_states (conversation_id)",
+            "CREATE INDEX suffice_states_expiry ON suffice_states (expires_us)",
+        ),
+    ),
 )
 
 _KEYS = {

@@ -136,6 +136,19 @@ scores = sa.Table(
 
 TABLES = (requests, attempts, scores)
 
+states = sa.Table(
+    "suffice_states",
+    _METADATA,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("state_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("previous_id", sa.Text),
+    sa.Column("conversation_id", sa.Text),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("expires_us", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
 _AUDIT: sa.ColumnElement[str] = sa.literal_column(
     f"'{Role.AUDIT.value}'"
 )  # spelt out, for the partial indexes

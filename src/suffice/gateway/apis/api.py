@@ -33,10 +33,14 @@ class Writer(Protocol):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What a body is read with: who chooses the rung, and whether only tokens are counted."""
+    """What a body is read with: who chooses the rung, and whether only tokens are counted.
+
+    `history` are items of the Responses API that it goes on from; None where none are kept.
+    """
 
     by_policy: bool = False
     counting: bool = False
+    history: tuple[JSON, ...] | None = None
 
 
 class Writing(Struct, frozen=True, kw_only=True):
@@ -61,7 +65,7 @@ class Api(Struct, frozen=True, kw_only=True):
 
 
 RESPONSES = Api(
-    read=lambda body, _reading: chat_of_response(body),
+    read=lambda body, reading: chat_of_response(body, history=reading.history),
     writer=lambda writing: ResponseWriter(writing.body, request_id=writing.request_id),
     error=lambda error, _status: {"error": error},
     count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},

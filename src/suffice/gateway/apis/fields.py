@@ -100,3 +100,9 @@ def wrong(at: str, wanted: str) -> Problem:
 def refused(at: str, why: str, *, hint: str = _ELSEWHERE) -> Problem:
     """Return the Problem of a field that means what this gateway cannot do."""
     return Problem(f"{at} cannot be carried: {why}", status=400, param=at, hint=hint)
+
+
+def keeps_nothing(at: str) -> Problem:
+    """Return the Problem of a field that needs responses to be kept, where none is."""
+    hint = "send the whole conversation as input and store: false, or ask the operator to set "
+    return refused(at, "this gateway keeps no responses", hint=f"{hint}gateway.responses_ttl")

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from suffice.gateway.apis.fields import Fields, refused, wrong
+from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import chat_call_of
 from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
@@ -41,6 +41,8 @@ class ItemReader:
         kind = item.take("type", str) or "message"
         call_id = item.any("id")
         item.any("status")
+        if kind == "item_reference":
+            raise keeps_nothing(item.path("type"))
         if kind in _OUTPUTS:
             self._add_output(item, call_id)
         elif kind == "message":

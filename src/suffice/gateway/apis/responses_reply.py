@@ -204,7 +204,7 @@ class ResponseWriter:
             "incomplete_details": why,
             "model": facts.model or self._body.get("model"),
             "output": [item.shown() for item in self._items],
-            "store": False,
+            "store": bool(self._body.get("store")),
             "truncation": "disabled",
             "usage": usage,
         }

@@ -4,9 +4,9 @@ https://platform.openai.com/docs/api-reference/responses/create. Hints that chan
 ignored and named.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from suffice.gateway.apis.fields import Fields, refused, wrong
+from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.responses_items import ItemReader
 from suffice.gateway.apis.responses_tools import read_choice, read_tools
@@ -30,16 +30,16 @@ _ADDITIONS = frozenset(
         "message.input_image.image_url",
     }
 )
-_STATELESS = "this gateway keeps no responses"
-_SEND_ALL = "send the whole conversation as input and store: false, or ask the operator to set "
-_SEND_ALL += "gateway.responses_ttl"
 STATE = ("previous_response_id", "conversation")
 
 
-def chat_of_response(body: object) -> Translated:
-    """Translate a body; raises Problem for what chat completions cannot carry."""
+def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> Translated:
+    """Translate a body; raises Problem for what chat completions cannot carry.
+
+    `history` are the items that it goes on from; None where the gateway keeps none.
+    """
     fields = Fields(body)
-    _read_state(fields)
+    _read_state(fields, kept=history is not None)
     fields.ignore(*_HINTS)
     truncation = fields.take("truncation", str) or "disabled"
     if truncation != "disabled":  # a conversation is never cut short here
@@ -47,7 +47,7 @@ def chat_of_response(body: object) -> Translated:
     table = read_tools(fields)
     chat = {
         "model": fields.need("model", str),
-        "messages": [*_instructions(fields), *_messages(fields)],
+        "messages": [*_instructions(fields), *_messages(fields, history or ())],
         **fields.same(_SAME),
         **_limits(fields),
         **_reasoning(fields),
@@ -61,13 +61,12 @@ def chat_of_response(body: object) -> Translated:
     return Translated(chat=chat, ignored=ignored, effort_name="reasoning.effort")
 
 
-def _read_state(fields: Fields) -> None:
+def _read_state(fields: Fields, *, kept: bool) -> None:
     for name in STATE:
-        value = fields.any(name)
-        if value is not None:
-            raise refused(fields.path(name), _STATELESS, hint=_SEND_ALL)
-    if fields.take("store", bool):
-        raise refused(fields.path("store"), _STATELESS, hint=_SEND_ALL)
+        if fields.any(name) is not None:
+            raise keeps_nothing(name)
+    if fields.take("store", bool) and not kept:
+        raise keeps_nothing("store")
     fields.only("prompt", why="prompts are kept at their vendor's")
     fields.only("background", [False], why="an answer is given at once here")
     additions = fields.take("include", list) or []
@@ -86,13 +85,15 @@ def _instructions(fields: Fields) -> Iterator[JSON]:
         yield {"role": "system", "content": text}
 
 
-def _messages(fields: Fields) -> list[JSON]:
+def _messages(fields: Fields, history: Sequence[JSON]) -> list[JSON]:
     items = fields.any("input")
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
-    if not isinstance(items, list) or not items:
+    if not isinstance(items, list) or not (items or history):
         raise wrong("input", "a text, or a list of one item or more")
     conversation = ItemReader()
+    for i, item in enumerate(history):
+        conversation.add(fields.of(item, at=f"history[{i}]"))
     for i, item in enumerate(items):
         conversation.add(fields.of(item, at=f"input[{i}]"))
     return conversation.end()

@@ -1,11 +1,13 @@
 """An exchange in another API: what is read of it is a chat request, what is sent is translated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec import Struct
 
 from suffice.engines.stream import EventReader
 from suffice.gateway.apis.api import Api, Reading, Writer, Writing
+from suffice.gateway.apis.state import Keeping, ResponseState
 from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
 from suffice.gateway.wire import RUNG, json_object
 from suffice.types import JSON, Rung
@@ -14,28 +16,30 @@ _BETAS = (b"anthropic-beta", b"openai-beta")
 _BYTES_PER_TOKEN = 4
 
 
-class TranslatedExchange(Exchange):
-    """Stands between a client of another API and the chat path, which knows nothing of it.
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """A path of another API.
 
-    `models` says what a name asks for, None for the policy. One that is `counting` is answered with
-    a number of tokens, which no writer changes.
+    `models` says what a name asks for, None for the policy. At one that is `counting` the answer is
+    a number of tokens, which no writer changes. `keeping` returns where the client's state is kept,
+    None where there is none.
     """
 
-    def __init__(
-        self,
-        api: Api,
-        models: Mapping[str, Rung | None],
-        *,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        counting: bool = False,
-    ) -> None:
+    api: Api
+    models: Mapping[str, Rung | None]
+    counting: bool = False
+    keeping: Callable[[], Keeping | None] = lambda: None
+
+
+class TranslatedExchange(Exchange):
+    """Stands between a client of another API and the chat path, which knows nothing of it."""
+
+    def __init__(self, endpoint: Endpoint, *, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
-        self.api = api
-        self._models, self._counting = models, counting
+        self.api = endpoint.api
+        self._endpoint = endpoint
+        self._state: ResponseState | None = None
         self._fields: JSON = {}
-        self._names = dict(api.names)
+        self._names = dict(endpoint.api.names)
         self._prompt_tokens = 0
         self._writer: Writer | None = None
         self._events = EventReader()
@@ -45,12 +49,18 @@ class TranslatedExchange(Exchange):
 
     async def body(self, *, limit: int) -> bytes:
         """Read the body and return the chat request that it stands for."""
-        self._fields = json_object(await super().body(limit=limit))
+        self._fields = fields = json_object(await super().body(limit=limit))
+        keeping, history = self._endpoint.keeping(), None
+        if keeping is not None:
+            self._state = ResponseState(keeping)
+            fields = await self._state.read(fields, limit=limit)
+            self._fields = {**self._fields, "store": self._state.kept}
+            history = tuple(self._state.history)
         model = str(self._fields.get("model"))
-        policies = {name for name, rung in self._models.items() if rung is None}
+        policies = {name for name, rung in self._endpoint.models.items() if rung is None}
         by_policy = model in policies and RUNG not in self.headers
-        reading = Reading(by_policy=by_policy, counting=self._counting)
-        translated = self.api.read(self._fields, reading)
+        reading = Reading(by_policy=by_policy, counting=self._endpoint.counting, history=history)
+        translated = self.api.read(fields, reading)
         self.ignored += translated.ignored
         self._names["reasoning_effort"] = translated.effort_name
         chat = msgspec.json.encode(translated.chat)
@@ -71,8 +81,12 @@ class TranslatedExchange(Exchange):
         """Send a part of the body, in a stream the events that it makes."""
         if self._writer is not None:
             comment = data if data.startswith(b":") else b""  # it keeps a line open
-            events = [self._translate(event, self._writer) for event in self._events.feed(data)]
-            data = b"".join(events) if events else comment
+            events = [
+                event
+                for piece in self._events.feed(data)
+                for event in await self._translate(piece, self._writer)
+            ]
+            data = b"".join(map(_written, events)) if events else comment
         if data or not more:
             await super().send(data, more=more)
 
@@ -84,11 +98,14 @@ class TranslatedExchange(Exchange):
             error = msgspec.json.decode(body)["error"]
             param = self._names.get(error["param"], error["param"])
             body = msgspec.json.encode(self.api.error(error | {"param": param}, status))
-        elif not self._counting:
+        elif not self._endpoint.counting:
             writer = self._new_writer()
             writer.feed(msgspec.json.decode(body))
             writer.end()
-            body = msgspec.json.encode(writer.result())
+            result = writer.result()
+            if self._state is not None:
+                result = await self._state.keep(result, request_id=self.request_id)
+            body = msgspec.json.encode(result)
         await super().reply(body, status=status, headers=headers)
 
     def _new_writer(self) -> Writer:
@@ -98,15 +115,18 @@ class TranslatedExchange(Exchange):
             )
         )
 
-    def _translate(self, data: str, writer: Writer) -> bytes:
+    async def _translate(self, data: str, writer: Writer) -> list[JSON]:
         if data == "[DONE]":
             events = writer.end()
-        else:
-            chunk = msgspec.json.decode(data)
-            failed = "error" in chunk and "choices" not in chunk
-            events = writer.failed(chunk["error"]) if failed else writer.feed(chunk)
-        return b"".join(_event(event) for event in events)
+            if self._state is not None:  # before the client can go on from it
+                whole = events[-1]["response"]
+                kept = await self._state.keep(whole, request_id=self.request_id)
+                events[-1] = {**events[-1], "response": kept}
+            return events
+        chunk = msgspec.json.decode(data)
+        failed = "error" in chunk and "choices" not in chunk
+        return writer.failed(chunk["error"]) if failed else writer.feed(chunk)
 
 
-def _event(event: JSON) -> bytes:
+def _written(event: JSON) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event))

@@ -1,0 +1,28 @@
+"""`suffice.toml`: the one strict file that names engines, rungs, prices and targets."""
+
+from suffice.config.checks import nearest
+from suffice.config.reading import load_config, named_structs, parse_config, to_struct
+from suffice.config.sections import (
+    POLICY_MODEL,
+    Config,
+    DialectName,
+    EngineConfig,
+    GatewayConfig,
+    PriceConfig,
+    Targets,
+)
+
+__all__ = [
+    "POLICY_MODEL",
+    "Config",
+    "DialectName",
+    "EngineConfig",
+    "GatewayConfig",
+    "PriceConfig",
+    "Targets",
+    "load_config",
+    "named_structs",
+    "nearest",
+    "parse_config",
+    "to_struct",
+]

@@ -1,0 +1,127 @@
+"""Checks of a `suffice.toml` whose keys are right: names that point nowhere, odd values."""
+
+import difflib
+from decimal import Decimal
+
+from suffice.config.sections import POLICY_MODEL, Config, GatewayConfig, PriceConfig, Targets
+from suffice.errors import ConfigError
+from suffice.types import Rung, Vector
+from suffice.units import seconds
+
+_MAY_BE_ZERO = frozenset(
+    {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd"}
+)
+
+
+def nearest(name: str, valid: tuple[str, ...]) -> str:
+    """Say which valid name the user probably meant, or list them all."""
+    if not valid:
+        return "none is defined yet"
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(valid))}"
+
+
+def check_references(config: Config, *, where: str) -> None:
+    """Refuse names that point nowhere and promises that mean nothing."""
+    names = tuple(rung.name for rung in config.ladder)
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ConfigError(
+            f"{where}: two rungs are named {twice.pop()!r}", hint="give each rung its own name"
+        )
+    if config.reference not in names:
+        raise ConfigError(
+            f"{where}: reference: no rung {config.reference!r}",
+            hint=nearest(config.reference, names),
+        )
+    if _is_latent(config, next(r for r in config.ladder if r.name == config.reference)):
+        raise ConfigError(
+            f"{where}: reference: {config.reference!r} is a latent rung, which may abstain",
+            hint="name the rung whose answers it predicts",
+        )
+    for i, rung in enumerate(config.ladder):
+        _check_rung(rung, config, at=f"{where}: ladder[{i}]")
+    for name, price in config.price.items():
+        _check_amounts(price, at=f"{where}: price.{name}")
+    _check_targets(config.targets, at=f"{where}: targets")
+    _check_gateway(config.gateway, names=names, at=f"{where}: gateway")
+
+
+def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
+    if rung.engine not in config.engine:
+        raise ConfigError(
+            f"{at}.engine: no engine {rung.engine!r}",
+            hint=nearest(rung.engine, tuple(config.engine)),
+        )
+    if rung.price is not None and rung.price not in config.price:
+        raise ConfigError(
+            f"{at}.price: no price {rung.price!r}", hint=nearest(rung.price, tuple(config.price))
+        )
+    if _is_latent(config, rung) and rung.vector is not Vector.PARADIGM:
+        raise ConfigError(
+            f"{at}.vector: {rung.vector.value!r}, but a latent rung saves by not decoding",
+            hint='write vector = "paradigm"',
+        )
+
+
+def _is_latent(config: Config, rung: Rung) -> bool:
+    engine = config.engine.get(rung.engine)
+    return engine is not None and engine.kind == "latent"
+
+
+def _check_amounts(price: PriceConfig, *, at: str) -> None:
+    for key in price.__struct_fields__:
+        value = getattr(price, key)
+        if isinstance(value, int | float | Decimal) and not value >= 0:
+            raise ConfigError(f"{at}.{key}: {value} is not an amount", hint="write 0 or more")
+
+
+def _check_targets(targets: Targets, *, at: str) -> None:
+    for name in ("alpha", "delta"):
+        if not 0 < getattr(targets, name) < 1:
+            raise ConfigError(f"{at}.{name} must lie between 0 and 1", hint="0.05 is a usual value")
+    _check_duration(targets.lapses_after, at=f"{at}.lapses_after")
+
+
+def _check_duration(text: str, *, at: str) -> None:
+    try:
+        seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{at}: {error}", hint="`30d` is a usual value") from error
+
+
+def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -> None:
+    for alias, rung in gateway.models.items():
+        if rung not in (POLICY_MODEL, *names):
+            raise ConfigError(
+                f"{at}.models.{alias}: no rung {rung!r}", hint=nearest(rung, (POLICY_MODEL, *names))
+            )
+    if POLICY_MODEL in names:
+        raise ConfigError(
+            f"{at}: a rung is named {POLICY_MODEL!r}, which clients ask the policy by",
+            hint="give that rung another name",
+        )
+    if gateway.responses_ttl is not None:
+        _check_duration(gateway.responses_ttl, at=f"{at}.responses_ttl")
+    _check_hedges(gateway.hedge_after_s, names=names, at=f"{at}.hedge_after_s")
+    for key in gateway.__struct_fields__:
+        value = getattr(gateway, key)
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            continue
+        if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
+            raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
+    if gateway.audit_share > 1:
+        raise ConfigError(
+            f"{at}.audit_share: {gateway.audit_share} is over 1", hint="0.02 is usual"
+        )
+
+
+def _check_hedges(after_s: dict[str, float], *, names: tuple[str, ...], at: str) -> None:
+    for rung, wait_s in after_s.items():
+        if rung not in names:
+            raise ConfigError(f"{at}: no rung {rung!r}", hint=nearest(rung, names))
+        if not wait_s > 0:
+            raise ConfigError(
+                f"{at}.{rung}: {wait_s} is too small",
+                hint="the time in which 19 of 20 answers begin is a usual value",
+            )

@@ -1,0 +1,187 @@
+"""The sections of `suffice.toml`, key by key."""
+
+from decimal import Decimal
+from typing import Literal
+
+from msgspec import Struct
+
+from suffice.types import Rung
+
+EngineKind = Literal["openai", "anthropic", "embedded", "replay", "latent"]
+POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
+DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an engine runs and how to talk to it.
+
+    kind: `openai` (any OpenAI-compatible server), `anthropic` ([the Messages
+      API](engines.md)), `embedded` (llama.cpp in this process),
+      `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
+    url: base URL of an `openai` engine, with its `/v1`; keys never stand in it
+    dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,
+      `llamacpp`, `mistral`
+    api_key_env: environment variable that holds the key
+    model_path: GGUF file of an `embedded` engine, or the folder of a `latent` one
+    packaged: packaged model of an `embedded` engine: `suffice-moe-13m` (the default) or
+      `SmolLM2-135M-Instruct`
+    trials: trials file of a `replay` engine
+    context_tokens: context of an `embedded` engine, shared by its parallel slots
+    parallel: how many requests an engine is given at once
+    timeout_s: longest silence before the call is given up; an answer that is not streamed is
+      one silence
+    max_retries: how often a call is tried again when the error says that a retry can help
+    """
+
+    kind: EngineKind
+    url: str | None = None
+    dialect: DialectName = "openai"
+    api_key_env: str | None = None
+    model_path: str | None = None
+    packaged: str | None = None
+    trials: str | None = None
+    context_tokens: int = 8192
+    parallel: int = 4
+    timeout_s: float = 120.0
+    max_retries: int = 2
+
+
+class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way to price tokens: hosted, stated rates, or chips and measured speed; give exactly one.
+
+    provider: hosted: whose price list `genai-prices` looks up
+    model: hosted: the model on that list
+    input_usd_per_mtok: stated: dollars per million input tokens
+    cache_read_usd_per_mtok: stated: dollars per million tokens read from a cache; the input price
+      where absent
+    cache_write_usd_per_mtok: stated: dollars per million tokens written to a cache; the input price
+      where absent
+    output_usd_per_mtok: stated: dollars per million output tokens
+    usd_per_thousand_requests: stated: dollars per thousand calls, on top of their tokens
+    chip_usd_per_hour: self-hosted: rent of one chip
+    chips: self-hosted: how many chips the deployment has
+    input_tokens_per_s: self-hosted: measured speed of the whole deployment when it only reads
+      prompts
+    output_tokens_per_s: self-hosted: measured speed of the whole deployment when it only decodes
+    assumed: whether the numbers are a guess: every charge made with them is then an estimate
+    source: where the numbers come from
+    date: when they were read
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    input_usd_per_mtok: Decimal | None = None
+    cache_read_usd_per_mtok: Decimal | None = None
+    cache_write_usd_per_mtok: Decimal | None = None
+    output_usd_per_mtok: Decimal | None = None
+    usd_per_thousand_requests: Decimal | None = None
+    chip_usd_per_hour: Decimal | None = None
+    chips: int = 1
+    input_tokens_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+    assumed: bool = False
+    source: str | None = None
+    date: str | None = None
+
+
+class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The promise.
+
+    alpha: largest risk allowed
+    delta: largest probability that the promise fails
+    lapses_after: how long a certificate holds
+    """
+
+    alpha: float = 0.05
+    delta: float = 0.1
+    lapses_after: str = "30d"
+
+
+AuditLabel = Literal["target", "scorer", "judge", "agreement", "feedback"]
+
+
+class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `suffice serve` behaves; limits hold for each worker process.
+
+    ledger: file of the books, or `postgresql://` URL
+    fsync: have rows survive a power cut too (SQLite)
+    store_text: keep prompts, answers and the reasoning shown, as `recertify` needs
+    models: further names that clients may use: `{"gpt-4o" = "suffice", "mini" = "small"}`
+    effort: what an effort asked of the policy is: `limit`, `refuse` or `ignore`
+      ([effort](apis.md#effort))
+    defer_streams: streams that the policy may look at first: `hold` them back, or `route` them
+      to the reference
+    failover: let the next rung up stand in for one that fails, where the reference does not
+    deadline_s: longest time for a request, standing in line included
+    write_timeout_s: how long a client may not read before it counts as gone
+    rung_concurrency: calls to a rung at once
+    rung_queue: calls to a rung that may wait in line
+    queue_timeout_s: longest wait in that line
+    hedge_after_s: seconds after which a rung that has begun no answer is asked
+      [once more](gateway.md#hedging): `{big = 5}`
+    breaker_failures: failures in a row after which a rung is left alone
+    breaker_open_s: how long it is left alone
+    body_limit_bytes: largest body of a request
+    conversations: how many conversations are remembered
+    responses_ttl: how long responses and conversations are kept that clients ask to be
+      [kept](apis.md#kept-responses), such as `30d`; none are without it
+    keys: file of API keys ([keys](keys.md)); without it everybody is let in
+    assumed_usd: what a request of unknown cost counts as in a key's budget
+    audit_share: share of requests that are audited, with `--certificate` or `--observe`
+    audit_seed: draws them; keep it from whoever may choose request ids
+    audit_usd_per_day: what audits may cost a day; fewer are drawn so that it lasts
+    audit_assumed_usd: what an audit of unknown cost counts as; a budget needs it
+    audit_concurrency: audits under way at once
+    audit_labels: labels that watch it, of `target`, `scorer`, `judge`, `agreement`, `feedback`
+      ([gateway](gateway.md#what-watches-a-certificate))
+    audit_scorer: how audits mark answers: `exact`, `choice` or `numeric` agreement with the
+      reference, or a `package.module:function` of your own
+      ([gateway](gateway.md#what-watches-a-certificate))
+    """
+
+    ledger: str = "suffice.db"
+    fsync: bool = False
+    store_text: bool = False
+    models: dict[str, str] = {}
+    effort: Literal["limit", "refuse", "ignore"] = "limit"
+    defer_streams: Literal["hold", "route"] = "hold"
+    failover: bool = True
+    deadline_s: float = 600.0
+    write_timeout_s: float = 60.0
+    rung_concurrency: int = 256
+    rung_queue: int = 1024
+    queue_timeout_s: float = 30.0
+    hedge_after_s: dict[str, float] = {}
+    breaker_failures: int = 5
+    breaker_open_s: float = 10.0
+    body_limit_bytes: int = 16 * 1024 * 1024
+    conversations: int = 10_000
+    responses_ttl: str | None = None
+    keys: str | None = None
+    assumed_usd: Decimal = Decimal("0.01")
+    audit_share: float = 0.02
+    audit_seed: int = 0
+    audit_usd_per_day: Decimal | None = None
+    audit_assumed_usd: Decimal | None = None
+    audit_concurrency: int = 4
+    audit_labels: tuple[AuditLabel, ...] = ()
+    audit_scorer: str = "exact"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    reference: name of the rung whose quality is promised against
+    engine: sections `[engine.NAME]`, see below
+    ladder: sections `[[ladder]]`, one a rung, cheapest first
+    price: sections `[price.NAME]`, which rungs refer to
+    targets: section `[targets]`
+    gateway: section `[gateway]`, for `suffice serve`
+    """
+
+    reference: str
+    engine: dict[str, EngineConfig]
+    ladder: tuple[Rung, ...]
+    price: dict[str, PriceConfig] = {}
+    targets: Targets = Targets()
+    gateway: GatewayConfig = GatewayConfig()
