@@ -1,4 +1,4 @@
-"""The compound ledger: what levers are worth on one workload, together and apart."""
+"""What levers are worth on one workload, together and apart: a full factorial replay."""
 
 from suffice.compound.cells import Cell, Factorial, Grade, Lever, Requests
 from suffice.compound.replay import Replay, compound_files, compound_trials, replay

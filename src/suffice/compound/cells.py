@@ -1,4 +1,4 @@
-"""Cells: what one workload costs and is worth with some levers on, request by request."""
+"""Cells: cost and quality of every request of a workload, with some levers on."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class Grade(StrEnum):
 
 
 class Lever(Struct, frozen=True, kw_only=True):
-    """One thing that can be on or off, and the factor of cost that it is meant to move."""
+    """One thing that can be on or off, and the vector of cost that it moves."""
 
     name: str
     vector: Vector
 
 
 def cluster_of(request_id: str) -> str:
-    """Return what stands before the last `/` of a request's id; all of it where there is none."""
+    """Return the part of a request's id before its last `/`; the whole id if it has none."""
     return request_id.rpartition("/")[0] or request_id
 
 
@@ -44,8 +44,8 @@ def cluster_of(request_id: str) -> str:
 class Requests:
     """The requests that all cells of a workload answer, in one order.
 
-    Requests whose ids share what stands before the last `/` are one cluster: a conversation, a
-    stream. `parts` says which part of the workload each belongs to.
+    Requests whose ids are equal up to the last `/` are one cluster: a conversation or a stream.
+    `parts` names the part of the workload that each request belongs to.
     """
 
     ids: tuple[str, ...]
@@ -63,7 +63,7 @@ class Requests:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hash of ids and texts, whatever their order: the same work has the same one."""
+        """The hash of ids and texts, in any order: the same work has the same fingerprint."""
         return content_hash(sorted(zip(self.ids, self.texts, strict=True)))[:16]
 
     def subset(self, rows: Rows) -> "Requests":
@@ -78,15 +78,15 @@ class Requests:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """What each request costs and is worth with `levers` on; arrays of shape (requests,).
+    """Cost and quality of each request with `levers` on; arrays of shape (requests,).
 
-    `answer_usd` pays for generated tokens, `prompt_usd` for reading prompts, `other_usd` for what
-    decodes nothing (an encoder). `answer_work` and `prompt_work` are the same tokens at rates that
-    do not depend on the chip, in one unit for all cells (`replay` takes the geometric mean of the
-    dollars on the chips compared): dollars over work is what silicon moves, work over tokens what
-    architecture moves. `as_reference` says that the answers are the reference's own, so that there
-    is no loss to certify. Raises InputError naming the cell for an unknown charge, zero tokens, or
-    shapes that do not fit.
+    `answer_usd` pays for generated tokens, `prompt_usd` for reading prompts, and `other_usd` for
+    rungs that decode nothing (an encoder). `answer_work` and `prompt_work` price the same tokens at
+    rates that do not depend on the chip, in one unit for all cells: `replay` takes the geometric
+    mean of the dollars on the chips compared. Silicon moves dollars over work, and architecture
+    moves work over tokens. `as_reference` is True if all answers are the reference's own; then
+    there is no loss to certify. Raises InputError naming the cell for an unknown charge, for zero
+    tokens, and for shapes that do not fit.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
@@ -127,7 +127,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What the cell is called in messages and tables."""
+        """The name of the cell in messages and tables."""
         return " + ".join(sorted(self.levers)) or "no lever"
 
     @property
@@ -137,7 +137,7 @@ class Cell:
 
     @property
     def reportable(self) -> bool:
-        """Whether its cost may be reported as a saving: nothing lost, or the loss certified."""
+        """Whether its cost may be reported as a saving: no loss is possible, or it is certified."""
         return self.as_reference or self.certificate is not None
 
     def columns(self) -> Floats:
@@ -147,10 +147,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factorial:
-    """Every combination of levers on one workload, checked; `cells` go from few levers to many.
+    """Every combination of levers on one workload; `cells` go from few levers to many.
 
-    Raises InputError for cells of different workloads, for missing or repeated ones, and for levers
-    that share a vector.
+    Raises InputError for cells of different workloads, for missing or repeated cells, and for
+    levers that share a vector.
     """
 
     levers: tuple[Lever, ...]
@@ -159,10 +159,14 @@ class Factorial:
     def __post_init__(self) -> None:
         _check_levers(self.levers)
         refuse_other_work(self.cells)
-        found = _by_levers(self.cells)
-        wanted = list(subsets(lever.name for lever in self.levers))
-        _refuse_missing(found, wanted)
-        object.__setattr__(self, "cells", tuple(found[levers] for levers in wanted))
+        by_levers: dict[Levers, Cell] = {}
+        for cell in self.cells:
+            if cell.levers in by_levers:
+                raise InputError(f"cell {cell.name!r} is given twice", hint="give each cell once")
+            by_levers[cell.levers] = cell
+        needed = list(subsets(lever.name for lever in self.levers))
+        _check_combinations(by_levers, needed)
+        object.__setattr__(self, "cells", tuple(by_levers[levers] for levers in needed))
 
     @property
     def baseline(self) -> Cell:
@@ -176,7 +180,7 @@ class Factorial:
 
     @cached_property
     def index(self) -> Mapping[Levers, int]:
-        """Where the cell of some levers stands in `cells`."""
+        """The position in `cells` of each combination of levers."""
         return {cell.levers: at for at, cell in enumerate(self.cells)}
 
     def cell(self, *levers: str) -> Cell:
@@ -215,7 +219,7 @@ def refuse_other_work(cells: Sequence[Cell]) -> None:
         if other.ids != first.requests.ids:
             raise InputError(
                 f"cells {first.name!r} and {cell.name!r} list their requests in different orders",
-                hint="give every cell the same `Requests`",
+                hint="make all cells from the same `Requests`",
             )
 
 
@@ -237,14 +241,14 @@ def _check_column(cell: Cell, name: str) -> None:
 
 
 def _check_tokens(cell: Cell) -> None:
-    """Refuse decodes that read or wrote nothing: an engine did not say, and 0 is not unknown."""
+    """Refuse decodes of zero tokens: the engine gave no count, and unknown is not 0."""
     for name in ("output_tokens", "input_tokens"):
         empty = np.flatnonzero((cell.decodes > 0) & (getattr(cell, name) == 0))
         if len(empty):
             raise InputError(
                 f"{cell.name}: zero {name.replace('_', ' ')} for {len(empty)} decoded requests, "
                 f"first {cell.requests.ids[empty[0]]!r}",
-                hint="count the tokens with the model's own tokenizer; 0 is no count of a decode",
+                hint="count the tokens with the model's own tokenizer; no decode has 0 tokens",
             )
 
 
@@ -255,31 +259,24 @@ def _check_levers(levers: Sequence[Lever]) -> None:
         if twice is not None:
             raise InputError(
                 f"two levers have the {attribute} {str(twice)!r}",
-                hint="one lever a vector: put what moves the same factor together",
+                hint="one lever for each vector: join the levers that move the same factor",
             )
     if not levers:
         raise InputError("no lever is given", hint="name at least one thing that can be on or off")
 
 
-def _by_levers(cells: Sequence[Cell]) -> dict[Levers, Cell]:
-    found: dict[Levers, Cell] = {}
-    for cell in cells:
-        if cell.levers in found:
-            raise InputError(f"cell {cell.name!r} is given twice", hint="give each cell once")
-        found[cell.levers] = cell
-    return found
-
-
-def _refuse_missing(found: Mapping[Levers, Cell], wanted: Sequence[Levers]) -> None:
-    missing = [" + ".join(sorted(levers)) or "no lever" for levers in wanted if levers not in found]
+def _check_combinations(by_levers: Mapping[Levers, Cell], needed: Sequence[Levers]) -> None:
+    """Refuse missing combinations, and cells with a lever that is not among the levers."""
+    absent = [levers for levers in needed if levers not in by_levers]
+    missing = [" + ".join(sorted(levers)) or "no lever" for levers in absent]
     if missing:
         more = ", ..." if len(missing) > _LISTED else ""
         raise InputError(
-            f"{len(missing)} of {len(wanted)} cells are missing: "
+            f"{len(missing)} of {len(needed)} cells are missing: "
             f"{', '.join(missing[:_LISTED])}{more}",
             hint="an interaction needs every combination: replay those too",
         )
-    unknown = [cell.name for levers, cell in found.items() if levers not in wanted]
+    unknown = [cell.name for levers, cell in by_levers.items() if levers not in needed]
     if unknown:
         raise InputError(
             f"cell {unknown[0]!r} has a lever that is not among the levers",

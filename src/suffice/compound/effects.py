@@ -1,15 +1,15 @@
-"""What levers are worth alone, last, and order-free; and how far they fail to multiply.
+"""The gain of each lever alone, last, and order-free; and the interaction of all levers.
 
-Everything is in logarithms of cost per request, where factors add up. With `v(S)` the logarithm of
-how many times cheaper the cell of levers S is than the baseline:
+Gains are logarithms of cost per request, so factors add up. `v(S)` is the logarithm of the
+baseline's cost over that of the cell of levers S.
 
-- alone: `v({j})`; last: `v(all) - v(all without j)`;
-- share: the Shapley value, the mean gain of j over all orders in which levers can be switched on;
-  the shares sum to `v(all)` exactly, whatever the order;
-- terms: the Möbius transform of v. The term of two or more levers is what they do together beyond
-  everything that their subsets explain; all terms sum to `v(all)`, and those of single levers are
-  the levers alone. So the interaction, `v(all)` less the sum of the levers alone, is the sum of the
-  terms of two levers or more.
+- Alone: `v({j})`. Last: `v(all) - v(all without j)`.
+- Share: the Shapley value, the mean gain of j over all orders in which levers can be switched on.
+  The shares sum to `v(all)` exactly.
+- Terms: the Möbius transform of v. The term of two or more levers is what they gain together beyond
+  what their subsets explain. The terms of single levers are the levers alone, and all terms sum to
+  `v(all)`. So the interaction, `v(all)` less the sum of the levers alone, is the sum of the terms
+  of two levers or more.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from suffice.trials.table import Floats
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResampledSums:
-    """Sums over requests of the `Cell.COLUMNS` of some cells, the same clusters drawn for all.
+    """Sums over requests of the `Cell.COLUMNS` of some cells, in resamples of the clusters.
 
-    `sums` has shape (1 + resamples, cells, columns); place 0 is the sample itself.
+    `sums` has shape (1 + resamples, cells, columns). Row 0 is the sample itself. Each resample
+    draws the same clusters for every cell.
     """
 
     sums: Floats
@@ -44,7 +45,7 @@ class ResampledSums:
 
 
 def draw(cells: tuple[Cell, ...], *, seed: int) -> ResampledSums:
-    """Draw clusters of requests again and again, the same ones for every cell."""
+    """Resample the clusters of requests, the same ones for every cell."""
     side_by_side = np.concatenate([cell.columns() for cell in cells], axis=1)
     sums = drawn_sums(cluster_sums(side_by_side, cells[0].requests.clusters), seed=seed)
     return ResampledSums(sums=sums.reshape(len(sums), len(cells), -1))
@@ -63,11 +64,11 @@ class Effects:
         return drawn
 
     def alone(self, lever: str) -> Floats:
-        """Return what a lever gives when no other is on."""
+        """Return the gain of a lever when no other is on."""
         return self.of(frozenset({lever}))
 
     def last(self, lever: str) -> Floats:
-        """Return what a lever still gives when all others are on."""
+        """Return the gain of a lever when all others are on."""
         levers = self.factorial.full.levers
         return self.of(levers) - self.of(levers - {lever})
 
@@ -85,16 +86,16 @@ class Effects:
         return np.asarray(sum(gains) / factorial(count))
 
     def term(self, levers: Levers) -> Floats:
-        """Return what some levers do together beyond all that their subsets explain."""
+        """Return what some levers gain together beyond what their subsets explain."""
         parts = [(-1) ** (len(levers) - len(s)) * self.of(s) for s in subsets(sorted(levers))]
         return np.asarray(sum(parts))
 
     def separate(self) -> Floats:
-        """Return the sum of the levers alone: what multiplying separate factors would claim."""
+        """Return the sum of the gains of the levers alone: what multiplying factors would claim."""
         return np.asarray(sum(self.alone(lever.name) for lever in self.factorial.levers))
 
     def interaction(self) -> Floats:
-        """Return what all levers give together less what they give one by one."""
+        """Return the gain of all levers together less the sum of their gains alone."""
         return self.of(self.factorial.full.levers) - self.separate()
 
 
@@ -105,17 +106,17 @@ def effects(factorial: Factorial, drawn: ResampledSums) -> Effects:
 
 
 def times(gain: Floats) -> Estimate:
-    """Turn logarithms into a factor with its interval."""
-    found = estimate(np.exp(gain))
-    assert found is not None, "costs are above 0, so their ratios are known"
-    return found
+    """Turn resampled logarithms into a factor with its interval."""
+    factor = estimate(np.exp(gain))
+    assert factor is not None, "costs are above 0, so their ratios are known"
+    return factor
 
 
 def touched_share(off: Cell, on: Cell) -> float:
-    """Return the share of a cell's dollars that switching a lever on changed at all.
+    """Return the share of the dollars of `off` that the lever changed at all.
 
-    Counted by request and part of cost (answer, prompt, other). What was not touched still has to
-    be paid, so the lever cannot do better than 1 / (1 - share): Amdahl's law.
+    Dollars are compared by request and part of cost (answer, prompt, other). Untouched dollars
+    still have to be paid, so no lever divides the cost by more than 1 / (1 - share): Amdahl's law.
     """
     parts = ("answer_usd", "prompt_usd", "other_usd")
     before = np.stack([getattr(off, name) for name in parts])
@@ -124,10 +125,10 @@ def touched_share(off: Cell, on: Cell) -> float:
 
 
 def shuffled(factorial: Factorial, lever: str, *, seed: int) -> Estimate:
-    """Return the factor of a lever that is on for a random half of the clusters in both arms.
+    """Return the factor of a lever that is dealt at random; an honest interval covers 1.
 
-    Each cluster's two costs, with the lever on and off, are swapped at the toss of a coin, so that
-    nothing but chance tells the arms apart. An honest bootstrap then covers 1.
+    A coin toss for each cluster swaps its costs with the lever on and off, so the two arms differ
+    by chance only.
     """
     off, on = factorial.baseline, factorial.cell(lever)
     pair = cluster_sums(np.stack([off.usd, on.usd], axis=1), off.requests.clusters)

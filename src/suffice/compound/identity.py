@@ -1,13 +1,13 @@
-"""The cost identity of two cells: every factor before and after, and an exact, order-free split.
+"""The cost identity of two cells: each factor before and after, and its share of the change.
 
     cost = requests x decodes x tokens per decode x work per token x dollars per work   (answers)
          + requests x decodes x tokens per prompt x work per token x dollars per work   (prompts)
-         + what decodes nothing (an encoder)                                            (other)
+         + rungs that decode nothing (an encoder)                                       (other)
 
-A sum of products has no unique split of its change. This one is the logarithmic mean Divisia index
-(LMDI-I: Ang, Energy Policy 32, 2004): each part of cost weighs in with the logarithmic mean of its
-two values over that of the totals. It leaves no residual, does not depend on an order of factors,
-and needs no cost that nobody paid, such as the tokens of one side at the prices of the other.
+The change of a sum of products has no unique split. This one is the logarithmic mean Divisia index
+(LMDI-I: Ang, Energy Policy 32, 2004). The weight of each part of cost is the logarithmic mean of
+its two values over that of the totals. The index leaves no residual, does not depend on an order
+of factors, and needs no hypothetical cost, such as one side's tokens at the other side's prices.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from suffice.units import TOKENS_PER_MTOK
 
 _FACTORS: dict[
     str, dict[str, tuple[str, str | None]]
-] = {  # part of cost: factor of it, and what that is a ratio of; None stands for requests
+] = {  # by part of cost: each factor as a ratio of two columns; None stands for requests
     "answer": {
         "paradigm": ("decodes", None),
         "output": ("output_tokens", "decodes"),
@@ -48,10 +48,10 @@ _TERMS = {
 
 
 class Term(Struct, frozen=True, kw_only=True):
-    """One factor of the identity: its value on both sides, and by what it divided the cost.
+    """One factor of the identity: its value on both sides, and the reduction of cost it explains.
 
-    The factors of all terms multiply to the whole reduction. `prompt` is no lever's vector: it is
-    the length of the prompts that are still read.
+    The factors of all terms multiply to the whole reduction. The term `prompt` is the length of the
+    prompts that are still read; no lever moves it on purpose.
     """
 
     vector: str
@@ -62,7 +62,7 @@ class Term(Struct, frozen=True, kw_only=True):
 
 
 class CostIdentity(Struct, frozen=True, kw_only=True):
-    """The identity on both sides; `shares` are of each side's cost, by part."""
+    """The identity of two cells; `shares_*` are the shares of the parts in each cell's cost."""
 
     usd_before: float
     usd_after: float
@@ -75,8 +75,8 @@ class CostIdentity(Struct, frozen=True, kw_only=True):
 def identity(
     before: Cell, after: Cell, *, drawn: ResampledSums, places: tuple[int, int]
 ) -> CostIdentity:
-    """Take the change of cost between two cells apart; `places` are theirs in `drawn`."""
-    old, new = (_columns(drawn, place) for place in places)
+    """Split the change of cost between two cells; `places` are their positions in `drawn`."""
+    old, new = ({name: drawn.column(name, place) for name in Cell.COLUMNS} for place in places)
     usd = drawn.usd()[:, list(places)]
     split = _split(old, new, usd=usd)
     sides = [_values(cell) for cell in (before, after)]
@@ -99,10 +99,6 @@ def identity(
     )
 
 
-def _columns(drawn: ResampledSums, place: int) -> Mapping[str, Floats]:
-    return {name: drawn.column(name, place) for name in Cell.COLUMNS}
-
-
 def _split(
     old: Mapping[str, Floats], new: Mapping[str, Floats], *, usd: Floats
 ) -> dict[str, Floats]:
@@ -110,19 +106,19 @@ def _split(
     total = _log_mean(usd[:, 0], usd[:, 1])
     split = {vector: np.zeros(len(usd)) for vector in _TERMS}
     for part, factors in _FACTORS.items():
-        was, is_now = old[f"{part}_usd"], new[f"{part}_usd"]
-        both = (was > 0) & (is_now > 0)
-        weight = _log_mean(was, is_now) / total
+        cost_before, cost_after = old[f"{part}_usd"], new[f"{part}_usd"]
+        both = (cost_before > 0) & (cost_after > 0)
+        weight = _log_mean(cost_before, cost_after) / total
         for vector, (top, bottom) in factors.items():
             ratio = _ratio(old[top], new[top]) / (_ratio(old[bottom], new[bottom]) if bottom else 1)
             split[vector] += np.where(both, weight * np.log(ratio), 0.0)
-        # What came or went altogether did so because nothing is decoded any more, or all is anew.
-        split["paradigm"] += np.where(both, 0.0, (was - is_now) / total)
+        # A part that appears or disappears does so because decodes start or end.
+        split["paradigm"] += np.where(both, 0.0, (cost_before - cost_after) / total)
     return split
 
 
 def _log_mean(a: Floats, b: Floats) -> Floats:
-    """Return (a - b) / log(a / b): a where they are equal, 0 where one of them is 0."""
+    """Return (a - b) / log(a / b): a if both are equal, 0 if one of them is 0."""
     low, high = np.minimum(a, b), np.maximum(a, b)
     gap = np.log(_ratio(high, low))
     flat = gap < 1e-8  # there the quotient loses its digits, and the arithmetic mean is as good
@@ -131,13 +127,13 @@ def _log_mean(a: Floats, b: Floats) -> Floats:
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
-    """Divide where both are above 0; 1 elsewhere, where it carries no weight."""
+    """Divide where both are above 0; return 1 elsewhere, where the ratio has no weight."""
     both = (top > 0) & (bottom > 0)
     return np.asarray(np.where(both, top, 1.0) / np.where(both, bottom, 1.0))
 
 
 def _values(cell: Cell) -> dict[str, float | None]:
-    """Return the factors of the identity as people read them; work in dollars a million tokens."""
+    """Return the factors of the identity for people; work is in dollars per million tokens."""
     total = {name: float(getattr(cell, name).sum()) for name in Cell.COLUMNS}
     work = total["answer_work"] + total["prompt_work"]
     work_per_token = _divide(total["answer_work"], total["output_tokens"])

@@ -1,4 +1,4 @@
-"""What the trials of a workload hold, checked and as arrays: nothing missing, nothing averaged."""
+"""The trials of a workload as arrays, after checks that none is missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from suffice.guarantee import LabelSource
 from suffice.meter import Price, charge
 from suffice.scoring.labels import label_source
 from suffice.trials.table import Floats
-from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage, Vector
+from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Vector
 
 Flags = NDArray[np.bool_]
 
@@ -24,20 +24,23 @@ _NOTHING = Count(0, CountSource.REPORTED)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PredictedAnswers:
-    """What rungs that decode nothing did: `asked` by rung, `quality` NaN where none answered."""
+    """The answers of rungs that decode nothing; `quality` is NaN where none of them answered.
 
-    asked: Mapping[str, Flags]
+    `attempted` marks, by rung, the requests that the rung was called for.
+    """
+
+    attempted: Mapping[str, Flags]
     quality: Floats
 
     @property
     def answered(self) -> Flags:
-        """Which requests one of them answered."""
+        """The requests that one of the rungs answered."""
         return ~np.isnan(self.quality)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decoded:
-    """What one rung generated for every request: quality, tokens, and dollars by deployment."""
+    """The answers of one rung to every request: quality, tokens, and dollars by deployment."""
 
     trials: tuple[Trial, ...]
     quality: Floats
@@ -50,12 +53,12 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedRequests:
-    """All requests of a workload, with what every rung made of them; arrays in their order."""
+    """All requests of a workload with the answers of every rung; arrays in the requests' order."""
 
     requests: Requests
     groups: tuple[str, ...]
     decoded: Mapping[str, Decoded]
-    guesses: PredictedAnswers
+    predicted: PredictedAnswers
     labels: LabelSource
     notes: tuple[str, ...]
 
@@ -63,17 +66,17 @@ class RecordedRequests:
 def record(
     workload: CompoundWorkload, trials: Sequence[Trial], *, now: datetime
 ) -> RecordedRequests:
-    """Check trials against their workload and lay them out; prices are those of `now`.
+    """Check trials against their workload and put them into arrays, at the prices of `now`.
 
     Raises InputError naming rung and request for a trial that is missing, failed or unscored, a
-    request of several runs or without one text, a group that belongs to no part, or a charge that
-    is unknown.
+    request with several runs or without one text, a group that belongs to no part, and an unknown
+    charge.
     """
     by_pair = {(trial.request_id, trial.rung): trial for trial in trials}
     if len(by_pair) < len(trials):
         raise InputError(
             "some requests have several runs on one rung",
-            hint="keep one run of each: a combination of levers is replayed from single answers",
+            hint="keep one run of each request: a combination is replayed from single answers",
         )
     one_each = _one_each(trials)
     ids = tuple(one_each)
@@ -84,30 +87,30 @@ def record(
     )
     _refuse_empty_parts(workload, requests)
     decoding = (*workload.rungs_of(Vector.OUTPUT), workload.reference)
-    guessing = workload.rungs_of(Vector.PARADIGM)
+    predicting = workload.rungs_of(Vector.PARADIGM)
     prices = workload.prices()
     return RecordedRequests(
         requests=requests,
         groups=tuple(str(one_each[i].group) for i in ids),
         decoded={rung: _decoded(by_pair, rung, ids, prices=prices, now=now) for rung in decoding},
-        guesses=_guesses(by_pair, guessing, ids),
+        predicted=_predicted(by_pair, predicting, ids),
         labels=_labels(trials),
-        notes=_left_out(trials, {*decoding, *guessing}),
+        notes=_left_out(trials, {*decoding, *predicting}),
     )
 
 
 def _one_each(trials: Iterable[Trial]) -> dict[str, Trial]:
     """Return the first trial of every request; all must agree on its text and group."""
-    found: dict[str, Trial] = {}
+    first_trials: dict[str, Trial] = {}
     for trial in trials:
-        first = found.setdefault(trial.request_id, trial)
+        first = first_trials.setdefault(trial.request_id, trial)
         if not trial.text or (trial.text, trial.group) != (first.text, first.group):
             raise InputError(
                 f"request {trial.request_id!r} has "
                 + ("two texts or groups" if trial.text else "no text"),
-                hint="its text tells whether cells are of the same work, and what a cache holds",
+                hint="cells are compared, and caches filled, by the text of a request",
             )
-    return found
+    return first_trials
 
 
 def _part(workload: CompoundWorkload, trial: Trial) -> str:
@@ -117,19 +120,19 @@ def _part(workload: CompoundWorkload, trial: Trial) -> str:
     raise InputError(
         f"request {trial.request_id!r} has group {trial.group!r}, which is in no part of "
         f"{workload.name!r}",
-        hint="the workload was fixed before measuring: leave the request out, or fix another one",
+        hint="add the group to a part of the workload, or leave the request out",
     )
 
 
 def _labels(trials: Sequence[Trial]) -> LabelSource:
-    """Say what the promise is about; a judge's marks would need people's labels beside them."""
-    found = label_source(trials)
-    if found is LabelSource.JUDGE:
+    """Return the source of the labels; raises InputError for a judge, whose errors are unknown."""
+    source = label_source(trials)
+    if source is LabelSource.JUDGE:
         raise InputError(
-            "a judge marked some of these answers, and no human labels say how it errs",
+            "a judge marked some of these answers, and no human labels show how often it errs",
             hint="score them with a program, or leave those requests out of the workload",
         )
-    return found
+    return source
 
 
 def _refuse_empty_parts(workload: CompoundWorkload, requests: Requests) -> None:
@@ -137,7 +140,7 @@ def _refuse_empty_parts(workload: CompoundWorkload, requests: Requests) -> None:
         if name not in requests.parts:
             raise InputError(
                 f"no request belongs to part {name!r} of {workload.name!r}",
-                hint="run that part too: its share of the cost was declared",
+                hint="run that part too: the workload declares its share of the cost",
             )
 
 
@@ -154,7 +157,7 @@ def _decoded(
     prices: Mapping[Deployed, Price],
     now: datetime,
 ) -> Decoded:
-    """Lay out one rung that decodes; every request must have a scored trial of it."""
+    """Put the trials of a decoding rung into arrays; raises InputError for one without a score."""
     for request_id in ids:
         trial = by_pair.get((request_id, rung))
         if trial is None or trial.status is not TrialStatus.SCORED:
@@ -163,28 +166,29 @@ def _decoded(
                 f"rung {rung!r} has {what} for request {request_id!r}",
                 hint="run and score every request on every rung that decodes",
             )
-    made = tuple(by_pair[request_id, rung] for request_id in ids)
-    usages = [_complete(trial) for trial in made]
+    rung_trials = tuple(by_pair[request_id, rung] for request_id in ids)
+    usages = [_complete(trial) for trial in rung_trials]
     charged = {
-        at: [_charge(trial, price, now=now) for trial in made] for at, price in prices.items()
+        at: [_charge(trial, price, now=now) for trial in rung_trials]
+        for at, price in prices.items()
     }
     return Decoded(
-        trials=made,
-        quality=np.array([trial.quality for trial in made], dtype=np.float64),
+        trials=rung_trials,
+        quality=np.array([trial.quality for trial in rung_trials], dtype=np.float64),
         input_tokens=np.array([read for read, _ in usages], dtype=np.float64),
         output_tokens=np.array([written for _, written in usages], dtype=np.float64),
         prompt_usd={
-            at: np.array([prompt for prompt, _, _ in each]) for at, each in charged.items()
+            at: np.array([prompt for prompt, _, _ in charges]) for at, charges in charged.items()
         },
         answer_usd={
-            at: np.array([answer for _, answer, _ in each]) for at, each in charged.items()
+            at: np.array([answer for _, answer, _ in charges]) for at, charges in charged.items()
         },
-        estimated={at: any(guess for _, _, guess in each) for at, each in charged.items()},
+        estimated={at: any(guess for _, _, guess in charges) for at, charges in charged.items()},
     )
 
 
 def _complete(trial: Trial) -> tuple[int, int]:
-    """Return the tokens read and written; raises InputError where the engine did not say."""
+    """Return the tokens read and written; raises InputError if the engine gave no count."""
     read, written = trial.usage.input_tokens, trial.usage.output_tokens
     if read is None or written is None:
         raise InputError(
@@ -198,7 +202,8 @@ def _complete(trial: Trial) -> tuple[int, int]:
 def _charge(trial: Trial, price: Price, *, now: datetime) -> tuple[float, float, bool]:
     """Return the dollars of the prompt, those of the answer, and whether they are estimates."""
     whole = charge(trial.usage, price, at=now)
-    prompt = charge(_prompt_only(trial.usage), price, at=now)
+    no_answer = replace(trial.usage, output_tokens=_NOTHING, reasoning_tokens=_NOTHING)
+    prompt = charge(no_answer, price, at=now)
     if whole.usd is None or prompt.usd is None:
         raise InputError(
             f"the charge of rung {trial.rung!r} for request {trial.request_id!r} is unknown at "
@@ -208,30 +213,26 @@ def _charge(trial: Trial, price: Price, *, now: datetime) -> tuple[float, float,
     return float(prompt.usd), float(whole.usd - prompt.usd), whole.estimated
 
 
-def _prompt_only(usage: Usage) -> Usage:
-    return replace(usage, output_tokens=_NOTHING, reasoning_tokens=_NOTHING)
-
-
-def _guesses(
+def _predicted(
     by_pair: Mapping[tuple[str, str], Trial], rungs: Sequence[str], ids: Sequence[str]
 ) -> PredictedAnswers:
-    """Ask the rungs in their order until one answers; a missing trial was never asked for."""
+    """Replay the rungs in their order until one answers; no trial means that it was not called."""
     quality = np.full(len(ids), np.nan)
-    asked = {rung: np.zeros(len(ids), dtype=np.bool_) for rung in rungs}
+    attempted = {rung: np.zeros(len(ids), dtype=np.bool_) for rung in rungs}
     for at, request_id in enumerate(ids):
         for rung in rungs:
             trial = by_pair.get((request_id, rung))
             if trial is None:
                 continue
-            asked[rung][at] = True
+            attempted[rung][at] = True
             if trial.finish is Finish.ABSTAINED:
                 continue
             if trial.status is TrialStatus.UNSCORED:
                 raise InputError(
                     f"rung {rung!r} has a trial that is unscored for request {request_id!r}",
-                    hint="score every answer; a rung that abstains leaves a failed trial",
+                    hint="score every answer",
                 )
             if trial.quality is not None:
                 quality[at] = trial.quality
                 break
-    return PredictedAnswers(asked=asked, quality=quality)
+    return PredictedAnswers(attempted=attempted, quality=quality)

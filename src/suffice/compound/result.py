@@ -1,4 +1,4 @@
-"""From a factorial of cells to what may be said of it: one value, for the page and for programs."""
+"""What the levers of a factorial are worth, as one value for the page and for programs."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -13,13 +13,13 @@ from suffice.trials.resample import FEW_CLUSTERS, Estimate
 from suffice.trials.table import Floats
 from suffice.units import show_share
 
-SHARE_SLACK = 0.05  # by which a part may miss its declared share of the baseline's cost unremarked
+SHARE_SLACK = 0.05  # a note says if a part misses its declared share of the cost by more
 
 
 class Preregistration(Struct, frozen=True, kw_only=True):
     """What was fixed before measuring: the promise, and each part's share of the baseline's cost.
 
-    `prices` says where the rates come from, `source` where the trials do.
+    `prices` lists the sources of the rates, `source` that of the trials.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Preregistration(Struct, frozen=True, kw_only=True):
 
 
 class FactorEvidence(Struct, frozen=True, kw_only=True):
-    """What stands behind one factor: no factor travels without it.
+    """The evidence for one factor; no factor is published without it.
 
-    `range` is the lowest and highest factor over all settings of the other levers, intervals
-    included; None where a cell among them is not certified.
+    `range` is the lowest and highest factor over all combinations of the other levers, with their
+    intervals; None if one of those cells is not certified.
     """
 
     baseline: str
@@ -48,13 +48,12 @@ class FactorEvidence(Struct, frozen=True, kw_only=True):
 
 
 class Factor(Struct, frozen=True, kw_only=True):
-    """What one lever divides the cost by.
+    """By how much one lever divides the cost.
 
-    `alone`: with no other lever on; `last`: with all others on already; `share`: averaged over all
-    orders (Shapley), so that shares multiply to the whole. None where a cell that the figure needs
-    is not certified. `ceiling` is the most that the lever could give alone, if what it touches cost
-    nothing; None if it touches all. `shuffled` is the self-check: a factor of 1, within its
-    interval.
+    `alone`: with no other lever on. `last`: with all others on. `share`: averaged over all orders
+    (Shapley), so that the shares multiply to the whole reduction. Each is None if a cell that it
+    needs is not certified. `ceiling` is the factor of the lever alone if everything that it touches
+    cost nothing; None if it touches all cost. `shuffled` is a self-check: its interval covers 1.
     """
 
     lever: str
@@ -68,14 +67,14 @@ class Factor(Struct, frozen=True, kw_only=True):
 
 
 class Interaction(Struct, frozen=True, kw_only=True):
-    """What some levers give together over what their subsets explain; 1 is none."""
+    """What some levers give together over what their subsets explain; 1 means no interaction."""
 
     levers: tuple[str, ...]
     factor: Estimate | None
 
 
 class CellReport(Struct, frozen=True, kw_only=True):
-    """One combination of levers; `reduction` is None where the quality is not certified.
+    """One combination of levers; `reduction` is None if its quality is not certified.
 
     `risk` is the mean loss against the reference on these requests, `bound` the certificate's.
     """
@@ -104,12 +103,12 @@ class PartReport(Struct, frozen=True, kw_only=True):
 class Compound(Struct, frozen=True, kw_only=True):
     """What the levers of one workload are worth together, apart, and how sure that is.
 
-    `reduction` is baseline over suffice in dollars per request; `reduction_competent` the same
-    against the competent baseline. `product_of_factors` multiplies the levers measured alone, and
-    `interaction` is `reduction` over it. They are None where a cell they need is not certified.
-    `certified` says that the cell with every lever on keeps the promise and that some answers in it
-    are not the reference's; `limits` and `lapses_at` are those of its certificate. `fixed` is the
-    day on which the workload was, `made` the time of this replay.
+    `reduction` is the baseline's dollars per request over those with every lever on;
+    `reduction_competent` is the same against the competent baseline. `product_of_factors`
+    multiplies the levers measured alone, and `interaction` is `reduction` over it. Each is None if
+    a cell that it needs is not certified. `certified` is True if the cell with every lever on has a
+    certificate, so that some of its answers are not the reference's; `limits` and `lapses_at` are
+    those of that certificate. The workload was fixed on day `fixed` and replayed at `made`.
     """
 
     workload: str
@@ -149,16 +148,16 @@ def compound(
     notes: Sequence[str] = (),
     seed: int = 0,
 ) -> Compound:
-    """Work out what the levers are worth; `seed` draws the resamples.
+    """Compute what the levers are worth; `seed` draws the resamples.
 
     `competent` is a second baseline on the same requests. Raises CertificateError for a certificate
-    that had lapsed when this was `made`, InputError for a baseline of another workload.
+    that had lapsed at `made`, and InputError for a baseline of another workload.
     """
     factorial.check(now=made)
     cells = factorial.cells if competent is None else (*factorial.cells, competent)
     refuse_other_work(cells)
     drawn = draw(cells, seed=seed)
-    found = effects(factorial, drawn)
+    gains = effects(factorial, drawn)
     base, full = factorial.baseline, factorial.full
     usd = np.log(drawn.usd())
     against_competent = None
@@ -176,27 +175,27 @@ def compound(
         alpha=plan.alpha,
         delta=plan.delta,
         certified=full.certificate is not None,
-        reduction=_allowed(found, whole, found.of(full.levers)),
+        reduction=_allowed(gains, whole, gains.of(full.levers)),
         reduction_competent=against_competent,
-        product_of_factors=_allowed(found, singles, found.separate()),
-        interaction=_allowed(found, [*whole, *singles], found.interaction()),
+        product_of_factors=_allowed(gains, singles, gains.separate()),
+        interaction=_allowed(gains, [*whole, *singles], gains.interaction()),
         quality=float(full.quality.mean()),
         reference_quality=float(base.quality.mean()),
         grade=_worst(factorial.cells),
         factors=tuple(
-            _factor(found, lever.name, plan=plan, made=made, seed=seed)
+            _factor(gains, lever.name, plan=plan, made=made, seed=seed)
             for lever in factorial.levers
         ),
         interactions=tuple(
             Interaction(
                 levers=tuple(sorted(levers)),
-                factor=_allowed(found, list(subsets(sorted(levers))), found.term(levers)),
+                factor=_allowed(gains, list(subsets(sorted(levers))), gains.term(levers)),
             )
-            for levers in found.factorial.index
+            for levers in gains.factorial.index
             if len(levers) > 1
         ),
         identity=identity(base, full, drawn=drawn, places=(0, len(factorial.cells) - 1)),
-        cells=tuple(_report(cell, base, found.of(cell.levers)) for cell in factorial.cells),
+        cells=tuple(_report(cell, base, gains.of(cell.levers)) for cell in factorial.cells),
         competent=None if competent is None else _report(competent, base, usd[:, 0] - usd[:, -1]),
         parts=_parts(base, full, plan=plan),
         source=plan.source,
@@ -206,9 +205,9 @@ def compound(
     )
 
 
-def _allowed(found: Effects, needed: Sequence[Levers], gain: Floats) -> Estimate | None:
-    """Give a figure only if every cell it rests on may be reported."""
-    cells = [found.factorial.cells[found.factorial.index[levers]] for levers in needed]
+def _allowed(gains: Effects, needed: Sequence[Levers], gain: Floats) -> Estimate | None:
+    """Return a figure if every cell that it needs may be reported, else None."""
+    cells = [gains.factorial.cells[gains.factorial.index[levers]] for levers in needed]
     return times(gain) if all(cell.reportable for cell in cells) else None
 
 
@@ -218,26 +217,26 @@ def _worst(cells: Sequence[Cell]) -> Grade:
 
 
 def _factor(
-    found: Effects, lever: str, *, plan: Preregistration, made: datetime, seed: int
+    gains: Effects, lever: str, *, plan: Preregistration, made: datetime, seed: int
 ) -> Factor:
-    factorial = found.factorial
+    factorial = gains.factorial
     off, on = factorial.baseline, factorial.cell(lever)
     every = list(factorial.index)
     full = factorial.full.levers
     touched = touched_share(off, on)
     return Factor(
         lever=lever,
-        vector=next(each.vector.value for each in factorial.levers if each.name == lever),
-        alone=_allowed(found, [off.levers, on.levers], found.alone(lever)),
-        last=_allowed(found, [full, full - {lever}], found.last(lever)),
-        share=_allowed(found, every, found.share(lever)),
+        vector=next(one.vector.value for one in factorial.levers if one.name == lever),
+        alone=_allowed(gains, [off.levers, on.levers], gains.alone(lever)),
+        last=_allowed(gains, [full, full - {lever}], gains.last(lever)),
+        share=_allowed(gains, every, gains.share(lever)),
         ceiling=1 / (1 - touched) if touched < 1 else None,
         shuffled=shuffled(factorial, lever, seed=seed),
         evidence=FactorEvidence(
             baseline=off.name,
             workload=f"{plan.name} ({off.requests.fingerprint})",
             share_of_cost=touched,
-            range=_range(found, lever),
+            range=_range(gains, lever),
             grade=_worst([off, on]),
             date=made.date(),
             source="; ".join((plan.source, *plan.prices)),
@@ -245,11 +244,11 @@ def _factor(
     )
 
 
-def _range(found: Effects, lever: str) -> tuple[float | None, float | None] | None:
-    """Find the lowest and the highest factor of a lever over all settings of the others."""
-    without = [levers for levers in found.factorial.index if lever not in levers]
+def _range(gains: Effects, lever: str) -> tuple[float | None, float | None] | None:
+    """Return the lowest and highest factor of a lever over all combinations of the others."""
+    without = [levers for levers in gains.factorial.index if lever not in levers]
     steps = [
-        _allowed(found, [off, off | {lever}], found.of(off | {lever}) - found.of(off))
+        _allowed(gains, [off, off | {lever}], gains.of(off | {lever}) - gains.of(off))
         for off in without
     ]
     ends = [(step.interval or (step.value, step.value)) for step in steps if step is not None]
@@ -279,7 +278,7 @@ def _report(cell: Cell, base: Cell, gain: Floats) -> CellReport:
 
 
 def _parts(base: Cell, full: Cell, *, plan: Preregistration) -> tuple[PartReport, ...]:
-    """Say what each part of the workload cost before, and what became of it."""
+    """Report the cost of each part of the workload before, and its reduction."""
     parts = np.array(base.requests.parts)
     reports = []
     for name, declared in plan.shares.items():
@@ -298,12 +297,12 @@ def _parts(base: Cell, full: Cell, *, plan: Preregistration) -> tuple[PartReport
 
 
 def _notes(factorial: Factorial, *, plan: Preregistration) -> list[str]:
-    """Say what the figures do not show by themselves."""
+    """Return the notes that the figures need."""
     base, requests = factorial.baseline, factorial.baseline.requests
     notes = []
     clusters = len(set(requests.clusters))
     if clusters < FEW_CLUSTERS:
-        notes.append(f"Intervals rest on {clusters} clusters only, and may still be too narrow.")
+        notes.append(f"Intervals rest on only {clusters} clusters and may still be too narrow.")
     if clusters < len(requests):
         notes.append(
             f"{len(requests):,} requests come in {clusters:,} clusters. Intervals resample whole "

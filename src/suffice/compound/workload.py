@@ -1,4 +1,4 @@
-"""The description of a workload: one strict TOML file, written before anything is measured."""
+"""The workload file: strict TOML, written before anything is measured."""
 
 import tomllib
 from datetime import date
@@ -17,15 +17,15 @@ from suffice.units import seconds
 
 Deployed = tuple[str, str]  # a model on a chip
 
-_ANSWERING = (Vector.PARADIGM, Vector.OUTPUT)
+ANSWERING = (Vector.PARADIGM, Vector.OUTPUT)  # levers of these vectors choose the answering rung
 _CLOSE = 1e-3
 
 
 class PartConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One part of the workload: the request groups in it, and its share of the baseline's cost.
+    """One part of the workload: its request groups, and its share of the baseline's cost.
 
-    Some of its requests no closed answer set covers: those of the groups in `out_of_scope`, and
-    those that the reference gives one of `out_of_scope_answers` (a JSON string is read as a text).
+    No closed answer set covers requests of the groups in `out_of_scope`, nor requests that the
+    reference answers with one of `out_of_scope_answers` (a JSON string is read as its text).
     """
 
     groups: tuple[str, ...]
@@ -35,11 +35,11 @@ class PartConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LeverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One lever: `rungs` that it adds, or the model or chip that it replaces.
+    """One lever: the `rungs` that it adds, or the model or chip that it replaces.
 
-    A `paradigm` lever adds rungs that decide by themselves whether to answer and decode nothing;
-    asking one costs `ask_usd`. An `output` lever adds cheaper rungs of the same model. An
-    `architecture` or a `silicon` lever puts `after` in the place of `before`.
+    A `paradigm` lever adds rungs that decode nothing and decide by themselves whether to answer;
+    each call of one costs `ask_usd`. An `output` lever adds cheaper rungs of the same model. An
+    `architecture` or `silicon` lever replaces `before` by `after`.
     """
 
     vector: Vector
@@ -50,9 +50,9 @@ class LeverConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class DeploymentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model on a chip, what its tokens cost, and whether that was measured or modelled.
+    """A model on a chip, the price of its tokens, and whether that was measured or modelled.
 
-    Chips that no lever names are there for the competent baseline, which rents the cheapest.
+    The competent baseline rents the cheapest chip, also one that no lever names.
     """
 
     model: str
@@ -62,9 +62,9 @@ class DeploymentConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class CompoundWorkload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file: what is asked, what is promised, which levers there are, what tokens cost.
+    """The whole file: the parts of the workload, the promise, the levers, and the prices.
 
-    `fixed` is the day on which it was last changed; it should lie before the trials.
+    `fixed` is the day of its last change; it should be earlier than the trials.
     """
 
     name: str
@@ -80,12 +80,12 @@ class CompoundWorkload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def levers(self) -> tuple[Lever, ...]:
         """The levers, in the order of the vectors of cost."""
-        found = [Lever(name=name, vector=each.vector) for name, each in self.lever.items()]
-        return tuple(sorted(found, key=lambda lever: list(Vector).index(lever.vector)))
+        levers = [Lever(name=name, vector=lever.vector) for name, lever in self.lever.items()]
+        return tuple(sorted(levers, key=lambda lever: list(Vector).index(lever.vector)))
 
     def lever_of(self, vector: Vector) -> str | None:
         """Return the name of the lever that moves a vector, if there is one."""
-        return next((name for name, each in self.lever.items() if each.vector is vector), None)
+        return next((name for name, lever in self.lever.items() if lever.vector is vector), None)
 
     def rungs_of(self, vector: Vector) -> tuple[str, ...]:
         """Return the rungs that the lever of a vector adds."""
@@ -103,15 +103,18 @@ class CompoundWorkload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return only, only
 
     def prices(self) -> dict[Deployed, Price]:
-        """Return what tokens cost in each deployment; raises ConfigError or PriceError."""
+        """Return the price of tokens in each deployment; raises ConfigError or PriceError."""
         return {
-            (each.model, each.chip): price_for(name, each.price)
-            for name, each in self.deployment.items()
+            (deployment.model, deployment.chip): price_for(name, deployment.price)
+            for name, deployment in self.deployment.items()
         }
 
     def grades(self) -> dict[Deployed, Grade]:
-        """Return how well the rates of each deployment are known."""
-        return {(each.model, each.chip): each.grade for each in self.deployment.values()}
+        """Return the grade of the rates of each deployment."""
+        return {
+            (deployment.model, deployment.chip): deployment.grade
+            for deployment in self.deployment.values()
+        }
 
 
 def read_workload(path: Path) -> CompoundWorkload:
@@ -141,7 +144,7 @@ def read_workload(path: Path) -> CompoundWorkload:
 
 
 def _check(workload: CompoundWorkload, *, at: str) -> None:
-    """Refuse what contradicts itself; raises ConfigError."""
+    """Raise ConfigError for a workload that contradicts itself."""
     _check_promise(workload, at=at)
     _check_parts(workload, at=at)
     vectors = [lever.vector for lever in workload.lever.values()]
@@ -177,13 +180,13 @@ def _check_parts(workload: CompoundWorkload, *, at: str) -> None:
     groups = [group for part in workload.part.values() for group in part.groups]
     if len(set(groups)) < len(groups):
         raise ConfigError(
-            f"{at}: part: a group stands in two parts", hint="each group belongs to one part"
+            f"{at}: part: a group stands in two parts", hint="put each group into one part"
         )
     shares = sum(part.share for part in workload.part.values())
     if abs(shares - 1) > _CLOSE or any(part.share <= 0 for part in workload.part.values()):
         raise ConfigError(
-            f"{at}: part: shares of the baseline's cost sum to {shares:g}, not 1",
-            hint="give each part a share above 0; thirds are 0.3333 each",
+            f"{at}: part: the shares of the baseline's cost sum to {shares:g}, not 1",
+            hint="give each part a share above 0, to four digits (0.3333)",
         )
     for name, part in workload.part.items():
         for group in part.out_of_scope:
@@ -195,43 +198,43 @@ def _check_parts(workload: CompoundWorkload, *, at: str) -> None:
 
 
 def _check_lever(lever: LeverConfig, *, at: str) -> None:
-    """Refuse keys that do not go with the lever's vector, and missing ones."""
-    answering = lever.vector in _ANSWERING
+    """Refuse missing keys, and keys that belong to another vector."""
+    answering = lever.vector in ANSWERING
     for key in ("rungs", "ask_usd", "before", "after"):
-        asks = key == "ask_usd" and lever.vector is Vector.PARADIGM
-        wanted = asks or (key == "rungs" and answering)
-        wanted = wanted or (key in ("before", "after") and not answering)
-        given = getattr(lever, key) not in (None, ())
-        if given != wanted:
+        needs_cost = key == "ask_usd" and lever.vector is Vector.PARADIGM
+        needed = needs_cost or (key == "rungs" and answering)
+        needed = needed or (key in ("before", "after") and not answering)
+        present = getattr(lever, key) not in (None, ())
+        if present != needed:
             raise ConfigError(
-                f"{at}.{key}: {'missing' if wanted else 'unknown'} for a {lever.vector} lever",
+                f"{at}.{key}: {'missing' if needed else 'unknown'} for a {lever.vector} lever",
                 hint="paradigm: rungs, ask_usd; output: rungs; the others: before, after",
             )
     if lever.ask_usd is not None and not (lever.ask_usd.is_finite() and lever.ask_usd > 0):
         raise ConfigError(
             f"{at}.ask_usd: {lever.ask_usd} is no cost",
-            hint="an encoder takes time on some chip: write dollars above 0",
+            hint="a call takes time on some chip: write dollars above 0",
         )
 
 
 def _check_deployments(workload: CompoundWorkload, *, at: str) -> None:
-    """Refuse a model that is not priced on a chip that it is compared on."""
+    """Refuse a missing, repeated or unused price of a model on a chip."""
     if not workload.deployment:
-        raise ConfigError(f"{at}: deployment: none is given", hint="write [deployment.NAME] tables")
-    found = [(each.model, each.chip) for each in workload.deployment.values()]
+        raise ConfigError(f"{at}: no deployment", hint="write [deployment.NAME] tables")
+    pairs = [(pair.model, pair.chip) for pair in workload.deployment.values()]
     models, chips = workload.sides(Vector.ARCHITECTURE), workload.sides(Vector.SILICON)
-    twice = next((each for each in found if found.count(each) > 1), None)
+    twice = next((pair for pair in pairs if pairs.count(pair) > 1), None)
     if twice is not None:
         raise ConfigError(
             f"{at}: deployment: {twice[0]!r} on {twice[1]!r} is priced twice", hint="keep one price"
         )
     for model, chip in product(models, chips):
-        if (model, chip) not in found:
+        if (model, chip) not in pairs:
             raise ConfigError(
                 f"{at}: deployment: no price of {model!r} on {chip!r}",
                 hint="the interaction of model and chip needs all their combinations",
             )
-    for model, _ in found:
+    for model, _ in pairs:
         if model not in models:
             raise ConfigError(
                 f"{at}: deployment: model {model!r} is in no lever", hint=nearest(model, models)

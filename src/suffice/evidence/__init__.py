@@ -1,4 +1,4 @@
-"""The public claims about inference cost, what the evidence says, and how to measure each."""
+"""Public claims about the cost of inference, the evidence for each, and a command to measure it."""
 
 from suffice.evidence.claims import GRADES, Claim, claims, find_claim
 

@@ -1,4 +1,4 @@
-"""Claims as data: each with its baseline, workload, range, grade, date, source and a command."""
+"""The built-in claims, read from `claims.toml`."""
 
 import datetime as dt
 import functools
@@ -18,11 +18,11 @@ Verdict = Literal["holds", "holds in part", "corrected", "not shown"]
 
 
 class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One public claim and what is left of it.
+    """One public claim and what the evidence supports.
 
-    `low` and `high` are what the evidence supports, in `unit`; None where it supports no figure.
-    `grade` is that of the evidence; `source` is what was read to check the claim, `date` its day;
-    `where` is the command with which anybody can measure it on work of their own.
+    `low` and `high` are the supported range in `unit`; None if the evidence supports no figure.
+    `grade` rates the evidence. `source` lists what was read to check the claim, on day `date`.
+    `where` is the command that measures the claim on the reader's own work.
     """
 
     id: str
@@ -46,32 +46,32 @@ class Claim(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The supported range in words."""
         if self.low is None or self.high is None:
             return "no figure is supported"
-        between = f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
-        return f"{between} {self.unit}"
+        figure = f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+        return f"{figure} {self.unit}"
 
 
 @functools.cache
 def claims() -> tuple[Claim, ...]:
-    """Read the built-in claims, in the order of the argument they belong to."""
+    """Read the built-in claims, in the order of their file."""
     text = resources.files("suffice.evidence").joinpath("claims.toml").read_text("utf-8")
     return parse_claims(text)
 
 
 def parse_claims(text: str) -> tuple[Claim, ...]:
-    """Read claims from TOML; raises ConfigError for a missing field, a bad range or a twin."""
+    """Read claims from TOML; raises ConfigError for a missing field, a bad range or a shared id."""
     try:
-        found = msgspec.convert(tomllib.loads(text)["claim"], tuple[Claim, ...])
+        parsed = msgspec.convert(tomllib.loads(text)["claim"], tuple[Claim, ...])
     except (KeyError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"claims: {error}", hint="docs/claims.md lists the fields") from error
-    for claim in found:
+    for claim in parsed:
         _check(claim)
-    if len({claim.id for claim in found}) < len(found):
-        raise ConfigError("claims: an id stands twice", hint="give every claim its own")
-    return found
+    if len({claim.id for claim in parsed}) < len(parsed):
+        raise ConfigError("claims: an id is used twice", hint="give every claim its own")
+    return parsed
 
 
 def find_claim(name: str) -> Claim:
-    """Look a claim up by its id; raises InputError with the nearest one."""
+    """Return the claim with an id; raises InputError naming the nearest id."""
     known = {claim.id: claim for claim in claims()}
     if name not in known:
         raise InputError(f"no claim {name!r}", hint=nearest(name, tuple(known)))
@@ -83,10 +83,11 @@ def _check(claim: Claim) -> None:
     empty = [name for name in texts if not getattr(claim, name).strip()]
     if empty or not claim.source:
         raise ConfigError(
-            f"claim {claim.id!r} lacks {', '.join(empty) or 'a source'}", hint="say so in words"
+            f"claim {claim.id!r} lacks {', '.join(empty) or 'a source'}",
+            hint="fill it in; write in words what is unknown",
         )
-    known = [claim.low, claim.high, claim.unit]
-    if len({value is None for value in known}) > 1:
+    ends = [claim.low, claim.high, claim.unit]
+    if len({value is None for value in ends}) > 1:
         raise ConfigError(f"claim {claim.id!r}: half a range", hint="give low, high and unit")
     if claim.low is not None and claim.high is not None and claim.low > claim.high:
         raise ConfigError(f"claim {claim.id!r}: low is above high", hint="swap them")
