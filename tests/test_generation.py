@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 from msgspec.structs import replace
 
-from suffice.bench.outcome import answered
+from suffice.bench.outcome import answer_trial
 from suffice.bench.tasks import Task
 from suffice.engines.replay import recorded
 from suffice.errors import EngineError
@@ -96,7 +96,7 @@ def test_a_field_survives_from_the_engine_to_the_file_of_trials(
 @pytest.mark.parametrize("name", ANSWER_FIELDS)
 def test_a_field_survives_a_bench(tmp_path: Path, name: str) -> None:
     charged = Charge(usd=Decimal("0.5"))
-    trial = answered(Task(request=REQUEST), RUNG, completion=completion(), charged=charged)
+    trial = answer_trial(Task(request=REQUEST), RUNG, completion=completion(), charged=charged)
     assert getattr(through_file(trial, tmp_path), name) == getattr(GENERATION, name)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.effort.__main__ import ladder
 from benchmarks.inputs import benchmark_parser
-from suffice.bench.shipped import LATENT, Measured, measure_compound, replay_deal
+from suffice.bench.shipped import LATENT, CompoundMeasurement, measure_compound, replay_deal
 from suffice.cli.output import print_compound
 from suffice.report.compound import compound_page
 from suffice.trials.resample import Estimate
@@ -63,7 +63,7 @@ def main() -> None:
         print_compound(compound)
 
 
-def _deal(measured: Measured) -> dict[str, Any]:
+def _deal(measured: CompoundMeasurement) -> dict[str, Any]:
     """Pick what differs from deal to deal; without a time no latent rung was certified."""
     compound = measured.compound
     return {
@@ -75,7 +75,7 @@ def _deal(measured: Measured) -> dict[str, Any]:
     }
 
 
-def figures(measured: Measured) -> dict[str, Any]:
+def figures(measured: CompoundMeasurement) -> dict[str, Any]:
     """Pick what is published."""
     compound = measured.compound
     return {

@@ -24,23 +24,22 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from benchmarks.forecast.price_series import daily_series, list_series, market_series, until
-from benchmarks.inputs import benchmark_parser
-from suffice.errors import InputError
-from suffice.forecast.contracts import (
-    TRUST,
-    ContractTerms,
+from benchmarks.contracts.rules import (
     Market,
     Outlook,
     advised_theta,
     all_reserved,
     break_even,
-    guaranteed_ratio,
     hindsight,
     largest_rise,
     total,
 )
-from suffice.forecast.process import Array, Series, Simulation, daily, fit_process, simulate
+from benchmarks.forecast.fit import Series, daily, fit_process
+from benchmarks.forecast.price_series import daily_series, list_series, market_series, until
+from benchmarks.inputs import benchmark_parser
+from suffice.errors import InputError
+from suffice.forecast.contracts import TRUST, ContractTerms, guaranteed_ratio
+from suffice.forecast.process import Array, Simulation, simulate
 
 YEAR, WEEK = 365, 7
 CONTRACTS = {

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.forecast.fit import DAYS_PER_MONTH, Series, fit_process, monthly, regimes
 from benchmarks.forecast.price_series import (
     contract_series,
     hosted_series,
@@ -29,17 +30,7 @@ from benchmarks.forecast.price_series import (
 )
 from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError
-from suffice.forecast.process import (
-    DAYS_PER_MONTH,
-    Array,
-    Process,
-    Series,
-    Simulation,
-    fit_process,
-    monthly,
-    regimes,
-    simulate,
-)
+from suffice.forecast.process import Array, Process, Simulation, simulate
 
 COMMAND = "python -m benchmarks.forecast --data PATH"
 HORIZONS_DAYS = (90, 180)

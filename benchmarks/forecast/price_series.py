@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
+from benchmarks.forecast.fit import Series
 from benchmarks.inputs import data_file
-from suffice.forecast.process import Series
 
 LISTS = "silicon/prices/gpu_cloud_pricelist_2022_2025.csv"
 MARKET = "silicon/prices/gpu_marketplace_2025_oct_nov.csv"

@@ -16,14 +16,14 @@ from tools.reference_model.questions import OWN, ReasoningQuestion, Spec, held_o
 from tools.reference_model.tokenizer import build_tokenizer, prompt
 
 from suffice.bench.predicted import (
-    Benched,
+    BenchedWorkload,
     PredictedRung,
-    fit_thrifty_gate,
+    fit_gate_for_alpha,
     gate_trials,
     latent_trials,
 )
 from suffice.bench.run import BenchResult
-from suffice.bench.shipped import GATE, LATENT, Measured, shipped_tasks, shipped_workload
+from suffice.bench.shipped import GATE, LATENT, CompoundMeasurement, shipped_tasks, shipped_workload
 from suffice.bench.tasks import Task
 from suffice.cli import demo
 from suffice.cli.main import main
@@ -189,31 +189,31 @@ def trial(task: Task, rung: str, *, answer: str | None = None) -> Trial:
 
 
 @pytest.fixture(scope="module")
-def benched(workload: CompoundWorkload) -> Benched:
+def benched(workload: CompoundWorkload) -> BenchedWorkload:
     made = (
         *closed_tasks(),
         *(_task(f"sum{i}", "sums", f"{i} + {i} =", str(2 * i)) for i in range(200)),
         *stream_tasks(),
     )
     trials = tuple(trial(task, rung) for task in made for rung in RUNGS)
-    return Benched(workload=workload, tasks=made, trials=trials, seed=2)
+    return BenchedWorkload(workload=workload, tasks=made, trials=trials, seed=2)
 
 
 @pytest.fixture(scope="module")
-def latent(benched: Benched) -> tuple[Trial, ...]:
+def latent(benched: BenchedWorkload) -> tuple[Trial, ...]:
     return latent_trials(benched, CLOSED, encoder=default_encoder(), say=lambda _: None)
 
 
 @pytest.fixture(scope="module")
-def gated(benched: Benched) -> tuple[Trial, ...]:
+def gated(benched: BenchedWorkload) -> tuple[Trial, ...]:
     return asyncio.run(gate_trials(benched, STREAM, say=lambda _: None))
 
 
 def test_every_request_of_the_group_is_asked_and_abstentions_say_why(
-    benched: Benched, latent: tuple[Trial, ...]
+    benched: BenchedWorkload, latent: tuple[Trial, ...]
 ) -> None:
     assert [each.request_id for each in latent] == [
-        task.request.request_id for task in benched.of("intents")
+        task.request.request_id for task in benched.tasks_of("intents")
     ]
     given = [each for each in latent if each.finish is Finish.STOP]
     assert 0.4 < len(given) / len(latent) < 0.9
@@ -225,7 +225,7 @@ def test_every_request_of_the_group_is_asked_and_abstentions_say_why(
 
 
 def test_the_rungs_learn_from_the_fitting_requests_alone(
-    benched: Benched, latent: tuple[Trial, ...], gated: tuple[Trial, ...]
+    benched: BenchedWorkload, latent: tuple[Trial, ...], gated: tuple[Trial, ...]
 ) -> None:
     """With everything else answered wrongly they say the same, and it counts as wrong."""
     spoilt = tuple(
@@ -238,7 +238,9 @@ def test_the_rungs_learn_from_the_fitting_requests_alone(
         else replace(task, target="nonsense")
         for task in benched.tasks
     )
-    other = Benched(workload=benched.workload, tasks=unknown, trials=spoilt, seed=benched.seed)
+    other = BenchedWorkload(
+        workload=benched.workload, tasks=unknown, trials=spoilt, seed=benched.seed
+    )
     again = latent_trials(other, CLOSED, encoder=default_encoder(), say=lambda _: None)
     assert [each.answer for each in again] == [each.answer for each in latent]
     steps = asyncio.run(gate_trials(other, STREAM, say=lambda _: None))
@@ -249,7 +251,7 @@ def test_the_rungs_learn_from_the_fitting_requests_alone(
 
 
 def test_a_latent_rung_learns_what_is_right_where_all_tasks_say_it(
-    benched: Benched, latent: tuple[Trial, ...]
+    benched: BenchedWorkload, latent: tuple[Trial, ...]
 ) -> None:
     """Else it learns what the reference says, and the slips of that cost it its certificate."""
     slips = tuple(
@@ -259,7 +261,9 @@ def test_a_latent_rung_learns_what_is_right_where_all_tasks_say_it(
     silent = tuple(replace(task, target=None, scorer=None) for task in benched.tasks)
 
     def asked(tasks: tuple[Task, ...], trials: tuple[Trial, ...]) -> list[str | None]:
-        other = Benched(workload=benched.workload, tasks=tasks, trials=trials, seed=benched.seed)
+        other = BenchedWorkload(
+            workload=benched.workload, tasks=tasks, trials=trials, seed=benched.seed
+        )
         made = latent_trials(other, CLOSED, encoder=default_encoder(), say=lambda _: None)
         return [each.answer for each in made]
 
@@ -278,20 +282,24 @@ def test_a_gate_decodes_the_first_event_and_holds_most_others(gated: tuple[Trial
 
 
 def test_a_held_answer_is_right_only_whoever_decoded(
-    benched: Benched, gated: tuple[Trial, ...]
+    benched: BenchedWorkload, gated: tuple[Trial, ...]
 ) -> None:
     wrong = tuple(
         replace(each, answer="nonsense") if each.rung == "none" else each for each in benched.trials
     )
-    other = Benched(workload=benched.workload, tasks=benched.tasks, trials=wrong, seed=benched.seed)
+    other = BenchedWorkload(
+        workload=benched.workload, tasks=benched.tasks, trials=wrong, seed=benched.seed
+    )
     found = asyncio.run(gate_trials(other, STREAM, say=lambda _: None))
     assert [each.finish for each in found] == [each.finish for each in gated], "the same decodes"
     assert all(each.quality == 0 for each in found if each.finish is Finish.STOP)
 
 
-def test_a_rung_that_cannot_be_certified_is_never_asked(benched: Benched) -> None:
+def test_a_rung_that_cannot_be_certified_is_never_asked(benched: BenchedWorkload) -> None:
     strict = msgspec.structs.replace(benched.workload, alpha=0.001)
-    other = Benched(workload=strict, tasks=benched.tasks, trials=benched.trials, seed=benched.seed)
+    other = BenchedWorkload(
+        workload=strict, tasks=benched.tasks, trials=benched.trials, seed=benched.seed
+    )
     assert latent_trials(other, CLOSED, encoder=default_encoder(), say=lambda _: None) == ()
 
 
@@ -301,15 +309,15 @@ def test_the_threshold_is_the_highest_that_loses_little_on_the_streams_kept_asid
         [replace(turn, answer="else") if at % 9 == 8 else turn for at, turn in enumerate(turns)]
         for turns in (stream(seed, segments=6) for seed in range(60))
     ]
-    _, strict = fit_thrifty_gate(surprising, alpha=0.001, seed=0)
-    _, lax = fit_thrifty_gate(surprising, alpha=0.9, seed=0)
+    _, strict = fit_gate_for_alpha(surprising, alpha=0.001, seed=0)
+    _, lax = fit_gate_for_alpha(surprising, alpha=0.9, seed=0)
     assert (strict.threshold, lax.threshold) == (THRESHOLDS[0], THRESHOLDS[-1])
     with pytest.raises(InputError, match="too few"):
-        fit_thrifty_gate(surprising[:1], alpha=0.1, seed=0)
+        fit_gate_for_alpha(surprising[:1], alpha=0.1, seed=0)
 
 
 def test_the_ledger_takes_abstentions_as_they_are_benched(
-    benched: Benched, latent: tuple[Trial, ...], gated: tuple[Trial, ...]
+    benched: BenchedWorkload, latent: tuple[Trial, ...], gated: tuple[Trial, ...]
 ) -> None:
     trials = (*benched.trials, *latent, *gated)
     found = replay(benched.workload, trials, now=NOW, encoder=default_encoder())
@@ -326,7 +334,7 @@ def test_the_ledger_takes_abstentions_as_they_are_benched(
 
 
 def test_the_demo_prints_the_figures_and_writes_their_page(
-    benched: Benched,
+    benched: BenchedWorkload,
     latent: tuple[Trial, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -334,7 +342,7 @@ def test_the_demo_prints_the_figures_and_writes_their_page(
 ) -> None:
     found = compound_trials(benched.workload, (*benched.trials, *latent), made=NOW)
     asked = BenchResult(trials=benched.trials, answered=len(benched.trials), kept=0, spend=Spend())
-    measured = Measured(benched=asked, compound=found, decision_s={"guess": 0.0004})
+    measured = CompoundMeasurement(benched=asked, compound=found, decision_s={"guess": 0.0004})
     monkeypatch.setattr(demo, "measure_compound", lambda _config, out, say: measured)
     with pytest.raises(SystemExit) as ended:
         main(["demo", "--compound", "--folder", str(tmp_path / "demo")])

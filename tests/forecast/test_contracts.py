@@ -5,22 +5,20 @@ import itertools
 
 import numpy as np
 import pytest
-
-from suffice.errors import InputError, PriceError
-from suffice.forecast.advice import REGRET, Situation, advise
-from suffice.forecast.contracts import (
-    TRUST,
-    ContractTerms,
+from benchmarks.contracts.rules import (
     Market,
     Outlook,
     advised_theta,
     all_reserved,
     break_even,
-    guaranteed_ratio,
     hindsight,
     largest_rise,
     total,
 )
+
+from suffice.errors import InputError, PriceError
+from suffice.forecast.advice import REGRET, Situation, advise
+from suffice.forecast.contracts import TRUST, ContractTerms, guaranteed_ratio
 
 START = dt.date(2026, 11, 23)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.forecast.fit import STILL, Series, daily, fit_process, monthly, regimes
 from msgspec.structs import replace
 
 from suffice.errors import InputError, PriceError
@@ -13,19 +14,7 @@ from suffice.files import save_figure
 from suffice.forecast.fan import FAN, ForecastQuestion, forecast, model_factors
 from suffice.forecast.figures import fan_chart
 from suffice.forecast.parameters import Models, Range, parameters
-from suffice.forecast.process import (
-    REGIMES,
-    STILL,
-    Level,
-    Process,
-    Series,
-    Simulation,
-    daily,
-    fit_process,
-    monthly,
-    regimes,
-    simulate,
-)
+from suffice.forecast.process import REGIMES, Level, Process, Simulation, simulate
 
 START = dt.date(2026, 11, 23)
 LONG = 10_000.0

@@ -1,1 +1,1 @@
-"""Tasks in, trials out: run a ladder over tasks, import trials, and read the frontier off them."""
+"""Tasks in, trials out: run a ladder over tasks and keep every answer with its quality."""

@@ -1,6 +1,6 @@
 """A spending cap that is never passed: each call reserves the most that it can cost.
 
-Attempts that an engine repeats by itself (refused, unreachable, silent) are taken not to be billed.
+Calls that an engine repeats by itself (refused, unreachable, silent) are assumed not to be billed.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ class Budget:
         self._changed = asyncio.Condition()
 
     async def reserve(self, most_usd: Decimal | None) -> None:
-        """Set a call's most aside, waiting while calls in flight may still leave room for it.
+        """Reserve the most that a call can cost; wait while calls in flight may leave room for it.
 
-        Raises BudgetExceeded when it cannot fit. `most_usd` may be None only where there is no cap.
+        Raises BudgetExceeded if it does not fit. `most_usd` may be None only if there is no cap.
         """
         if self._cap_usd is None:
             return
@@ -44,13 +44,13 @@ class Budget:
                         f"the next call can cost {show_usd(most_usd)}, and "
                         f"{show_usd(self._cap_usd - self._spent_usd)} of the cap of "
                         f"{show_usd(self._cap_usd)} is left",
-                        hint="what was answered is kept: raise the cap and run it again to go on",
+                        hint="all answers are kept: raise the cap and run it again to go on",
                     )
                 await self._changed.wait()
             self._reserved_usd += most_usd
 
     async def settle(self, most_usd: Decimal | None, usd: Decimal | None) -> None:
-        """Turn a reservation into what was charged, or into all of it where that is unknown."""
+        """Replace a reservation by the charge of its call; an unknown charge counts in full."""
         if self._cap_usd is None or most_usd is None:
             return
         async with self._changed:
@@ -60,19 +60,19 @@ class Budget:
 
 
 def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | None:
-    """Return the most that a call can cost, or None when its price or its length is unbounded.
+    """Return the most that a call can cost, or None if its price or its length is unbounded.
 
-    No tokenizer makes more tokens of a text than it has bytes, so the bytes of the messages and
-    parameters bound the input; images and sound have no such bound. The answer is bounded by the
-    smallest limit of the rung and the request, times the number of samples; it needs none where
-    output costs nothing. A rung that stops early reads its prompt anew for each probe: no bound.
+    A text has at least as many bytes as tokens, so the bytes of the messages and parameters bound
+    the input; images and sound have no such bound. The smallest limit of the rung and the request,
+    times the number of samples, bounds the answer; free output needs no limit. A rung that stops
+    early reads its prompt again for each probe, so it has no bound.
     """
     params = {**request.params, **rung.params}
     limits = [rung.max_output_tokens, *(params.get(name) for name in _OUTPUT_LIMITS)]
     free = price is not None and not any(
         rates.output_usd_per_mtok or rates.reasoning_usd_per_mtok for rates in price.rates
     )
-    limit = min((each for each in limits if isinstance(each, int)), default=0 if free else None)
+    limit = min((bound for bound in limits if isinstance(bound, int)), default=0 if free else None)
     if price is None or limit is None or rung.early_stop is not None or not _is_text(request):
         return None
     text = msgspec.json.encode((request.messages, params))
@@ -81,7 +81,7 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
 
 
 def spent_at_most(calls: list[Decimal | None]) -> Decimal:
-    """Add up what earlier calls cost at most; raises InputError when one of them is unbounded."""
+    """Add up the most that earlier calls can have cost; raises InputError if one is unbounded."""
     known = [usd for usd in calls if usd is not None]
     if len(known) < len(calls):
         raise InputError(
@@ -93,7 +93,7 @@ def spent_at_most(calls: list[Decimal | None]) -> Decimal:
 
 
 def refuse_unbounded(request: Request, rung: Rung, *, price: Price | None) -> None:
-    """Refuse a call whose cost has no bound, which no cap can hold: PriceError or InputError."""
+    """Raise PriceError or InputError for a call whose cost has no bound."""
     if price is None:
         raise PriceError(
             f"rung {rung.name!r} has no price, so a spending cap cannot be kept",

@@ -1,7 +1,7 @@
-"""A judge model for open-ended answers: what it is asked, and how its reply is read.
+"""A judge model for open-ended answers: its requests, and how its replies are read.
 
-`rubric` gives a mark from 0 to 10. `pairwise` asks which of two answers is better, the rung's or
-the reference rung's, in both orders so that a liking for one place cancels out. A judge errs: a
+`rubric` gives a mark from 0 to 10. `pairwise` asks whether the rung's or the reference rung's
+answer is better, in both orders, so that a preference for one position cancels out. A judge errs: a
 certificate on its marks needs human labels of some rows (`suffice.scoring.labels`).
 """
 
@@ -25,7 +25,7 @@ _END_BETTER = "Reason briefly. End with the line `Verdict: A`, `Verdict: B` or `
 
 
 def judge_requests(task: Task, *, answer: str, reference: str) -> tuple[Request, ...]:
-    """Return what to ask: one request for `rubric`, for `pairwise` one with each answer first.
+    """Return the judge's requests: one for `rubric`, and one in each order for `pairwise`.
 
     `reference` is the reference rung's answer; `rubric` does not show it to the judge.
     """
@@ -40,10 +40,9 @@ def judge_requests(task: Task, *, answer: str, reference: str) -> tuple[Request,
 def read_replies(replies: tuple[str, ...]) -> ScorerVerdict:
     """Turn the judge's replies, in the order of `judge_requests`, into a quality.
 
-    One reply holds a mark. Of two, the quality is 1 when the answer is at least as good as the
-    reference's: twice its preference (a win 1, a tie 0.5, a defeat 0, mean of both orders), at
-    most 1, so that a loss against the reference keeps its scale. A reply without a verdict leaves
-    the answer unscored.
+    A single reply holds a mark. Two replies hold preferences: a win is 1, a tie 0.5, a defeat 0.
+    The quality is twice their mean, at most 1, so an answer as good as the reference's has quality
+    1. A reply without a verdict leaves the answer unscored.
     """
     if len(replies) == 1:
         return _read_mark(replies[0])
@@ -70,8 +69,8 @@ def _preference(reply: str) -> float | None:
 
 
 def _ask(task: Task, answers: dict[str, str], *, end: str) -> Request:
-    given = {"request": task.request.text, "rubric": task.options.get("rubric")}
-    parts = [_MATERIAL, *_tagged({**given, "model_answer": task.target, **answers}), end]
+    shown = {"request": task.request.text, "rubric": task.options.get("rubric")}
+    parts = [_MATERIAL, *_tagged({**shown, "model_answer": task.target, **answers}), end]
     return Request(
         request_id=f"{task.request.request_id}#judge",
         messages=({"role": "user", "content": "\n\n".join(parts)},),
@@ -80,7 +79,7 @@ def _ask(task: Task, answers: dict[str, str], *, end: str) -> Request:
 
 
 def _tagged(parts: dict[str, str | None]) -> list[str]:
-    """Wrap each part in tags that carry a hash of them all, so that no part can close its own."""
+    """Wrap each part in tags with a hash of all parts, so that no part can close its own tag."""
     seal = sha256("\0".join(f"{name}={part}" for name, part in parts.items()).encode()).hexdigest()
     return [
         f"<{name} {seal[:8]}>\n{part}\n</{name} {seal[:8]}>"

@@ -1,4 +1,4 @@
-"""What became of one call, as a trial: answered, abstained or failed; marked now or later."""
+"""The trial of one call: an answer, an abstention or a failure; marked now or later."""
 
 from msgspec.structs import replace
 
@@ -11,19 +11,19 @@ AWAITING = "awaiting its marking"
 
 
 def is_marked_later(task: Task) -> bool:
-    """Say whether marking may take long or cost money, so that the answer is kept before it."""
+    """Whether marking may take long or cost money, so that the answer is kept on disk first."""
     return task.scorer is not None and task.scorer not in SCORERS
 
 
 def mark_by_program(task: Task, answer: str) -> ScorerVerdict:
-    """Mark an answer by the task's own scorer; unscored where it has none."""
+    """Mark an answer by the task's own scorer; a task without one leaves it unscored."""
     if task.scorer is None:
         return ScorerVerdict(quality=None, reason="the task has no target and no scorer")
     return mark(answer, scorer=task.scorer, target=task.target, options=task.options)
 
 
-def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge) -> Trial:
-    """Keep an answer, marked unless that takes another call."""
+def answer_trial(task: Task, rung: Rung, *, completion: Completion, charged: Charge) -> Trial:
+    """Return the trial of an answer, marked unless that is left for later."""
     trial = Trial(
         request_id=task.request.request_id,
         rung=rung.name,
@@ -37,10 +37,14 @@ def answered(task: Task, rung: Rung, *, completion: Completion, charged: Charge)
         retryable=True,
         **replace(completion.generation, error=AWAITING).generation_fields,
     )
-    return trial if is_marked_later(task) else marked(trial, mark_by_program(task, completion.text))
+    return (
+        trial
+        if is_marked_later(task)
+        else with_verdict(trial, mark_by_program(task, completion.text))
+    )
 
 
-def marked(trial: Trial, verdict: ScorerVerdict) -> Trial:
+def with_verdict(trial: Trial, verdict: ScorerVerdict) -> Trial:
     """Return the trial with its verdict."""
     scored = verdict.quality is not None
     return replace(
@@ -52,11 +56,11 @@ def marked(trial: Trial, verdict: ScorerVerdict) -> Trial:
     )
 
 
-def abstained(task: Task, rung: Rung, *, error: Abstained, charged: Charge) -> Trial:
-    """Keep an abstention: no answer is worth 0, and no policy keeps it."""
+def abstention_trial(task: Task, rung: Rung, *, error: Abstained, charged: Charge) -> Trial:
+    """Return the trial of an abstention: its quality is 0, and no policy keeps it."""
     scored = task.scorer is not None
     return replace(
-        failed(task, rung, error=error),
+        failure_trial(task, rung, error=error),
         status=TrialStatus.SCORED if scored else TrialStatus.UNSCORED,
         quality=0.0 if scored else None,
         scorer=task.scorer,
@@ -67,8 +71,8 @@ def abstained(task: Task, rung: Rung, *, error: Abstained, charged: Charge) -> T
     )
 
 
-def failed(task: Task, rung: Rung, *, error: EngineError) -> Trial:
-    """Keep a call that gave no answer."""
+def failure_trial(task: Task, rung: Rung, *, error: EngineError) -> Trial:
+    """Return the trial of a call that gave no answer."""
     return Trial(
         request_id=task.request.request_id,
         rung=rung.name,

@@ -1,8 +1,8 @@
 """Trials of rungs that decode nothing, fitted on the fitting requests of a workload.
 
-They learn only from the fitting split of `split_rows` for the same seed, not from requests that
-certify or report. They carry no promise into the compound ledger, which certifies each combination
-of levers, guesses included.
+The rungs learn only from the fitting split of `split_rows` for the same seed, never from requests
+that certify or report. Their own certificates do not count in the compound replay: it certifies
+each combination of levers, these rungs included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from time import perf_counter
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.bench.outcome import abstained, answered
+from suffice.bench.outcome import abstention_trial, answer_trial
 from suffice.bench.tasks import Task
 from suffice.compound.answering import FRACTIONS
 from suffice.compound.cells import cluster_of
@@ -32,7 +32,7 @@ from suffice.types import NO_TOKENS, Charge, Completion, Finish, Rung, Say, Tria
 from suffice.units import seconds
 
 GATE_FRACTIONS = (0.67, 0.33)  # of the fitting streams: for the change model, for the threshold
-DRIFT = 0.4  # as `suffice latent gate` has it
+DRIFT = 0.4  # the default of `suffice latent gate`
 
 
 class PredictedRung(Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class PredictedRung(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Benched:
+class BenchedWorkload:
     """The tasks of a workload with the trials of every rung that decodes."""
 
     workload: CompoundWorkload
@@ -61,32 +61,32 @@ class Benched:
 
     @cached_property
     def answers(self) -> Mapping[str, Mapping[str, str]]:
-        """The answers by request and rung; an empty text where there was none."""
+        """The answers by request and rung; an empty text for a trial without an answer."""
         answers: dict[str, dict[str, str]] = {}
         for trial in self.trials:
             answers.setdefault(trial.request_id, {})[trial.rung] = trial.answer or ""
         return answers
 
-    def of(self, group: str) -> tuple[Task, ...]:
+    def tasks_of(self, group: str) -> tuple[Task, ...]:
         """Return the tasks of a group."""
         return tuple(task for task in self.tasks if task.request.group == group)
 
-    def by_reference(self, task: Task) -> str:
-        """Return the answer of the reference."""
+    def reference_answer(self, task: Task) -> str:
+        """Return the reference's answer to a task."""
         return self.answers[task.request.request_id][self.workload.reference]
 
 
 def latent_trials(
-    benched: Benched, part: PredictedRung, *, encoder: Encoder, say: Say
+    benched: BenchedWorkload, part: PredictedRung, *, encoder: Encoder, say: Say
 ) -> tuple[Trial, ...]:
-    """Fit and certify a latent rung on the fitting requests of a group, and ask it all of them.
+    """Fit and certify a latent rung on a group's fitting requests; return its trials of them all.
 
     Its labels are the targets if every task has one, else the answers of the reference. Returns no
     trials if nothing could be certified. Raises InputError for too few requests.
     """
     workload, group = benched.workload, part.group
     fitting = [trial for trial in benched.trials if trial.request_id in benched.fitting]
-    truths = {task.request.request_id: _truth(task) for task in benched.of(group)}
+    truths = {task.request.request_id: _truth(task) for task in benched.tasks_of(group)}
     label_source = LabelSource.AGREEMENT if None in truths.values() else LabelSource.TARGET
     if label_source is LabelSource.TARGET:
         fitting = [replace(t, answer=truths.get(t.request_id, t.answer)) for t in fitting]
@@ -112,7 +112,7 @@ def latent_trials(
         return ()
     rung = LatentRung(outcome.policy, outcome.learned.certificate)
     say("asking the latent rung")
-    return tuple(_latent_trial(task, part.rung, rung=rung) for task in benched.of(group))
+    return tuple(_latent_trial(task, part.rung, rung=rung) for task in benched.tasks_of(group))
 
 
 def _truth(task: Task) -> str | None:
@@ -121,12 +121,14 @@ def _truth(task: Task) -> str | None:
     return target if isinstance(target, str) else None
 
 
-async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tuple[Trial, ...]:
-    """Fit a gate on the fitting streams of a group, and send all of its streams through it.
+async def gate_trials(
+    benched: BenchedWorkload, part: PredictedRung, *, say: Say
+) -> tuple[Trial, ...]:
+    """Fit a gate on a group's fitting streams, and return its trials of all streams.
 
-    The last line of a request is the event, the line before it the context. A decode is an
-    abstention. A held answer counts as right only if the answers of all rungs to the request that
-    was decoded last are right now: then it is right whichever rung decoded.
+    The last line of a request is the event, and the line before it the context. A decode is an
+    abstention. Any rung may have decoded the held answer. So a held answer has the lowest quality
+    that the rungs' answers to the request decoded last would have for the present request.
     """
 
     async def own_answer(turn: Turn) -> str:
@@ -134,7 +136,7 @@ async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tup
 
     say("fitting the gate")
     streams: dict[str, list[Task]] = {}
-    for task in benched.of(part.group):
+    for task in benched.tasks_of(part.group):
         streams.setdefault(cluster_of(task.request.request_id), []).append(task)
     turns = {name: [_turn(benched, task) for task in tasks] for name, tasks in streams.items()}
     fitting = [
@@ -142,7 +144,7 @@ async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tup
         for name, stream in turns.items()
         if all(task.request.request_id in benched.fitting for task in streams[name])
     ]
-    model, settings = fit_thrifty_gate(fitting, alpha=benched.workload.alpha, seed=benched.seed)
+    model, settings = fit_gate_for_alpha(fitting, alpha=benched.workload.alpha, seed=benched.seed)
     trials: list[Trial] = []
     for name, stream in streams.items():
         decoder = SelectiveDecoder(TextChange(model), own_answer, settings=settings)
@@ -155,13 +157,14 @@ async def gate_trials(benched: Benched, part: PredictedRung, *, say: Say) -> tup
     return tuple(trials)
 
 
-def fit_thrifty_gate(
+def fit_gate_for_alpha(
     streams: Sequence[Sequence[Turn]], *, alpha: float, seed: int
 ) -> tuple[ChangeModel, GateSettings]:
     """Fit a change model on two thirds of some streams, and choose its threshold on the others.
 
-    It is the highest threshold up to which at most `alpha` of their events hold a wrong answer: an
-    observation, not a promise. Raises InputError for too few streams, or streams without a change.
+    The threshold is the highest at which at most `alpha` of their events hold a wrong answer. This
+    is an observation, not a promise. Raises InputError for too few streams, and for streams without
+    a change.
     """
     fit, test = split_rows(len(streams), seed=seed, fractions=GATE_FRACTIONS)
     model = fit_change_model([streams[i] for i in fit])
@@ -186,13 +189,13 @@ def _latent_trial(task: Task, name: str, *, rung: LatentRung) -> Trial:
 
 
 def _gate_trials(
-    benched: Benched,
+    benched: BenchedWorkload,
     stream: Sequence[Task],
     steps: Sequence[tuple[DecodeStep, float]],
     *,
     rung: str,
 ) -> Iterator[Trial]:
-    """Yield the trials of a gate: abstentions where it decoded, and the answers it held."""
+    """Yield the trials of a gate: an abstention for each decode, and the held answers."""
     decoded = stream[0]
     for task, (step, took_s) in zip(stream, steps, strict=True):
         if step.reason is not None:
@@ -204,19 +207,19 @@ def _gate_trials(
         yield min(held, key=lambda trial: trial.quality or 0.0)
 
 
-def _turn(benched: Benched, task: Task) -> Turn:
+def _turn(benched: BenchedWorkload, task: Task) -> Turn:
     before, _, text = task.request.text.rpartition("\n")
     context = before.rpartition("\n")[2]
-    return Turn(text=text, context=context, answer=benched.by_reference(task))
+    return Turn(text=text, context=context, answer=benched.reference_answer(task))
 
 
 def _abstained(task: Task, name: str, error: Abstained) -> Trial:
-    return abstained(task, _rung(name), error=error, charged=Charge(usd=None))
+    return abstention_trial(task, _rung(name), error=error, charged=Charge(usd=None))
 
 
 def _answered(task: Task, name: str, text: str, *, duration_s: float) -> Trial:
     completion = Completion(text=text, finish=Finish.STOP, usage=NO_TOKENS, duration_s=duration_s)
-    return answered(task, _rung(name), completion=completion, charged=Charge(usd=None))
+    return answer_trial(task, _rung(name), completion=completion, charged=Charge(usd=None))
 
 
 def _rung(name: str) -> Rung:

@@ -1,4 +1,4 @@
-"""How far a bench has come: a bar on a terminal, plain lines in a log; always standard error."""
+"""The progress of a bench on standard error: a bar on a terminal, plain lines in a log."""
 
 import time
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ LINES = 10
 
 
 class Progress(Protocol):
-    """Told of each step; `spend` is everything that the file has cost so far."""
+    """Shows how many steps are done, and what the file has cost so far."""
 
     def step(self, done: int, spend: Spend) -> None:
-        """Say that `done` steps are done."""
+        """Show that `done` steps are done and `spend` is spent."""
         ...
 
 
 class Silent:
-    """A progress that shows nothing; also the context manager around itself."""
+    """A progress that shows nothing, and its own context manager."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -66,7 +66,7 @@ class _Lines:
             )
 
     def _left(self, done: int) -> str:
-        """Guess the time left from the pace of this run; unknown before its second step."""
+        """Estimate the time left from the pace of this run; unknown before its second step."""
         steps = done - self._first
         took_s = time.monotonic() - self._started_s
         return show_seconds(took_s / steps * (self._total - done) if steps else None)
@@ -91,7 +91,7 @@ def show_progress(total: int, *, console: Console | None = None) -> Iterator[Pro
 
 
 def show_spend(spend: Spend) -> str:
-    """Write what was spent, and of how many calls the cost is not known."""
+    """Return the spend in words, with the number of calls of unknown cost."""
     known = spend.reported_usd + spend.estimated_usd
     if not spend.unknown_count:
         return show_usd(known)

@@ -1,17 +1,17 @@
 """Run tasks over rungs into trials: concurrent, under a cap, and resumable after a kill.
 
-A pair is one task on one rung. First every pair without an answer is answered, then the answers
-that a judge or the user's own function marks are marked; each step is on disk before the next. So
-a kill at any point loses no trial and repeats at most the calls that were in flight, where the two
+A pair is one task on one rung. First every pair gets an answer. Then a judge, or the user's own
+function, marks the answers that no program could mark at once. Each step is on disk before the
+next one starts, so a kill loses no trial and repeats at most the calls that were in flight. The two
 orders of a pairwise judgement count as one call.
 """
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from dataclasses import replace as replaced
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from msgspec.structs import replace
 from suffice.bench.budget import Budget, most_usd, refuse_unbounded, spent_at_most
 from suffice.bench.judge import judge_requests, read_replies
 from suffice.bench.outcome import (
-    abstained,
-    answered,
-    failed,
+    abstention_trial,
+    answer_trial,
+    failure_trial,
     is_marked_later,
     mark_by_program,
-    marked,
+    with_verdict,
 )
 from suffice.bench.progress import Progress, Silent
 from suffice.bench.sources import load_tasks
@@ -50,7 +50,7 @@ from suffice.scoring.scorers import JUDGED, ScorerVerdict
 from suffice.types import Charge, Completion, Request, Rung, Spend, Trial, TrialStatus
 
 PARALLEL = 4
-GIVE_UP_AFTER = 5  # failures in a row that a retry could have helped: the engine is down
+GIVE_UP_AFTER = 5  # retryable failures in a row; then the engine counts as down
 NOT_ABOUT_THE_REQUEST = frozenset({401, 402, 403, 404})  # key, balance, permission, model name
 
 Pair = tuple[Task, Rung]
@@ -60,10 +60,10 @@ Show = Callable[[int], AbstractContextManager[Progress]]
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Every task on every rung, into the trials file `out`; engines and prices go by name.
+    """Every task on every rung, into the trials file `out`; prices and `parallel` are by name.
 
-    `parallel` calls are in flight at once at each engine (4 where it is silent). `judge` is the
-    rung that marks open-ended answers, `reference` the rung that `pairwise` compares with.
+    `parallel` is the number of calls in flight at once at each engine (4 if it is not named).
+    `judge` is the rung that marks open-ended answers; `pairwise` compares with `reference`.
     """
 
     tasks: tuple[Task, ...]
@@ -77,10 +77,10 @@ class Bench:
 
 
 class BenchResult(Struct, frozen=True, kw_only=True):
-    """The trials, tasks first and rungs in ladder order, and what was spent on this file so far.
+    """The trials, task by task in ladder order, and what was spent on this file so far.
 
-    `answered` counts the engine calls that gave an answer in this run, `kept` the trials that were
-    there before it. `spend` covers every call, also failed, interrupted and judging ones.
+    `answered` counts the engine calls that gave an answer in this run, and `kept` the trials of
+    earlier runs. `spend` covers every call, also failed, interrupted and judging ones.
     """
 
     trials: tuple[Trial, ...]
@@ -92,7 +92,7 @@ class BenchResult(Struct, frozen=True, kw_only=True):
 def bench_of(
     config: Config, *, tasks: tuple[Task, ...], out: Path, max_usd: Decimal | None = None
 ) -> Bench:
-    """Bench the whole ladder of a configuration; raises ConfigError and PriceError."""
+    """Return a bench of the whole ladder of a configuration; raises ConfigError or PriceError."""
     return Bench(
         tasks=tasks,
         rungs=config.ladder,
@@ -109,18 +109,18 @@ async def run_bench(
 ) -> BenchResult:
     """Answer and mark what is missing in `bench.out`, and return all its trials.
 
-    Failures of single requests become trials with status FAILED; running again retries those that
-    a retry may help. Stops early, keeping everything, with BudgetExceeded at the cap, or with an
-    EngineError when an engine is down, refuses all requests, or gave not one answer. Raises
-    InputError, ConfigError or PriceError before the first call.
+    A failed request becomes a trial with status FAILED; a later run repeats those that are
+    retryable. Raises BudgetExceeded at the cap, and an EngineError if an engine is down, refuses
+    all requests, or gave no answer at all; all trials are kept. Raises InputError, ConfigError or
+    PriceError before the first call.
     """
     _check(bench, engines)
-    with open_trials_file(bench.out, _made_from(bench)) as file:
+    with open_trials_file(bench.out, _fingerprint(bench)) as file:
         spent = spent_at_most(file.most_usd) if bench.max_usd is not None else Decimal(0)
         budget = Budget(bench.max_usd, spent_usd=spent)
         run = _BenchRun(bench, engines=engines, file=file, budget=budget)
         kept = len(file.trials)
-        await run.to_the_end(show)
+        await run.answer_and_mark(show)
         trials = tuple(
             file.trials[task.request.request_id, rung.name] for task, rung in pairs(bench)
         )
@@ -128,12 +128,12 @@ async def run_bench(
 
 
 def pairs(bench: Bench) -> Iterator[Pair]:
-    """Go through all pairs, task by task, so that a part of a bench has whole requests."""
+    """Yield all pairs, task by task, so that an interrupted bench has whole requests."""
     return ((task, rung) for task in bench.tasks for rung in bench.rungs)
 
 
 class _BenchRun:
-    """The state of one run: what it may spend, how far it is, and why it stopped."""
+    """The state of one run: its budget, its progress, and the error that stopped it."""
 
     def __init__(
         self, bench: Bench, *, engines: Mapping[str, Engine], file: TrialsFile, budget: Budget
@@ -146,15 +146,15 @@ class _BenchRun:
         self._failure: EngineError | None = None
         self._failed_in_a_row = dict.fromkeys(engines, 0)
 
-    async def to_the_end(self, show: Show) -> None:
+    async def answer_and_mark(self, show: Show) -> None:
         """Answer, then mark; raises the first error that concerns more than one request."""
         to_answer = [pair for pair in pairs(self.bench) if self._lacks_answer(*pair)]
         to_mark = [pair for pair in pairs(self.bench) if self._lacks_marking(*pair)]
         marked_later = sum(is_marked_later(task) for task, _ in to_answer)
         with show(len(to_answer) + len(to_mark) + marked_later) as self._progress:
-            await self._drain(to_answer, self._answer, where=lambda _, rung: rung.engine)
+            await self._drain(to_answer, self._answer, engine_of=lambda _, rung: rung.engine)
             to_mark = [pair for pair in pairs(self.bench) if self._lacks_marking(*pair)]
-            await self._drain(to_mark, self._mark, where=self._marker)
+            await self._drain(to_mark, self._mark, engine_of=self._marker)
         statuses = {trial.status for trial in self.file.trials.values()}
         if self._failure is not None and statuses == {TrialStatus.FAILED}:
             raise self._failure
@@ -175,15 +175,15 @@ class _BenchRun:
         return self.bench.judge.engine if self.bench.judge and task.scorer in JUDGED else ""
 
     async def _drain(
-        self, work: Iterable[Pair], do: Job, *, where: Callable[[Task, Rung], str]
+        self, work: Iterable[Pair], do: Job, *, engine_of: Callable[[Task, Rung], str]
     ) -> None:
         """Do the work, at most `parallel` at once at each engine; stop at the first hard error.
 
-        What is in flight when it stops is finished and kept.
+        Calls that are in flight at that moment are finished and kept.
         """
         queues: dict[str, deque[Pair]] = {}
         for pair in work:
-            queues.setdefault(where(*pair), deque()).append(pair)
+            queues.setdefault(engine_of(*pair), deque()).append(pair)
         async with asyncio.TaskGroup() as group:
             for engine, queue in queues.items():
                 for _ in range(self.bench.parallel.get(engine, PARALLEL) if engine else 1):
@@ -199,32 +199,32 @@ class _BenchRun:
                 self._stopped = self._stopped or error
 
     async def _answer(self, task: Task, rung: Rung) -> None:
-        """Answer one pair and put its trial on disk, marked unless that takes another call."""
+        """Answer one pair and put its trial on disk."""
         try:
             completion, charged = await self._call(task.request, rung)
         except Abstained as error:
             self._failed_in_a_row[rung.engine] = 0
             charged = charge_without_answer(error, self.bench.prices.get(rung.price or ""))
-            trial = abstained(task, rung, error=error, charged=charged)
+            trial = abstention_trial(task, rung, error=error, charged=charged)
             self._keep(trial, steps=1 + is_marked_later(task))
             return
         except EngineError as error:
             if concerns_all(error):
                 raise
-            self._keep(failed(task, rung, error=error), steps=1 + is_marked_later(task))
+            self._keep(failure_trial(task, rung, error=error), steps=1 + is_marked_later(task))
             self._failure = self._failure or error
             self._count_failure(rung.engine, error)
             return
         self.answered += 1
         self._failed_in_a_row[rung.engine] = 0
-        self._keep(answered(task, rung, completion=completion, charged=charged))
+        self._keep(answer_trial(task, rung, completion=completion, charged=charged))
 
     async def _mark(self, task: Task, rung: Rung) -> None:
         """Let the judge, or the user's own function, mark an answer that is on disk."""
         trial = self.file.trials[task.request.request_id, rung.name]
         if task.scorer not in JUDGED or self.bench.judge is None:
             verdict = await asyncio.to_thread(mark_by_program, task, trial.answer or "")
-            self._keep(marked(trial, verdict))
+            self._keep(with_verdict(trial, verdict))
             return
         try:
             self._keep(await self._judged(task, trial, judge=self.bench.judge))
@@ -235,16 +235,16 @@ class _BenchRun:
             self._count_failure(self.bench.judge.engine, error)
 
     async def _judged(self, task: Task, trial: Trial, *, judge: Rung) -> Trial:
-        """Ask the judge about one answer; without a reference answer `pairwise` has to wait."""
-        against = self.file.trials.get((trial.request_id, self.bench.reference or ""))
+        """Ask the judge about one answer; `pairwise` cannot without an answer of the reference."""
         if task.scorer == "pairwise" and trial.rung == self.bench.reference:
-            return marked(trial, ScorerVerdict(quality=1.0))
-        reference = against.answer if against else None
+            return with_verdict(trial, ScorerVerdict(quality=1.0))
+        reference_trial = self.file.trials.get((trial.request_id, self.bench.reference or ""))
+        reference = reference_trial.answer if reference_trial else None
         if task.scorer == "pairwise" and reference is None:
             return replace(trial, error="the reference rung has no answer to compare with")
-        asked = judge_requests(task, answer=trial.answer or "", reference=reference or "")
-        replies = [(await self._call(request, judge))[0].text for request in asked]
-        return marked(trial, read_replies(tuple(replies)))
+        requests = judge_requests(task, answer=trial.answer or "", reference=reference or "")
+        replies = [(await self._call(request, judge))[0].text for request in requests]
+        return with_verdict(trial, read_replies(tuple(replies)))
 
     async def _call(self, request: Request, rung: Rung) -> tuple[Completion, Charge]:
         """Make one paid call within the budget, with its cost in the journal."""
@@ -264,7 +264,7 @@ class _BenchRun:
         return completion, charged
 
     def _count_failure(self, engine: str, error: EngineError) -> None:
-        """Give up on an engine that is down; raises its error."""
+        """Count a failure of an engine; raises its error after `GIVE_UP_AFTER` in a row."""
         self._failed_in_a_row[engine] += error.retryable
         if self._failed_in_a_row[engine] >= GIVE_UP_AFTER:
             raise error
@@ -276,14 +276,14 @@ class _BenchRun:
 
 
 def concerns_all(error: EngineError) -> bool:
-    """Say whether every other request would fail as well: the key, say, or the model's file."""
+    """Whether all other requests would fail as well, for example because of the key."""
     if isinstance(error, EngineRefused):
         return error.status in NOT_ABOUT_THE_REQUEST
     return isinstance(error, EngineUnusable)
 
 
 def _check(bench: Bench, engines: Mapping[str, Engine]) -> None:
-    """Refuse what cannot work, before the first call."""
+    """Raise InputError, ConfigError or PriceError for a bench that cannot work."""
     if not bench.tasks:
         raise InputError("there is no task to run", hint="give at least one")
     rungs = [*bench.rungs, *([bench.judge] if bench.judge else [])]
@@ -304,17 +304,17 @@ def _check(bench: Bench, engines: Mapping[str, Engine]) -> None:
         for task, rung in pairs(bench):
             refuse_unbounded(task.request, rung, price=bench.prices.get(rung.price or ""))
         if bench.judge is not None:
-            asked = Request(request_id="of the judge", messages=())
+            request = Request(request_id="of the judge", messages=())
             price = bench.prices.get(bench.judge.price or "")
-            refuse_unbounded(asked, bench.judge, price=price)
+            refuse_unbounded(request, bench.judge, price=price)
 
 
 def _judged_scorers(bench: Bench) -> list[str]:
     return sorted({task.scorer for task in bench.tasks if task.scorer} & set(JUDGED))
 
 
-def _made_from(bench: Bench) -> Fingerprint:
-    """Hash what the marks of a bench depend on besides the tasks: the rungs, and who judges."""
+def _fingerprint(bench: Bench) -> Fingerprint:
+    """Hash the tasks, the rungs, and the judge and reference that the marks depend on."""
     judged = _judged_scorers(bench)
     reference = bench.reference if "pairwise" in judged else None
     return fingerprint(bench.tasks, (bench.rungs, bench.judge if judged else None, reference))
@@ -325,7 +325,7 @@ def _check_judged(bench: Bench) -> None:
     if judged and bench.judge is None:
         raise InputError(
             f"scorer {judged[0]!r} needs a judge, and none is given",
-            hint="name a rung that judges, or score these tasks by a program",
+            hint="name a rung as the judge, or score these tasks by a program",
         )
     names = tuple(rung.name for rung in bench.rungs)
     if "pairwise" in judged and bench.reference not in names:
@@ -348,7 +348,7 @@ def bench_tasks(
     ladder = build_ladder(config)
     plan = bench_of(config, tasks=load_tasks(tasks), out=out, max_usd=max_usd)
     if judge is not None:
-        plan = replaced(plan, judge=ladder.rung(judge))
+        plan = dataclasses.replace(plan, judge=ladder.rung(judge))
 
     async def run() -> BenchResult:
         async with AsyncExitStack() as stack:

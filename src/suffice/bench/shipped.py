@@ -1,4 +1,4 @@
-"""The compound workload that ships, measured live: every rung asked, every combination replayed."""
+"""Measure the compound workload that ships: answer it on every rung, replay every combination."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from suffice.bench.predicted import Benched, PredictedRung, gate_trials, latent_trials
+from suffice.bench.predicted import BenchedWorkload, PredictedRung, gate_trials, latent_trials
 from suffice.bench.progress import show_progress
 from suffice.bench.run import BenchResult, bench_tasks
 from suffice.bench.tasks import Task, read_tasks
@@ -23,10 +23,10 @@ LATENT = PredictedRung(rung="latent", group="closed_set")
 GATE = PredictedRung(rung="gate", group="stream_state")
 
 
-class Measured(Struct, frozen=True, kw_only=True, eq=False):
-    """The trials of every rung, and the worth of the levers.
+class CompoundMeasurement(Struct, frozen=True, kw_only=True, eq=False):
+    """The trials of every rung, and what the levers are worth.
 
-    `decision_s` is the median time of an answer of each rung that decodes nothing.
+    `decision_s` is the median time of an answer, by rung that decodes nothing.
     """
 
     benched: BenchResult
@@ -46,12 +46,12 @@ def shipped_tasks() -> tuple[Task, ...]:
         return read_tasks(path)
 
 
-def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> Measured:
-    """Ask all rungs of a ladder the shipped requests, into `out`, and replay every combination.
+def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> CompoundMeasurement:
+    """Run the shipped requests on all rungs of a ladder, and replay every combination.
 
-    Resumes from the trials in `out`. The trials of rungs that decode nothing are made anew and
-    written beside it. `suffice compound` gives the same figures from both files with the same seed.
-    Raises what `suffice bench` and `suffice compound` raise.
+    Trials go to `out`, and a second run resumes from them. The trials of rungs that decode nothing
+    are computed again and written to a file beside it. `suffice compound` gives the same figures
+    from both files with the same seed. Raises the errors of `suffice bench` and `suffice compound`.
     """
     with as_file(files("suffice") / "data" / TASKS) as tasks:
         benched = bench_tasks(
@@ -60,23 +60,27 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> M
     return replay_deal(benched, out=out, seed=seed, say=say)
 
 
-def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> Measured:
+def replay_deal(benched: BenchResult, *, out: Path, seed: int, say: Say) -> CompoundMeasurement:
     """Replay every combination for one deal of the requests into splits."""
-    guesses = guess(shipped_workload(), shipped_tasks(), benched.trials, seed=seed, say=say)
-    beside = out.with_name(f"{out.stem}-guesses.jsonl")
-    write_trials(beside, guesses)
+    predicted = predicted_trials(
+        shipped_workload(), shipped_tasks(), benched.trials, seed=seed, say=say
+    )
+    beside = out.with_name(f"{out.stem}-predicted.jsonl")
+    write_trials(beside, predicted)
     compound = compound_trials(
         shipped_workload(),
-        (*benched.trials, *guesses),
+        (*benched.trials, *predicted),
         made=datetime.now(UTC),
         source=f"{out.name}, {beside.name}",
         seed=seed,
         say=say,
     )
-    return Measured(benched=benched, compound=compound, decision_s=_decision_s(guesses))
+    return CompoundMeasurement(
+        benched=benched, compound=compound, decision_s=_decision_s(predicted)
+    )
 
 
-def guess(
+def predicted_trials(
     workload: CompoundWorkload,
     tasks: tuple[Task, ...],
     trials: tuple[Trial, ...],
@@ -84,17 +88,17 @@ def guess(
     seed: int = 0,
     say: Say,
 ) -> tuple[Trial, ...]:
-    """Make the trials of the latent rung and of the gate from those of the rungs that decode."""
-    benched = Benched(workload=workload, tasks=tasks, trials=trials, seed=seed)
+    """Return the trials of the latent rung and the gate, learned from those of decoding rungs."""
+    benched = BenchedWorkload(workload=workload, tasks=tasks, trials=trials, seed=seed)
     return (
         *latent_trials(benched, LATENT, encoder=default_encoder(), say=say),
         *asyncio.run(gate_trials(benched, GATE, say=say)),
     )
 
 
-def _decision_s(guesses: tuple[Trial, ...]) -> dict[str, float]:
+def _decision_s(predicted: tuple[Trial, ...]) -> dict[str, float]:
     times: dict[str, list[float]] = {}
-    for trial in guesses:
+    for trial in predicted:
         if trial.duration_s is not None:
             times.setdefault(trial.rung, []).append(trial.duration_s)
     return {rung: median(values) for rung, values in times.items()}

@@ -1,4 +1,4 @@
-"""Where tasks come from: a JSONL file, or a seeded generator of reasoning-gym."""
+"""Tasks from a JSONL file, or from a seeded generator of reasoning-gym."""
 
 import os
 from typing import Any
@@ -16,8 +16,8 @@ from suffice.types import JSON, Request
 INSTRUCTION = "Give your final answer between <answer> and </answer>."
 
 
-# These walk over sets of strings, so their tasks change with Python's hash seed (0.1.25, checked by
-# a test); the ones that draw from an unseeded generator are caught when they are made twice.
+# These generators iterate over sets of strings, so their tasks change with Python's hash seed (in
+# version 0.1.25; a test checks this). `gym_tasks` finds those that draw without their seed.
 HASH_SEEDED = frozenset(
     {
         "intermediate_integration",
@@ -31,7 +31,7 @@ HASH_SEEDED = frozenset(
 
 
 def tasks_from_source(source: str) -> tuple[Task, ...]:
-    """Read `NAME[,NAME...][?count=50&seed=0&level=2&FIELD=VALUE...]` and make the tasks.
+    """Generate the tasks of `NAME[,NAME...][?count=50&seed=0&level=2&FIELD=VALUE...]`.
 
     Each generator is a group. Raises InputError with the nearest valid name.
     """
@@ -46,11 +46,11 @@ def tasks_from_source(source: str) -> tuple[Task, ...]:
             f"reasoning-gym:{source}: {error}", hint="count, seed and level are whole numbers"
         ) from error
     recipes = [replace(recipe, generator=name.strip()) for name in names.split(",")]
-    return tuple(task for each in recipes for task in gym_tasks(each))
+    return tuple(task for one in recipes for task in gym_tasks(one))
 
 
 def gym_tasks(recipe: GeneratorRecipe) -> tuple[Task, ...]:
-    """Make one generator's tasks, twice, and refuse it when they differ; raises InputError."""
+    """Return one generator's tasks; raises InputError if a second draw gives other tasks."""
     if recipe.generator in HASH_SEEDED and os.environ.get("PYTHONHASHSEED", "random") == "random":
         raise InputError(
             f"reasoning-gym {recipe.generator!r} gives other tasks in each Python process",
@@ -59,8 +59,7 @@ def gym_tasks(recipe: GeneratorRecipe) -> tuple[Task, ...]:
     first, second = gym_entries(recipe), gym_entries(recipe)
     if [visible(entry) for entry in first] != [visible(entry) for entry in second]:
         raise InputError(
-            f"reasoning-gym {recipe.generator!r} ignores its seed: the same tasks came out twice "
-            "in two ways",
+            f"reasoning-gym {recipe.generator!r} ignores its seed: a second draw gave other tasks",
             hint="take another generator",
         )
     return tuple(_task(recipe, entry, index=index) for index, entry in enumerate(first))
@@ -81,7 +80,7 @@ def _task(recipe: GeneratorRecipe, entry: JSON, *, index: int) -> Task:
 
 
 def _value(text: str) -> Any:
-    """Read a setting as JSON where it is (3, true, [1, 2]), and as text where it is not."""
+    """Read a setting as JSON (3, true, [1, 2]) if possible, else as text."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -92,10 +91,10 @@ GYM_SOURCE = "reasoning-gym:"
 
 
 def load_tasks(source: PathLike) -> tuple[Task, ...]:
-    """Read tasks from a JSONL file (gzip too), or make those that `reasoning-gym:...` describes.
+    """Read tasks from a JSONL file (gzip too), or generate those of `reasoning-gym:...`.
 
-    A line that has a target but names no scorer is marked by `exact`. Raises InputError with the
-    line and the field, and MissingExtra when reasoning-gym is not installed.
+    `exact` marks a line that has a target but names no scorer. Raises InputError with the line and
+    the field, and MissingExtra if reasoning-gym is not installed.
     """
     if str(source).startswith(GYM_SOURCE):
         return tasks_from_source(str(source).removeprefix(GYM_SOURCE))

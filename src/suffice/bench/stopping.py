@@ -1,4 +1,4 @@
-"""Certified rules that end the reasoning of a rung early, from tasks."""
+"""Learn rules that end the reasoning of a rung early, from tasks."""
 
 import asyncio
 from contextlib import AsyncExitStack

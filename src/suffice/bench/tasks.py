@@ -1,4 +1,4 @@
-"""What a rung is asked and how its answer is marked: tasks from JSONL or from reasoning-gym."""
+"""Tasks: a request, and how its answer is marked; read from JSONL."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from suffice.types import JSON, Request
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """A request, and what a good answer to it is; without a `scorer` its answers are unscored.
+    """A request with the target of its scorer; without a scorer its answers are unscored.
 
-    `cluster` names what it shares with others: a conversation, a session, a stream, a task.
+    Tasks of one `cluster` (a conversation, a session, a stream) are no independent draws.
     """
 
     request: Request
@@ -24,7 +24,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class _Row(Struct, frozen=True, kw_only=True):
-    """One line of a task file: `text` is short for one user message."""
+    """One line of a task file; `text` stands for a single user message."""
 
     request_id: str
     text: str | None = None

@@ -1,4 +1,4 @@
-"""Reasoning traces of one rung on tasks: recorded once, scored by program, kept in a file."""
+"""Reasoning traces of one rung on tasks: recorded once, scored by program, and kept in a file."""
 
 import asyncio
 from collections.abc import Sequence
@@ -58,16 +58,16 @@ def trace_label_source(tasks: Sequence[Task]) -> LabelSource:
 async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tuple[Trace, ...]:
     """Record the missing traces, and return those of all tasks in their order.
 
-    Raises an EngineError when a call fails for good, after which the file keeps what was recorded,
-    and InputError if the file holds traces of other tasks, tags or another rung.
+    Raises an EngineError if a call fails for good; the file keeps all traces so far. Raises
+    InputError if the file holds traces of other tasks, other tags or another rung.
     """
     with ExitStack() as stack:
         traces, file = _open(recording, stack)
         missing = [task for task in recording.tasks if task.request.request_id not in traces]
-        turn = asyncio.Semaphore(recording.parallel)
+        slot = asyncio.Semaphore(recording.parallel)
 
-        async def one(task: Task) -> None:
-            async with turn:
+        async def record_task(task: Task) -> None:
+            async with slot:
                 recorded = await record(engine, task.request, recording.rung, tags=recording.tags)
             trace = await asyncio.to_thread(mark_trace, recorded, task)
             traces[trace.request_id] = trace
@@ -80,7 +80,7 @@ async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tu
         try:
             async with asyncio.TaskGroup() as group:
                 for task in missing:
-                    group.create_task(one(task))
+                    group.create_task(record_task(task))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
     return tuple(traces[task.request.request_id] for task in recording.tasks)
@@ -102,7 +102,7 @@ def read_traces(path: Path) -> tuple[Trace, ...]:
 def mark_trace(trace: Trace, task: Task) -> Trace:
     """Score the uncut answer and every probe, by the scorer of the task or by agreement.
 
-    Agreement is that of `exact`: the whole answers are equal but for their spacing.
+    Two answers agree if they are equal except for spacing (the scorer `exact`).
     """
     uncut = tagged_answer(trace.answer)
 
@@ -116,7 +116,7 @@ def mark_trace(trace: Trace, task: Task) -> Trace:
 
 
 def _open(recording: Recording, stack: ExitStack) -> tuple[dict[str, Trace], BinaryIO | None]:
-    """Read the traces in the file and open it for more; an unfinished last line is dropped."""
+    """Read the traces in the file and open it for more; drop an unfinished last line."""
     path = recording.path
     if path is None:
         return {}, None

@@ -1,8 +1,8 @@
-"""Where a bench keeps what it paid for: trials in one append-only file, calls in a journal beside.
+"""The files of a bench: trials in one append-only file, and a journal of all calls beside it.
 
 A trial is on disk before the next one is counted, so a kill loses at most the calls in flight. The
-journal tells a resumed run whether it has the same tasks and ladder, and what is spent already: a
-call that was started and never settled counts as the most that it can have cost.
+journal holds hashes of the tasks and the ladder, and the cost of every call. A resumed run compares
+the hashes and adds up the cost; a call without an end counts as the most that it can have cost.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ Pair = tuple[str, str]
 
 
 class Fingerprint(Struct, frozen=True, kw_only=True, tag="bench"):
-    """Hashes of what a trials file was made from; a resumed run must have the same."""
+    """Hashes of the tasks and ladder of a trials file; a resumed run must have the same."""
 
     tasks: str
     ladder: str
 
 
 class StartedCall(Struct, frozen=True, kw_only=True, tag="start"):
-    """A call is about to be made, and the most that it can cost; None where nothing bounds it."""
+    """The start of a call, and the most that it can cost; None if its cost has no bound."""
 
     call: int
     most_usd: Decimal | None
 
 
 class FinishedCall(Struct, frozen=True, kw_only=True, tag="end"):
-    """A call has come back, and what it was charged; `usd` is None where that is not known."""
+    """The end of a call, and its charge; `usd` is None if the charge is unknown."""
 
     call: int
     usd: Decimal | None
@@ -57,10 +57,10 @@ def fingerprint(tasks: Sequence[Task], ladder: object) -> Fingerprint:
 
 
 class TrialsFile:
-    """An open trials file and its journal; made by `open_trials_file`.
+    """An open trials file and its journal; see `open_trials_file`.
 
-    `trials` holds the latest trial of each pair, `most_usd` the most that each call can have cost
-    (its charge once that is known), and `spend` the charges of all calls that came back.
+    `trials` holds the latest trial of each pair. `most_usd` is the most that each call can have
+    cost, or its charge once that is known. `spend` adds up the charges of all calls.
     """
 
     def __init__(self, trials: "_AppendOnlyFile", journal: "_AppendOnlyFile") -> None:
@@ -70,25 +70,25 @@ class TrialsFile:
         self.spend = Spend()
 
     def append(self, trial: Trial) -> None:
-        """Put a trial on disk; it replaces the failed or unscored one of its pair, if any."""
+        """Put a trial on disk; it replaces an earlier trial of its pair."""
         self._trials.append(trial, sync=True)
         self.trials[trial.request_id, trial.rung] = trial
 
     def start(self, most_usd: Decimal | None) -> int:
-        """Note that a call is about to be made, and return its number."""
+        """Record the start of a call, and return its number."""
         call = len(self.most_usd)
         self._journal.append(StartedCall(call=call, most_usd=most_usd), sync=False)
         self.most_usd.append(most_usd)
         return call
 
     def settle(self, call: int, charge: Charge) -> None:
-        """Note what a call was charged; an unknown charge leaves it at the most."""
+        """Record the charge of a call; an unknown charge leaves `most_usd` as it is."""
         line = FinishedCall(call=call, usd=charge.usd, estimated=charge.estimated)
         self._journal.append(line, sync=False)
         self._count(line)
 
     def replay(self, lines: Iterable[StartedCall | FinishedCall]) -> None:
-        """Take over the calls of earlier runs; what was never settled is an unknown charge."""
+        """Take over the calls of earlier runs; a call without an end has an unknown charge."""
         unsettled = set()
         for line in lines:
             if isinstance(line, StartedCall):
@@ -109,8 +109,8 @@ class TrialsFile:
 def open_trials_file(path: Path, made_from: Fingerprint) -> Iterator[TrialsFile]:
     """Open or create a trials file and its journal (`path` with `.journal` added).
 
-    Mends a half-written last line. Raises InputError when the file holds trials of other tasks or
-    another ladder, when another process writes it, or when the disk refuses.
+    Repairs an unfinished last line. Raises InputError if the file holds trials of other tasks or
+    another ladder, if another process writes it, or if the disk refuses.
     """
     with contextlib.ExitStack() as stack:
         trials = stack.enter_context(contextlib.closing(_AppendOnlyFile(path)))
@@ -126,7 +126,7 @@ def open_trials_file(path: Path, made_from: Fingerprint) -> Iterator[TrialsFile]
 def _replay(
     file: TrialsFile, journal: "_AppendOnlyFile", *, path: Path, made_from: Fingerprint
 ) -> None:
-    """Read what was spent, or begin a journal; refuse trials that were made from other work."""
+    """Read what was spent, or begin a journal; refuse trials of other tasks or another ladder."""
     lines = journal.recover(_JOURNAL)
     first = lines[0] if lines else None
     if first == made_from:
@@ -135,28 +135,26 @@ def _replay(
         journal.clear()
         journal.append(made_from, sync=True)
     else:
+        origin = "that no bench made: no journal stands beside it"
+        if first is not None:
+            parts = ("tasks", "ladder")
+            others = [name for name in parts if getattr(first, name) != getattr(made_from, name)]
+            origin = f"made from other {' and another '.join(others)}"
         raise InputError(
-            f"{path} holds {len(file.trials)} trials {_made_otherwise(first, made_from)}",
+            f"{path} holds {len(file.trials)} trials {origin}",
             hint="name another output file, or go back to the tasks and ladder it was made from",
         )
 
 
-def _made_otherwise(found: Fingerprint | None, wanted: Fingerprint) -> str:
-    if found is None:
-        return "that no bench made: no journal stands beside it"
-    others = [part for part in ("tasks", "ladder") if getattr(found, part) != getattr(wanted, part)]
-    return f"made from other {' and another '.join(others)}"
-
-
 class _AppendOnlyFile:
-    """A file of JSON lines that is only ever added to, by one process at a time."""
+    """A file of JSON lines that one process at a time adds to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._write_error(error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -167,16 +165,16 @@ class _AppendOnlyFile:
             ) from error
 
     def recover(self, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
-        """Read every line; a last one without its line end is kept if whole, else cut off."""
+        """Read every line; cut off an unfinished last line."""
         *lines, last = self.path.read_bytes().split(b"\n")
-        found = [self._decode(line, decoder, number=i) for i, line in enumerate(lines, start=1)]
+        values = [self._decode(line, decoder, number=i) for i, line in enumerate(lines, start=1)]
         if last:
             try:
-                found.append(decoder.decode(last))
+                values.append(decoder.decode(last))
                 os.write(self._file, b"\n")
             except msgspec.DecodeError:
                 os.ftruncate(self._file, os.fstat(self._file).st_size - len(last))
-        return found
+        return values
 
     def append(self, value: Struct, *, sync: bool) -> None:
         """Add one line, whole or not at all; `sync` waits until the disk has it."""
@@ -191,7 +189,7 @@ class _AppendOnlyFile:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, size)
-            raise self._refused(error) from error
+            raise self._write_error(error) from error
 
     def clear(self) -> None:
         os.ftruncate(self._file, 0)
@@ -208,7 +206,7 @@ class _AppendOnlyFile:
                 hint="take that line out, or name another output file",
             ) from error
 
-    def _refused(self, error: OSError) -> InputError:
+    def _write_error(self, error: OSError) -> InputError:
         return InputError(
             f"cannot write {self.path}: {error.strerror}",
             hint="mend the disk or its permissions, then run the same command to go on",

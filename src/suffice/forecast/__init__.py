@@ -1,1 +1,1 @@
-"""What a request will cost until 2028, as a fan, and which contract to sign for it."""
+"""A forecast of a request's cost until 2028, as a fan, and advice on contracts for chips."""

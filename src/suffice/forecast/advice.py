@@ -1,9 +1,9 @@
-"""On demand, reserve, or wait: what each costs over the fan of rents, and what being wrong costs.
+"""On demand, reserve, or wait: the cost of each over the fan of rents, and the regret.
 
-Months of one contract term are played out for one chip on many paths: rent on demand moves as the
-forecast says, and a contract signed later costs in proportion to the rent of that month; the need
-for the chip may end in any month. A contract signed now runs to the end whether used or not; one
-signed after waiting is charged for the months that are left.
+One contract term of one chip is simulated month by month on many paths. Rent moves as the forecast
+says, and the fee of a contract signed later moves with it. The need for the chip may end in any
+month. A contract signed now is paid to the end, used or not. A contract signed after waiting is
+charged for the months that are left.
 """
 
 import datetime as dt
@@ -27,11 +27,11 @@ Choice = Literal["on_demand", "reserve", "wait"]
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """One chip's need: `busy` is the share of hours used, `lasts` the chance to need it to the end.
+    """The need for one chip, and its prices per chip and hour (None: the built-in price).
 
-    Dollars per chip and hour, None for the built-in price; `spent_usd` went on demand for one chip
-    in the last term. `usage_rate` is the share of the price on demand that hours used under the
-    contract cost on top of it.
+    `busy` is the share of hours in use, and `lasts` the probability that the need lasts to the end
+    of the term. `spent_usd` is the spend on demand for one chip in the last term. Each hour in use
+    under a contract costs `usage_rate` times the price on demand, on top of the fee.
     """
 
     start: dt.date
@@ -49,7 +49,7 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 
 class ContractCost(Struct, frozen=True, kw_only=True):
-    """Dollars of a term for one chip: the mean, and at REGRET how much dearer than hindsight."""
+    """Dollars of a term for one chip: the mean, and the REGRET quantiles of cost over hindsight."""
 
     mean_usd: float
     regret_usd: tuple[float, ...]
@@ -57,11 +57,11 @@ class ContractCost(Struct, frozen=True, kw_only=True):
 
 
 class Advice(Struct, frozen=True, kw_only=True):
-    """What to do, what each choice costs, and when the rule with a guarantee would sign.
+    """The best choice, the cost of each choice, and whether the rule with a guarantee would sign.
 
-    `sign_at_usd`: spend on demand in the last term at which that rule signs; it may move by
-    `trust` either way with the forecast and then costs at most `guaranteed_ratio` times hindsight,
-    while contracts get no dearer (`docs/forecast.md`).
+    That rule signs at a spend on demand of `sign_at_usd` in the last term. The forecast may move
+    this amount by a factor `trust` either way. The rule then costs at most `guaranteed_ratio` times
+    hindsight, as long as contracts get no dearer (`docs/forecast.md`).
     """
 
     choice: Choice
@@ -79,7 +79,7 @@ class Advice(Struct, frozen=True, kw_only=True):
 
 
 def advise(situation: Situation, *, params: Parameters | None = None) -> Advice:
-    """Play the term out, and choose the lowest mean cost; raises InputError or PriceError."""
+    """Simulate the term and choose the lowest mean cost; raises InputError or PriceError."""
     _check(situation)
     params = parameters() if params is None else params
     day_usd, day_basis = _price(situation, "on_demand", situation.on_demand_usd)
@@ -110,7 +110,7 @@ def advise(situation: Situation, *, params: Parameters | None = None) -> Advice:
 def _costs(
     situation: Situation, params: Parameters, *, on_demand: float, contract: float
 ) -> tuple[dict[Choice, Array], Array]:
-    """Dollars of each choice, and of the best month to sign on each path or not to sign at all."""
+    """Return the dollars of each choice by path, and those of hindsight: the best month or none."""
     rng = np.random.default_rng(situation.seed)
     question = ForecastQuestion(
         start=situation.start,
@@ -142,14 +142,14 @@ def _costs(
 
 
 def _needed(situation: Situation, rng: np.random.Generator) -> Array:
-    """1 while the chip is needed, 0 from the month on in which the need ends."""
+    """Return 1 for months in which the chip is needed, 0 from the end of the need on."""
     stays = situation.lasts ** (1.0 / situation.months)
     goes_on = rng.random((situation.paths, situation.months)) < stays
     return np.cumprod(goes_on, axis=1).astype(float)
 
 
 def _expected(situation: Situation) -> float:
-    """Months still needed after waiting, as far as one can say then."""
+    """Return the expected number of months of need after waiting."""
     stays = situation.lasts ** (1.0 / situation.months)
     left = situation.months - min(WAIT_MONTHS, situation.months - 1)
     return float((stays ** np.arange(left)).sum())

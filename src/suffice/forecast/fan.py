@@ -1,10 +1,10 @@
-"""Cost per request month by month: rent, chips, software and models as separate processes.
+"""Cost per request by month: rent, chips, software and models as separate processes.
 
     cost = rent / software                       you keep your chip and your model ("kept")
-    cost = rent / software / chips / models      you move to what is cheapest ("moved")
+    cost = rent / software / chips / models      you move to the cheapest ("moved")
 
-A hosted price is set by its provider, whose chips and software are in it already: only its own
-moves and new models count. The factors are drawn independently. That is an assumption: a chip that
+A hosted price already includes its provider's chips and software, so only its own moves and new
+models count. The factors are drawn independently. That is an assumption: in truth a chip that
 arrives late keeps the rent of the old one up.
 """
 
@@ -26,9 +26,9 @@ PRICE_NAMES: dict[PriceKind, str] = {"market": "rent", "hosted": "list price"}
 
 
 class ForecastQuestion(Struct, frozen=True, kw_only=True):
-    """What to forecast. `usd` is a request's cost today, `regime` whether prices move now.
+    """What to forecast: `usd` is a request's cost today, `regime` the present move of prices.
 
-    `rent_usd` is your rent per chip and hour where it is not the built-in price.
+    `rent_usd` is the rent per chip and hour; None for the built-in price.
     """
 
     start: dt.date
@@ -43,7 +43,7 @@ class ForecastQuestion(Struct, frozen=True, kw_only=True):
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """One month: dollars per request at the quantiles FAN, chip and model kept, or moved."""
+    """One month: dollars per request at the quantiles FAN, if chip and model are kept, or moved."""
 
     month: str
     kept: tuple[float, ...]
@@ -51,7 +51,10 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 class Forecast(Struct, frozen=True, kw_only=True):
-    """The fan, what each process does by its last month (factor on cost, at FAN), and its basis."""
+    """The fan, each process's factor on cost in the last month (at FAN), and the sources.
+
+    `rising` is the probability of a cost above today's in the last month, chip and model kept.
+    """
 
     chip: str | None
     price_kind: PriceKind
@@ -65,7 +68,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 def forecast(question: ForecastQuestion, *, params: Parameters | None = None) -> Forecast:
-    """Draw the paths and lay out their quantiles; raises InputError or PriceError."""
+    """Simulate the paths and return their quantiles; raises InputError or PriceError."""
     params = parameters() if params is None else params
     months = _months(question)
     rng = np.random.default_rng(question.seed)
@@ -93,7 +96,7 @@ def forecast(question: ForecastQuestion, *, params: Parameters | None = None) ->
 def rent_paths(
     question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
-    """Price over today's price, one row a path, one column a month from 0 on."""
+    """Return price over today's price, shape (paths, 1 + months)."""
     if question.regime is not None and question.regime not in REGIMES:
         raise InputError(f"no regime {question.regime!r}", hint=f"one of {', '.join(REGIMES)}")
     run = Simulation(
@@ -106,7 +109,7 @@ def rent_paths(
 
 
 def rent_today(question: ForecastQuestion) -> Offer | float:
-    """Your rent per chip and hour, or the newest public one; raises PriceError without either."""
+    """Return your rent per chip and hour, or the newest public offer; PriceError without either."""
     if question.rent_usd is not None:
         return question.rent_usd
     key = find_chip(question.chip).key
@@ -153,7 +156,10 @@ def _level(question: ForecastQuestion, params: Parameters) -> Level:
 def _software(
     question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
-    """Factor on cost of newer engine builds: a gain that is approached, half of it a year."""
+    """Return the factor on cost of newer engine builds: a gain that is approached over time.
+
+    Half of the gain still to come arrives every `settle_months`.
+    """
     ranges = params.software.vendor
     vendor = find_chip(question.chip).vendor
     gain = _draw(ranges.get(vendor, ranges["other"]), paths=question.paths, rng=rng)
@@ -164,7 +170,7 @@ def _software(
 def _chips(
     question: ForecastQuestion, params: Parameters, *, months: int, rng: np.random.Generator
 ) -> Array:
-    """Factor on cost of the best chip that can be rented; arrivals come late, never early."""
+    """Return the factor on cost of the best chip for rent; chips arrive late, never early."""
     ahead = np.arange(months + 1)
     best = np.ones((question.paths, months + 1))
     for arrival in params.arrival:
@@ -176,7 +182,10 @@ def _chips(
 
 
 def model_factors(models: Models, *, months: int, paths: int, rng: np.random.Generator) -> Array:
-    """Factor on cost of model generations: random in time, and a share fails your certificate."""
+    """Return the factor on cost of new models; they come at random, and a share fails yours.
+
+    A model fails if it does not pass your certificate.
+    """
     gap = _draw(models.months_between, paths=paths, rng=rng)
     step = np.log(_draw(models.gain_per_year, paths=paths, rng=rng)) * gap / 12.0
     passes = 1.0 - _draw(models.fails, paths=paths, rng=rng)
@@ -221,7 +230,7 @@ def _month(start: dt.date, ahead: int) -> str:
 
 
 def _basis(question: ForecastQuestion, params: Parameters) -> tuple[str, ...]:
-    """Say where every process comes from, with its date."""
+    """Return the source and date of every process."""
     price = params.price[question.kind]
     lines = [f"price moves: {price.source} ({price.date}; {price.command})"]
     if question.kind == "market":
@@ -245,5 +254,5 @@ def _notes(question: ForecastQuestion, params: Parameters) -> tuple[str, ...]:
     if question.kind == "market":
         lines.append("`moved` leaves out what the best chip of today would save: suffice plan")
         if question.regime is None:
-            lines.append("whether rent moves now was not said (--regime): all three are mixed")
+            lines.append("no regime of rent was given (--regime): all three are mixed")
     return tuple(lines)

@@ -8,7 +8,7 @@ NAMES = {"kept": "chip and model kept", "moved": "moved to the cheapest"}
 
 
 def fan_chart(forecast: Forecast) -> Any:
-    """Draw dollars per request by month: 80 % and 50 % bands and the median, for both courses."""
+    """Draw dollars per request by month, kept and moved: the median, 50 % and 80 % bands."""
     import altair as alt
 
     bands = [

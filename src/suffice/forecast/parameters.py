@@ -1,4 +1,4 @@
-"""The ranges and fitted processes that a forecast rests on, read from data/forecast.toml."""
+"""The ranges and fitted processes of a forecast, read from `silicon/data/forecast.toml`."""
 
 import functools
 import tomllib
@@ -14,14 +14,14 @@ PriceKind = Literal["market", "hosted"]
 
 
 class Range(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A positive quantity nobody knows better than this: drawn evenly in logarithms."""
+    """A positive quantity that is known only to this range; it is drawn evenly in logarithms."""
 
     low: float
     high: float
 
 
 class Reversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where rent returns to: multiples of the cost of owning, or of today's price if unknown."""
+    """The level that rent returns to: a multiple of the cost of owning, else of today's price."""
 
     owned: Range
     unknown: Range
@@ -31,7 +31,7 @@ class Reversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Software(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Speed still to come from newer engine builds, by vendor; half of it in `settle_months`."""
+    """The gain still to come from newer engine builds, by vendor; half of it in `settle_months`."""
 
     settle_months: float
     vendor: dict[str, Range]
@@ -40,7 +40,7 @@ class Software(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Arrival(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A chip announced for rent in `month`; `gain` in requests per dollar over the best of 2026."""
+    """A chip announced for `month`; `gain` is its requests per dollar over the best of 2026."""
 
     name: str
     month: str
@@ -50,7 +50,7 @@ class Arrival(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Slip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Months from the announced date to a chip one can rent: least, usual, most."""
+    """Months from the announced date until a chip can be rented: least, usual, most."""
 
     months: tuple[float, float, float]
     source: str
@@ -58,7 +58,7 @@ class Slip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Model generations: compute saved a year at equal scores, and the share that fails you."""
+    """New models: the yearly gain at equal scores, and the share that fails your certificate."""
 
     gain_per_year: Range
     months_between: Range
