@@ -7,6 +7,7 @@ BENCHMARKS = (
     "routing",
     "token_economy",
     "board",
+    "sessions",
     "silicon",
     "silicon_outside",
     "latent",

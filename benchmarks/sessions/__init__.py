@@ -1,0 +1,1 @@
+"""What routing costs and saves where sessions share a cached prefix."""
