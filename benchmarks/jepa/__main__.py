@@ -40,11 +40,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"the benchmark reads {path}", hint="give the data folder with --data")
     import torch
 
-    from suffice.jepa.model import load, smollm2
+    from suffice.engines.embedded import packaged_path
+    from suffice.jepa.model import load
     from suffice.jepa.views import examples, read_conversations
 
     torch.set_flush_denormal(True)
-    model, tokenizer = load(smollm2())
+    model, tokenizer = load(packaged_path("SmolLM2-135M-Instruct"))
     rows = examples(read_conversations(path, rows=ROUNDS * EXAMPLES), tokenizer=tokenizer)
     result: dict[str, Any] = {
         "model": "SmolLM2-135M-Instruct, de-quantised from Q4_1",

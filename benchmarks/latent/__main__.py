@@ -45,7 +45,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MethodScores:
-    """The test split seen by one method: trust, whether the guess was right, the grid."""
+    """The test split seen by one method: trust, whether the prediction was right, the grid."""
 
     trust: Floats
     right: NDArray[np.bool_]
@@ -164,10 +164,10 @@ def measure_small(split: Split, *, encoder: Encoder) -> dict[str, Any]:
 
 
 def see(split: Split, fit: fitting.FittedPredictor) -> MethodScores:
-    guesses = fit.predictor.guess(split.test.texts)
+    predictions = fit.predictor.predict(split.test.texts)
     return MethodScores(
-        trust=guesses.trust,
-        right=fitting.right(guesses, split.test.answers, fit.predictor.answers),
+        trust=predictions.trust,
+        right=fitting.is_right(predictions, split.test.answers, fit.predictor.answers),
         inside=np.array([answer is not None for answer in split.test.answers]),
         grid=fit.grid(len(split.test.texts) // 2, alpha=ALPHA, delta=DELTA).thresholds,
     )
@@ -182,13 +182,13 @@ def cache(split: Split, encoder: Encoder) -> MethodScores:
         likeness = encoder.embed(split.test.texts[start : start + 500]) @ known_vectors.T / 2.0
         nearest.append(likeness.argmax(axis=1))
         cosine.append(likeness.max(axis=1))
-    guesses = answers[np.concatenate(nearest)]
+    predictions = answers[np.concatenate(nearest)]
     truth = np.array(split.test.answers, dtype=object)
-    trust = np.where(guesses == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
+    trust = np.where(predictions == None, -np.inf, np.concatenate(cosine))  # noqa: E711 (elementwise)
     inside = np.array([answer is not None for answer in truth])
     return MethodScores(
         trust=trust,
-        right=(guesses == truth) & inside,
+        right=(predictions == truth) & inside,
         inside=inside,
         grid=CACHE_GRID,
     )
@@ -224,11 +224,11 @@ def _once(scores: MethodScores, order: NDArray[np.int64]) -> tuple[float, float,
 
 
 def decision_ms(predictor: Predictor, texts: Sequence[str]) -> float:
-    """Return the median time from a text to a guess, one text at a time."""
+    """Return the median time from a text to a prediction, one text at a time."""
     times = []
     for text in texts:
         start_s = time.perf_counter()
-        predictor.guess([text])
+        predictor.predict([text])
         times.append(time.perf_counter() - start_s)
     return 1000.0 * statistics.median(times)
 

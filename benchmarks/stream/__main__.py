@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.inputs import benchmark_parser, data_file
 from benchmarks.latent.encoders import minilm
 from benchmarks.stream import offline
-from benchmarks.stream.sgd import Dialogues, read_dialogues, streams
+from benchmarks.stream.sgd import Dialogues, read_dialogues, streams, without_answers
 from suffice.selective.change import (
     ChangeModel,
     ScoredStream,
@@ -29,7 +29,6 @@ from suffice.selective.change import (
     calibrate_threshold,
     fit_change_model,
     score_stream,
-    without_answers,
 )
 from suffice.selective.decoder import GateSettings, SelectiveDecoder
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from suffice.selective.change import Turn
+from suffice.selective.change import Stream, Turn
 
 DIALOGUES = 12  # in each stream
 
@@ -68,3 +68,8 @@ def _joined(dialogues: Sequence[list[Turn]]) -> list[Turn]:
 
 def _domains(dialogue: list[Turn]) -> int:
     return len({turn.answer.split(":")[0] for turn in dialogue if turn.answer})
+
+
+def without_answers(streams: Sequence[Stream], hidden: set[str]) -> list[Stream]:
+    """Return the streams that show none of these answers, which are then new to a model."""
+    return [s for s in streams if not any(turn.answer in hidden for turn in s)]

@@ -17,7 +17,7 @@ from suffice.bench.traces import Recording, mark_trace, record_traces, trace_lab
 from suffice.cli.latent import describe_stop
 from suffice.config import parse_config
 from suffice.deployment import build_engines
-from suffice.early_stop.engine import EarlyStop, EarlyStopping, record
+from suffice.early_stop.engine import EarlyStop, EarlyStopping, record_trace
 from suffice.early_stop.learn import LearnedStop, StopTarget, choose, learn_stop, tabulate
 from suffice.early_stop.rule import (
     AnswerProbe,
@@ -431,7 +431,7 @@ SCRIPTS = (
 async def test_a_live_answer_probes_where_the_replay_does_whatever_ends_a_line(
     script: str, tags: ReasoningTags, agree: int
 ) -> None:
-    recorded = await record(Script(script), ASKED, LONG, tags=tags)
+    recorded = await record_trace(Script(script), ASKED, LONG, tags=tags)
     for every in (1, 2, 3, 7, 16, 64):
         rule = StopRule(every_tokens=every, agree=agree)
         said = replay(recorded, rule)
@@ -464,7 +464,7 @@ async def test_what_was_neither_opened_nor_closed_as_reasoning_is_the_answer(
     done, thought, said = await streamed(script)
     assert (done.reasoning, done.text, done.finish) == (reasoning, text, Finish.STOP)
     assert (thought, said) == (reasoning or "", text)
-    assert (await record(Script(script), ASKED, LONG, tags=TAGS)).answer == text
+    assert (await record_trace(Script(script), ASKED, LONG, tags=TAGS)).answer == text
 
 
 async def test_what_was_cut_off_without_tags_may_be_reasoning() -> None:
@@ -542,7 +542,7 @@ async def test_going_on_from_nothing_is_what_a_chat_answers(engine: EmbeddedEngi
 async def test_a_live_answer_does_what_the_replay_of_its_trace_says(
     engine: EmbeddedEngine, rule: StopRule
 ) -> None:
-    recorded = await record(engine, ASKED, HIGH, tags=TAGS)
+    recorded = await record_trace(engine, ASKED, HIGH, tags=TAGS)
     said = replay(recorded, rule)
     found = await through(engine, rule)
     assert found.text == (recorded.answer if said.stopped is None else said.stopped.answer)

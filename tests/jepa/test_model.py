@@ -9,9 +9,10 @@ pytestmark = pytest.mark.torch
 
 from tiny_llama import conversation, llama, tokenizer  # noqa: E402
 
+from suffice.engines.embedded import packaged_path  # noqa: E402
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa.evaluate import generate  # noqa: E402
-from suffice.jepa.model import dequantise, load, smollm2  # noqa: E402
+from suffice.jepa.model import dequantise, load  # noqa: E402
 from suffice.jepa.views import examples  # noqa: E402
 
 NAMES = {
@@ -113,7 +114,7 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_smollm2_answers_after_being_dequantised() -> None:
-    model, words = dequantise(smollm2())
+    model, words = dequantise(packaged_path("SmolLM2-135M-Instruct"))
     asked = conversation("What is the capital of France?", "Paris.", system=None)
     (answer,) = generate(model.eval(), examples([asked], tokenizer=words), max_new_tokens=12)
     assert "Paris" in words.decode(answer)

@@ -152,7 +152,8 @@ def test_what_cannot_be_certified_makes_no_rung_and_says_why() -> None:
     found = learn(trials(120), alpha=0.01)
     assert found.policy is None
     assert found.learned.certificate is None
-    assert not found.learned.feasibility.possible
+    feasibility = found.learned.feasibility
+    assert feasibility.rows < feasibility.rows_needed
     assert found.learned.answered == 0.0
     assert found.learned.error_among_answered is None
 

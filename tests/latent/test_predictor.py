@@ -9,7 +9,7 @@ from latent_toys import INTENTS, NOISE, WordEncoder, rows
 from suffice.errors import CertificateError, InputError
 from suffice.latent import fitting
 from suffice.latent.joint import Joint, fit_joint, sigreg
-from suffice.latent.predictor import JoinedEncoder, Predictor, hashed_ngrams, picked_columns
+from suffice.latent.predictor import JoinedEncoder, Predictor, hashed_ngrams, select_columns
 from suffice.latent.rung_folder import load_predictor, predictor_bytes
 
 KINDS = list(fitting.PredictorKind)
@@ -31,7 +31,7 @@ def test_every_kind_learns_the_toy_language(
     fits: dict[fitting.PredictorKind, fitting.FittedPredictor], kind: fitting.PredictorKind
 ) -> None:
     predictor, fresh = fits[kind].predictor, rows(200, seed=2)
-    right = fitting.right(predictor.guess(fresh.texts), fresh.answers, predictor.answers)
+    right = fitting.is_right(predictor.predict(fresh.texts), fresh.answers, predictor.answers)
     assert right.mean() > 0.95
 
 
@@ -39,8 +39,8 @@ def test_trust_is_lower_where_words_say_nothing(
     fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
 ) -> None:
     predictor = fits[fitting.PredictorKind.HEAD].predictor
-    clear = predictor.guess(["lost stolen card", "transfer euros friend"]).trust
-    vague = predictor.guess([" ".join(NOISE), "card euros balance"]).trust
+    clear = predictor.predict(["lost stolen card", "transfer euros friend"]).trust
+    vague = predictor.predict([" ".join(NOISE), "card euros balance"]).trust
     assert clear.min() > vague.max()
 
 
@@ -48,14 +48,14 @@ def test_trust_is_lower_where_words_say_nothing(
 def test_a_text_the_encoder_knows_nothing_of_is_never_answered(
     fits: dict[fitting.PredictorKind, fitting.FittedPredictor], text: str
 ) -> None:
-    guesses = fits[fitting.PredictorKind.HEAD].predictor.guess([text, "lost card"])
-    assert guesses.trust[0] == -np.inf
-    assert np.isfinite(guesses.trust[1])
+    predictions = fits[fitting.PredictorKind.HEAD].predictor.predict([text, "lost card"])
+    assert predictions.trust[0] == -np.inf
+    assert np.isfinite(predictions.trust[1])
 
 
 def test_out_of_scope_rows_teach_it_to_abstain(strange: fitting.FittedPredictor) -> None:
-    guesses = strange.predictor.guess(["weather recipe", "poem guitar football", "lost card"])
-    assert guesses.trust[:2].max() < guesses.trust[2]
+    predictions = strange.predictor.predict(["weather recipe", "poem guitar football", "lost card"])
+    assert predictions.trust[:2].max() < predictions.trust[2]
 
 
 def test_an_encoder_that_returns_nan_is_an_error(
@@ -70,7 +70,7 @@ def test_an_encoder_that_returns_nan_is_an_error(
         answers=fitted.answers, encoder=Broken(), voters=fitted.voters, trust=fitted.trust
     )
     with pytest.raises(InputError, match="not finite"):
-        broken.guess(["lost card"])
+        broken.predict(["lost card"])
     with pytest.raises(InputError, match="not finite"):
         fitting.fit(rows(40, seed=3), encoder=Broken())
 
@@ -88,7 +88,7 @@ def test_two_classes_are_enough() -> None:
     two = fitting.LabelledTexts(texts=[t for t, _ in pairs], answers=[a for _, a in pairs])
     predictor = fitting.fit(two, encoder=WordEncoder()).predictor
     assert [
-        predictor.answers[i] for i in predictor.guess(["lost stolen", "money left"]).answers
+        predictor.answers[i] for i in predictor.predict(["lost stolen", "money left"]).answers
     ] == [
         "card_lost",
         "check_balance",
@@ -103,15 +103,15 @@ def test_the_grid_is_fixed_by_training_alone_and_runs_from_strict_to_loose(
     assert 0.0 < grid.expected_share <= 1.0
 
 
-def from_guesses(right: np.ndarray) -> fitting.FittedPredictor:
-    """Make a fit whose guesses are those given, from the highest trust to the lowest."""
+def from_predictions(right: np.ndarray) -> fitting.FittedPredictor:
+    """Make a fit whose predictions are those given, from the highest trust to the lowest."""
     trust = np.arange(len(right), 0, -1.0)
     return fitting.FittedPredictor(predictor=None, trust=trust, right=right)  # type: ignore[arg-type]
 
 
 def test_few_certifying_rows_get_few_thresholds() -> None:
     rng = np.random.default_rng(0)
-    fit = from_guesses(rng.random(2000) > np.linspace(0.0, 0.02, 2000) ** 0.5)
+    fit = from_predictions(rng.random(2000) > np.linspace(0.0, 0.02, 2000) ** 0.5)
     sizes = [len(fit.grid(n, alpha=0.05, delta=0.1).thresholds) for n in (60, 400, 20_000)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 1
@@ -123,14 +123,14 @@ def test_the_predictor_that_certifies_more_may_be_the_less_accurate_one() -> Non
     spread = np.arange(1000) % 25 != 0  # 4 % wrong, whatever the trust
     ranked = np.arange(1000) < 900  # 10 % wrong, all of them where the trust is least
     promise = {"alpha": 0.05, "delta": 0.1}
-    accurate, certifiable = from_guesses(spread), from_guesses(ranked)
+    accurate, certifiable = from_predictions(spread), from_predictions(ranked)
     assert accurate.right.mean() > certifiable.right.mean()
     shares = [fit.grid(200, **promise).expected_share for fit in (accurate, certifiable)]
     assert shares[0] < 0.5 < shares[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_predictor_read_back_guesses_the_same(
+def test_a_predictor_read_back_predicts_the_same(
     fits: dict[fitting.PredictorKind, fitting.FittedPredictor],
     kind: fitting.PredictorKind,
     tmp_path: Path,
@@ -140,7 +140,7 @@ def test_a_predictor_read_back_guesses_the_same(
     again = load_predictor(path, encoder=WordEncoder())
     assert again.fingerprint == predictor.fingerprint
     texts = rows(20, seed=5).texts
-    np.testing.assert_array_equal(again.guess(texts).trust, predictor.guess(texts).trust)
+    np.testing.assert_array_equal(again.predict(texts).trust, predictor.predict(texts).trust)
 
 
 def test_another_encoder_or_a_damaged_file_is_refused(
@@ -205,6 +205,6 @@ def test_columns_are_picked_as_slicing_would() -> None:
     counts = hashed_ngrams(["my card is lost", "", "lost lost card", "weather"])
     seen = np.unique(counts.indices)
     columns = np.sort(np.append(seen[::2], [counts.shape[1] - 1]))
-    picked = picked_columns(counts, columns)
+    picked = select_columns(counts, columns)
     np.testing.assert_array_equal(picked.toarray(), counts.tocsc()[:, columns].toarray())
-    assert not picked_columns(counts[1:2], columns).nnz
+    assert not select_columns(counts[1:2], columns).nnz

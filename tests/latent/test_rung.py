@@ -197,9 +197,9 @@ def test_the_promise_holds_on_fresh_requests(
     assert certified.calibration.risk_kind is RiskKind.ERROR_AMONG_ANSWERED
     assert certified.calibration.tests == len(grid(fitted))
     fresh = rows(2000, seed=3, strange=0.1)
-    guesses = fitted.predictor.guess(fresh.texts)
-    given = guesses.trust >= certified.threshold
-    wrong = ~fitting.right(guesses, fresh.answers, fitted.predictor.answers)
+    predictions = fitted.predictor.predict(fresh.texts)
+    given = predictions.trust >= certified.threshold
+    wrong = ~fitting.is_right(predictions, fresh.answers, fitted.predictor.answers)
     assert wrong[given].mean() <= 0.05
     assert given.mean() > 0.7
 
@@ -237,7 +237,7 @@ def test_the_marginal_risk_counts_all_requests(fitted: fitting.FittedPredictor) 
 def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.FittedPredictor) -> None:
     few = rows(40, seed=4, strange=0.3)
     first = feasibility(fitted.predictor, few, alpha=0.01, delta=0.1, tests=15)
-    assert not first.possible
+    assert first.rows < first.rows_needed
     assert 0.0 < first.abstain_at_least < first.error_if_all_answered < 1.0
     assert "must go to the next rung" in str(first)
     found = certify(fitted.predictor, few, grid=grid(fitted), alpha=0.01, delta=0.1)
@@ -322,4 +322,4 @@ def test_a_prompt_without_the_template_is_left_to_the_ladder(
 
 
 def test_trust_at_minus_infinity_never_passes_a_threshold(fitted: fitting.FittedPredictor) -> None:
-    assert not fitted.predictor.guess([""]).trust[0] >= -np.finfo(float).max
+    assert not fitted.predictor.predict([""]).trust[0] >= -np.finfo(float).max

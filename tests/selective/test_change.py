@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.stream.sgd import without_answers
 from latent_toys import WORDS, stream
 
 from suffice.errors import InputError
@@ -14,7 +15,6 @@ from suffice.selective.change import (
     calibrate_threshold,
     fit_change_model,
     score_stream,
-    without_answers,
 )
 from suffice.selective.decoder import GateSettings
 

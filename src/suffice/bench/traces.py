@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from suffice.bench.outcome import mark_by_program
 from suffice.bench.tasks import Task
 from suffice.bench.trials_file import Fingerprint, fingerprint
-from suffice.early_stop.engine import record
+from suffice.early_stop.engine import record_trace
 from suffice.early_stop.rule import ReasoningTags, Trace
 from suffice.engines.base import Engine
 from suffice.errors import InputError
@@ -68,7 +68,9 @@ async def record_traces(recording: Recording, engine: Engine, *, say: Say) -> tu
 
         async def record_task(task: Task) -> None:
             async with slot:
-                recorded = await record(engine, task.request, recording.rung, tags=recording.tags)
+                recorded = await record_trace(
+                    engine, task.request, recording.rung, tags=recording.tags
+                )
             trace = await asyncio.to_thread(mark_trace, recorded, task)
             traces[trace.request_id] = trace
             if file is not None:

@@ -1,1 +1,1 @@
-"""End reasoning early where a certified rule says that the answer stands."""
+"""End reasoning early, by a certified rule, once the answer no longer changes."""

@@ -1,4 +1,4 @@
-"""Early stop of reasoning: an engine that ends the reasoning of another once it has converged."""
+"""An engine that ends the reasoning of another engine early, once its answer has converged."""
 
 import re
 import time
@@ -38,7 +38,7 @@ _FIELDS = frozenset(_PLAIN.split())
 class EarlyStopping(Struct, frozen=True, kw_only=True):
     """Certified rules for one rung by request group, and the tags of its reasoning.
 
-    If the certificate covers no declared groups, the rule of the empty name is for all requests.
+    If the certificate names no groups, the rule with the empty name applies to all requests.
     """
 
     rules: Mapping[str, StopRule]
@@ -46,10 +46,10 @@ class EarlyStopping(Struct, frozen=True, kw_only=True):
     certificate: Certificate
 
     def rule_for(self, request: Request) -> StopRule | None:
-        """Return the rule for a request, or None if it is to be answered uncut.
+        """Return the rule for a request, or None if its reasoning must not be cut.
 
-        It is answered uncut if the certificate does not cover it, or if it asks for more than a
-        plain answer.
+        That is so if the certificate does not cover the request, and if the request asks for more
+        than a plain answer.
         """
         plain = (
             request.params.keys() <= _FIELDS
@@ -65,7 +65,7 @@ class EarlyStopping(Struct, frozen=True, kw_only=True):
 
 
 class EarlyStop(Engine):
-    """An engine that ends the reasoning of the rungs in `stops` early and passes on all else."""
+    """An engine that ends the reasoning of the rungs in `stops` early, and passes on all others."""
 
     def __init__(self, inner: Engine, stops: Mapping[str, EarlyStopping]) -> None:
         self._inner = inner
@@ -113,7 +113,7 @@ class EarlyStop(Engine):
     ) -> AsyncGenerator[Chunk | Completion, None]:
         tags = self._stops[rung.name].tags
         draft = _Draft(self._inner, request, rung, tags=tags)
-        converging = ConvergenceCheck(rule)
+        convergence = ConvergenceCheck(rule)
         answer: Completion | None = None
         try:
             while answer is None and await draft.think(rule.every_tokens):
@@ -122,7 +122,7 @@ class EarlyStop(Engine):
                     continue
                 if lines := draft.new_lines():
                     yield Chunk(reasoning=lines)
-                if converging.push(probe_of(probe_answer, at_tokens=0, tags=tags)):
+                if convergence.push(probe_of(probe_answer, at_tokens=0, tags=tags)):
                     answer = probe_answer
         except EngineError as error:
             if error.unbilled:
@@ -156,7 +156,7 @@ class _Draft:
         self.shown = ""
 
     async def think(self, tokens: int) -> bool:
-        """Write up to `tokens` more; False when the text ended, or its answer has begun."""
+        """Write up to `tokens` more; False if the text ended or its answer has begun."""
         if await self._write(tokens):
             return False
         if self._tags.close not in self._written:
@@ -165,7 +165,7 @@ class _Draft:
         return False
 
     async def probe(self) -> Completion | None:
-        """Ask for the answer after the last whole line; None if no line was completed."""
+        """Probe the answer after the last whole line; None if no line was completed."""
         end = max(line_ends(self._written, self._tags), default=0)
         if end == self._cut:
             return None
@@ -177,14 +177,14 @@ class _Draft:
         return answer
 
     def new_lines(self) -> str:
-        """Return the lines since the last call; none while they may be the answer."""
+        """Return the lines since the last call; none if they may belong to the answer."""
         if not opens_reasoning(self._written, self._tags):
             return ""
         before, self.shown = self.shown, without_opening(self._written[: self._cut], self._tags)
         return self.shown.removeprefix(before)
 
     def early_completion(self, answer: Completion) -> Completion:
-        """Return the completion whose answer is that of a probe."""
+        """Return the completion with the answer of a probe."""
         reasoning = without_opening(self._written[: self._cut], self._tags)
         return self._completion(
             reasoning, answer.text, finish=answer.finish, logprobs=answer.logprobs
@@ -196,7 +196,7 @@ class _Draft:
         return self._completion(without_opening(reasoning, self._tags), text, finish=self._finish)
 
     async def _write(self, tokens: int) -> bool:
-        """Write at most `tokens` more; True when the text has ended."""
+        """Write at most `tokens` more; True if the text has ended."""
         most = min(tokens, self._left)
         piece = await self._engine.extend(
             self._request, replace(self._rung, max_output_tokens=most), written=self._written
@@ -269,7 +269,7 @@ async def probe(
 
 
 def probe_of(completion: Completion, *, at_tokens: int, tags: ReasoningTags) -> AnswerProbe:
-    """Return what a rule looks at; an answer that continues the reasoning is not whole."""
+    """Return the probe that a rule judges; an answer that continues the reasoning is not whole."""
     return AnswerProbe(
         at_tokens=at_tokens,
         input_tokens=_tokens(completion, "input_tokens"),
@@ -280,8 +280,10 @@ def probe_of(completion: Completion, *, at_tokens: int, tags: ReasoningTags) -> 
     )
 
 
-async def record(engine: Engine, request: Request, rung: Rung, *, tags: ReasoningTags) -> Trace:
-    """Record an uncut reasoning, with its answer probed after each line; qualities stay None.
+async def record_trace(
+    engine: Engine, request: Request, rung: Rung, *, tags: ReasoningTags
+) -> Trace:
+    """Record an uncut reasoning, and probe its answer after each line; qualities stay None.
 
     Raises an EngineError if the engine cannot continue a prefix or does not count tokens.
     """
@@ -318,14 +320,14 @@ def without_opening(reasoning: str, tags: ReasoningTags) -> str:
 
 
 def opens_reasoning(written: str, tags: ReasoningTags) -> bool:
-    """Whether a text begins with reasoning; without an opening tag every text does."""
+    """Whether a text begins with reasoning; every text does if there is no opening tag."""
     return written.lstrip().startswith(tags.opening)
 
 
 def split_reasoning(written: str, tags: ReasoningTags, *, finish: Finish) -> tuple[str, str]:
     """Split a text into reasoning and answer.
 
-    A text that ended by itself without either tag is an answer without reasoning.
+    A finished text without either tag is an answer without reasoning.
     """
     reasoning, closed, text = written.partition(tags.close)
     if not closed and finish is Finish.STOP and not opens_reasoning(written, tags):
@@ -334,9 +336,10 @@ def split_reasoning(written: str, tags: ReasoningTags, *, finish: Finish) -> tup
 
 
 def line_ends(reasoning: str, tags: ReasoningTags) -> list[int]:
-    """Return where the lines of a reasoning end, from the first that is not blank.
+    """Return the ends of the lines of a reasoning, from the first line that is not blank.
 
-    A prefix has the line ends of the whole, so a live answer is probed where the recorded one was.
+    A prefix has the same line ends as the whole, so live and recorded reasoning are probed at the
+    same places.
     """
     begins = len(reasoning) - len(without_opening(reasoning, tags).lstrip())
     ends = (end.end() for end in re.finditer(re.escape(tags.boundary), reasoning))

@@ -37,7 +37,7 @@ RULES = tuple(
 )
 LEVELS = tuple(float(level) for level in np.geomspace(0.001, 0.1, 21))
 SPLITS = ("fit", "certify", "report")
-NEVER = -1  # in place of a rule: this group is not stopped
+NEVER = -1  # instead of a rule number: this group is never stopped
 
 Point = tuple[int, ...]  # the number of a rule for each group
 
@@ -58,9 +58,9 @@ class StopTarget(Struct, frozen=True, kw_only=True):
 class StopFigures(Struct, frozen=True, kw_only=True):
     """Figures of the rules on the reporting split, relative to the uncut reasoning.
 
-    `saving_tokens` is a share of its output tokens, net of `probe_tokens`. `input_ratio` is the
-    input tokens of all calls over those of the uncut call, cached ones included. `usd_ratio` is
-    the cost over that of the uncut call; None without a price.
+    `saving_tokens` and `probe_tokens` are shares of its output tokens; the saving is net of the
+    probes. `input_ratio` is the input tokens of all calls, cached ones included, over those of the
+    uncut call. `usd_ratio` is the cost over that of the uncut call; None without a price.
     """
 
     risk: float
@@ -72,12 +72,11 @@ class StopFigures(Struct, frozen=True, kw_only=True):
 
 
 class LearnedStop(Struct, frozen=True, kw_only=True):
-    """The certified rules; `figures` is None and `rules` empty if no rule saves anything.
+    """The chosen rules; `figures` is None and `rules` empty if no rule saves anything.
 
-    `certified` means: the loss against the uncut reasoning is at most `alpha`, on average over all
-    requests, except with probability `delta`. If it is False, the rules are those with the smallest
-    bound. `bound`, `n` and `losses` are those of the certifying split; `quality` is the uncut
-    quality of the reporting rows.
+    If `certified`, the mean loss against the uncut reasoning is at most `alpha`, except with
+    probability `delta`. If not, the rules are those with the smallest bound. `bound`, `n` and
+    `losses` are those of the certifying split; `quality` is that of the uncut reporting rows.
     """
 
     certified: bool
@@ -96,10 +95,10 @@ class LearnedStop(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RuleTable:
-    """Every rule on every trace: arrays of shape (traces, rules), and the same for uncut traces.
+    """Every rule on every trace, in arrays of shape (traces, rules).
 
-    `group` numbers the groups as `names` has them, `cluster` the requests of equal text. The uncut
-    arrays have shape (traces,).
+    The uncut arrays, `group` and `cluster` have shape (traces,). `group` is the index in `names`,
+    and requests of equal text share a `cluster`.
     """
 
     losses: Floats
@@ -161,7 +160,7 @@ class RuleTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateRules:
-    """The points of the path, safe to cheap, and their calibration on the certifying rows."""
+    """The points of the path, from safe to cheap, and their calibration on the certifying rows."""
 
     path: tuple[Point, ...]
     calibration: Calibration | None
@@ -175,8 +174,8 @@ class CandidateRules:
 def learn_stop(traces: Sequence[Trace], target: StopTarget) -> LearnedStop:
     """Order rules on half of the traces, certify on four tenths, report on the last tenth.
 
-    Traces of equal requests go into one split, where the first of them certifies. Traces with an
-    unscored answer are left out. Raises InputError for too few.
+    Traces of equal requests go into one split, where only the first counts. Traces with an unscored
+    answer are left out. Raises InputError for too few traces.
     """
     scored = [trace for trace in traces if trace.scored]
     table = tabulate(scored)
@@ -205,7 +204,7 @@ def learn_stop(traces: Sequence[Trace], target: StopTarget) -> LearnedStop:
 
 
 def tabulate(traces: Sequence[Trace]) -> RuleTable:
-    """Replay every rule on every trace; the loss is the quality lost against the uncut answer."""
+    """Replay every rule on every trace; the loss is the quality that the rule loses."""
     runs = [[replay(trace, rule) for rule in RULES] for trace in traces]
     groups = [trace.group or "" for trace in traces]
     names = tuple(sorted(set(groups)))
@@ -229,7 +228,7 @@ def tabulate(traces: Sequence[Trace]) -> RuleTable:
 
 
 def choose(fit: RuleTable, certify: RuleTable, *, alpha: float, delta: float) -> CandidateRules:
-    """Order the points that save on the fitting rows from safe to cheap, and walk that path."""
+    """Order the points that save on the fitting rows from safe to cheap, and calibrate the path."""
     path = _path(fit)
     if not path:
         return CandidateRules(path=(), calibration=None)
@@ -243,10 +242,9 @@ def choose(fit: RuleTable, certify: RuleTable, *, alpha: float, delta: float) ->
 
 
 def _path(fit: RuleTable) -> tuple[Point, ...]:
-    """Return a point for each level of loss: in each group the rule that saves most within it.
+    """Return a point for each level of risk: in each group, the rule below it that saves most.
 
-    The loss is smoothed by one more loss and one more trace without, so that a few traces prove
-    nothing.
+    The risk counts two more traces, one of them lost, so that a few traces prove nothing.
     """
     points = dict.fromkeys(
         tuple(_best(fit, group, level=level) for group in range(len(fit.names))) for level in LEVELS

@@ -1,8 +1,8 @@
 """Rules that end reasoning early, and their replay on recorded reasoning.
 
 A live answer and a replay follow the same steps. The reasoning grows by `every_tokens`. If that
-completed a line, the answer is probed after it. Once the probes have converged, the last one is the
-answer. All generated tokens count: probes, and what was written past the last whole line.
+completes a line, the answer is probed after it. Once the probes have converged, the last probe is
+the answer. All generated tokens count, also those of probes and those after the last whole line.
 """
 
 from bisect import bisect_right
@@ -17,7 +17,7 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class ReasoningTags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tags of a model's reasoning; `boundary` ends a part that may be probed, mostly a line.
+    """The tags of a model's reasoning; it may be probed after each `boundary`, mostly a line end.
 
     `probe_tokens` is the longest answer of a probe; a longer answer never ends a reasoning.
     """
@@ -29,10 +29,10 @@ class ReasoningTags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class StopRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stop when `agree` probes in a row gave one answer and the last has at least `min_logprob`.
+    """Stop when `agree` probes in a row, `every_tokens` apart, gave the same answer.
 
-    `min_logprob` is the mean log-probability of its tokens, None for any. Probes are `every_tokens`
-    apart.
+    The tokens of the last probe must have a mean log-probability of at least `min_logprob`; None
+    for any.
     """
 
     every_tokens: Positive
@@ -41,7 +41,7 @@ class StopRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AnswerProbe(Struct, frozen=True, kw_only=True):
-    """The answer after the reasoning up to `at_tokens`, and the tokens of the probe.
+    """The answer of a probe after the first `at_tokens` of the reasoning, and the probe's tokens.
 
     `whole` is False for an answer that was cut off. `quality` is None if it was not scored.
     """
@@ -58,9 +58,9 @@ class AnswerProbe(Struct, frozen=True, kw_only=True):
 class Trace(Struct, frozen=True, kw_only=True):
     """An uncut reasoning, with its answer probed after each whole line.
 
-    `reasoning_tokens` includes the closing tag, `output_tokens` is everything written. `text_hash`
-    is that of the request; traces of equal requests are no independent draws. `answer`
-    and `quality` are those of the uncut reasoning.
+    `reasoning_tokens` includes the closing tag; `output_tokens` includes all text. `answer` and
+    `quality` are those of the uncut reasoning. `text_hash` is that of the request; traces of equal
+    requests are no independent draws.
     """
 
     request_id: str
@@ -80,7 +80,7 @@ class Trace(Struct, frozen=True, kw_only=True):
 
 
 class StoppedTrace(Struct, frozen=True, kw_only=True):
-    """A trace under a rule: `stopped` is the probe that ended it, None at its natural end.
+    """A trace under a rule: `stopped` is the probe that ended it; None if it was not cut.
 
     `output_tokens` includes `probe_tokens`; `input_tokens` are those of all calls, cached or not.
     """
@@ -100,7 +100,7 @@ class ConvergenceCheck:
         self._agreed = 0
 
     def push(self, probe: AnswerProbe) -> bool:
-        """Take the next probe; True when it may be the answer."""
+        """Take the next probe; return whether it may be the answer."""
         answer = stated_result(probe.answer) if probe.whole else ""
         same = bool(answer) and answer == self._answer
         self._agreed = self._agreed + 1 if same else int(bool(answer))
@@ -111,10 +111,10 @@ class ConvergenceCheck:
 
 
 def stated_result(answer: str) -> str:
-    """Return the part of an answer by which two answers agree, without its spacing.
+    """Return the part of an answer that agreement compares, with its spacing normalised.
 
-    Of one short line that is the result it states; of a longer answer it is the whole, because the
-    last line of code or of a list says little about it.
+    For one short line this is the result that it states. For a longer answer it is the whole text,
+    because the last line of code or of a list says little about it.
     """
     whole = " ".join(answer.split())
     is_line = "\n" not in answer.strip() and len(whole) <= LONGEST_FINAL
@@ -122,9 +122,9 @@ def stated_result(answer: str) -> str:
 
 
 def replay(trace: Trace, rule: StopRule) -> StoppedTrace:
-    """Return what a rule would have done on a recorded trace, with its tokens."""
+    """Return a recorded trace as a rule would have stopped it, with its tokens."""
     places = [probe.at_tokens for probe in trace.probes]
-    converging, last = ConvergenceCheck(rule), 0
+    convergence, last = ConvergenceCheck(rule), 0
     input_tokens = probe_tokens = 0
     for end in range(rule.every_tokens, trace.reasoning_tokens, rule.every_tokens):
         input_tokens += trace.prompt_tokens + end - rule.every_tokens
@@ -134,7 +134,7 @@ def replay(trace: Trace, rule: StopRule) -> StoppedTrace:
         last, probe = count, trace.probes[count - 1]
         input_tokens += probe.input_tokens
         probe_tokens += probe.output_tokens
-        if converging.push(probe):
+        if convergence.push(probe):
             return StoppedTrace(
                 stopped=probe,
                 output_tokens=end + probe_tokens,

@@ -20,14 +20,14 @@ RULES, CERTIFICATE = "rules.json", "certificate.json"
 
 
 class RulesFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Rules by request group, and the tags of the model that they were made for."""
+    """Rules by request group, and the reasoning tags of their model."""
 
     rules: dict[str, StopRule]
     tags: ReasoningTags
 
 
 def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> None:
-    """Write rules into a folder, made if need be; raises InputError when the disk refuses."""
+    """Write rules into a folder; raises InputError if the disk refuses."""
     write_folder(
         folder,
         {
@@ -40,9 +40,9 @@ def save_stopping(folder: Path, file: RulesFile, certificate: Certificate) -> No
 def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
     """Read the rules of a rung.
 
-    Raises InputError if the folder holds none, ConfigError if early stop cannot be used with the
-    rung, and CertificateError if the rung has other settings than certified, the certificate has
-    lapsed, or an alarm ended it.
+    Raises InputError if the folder holds no rules, and ConfigError if early stop cannot be used
+    with the rung. Raises CertificateError if the rung's settings differ from the certified ones, if
+    the certificate has lapsed, or if an alarm ended it.
     """
     check_stopping(rung)
     file, certificate = read_rules(folder)
@@ -55,8 +55,8 @@ def load_stopping(folder: Path, rung: Rung) -> EarlyStopping:
 def watch_rules(folder: Path, traces: Iterable[Trace]) -> FolderWatch:
     """Audit rules on fresh traces, and return the state of their watch.
 
-    The traces are of a random part of the requests; those with an unscored answer say nothing.
-    Raises InputError if none is scored.
+    The traces must be of a random part of the requests. Traces with an unscored answer and traces
+    of other groups are ignored. Raises InputError if none is left.
     """
     file, certificate = read_rules(folder)
     groups = certificate.terms.scope.groups
@@ -70,7 +70,7 @@ def watch_rules(folder: Path, traces: Iterable[Trace]) -> FolderWatch:
         losses[trace.request_id] = max(0.0, lost)
     if not losses:
         raise InputError(
-            "no trace to audit these rules by",
+            "no trace can audit these rules",
             hint="give scored traces of the certified groups: suffice latent stop --traces FILE",
         )
     return record_audits(
@@ -83,7 +83,7 @@ def watch_rules(folder: Path, traces: Iterable[Trace]) -> FolderWatch:
 
 
 def read_rules(folder: Path) -> tuple[RulesFile, Certificate]:
-    """Read rules and certificate, whether or not that holds; raises InputError if none are."""
+    """Read rules and certificate, valid or not; raises InputError if the folder holds none."""
     with reading_folder(
         folder,
         "stopping rules",

@@ -1,4 +1,4 @@
-"""A second, identical call where the first is slow to begin: whichever begins first stays."""
+"""Hedging: a second, identical call if the first is slow to begin; the first to begin stays."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -17,21 +17,21 @@ _GIVEN_UP = "given up: an identical call was faster, or nobody waited any longer
 
 
 class HedgeOutcome(StrEnum):
-    """What became of a hedge."""
+    """The outcome of a hedge."""
 
     WON = "won"  # the second call began first
-    LOST = "lost"  # the first one did after all
-    FAILED = "failed"  # neither gave anything
-    NO_SLOT = "no_slot"  # it was due, and the rung was busy: no second call
+    LOST = "lost"  # the first call began first
+    FAILED = "failed"  # neither call gave anything
+    NO_SLOT = "no_slot"  # the rung was busy, so there was no second call
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hedge:
-    """When a second call is due, whether there is room for it, and who hears what became of both.
+    """When a second call is due, and the callbacks around it.
 
-    `spare` is held while two calls run, and says whether they may. `lost` is told of each call but
-    the one that the caller gets: why it ended, when it was made, and what it is known or guessed to
-    have used, None where its error says that.
+    `spare` is held while two calls run; it yields False if the rung has no room for a second.
+    `lost` receives every call but the one that the caller gets: its error, its start, and its
+    reported or estimated usage (None if the error holds the usage). `ended` receives the outcome.
     """
 
     after_s: float
@@ -41,16 +41,16 @@ class Hedge:
 
 
 def hedged(start: Callable[[], Relay], hedge: Hedge) -> Relay:
-    """Pass on the call that `start` makes, or a second one that yields something before it does.
+    """Relay the call that `start` makes, or a second one if that yields its first item earlier.
 
-    Raises the error of the call that failed last.
+    If both fail, raises the error of the later failure.
     """
     race = _Race(start, hedge)
     return Relay(items=race.items(), used=race.used)
 
 
 def in_one_piece(engine: Engine, request: Request, rung: Rung) -> Relay:
-    """Make a relay of an answer in one piece; what it has used is unknown until it is there."""
+    """Return a relay of an answer in one piece; its usage is unknown until the answer is there."""
 
     async def items() -> AsyncGenerator[Item, None]:
         yield await engine.complete(request, rung)
@@ -59,7 +59,7 @@ def in_one_piece(engine: Engine, request: Request, rung: Rung) -> Relay:
 
 
 class _HedgedCall:
-    """A call; once begun, `first` waits for its first item."""
+    """A call; after `begin`, the task `first` waits for its first item."""
 
     first: "asyncio.Task[Item]"
 
@@ -73,12 +73,12 @@ class _HedgedCall:
 
     @property
     def error(self) -> BaseException | None:
-        """Why it gave nothing; None while it runs, and when it began well."""
+        """The error before its first item; None while it runs, and if it has begun."""
         return self.first.exception() if self.first.done() else None
 
     @property
     def reported(self) -> Usage | None:
-        """What it used by its own account, where the first item was the whole answer."""
+        """The usage that it reported, if its first item was the whole answer."""
         ended = self.first.done() and not self.first.cancelled() and self.error is None
         item = self.first.result() if ended else None
         return item.usage if isinstance(item, Completion) else None
@@ -94,52 +94,52 @@ class _HedgedCall:
 
 
 class _Race:
-    """`calls` may still answer: the first of them is the caller's own; `beaten` was given up."""
+    """The calls that may still answer, the caller's own first, and those that were given up."""
 
     def __init__(self, start: Callable[[], Relay], hedge: Hedge) -> None:
         self._start, self._hedge = start, hedge
         self._calls = [_HedgedCall(start())]
-        self._beaten: list[_HedgedCall] = []
+        self._dropped: list[_HedgedCall] = []
 
     def used(self) -> Usage:
         return self._calls[0].relay.used()
 
     async def items(self) -> AsyncGenerator[Item, None]:
         try:
-            yield self._booked(await self._first())
+            yield self._accounted(await self._first_item())
             async with aclosing(self._calls[0].relay.items) as rest:
                 async for item in rest:
-                    yield self._booked(item)
+                    yield self._accounted(item)
         finally:
-            await self._end()
+            await self._stop_all()
 
-    async def _first(self) -> Item:
+    async def _first_item(self) -> Item:
         first = self._calls[0].begin()
         await asyncio.wait({first}, timeout=self._hedge.after_s)
         if first.done():
             return first.result()
         with self._hedge.spare() as free:
             if free:
-                return await self._decided()
+                return await self._race_second()
         self._hedge.ended(HedgeOutcome.NO_SLOT)
         return await first
 
-    async def _decided(self) -> Item:
-        """Make the second call, and return the first item that either of them yields."""
+    async def _race_second(self) -> Item:
+        """Start the second call, and return the first item of either call."""
         second, outcome = _HedgedCall(self._start()), HedgeOutcome.FAILED
         self._calls.append(second)
         second.begin()
         try:
             while len(self._calls) > 1:
-                await self._drop_one()
+                await self._drop_slower()
             item = await self._calls[0].first
             outcome = HedgeOutcome.WON if self._calls[0] is second else HedgeOutcome.LOST
         finally:
             self._hedge.ended(outcome)
         return item
 
-    async def _drop_one(self) -> None:
-        """Wait for either call: one that fails leaves it to the other, one that begins beats it."""
+    async def _drop_slower(self) -> None:
+        """Wait until one call fails, or one begins; drop the failed or the slower call."""
         firsts = [call.first for call in self._calls]
         await asyncio.wait(firsts, return_when=asyncio.FIRST_COMPLETED)
         for call in self._calls:
@@ -150,42 +150,42 @@ class _Race:
         ahead = next(call for call in self._calls if call.first.done())
         behind = next(call for call in self._calls if call is not ahead)
         self._calls.remove(behind)
-        self._beaten.append(behind)
+        self._dropped.append(behind)
         await behind.stop()
 
-    def _booked(self, item: Item) -> Item:
-        """Return the item; a whole answer says what the call that was given up may have used."""
+    def _accounted(self, item: Item) -> Item:
+        """Return the item; a whole answer gives the usage to estimate that of a dropped call."""
         if isinstance(item, Completion):
-            self._book_beaten(like=item.usage)
+            self._account_dropped(other=item.usage)
         return item
 
-    async def _end(self) -> None:
-        """Stop what still runs; where nobody has answered, a call's own counts must do."""
-        for call in [*self._calls, *self._beaten]:
+    async def _stop_all(self) -> None:
+        """Stop all calls; without an answer, a dropped call's own counts are its usage."""
+        for call in [*self._calls, *self._dropped]:
             await call.stop()
-        self._beaten += self._calls[1:]
-        self._book_beaten(like=Usage())
+        self._dropped += self._calls[1:]
+        self._account_dropped(other=Usage())
 
-    def _book_beaten(self, *, like: Usage) -> None:
-        for call in self._beaten:
-            usage = call.reported or _likely(call.relay.used(), like=like)
+    def _account_dropped(self, *, other: Usage) -> None:
+        for call in self._dropped:
+            usage = call.reported or _estimated_usage(call.relay.used(), other=other)
             self._hedge.lost(EngineError(_GIVEN_UP), call.at, usage)
-        self._beaten = []
+        self._dropped = []
 
 
-def _likely(own: Usage, *, like: Usage) -> Usage:
-    """Say what a call that was given up has used: what it read is what an identical call has read.
+def _estimated_usage(own: Usage, *, other: Usage) -> Usage:
+    """Estimate the usage of a call that was given up, from that of the identical call.
 
-    It has written what is known of it, else as much as the other call did.
+    Both read the same tokens. Output is the call's own count, or else that of the other call.
     """
     return Usage(
-        input_tokens=_guess(like.input_tokens) or own.input_tokens,
-        cache_read_tokens=_guess(like.cache_read_tokens),
-        cache_write_tokens=_guess(like.cache_write_tokens),
-        output_tokens=own.output_tokens or _guess(like.output_tokens),
-        reasoning_tokens=own.reasoning_tokens or _guess(like.reasoning_tokens),
+        input_tokens=_estimate(other.input_tokens) or own.input_tokens,
+        cache_read_tokens=_estimate(other.cache_read_tokens),
+        cache_write_tokens=_estimate(other.cache_write_tokens),
+        output_tokens=own.output_tokens or _estimate(other.output_tokens),
+        reasoning_tokens=own.reasoning_tokens or _estimate(other.reasoning_tokens),
     )
 
 
-def _guess(count: Count | None) -> Count | None:
+def _estimate(count: Count | None) -> Count | None:
     return None if count is None else Count(count.tokens, CountSource.ESTIMATED)

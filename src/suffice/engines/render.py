@@ -1,4 +1,4 @@
-"""Completions in the form of the OpenAI API, for engines that have no server of their own."""
+"""Write completions in the form of the OpenAI API, for engines without a server."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -13,7 +13,7 @@ from suffice.types import JSON, Completion, Count, CountSource, Request, Usage, 
 def relayed(
     answer: AsyncGenerator[Chunk | Completion, None], request: Request, *, model: str
 ) -> Relay:
-    """Turn an engine's chunks into server-sent events."""
+    """Return a relay that writes an engine's chunks as server-sent events."""
     output = [Count(0, CountSource.ESTIMATED)]
     head = _head(request, model=model, kind="chat.completion.chunk")
 
@@ -32,7 +32,7 @@ def relayed(
 
 
 def completion_body(completion: Completion, *, request: Request, model: str) -> JSON:
-    """Write a whole reply; its usage holds the counts that are known."""
+    """Return the body of a whole reply, without its usage."""
     message: JSON = {"role": "assistant", "content": completion.text}
     if completion.reasoning is not None:
         message["reasoning_content"] = completion.reasoning
@@ -47,12 +47,12 @@ def completion_body(completion: Completion, *, request: Request, model: str) -> 
 
 
 def usage_chunk(request: Request, *, model: str) -> JSON:
-    """Write the last chunk of a stream, to which the usage is to be added."""
+    """Return the last chunk of a stream, without its usage."""
     return _head(request, model=model, kind="chat.completion.chunk") | {"choices": []}
 
 
 def event(value: object) -> bytes:
-    """Write one server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 

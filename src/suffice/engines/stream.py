@@ -1,4 +1,4 @@
-"""Text that arrives in pieces: server-sent events, and reasoning written inline in an answer."""
+"""Readers of text that arrives in pieces: server-sent events, and reasoning inside an answer."""
 
 import re
 
@@ -9,10 +9,10 @@ _TAGS = {"<think>": "</think>", "[THINK]": "[/THINK]"}
 
 
 class EventReader:
-    """Reads server-sent events from bytes cut anywhere, also inside a character or a line end.
+    """Reads server-sent events from pieces of bytes; a piece may end inside a character.
 
-    Follows https://html.spec.whatwg.org/multipage/server-sent-events.html (section 9.2.6), and
-    keeps only the data of each event: no other field carries meaning in the OpenAI API.
+    Follows https://html.spec.whatwg.org/multipage/server-sent-events.html (section 9.2.6). Only the
+    data of each event is kept, because the OpenAI API uses no other field.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class EventReader:
         return [event for line in lines if (event := self._line(line)) is not None]
 
     def close(self) -> list[str]:
-        """Take the end of the stream: some servers leave out the last blank line."""
+        """Return the data of the last event; some servers leave out the last blank line."""
         events = [self._line(self._rest), self._line(b"")]
         self._rest = b""
         return [event for event in events if event is not None]
@@ -55,10 +55,10 @@ class EventReader:
 
 
 class InlineReasoning:
-    """Parts an answer that opens with `<think>` or `[THINK]` into its reasoning and its text.
+    """Splits an answer that opens with `<think>` or `[THINK]` into its reasoning and its text.
 
-    Servers without a reasoning parser write both into the content. Feed pieces cut anywhere; the
-    tags themselves are dropped.
+    Servers without a reasoning parser write both into the content. Pieces may end anywhere, and the
+    tags are dropped.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class InlineReasoning:
         self._answering = False
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """Take the next piece and return the reasoning and the text that are settled by now."""
+        """Take the next piece and return the reasoning and the text that are certain by now."""
         if self._answering:
             return "", piece
         self._held += piece
@@ -76,12 +76,12 @@ class InlineReasoning:
         return self._inside()
 
     def flush(self) -> tuple[str, str]:
-        """Return what is held back, as reasoning if it was never closed."""
+        """Return the rest that was held back, as reasoning if the tag was never closed."""
         held, self._held = self._held, ""
         return (held, "") if self._close and not self._answering else ("", held)
 
     def _opened(self) -> bool:
-        """Look for an opening tag at the start; decide for an answer once there can be none."""
+        """Whether the text starts with an opening tag; if it cannot any more, it is an answer."""
         start = self._held.lstrip()
         for tag, close in _TAGS.items():
             if start.startswith(tag):

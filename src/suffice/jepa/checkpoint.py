@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `run.json` names the valid state, and is replaced atomically."""
+"""Checkpoints of a run; `run.json` names the valid state and is replaced atomically."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from suffice.jepa.settings import TrainingRecipe
 
 
 class RunIdentity(Struct, frozen=True, kw_only=True):
-    """What determines the course of a run; a checkpoint resumes only the run that wrote it."""
+    """What determines a run; a checkpoint resumes only the run that wrote it."""
 
     recipe: TrainingRecipe
     examples: int
@@ -27,7 +27,7 @@ class _SavedState(Struct, frozen=True, kw_only=True):
 
 
 def save(folder: Path, *, accelerator: Accelerator, step: int, origin: RunIdentity) -> None:
-    """Write weights, optimiser and the number of steps done; every process must call this."""
+    """Write weights, optimiser and the number of finished steps; every process must call this."""
     accelerator.save_state(str(_state(folder, step)), safe_serialization=False)  # weights are tied
     if accelerator.is_main_process:
         new = folder / "run.json.new"
@@ -39,9 +39,9 @@ def save(folder: Path, *, accelerator: Accelerator, step: int, origin: RunIdenti
 
 
 def load(folder: Path, *, accelerator: Accelerator, origin: RunIdentity) -> int:
-    """Restore a run and return the number of steps done.
+    """Restore a run and return the number of finished steps.
 
-    Raises InputError when there is no checkpoint, or when it belongs to another recipe or data.
+    Raises InputError if there is no checkpoint, or if it belongs to another recipe or other data.
     """
     try:
         state = msgspec.json.decode((folder / "run.json").read_bytes(), type=_SavedState)
@@ -54,7 +54,7 @@ def load(folder: Path, *, accelerator: Accelerator, origin: RunIdentity) -> int:
     if changes:
         raise InputError(
             f"the checkpoint in {folder} belongs to another run ({'; '.join(changes)})",
-            hint="resume with the values it was started with, or start anew in another folder",
+            hint="resume with the values of its start, or start again in another folder",
         )
     accelerator.load_state(str(_state(folder, state.step)))
     return state.step

@@ -1,4 +1,4 @@
-"""Check that packing changes nothing: each view in a forward pass of its own, without a mask."""
+"""Check that packing does not change the result: compare it with one pass for each view."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class Differences(Struct, frozen=True, kw_only=True):
 def compare(
     packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
 ) -> Differences:
-    """Measure the difference between the packed pass and one pass for each view."""
+    """Return the differences between the packed pass and one pass for each view."""
     training = packed.training
     packed.eval()
     device = packed.predictor_tokens.device
@@ -55,10 +55,10 @@ def compare(
 def check_packable(
     packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
 ) -> None:
-    """Compare the two shortest examples; raises InputError when packing changes the result.
+    """Compare the two shortest examples; raises InputError if packing changes the result.
 
-    It does if a model mixes tokens that the mask keeps apart: by recurrent layers, a sliding window
-    counted in row places, or position codes that ignore the given positions.
+    It does if the model mixes tokens that the mask separates: by recurrent layers, by a sliding
+    window over the row, or by position codes that ignore the positions of the batch.
     """
     shortest = sorted(examples, key=lambda example: example.tokens)[:2]
     try:
@@ -79,7 +79,7 @@ def check_packable(
 def separate_passes(packed: PackedModel, example: TokenizedChat, *, layout: PackingLayout) -> Pass:
     """Run the conversation, the prompt with predictor tokens, and the answer separately.
 
-    `hidden` holds the states at the places that have a label.
+    `hidden` holds the states at the labelled places.
     """
     part = lay_out(example, layout)
     text = part.ids[part.views == 0]

@@ -1,4 +1,4 @@
-"""Accuracy by exact match with batched greedy decoding, and tokens per right answer."""
+"""Accuracy by exact match with batched greedy decoding, and right answers per token."""
 
 from collections.abc import Sequence
 
@@ -40,9 +40,9 @@ def score(
     batch_examples: int = 32,
     max_new_tokens: int = 128,
 ) -> ExactMatch:
-    """Answer every example greedily, in batches of like length, and compare the text exactly.
+    """Answer every example greedily, in batches of similar length, and compare the texts.
 
-    Text is compared without special tokens and without white space at its ends.
+    Texts are compared without special tokens and without white space at their ends.
     """
     ordered = sorted(examples, key=lambda example: len(example.prompt))
     batches = [ordered[i : i + batch_examples] for i in range(0, len(ordered), batch_examples)]
@@ -68,7 +68,7 @@ def generate(
 ) -> list[list[int]]:
     """Decode greedily up to and including each example's end token, or to `max_new_tokens`.
 
-    Prompts are padded on the left behind an attention mask, so any token may serve as padding.
+    Prompts are padded on the left and the padding is masked, so any token can be padding.
     """
     stop = batch[0].end
     device = model.get_input_embeddings().weight.device

@@ -34,9 +34,9 @@ class PackedModel(nn.Module):
     """A causal language model with predictor tokens of its own, called on packed batches.
 
     The predictor tokens are `predictors` vectors beside the model, not entries of its vocabulary,
-    so fine-tuning keeps the shape of the model. They start at the mean token embedding, a tenth of
-    the standard deviation apart. A model on a GPU attends by FlexAttention over blocks, any other
-    by a dense mask; raises InputError if it cannot.
+    so fine-tuning keeps the shape of the model. They start at the mean token embedding plus noise
+    of a tenth of its standard deviation. A model on a GPU attends by FlexAttention over blocks, any
+    other by a dense mask; raises InputError if the model supports neither.
     """
 
     def __init__(self, model: CausalLM, *, predictors: int, seed: int = 0) -> None:
@@ -50,7 +50,7 @@ class PackedModel(nn.Module):
         attend(_FLEX if table.is_cuda else "sdpa", model)
 
     def forward(self, batch: PackedBatch) -> Pass:
-        """Run the model once; the output layer sees only the places that have a label."""
+        """Run the model once; the output layer sees only the labelled places."""
         flex = self.model.config._attn_implementation == _FLEX
         with output_layer_on(batch.sources, self.model) as states:
             logits = self.model(
@@ -77,7 +77,7 @@ class PackedModel(nn.Module):
 
 
 def attend(implementation: str, model: CausalLM) -> None:
-    """Switch the model's attention; raises InputError when the architecture lacks it."""
+    """Switch the model's attention; raises InputError if the architecture does not support it."""
     try:
         model.set_attn_implementation(implementation)
     except (ValueError, ImportError) as error:
@@ -89,9 +89,9 @@ def attend(implementation: str, model: CausalLM) -> None:
 
 @contextmanager
 def output_layer_on(places: Tensor, model: CausalLM) -> Iterator[list[Tensor]]:
-    """Restrict the output layer to `places` of the flattened rows; yields the last hidden states.
+    """Restrict the output layer to `places` of the flattened rows; yield the last hidden states.
 
-    The code of the model runs before and after, so its scaling and soft caps of logits are kept.
+    The model's own code runs before and after it, so its scaling and soft caps of logits are kept.
     """
     states: list[Tensor] = []
 

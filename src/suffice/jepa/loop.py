@@ -1,7 +1,7 @@
-"""The training loop, on one device or, by accelerate, on several.
+"""The training loop, on one device or, with accelerate, on several.
 
-Examples, learning rate and random numbers of a step follow from the recipe and the number of the
-step. So a resumed run does exactly what an uninterrupted one does.
+The recipe and the number of a step determine its examples, learning rate and random numbers. So a
+resumed run takes exactly the steps of an uninterrupted one.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from suffice.jepa.views import TokenizedChat
 
 
 class StepLog(Struct, frozen=True, kw_only=True):
-    """One step of the main process; `latent` is None where it had no latent loss.
+    """One step of the main process; `latent` is None for a step without a latent loss.
 
     `step` counts from 1 to `steps`; `tokens` are those of the packed rows without padding.
     """
@@ -43,7 +43,7 @@ class StepLog(Struct, frozen=True, kw_only=True):
 
 
 class Checkpointing(Struct, frozen=True, kw_only=True):
-    """The folder of the checkpoint, the steps between two, and the receiver of each step."""
+    """The folder of the checkpoint, the steps between two of them, and a callback for each step."""
 
     folder: Path
     report: Callable[[StepLog], None]
@@ -71,8 +71,8 @@ def train(
 ) -> None:
     """Train in place.
 
-    Raises TrainingStopped when a loss or gradient is not finite, after saving the state before that
-    step, and on Ctrl-C, which leaves the last checkpoint.
+    Raises TrainingStopped if a loss or gradient is not finite; the state before that step is saved.
+    Raises it also on Ctrl-C; the last checkpoint is kept.
     """
     run = _TrainingRun(
         packed, examples, recipe=recipe, accelerator=accelerator, pad_token=pad_token
@@ -108,7 +108,7 @@ def learning_rate(recipe: TrainingRecipe, *, step: int, steps: int) -> float:
 
 
 def layout(recipe: TrainingRecipe, *, step: int, pad_token: int) -> PackingLayout:
-    """Return the layout of a step: with a second view, unless loss dropout drops it."""
+    """Return the layout of a step; it has a second view unless loss dropout removes it."""
     objective = recipe.objective
     draw = random.Random(f"dropout {recipe.seed} {step}").random()  # noqa: S311
     predicts = objective.weight > 0 and draw >= objective.dropout
@@ -121,7 +121,7 @@ def layout(recipe: TrainingRecipe, *, step: int, pad_token: int) -> PackingLayou
 
 
 class _NotFinite(Exception):
-    """A step's loss or gradient is not a number, or infinite."""
+    """The loss or gradient of a step is NaN or infinite."""
 
 
 class _TrainingRun:
@@ -204,7 +204,7 @@ class _TrainingRun:
         self.accelerator.backward(parts.total)
         parameters, most = self.packed.parameters(), self.recipe.clip_norm
         norm = self.accelerator.clip_grad_norm_(parameters, most).item()
-        if not math.isfinite(norm):  # on every process alike, whichever had the bad batch
+        if not math.isfinite(norm):  # the norm is that of all processes, so all of them stop
             raise _NotFinite(f"the loss is {parts.total.item()}, its gradient's norm {norm}")
         self.optimiser.step()
 

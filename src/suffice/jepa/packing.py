@@ -5,8 +5,8 @@ An example is a trunk with two branches, followed by a second trunk:
     [prompt | answer and end | predictor tokens]   [answer]
      trunk    branch 1         branch 2             trunk of the view, positions from 0
 
-Both branches continue the prompt and count their positions on from it. The mask follows from trunk
-and branch alone (`mask.py`).
+The positions of both branches continue those of the prompt. Trunk and branch alone determine the
+mask (`mask.py`).
 """
 
 import math
@@ -31,8 +31,8 @@ _SLACK = 1.05
 class PackingLayout(Struct, frozen=True, kw_only=True):
     """The layout of examples in rows.
 
-    `predictors` is None for plain fine-tuning, else k. `pad_token` fills the end of a row, and is
-    left out by the reference's labels; no other label depends on it.
+    `predictors` is the number of predictor tokens; None for plain fine-tuning. `pad_token` fills
+    the end of a row. Only the labels REFERENCE depend on it: they leave it out.
     """
 
     predictors: int | None = None
@@ -43,10 +43,11 @@ class PackingLayout(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PackedExample:
-    """One example laid out: arrays with one entry per token; places count from its start.
+    """One example: arrays with one entry for each token; places count from its start.
 
-    `sources[i]` is the place whose output predicts token `targets[i]`; `slots` are the places of
-    the predictor tokens; `predicted` and `actual` the places of the two views, none when plain.
+    `sources[i]` is the place whose output predicts token `targets[i]`. `slots` are the places of
+    the predictor tokens, `predicted` and `actual` those of the two views; both are empty for plain
+    fine-tuning.
     """
 
     ids: np.ndarray
@@ -99,7 +100,7 @@ class PackedBatch:
 
 
 def lay_out(example: TokenizedChat, layout: PackingLayout) -> PackedExample:
-    """Lay one example out."""
+    """Lay out the tokens of one example."""
     rest = example.rest if layout.labels is Labels.REFERENCE else ()
     prompt, text = len(example.prompt), (*example.prompt, *example.answer, example.end, *rest)
     k, view = (0, ()) if layout.predictors is None else (layout.predictors, example.answer)
@@ -127,11 +128,11 @@ def lay_out(example: TokenizedChat, layout: PackingLayout) -> PackedExample:
 
 
 def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
-    """Spread examples over rows of nearly one width; each row is a list of indices.
+    """Distribute examples over rows of nearly equal width; each row is a list of indices.
 
-    No row is wider than `row_tokens` or, if that is more, the longest example. Among the numbers of
-    rows that allow this, take the one with least padding, or more and narrower rows (attention
-    costs their square) if that pads hardly more.
+    No row is wider than `row_tokens` or the longest example, whichever is more. Of the possible
+    numbers of rows, the one with least padding is best; more and narrower rows are taken if they
+    have hardly more padding, because attention costs the square of the width.
     """
     room = max(row_tokens, *lengths)
     fewest = math.ceil(sum(lengths) / room)
@@ -143,7 +144,7 @@ def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
 
 
 def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatch:
-    """Lay examples out and pack them into rows; labels and views keep the order of the examples."""
+    """Pack examples into rows; labels and views keep the order of the examples."""
     import torch
 
     parts = [lay_out(example, layout) for example in examples]

@@ -1,4 +1,4 @@
-"""A training run: read, load, train, save, score. All its files are in one folder.
+"""A training run: read, load, train, save, score; all its files are in one folder.
 
 model/                  the fine-tuned model and its tokenizer (with LoRA: the adapter)
 predictor_tokens.npy    (k, hidden size), when the objective has any
@@ -25,7 +25,7 @@ from suffice.jepa.views import Tokenizer, examples, read_conversations
 
 
 class TrainingJob(Struct, frozen=True, kw_only=True):
-    """The files of a run; `rows` and `evaluation_rows` are None for all of a file."""
+    """The files of a run; `rows` and `evaluation_rows` limit their rows, None for all."""
 
     model: Path
     train: Path
@@ -52,12 +52,12 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
 def run(
     job: TrainingJob, recipe: TrainingRecipe, *, report: Callable[[loop.StepLog], None]
 ) -> TrainingResult | None:
-    """Train and score; None on every process but the main one.
+    """Train and score; only the main process returns a result.
 
-    Raises InputError for a job that cannot start, TrainingStopped for one that cannot go on.
+    Raises InputError if the job cannot start, and TrainingStopped if it cannot go on.
     """
     accelerator = loop.start(recipe)
-    log = _StepLog(job.out / "log.jsonl", resume=job.resume, report=report)
+    log = _LogFile(job.out / "log.jsonl", resume=job.resume, report=report)
     training = read_conversations(job.train, rows=job.rows)
     evaluation = read_conversations(job.evaluation, rows=job.evaluation_rows)
     model, tokenizer = load(job.model)
@@ -106,12 +106,12 @@ def run(
 
 
 def pad_token(tokenizer: Tokenizer) -> int:
-    """Return the token that fills rows; the mask hides it, so any token will do."""
+    """Return the token that fills rows; the mask hides it, so it can be any token."""
     pad = tokenizer.pad_token_id
     return int(pad if pad is not None else tokenizer.eos_token_id or 0)
 
 
-class _StepLog:
+class _LogFile:
     """The log of steps on disk; a resumed run drops the steps that it repeats."""
 
     def __init__(self, path: Path, *, resume: bool, report: Callable[[loop.StepLog], None]) -> None:

@@ -18,9 +18,9 @@ class Distance(StrEnum):
 class Labels(StrEnum):
     """The tokens that the next-token loss trains.
 
-    ANSWER: the answer and its end token, by position. REFERENCE: as the reference implementation of
-    arXiv 2509.14252 in effect does, every token of the rendered conversation that differs from the
-    pad token, so the end token is not trained if it is the pad token.
+    ANSWER: the answer and its end token, by position. REFERENCE: every token of the rendered
+    conversation that differs from the pad token, as in the reference implementation of arXiv
+    2509.14252; so the end token is not trained if it is the pad token.
     """
 
     ANSWER = "answer"
@@ -37,9 +37,9 @@ class Precision(StrEnum):
 class Objective(Struct, frozen=True, kw_only=True):
     """Next-token loss + `weight` x distance + `sigreg_weight` x SIGReg.
 
-    `weight` 0 is plain fine-tuning: no predictor tokens and no second view are laid out.
-    `predictors` is the number of predictor tokens (k); with 0 the view is predicted by the state of
-    the last prompt token. `dropout` is the share of steps that leave the second view out.
+    `weight` 0 is plain fine-tuning, without predictor tokens and second view. `predictors` is the
+    number of predictor tokens; with 0, the state of the last prompt token predicts the view.
+    `dropout` is the share of steps without the second view.
     """
 
     weight: float = 1.0
@@ -52,16 +52,16 @@ class Objective(Struct, frozen=True, kw_only=True):
 
     @property
     def predicts(self) -> bool:
-        """Whether any step lays out a second view."""
+        """Whether any step has a second view."""
         return self.weight > 0 and self.dropout < 1
 
 
 class TrainingRecipe(Struct, frozen=True, kw_only=True):
     """All other settings of a run; a resumed run must have the same.
 
-    `batch_examples` is the number of examples per step and process; `row_tokens` the width of
-    packed rows (a longer example gets a wider row); `max_tokens` the longest conversation, None for
-    the context of the model; `warmup_share` the share of steps in which the learning rate rises.
+    `batch_examples` is the number of examples per step and process. `row_tokens` is the width of
+    packed rows; a longer example gets a wider row. `max_tokens` is the longest conversation, None
+    for the context of the model. `warmup_share` is the share of steps with a rising learning rate.
     """
 
     objective: Objective = Objective()
@@ -82,7 +82,7 @@ _AT_LEAST_ONE = ("epochs", "batch_examples", "row_tokens")
 
 
 def check(recipe: TrainingRecipe) -> TrainingRecipe:
-    """Return the recipe; raises InputError for a value that makes no sense."""
+    """Return the recipe; raises InputError for a value out of its range."""
     for name in _AT_LEAST_ONE:
         _require(getattr(recipe, name) >= 1, f"{name} must be at least 1")
     _require(
@@ -91,9 +91,11 @@ def check(recipe: TrainingRecipe) -> TrainingRecipe:
     _require(0 <= recipe.warmup_share < 1, "warmup_share must lie in [0, 1)")
     _require(recipe.max_tokens is None or recipe.max_tokens >= 2, "max_tokens must be at least 2")
     _require(recipe.lora_rank is None or recipe.lora_rank >= 1, "lora_rank must be at least 1")
-    _check_objective(recipe.objective)
+    objective = recipe.objective
+    _check_objective(objective)
+    compares = objective.distance is Distance.INFONCE or objective.sigreg_weight > 0
     _require(
-        not _needs_company(recipe.objective) or recipe.batch_examples >= 2,
+        not (objective.predicts and compares) or recipe.batch_examples >= 2,
         "infonce and sigreg compare the examples of a batch, so one example teaches nothing",
         hint="use a batch of 2 or more",
     )
@@ -108,14 +110,8 @@ def _check_objective(objective: Objective) -> None:
     _require(0 <= objective.dropout <= 1, "loss dropout is a share of steps, in [0, 1]")
     _require(
         objective.sigreg_weight == 0 or objective.predicts,
-        "sigreg regularises the views, but this objective lays none out",
+        "sigreg regularises the views, but this objective has none",
         hint="give the latent loss a weight above 0",
-    )
-
-
-def _needs_company(objective: Objective) -> bool:
-    return objective.predicts and (
-        objective.distance is Distance.INFONCE or objective.sigreg_weight > 0
     )
 
 

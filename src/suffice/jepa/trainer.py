@@ -1,4 +1,4 @@
-"""The objective inside the Trainer of transformers."""
+"""The objective as a Trainer of transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,12 @@ _WEIGHTS = "packed.pt"
 
 
 class JepaTrainer(Trainer):
-    """A Trainer over tokenized chats (`views.examples`): the packed pass, both losses in its log.
+    """A Trainer over tokenized chats (`views.examples`) that runs the packed pass.
 
-    Its checkpoints hold the whole `PackedModel`; `trainer.model.model` is the fine-tuned model.
-    `layout` is that of a batch unless loss dropout drops the second view; dropout draws from the
-    generator of torch, which Trainer seeds. Raises InputError for several GPUs in one process.
+    Its log has both losses. Its checkpoints hold the whole `PackedModel`; `trainer.model.model` is
+    the fine-tuned model. `layout` is that of every batch, except that loss dropout removes the
+    second view from some; it draws from torch's generator, which Trainer seeds. Raises InputError
+    for several GPUs in one process.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class JepaTrainer(Trainer):
         )
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
-        """Run the packed pass on `inputs["packed"]` and weigh the losses."""
+        """Return the weighted loss of the packed pass on `inputs["packed"]`."""
         batch = inputs["packed"].to(self.args.device)
         parts = losses(model(batch), batch.targets, objective=self.objective)
         self._add("next_token_loss", parts.next_token)

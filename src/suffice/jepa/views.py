@@ -1,9 +1,9 @@
 """From a conversation to token ids, cut into prompt, answer, and end of turn.
 
-The cuts come from the chat template: the conversation is rendered with a marker as its answer. What
-precedes the marker is the prompt, what follows it closes the turn. No position is a constant of a
-model, and no label depends on the value of a token, so a tokenizer whose pad token is its end token
-works too.
+The chat template determines the cuts. A conversation is rendered with a marker as its answer: the
+text before the marker is the prompt, and the text after it closes the turn. No position is a
+constant of a model, and no label depends on the value of a token. So a tokenizer whose pad token is
+its end token works too.
 """
 
 import gzip
@@ -23,22 +23,22 @@ _MARKER = "\u2042answer\u2042"
 
 
 class Conversation(Struct, frozen=True, kw_only=True):
-    """Messages in the OpenAI form, the last by the assistant; `where` is file and line."""
+    """Messages in the OpenAI form, the last by the assistant; `where` is its file and line."""
 
     messages: tuple[JSON, ...]
     where: str
 
     @property
     def answer(self) -> str:
-        """The text that the model is to learn."""
+        """The text that the model learns."""
         return str(self.messages[-1]["content"]).strip()
 
 
 class TokenizedChat(Struct, frozen=True, kw_only=True):
     """One conversation as token ids, cut according to the chat template.
 
-    `prompt` is what generation starts from, `answer` the tokens to learn, `end` the special token
-    that closes the turn, `rest` what the template writes after it.
+    Generation starts after `prompt`. `answer` holds the tokens to learn, `end` is the special token
+    that closes the turn, and `rest` the tokens that the template writes after it.
     """
 
     prompt: tuple[int, ...]
@@ -54,7 +54,7 @@ class TokenizedChat(Struct, frozen=True, kw_only=True):
 
 
 class _Frame(Struct, frozen=True, kw_only=True):
-    """A rendered conversation: `text` is `head`, the answer, `tail`."""
+    """A rendered conversation: `text` consists of `head`, the answer and `tail`."""
 
     head: str
     tail: str
@@ -64,8 +64,8 @@ class _Frame(Struct, frozen=True, kw_only=True):
 def read_conversations(path: Path, *, rows: int | None = None) -> list[Conversation]:
     """Read a JSONL file (or .gz) of `{"messages": [...]}`, all of it or the first `rows`.
 
-    Raises InputError naming the line when one is not JSON, holds no conversation, does not end
-    with an assistant's message, or has an empty answer.
+    Raises InputError naming a line that is not JSON, holds no conversation, does not end with an
+    assistant's message, or has an empty answer.
     """
     conversations: list[Conversation] = []
     for number, line in enumerate(_lines(path), start=1):
@@ -84,32 +84,32 @@ def examples(
     """Tokenize conversations.
 
     Raises InputError if the chat template cannot be split into prompt, answer and end, or if a
-    conversation is longer than `max_tokens` (truncation would cut off the end token).
+    conversation is longer than `max_tokens`; truncation would remove the end token.
     """
     frames = [_frame(c, tokenizer=tokenizer) for c in conversations]
     prompts = _ids(tokenizer, [f.head for f in frames])
     wholes = _ids(tokenizer, [f.text for f in frames])
     closings = {f.tail: _closing(f.tail, tokenizer=tokenizer) for f in frames}
-    cut = []
+    chats = []
     for conversation, frame, prompt, whole in zip(
         conversations, frames, prompts, wholes, strict=True
     ):
         after = whole[len(prompt) :]
-        if whole[: len(prompt)] != prompt:  # a token spans the seam; generation never sees that one
+        if whole[: len(prompt)] != prompt:  # a token spans the cut; generation never writes it
             (after,) = _ids(tokenizer, [frame.text[len(frame.head) :]])
         example = _cut(conversation, prompt=prompt, after=after, closing=closings[frame.tail])
         if max_tokens is not None and example.tokens > max_tokens:
             raise InputError(
                 f"{conversation.where}: the conversation has {example.tokens} tokens, "
                 f"{len(example.answer)} of them the answer's; the limit is {max_tokens}",
-                hint="drop the row or raise --max-tokens; a cut answer would never teach to stop",
+                hint="drop the row or raise --max-tokens; a cut answer does not teach to stop",
             )
-        cut.append(example)
-    return cut
+        chats.append(example)
+    return chats
 
 
 def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the ids of special tokens; only such a token can end an answer."""
+    """Return the ids of special tokens; only they can end an answer."""
     added = tokenizer.added_tokens_decoder.items()
     return frozenset(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
@@ -156,14 +156,14 @@ def _is_message(message: object) -> bool:
 
 
 def _frame(conversation: Conversation, *, tokenizer: Tokenizer) -> _Frame:
-    """Render a conversation, and locate its answer by a second rendering with a marker."""
+    """Render a conversation, and find its answer by a second rendering with a marker."""
     messages, where = list(conversation.messages), conversation.where
     marked = [*messages[:-1], {**messages[-1], "content": _MARKER}]
     head, marker, tail = _render(marked, tokenizer, where=where).rpartition(_MARKER)
     opening = _render(messages[:-1], tokenizer, where=where, opening=True)
     if not marker or not head.startswith(opening):
         raise _unsplittable(
-            conversation, "what it writes before an answer is not what generation starts from"
+            conversation, "its text before an answer differs from the start of generation"
         )
     text = _render(messages, tokenizer, where=where)
     answer = text[len(head) : len(text) - len(tail)]
@@ -173,7 +173,7 @@ def _frame(conversation: Conversation, *, tokenizer: Tokenizer) -> _Frame:
 
 
 def _closing(tail: str, *, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the tokens from the first special one after the answer on, none if there is none."""
+    """Return the tokens after the answer from the first special one on; empty without one."""
     (ids,), special = _ids(tokenizer, [tail]), special_ids(tokenizer)
     stop = next((i for i, token in enumerate(ids) if token in special), len(ids))
     return ids[stop:]
@@ -192,7 +192,7 @@ def _cut(
         raise _unsplittable(conversation, "the tokens that close a turn depend on the answer")
     answer = after[: -len(closing)]
     if not prompt or not answer:
-        raise _unsplittable(conversation, "its prompt or its answer comes to no token at all")
+        raise _unsplittable(conversation, "its prompt or its answer has no token")
     return TokenizedChat(
         prompt=prompt,
         answer=answer,
@@ -218,7 +218,7 @@ def _render(
     except TemplateError as error:
         raise InputError(
             f"{where}: the chat template refuses the conversation: {error}",
-            hint="check which roles, in which order, the model's template takes",
+            hint="check the roles, and their order, that the model's template accepts",
         ) from error
 
 
@@ -229,5 +229,5 @@ def _ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[tuple[int, ...]]:
 def _unsplittable(conversation: Conversation, why: str) -> InputError:
     return InputError(
         f"{conversation.where}: the chat template cannot be split into prompt and answer: {why}",
-        hint="use a template that writes the answer as given, after the generation prompt",
+        hint="use a template that writes the answer unchanged, after the generation prompt",
     )

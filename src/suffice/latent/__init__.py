@@ -1,1 +1,1 @@
-"""The latent rung: answers to closed-set requests, predicted without decoding."""
+"""The latent rung: it predicts the answers to closed-set requests and decodes nothing."""

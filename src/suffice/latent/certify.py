@@ -1,4 +1,4 @@
-"""The promise of a latent rung: how often its answers are wrong among those it gives."""
+"""Certify a latent rung: bound the share of wrong answers among those that it gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from suffice.guarantee import (
     rows_needed,
 )
 from suffice.guarantee.clusters import Clusters
-from suffice.latent.fitting import LabelledTexts, right, text_clusters
+from suffice.latent.fitting import LabelledTexts, is_right, text_clusters
 from suffice.latent.predictor import Floats, Predictor
 
 
 class Feasibility(Struct, frozen=True, kw_only=True):
-    """Whether the target can be met at all, before any threshold is tried.
+    """Whether the target can be met at all, whatever the threshold.
 
-    `abstain_at_least` is the share that even a perfect trust must leave unanswered; `rows_needed`
+    `abstain_at_least` is the share that even a perfect trust must leave unanswered. `rows_needed`
     is the number of answered calibration rows without an error that certifies one threshold.
     """
 
@@ -41,18 +41,13 @@ class Feasibility(Struct, frozen=True, kw_only=True):
             f"{self.rows_needed} answered rows without an error are needed, {self.rows} are there"
         )
 
-    @property
-    def possible(self) -> bool:
-        """Whether the rows could certify anything at all."""
-        return self.rows >= self.rows_needed
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedThreshold:
-    """The threshold that may be used; None where nothing could be certified.
+    """The certified threshold; None if nothing could be certified.
 
-    `out_of_scope_share` is None where no calibration row was out of scope: the certificate is
-    then void for such requests. `answered` is the share of calibration rows answered.
+    `out_of_scope_share` is None if no calibration row was out of scope; the certificate then does
+    not cover such requests. `answered` is the share of calibration rows answered.
     """
 
     feasibility: Feasibility
@@ -65,9 +60,9 @@ class CertifiedThreshold:
 def feasibility(
     predictor: Predictor, rows: LabelledTexts, *, alpha: float, delta: float, tests: int
 ) -> Feasibility:
-    """Return whether rows like these can meet `alpha`; raises InputError as `certify` does."""
+    """Return whether rows like these can meet `alpha`; raises the InputErrors of `certify`."""
     _check_rows(predictor, rows)
-    correct = right(predictor.guess(rows.texts), rows.answers, predictor.answers)
+    correct = is_right(predictor.predict(rows.texts), rows.answers, predictor.answers)
     return _feasibility(correct, alpha=alpha, delta=delta, tests=tests)
 
 
@@ -80,19 +75,20 @@ def certify(
     delta: float,
     risk_kind: RiskKind = RiskKind.ERROR_AMONG_ANSWERED,
 ) -> CertifiedThreshold:
-    """Find the loosest threshold of a grid, fixed without these rows, that keeps the promise.
+    """Return the loosest threshold of a grid that keeps the promise.
 
-    Rows are texts with the reference rung's answers, out-of-scope ones with None. Of rows of equal
-    text only the first counts, because copies are no independent draws. The risk among answered
-    pays Bonferroni over the grid; the marginal one (`excess_over_reference`: wrong answers among
-    all requests) is walked from the strictest threshold on. Raises InputError for no rows, or an
-    answer that the predictor has never seen.
+    The grid must be fixed without these rows. Rows are texts with the reference rung's answers;
+    None is an out-of-scope answer. Of rows with equal texts only the first counts, because copies
+    are no independent draws. The risk among answered requests is tested with Bonferroni over the
+    grid. The marginal risk (`excess_over_reference`: wrong answers among all requests) is tested in
+    fixed sequence from the strictest threshold on. Raises InputError for no rows, and for an answer
+    that the predictor cannot give.
     """
     _check_rows(predictor, rows)
     thresholds = np.asarray(grid, dtype=np.float64)
-    guesses = predictor.guess(rows.texts)
-    correct = right(guesses, rows.answers, predictor.answers)
-    answered = guesses.trust[:, None] >= thresholds
+    predictions = predictor.predict(rows.texts)
+    correct = is_right(predictions, rows.answers, predictor.answers)
+    answered = predictions.trust[:, None] >= thresholds
     conditional = risk_kind is RiskKind.ERROR_AMONG_ANSWERED
     evidence = Evidence(
         losses=(answered & ~correct[:, None]).astype(np.float64),

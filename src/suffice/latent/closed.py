@@ -1,4 +1,4 @@
-"""Closed-set requests: the list of answers that a request admits, and the form of the answer."""
+"""Closed-set requests: the answers that a request allows, and the form of the answer."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from suffice.types import JSON, Request
 
-# parameters that ask for more than a prediction can give
+# a prediction cannot give what these parameters ask for
 _REFUSED = ("tools", "functions", "logprobs", "top_logprobs", "audio")
 _ALTERNATIVES = re.compile(
     r'\s*root\s*::=\s*(?P<body>"(?:[^"\\]|\\.)*+"(?:\s*+\|\s*+"(?:[^"\\]|\\.)*+")*+)\s*'
@@ -17,7 +17,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class ClosedSet(Struct, frozen=True, kw_only=True):
-    """The answers that a request admits, and their form: plain text, or JSON under `key`.
+    """The answers that a request allows, and their form: plain text, or JSON under `key`.
 
     With `json` and no `key` the answer is a bare JSON string.
     """
@@ -27,14 +27,14 @@ class ClosedSet(Struct, frozen=True, kw_only=True):
     key: str | None = None
 
     def write(self, answer: str) -> str:
-        """Return the answer in the form that the request asks for."""
+        """Return an answer in the form that the request asks for."""
         if not self.json:
             return answer
         value: Any = answer if self.key is None else {self.key: answer}
         return msgspec.json.encode(value).decode()
 
     def read(self, text: str) -> str | None:
-        """Return the answer inside a text of that form, or None if it is not of that form."""
+        """Return the answer inside a text, or None if the text does not have that form."""
         if not self.json:
             answer: Any = text.strip()
         else:
@@ -50,9 +50,9 @@ class ClosedSet(Struct, frozen=True, kw_only=True):
 def closed_set(request: Request) -> ClosedSet | None:
     """Return the closed set that the parameters of a request define, or None.
 
-    Supported: a `response_format` JSON schema that is an enum of strings or an object with one
-    such property; `guided_choice` and `structured_outputs.choice` (vLLM); a `grammar` of quoted
-    alternatives (llama.cpp).
+    These are supported: a `response_format` with a JSON schema that is an enum of strings, or an
+    object with one such property; `guided_choice` and `structured_outputs.choice` (vLLM); and a
+    `grammar` of quoted alternatives (llama.cpp).
     """
     params = request.params
     for choice in (params.get("guided_choice"), _inside(params, "structured_outputs", "choice")):
@@ -79,7 +79,7 @@ def closed_set(request: Request) -> ClosedSet | None:
 def answerable(request: Request) -> bool:
     """Whether one predicted answer can be the whole reply.
 
-    It cannot if the request asks for tools, log-probabilities or several samples, if the
+    It cannot be if the request asks for tools, log-probabilities or several samples, if the
     conversation already holds replies, or if a message holds more than text.
     """
     params = request.params
@@ -121,7 +121,7 @@ def _alternatives(grammar: object) -> tuple[str, ...] | None:
 
 
 def _strings(values: object) -> tuple[str, ...] | None:
-    """Return distinct strings, or None if there is anything else among them."""
+    """Return a list of distinct strings as a tuple; None for any other value."""
     if not isinstance(values, list) or not values:
         return None
     if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):

@@ -1,4 +1,4 @@
-"""Fitting of predictors to the answers of the reference rung; takes minutes and no torch."""
+"""Fit predictors to the answers of the reference rung; this takes minutes and needs no torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from suffice.guarantee.bounds import binomial_p_value
 from suffice.latent.joint import fit_joint
 from suffice.latent.predictor import (
     Floats,
-    Guesses,
     Ints,
     Layers,
     Ngrams,
+    Predictions,
     Predictor,
     Trust,
     Voter,
-    checked,
+    combine_votes,
     hashed_ngrams,
-    picked_columns,
-    weigh,
-    weighted,
+    require_finite,
+    select_columns,
+    tfidf_rows,
 )
 from suffice.trials.table import clusters_of
 
 FOLDS = 3
-NONE_WEIGHT = 4.0  # of an out-of-scope row in the trust: rarer in training than in traffic
+NONE_WEIGHT = 4.0  # of out-of-scope rows in fitting the trust; traffic has more than training
 HIDDEN = 512
-LOOSEST, STRICTEST = 0.02, 0.45  # shares of the fitting guesses that a grid's ends abstain on
-GRID_SIZES = (15, 8, 5, 3, 2)  # thresholds between those ends; all of a grid share delta
-SINGLE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)  # the same of grids of one threshold
+LOOSEST, STRICTEST = 0.02, 0.45  # shares of fitting rows unanswered at the two ends of a grid
+GRID_SIZES = (15, 8, 5, 3, 2)  # thresholds in a grid; they share delta
+SINGLE_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)  # shares unanswered, for grids of one threshold
 RESAMPLES = 500
 
 
 class PredictorKind(StrEnum):
-    """The parts of a predictor."""
+    """The kinds of predictors, by their voters."""
 
     HEAD = "head"  # one hidden layer on the embedding, and a linear head on n-grams
     EMBEDDING = "embedding"  # one hidden layer and a linear head on the embedding: the quickest
@@ -49,7 +49,7 @@ class PredictorKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledTexts:
-    """Texts with their answers; the answer is None where none of the set fits (out of scope)."""
+    """Texts with their answers; None if no answer of the set fits (out of scope)."""
 
     texts: Sequence[str]
     answers: Sequence[str | None]
@@ -61,7 +61,7 @@ class LabelledTexts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThresholdGrid:
-    """Trust thresholds from strict to loose, and the share expected to be certified on them."""
+    """Trust thresholds from strict to loose, and the share of requests expected to be answered."""
 
     thresholds: Floats
     expected_share: float
@@ -72,10 +72,10 @@ _ANSWERED = RiskKind.ERROR_AMONG_ANSWERED
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedPredictor:
-    """A predictor, and its out-of-fold guesses on the rows it was fitted to.
+    """A predictor, and its out-of-fold predictions on the rows that it was fitted to.
 
-    `trust` is their trust, `right` whether they were right. They fix the grid of thresholds and
-    choose between predictors, both of which must happen before the certifying rows are seen.
+    `trust` is the trust of each prediction, `right` whether it was right. They fix the grid of
+    thresholds and choose between predictors, both before the certifying rows are seen.
     """
 
     predictor: Predictor
@@ -85,9 +85,10 @@ class FittedPredictor:
     def grid(
         self, rows: int, *, alpha: float, delta: float, risk_kind: RiskKind = _ANSWERED
     ) -> ThresholdGrid:
-        """Return the grid that would certify most on `rows` certifying rows like the fitting rows.
+        """Return the grid that would certify most on `rows` rows like the fitting rows.
 
-        Many thresholds are fine steps, but each takes its part of delta: few rows need few.
+        More thresholds are finer steps, but each takes its part of delta: with few rows, few
+        thresholds are best.
         """
         usable = self.trust[np.isfinite(self.trust)]
         if not len(usable):
@@ -100,13 +101,13 @@ class FittedPredictor:
             self._expected_share(grid, rows, alpha=alpha, delta=delta, marginal=marginal)
             for grid in grids
         ]
-        best = int(np.argmax(expected))  # of equals the one with more thresholds
+        best = int(np.argmax(expected))  # at a tie, the grid with more thresholds
         return ThresholdGrid(thresholds=grids[best], expected_share=expected[best])
 
     def _expected_share(
         self, thresholds: Floats, rows: int, *, alpha: float, delta: float, marginal: bool
     ) -> float:
-        """Return the mean share answered when samples of the fitting rows certify a grid."""
+        """Return the mean share answered if resamples of the fitting rows certify a grid."""
         points = len(thresholds)
         first = np.searchsorted(-thresholds, -self.trust)  # the strictest that answers each row
         cells = np.bincount(2 * first + self.right, minlength=2 * points + 2)
@@ -130,7 +131,7 @@ def fit(
 ) -> FittedPredictor:
     """Fit a predictor; raises InputError if the rows show fewer than two answers.
 
-    Rows whose answer is None teach it what to abstain on.
+    Rows without an answer of the set teach the predictor to abstain.
     """
     from threadpoolctl import threadpool_limits
 
@@ -142,15 +143,15 @@ def fit(
         )
     place = {answer: i for i, answer in enumerate(answers)}
     targets = np.array([len(answers) if a is None else place[a] for a in rows.answers])
-    vectors = checked(encoder.embed(rows.texts))
+    vectors = require_finite(encoder.embed(rows.texts))
     has_none = bool((targets >= len(answers)).any())
-    make = _maker(kind, answers, has_none=has_none, encoder=encoder, seed=seed)
+    fit_voters = _voter_fit(kind, answers, has_none=has_none, encoder=encoder, seed=seed)
     texts = np.array(rows.texts, dtype=object)
     with threadpool_limits(limits=1):  # the products are small: more threads mostly wait
-        guess, features = _out_of_fold(make, texts, vectors, targets, seed=seed)
-        voters = make(texts, vectors, targets)
-    right = (guess == targets) & (targets < len(answers))
-    in_list = guess < len(answers)  # other guesses abstain, whatever their trust
+        prediction, features = _out_of_fold(fit_voters, texts, vectors, targets, seed=seed)
+        voters = fit_voters(texts, vectors, targets)
+    right = (prediction == targets) & (targets < len(answers))
+    in_list = prediction < len(answers)  # other predictions abstain, whatever their trust
     outside = targets >= len(answers)
     trust = _fit_trust(features[in_list], right[in_list], outside=outside[in_list])
     scores = np.where(in_list, trust(features), -np.inf)
@@ -159,28 +160,28 @@ def fit(
 
 
 def text_clusters(texts: Sequence[str] | NDArray[Any]) -> Ints:
-    """Return the cluster of each text: equal ones share it, spacing aside; empty ones are alone."""
+    """Return the cluster of each text: texts equal but for spacing share it, empty texts do not."""
     return clusters_of([str(row) for row in range(len(texts))], list(texts))[0]
 
 
-def right(
-    guesses: Guesses, answers: Sequence[str | None], known: Sequence[str]
+def is_right(
+    predictions: Predictions, answers: Sequence[str | None], known: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Return whether each guess is the answer; a guess where none fits is wrong."""
-    pairs = zip(guesses.answers, answers, strict=True)
+    """Return whether each prediction is the answer; a prediction where none fits is wrong."""
+    pairs = zip(predictions.answers, answers, strict=True)
     return np.array([g < len(known) and known[g] == answer for g, answer in pairs], dtype=np.bool_)
 
 
-Maker = Callable[[NDArray[Any], Vectors, Ints], tuple[Voter, ...]]
+VoterFit = Callable[[NDArray[Any], Vectors, Ints], tuple[Voter, ...]]
 
 
-def _maker(
+def _voter_fit(
     kind: PredictorKind, answers: tuple[str, ...], *, has_none: bool, encoder: Encoder, seed: int
-) -> Maker:
+) -> VoterFit:
     """Return the function that fits voters of this kind to some of the rows."""
     classes = len(answers) + int(has_none)
 
-    def make(texts: NDArray[Any], vectors: Vectors, targets: Ints) -> tuple[Voter, ...]:
+    def fit_voters(texts: NDArray[Any], vectors: Vectors, targets: Ints) -> tuple[Voter, ...]:
         if kind is PredictorKind.JOINT:
             inside = targets < len(answers)
             return (
@@ -191,31 +192,33 @@ def _maker(
             return hidden, _linear(vectors, targets, classes=classes)
         return hidden, _ngrams(texts, targets, classes=classes)
 
-    return make
+    return fit_voters
 
 
 def _out_of_fold(
-    make: Maker, texts: NDArray[Any], vectors: Vectors, targets: Ints, *, seed: int
+    fit_voters: VoterFit, texts: NDArray[Any], vectors: Vectors, targets: Ints, *, seed: int
 ) -> tuple[Ints, Floats]:
-    """Return guesses and features for every row from voters that did not see it."""
+    """Return predictions and features for every row from voters that did not see it."""
     clusters = text_clusters(texts)  # equal texts go into one fold
     fold = np.random.default_rng(seed).permutation(clusters.max() + 1)[clusters] % FOLDS
     parts = []
     for number in range(FOLDS):
         kept, held = fold != number, fold == number
-        voters = make(texts[kept], vectors[kept], targets[kept])
-        parts.append(weigh([voter.logits(list(texts[held]), vectors[held]) for voter in voters]))
-    guesses = np.empty(len(targets), np.int64)
+        voters = fit_voters(texts[kept], vectors[kept], targets[kept])
+        parts.append(
+            combine_votes([voter.logits(list(texts[held]), vectors[held]) for voter in voters])
+        )
+    predictions = np.empty(len(targets), np.int64)
     features = np.empty((len(targets), parts[0][1].shape[1]))
-    for number, (guess, feature) in enumerate(parts):
-        guesses[fold == number], features[fold == number] = guess, feature
-    return guesses, features
+    for number, (prediction, feature) in enumerate(parts):
+        predictions[fold == number], features[fold == number] = prediction, feature
+    return predictions, features
 
 
 def _fit_trust(
     features: Floats, correct: NDArray[np.bool_], *, outside: NDArray[np.bool_]
 ) -> Trust:
-    """Fit the log-odds of being right; constant where every guess was right, or none was."""
+    """Fit the log-odds of being right; constant where every prediction was right, or none was."""
     from sklearn.linear_model import LogisticRegression
 
     width = features.shape[1]
@@ -237,8 +240,8 @@ def _linear(vectors: Vectors, targets: Ints, *, classes: int) -> Layers:
     if len(model.classes_) == 2:  # one row of weights stands for both
         weights, biases = np.vstack([-weights, weights]) / 2, np.append(-biases, biases) / 2
     return Layers(
-        weights=(_spread(weights, model.classes_, classes=classes).T.copy(),),
-        biases=(_spread(biases, model.classes_, classes=classes),),
+        weights=(_by_class(weights, model.classes_, classes=classes).T.copy(),),
+        biases=(_by_class(biases, model.classes_, classes=classes),),
     )
 
 
@@ -266,9 +269,9 @@ def _hidden(vectors: Vectors, targets: Ints, *, classes: int, seed: int) -> Laye
     return Layers(
         weights=(
             first.astype(np.float32),
-            _spread(last.T, model.classes_, classes=classes).T.copy(),
+            _by_class(last.T, model.classes_, classes=classes).T.copy(),
         ),
-        biases=(bias.astype(np.float32), _spread(final, model.classes_, classes=classes)),
+        biases=(bias.astype(np.float32), _by_class(final, model.classes_, classes=classes)),
     )
 
 
@@ -279,7 +282,7 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
     rows_with = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(rows_with >= min(2, len(texts)))
     idf = (np.log((1 + len(texts)) / (1 + rows_with[columns])) + 1.0).astype(np.float32)
-    tfidf = weighted(picked_columns(counts, columns), idf)
+    tfidf = tfidf_rows(select_columns(counts, columns), idf)
     model = LinearSVC(C=1.0, tol=1e-2).fit(tfidf, targets)
     weights, biases = model.coef_, model.intercept_
     if len(model.classes_) == 2:
@@ -287,15 +290,15 @@ def _ngrams(texts: NDArray[Any], targets: Ints, *, classes: int) -> Ngrams:
     return Ngrams(
         columns=columns,
         idf=idf,
-        weights=_spread(weights, model.classes_, classes=classes).T.copy(),
-        bias=_spread(biases, model.classes_, classes=classes, absent=-2.0),
+        weights=_by_class(weights, model.classes_, classes=classes).T.copy(),
+        bias=_by_class(biases, model.classes_, classes=classes, absent=-2.0),
     )
 
 
-def _spread(
+def _by_class(
     rows_fitted: NDArray[Any], classes_fitted: Ints, *, classes: int, absent: float = -10.0
 ) -> NDArray[np.float32]:
-    """Lay out fitted rows by class; a class absent from a fold gets no weight and a low bias."""
+    """Return fitted rows by class; a class absent from a fold gets no weight and a low bias."""
     rows = np.zeros((classes, *rows_fitted.shape[1:]), np.float32)
     if rows_fitted.ndim == 1:
         rows += np.float32(absent)

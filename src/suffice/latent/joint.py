@@ -1,7 +1,7 @@
 """A joint-embedding predictor: from the embedding of a prompt to that of its answer.
 
-A linear map, trained with InfoNCE in both directions (prompt to answer, answer to prompt) and, on
-request, SIGReg against collapse. Adding an answer takes its text alone and no training.
+The predictor is a linear map, trained with InfoNCE in both directions (prompt to answer, answer to
+prompt) and, on request, with SIGReg against collapse. A new answer needs no training.
 """
 
 import re
@@ -25,7 +25,10 @@ RIDGE = 1.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Joint:
-    """A voter: `weights` (dim, answer dim) and `bias` map prompts, `candidates` are unit rows."""
+    """A voter: `weights` (dim, answer dim) and `bias` map prompts to answers.
+
+    `candidates` are the unit vectors of the answers.
+    """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
@@ -70,13 +73,13 @@ def fit_joint(
         rows = parts[step % batches]
         slopes = _slopes(parameters, vectors[rows], targets[rows], candidates)
         if options.get("sigreg"):
-            _spread_out(slopes, parameters, vectors[rows], rng=rng, weight=options["sigreg"])
+            _add_sigreg(slopes, parameters, vectors[rows], rng=rng, weight=options["sigreg"])
         _adam(parameters, slopes, moments, step=step + 1)
     return Joint(weights=parameters[0], bias=parameters[1], candidates=candidates)
 
 
 def embed_answers(answers: Sequence[str], *, encoder: Encoder) -> Vectors:
-    """Return unit vectors of the answers read as words: `card_arrival` as `card arrival`."""
+    """Return unit vectors of the answers; `card_arrival` is read as `card arrival`."""
     spaced = [re.sub(r"[_\W]+|(?<=[a-z])(?=[A-Z])", " ", answer).strip() for answer in answers]
     return _unit(
         encoder.embed([text or answer for text, answer in zip(spaced, answers, strict=True)])
@@ -84,9 +87,9 @@ def embed_answers(answers: Sequence[str], *, encoder: Encoder) -> Vectors:
 
 
 def sigreg(points: Floats, directions: Floats) -> float:
-    """Return how far points (rows, dim) are from a standard normal cloud, along directions.
+    """Return the distance of points (rows, dim) from a standard normal, along directions.
 
-    The Epps-Pulley statistic of each projection (LeJEPA, arXiv 2511.08544), averaged; 0 is normal.
+    It is the mean Epps-Pulley statistic of the projections (LeJEPA, arXiv 2511.08544); 0 is normal.
     """
     knots, weights, target = _knots()
     angles = (points @ directions)[:, :, None] * knots
@@ -105,7 +108,7 @@ def _sigreg_slope(points: Floats, directions: Floats) -> Floats:
     return slope
 
 
-def _spread_out(
+def _add_sigreg(
     slopes: list[Floats],
     parameters: list[Floats],
     vectors: Vectors,
@@ -133,7 +136,7 @@ def _directions(rng: np.random.Generator, dim: int, *, count: int = 64) -> Float
 
 
 def _least_squares(vectors: Vectors, answers: Vectors) -> list[Floats]:
-    """Return the ridge regression, the optimum without competition between answers."""
+    """Return the ridge regression of answers on prompts, as the start of the training."""
     centre, mean = vectors.mean(axis=0, dtype=np.float64), answers.mean(axis=0, dtype=np.float64)
     x, y = vectors - centre, answers - mean
     weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
@@ -157,8 +160,8 @@ def _slopes(
     ) * present
     pull = (to_answer / len(targets) + to_prompt / present.sum()) / (2.0 * TEMPERATURE)
     on_unit = pull @ candidates
-    on_placed = (on_unit - unit * (on_unit * unit).sum(axis=1, keepdims=True)) / lengths
-    return [vectors.T @ on_placed, on_placed.sum(axis=0)]
+    on_mapped = (on_unit - unit * (on_unit * unit).sum(axis=1, keepdims=True)) / lengths
+    return [vectors.T @ on_mapped, on_mapped.sum(axis=0)]
 
 
 def _adam(

@@ -1,4 +1,4 @@
-"""A latent rung from trials: fitted, certified and reported on the reference rung's answers."""
+"""Learn a latent rung from trials: fit, certify and report on the reference rung's answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,8 +31,8 @@ from suffice.latent.template import Template, learn_template
 from suffice.trials.table import split_rows
 from suffice.types import Finish, Say, Trial
 
-FEWEST_OF_AN_ANSWER = 5  # fitting rows; a rarer answer counts as none of the list
-CLOSED_SHARE = 0.5  # of a group's answers that must not be rare
+FEWEST_OF_AN_ANSWER = 5  # fitting rows; a rarer answer counts as out of scope
+CLOSED_SHARE = 0.5  # in a closed group, at least this share of the answers is not rare
 TIMED = 200  # decisions
 KINDS = (fitting.PredictorKind.HEAD, fitting.PredictorKind.JOINT)
 SPLITS = ("fit", "certify", "report")
@@ -41,11 +41,11 @@ AnsweredTexts = list[tuple[str, str]]  # a request's text with the reference's a
 
 
 class LatentTarget(Struct, frozen=True, kw_only=True):
-    """The promise to certify, and the requests that it is about.
+    """The promise to certify, and the requests that it covers.
 
-    Without `group` the trials must hold one closed group. Without `answers` the list is what the
-    reference rung answered; with it, any other answer counts as out of scope. `label_source` says
-    whether the answers of the trials are the reference's own or true targets.
+    Without `group`, the trials must hold exactly one closed group. Without `answers`, the list is
+    the reference rung's answers; with it, any other answer counts as out of scope. `label_source`
+    tells whether the answers of the trials are the reference's own or true targets.
     """
 
     reference: str
@@ -60,11 +60,12 @@ class LatentTarget(Struct, frozen=True, kw_only=True):
 
 
 class LearnedRung(Struct, frozen=True, kw_only=True):
-    """The figures of a fit; `answered` and `error_among_answered` are those of the reporting split.
+    """The figures of a fit.
 
-    `bound`, `n` and `errors` are those of the certifying split. `predictor` is the kind chosen on
-    the fitting split. `decision_s` is the median time of a decision on this machine.
-    `out_of_scope_share` is None if no certifying row was out of scope.
+    `answered` and `error_among_answered` are those of the reporting split; `bound`, `n` and
+    `errors` those of the certifying split. `predictor` is the kind chosen on the fitting split.
+    `decision_s` is the median time of a decision on this machine. `out_of_scope_share` is None if
+    no certifying row was out of scope.
     """
 
     certified: bool
@@ -90,7 +91,7 @@ class LearnedRung(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LatentFit:
-    """The rung, or None if nothing could be certified, and the figures."""
+    """The policy of the rung, None if nothing could be certified, and the figures."""
 
     policy: LatentPolicy | None
     learned: LearnedRung
@@ -98,7 +99,7 @@ class LatentFit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Parts:
-    """The rows of each split without the template; an answer that is not on the list is None."""
+    """The rows of each split without the template; an answer off the list is None."""
 
     target: LatentTarget
     fit: fitting.LabelledTexts
@@ -118,10 +119,10 @@ def learn_rung(
 ) -> LatentFit:
     """Fit a rung on half of the requests, certify it on four tenths, report on the last tenth.
 
-    Requests of equal text go into one split. The predictor is the one that would certify most, by
-    its guesses on the fitting rows. Answers that are rare there count as out of scope: they teach
-    it to abstain. Raises InputError if the trials hold no closed group, if they hold several and
-    the target names none, or if there are too few rows for any promise.
+    Requests of equal text go into one split. The predictor is the kind that would certify most, by
+    its predictions on the fitting rows. Answers that are rare there count as out of scope; they
+    teach it to abstain. Raises InputError if the trials hold no closed group, if they hold several
+    and the target names none, or if there are too few rows for any promise.
     """
     parts = _split(trials, target)
     cached = CachedEncoder(encoder)
@@ -155,9 +156,9 @@ def learn_rung(
             rare=frozenset(target.answers) - {*predictor.answers},
         )
         certificate = issue(threshold.calibration, _terms(policy, parts, threshold=threshold))
-    guesses = predictor.guess(parts.report.texts)
-    answered = guesses.trust >= (np.inf if policy is None else policy.threshold)
-    wrong = answered & ~fitting.right(guesses, parts.report.answers, predictor.answers)
+    predictions = predictor.predict(parts.report.texts)
+    answered = predictions.trust >= (np.inf if policy is None else policy.threshold)
+    wrong = answered & ~fitting.is_right(predictions, parts.report.answers, predictor.answers)
     learned = LearnedRung(
         certified=certificate is not None,
         reference=target.reference,
@@ -258,7 +259,7 @@ def _is_closed(rows: AnsweredTexts) -> bool:
 def _labelled(
     part: AnsweredTexts, template: Template, *, answers: set[str]
 ) -> fitting.LabelledTexts:
-    """Cut the template off; a prompt without it becomes an empty text, which is never answered."""
+    """Remove the template; a prompt without it becomes an empty text, which is never answered."""
     return fitting.LabelledTexts(
         texts=[template.variable(text) or "" for text, _ in part],
         answers=[answer if answer in answers else None for _, answer in part],
@@ -286,6 +287,6 @@ def _decision_s(predictor: Predictor, texts: Sequence[str]) -> float:
     times = []
     for text in texts:
         start_s = perf_counter()
-        predictor.guess([text])
+        predictor.predict([text])
         times.append(perf_counter() - start_s)
     return median(times)

@@ -1,8 +1,8 @@
-"""Predictors: from a text to a guessed answer, and the trust in that guess.
+"""Predictors: from a text to a predicted answer, and the trust in that prediction.
 
-A predictor is a committee of voters over a closed set of answers. Its guess is the answer with the
-largest mean log-probability. Its trust is the log-odds, learned out of fold, that such a guess is
-right. The trust is no promise; `certify.py` turns it into one.
+A predictor is a committee of voters over a closed set of answers. It predicts the answer with the
+largest mean log-probability. Its trust is the log-odds, learned out of fold, that such a prediction
+is right. Trust is no promise; `certify.py` turns it into one.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from suffice.errors import InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-NO_ANSWER = -np.inf  # the trust of a guess that may not be given
+NO_ANSWER = -np.inf  # the trust of a prediction that must not be given
 NGRAM_SCALE = 3.0  # from margins of a support vector machine to logits
-_CLIP = 15.0  # log-odds; beyond it a margin says nothing more
+_CLIP = 15.0  # log-odds; larger margins say no more
 
 
 class JoinedEncoder:
@@ -50,8 +50,8 @@ class Voter(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Guesses:
-    """For each text the position of the guessed answer and its trust (`NO_ANSWER`: abstain)."""
+class Predictions:
+    """For each text the index of the predicted answer, and its trust (`NO_ANSWER`: abstain)."""
 
     answers: Ints
     trust: Floats
@@ -59,13 +59,13 @@ class Guesses:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trust:
-    """A logistic regression on how sure and how united the voters are; weights on raw features."""
+    """A logistic regression on the margins and probabilities of the voters."""
 
     weights: Floats
     intercept: float
 
     def __call__(self, features: Floats) -> Floats:
-        """Return the log-odds that each guess is right; shape (texts,)."""
+        """Return the log-odds that each prediction is right; shape (texts,)."""
         return features @ self.weights + self.intercept
 
 
@@ -73,7 +73,7 @@ class Trust:
 class Predictor:
     """Answers, voters and trust, tied to one encoder.
 
-    A voter may have one column more than there are answers: it means that none fits.
+    A voter may have one column more than there are answers, for texts that no answer fits.
     """
 
     answers: tuple[str, ...]
@@ -81,14 +81,14 @@ class Predictor:
     voters: tuple[Voter, ...]
     trust: Trust
 
-    def guess(self, texts: Sequence[str]) -> Guesses:
-        """Guess an answer for each text; abstain where the encoder knows no word of the text."""
-        vectors = checked(self.encoder.embed(texts))
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        """Predict an answer for each text; abstain if the encoder knows no word of the text."""
+        vectors = require_finite(self.encoder.embed(texts))
         logits = [voter.logits(texts, vectors) for voter in self.voters]
-        guess, features = weigh(logits)
+        prediction, features = combine_votes(logits)
         trust = self.trust(features)
-        trust[~vectors.any(axis=1) | (guess >= len(self.answers))] = NO_ANSWER
-        return Guesses(answers=guess, trust=trust)
+        trust[~vectors.any(axis=1) | (prediction >= len(self.answers))] = NO_ANSWER
+        return Predictions(answers=prediction, trust=trust)
 
     @property
     def fingerprint(self) -> str:
@@ -140,7 +140,7 @@ class Ngrams:
 
     def logits(self, texts: Sequence[str], vectors: Vectors) -> Floats:  # noqa: ARG002
         """Return (texts, answers)."""
-        tfidf = weighted(picked_columns(hashed_ngrams(texts), self.columns), self.idf)
+        tfidf = tfidf_rows(select_columns(hashed_ngrams(texts), self.columns), self.idf)
         margins = tfidf @ self.weights + self.bias
         return NGRAM_SCALE * np.asarray(margins, dtype=np.float64)
 
@@ -164,10 +164,10 @@ def hashed_ngrams(texts: Sequence[str]) -> Any:
     return sparse.hstack(parts, format="csr")
 
 
-def picked_columns(counts: Any, columns: Ints) -> Any:
-    """Return some columns, given in rising order, of sparse rows; shape (rows, columns).
+def select_columns(counts: Any, columns: Ints) -> Any:
+    """Return some columns of sparse rows, in rising order; shape (rows, columns).
 
-    Slicing would first lay out all 2**19 columns.
+    Slicing would first allocate all 2**19 columns.
     """
     from scipy import sparse
 
@@ -181,7 +181,7 @@ def picked_columns(counts: Any, columns: Ints) -> Any:
 
 @cache
 def _ngram_hashers() -> tuple[tuple[Any, Any], ...]:
-    """Return the analysers of a text into n-grams, words first, each with its counter."""
+    """Return the analysers of a text into n-grams, words first, each with its hasher."""
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -190,8 +190,8 @@ def _ngram_hashers() -> tuple[tuple[Any, Any], ...]:
     return tuple((HashingVectorizer(**cut).build_analyzer(), hasher) for cut in cuts)
 
 
-def weighted(counts: Any, idf: NDArray[np.float32]) -> Any:
-    """Return damped counts times idf, rows of unit length; sparse, shape as given."""
+def tfidf_rows(counts: Any, idf: NDArray[np.float32]) -> Any:
+    """Return (1 + log count) times idf, in sparse rows of unit length."""
     matrix = counts.astype(np.float32)
     matrix.data = (1.0 + np.log(matrix.data)) * idf[matrix.indices]
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
@@ -200,16 +200,16 @@ def weighted(counts: Any, idf: NDArray[np.float32]) -> Any:
     return matrix
 
 
-def weigh(logits: Sequence[Floats]) -> tuple[Ints, Floats]:
-    """Return the committee's guess for each text, and what its trust is a function of."""
+def combine_votes(logits: Sequence[Floats]) -> tuple[Ints, Floats]:
+    """Return the committee's prediction for each text, and the features of its trust."""
     opinions = [log_softmax(scores) for scores in logits]
     mean = log_softmax(np.mean(opinions, axis=0))
-    guess: Ints = mean.argmax(axis=1)
-    rows = np.arange(len(guess))
-    features = [_margins(mean, guess), mean[rows, guess]]
+    prediction: Ints = mean.argmax(axis=1)
+    rows = np.arange(len(prediction))
+    features = [_margins(mean, prediction), mean[rows, prediction]]
     for opinion in opinions:
-        features += [_margins(opinion, guess), np.exp(opinion[rows, guess])]
-    return guess, np.column_stack(features)
+        features += [_margins(opinion, prediction), np.exp(opinion[rows, prediction])]
+    return prediction, np.column_stack(features)
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -226,7 +226,7 @@ def unit(vectors: Vectors) -> Vectors:
     return scaled
 
 
-def checked(vectors: Vectors) -> Vectors:
+def require_finite(vectors: Vectors) -> Vectors:
     """Return the vectors; raise InputError if one is not finite."""
     if not np.isfinite(vectors).all():
         raise InputError(
@@ -236,10 +236,10 @@ def checked(vectors: Vectors) -> Vectors:
     return vectors
 
 
-def _margins(opinion: Floats, guess: Ints) -> Floats:
-    """Return how far the picked answer lies above the best other one, clipped."""
-    rows = np.arange(len(guess))
+def _margins(opinion: Floats, prediction: Ints) -> Floats:
+    """Return the margin of the predicted answer over the best other one, clipped."""
+    rows = np.arange(len(prediction))
     others = opinion.copy()
-    others[rows, guess] = -np.inf
-    margins: Floats = np.clip(opinion[rows, guess] - others.max(axis=1), -_CLIP, _CLIP)
+    others[rows, prediction] = -np.inf
+    margins: Floats = np.clip(opinion[rows, prediction] - others.max(axis=1), -_CLIP, _CLIP)
     return margins

@@ -1,4 +1,4 @@
-"""The latent rung: an engine that answers closed-set requests from a prediction, or abstains."""
+"""The latent rung: an engine that predicts the answers to closed-set requests, or abstains."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -22,9 +22,9 @@ _NO_TEMPLATE = Template()
 class LatentPolicy:
     """Everything that decides whether and what the rung answers; a certificate binds its hash.
 
-    `groups` are the request groups of the training rows, None for requests without a group; their
-    requests need no schema. A request of another group is answered only if it lists its answers,
-    and the list is that of the predictor and `rare`, the answers that it never gives.
+    `groups` are the request groups of the training rows, None for requests without a group. Their
+    requests need no schema. A request of another group must list its answers, and the list must be
+    the predictor's answers with those in `rare`, which it never gives.
     """
 
     predictor: Predictor
@@ -41,10 +41,10 @@ class LatentPolicy:
 
 
 class LatentRung(Engine):
-    """Answers the requests it was certified for and raises `Abstained` for the rest.
+    """Answers the requests that its certificate covers, and raises `Abstained` for all others.
 
-    Making one raises CertificateError if the certificate belongs to another predictor, encoder,
-    quantisation or threshold, or has lapsed. Once it lapses, the rung abstains.
+    The constructor raises CertificateError if the certificate has lapsed, or belongs to another
+    predictor, encoder, quantisation or threshold. After the certificate lapses, the rung abstains.
     """
 
     def __init__(self, policy: LatentPolicy, certificate: Certificate) -> None:
@@ -54,17 +54,17 @@ class LatentRung(Engine):
         check(certificate, now=datetime.now(UTC), policy_hash=policy.policy_hash)
 
     def answer(self, request: Request) -> str:
-        """Return the answer in the form asked for; raises Abstained with the reason."""
+        """Return the answer in the form that the request asks for; raises Abstained."""
         if datetime.now(UTC) >= self._lapses_at:
             raise Abstained("the certificate has lapsed", hint="certify the rung again")
         answer_set = self._answer_set(request)
         text = self._policy.template.variable(request.text)
         if text is None:
             raise Abstained("the prompt does not have the form of the training prompts")
-        guesses = self._policy.predictor.guess([text])
-        if not guesses.trust[0] >= self._policy.threshold:
+        predictions = self._policy.predictor.predict([text])
+        if not predictions.trust[0] >= self._policy.threshold:
             raise Abstained("the prediction is not sure enough")
-        return answer_set.write(self._policy.predictor.answers[int(guesses.answers[0])])
+        return answer_set.write(self._policy.predictor.answers[int(predictions.answers[0])])
 
     async def complete(self, request: Request, rung: Rung) -> Completion:  # noqa: ARG002
         """Answer in one piece; raises Abstained."""

@@ -1,4 +1,4 @@
-"""Rungs on disk: arrays as `.npz`, the rest as JSON; no code in it is executed."""
+"""Latent rungs on disk: arrays as `.npz`, the rest as JSON; loading executes no code."""
 
 import io
 from collections.abc import Iterable
@@ -32,11 +32,11 @@ class EncoderName(StrEnum):
     """The encoders that a rung can use."""
 
     WORDLLAMA = "wordllama"
-    MINILM = "minilm"  # side by side with WordLlama, which it complements
+    MINILM = "minilm"  # MiniLM and WordLlama side by side
 
 
 def open_encoder(name: EncoderName) -> Encoder:
-    """Open an encoder by name; raises MissingExtra where its file has not been built."""
+    """Open an encoder by name; raises MissingExtra if its file has not been built."""
     if name is EncoderName.WORDLLAMA:
         return default_encoder()
     from suffice.encoders.onnx import MiniLM
@@ -67,7 +67,7 @@ class RungFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def save_rung(
     folder: Path, policy: LatentPolicy, certificate: Certificate, *, encoder: EncoderName
 ) -> None:
-    """Write a rung into a folder, made if need be; raises InputError when the disk refuses."""
+    """Write a rung into a folder; raises InputError if the disk refuses."""
     rung = RungFile(
         encoder=encoder,
         threshold=policy.threshold,
@@ -84,10 +84,10 @@ def save_rung(
 
 
 def load_rung(folder: Path) -> LatentRung:
-    """Read a rung, ready to answer.
+    """Read a rung that may answer.
 
-    Raises InputError if the folder holds none, and CertificateError if its encoder, predictor or
-    threshold are not those that were certified, the certificate has lapsed, or an alarm ended it.
+    Raises InputError if the folder holds none. Raises CertificateError if its encoder, predictor or
+    threshold differ from the certified ones, if the certificate lapsed, or if an alarm ended it.
     """
     policy, certificate = read_rung(folder)
     refuse_alarmed(folder, certificate.certificate_id)
@@ -97,8 +97,8 @@ def load_rung(folder: Path) -> LatentRung:
 def watch_rung(folder: Path, trials: Iterable[Trial]) -> FolderWatch:
     """Audit a rung on fresh answers of its reference rung, and return the state of its watch.
 
-    `trials` are of a random part of the requests; those of other groups, or without a whole
-    answer, say nothing. Raises InputError if none is of use.
+    `trials` must be of a random part of the requests. Trials of other groups and trials without a
+    whole answer are ignored. Raises InputError if none is left.
     """
     policy, certificate = read_rung(folder)
     marginal = certificate.risk_kind is not RiskKind.ERROR_AMONG_ANSWERED
@@ -112,12 +112,12 @@ def watch_rung(folder: Path, trials: Iterable[Trial]) -> FolderWatch:
     ]
     if not audits:
         raise InputError(
-            f"no answer of {certificate.terms.reference!r} to audit this rung by",
+            f"no answer of {certificate.terms.reference!r} can audit this rung",
             hint="give trials of its reference rung on a random part of its requests",
         )
-    guesses = policy.predictor.guess([policy.template.variable(t.text) or "" for t in audits])
+    predictions = policy.predictor.predict([policy.template.variable(t.text) or "" for t in audits])
     losses: dict[str, float] = {}
-    for trial, answer, trust in zip(audits, guesses.answers, guesses.trust, strict=True):
+    for trial, answer, trust in zip(audits, predictions.answers, predictions.trust, strict=True):
         if trust >= policy.threshold:
             right = policy.predictor.answers[int(answer)] == plain_answer(trial.answer or "")
             losses[trial.request_id] = float(not right)
@@ -133,7 +133,7 @@ def watch_rung(folder: Path, trials: Iterable[Trial]) -> FolderWatch:
 
 
 def read_rung(folder: Path) -> tuple[LatentPolicy, Certificate]:
-    """Read a rung and its certificate, whether or not that still holds; raises as `load_rung`."""
+    """Read a rung and its certificate, valid or not; raises InputError or CertificateError."""
     with reading_folder(
         folder,
         "latent rung",
@@ -154,7 +154,7 @@ def read_rung(folder: Path) -> tuple[LatentPolicy, Certificate]:
 
 
 def predictor_bytes(predictor: Predictor) -> bytes:
-    """Return a predictor in the form in which it is stored; the encoder is named, not stored."""
+    """Return the bytes of a predictor's file; the file names the encoder but does not hold it."""
     header = Header(
         encoder=predictor.encoder.fingerprint,
         answers=predictor.answers,

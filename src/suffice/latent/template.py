@@ -1,6 +1,6 @@
 """Prompt templates: the words at the start and the end that all prompts of a group share.
 
-They are cut off before encoding, because a shared template dominates an embedding: prompts about
+They are removed before encoding. A shared template dominates an embedding, so that prompts about
 different things would look alike.
 """
 
@@ -12,11 +12,11 @@ from msgspec import Struct
 from suffice.errors import InputError
 
 _WORD_OR_SPACE = re.compile(r"\S+|\s+")
-_FEWEST_PROMPTS = 8  # distinct ones; fewer share words by chance
+_FEWEST_PROMPTS = 8  # distinct prompts; fewer may share words by chance
 
 
 class Template(Struct, frozen=True, kw_only=True):
-    """The shared start and end of prompts; empty where they share nothing."""
+    """The shared start and end of prompts; empty if they share nothing."""
 
     prefix: str = ""
     suffix: str = ""
@@ -47,7 +47,7 @@ def learn_template(texts: Sequence[str]) -> Template:
 
 
 def _shared(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many words at the start are the same in all rows."""
+    """Return the number of words at the start that all rows share."""
     for place, column in enumerate(zip(*rows, strict=False)):
         if len(set(column)) > 1:
             return place

@@ -1,8 +1,8 @@
 """A learned score for text streams: the probability that the held answer is wrong by now.
 
-One logistic regression over hashed words: of the event, of its context, and of both joined with the
-held answer. The joined words make it a prediction about the *answer*: "book it" means a change
-while the held answer is a search, and none while it is a reservation.
+The score is one logistic regression over hashed words: those of the event, those of its context,
+and both joined with the held answer. The joined words make it a prediction about the *answer*:
+"book it" means a change if the held answer is a search, and no change if it is a reservation.
 """
 
 import io
@@ -30,7 +30,7 @@ Pair = tuple["Turn", str]
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """An event of a text stream: its text, what came just before, and the answer if known."""
+    """An event of a text stream: its text, the text just before it, and the answer if known."""
 
     text: str
     context: str = ""
@@ -65,7 +65,7 @@ class ChangeModel:
 
     @classmethod
     def load(cls, path: Path) -> "ChangeModel":
-        """Read a file of these bytes; raises InputError for any other."""
+        """Read a file that `to_bytes` made; raises InputError for any other."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 model = cls(weights=arrays["weights"], intercept=float(arrays["intercept"]))
@@ -99,9 +99,9 @@ class TextChange:
 def fit_change_model(streams: Sequence[Stream], *, seed: int = 0) -> ChangeModel:
     """Fit a change model to streams whose turns all carry answers.
 
-    Every turn is paired with the answer before it and with an older, different one, so that the
-    model sees answers that have been wrong for a while. Raises InputError if no answer ever
-    changes, or if every turn changes it.
+    Each turn is paired with the answer before it and with an older, different answer, so that the
+    model also sees answers that have been wrong for a while. Raises InputError if no turn changes
+    the answer, or if every turn does.
     """
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
@@ -124,7 +124,7 @@ def fit_change_model(streams: Sequence[Stream], *, seed: int = 0) -> ChangeModel
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rollout:
-    """The outcome of a gate on one labelled stream, with a decoder that is always right."""
+    """The counts of a gate on one labelled stream, with a decoder that is always right."""
 
     events: int
     decodes: int
@@ -132,7 +132,7 @@ class Rollout:
 
     @property
     def held(self) -> float:
-        """The share of events whose held answer was right."""
+        """The share of events with a right answer."""
         return 1.0 - self.wrong / self.events
 
 
@@ -174,19 +174,14 @@ def calibrate_threshold(
 ) -> Calibration:
     """Certify the cheapest gate whose mean share of wrong events over streams is at most `alpha`.
 
-    Each stream counts once, because its turns depend on each other: losses are each stream's share
-    of wrong events, tested with a betting bound along `settings`, ordered from many decodes to few.
-    Of streams with one number in `copies` the first counts alone.
+    Turns of a stream depend on each other, so each stream counts once: its loss is its share of
+    wrong events. A betting bound tests the losses along `settings`, which go from many decodes to
+    few. Of the streams that share a number in `copies`, only the first counts.
     """
     losses = np.array([[1.0 - stream.roll(gate).held for gate in settings] for stream in streams])
     clusters = None if copies is None else Clusters(codes=copies, largest=1)
     evidence = Evidence(losses=losses, clusters=clusters)
     return calibrate(evidence, alpha=alpha, delta=delta, method=Method.BETTING)
-
-
-def without_answers(streams: Sequence[Stream], hidden: set[str]) -> list[Stream]:
-    """Return the streams that show none of these answers, which are then new to a model."""
-    return [s for s in streams if not any(turn.answer in hidden for turn in s)]
 
 
 def _training_pairs(
@@ -213,13 +208,13 @@ def _answer(turn: Turn) -> str:
 
 
 def _own_views(turns: Sequence[Turn]) -> tuple[Any, Any]:
-    """Return the hashed phrases of texts and of contexts, each (turns, COLUMNS) sparse."""
+    """Return the hashed phrases of texts and of contexts; sparse, (turns, COLUMNS) each."""
     texts = _hashed([_phrases(turn.text) for turn in turns])
     return texts, _hashed([_phrases(turn.context) for turn in turns])
 
 
 def _joined_view(pairs: Sequence[Pair]) -> Any:
-    """Return the held answer, alone and joined with each word of event and context, hashed."""
+    """Return the hashed held answer, alone and joined with each word of event and context."""
     return _hashed(
         [
             held,
@@ -241,7 +236,7 @@ def _hashed(rows: Iterable[list[str]]) -> Any:
 
 
 def _phrases(text: str) -> list[str]:
-    """Return the words of a text and its pairs of neighbours."""
+    """Return the words of a text, and its pairs of neighbouring words."""
     words = _words(text)
     return words + [f"{a} {b}" for a, b in pairwise(words)]
 

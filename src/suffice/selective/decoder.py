@@ -1,8 +1,8 @@
 """Selective decoding: hold the last decoded answer until the predicted answer changes.
 
-The gate sums the probability, event by event, that the held answer is wrong, and asks for a decode
-when the sum passes a threshold. This is Page's CUSUM with a forced refresh, O(1) in time and
-memory. Its two bounds are arithmetic and hold for every stream:
+For each event the gate adds up the probability that the held answer is wrong. It decodes when the
+sum passes a threshold. This is Page's CUSUM with a forced refresh, in O(1) time and memory. Its two
+bounds are arithmetic and hold for every stream:
 
     decodes   <= 1 + sum(scores) / threshold + events / refresh_events + duration / refresh_s
     staleness <= refresh_events events, and refresh_s up to the next event
@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 
 class GateSettings(Struct, frozen=True, kw_only=True):
-    """When to decode: `threshold` is on the sum of scores, each less `drift`.
+    """When to decode: if the sum of scores, each less `drift`, passes `threshold`.
 
     `refresh_events` and `refresh_s` are the largest age of a held answer. Raises InputError if a
     value makes the bounds meaningless.
@@ -58,7 +58,7 @@ class GateSettings(Struct, frozen=True, kw_only=True):
 
 
 class DecodeGate:
-    """Decides event by event whether to decode; call `decoded` after each successful decode."""
+    """Decides for each event whether to decode; call `decoded` after each successful decode."""
 
     __slots__ = ("_age", "_decoded_at_s", "_held", "_now_s", "_sum", "settings")
 
@@ -71,10 +71,10 @@ class DecodeGate:
         self._decoded_at_s = -inf
 
     def push(self, score: float, *, at_s: float | None = None) -> Reason | None:
-        """Take the probability that the held answer is wrong; return why to decode, or None.
+        """Take the probability that the held answer is wrong; return the reason to decode, or None.
 
-        Raises InputError for a score outside [0, 1] or a clock that went backwards; the gate is
-        then as it was.
+        Raises InputError for a score outside [0, 1] and for a clock that went backwards; the gate
+        does not change then.
         """
         if not 0.0 <= score <= 1.0:
             raise InputError(
@@ -99,7 +99,7 @@ class DecodeGate:
         return Reason.REFRESH if late or self._age >= self.settings.refresh_events else None
 
     def decoded(self) -> None:
-        """Start the age and the sum anew: a fresh answer is held."""
+        """Reset the age and the sum, because a fresh answer is held."""
         self._held = True
         self._sum = 0.0
         self._age = 0
@@ -114,12 +114,12 @@ class ChangeScorer(Protocol[E_contra]):
         ...
 
     def decoded(self, event: E_contra, answer: str) -> None:
-        """Note that `answer` was decoded for `event` and is held from now on."""
+        """Take the answer that was decoded for `event` and is held from now on."""
         ...
 
 
 class DecodeStep(Struct, frozen=True, kw_only=True):
-    """The answer of one event, and the reason of its decode (None: the held answer)."""
+    """The answer to one event, and the reason of its decode; None if the answer was held."""
 
     index: int
     answer: str
@@ -128,7 +128,7 @@ class DecodeStep(Struct, frozen=True, kw_only=True):
 
 
 class SelectiveDecoder(Generic[E]):
-    """Answers events with the held answer, or with a fresh one from `decode` where one is due."""
+    """Answers events with the held answer, or with a fresh one from `decode` if one is due."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class SelectiveDecoder(Generic[E]):
     async def push(self, event: E, *, at_s: float | None = None) -> DecodeStep:
         """Answer one event.
 
-        Raises what `decode` raises. That event then has no answer, and the next one is decoded.
+        Raises the errors of `decode`. The event then has no answer, and the next event is decoded.
         """
         score = 1.0 if self._answer is None else self._scorer.score(event)
         reason = self._gate.push(score, at_s=at_s)

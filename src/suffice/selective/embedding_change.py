@@ -15,7 +15,7 @@ Vector = NDArray[np.floating[Any]]
 class AnswerChange(Generic[E]):
     """The total variation of the predicted answers since the last decode.
 
-    `predict` returns the probabilities of a closed set of answers, always of one length.
+    `predict` returns the probabilities of a closed set of answers, in vectors of one length.
     """
 
     def __init__(self, predict: Callable[[E], Vector]) -> None:
@@ -39,7 +39,7 @@ class AnswerChange(Generic[E]):
 class EmbeddingChange(Generic[E]):
     """One minus the cosine to the event decoded last, for streams without a closed answer set.
 
-    `embed` returns one vector, always of one length; `full` is the distance with score 1.
+    `embed` returns vectors of one length. `full` is the distance that has score 1.
     """
 
     def __init__(self, embed: Callable[[E], Vector], *, full: float = 1.0) -> None:
@@ -61,7 +61,7 @@ class EmbeddingChange(Generic[E]):
 
 
 class _DecodedVector(Generic[E]):
-    """The vector of the event decoded last, compared with those that follow, in O(1) memory."""
+    """The vector of the event decoded last, to compare with later ones; in O(1) memory."""
 
     def __init__(self, measure: Callable[[E], Vector]) -> None:
         self._measure = measure

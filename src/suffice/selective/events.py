@@ -1,4 +1,4 @@
-"""Events of a text stream or a video, read and answered with few decodes."""
+"""Read the events of a text stream or a video, and answer them with few decodes."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -18,9 +18,9 @@ Timed = tuple[float | None, E]
 
 
 class StreamLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of a text stream; `at_s` is in seconds, for all lines or for none.
+    """A line of a text stream: the right answer if it is known, and the time in seconds.
 
-    `answer` is the right one, if it is known.
+    All lines have a time, or none.
     """
 
     text: str
@@ -32,7 +32,7 @@ class StreamLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def answer_events(
     events: Iterable[Timed[E]], decoder: SelectiveDecoder[E]
 ) -> AsyncIterator[TimedStep]:
-    """Answer events in their order; an event without a time gets its number for one."""
+    """Answer events in their order; the time of an event without one is its number."""
     for count, (at_s, event) in enumerate(events):
         start_s = time.perf_counter()
         step = await decoder.push(event, at_s=at_s)
@@ -59,7 +59,7 @@ def answer_video(
     decode: Callable[..., Awaitable[str]] | None = None,
     frames_per_s: float = 5.0,
 ) -> AsyncIterator[TimedStep]:
-    """Answer the frames of a video; without `decode` only say where one would be due.
+    """Answer the frames of a video; without `decode`, only mark the frames that need a decode.
 
     Needs the extra `video` and the encoder file of `python -m tools.encoders efficientnet`.
     """

@@ -29,7 +29,7 @@ THRESHOLDS = np.linspace(0.02, 0.59, 58)
 
 
 class LabelledLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of labelled streams; the lines of one stream stand in their order."""
+    """A line of labelled streams; the lines of one stream are in the order of their events."""
 
     stream: str
     text: str
@@ -38,12 +38,12 @@ class LabelledLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A gate that promises at most `alpha`: the mean over streams of their wrong share of events.
+    """A gate and its promise: the mean share of wrong events in a stream is at most `alpha`.
 
-    Each stream counts once, however long it is, so the share of all events may be larger. The
-    promise holds except with probability `delta`, for streams like those that certified it; the
-    decoder counts as right. `held_per_stream` and `held_per_event` are the shares of right answers
-    in the reporting streams, `decodes_per_event` their decodes.
+    Each stream counts once, however long it is, so the share among all events may be larger. The
+    promise holds except with probability `delta`, for streams like those that certified it. It
+    takes decoded answers as right. `held_per_stream` and `held_per_event` are the shares of right
+    answers in the reporting streams, and `decodes_per_event` is their decodes per event.
     """
 
     settings: GateSettings
@@ -58,7 +58,7 @@ class GateFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedGate:
-    """A change model, its file, and the calibration that certifies it or not."""
+    """A change model, its file, and its calibration."""
 
     model: ChangeModel
     file: GateFile
@@ -75,8 +75,8 @@ def fit_gate(
 ) -> CertifiedGate:
     """Fit a change model on half of the streams, certify a threshold on four tenths, then report.
 
-    Equal streams go into one split, where the first of them counts alone. `settings` holds all but
-    the threshold. Raises InputError for too few streams, or streams without a change.
+    Equal streams go into one split, where only the first counts. `settings` holds all settings but
+    the threshold. Raises InputError for too few streams, and for streams without a change.
     """
     codes = number_clusters([tuple((t.text, t.context) for t in stream) for stream in streams])
     fit, test, report = split_rows(codes, seed=seed)
@@ -123,7 +123,7 @@ def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
 
 
 def save_gate(folder: Path, gate: CertifiedGate) -> None:
-    """Write a gate into a folder, made if need be; raises InputError when the disk refuses."""
+    """Write a gate into a folder; raises InputError if the disk refuses."""
     write_folder(
         folder, {MODEL: gate.model.to_bytes(), GATE: msgspec.json.encode(gate.file) + b"\n"}
     )
@@ -143,7 +143,7 @@ def load_gate(folder: Path) -> tuple[ChangeModel, GateFile]:
 def watch_gate(folder: Path, streams: Iterable[list[Turn]]) -> FolderWatch:
     """Audit a gate on fresh labelled streams, and return the state of its watch.
 
-    The streams are a random part of the traffic. The loss of each is its share of wrong events.
+    The streams must be a random part of the traffic. A stream's loss is its share of wrong events.
     """
     model, file = read_gate(folder)
     losses = {

@@ -12,7 +12,7 @@ from suffice.selective.decoder import DecodeStep
 
 
 class TimedStep(Struct, frozen=True, kw_only=True):
-    """A step with its time; `took_s` is what gate and decode took, of a held answer the gate."""
+    """A step with its time; `took_s` is the seconds of the gate, and of the decode if any."""
 
     at_s: float
     step: DecodeStep

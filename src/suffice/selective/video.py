@@ -27,9 +27,9 @@ class Frame:
 
 
 def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
-    """Yield frames of a video file, in order, at most `frames_per_s` of them.
+    """Yield the frames of a video file in order, at most `frames_per_s` each second.
 
-    Raises InputError if the file cannot be opened, holds no frame, or ends before it should.
+    Raises InputError if the file cannot be opened, holds no frame, or ends too early.
     """
     cv2 = _opencv()
     video = cv2.VideoCapture(str(path))
@@ -52,7 +52,7 @@ def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
         if count == 0 or count < promised - rate:
             raise InputError(
                 f"{path} breaks off after {count} of {promised} frames",
-                hint="the file or its header is damaged; the answers up to there are valid",
+                hint="the file or its header is damaged; the answers so far are valid",
             )
     finally:
         video.release()
