@@ -51,7 +51,7 @@ def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tens
 
 
 def sigreg(views: Tensor) -> Tensor:
-    """Return the distance of views (n, hidden size) from a standard normal (SIGReg, arXiv 2511.08544).
+    """Return the distance of views (n, hidden size) from a normal: SIGReg, arXiv 2511.08544.
 
     It is the mean Epps-Pulley statistic of the views' projections on random directions: the squared
     gap between the characteristic functions, weighted by that of the normal.
