@@ -1,4 +1,4 @@
-"""Write the tables of docs/commands.md and docs/configuration.md from the code.
+"""Write the tables of docs/commands.md, docs/configuration.md and docs/logs.md from the code.
 
 `python -m tools.docs` rewrites what stands between the markers `<!-- NAME -->` and `<!-- end -->`;
 with `--check` it writes nothing and exits with 1 where a table is out of date.
@@ -16,6 +16,10 @@ import typer
 
 from suffice import config, types
 from suffice.cli.main import app
+from suffice.logs.format import LogFormat
+from suffice.logs.plain_format import MAPPABLE, plain_format
+from suffice.logs.server_formats import TEXT_FORMATS, TextFormat
+from suffice.logs.sniff import JSON_FORMATS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = (
@@ -30,11 +34,11 @@ _BLOCK = re.compile(r"(<!-- (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def main() -> None:
-    """Rewrite both pages, or check them."""
+    """Rewrite the pages, or check them."""
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description=__doc__)
     parser.add_argument("--check", action="store_true", help="Write nothing; exit with 1.")
     check = parser.parse_args().check
-    pages = (DOCS / "commands.md", DOCS / "configuration.md")
+    pages = (DOCS / "commands.md", DOCS / "configuration.md", DOCS / "logs.md")
     stale = [page for page in pages if renew(page, check=check)]
     for page in stale:
         print(f"{page.name} {'is out of date: run python -m tools.docs' if check else 'written'}")
@@ -43,7 +47,7 @@ def main() -> None:
 
 def renew(page: Path, *, check: bool) -> bool:
     """Put the current tables into a page; True where it changes."""
-    tables = {**command_tables(), **configuration_tables()}
+    tables = {**command_tables(), **configuration_tables(), "logs": log_table()}
     text = page.read_text("utf-8")
     renewed = _BLOCK.sub(lambda m: f"{m[1]}{tables[m['name']]}{m[3]}", text)
     if renewed != text and not check:
@@ -105,6 +109,23 @@ def _section_table(section: type[msgspec.Struct]) -> str:
         shown = "required" if field.required else "" if unset else f"`{word}`"
         rows.append(f"| `{field.name}` | {shown} | {_cell(meanings[field.name])} |\n")
     return "".join(["| key | default | meaning |\n|---|---|---|\n", *rows])
+
+
+def log_table() -> str:
+    """Return the table of log formats: the fields that each gives, and what it does not tell."""
+    plain = plain_format(MAPPABLE, {})
+    assert plain is not None
+    formats: tuple[LogFormat | TextFormat, ...] = (*JSON_FORMATS, *TEXT_FORMATS, plain)
+    rows = [
+        f"| {form.title} | `{form.name}` | {', '.join(_fields_of(form))} | {form.missing} |\n"
+        for form in formats
+    ]
+    return "".join(["| log | name | fields taken | missing |\n|---|---|---|---|\n", *rows])
+
+
+def _fields_of(form: LogFormat | TextFormat) -> list[str]:
+    texts = [name for name in ("prompt", "answer") if getattr(form, name, "")]
+    return [name for name in form.fields if name != "zoned"] + [f"text of the {t}" for t in texts]
 
 
 def key_meanings(section: type[msgspec.Struct]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What a log cost, and what would change it."""

@@ -1,0 +1,1 @@
+"""Request logs of any tool, read into one table of records."""

@@ -1,0 +1,146 @@
+"""Make records fit to be added up: no impossible rows, each request once, no report twice."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from suffice.logs.record import COUNTS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MOST_TOKENS = 10**8  # of one request; the longest prompts of 2026 are 10 million
+MOST_USD = 10**6
+
+
+class Cleaned(Struct, frozen=True, kw_only=True):
+    """How many rows were not counted, or not as they stand, and why.
+
+    `repeated` rows were states of a request that is counted once (a stream logged many times, or
+    another export); `overlapping` rows of usage reports describe days and models whose requests are
+    here one by one. `zoneless` times were read in the zone that was named, `undated` rows have no
+    time. `foreign` counts by currency the rows whose stated cost is no dollars. In `added` rows the
+    reasoning exceeds the output, so it cannot be a part of it and was added to it.
+    """
+
+    repeated: int
+    overlapping: int
+    zoneless: int
+    undated: int
+    foreign: Mapping[str, int]
+    added: int
+
+
+def clean(store: "DuckDBPyConnection") -> Cleaned:
+    """Clean the table `records`; what was taken out stands in the table `problems`."""
+    _take_out_problems(store)
+    added = _count(store, "reasoning_tokens > output_tokens")
+    store.execute(
+        "UPDATE records SET output_tokens = output_tokens + reasoning_tokens "
+        "WHERE reasoning_tokens > output_tokens"
+    )
+    currency = "upper(coalesce(currency, 'USD'))"
+    foreign = store.execute(
+        f"SELECT {currency}, count(*) FROM records WHERE {currency} <> 'USD' AND stated_usd "
+        "IS NOT NULL GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    store.execute(f"UPDATE records SET stated_usd = NULL WHERE {currency} <> 'USD'")
+    return Cleaned(
+        repeated=_count_once(store),
+        overlapping=_drop_overlap(store),
+        zoneless=_count(store, "zoned = false AND time IS NOT NULL"),
+        undated=_count(store, "time IS NULL"),
+        foreign=dict(foreign),
+        added=added,
+    )
+
+
+def _take_out_problems(store: "DuckDBPyConnection") -> None:
+    negative = " OR ".join(f"{name} < 0" for name in (*COUNTS, "requests", "stated_usd"))
+    absurd = " OR ".join(f"{name} > {MOST_TOKENS} * greatest(requests, 1)" for name in COUNTS)
+    reports = "source IN ('openai-usage', 'anthropic-usage')"
+    store.execute(
+        f"""CREATE TABLE problems AS SELECT file, problem, count(*) AS rows FROM (
+            SELECT file, {_problem(negative, absurd, reports)} AS problem FROM records
+        ) WHERE problem IS NOT NULL GROUP BY file, problem"""
+    )
+    if store.execute("SELECT count(*) FROM problems").fetchone() != (0,):
+        store.execute(
+            f"DELETE FROM records WHERE {_problem(negative, absurd, reports)} IS NOT NULL"
+        )
+
+
+def _problem(negative: str, absurd: str, reports: str) -> str:
+    cached = "coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0)"
+    return f"""CASE WHEN problem IS NOT NULL THEN problem
+        WHEN {negative} THEN 'a negative count'
+        WHEN ({absurd} OR stated_usd > {MOST_USD}) AND NOT {reports} THEN 'an absurd count'
+        WHEN {cached} > input_tokens THEN 'more cached tokens than prompt'
+        WHEN coalesce(model, '') = '' AND input_tokens IS NULL AND output_tokens IS NULL
+            AND stated_usd IS NULL AND error IS NULL THEN 'neither model, tokens nor cost' END"""
+
+
+def _count_once(store: "DuckDBPyConnection") -> int:
+    """Keep one row a request: of states of a stream the last, of exports what any of them says.
+
+    Rows are of one request if they have the same id; in plain files, whose ids may be anything, or
+    without an id, if time, model, session and counts are the same too, in two files.
+    """
+    same = (
+        "hash(id, time, model, session, agent, key, input_tokens, output_tokens, stated_usd, error)"
+    )
+    store.execute(
+        """CREATE TEMP TABLE doubles AS
+        SELECT id AS name, NULL::UBIGINT AS alike, NULL::BIGINT AS nth, count(*) AS rows,
+            -max({'o': coalesce(output_tokens, -1), 'r': -rowid}).r AS winner, min(time) AS time,
+            max(stated_usd) AS stated_usd, max(key) AS key, max(session) AS session
+        FROM records WHERE id IS NOT NULL AND source <> 'plain'
+        GROUP BY id HAVING count(*) > 1"""
+    )
+    store.execute(
+        f"""CREATE TEMP TABLE copies AS SELECT row FROM (
+            SELECT row, row_number() OVER (PARTITION BY alike, nth ORDER BY file) AS copy FROM (
+                SELECT rowid AS row, file, {same} AS alike,
+                    row_number() OVER (PARTITION BY {same}, file ORDER BY rowid) AS nth
+                FROM records WHERE time IS NOT NULL AND (id IS NULL OR source = 'plain')
+                    AND (SELECT count(DISTINCT file) > 1 FROM records)
+            )
+        ) WHERE copy > 1"""
+    )
+    repeated = store.execute(
+        "SELECT (SELECT coalesce(sum(rows - 1), 0) FROM doubles) + (SELECT count(*) FROM copies)"
+    ).fetchone()
+    assert repeated is not None
+    if repeated[0]:
+        store.execute(
+            "DELETE FROM records USING doubles d "
+            "WHERE id = d.name AND source <> 'plain' AND records.rowid <> d.winner"
+        )
+        store.execute(
+            "UPDATE records SET time = d.time, stated_usd = d.stated_usd, key = d.key, "
+            "session = coalesce(records.session, d.session) FROM doubles d "
+            "WHERE id = d.name AND source <> 'plain'"
+        )
+        store.execute("DELETE FROM records WHERE rowid IN (SELECT row FROM copies)")
+    return int(repeated[0])
+
+
+def _drop_overlap(store: "DuckDBPyConnection") -> int:
+    """Leave out rows of reports on days and models whose requests are here one by one.
+
+    Rows of cost reports stay: they have no tokens, and their dollars are what was billed.
+    """
+    reports = "source IN ('openai-usage', 'anthropic-usage')"
+    where = f"""{reports} AND input_tokens IS NOT NULL AND (time::DATE, model) IN (
+        SELECT DISTINCT time::DATE, model FROM records WHERE NOT {reports})"""
+    dropped = _count(store, where)
+    if dropped:
+        store.execute(f"DELETE FROM records WHERE {where}")
+    return dropped
+
+
+def _count(store: "DuckDBPyConnection", where: str) -> int:
+    row = store.execute(f"SELECT count(*) FROM records WHERE {where}").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,98 @@
+"""What a log format is: how it is known, and where each field of a record stands in a row."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from suffice.logs.record import columns
+
+Structure = Mapping[str, Any]
+Shape = Literal["lines", "array", "document", "csv", "parquet", "text"]
+
+NUMBER, TEXT, FLAG, TREE = "DOUBLE", "VARCHAR", "BOOLEAN", "JSON"
+
+
+class LogFormat(Struct, frozen=True, kw_only=True):
+    """One documented shape of log, as data.
+
+    `needs` are alternatives: a file is of this format if one of its first rows has all key paths of
+    one of them. `structure` names the keys that are read of a row, as `json_transform` of DuckDB
+    takes it; nothing else is looked at. `relation` is the FROM clause over `rows` (columns `r`, the
+    row as a struct, `broken`, whether it is no JSON, and `file`); one that is `nested` unfolds
+    rows, and drops the broken ones. `fields` gives the SQL of each field of a record, `where` keeps
+    what is a request. `prompt` and `answer` are the SQL of the texts, as JSON or text. `missing`
+    says in a few words what the format does not tell.
+    """
+
+    name: str
+    title: str
+    needs: tuple[frozenset[str], ...]
+    structure: Structure
+    fields: Mapping[str, str]
+    relation: str = "rows"
+    where: str = "true"
+    prompt: str = ""
+    answer: str = ""
+    missing: str = ""
+    nested: bool = False
+
+    def matches(self, paths: frozenset[str]) -> bool:
+        """Say whether a row with these key paths is of this format."""
+        return any(need <= paths for need in self.needs)
+
+    @property
+    def structure_json(self) -> str:
+        """The structure as DuckDB reads it."""
+        return json.dumps(self.structure).replace("'", "''")
+
+    def select(self) -> str:
+        """Write the query that makes records of `rows`."""
+        fields = {"source": f"'{self.name}'", "file": "file", **self.fields}
+        where = self.where
+        if not self.nested:
+            fields["problem"] = "CASE WHEN broken THEN 'no JSON' END"
+            where = f"broken OR ({where})"
+        if self.prompt:
+            fields["prompt_hash"] = f"hash_of(({self.prompt})::VARCHAR)"
+        if self.answer:
+            fields["answer_hash"] = f"hash_of(({self.answer})::VARCHAR)"
+        picked = ", ".join(
+            f"({fields.get(name, 'NULL')})::{kind} AS {name}" for name, kind in columns().items()
+        )
+        return f"SELECT {picked} FROM {self.relation} WHERE {where}"
+
+
+def needs(*alternatives: str) -> tuple[frozenset[str], ...]:
+    """Write alternatives of key paths: each is a string of paths with spaces between."""
+    return tuple(frozenset(alternative.split()) for alternative in alternatives)
+
+
+def first(*expressions: str) -> str:
+    """Write the first of some SQL expressions that is known."""
+    return f"coalesce({', '.join(expressions)})"
+
+
+def plus(*expressions: str) -> str:
+    """Write a sum in which an unknown part counts nothing; unknown where all are."""
+    known = " AND ".join(f"({e}) IS NULL" for e in expressions)
+    total = " + ".join(f"coalesce({e}, 0)" for e in expressions)
+    return f"CASE WHEN {known} THEN NULL ELSE {total} END"
+
+
+def whole_prompt(prompt: str, read: str, write: str) -> str:
+    """Write the whole prompt where a log counts cached tokens inside it, or beside it.
+
+    Cached tokens that are more than the prompt cannot be inside it, so they are added.
+    """
+    cached = f"(coalesce({read}, 0) + coalesce({write}, 0))"
+    return f"CASE WHEN {cached} > ({prompt}) THEN ({prompt}) + {cached} ELSE ({prompt}) END"
+
+
+def timed(start: str, end: str = "") -> dict[str, str]:
+    """Write the fields of a time, and of the latency to a second one."""
+    fields = {"time": f"as_time({start})", "zoned": f"has_zone({start})"}
+    if end:
+        fields["latency_s"] = f"epoch(as_time({end})) - epoch(as_time({start}))"
+    return fields

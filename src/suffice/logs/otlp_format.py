@@ -1,0 +1,181 @@
+"""OpenTelemetry GenAI spans as OTLP files hold them, and the events of Claude Code's exporter."""
+
+from suffice.logs.format import TEXT, LogFormat, first, needs, whole_prompt
+
+_ATTRIBUTES = [
+    {
+        "key": TEXT,
+        "value": {
+            "stringValue": TEXT,
+            "intValue": TEXT,
+            "doubleValue": TEXT,
+            "boolValue": TEXT,
+        },
+    }
+]
+_VALUES = (
+    "[coalesce(a.value.stringValue, a.value.intValue, a.value.doubleValue, a.value.boolValue) "
+    "FOR a IN {}]"
+)
+_NAMES = "[a.key FOR a IN {}]"
+# Operations whose spans sum up the calls below them, or call no model.
+_NO_CALLS = "('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow')"
+
+
+def _text(*keys: str) -> str:
+    return first(*(f"v[list_position(k, '{key}')]" for key in keys), "NULL")
+
+
+def _number(*keys: str) -> str:
+    return f"try_cast({_text(*keys)} AS DOUBLE)"
+
+
+_READ = _number(
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_read_input_tokens",
+    "llm.token_count.prompt_details.cache_read",
+)
+_WRITE = _number(
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_creation_input_tokens",
+    "llm.token_count.prompt_details.cache_write",
+)
+_MODEL = _text("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_SPANS = LogFormat(
+    name="otlp",
+    title="OpenTelemetry GenAI spans (OTLP JSON and protobuf)",
+    needs=needs("resourceSpans"),
+    structure={
+        "resourceSpans": [
+            {
+                "resource": {"attributes": _ATTRIBUTES},
+                "scopeSpans": [
+                    {
+                        "spans": [
+                            {
+                                "traceId": TEXT,
+                                "spanId": TEXT,
+                                "startTimeUnixNano": TEXT,
+                                "endTimeUnixNano": TEXT,
+                                "status": {"code": TEXT, "message": TEXT},
+                                "attributes": _ATTRIBUTES,
+                            }
+                        ]
+                    }
+                ],
+            }
+        ]
+    },
+    relation=f"""(
+        SELECT file, s, {_NAMES.format("s.attributes")} AS k, {_VALUES.format("s.attributes")} AS v,
+            {_NAMES.format("resource")} AS rk, {_VALUES.format("resource")} AS rv
+        FROM (
+            SELECT file, unnest(scope.spans) AS s, resource FROM (
+                SELECT file, unnest(one.scopeSpans) AS scope, one.resource.attributes AS resource
+                FROM (SELECT file, unnest(r.resourceSpans) AS one FROM rows)
+            )
+        )
+    )""",
+    fields={
+        "time": "as_time(s.startTimeUnixNano)",
+        "zoned": "true",
+        "latency_s": "(s.endTimeUnixNano::HUGEINT - s.startTimeUnixNano::HUGEINT) / 1e9",
+        "id": first(_text("gen_ai.response.id"), "s.traceId || '/' || s.spanId"),
+        "session": first(_text("gen_ai.conversation.id", "session.id"), "s.traceId"),
+        "agent": _text("gen_ai.agent.id", "gen_ai.agent.name"),
+        "model": _MODEL,
+        "provider": _text("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
+        "input_tokens": whole_prompt(
+            _number(
+                "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"
+            ),
+            _READ,
+            _WRITE,
+        ),
+        "cache_read_tokens": _READ,
+        "cache_write_tokens": _WRITE,
+        "output_tokens": _number(
+            "gen_ai.usage.output_tokens",
+            "gen_ai.usage.completion_tokens",
+            "llm.token_count.completion",
+        ),
+        "reasoning_tokens": _number(
+            "gen_ai.usage.reasoning.output_tokens",
+            "gen_ai.usage.reasoning_tokens",
+            "llm.token_count.completion_details.reasoning",
+        ),
+        "tier": _text("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
+        "effort": _text("gen_ai.request.reasoning.level", "gen_ai.request.reasoning_effort"),
+        "stated_usd": _number("gen_ai.usage.cost", "llm.cost.total"),
+        "key": first(_text("user.id", "enduser.id"), "NULL"),
+        "tags": "CASE WHEN list_contains(rk, 'service.name') "
+        "THEN ['service:' || rv[list_position(rk, 'service.name')]] END",
+        "error": first(
+            _text("error.type"),
+            "CASE WHEN s.status.code IN ('2', 'STATUS_CODE_ERROR') THEN 'error' END",
+        ),
+    },
+    where=f"coalesce({_text('gen_ai.operation.name')}, 'chat') NOT IN {_NO_CALLS} "
+    f"AND coalesce({_text('openinference.span.kind')}, 'LLM') = 'LLM' AND {_MODEL} IS NOT NULL",
+    prompt=_text("gen_ai.input.messages", "gen_ai.prompt", "input.value"),
+    answer=_text("gen_ai.output.messages", "gen_ai.completion", "output.value"),
+    nested=True,
+    missing="one-hour cache writes, where the instrumentation says nothing of them",
+)
+
+_EVENTS = LogFormat(
+    name="otlp-logs",
+    title="OpenTelemetry events of Claude Code (OTLP JSON and protobuf)",
+    needs=needs("resourceLogs"),
+    structure={
+        "resourceLogs": [
+            {
+                "scopeLogs": [
+                    {
+                        "logRecords": [
+                            {
+                                "timeUnixNano": TEXT,
+                                "body": {"stringValue": TEXT},
+                                "attributes": _ATTRIBUTES,
+                            }
+                        ]
+                    }
+                ]
+            }
+        ]
+    },
+    relation=f"""(
+        SELECT file, s, {_NAMES.format("s.attributes")} AS k, {_VALUES.format("s.attributes")} AS v
+        FROM (
+            SELECT file, unnest(scope.logRecords) AS s FROM (
+                SELECT file, unnest(one.scopeLogs) AS scope
+                FROM (SELECT file, unnest(r.resourceLogs) AS one FROM rows)
+            )
+        )
+    )""",
+    fields={
+        "time": "as_time(s.timeUnixNano)",
+        "zoned": "true",
+        "id": _text("request_id"),
+        "session": _text("session.id"),
+        "model": _text("model"),
+        "provider": "CASE WHEN " + _text("model") + " LIKE 'claude%' THEN 'anthropic' END",
+        "input_tokens": " + ".join(
+            f"coalesce({_number(key)}, 0)"
+            for key in ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
+        ),
+        "cache_read_tokens": _number("cache_read_tokens"),
+        "cache_write_tokens": _number("cache_creation_tokens"),
+        "output_tokens": _number("output_tokens"),
+        "stated_usd": _number("cost_usd"),
+        "key": _text("user.email", "user.id"),
+        "effort": _text("effort"),
+        "latency_s": f"{_number('duration_ms')} / 1000",
+    },
+    where=f"(s.body.stringValue LIKE '%api_request' OR {_text('event.name')} LIKE '%api_request') "
+    f"AND {_text('model')} IS NOT NULL",
+    nested=True,
+    missing="reasoning tokens, one-hour cache writes, errors",
+)
+
+OTLP_FORMATS = (_SPANS, _EVENTS)

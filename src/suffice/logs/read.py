@@ -1,0 +1,282 @@
+"""Read any mixture of logs into one table of records, and say what was left out and why."""
+
+import hashlib
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from suffice.logs.clean import Cleaned, clean
+from suffice.logs.databases import is_database, read_database
+from suffice.logs.files import LogFile, find_files, open_log, salvage
+from suffice.logs.format import LogFormat
+from suffice.logs.protobuf import is_protobuf, spans_as_json
+from suffice.logs.record import Skipped
+from suffice.logs.server_formats import TextFormat
+from suffice.logs.sniff import SQLITE, Sniffed, of_names, sniff
+from suffice.logs.store import open_store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_LARGEST_ROW_BYTES = 32 * 1024**2
+_LARGEST_DOCUMENT_BYTES = 256 * 1024**2
+
+
+class LogOptions(Struct, frozen=True, kw_only=True):
+    """How logs are read: columns of plain rows by field, and the zone of times without one."""
+
+    columns: Mapping[str, str] = {}
+    timezone: str = "UTC"
+
+
+DEFAULTS = LogOptions()
+
+
+class Logs(Struct, frozen=True, kw_only=True):
+    """Logs that were read: the store with the table `records`, and what is to be said of them.
+
+    `formats` counts the files of each format; `bytes` is the size of the files as they lie.
+    """
+
+    store: Any
+    files: int
+    bytes: int
+    formats: Mapping[str, int]
+    skipped: tuple[Skipped, ...]
+    cleaned: Cleaned
+
+
+class _Source(Struct, frozen=True, kw_only=True):
+    """One file with its number, and the file that is read in its place."""
+
+    id: int
+    log: LogFile
+    sniffed: Sniffed
+    read_as: Path
+
+
+@contextmanager
+def read_logs(names: Iterable[str], options: LogOptions = DEFAULTS) -> Iterator[Logs]:
+    """Read files, folders, globs and database URLs; raises InputError where nothing can be read."""
+    urls = [name for name in names if is_database(name)]
+    paths = find_files(name for name in names if not is_database(name))
+    with (
+        tempfile.TemporaryDirectory(prefix="suffice-bill-") as spare,
+        open_store(timezone=options.timezone) as store,
+    ):
+        skipped: list[Skipped] = []
+        formats: dict[str, int] = defaultdict(int)
+        groups: dict[tuple[str, str, str], list[_Source]] = defaultdict(list)
+        size = 0
+        same = _copies(paths)
+        places: list[Path | str] = [*paths, *urls]
+        for number, path in enumerate(places):
+            if path in same:
+                skipped.append(Skipped(path=str(path), reason=f"the same file as {same[path]}"))
+                continue
+            source = _look_at(number, path, options, spare=Path(spare))
+            size += source.log.size
+            if source.sniffed.format is None:
+                skipped.append(Skipped(path=str(path), reason=source.sniffed.reason))
+                continue
+            formats[source.sniffed.format.name] += 1
+            store.execute(
+                "INSERT INTO files VALUES (?, ?, ?)", [number, str(path), str(source.read_as)]
+            )
+            groups[_group_of(source)].append(source)
+        for group in groups.values():
+            skipped += _read_group(store, group, spare=Path(spare))
+        cleaned = clean(store)
+        yield Logs(
+            store=store,
+            files=len(paths) + len(urls),
+            bytes=size,
+            formats=dict(formats),
+            skipped=(*skipped, *_broken_rows(store)),
+            cleaned=cleaned,
+        )
+
+
+def _look_at(number: int, path: Path | str, options: LogOptions, *, spare: Path) -> _Source:
+    """Tell what a file is; what DuckDB cannot read is first written as JSON lines."""
+    target = spare / f"{number}.jsonl"
+    log = None if isinstance(path, str) else open_log(path)
+    if log is None or log.head.startswith(SQLITE):
+        name = read_database(str(path), target)
+        log = open_log(target)
+        sniffed = sniff(log, mapping={})
+        if sniffed.format is not None:
+            sniffed = replace(sniffed, format=replace(sniffed.format, name=name))
+        return _Source(id=number, log=log, sniffed=sniffed, read_as=target)
+    if is_protobuf(log.head):
+        spans_as_json(log, target)
+        log = open_log(target)
+    sniffed = sniff(log, mapping=options.columns)
+    if sniffed.shape == "parquet":
+        sniffed = _sniff_parquet(log, options)
+    return _Source(id=number, log=log, sniffed=sniffed, read_as=log.path)
+
+
+def _copies(paths: list[Path]) -> dict[Path | str, Path]:
+    """Map each file that holds the very bytes of an earlier one to that one."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    copies: dict[Path | str, Path] = {}
+    for alike in by_size.values():
+        seen: dict[bytes, Path] = {}
+        for path in alike if len(alike) > 1 else ():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            if path.stat().st_size and digest in seen:
+                copies[path] = seen[digest]
+            seen.setdefault(digest, path)
+    return copies
+
+
+def _sniff_parquet(log: LogFile, options: LogOptions) -> Sniffed:
+    import duckdb
+
+    try:
+        with duckdb.connect() as connection:
+            described = connection.execute(
+                "DESCRIBE SELECT * FROM read_parquet(?)", [str(log.path)]
+            ).fetchall()
+    except duckdb.Error as error:
+        return Sniffed(reason=f"broken Parquet: {_short(error)}")
+    form = of_names([row[0] for row in described], options.columns)
+    if form is None:
+        return Sniffed(reason="no column is known to count tokens")
+    return Sniffed(shape="parquet", format=form)
+
+
+def _group_of(source: _Source) -> tuple[str, str, str]:
+    """Files of one group are read by one query; tables by one each, for their columns differ."""
+    form = source.sniffed.format
+    assert form is not None
+    alone = source.sniffed.shape in ("csv", "parquet") or form.name == "plain"
+    return (
+        form.name,
+        f"{source.sniffed.shape} {source.id if alone else ''}",
+        source.log.packing,
+    )
+
+
+def _read_group(
+    store: "DuckDBPyConnection", group: list[_Source], *, spare: Path
+) -> Iterator[Skipped]:
+    """Read all files at once; where that fails, one by one, and what is whole of a broken one."""
+    import duckdb
+
+    failure: Exception | None = None
+    try:
+        store.execute("BEGIN")
+        store.execute(_insert(group))
+        store.execute("COMMIT")
+    except duckdb.Error as error:
+        store.execute("ROLLBACK")
+        failure = error
+    if failure is None:
+        return
+    if len(group) > 1:
+        for source in group:
+            yield from _read_group(store, [source], spare=spare)
+        return
+    yield from _read_broken(store, group[0], failure, spare=spare)
+
+
+def _read_broken(
+    store: "DuckDBPyConnection", source: _Source, failure: Exception, *, spare: Path
+) -> Iterator[Skipped]:
+    """Read the whole lines of a file that is cut off; say so, or that nothing could be read."""
+    import duckdb
+
+    path = str(source.log.path)
+    if source.log.packing == "none" or source.sniffed.shape not in ("lines", "csv", "text"):
+        yield Skipped(path=path, reason=f"unreadable: {_short(failure)}")
+        return
+    target = spare / f"{source.id}.part"
+    whole = salvage(source.log, target)
+    store.execute("UPDATE files SET read_as = ? WHERE id = ?", [str(target), source.id])
+    part = _Source(id=source.id, log=open_log(target), sniffed=source.sniffed, read_as=target)
+    try:
+        store.execute(_insert([part]))
+    except duckdb.Error as error:
+        yield Skipped(path=path, reason=f"unreadable: {_short(error)}")
+    else:
+        if not whole:
+            yield Skipped(path=path, reason=f"{source.log.packing} is cut off: read up to there")
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _insert(group: list[_Source]) -> str:
+    """Write the query that appends the records of files of one shape and format."""
+    first = group[0]
+    form = first.sniffed.format
+    paths = ", ".join("'" + str(s.read_as).replace("'", "''") + "'" for s in group)
+    packed = "" if first.log.packing == "none" else f", compression = '{first.log.packing}'"
+    if isinstance(form, TextFormat):
+        rows = (
+            "SELECT line, f.id AS file, row_number() OVER () AS n FROM read_csv("
+            f"[{paths}], columns = {{line: 'VARCHAR'}}, delim = '\x07', quote = '', escape = '', "
+            "header = false, auto_detect = false, ignore_errors = true, filename = true, "
+            f"max_line_size = {_LARGEST_ROW_BYTES}{packed}) t "
+            "JOIN files f ON f.read_as = t.filename"
+        )
+        return f"INSERT INTO records WITH rows AS MATERIALIZED ({rows}) {form.select()}"
+    assert isinstance(form, LogFormat)
+    objects = _objects(first, paths, packed)
+    rows = (
+        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, "
+        f"f.id AS file FROM ({objects}) t JOIN files f ON f.read_as = t.filename"
+    )
+    insert = f"INSERT INTO records WITH rows AS ({rows}) {form.select()}"
+    if form.nested and first.sniffed.shape == "lines":
+        insert += (
+            " UNION ALL BY NAME SELECT 'broken' AS source, f.id AS file, 'no JSON' AS problem "
+            f"FROM ({objects}) t JOIN files f ON f.read_as = t.filename WHERE j IS NULL"
+        )
+    return insert
+
+
+def _objects(source: _Source, paths: str, packed: str) -> str:
+    """Write the query that gives one JSON object a row, whatever the files hold."""
+    shape = source.sniffed.shape
+    if shape == "csv":
+        table = (
+            f"read_csv([{paths}], all_varchar = true, header = true, ignore_errors = true, "
+            f"delim = '{source.sniffed.delimiter}', quote = '\"', escape = '\"', "
+            "strict_mode = false, null_padding = true, filename = true, "
+            f"max_line_size = {_LARGEST_ROW_BYTES}{packed})"
+        )
+        return f"SELECT to_json(t)::JSON AS j, filename FROM {table} t"
+    if shape == "parquet":
+        table = f"read_parquet([{paths}], filename = true)"
+        return f"SELECT to_json(t)::JSON AS j, filename FROM {table} t"
+    form = {"lines": "newline_delimited", "array": "array"}.get(str(shape), "unstructured")
+    largest = _LARGEST_ROW_BYTES if shape == "lines" else _LARGEST_DOCUMENT_BYTES
+    lenient = ", ignore_errors = true" if shape == "lines" else ""
+    return (
+        f"SELECT json AS j, filename FROM read_json_objects([{paths}], format = '{form}', "
+        f"filename = true, maximum_object_size = {largest}{lenient}{packed})"
+    )
+
+
+def _broken_rows(store: "DuckDBPyConnection") -> list[Skipped]:
+    """Count the rows that are no record, by file and reason."""
+    rows = store.execute(
+        "SELECT f.path, p.problem, p.rows FROM problems p JOIN files f ON f.id = p.file "
+        "ORDER BY p.rows DESC, f.path"
+    ).fetchall()
+    return [Skipped(path=path, reason=reason, rows=count) for path, reason, count in rows]
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
