@@ -429,3 +429,28 @@ def test_the_table_of_formats_is_current() -> None:
     from tools.docs import DOCS, renew
 
     assert not renew(DOCS / "logs.md", check=True), "run: python -m tools.docs"
+
+
+def test_traces_of_agents_are_read_with_their_shared_prefixes(tmp_path: Path) -> None:
+    row = {
+        "trace": "a",
+        "agent": "main",
+        "i": 0,
+        "t": 0.0,
+        "model": "claude-opus-4-5",
+        "inp": 6500,
+        "out": 9,
+        "hit_blocks": 0,
+        "blocks": 101,
+        "think": 0.0,
+        "api": "None",
+        "stop": "tool_use",
+    }
+    later = row | {"i": 1, "t": 19.0, "inp": 7000, "hit_blocks": 101, "think": 400.0, "api": 3.5}
+    path = write_csv(tmp_path / "trace.csv", [row, later])
+    with read_logs([str(path)]) as logs:
+        rows = logs.store.execute(
+            "SELECT session, input_tokens, prefix_tokens, pause_s, latency_s, requests "
+            "FROM records ORDER BY input_tokens"
+        ).fetchall()
+    assert rows == [("a", 6500, 0, 0, None, 1), ("a", 7000, 64 * 101, 400, 3.5, 1)]

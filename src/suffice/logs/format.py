@@ -49,7 +49,7 @@ class LogFormat(Struct, frozen=True, kw_only=True):
 
     def select(self) -> str:
         """Write the query that makes records of `rows`."""
-        fields = {"source": f"'{self.name}'", "file": "file", **self.fields}
+        fields = {"source": f"'{self.name}'", "file": "file", "requests": "1", **self.fields}
         where = self.where
         if not self.nested:
             fields["problem"] = "CASE WHEN broken THEN 'no JSON' END"

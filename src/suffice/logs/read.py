@@ -256,10 +256,10 @@ def _objects(source: _Source, paths: str, packed: str) -> str:
             "strict_mode = false, null_padding = true, filename = true, "
             f"max_line_size = {_LARGEST_ROW_BYTES}{packed})"
         )
-        return f"SELECT to_json(t)::JSON AS j, filename FROM {table} t"
+        return f"SELECT to_json(whole_row)::JSON AS j, filename FROM {table} whole_row"
     if shape == "parquet":
         table = f"read_parquet([{paths}], filename = true)"
-        return f"SELECT to_json(t)::JSON AS j, filename FROM {table} t"
+        return f"SELECT to_json(whole_row)::JSON AS j, filename FROM {table} whole_row"
     form = {"lines": "newline_delimited", "array": "array"}.get(str(shape), "unstructured")
     largest = _LARGEST_ROW_BYTES if shape == "lines" else _LARGEST_DOCUMENT_BYTES
     lenient = ", ignore_errors = true" if shape == "lines" else ""

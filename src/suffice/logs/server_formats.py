@@ -28,7 +28,7 @@ class TextFormat(Struct, frozen=True, kw_only=True):
 
     def select(self) -> str:
         """Write the query that makes records of `rows`."""
-        fields = {"source": f"'{self.name}'", "file": "file", **self.fields}
+        fields = {"source": f"'{self.name}'", "file": "file", "requests": "1", **self.fields}
         picked = ", ".join(
             f"({fields.get(name, 'NULL')})::{kind} AS {name}" for name, kind in columns().items()
         )
