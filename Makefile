@@ -18,7 +18,7 @@ test: $(STAMP)  ## the whole suite but the slow and the torch tests, on JOBS pro
 test-all: $(TRAIN_STAMP)  ## everything
 	$(BIN)/python -m pytest -m ''
 
-test-clients: $(STAMP)  ## real command-line clients from npm, against a scripted engine
+test-clients: $(STAMP)  ## real clients from npm and PyPI, against a scripted engine
 	$(BIN)/python tests/clients/drive.py
 
 check: $(STAMP)  ## format, lint, floors, types

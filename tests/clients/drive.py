@@ -1,135 +1,69 @@
-"""Drive real command-line clients against a gateway before a scripted engine (`make test-clients`).
+"""Drive real clients against a gateway before a scripted engine (`make test-clients`).
 
-Each client is installed from npm at a fixed version, given a base URL and a model, and has to run a
-tool and tell its result. The table goes to docs/clients.md. Exits with 1 where a client fails.
+Each client is installed from npm or PyPI at a fixed version, given a base URL and a model, and has
+to run a tool and tell its result. The table goes to docs/clients.md. Arguments are names of clients
+(all without one). Exits with 1 where a client fails.
 """
 
 import asyncio
+import base64
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from gateway_support import DONE, Call, Site, chunk, completion, site, usage_event  # noqa: E402
+from catalog import CLIENTS, URL, Client  # noqa: E402
+from gateway_support import Site, site  # noqa: E402
+from installed import install  # noqa: E402
+from scripted import PICTURE, WORD, engine  # noqa: E402
 
 PAGE = ROOT / "docs" / "clients.md"
-WORD = "river-rhine"
-TIMEOUT_S = 120.0
-_CALLS = {  # the tool by which a client runs a command, with the arguments for it
-    "Bash": '{"command": "echo river-rhine", "description": "say it"}',
-    "exec_command": '{"cmd": "echo river-rhine"}',
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Client:
-    """A client: where it comes from, how it is told of the gateway, and what is run, in order."""
-
-    name: str
-    package: str
-    version: str
-    setup: str
-    settings: Callable[[Path, str], dict[str, str]]
-    commands: tuple[tuple[str, ...], ...]
-    driven: str
-
-
-def claude_settings(_home: Path, url: str) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": "any",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "IS_SANDBOX": "1",
-    }
-
-
-def codex_settings(home: Path, url: str) -> dict[str, str]:
-    (home / ".codex").mkdir()
-    provider = f'name = "suffice"\nbase_url = "{url}/v1"\nwire_api = "responses"\nenv_key = "KEY"\n'
-    text = f'model_provider = "suffice"\n[model_providers.suffice]\n{provider}'
-    (home / ".codex" / "config.toml").write_text(text)
-    return {"KEY": "any"}
-
-
-CLIENTS = (
-    Client(
-        name="Claude Code",
-        package="@anthropic-ai/claude-code",
-        version="2.1.197",
-        setup="node_modules/@anthropic-ai/claude-code/install.cjs",
-        settings=claude_settings,
-        commands=(
-            ("claude", "-p", "Say the river.", "--model", "suffice", "--allowedTools", "Bash"),
-            ("claude", "-p", "Again.", "--continue", "--model", "suffice"),
-        ),
-        driven="Messages, streamed: a tool loop, then `--continue`",
-    ),
-    Client(
-        name="Codex",
-        package="@openai/codex",
-        version="0.171.0",
-        setup="",
-        settings=codex_settings,
-        commands=(
-            (
-                *("codex", "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access"),
-                *("--model", "suffice", "Say the river."),
-            ),
-        ),
-        driven="Responses, streamed: a tool loop",
-    ),
+MARK = "|--|--|--|--|--|\n"
+TIMEOUT_S = 180.0
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-
-
-async def engine(call: Call) -> None:
-    """Call the client's tool once, and then tell what it returned."""
-    tools = [tool["function"]["name"] for tool in call.body.get("tools", ())]
-    results = [m["content"] for m in call.body["messages"] if m["role"] == "tool"]
-    name = next((name for name in _CALLS if name in tools), None)
-    text = f"The tool said {results[-1]}" if results else "Nothing."
-    if not call.body["stream"]:
-        await call.reply(completion(text))
-        return
-    await call.events()
-    if name is not None and not results:
-        function = {"name": name, "arguments": _CALLS[name]}
-        part = {"index": 0, "id": "call_1", "type": "function", "function": function}
-        await call.write(chunk(tool_calls=[part]) + chunk(finish="tool_calls"))
-    else:
-        await call.write(chunk(text) + chunk(finish="stop"))
-    await call.write(usage_event(9000, 25) + DONE)
+# Models that OpenCode asks of OpenAI and Anthropic for the title of a conversation.
+ALIASES = 'models = {"gpt-5.4-nano" = "small", "claude-haiku-4-5-20251001" = "small"}'
+# Nothing but the gateway is asked: clients neither look for news nor count their users.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "NO_COLOR": "1",
+    "HF_HUB_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
 
 
 async def drive(client: Client, folder: Path) -> str:
     """Install a client, run its commands, and return what went wrong; empty for nothing."""
-    package = f"{client.package}@{client.version}"
-    npm = ("npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package)
-    subprocess.run(npm, check=True, capture_output=True)
-    if client.setup:
-        subprocess.run(("node", client.setup), check=True, capture_output=True, cwd=folder)
+    try:
+        installed = install(client.packages, npm=client.npm, setup=client.setup)
+    except subprocess.CalledProcessError as error:
+        return f"not installed: {error.stderr[-400:]}"
     home = folder / "home"
     home.mkdir()
-    async with site(folder, dialect="vllm") as here:
+    (folder / PICTURE).write_bytes(PIXEL)
+    async with site(folder, dialect="vllm", more=ALIASES) as here:
         here.upstream.script = engine
-        settings = client.settings(home, here.url)
-        env = {"PATH": os.environ["PATH"], "HOME": str(home)} | settings
-        for program, *arguments in client.commands:
-            command = (str(folder / "node_modules" / ".bin" / program), *arguments)
-            problem = await run(command, env, here)
-            if problem:
-                return problem
+        env = {"PATH": os.environ["PATH"], "HOME": str(home), **QUIET}
+        env |= client.settings(home, here.url)
+        for position, words in enumerate(client.commands):
+            filled = tuple(word.replace(URL, here.url) for word in words)
+            needed = "" if position in client.silent else WORD
+            problem = await run(installed.command(filled), env, here, needed=needed)
+            bad = [row for row in here.rows() if row["status"] != "ok"]
+            bad = [row for row in bad if row["error"] is None or row["error"] != client.refused]
+            if problem or bad:
+                return f"command {position + 1}: {bad} {problem}"
     return ""
 
 
-async def run(command: tuple[str, ...], env: dict[str, str], here: Site) -> str:
+async def run(command: list[str], env: dict[str, str], here: Site, *, needed: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
         env=env,
@@ -143,31 +77,44 @@ async def run(command: tuple[str, ...], env: dict[str, str], here: Site) -> str:
     except TimeoutError:
         process.kill()
         return f"no end after {TIMEOUT_S:g} s"
-    bad = [row for row in here.rows() if row["status"] != "ok"]
-    if process.returncode or WORD not in output.decode() or bad:
-        return f"exit {process.returncode}, {bad}: {output.decode()[-400:]}"
+    if process.returncode or needed not in output.decode():
+        return f"exit {process.returncode}: {output.decode()[-3000:]}"
     return ""
 
 
-async def main() -> int:
+def write_table(rows: dict[str, str]) -> None:
+    """Replace the rows of these clients in the page."""
+    head, _, before = PAGE.read_text("utf-8").partition(MARK)
+    kept = {line.split("|")[1].strip(): line + "\n" for line in before.splitlines()}
+    kept |= rows
+    ordered = [kept[client.name] for client in CLIENTS if client.name in kept]
+    PAGE.write_text(head + MARK + "".join(ordered), "utf-8")
+
+
+async def main(names: list[str]) -> int:
     os.environ["STUB_KEY"] = "sk-upstream"
-    rows: list[str] = []
-    failures: dict[str, Any] = {}
+    unknown = set(names) - {client.name.strip("`") for client in CLIENTS}
+    if unknown:
+        print(f"no client is called {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    rows: dict[str, str] = {}
+    failed = 0
     for client in CLIENTS:
+        if names and client.name.strip("`") not in names:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             problem = await drive(client, Path(folder))
-        failures |= {client.name: problem} if problem else {}
+        failed += bool(problem)
         result = "failed" if problem else "works"
+        print(f"{client.name}: {problem or result}", file=sys.stderr if problem else sys.stdout)
+        version = client.packages[0].replace("==", "@").rpartition("@")[2]
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        rows.append(
-            f"| {client.name} | {client.version} | {client.driven} | {result} | {today} |\n"
+        rows[client.name] = (
+            f"| {client.name} | {version} | {client.driven} | {result} | {today} |\n"
         )
-    head, mark, _ = PAGE.read_text("utf-8").partition("|--|--|--|--|--|\n")
-    PAGE.write_text(head + mark + "".join(rows), "utf-8")
-    for name, problem in failures.items():
-        print(f"{name}: {problem}", file=sys.stderr)
-    return 1 if failures else 0
+    write_table(rows)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(asyncio.run(main(sys.argv[1:])))

@@ -17,7 +17,8 @@ def event(value: object) -> bytes:
 
 
 def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
-    return {"model": "m", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+    choice = {"index": 0, "delta": fields, "finish_reason": finish}
+    return {"object": "chat.completion.chunk", "model": "m", "choices": [choice]}
 
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -61,6 +62,14 @@ def test_of_events_with_usage_the_text_goes_on_at_once_and_the_last_count_is_hel
     passed = [json.loads(data[5:]) for data in fold.feed(b"".join(events)).split(b"\n\n") if data]
     assert passed == [delta(content="x")] * 3
     assert json.loads(fold.held or b"")["usage"] == {"completion_tokens": 2}
+
+
+@pytest.mark.parametrize("told", [{}, {"object": None}, {"object": "chat.completion"}])
+def test_a_chunk_is_marked_as_one_for_the_openai_sdk(told: dict[str, object]) -> None:
+    fold, plain = Fold(), delta(content="x")
+    odd = {name: value for name, value in plain.items() if name != "object"} | told
+    passed = fold.feed(event(odd) + event(odd)).split(b"\n\n")
+    assert [json.loads(data[5:]) for data in passed if data] == [plain, plain]
 
 
 @pytest.mark.parametrize(

@@ -282,3 +282,17 @@ def test_an_unchanged_history_is_never_refused_for_its_last_turn_alone() -> None
     with pytest.raises(Problem, match="cannot be begun") as caught:
         chat_of_message(ASK | {"messages": turns}, by_policy=False)
     assert caught.value.hint == "end the messages with one of the user's"
+
+
+async def test_a_thread_begins_without_a_store_and_is_never_gone_on_with(here: Site) -> None:
+    """The anthropic SDK's tool runner sends the whole history again at this very error code."""
+    async with here.http.post(
+        here.url + PATH, json=ASK | {"thread": {"type": "create"}}
+    ) as response:
+        assert response.status == 200
+        assert response.headers["x-suffice-ignored"] == "thread"
+    going_on = {"type": "continue", "previous_message_id": "msg_1"}
+    status, answer = await here.post(ASK | {"thread": going_on}, path=PATH)
+    assert status == 404
+    assert answer["error"]["details"] == {"error_code": "thread_not_found"}
+    assert answer["error"]["param"] == "thread.previous_message_id"

@@ -107,10 +107,13 @@ def completion(content: str = "4", *, usage: JSON | None = None, **message: Any)
     }
 
 
+HEAD = {"id": "chatcmpl-upstream", "object": "chat.completion.chunk", "model": "served-model"}
+
+
 def chunk(content: str | None = None, *, finish: str | None = None, **delta: Any) -> bytes:
     text = {} if content is None else {"content": content}
     choice = {"index": 0, "delta": {**text, **delta}, "finish_reason": finish}
-    return event({"id": "chatcmpl-upstream", "model": "served-model", "choices": [choice]})
+    return event({**HEAD, "choices": [choice]})
 
 
 def usage_event(prompt: int = 20, answer: int = 5) -> bytes:
@@ -119,9 +122,7 @@ def usage_event(prompt: int = 20, answer: int = 5) -> bytes:
         "completion_tokens": answer,
         "total_tokens": prompt + answer,
     }
-    return event(
-        {"id": "chatcmpl-upstream", "model": "served-model", "choices": [], "usage": usage}
-    )
+    return event({**HEAD, "choices": [], "usage": usage})
 
 
 def event(value: object) -> bytes:

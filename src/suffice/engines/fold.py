@@ -14,6 +14,8 @@ from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Usage, estimated
 
 LARGEST_EVENT_BYTES = 16 * 1024 * 1024
+OBJECT = "chat.completion.chunk"
+_OBJECT = OBJECT.encode()
 
 
 class _Delta(Struct):
@@ -132,6 +134,7 @@ class Fold:
         self._pieces_at_usage = 0
         self._envelope: JSON = {}
         self._model: str | None = None
+        self._lacks_object: bool | None = None  # None until the first chunk
         self._hidden_path: tuple[bytes, bytes] | None = None
         self._choices: dict[int, _ChoiceRecord] = {}
 
@@ -246,9 +249,11 @@ class Fold:
             _check_error(data)
         else:
             parts = self._add(seen.choices)
+            if self._lacks_object is None:
+                self._lacks_object = _OBJECT not in data
         if seen.model != self._model and seen.model is not None:
             self._set_model(seen.model)
-        if parts is None and usage is None and seen.x_groq is None:
+        if parts is None and usage is None and seen.x_groq is None and not self._lacks_object:
             return event
         return self._rewritten(event, data, parts or {})
 
@@ -275,7 +280,9 @@ class Fold:
         inner.append(groq.get("usage") if isinstance(groq, dict) else None)
         told = fields.pop("usage", None)
         usage = next((usage for usage in (told, *inner) if usage and isinstance(usage, dict)), None)
-        if not parts and usage is None and choices:
+        if self._lacks_object:
+            fields["object"] = OBJECT
+        elif not parts and usage is None and choices:
             return event
         for position, calls in parts.items():
             delta = choices[position]["delta"] = {**(choices[position].get("delta") or {})}

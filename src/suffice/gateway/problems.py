@@ -40,6 +40,7 @@ Code = Literal[
     "rate_limit_exceeded",
     "insufficient_quota",
     "model_not_found",
+    "thread_not_found",
     "rung_busy",
     "deadline",
     "ledger_unavailable",

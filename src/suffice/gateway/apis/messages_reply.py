@@ -211,7 +211,8 @@ def message_error(error: JSON, *, status: int) -> JSON:
     usual = "invalid_request_error" if status < 500 else "api_error"
     kind = _ERRORS.get(status, usual)
     named = {name: error.get(name) for name in ("message", "param", "code", "hint")}
-    return {"type": "error", "error": {"type": kind, **named}}
+    details = {"details": {"error_code": named["code"]}} if named["code"] else {}
+    return {"type": "error", "error": {"type": kind, **named, **details}}
 
 
 def _usage(facts: AnswerFacts) -> tuple[JSON, list[str]]:

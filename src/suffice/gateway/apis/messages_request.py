@@ -12,6 +12,7 @@ from msgspec import Struct
 from suffice.gateway.apis.fields import Fields, refused, wrong
 from suffice.gateway.apis.messages_tools import chat_tools
 from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
+from suffice.gateway.problems import Problem
 from suffice.types import JSON
 
 # Fields without an effect here: engines cache by themselves, keep the whole context, and have one
@@ -59,6 +60,7 @@ def chat_of_message(body: object, *, by_policy: bool, counting: bool = False) ->
     }
     if fields.take("stream", bool):
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
+    _thread(fields)
     fields.only("service_tier", ["auto", "standard_only"], why="there are no tiers here")
     fields.only("mcp_servers", [[]], why="servers of tools would run at the vendor's")
     fields.done()
@@ -68,6 +70,22 @@ def chat_of_message(body: object, *, by_policy: bool, counting: bool = False) ->
         ignored=tuple(sorted(fields.ignored)),
         effort_name="output_config.effort" if in_words else "thinking",
     )
+
+
+def _thread(fields: Fields) -> None:
+    """Take a thread that begins, for it sends the whole history; nothing is kept to go on from."""
+    thread = fields.inner("thread")
+    if thread is None:
+        return
+    if thread.any("type") == "continue":
+        raise Problem(
+            "thread: no message is kept here to go on from",
+            status=404,
+            code="thread_not_found",
+            param="thread.previous_message_id",
+            hint="send all messages, or begin a thread; official clients do so by themselves",
+        )
+    fields.ignored.add("thread")
 
 
 def _blocks(fields: Fields, name: str) -> Iterator[tuple[str, Fields]]:
