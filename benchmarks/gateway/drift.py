@@ -29,9 +29,10 @@ from benchmarks.gateway.ours import ALPHA, CHEAP, DELTA, REFERENCE, Policies, Se
 from benchmarks.gateway.processes import Broken
 from benchmarks.gateway.stub import Manner
 from suffice.certify.bundle import load_bundle
-from suffice.gateway.guard import AuditRule, fresh, watch
 from suffice.guarantee import Certificate, delay_limit
 from suffice.ledger import AuditedRequest, Label, Score
+from suffice.scoring.audit_rule import AuditRule
+from suffice.scoring.guard import fresh, watch
 
 AUDIT_SHARE = 0.5
 WORSE_SHARE = 0.5

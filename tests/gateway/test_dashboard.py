@@ -12,7 +12,6 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.gateway.dashboard import Snapshot, render, snapshot
-from suffice.gateway.guard import GuardState, fresh
 from suffice.guarantee import (
     Certificate,
     GroupMonitors,
@@ -26,6 +25,7 @@ from suffice.guarantee import (
     update_many,
 )
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status, Window
+from suffice.scoring.guard import GuardState, fresh
 from suffice.types import Charge, Spend, Vector
 
 NOW = datetime(2026, 3, 8, 15, 30, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from math import sqrt
 from pathlib import Path
@@ -11,75 +11,40 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from guard_support import (
+    ALPHA,
+    CERTIFICATE,
+    DELTA,
+    LATER,
+    NOON,
+    RULE,
+    SECOND,
+    book,
+    certificate,
+    score,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from postgres_server import postgresql_server, server_binaries
 
 from suffice.errors import InputError
-from suffice.gateway.guard import (
-    BLIND_AFTER,
-    AuditRule,
-    Guard,
-    GuardState,
-    fresh,
-    share_within,
-    watch,
-)
 from suffice.gateway.server import about_audits, about_groups
 from suffice.guarantee import (
     Certificate,
-    Evidence,
     LabelSource,
-    Method,
     RiskKind,
     Scope,
-    Splits,
-    Terms,
-    calibrate,
     delay_limit,
-    issue,
 )
-from suffice.ledger import Attempt, AuditedRequest, Entry, Label, Ledger, Role, Score, Status
+from suffice.ledger import Attempt, AuditedRequest, Label, Ledger, Role, Score, Status
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK
+from suffice.scoring.audit_rule import AuditRule, share_within
 from suffice.scoring.audits import agreement_scores, audited_loss, is_drawn, watching_labels
+from suffice.scoring.guard import BLIND_AFTER, Guard, GuardState, fresh, watch
 from suffice.scoring.labels import agreement
 from suffice.scoring.scorers import mark
 from suffice.types import Charge
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-ALPHA, DELTA = 0.1, 0.2
-RULE = AuditRule(share=0.1)
-LATER = NOON + timedelta(days=2)
-
-
-def certificate(
-    *, groups: tuple[str, ...] = ("sums", "law"), policy: str = "p", **changes: object
-) -> Certificate:
-    losses = np.zeros((200, 2))
-    losses[:3, 1] = 1.0
-    found = calibrate(Evidence(losses=losses), alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
-    terms = Terms(
-        policy_hash=policy,
-        reference="big",
-        label_source=LabelSource.AGREEMENT,
-        splits=Splits(fit="a", certify="b"),
-        scope=Scope(groups=groups),
-        created=NOON,
-        lapses_at=NOON + timedelta(days=30),
-    )
-    return issue(found, replace(terms, **changes))
-
-
-CERTIFICATE = certificate()
-
-
-def score(
-    quality: float, label: Label = Label.AGREEMENT, *, rung: str | None = "small", **more: object
-) -> Score:
-    facts = {"request_id": "r", "time": NOON + SECOND} | more
-    return Score(quality=quality, label=label, rung=rung, **facts)
 
 
 def row(
@@ -361,26 +326,6 @@ def postgresql() -> Iterator[str]:
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(tmp_path / "suffice.db") as opened:
         yield opened
-
-
-def book(
-    ledger: Ledger, i: int, *, loss: float | None, made: Certificate = CERTIFICATE, **more: object
-) -> None:
-    """Put one audited request into the ledger, and its score where there is a loss."""
-    call = Attempt(rung="small", role=Role.ANSWER, charge=Charge(usd=Decimal("0.001")))
-    facts = {
-        "time": NOON + i * SECOND,
-        "status": Status.OK,
-        "rung": "small",
-        "group": "sums",
-        "audited": True,
-        "certificate_id": made.certificate_id,
-    }
-    facts = {"attempts": (call,)} | facts | more
-    entry = Entry(request_id=f"r{i}", reference_rung="big", **facts)
-    ledger.append(entry)
-    if loss is not None:
-        ledger.score([score(1 - loss, request_id=entry.request_id, time=entry.time)])
 
 
 def guard_of(ledger: Ledger, made: Certificate | None = CERTIFICATE, **rule: object) -> Guard:

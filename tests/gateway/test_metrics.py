@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from suffice.errors import InputError
-from suffice.gateway.guard import GuardState
 from suffice.gateway.metrics import families as f
 from suffice.gateway.metrics.record import Times, measure_audit, measure_guard, measure_request
 from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
 from suffice.guarantee import GroupMonitors, update_many, watch_groups
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role, Status
+from suffice.scoring.guard import GuardState
 from suffice.types import Charge, Count, CountSource, Usage, Vector
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -182,11 +182,15 @@ def test_unscored_requests_stand_in_the_limits() -> None:
     assert "289 requests could not be scored" in said
 
 
-def test_a_certificate_of_the_previous_form_is_told_apart_from_a_broken_one() -> None:
+@pytest.mark.parametrize("form", [1, 2])
+def test_a_certificate_of_the_previous_form_is_told_apart_from_a_broken_one(form: int) -> None:
     fields = msgspec.json.decode(to_json(certificate()))
-    for name in ("form", "per", "clusters", "largest"):
-        del fields[name]
-    with pytest.raises(InputError, match="form 1") as caught:
+    fields["form"] = form
+    del fields["terms"]["lineage"]
+    if form == 1:
+        for name in ("form", "per", "clusters", "largest"):
+            del fields[name]
+    with pytest.raises(InputError, match=f"form {form}, and this suffice reads form 3") as caught:
         from_json(msgspec.json.encode(fields))
     assert "certify again" in caught.value.hint
     assert caught.value.exit_status == 2

@@ -40,6 +40,7 @@ from suffice.ledger import (
     database,
     entries,
     flow,
+    kept_certificates,
     labelled_trials,
     migrations,
     schema,
@@ -446,6 +447,8 @@ CHANGES = [
     "DELETE FROM suffice_attempts",
     "UPDATE suffice_scores SET quality = 1",
     "DELETE FROM suffice_scores",
+    "UPDATE suffice_certificates SET document = ''",
+    "DELETE FROM suffice_certificates",
 ]
 
 
@@ -453,6 +456,7 @@ def full(ledger: Ledger) -> None:
     ledger.append(entry(audited=True))
     ledger.audit("r1", attempt("high", role=Role.AUDIT))
     ledger.score([Score(request_id="r1", time=NOON, quality=0.5, label=Label.TARGET)])
+    ledger.keep_certificate("c1", "{}")
 
 
 @pytest.mark.parametrize("statement", CHANGES)
@@ -464,7 +468,7 @@ def test_the_database_itself_refuses_changes(ledger: Ledger, statement: str) -> 
 
 def test_postgresql_refuses_to_truncate(postgresql: str) -> None:
     with Ledger.open(new_schema(postgresql)) as ledger:
-        for table in migrations.TABLES:
+        for table in (*migrations.TABLES, "suffice_certificates"):
             with (
                 pytest.raises(LedgerError, match="append-only"),
                 ledger.writing() as connection,
@@ -481,6 +485,7 @@ def test_postgresql_refuses_to_truncate(postgresql: str) -> None:
         ("suffice_attempts", "ordinal = 0"),
         ("suffice_attempts", "role = 'audit'"),
         ("suffice_scores", "id = 1"),
+        ("suffice_certificates", "certificate_id = 'c1'"),
     ],
 )
 def test_replace_is_refused_too(path: Path, table: str, same: str) -> None:
@@ -922,6 +927,14 @@ def test_dollars_become_picodollars_and_back_exactly(amount: int) -> None:
     assert picousd(usd_from_picousd(amount)) == amount
 
 
+def test_a_certificate_is_kept_once_by_however_many_writers(fresh: Callable[[], str]) -> None:
+    where = fresh()
+    with Ledger.open(where) as one, Ledger.open(where) as other:
+        for ledger, name in ((one, "b"), (other, "b"), (other, "a"), (one, "a")):
+            ledger.keep_certificate(name, f"{name} kept")
+        assert kept_certificates(one) == ("b kept", "a kept")
+
+
 def test_a_finer_amount_goes_to_the_nearest_picodollar_and_halves_to_even() -> None:
     halves = [Decimal(n).scaleb(-13) for n in (4, 5, 6, 15, 25)]
     assert [picousd(half) for half in halves] == [0, 0, 1, 2, 2]
@@ -956,3 +969,48 @@ def test_erasing_a_conversation_erases_what_it_holds_of_this_key_alone(ledger: L
     assert len(states_of(ledger, "c", key_id="a", now=NOON)) == 1
     assert erase_state(ledger, "c", key_id="a")
     assert states_of(ledger, "c", key_id="a", now=NOON) == []
+
+
+# -- marks of one kind
+
+
+def score_as(label: Label, rung: str | None, quality: float, *, request_id: str = "r1") -> Score:
+    return Score(request_id=request_id, time=NOON, quality=quality, label=label, rung=rung)
+
+
+@pytest.mark.parametrize(
+    ("said", "qualities", "labels"),
+    [
+        ([("agreement", "low", 0), ("agreement", "high", 1), ("feedback", None, 1)], [0, 1],
+         (Label.AGREEMENT,)),
+        ([("agreement", "low", 0), ("agreement", "high", 1), ("target", "low", 1)], [0, 1],
+         (Label.AGREEMENT,)),
+        ([("agreement", "low", 0), ("agreement", "high", 1), ("target", "low", 1),
+          ("target", "high", 1)], [1, 1], (Label.TARGET,)),
+        ([("feedback", None, 1)], [1, None], (Label.FEEDBACK,)),
+        ([("scorer", "high", 1), ("feedback", None, 1)], [None, 1], (Label.SCORER,)),
+    ],
+)  # fmt: skip
+def test_answers_are_compared_by_one_kind_of_mark_and_feedback_replaces_none(
+    fresh: Callable[[], str],
+    said: list[tuple[str, str | None, float]],
+    qualities: list[float | None],
+    labels: tuple[Label, ...],
+) -> None:
+    with Ledger.open(fresh(), store_text=True) as ledger:
+        ledger.append(audited_pair("r1"))
+        ledger.score([score_as(Label(kind), rung, quality) for kind, rung, quality in said])
+        found = labelled_trials(ledger)
+    assert [trial.quality for trial in found.trials] == qualities
+    assert found.labels == labels
+
+
+def test_feedback_from_the_well_disposed_fills_no_gap_that_others_left(
+    fresh: Callable[[], str],
+) -> None:
+    with Ledger.open(fresh(), store_text=True) as ledger:
+        ledger.append_many([audited_pair("r1"), audited_pair("r2")])
+        ledger.score([score_as(Label.SCORER, rung, 0.0) for rung in ("low", "high")])
+        ledger.score([score_as(Label.FEEDBACK, None, 1.0, request_id="r2")])
+        found = labelled_trials(ledger)
+    assert [trial.quality for trial in found.trials] == [0.0, 0.0, None, None]

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from suffice.config import GatewayConfig
 from suffice.gateway.app import Gateway
 from suffice.gateway.auditor import label_written, marker
-from suffice.gateway.guard import AuditRule
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
 from suffice.guarantee import Certificate
 from suffice.ledger import Label, Ledger
+from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.audits import watching_labels
 
 DRAIN_S = 30

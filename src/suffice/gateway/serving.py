@@ -11,9 +11,10 @@ from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.deployment import build_engines
 from suffice.gateway.concurrency import Places
-from suffice.gateway.guard import AuditRule, Guard
 from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
+from suffice.scoring.audit_rule import AuditRule
+from suffice.scoring.guard import Guard
 from suffice.types import Rung
 
 

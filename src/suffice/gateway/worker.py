@@ -80,6 +80,7 @@ class Worker:
             config, bundle = await asyncio.to_thread(read_settings, self.settings)
             ledger = self.books.ledger
             serving = build_serving(self.settings, config, bundle, ledger=ledger)
+            await asyncio.to_thread(serving.guard.begin)
             await asyncio.to_thread(serving.guard.catch_up, now=datetime.now(UTC))
             read_key_file(self.access, config.gateway, self.settings)
         except SufficeError as error:
@@ -165,6 +166,7 @@ async def open_worker(settings: Settings) -> Worker:
         files=WatchedFiles(files_behind(settings, gateway)),
         spans=Spans(),
     )
+    await asyncio.to_thread(worker.serving.guard.begin)
     await worker.refresh_guard()
     await access.read_spending(ledger)
     _freeze_garbage()

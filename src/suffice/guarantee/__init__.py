@@ -26,6 +26,7 @@ from suffice.guarantee.certificate import (
     to_json,
 )
 from suffice.guarantee.clusters import Clusters, Per, largest_cluster, number_clusters
+from suffice.guarantee.lineage import RENEWALS, Lineage, share_requests, sketch_of
 from suffice.guarantee.losses import LabelledLosses, Sample
 from suffice.guarantee.methods import Method, clusters_needed, method_for, p_value, upper_bound
 from suffice.guarantee.monitor import (
@@ -43,6 +44,7 @@ from suffice.guarantee.monitor import (
 )
 
 __all__ = [
+    "RENEWALS",
     "Calibration",
     "Certificate",
     "Clusters",
@@ -50,6 +52,7 @@ __all__ = [
     "GroupMonitors",
     "LabelSource",
     "LabelledLosses",
+    "Lineage",
     "Method",
     "Monitor",
     "MonitorChange",
@@ -77,6 +80,8 @@ __all__ = [
     "p_value",
     "part_bounds",
     "rows_needed",
+    "share_requests",
+    "sketch_of",
     "skip",
     "spare",
     "to_json",

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from suffice.errors import CertificateError, InputError
 from suffice.guarantee.calibrate import Calibration, RiskKind
 from suffice.guarantee.clusters import Per
+from suffice.guarantee.lineage import Lineage
 from suffice.guarantee.methods import Method
 
 Probability = Annotated[float, Meta(gt=0.0, lt=1.0)]
@@ -45,7 +46,7 @@ _SHARED = (  # fields that a certificate takes over from its calibration
     "bound",
     "human_n",
 )
-FORM: Literal[2] = 2  # of the file; 2: says whether it promises per request or per session
+FORM: Literal[3] = 3  # of the file; 2 says what one unit of the promise is, 3 its lineage
 _ABOUT_LABELS = {
     LabelSource.TARGET: "Losses compare answers with known targets: wrong targets are not covered.",
     LabelSource.SCORER: "Losses are a program's verdict: what it cannot see is not covered.",
@@ -91,7 +92,7 @@ class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a certificate is about, besides the numbers.
 
     `policy_hash` covers the policy and its encoder; rungs are known by name, which `limits` says.
-    Times need a time zone.
+    `lineage` says how many looks share delta. Times need a time zone.
     """
 
     policy_hash: str
@@ -101,6 +102,7 @@ class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scope: Scope
     created: Annotated[datetime, Meta(tz=True)]
     lapses_at: Annotated[datetime, Meta(tz=True)]
+    lineage: Lineage = Lineage()
 
 
 class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,7 +113,7 @@ class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     and `bound` are as in `Calibration`.
     """
 
-    form: Literal[2]
+    form: Literal[3]
     certificate_id: str
     alpha: Probability
     delta: Probability

@@ -16,6 +16,7 @@ from suffice.ledger.rows import (
     LabelledTrials,
     audited_under,
     entries,
+    kept_certificates,
     labelled_trials,
     scores_of,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "calls",
     "entries",
     "flow",
+    "kept_certificates",
     "labelled_trials",
     "scores_of",
     "totals",

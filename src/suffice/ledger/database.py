@@ -124,6 +124,19 @@ class Ledger:
                 )
         self._insert((schema.scores, rows), in_order=True)
 
+    def keep_certificate(self, certificate_id: str, document: str) -> None:
+        """Keep the certificate that requests are answered under, once for all writers."""
+        table, at = schema.certificates, schema.time_us(datetime.now(UTC))
+        values = sa.select(*map(sa.literal, (certificate_id, at, document)))
+        known = sa.exists().where(table.c.certificate_id == certificate_id)
+        row = sa.insert(table).from_select(
+            ["certificate_id", "time_us", "document"], values.where(~known)
+        )
+        with self.writing() as connection:
+            if self._is_postgresql:
+                connection.exec_driver_sql(_TAKE_TURNS)
+            connection.execute(row)
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Lend a connection for queries that sees one state of the ledger throughout."""
@@ -154,7 +167,7 @@ class Ledger:
         """
         with self._inserting() as cursor:
             if in_order and self._is_postgresql:
-                cursor.execute(f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})")
+                cursor.execute(_TAKE_TURNS)
             for table, rows in tables:
                 if rows:
                     cursor.executemany(self._insert_into[table], rows)
@@ -212,6 +225,7 @@ class Ledger:
             )
 
 
+_TAKE_TURNS = f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})"
 _HOLD_REQUEST = (
     sa.select(schema.requests.c.id)
     .where(schema.requests.c.request_id == sa.bindparam("request_id"))

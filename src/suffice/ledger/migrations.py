@@ -191,6 +191,24 @@ MIGRATIONS = (
             "CREATE INDEX suffice_states_expiry ON suffice_states (expires_us)",
         ),
     ),
+    Migration(
+        version=6,
+        statements=(
+            """CREATE TABLE suffice_certificates (
+                id {key},
+                certificate_id TEXT NOT NULL UNIQUE,
+                time_us BIGINT NOT NULL,
+                document TEXT NOT NULL
+            )""",
+        ),
+        sqlite=(
+            *_sqlite_refuses_changes("suffice_certificates"),
+            _sqlite_refuses_replacing(
+                "suffice_certificates", "id = NEW.id OR certificate_id = NEW.certificate_id"
+            ),
+        ),
+        postgresql=(_postgresql_refuses_changes("suffice_certificates"),),
+    ),
 )
 
 _KEYS = {

@@ -24,6 +24,8 @@ from suffice.ledger.schema import (
 )
 from suffice.types import Finish, Trial, TrialStatus
 
+Marks = dict[str | None, Score]  # by rung, the last of each; None is the rung that answered
+
 _PAGE = 1000
 _AUDITED_PAGE = 100  # a reader often stops at the first row that is not scored yet
 _AUDITED_COLUMNS = (
@@ -88,10 +90,17 @@ def entries(
             last = rows[-1].id
 
 
+def kept_certificates(ledger: Ledger) -> tuple[str, ...]:
+    """Return the certificates that requests were answered under, as text, the earliest first."""
+    query = sa.select(schema.certificates.c.document).order_by(schema.certificates.c.id)
+    with ledger.reading() as connection:
+        return tuple(connection.execute(query).scalars())
+
+
 def audited_under(
-    ledger: Ledger, certificate_id: str, *, after: int = 0
+    ledger: Ledger, *certificate_ids: str, after: int = 0
 ) -> Generator[AuditedRequest, None, None]:
-    """Yield the audited answers given under a certificate, in the one order that all readers see.
+    """Yield the audited answers given under certificates, in the one order that all readers see.
 
     Only those of an `id` above `after`, so that a reader can go on where it stopped.
     """
@@ -104,7 +113,7 @@ def audited_under(
         )
         .where(
             schema.is_audited,
-            requests.c.certificate_id == certificate_id,
+            requests.c.certificate_id.in_(certificate_ids),
             requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
             sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
             requests.c.id > sa.bindparam("last"),
@@ -139,8 +148,13 @@ def scores_of(
 
 
 def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTrials:
-    """Collect the trials of audited requests; raises LedgerError when there are none to use."""
-    judged = scores_of(ledger, window=window, audited=True)
+    """Collect the trials of audited requests; raises LedgerError when there are none to use.
+
+    The answers of one request are compared by marks of one kind: the kind that marks most of them,
+    of several the strongest. Feedback comes from those who care to give it, and replaces no mark:
+    it counts only in a ledger that has no other kind.
+    """
+    marks = _marks(ledger, window=window)
     trials: list[Trial] = []
     audited = without_text = 0
     labels: set[Label] = set()
@@ -149,6 +163,7 @@ def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTri
         if entry.text is None:
             without_text += 1
             continue
+        judged = _one_kind(entry, marks.get(entry.request_id, {}))
         for attempt in _last_of_each_rung(entry):
             score = _score_of(entry, attempt.rung, judged)
             trials.append(_trial(entry, attempt, quality=score.quality if score else None))
@@ -180,10 +195,40 @@ def _last_of_each_rung(entry: Entry) -> list[Attempt]:
     return list({attempt.rung: attempt for attempt in entry.attempts}.values())
 
 
-def _score_of(entry: Entry, rung: str, judged: dict[tuple[str, str | None], Score]) -> Score | None:
+def _marks(ledger: Ledger, *, window: Window) -> dict[str, dict[Label, Marks]]:
+    """Map audited requests to their marks of each kind, feedback only where there is no other."""
+    query = (
+        sa.select(scores)
+        .join(requests, requests.c.request_id == scores.c.request_id)
+        .where(requests.c.audited, *within(requests.c.time_us, window))
+        .order_by(scores.c.id)
+    )
+    with ledger.reading() as connection:
+        found = [schema.score_from_row(row) for row in connection.execute(query)]
+    only_feedback = all(score.label is Label.FEEDBACK for score in found)
+    marks: dict[str, dict[Label, Marks]] = {}
+    for score in found:
+        if only_feedback or score.label is not Label.FEEDBACK:
+            kinds = marks.setdefault(score.request_id, {})
+            kinds.setdefault(score.label, {})[score.rung] = score
+    return marks
+
+
+def _one_kind(entry: Entry, kinds: dict[Label, Marks]) -> Marks:
+    """Return the marks of the kind that marks most answers, of several the strongest."""
+    rungs = {attempt.rung for attempt in entry.attempts}
+    strength = list(Label)
+
+    def rank(label: Label) -> tuple[int, int]:
+        marked = {entry.rung if rung is None else rung for rung in kinds[label]}
+        return len(marked & rungs), -strength.index(label)
+
+    return kinds[max(kinds, key=rank)] if kinds else {}
+
+
+def _score_of(entry: Entry, rung: str, judged: Marks) -> Score | None:
     """Find the score of a rung's answer, or the one of the answer given if that rung gave it."""
-    named = judged.get((entry.request_id, rung))
-    return named or (judged.get((entry.request_id, None)) if rung == entry.rung else None)
+    return judged.get(rung) or (judged.get(None) if rung == entry.rung else None)
 
 
 def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:

@@ -134,7 +134,16 @@ scores = sa.Table(
     sa.Column("time_us", sa.BigInteger, nullable=False),
 )
 
-TABLES = (requests, attempts, scores)
+certificates = sa.Table(
+    "suffice_certificates",
+    _METADATA,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("certificate_id", sa.Text, nullable=False),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+TABLES = (requests, attempts, scores, certificates)
 
 states = sa.Table(
     "suffice_states",

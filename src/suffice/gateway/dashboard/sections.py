@@ -6,10 +6,10 @@ from math import log
 
 from suffice.gateway.dashboard.html import Bar, Pair, bars, columns, facts, legend, section, table
 from suffice.gateway.dashboard.snapshot import Snapshot
-from suffice.gateway.guard import GroupWatch, GuardState
 from suffice.guarantee import Certificate
 from suffice.ledger import Totals
 from suffice.report.style import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
+from suffice.scoring.guard import GroupWatch, GuardState
 from suffice.types import Vector
 from suffice.units import show_seconds, show_share, show_usd
 

@@ -5,9 +5,9 @@ from math import ceil
 
 from msgspec import Struct
 
-from suffice.gateway.guard import GuardState
 from suffice.guarantee import Certificate
 from suffice.ledger import CallTotals, Ledger, Totals, Window, answer_seconds, calls, totals
+from suffice.scoring.guard import GuardState
 
 
 class Latency(Struct, frozen=True, kw_only=True):

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from suffice.engines.hedge import HedgeOutcome
-from suffice.gateway.guard import GuardState
 from suffice.gateway.metrics import families as f
 from suffice.gateway.metrics.registry import Metrics
 from suffice.guarantee import Certificate
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role
+from suffice.scoring.guard import GuardState
 from suffice.types import Count
 
 ALL = "all"

@@ -3,24 +3,31 @@
 Every worker keeps a guard of its own, and all of them agree, because what a guard knows is a
 function of the ledger: the audited answers given under its certificate, in the order that the
 ledger keeps them, each with its first label. A restart reads them again.
+
+The ledger keeps every certificate that was served. A new one does not begin with a clean slate:
+where it rests on requests of an earlier one, the alarms of that one hold for it too, and the audits
+of certificates that it renews go on counting. While the risk of whatever policy was in force is at
+most alpha, wealth does not grow on average, so carrying it over is as valid as one certificate.
 """
 
 import threading
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.errors import InputError
+from suffice.errors import CertificateError, InputError
 from suffice.guarantee import (
     Certificate,
     GroupMonitors,
     MonitorChange,
     RiskKind,
+    from_json,
+    share_requests,
     skip,
     spare,
     update,
@@ -35,41 +42,15 @@ from suffice.ledger import (
     Window,
     audit_spend,
     audited_under,
-    traffic,
+    kept_certificates,
 )
+from suffice.scoring.audit_rule import AuditRule, share_within
 from suffice.scoring.audits import audited_loss, is_drawn, watching_labels
 from suffice.types import Spend
 
 BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was
 _SLACK = timedelta(minutes=1)  # for a label that was given in time and is still being written
 _PACE_EVERY = timedelta(minutes=1)
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-
-
-class AuditRule(Struct, frozen=True, kw_only=True):
-    """How traffic is audited: a `share` drawn by `seed`, under a budget, labelled by `labels`.
-
-    Without `labels` they are those of `watching_labels`. A label counts when it is given within
-    `label_wait_s` of its request. `assumed_usd` stands for an audit whose charge is
-    unknown; a budget needs one. Audits in flight may overrun the budget by what they cost.
-    Raises InputError for a share outside [0, 1], or a budget without `assumed_usd`.
-    """
-
-    share: float
-    seed: int = 0
-    usd_per_day: Decimal | None = None
-    assumed_usd: Decimal | None = None
-    labels: tuple[Label, ...] = ()
-    label_wait_s: float = 3600.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.share <= 1.0:
-            raise InputError(f"audit share {self.share} is outside [0, 1]", hint="0.02 is usual")
-        if self.usd_per_day is not None and self.assumed_usd is None:
-            raise InputError(
-                "an audit budget needs to know what an audit of unknown charge counts as",
-                hint="give assumed_usd, such as twice the reference's mean charge",
-            )
 
 
 class GroupWatch(Struct, frozen=True, kw_only=True):
@@ -127,6 +108,13 @@ class GuardState(Struct, frozen=True, kw_only=True):
         )
 
 
+class Heritage(Struct, frozen=True, kw_only=True):
+    """What a certificate takes over from earlier ones: whose audits count, and their alarms."""
+
+    certificate_ids: tuple[str, ...]
+    alarm_times: dict[str | None, datetime] = {}
+
+
 class Guard:
     """Watches one certificate; `catch_up` blocks on the ledger, everything else is quick.
 
@@ -136,13 +124,27 @@ class Guard:
     average, and the first that was audited counts.
     """
 
-    def __init__(self, ledger: Ledger, certificate: Certificate | None, *, rule: AuditRule) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        certificate: Certificate | None,
+        *,
+        rule: AuditRule,
+        heritage: Heritage | None = None,
+    ) -> None:
         self.rule = rule
         self.state = fresh(certificate, share=rule.share)
         self._ledger = ledger
         self._certificate = certificate
+        self._heritage = heritage
         self._sessions: set[str] = set()
         self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Keep the certificate in the ledger; call it before the first answer under it."""
+        if self._certificate is not None:
+            document = msgspec.json.encode(self._certificate).decode()
+            self._ledger.keep_certificate(self._certificate.certificate_id, document)
 
     def drawn(self, request_id: str) -> bool:
         """Say, before anything else is known of a request, whether it will be audited."""
@@ -174,7 +176,11 @@ class Guard:
         certificate = self._certificate
         if certificate is None:
             return state
-        found = audited_under(self._ledger, certificate.certificate_id, after=state.cursor)
+        if self._heritage is None:
+            self._heritage = heritage_of(self._ledger, certificate, rule=self.rule, now=now)
+        state = replace(state, alarm_times=self._heritage.alarm_times | state.alarm_times)
+        ids = self._heritage.certificate_ids
+        found = audited_under(self._ledger, *ids, after=state.cursor)
         with closing(found) as rows:
             for row in rows:
                 counted = row.session in self._sessions or row.session in sessions
@@ -193,7 +199,7 @@ class Guard:
         midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         today = audit_spend(self._ledger, window=Window(since=midnight))
         rule, share = self.rule, _most(self.rule, self._certificate)
-        spent_usd = today.spend.known_usd + today.spend.unknown_count * _assumed_usd(rule)
+        spent_usd = today.spend.known_usd + today.spend.unknown_count * rule.counted_usd
         over = rule.usd_per_day is not None and spent_usd >= rule.usd_per_day
         state = replace(
             state,
@@ -207,6 +213,78 @@ class Guard:
             return state
         pace = share_within(self._ledger, rule, left_usd=rule.usd_per_day - spent_usd, now=now)
         return replace(state, share=min(share, pace), paced_at=now)
+
+
+def heritage_of(
+    ledger: Ledger, certificate: Certificate, *, rule: AuditRule, now: datetime
+) -> Heritage:
+    """Find out what a certificate takes over from those that were served before it."""
+    served = _readable(kept_certificates(ledger))
+    ids = [one.certificate_id for one in served]
+    if certificate.certificate_id in ids:
+        served = served[: ids.index(certificate.certificate_id)]
+    line = [certificate]
+    for earlier in reversed(served):
+        if any(_takes_over(one, earlier) for one in line):
+            line.insert(0, earlier)
+    return _follow(line, ledger, rule=rule, now=now)[0][certificate.certificate_id]
+
+
+def alarms_of(
+    ledger: Ledger, *, rule: AuditRule, now: datetime
+) -> list[tuple[Certificate, datetime | None]]:
+    """List the certificates that were served, each with the time of its last alarm, if any."""
+    served = _readable(kept_certificates(ledger))
+    alarms = _follow(served, ledger, rule=rule, now=now)[1]
+    return [(one, max(alarms[one.certificate_id].values(), default=None)) for one in served]
+
+
+def _follow(
+    line: Sequence[Certificate], ledger: Ledger, *, rule: AuditRule, now: datetime
+) -> tuple[dict[str, Heritage], dict[str, dict[str | None, datetime]]]:
+    """Go through certificates in the order they were served: what each inherits, and its alarms."""
+    heritages: dict[str, Heritage] = {}
+    alarms: dict[str, dict[str | None, datetime]] = {}
+    for at, certificate in enumerate(line):
+        audits, inherited = dict[str, None](), dict[str | None, datetime]()
+        for earlier in (one for one in line[:at] if _takes_over(certificate, one)):
+            if _is_no_stricter(certificate, earlier):
+                audits |= dict.fromkeys(heritages[earlier.certificate_id].certificate_ids)
+            if _rest_on_the_same(certificate, earlier):
+                inherited |= alarms[earlier.certificate_id]
+        own = certificate.certificate_id
+        heritage = Heritage(certificate_ids=(*audits, own), alarm_times=inherited)
+        heritages[own] = heritage
+        guard = Guard(ledger, certificate, rule=rule, heritage=heritage)
+        alarms[own] = guard.catch_up(now=now).alarm_times
+    return heritages, alarms
+
+
+def _readable(documents: Iterable[str]) -> list[Certificate]:
+    """Read certificates; those of earlier forms have no lineage, and nothing is taken over."""
+    found = []
+    for document in documents:
+        with suppress(CertificateError, InputError):
+            found.append(from_json(document))
+    return found
+
+
+def _takes_over(certificate: Certificate, earlier: Certificate) -> bool:
+    return _rest_on_the_same(certificate, earlier) or (
+        earlier.certificate_id in certificate.terms.lineage.carries
+    )
+
+
+def _rest_on_the_same(certificate: Certificate, earlier: Certificate) -> bool:
+    """Whether two certificates are about one reference, and rest on requests that they share."""
+    same = certificate.terms.reference == earlier.terms.reference
+    return same and share_requests(certificate.terms.lineage.sketch, earlier.terms.lineage.sketch)
+
+
+def _is_no_stricter(certificate: Certificate, earlier: Certificate) -> bool:
+    """Whether audits of an earlier policy may count: its own promise must not have allowed more."""
+    same = (certificate.risk_kind, certificate.per) == (earlier.risk_kind, earlier.per)
+    return same and certificate.alpha >= earlier.alpha
 
 
 def fresh(certificate: Certificate | None, *, share: float = 1.0) -> GuardState:
@@ -263,37 +341,9 @@ def watch(
     return state
 
 
-def share_within(ledger: Ledger, rule: AuditRule, *, left_usd: Decimal, now: datetime) -> float:
-    """Return which share of requests may be audited so that `left_usd` lasts until midnight UTC.
-
-    The rest of the day is taken to bring what it brought yesterday, or, where the ledger is younger
-    than a day, as many requests an hour as there have been. One share for the whole day audits
-    busy hours and quiet ones alike; first come, first served would see the early hours only.
-    """
-    day = traffic(ledger, window=Window(since=now - _DAY))
-    spend = audit_spend(ledger, window=Window(since=now - _DAY)).spend
-    counted = spend.reported_count + spend.estimated_count + spend.unknown_count
-    usd = spend.known_usd + spend.unknown_count * _assumed_usd(rule)
-    each_usd = usd / day.audited if day.audited and counted else _assumed_usd(rule)
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-    if day.first is not None and now - day.first >= _DAY - _HOUR:
-        rest = traffic(ledger, window=Window(since=now - _DAY, until=midnight - _DAY)).requests
-    else:
-        seen = max(_HOUR, now - (day.first or now))
-        rest = round(max(day.requests, 1) * ((midnight - now) / seen))
-    wanted_usd = each_usd * max(rest, 1)
-    if wanted_usd <= 0:
-        return 1.0
-    return float(max(Decimal(0), min(Decimal(1), left_usd / wanted_usd)))
-
-
 def _most(rule: AuditRule, certificate: Certificate | None) -> float:
     """Return the largest share to draw: of the longest session one request on average."""
     return rule.share if certificate is None else min(rule.share, 1.0 / certificate.largest)
-
-
-def _assumed_usd(rule: AuditRule) -> Decimal:
-    return rule.assumed_usd or Decimal(0)
 
 
 def _may_come(row: AuditedRequest, labels: Iterable[Label]) -> bool:
