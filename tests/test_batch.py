@@ -206,6 +206,25 @@ def test_tasks_without_a_target_are_scored_by_agreement(
         assert score.quality == float(agrees)
 
 
+def test_an_alarm_of_the_audits_sends_the_rest_to_the_reference(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = ReplayEngine.complete
+
+    async def worse(self: ReplayEngine, request: Request, rung: Rung) -> Completion:
+        completion = await complete(self, request, rung)
+        return replace(completion, text="0") if rung.name == "small" else completion
+
+    monkeypatch.setattr(ReplayEngine, "complete", worse)
+    result = run(folder, requests=first(folder, 300), audit_share=1.0)
+    (reason,) = result.fallbacks
+    assert "alarm" in reason
+    assert result.fallbacks[reason] > 200
+    later = run(folder)
+    assert (later.kept, later.answered) == (300, 100)
+    assert later.fallbacks[reason] == 100, "the alarm is in the books"
+
+
 def test_an_audit_that_fails_loses_nobody_else(
     folder: Path, settled: Certification, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,9 @@ from suffice.errors import EngineError, InputError, SufficeError, writing
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status, entries
 from suffice.meter import total
 from suffice.pipeline import Answer, Pipeline, answer, ask, build_pipeline
+from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.audits import agreement_scores, is_drawn
+from suffice.scoring.guard import Guard
 from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import SCORERS, mark
 from suffice.types import Finish, Spend
@@ -49,7 +51,7 @@ class BatchResult(Struct, frozen=True, kw_only=True):
 
     `kept` requests were in the ledger already and were not asked again; `kept_unanswered` of them
     had failed or been cancelled. `fallbacks` counts requests that the policy was not allowed to
-    choose for, by reason.
+    choose for, by reason; an alarm of the audits is one.
     """
 
     answered: int
@@ -88,7 +90,15 @@ async def _run(batch: Batch, tasks: tuple[Task, ...], ledger: Ledger, *, show: S
         pipeline = build_pipeline(config, engines=engines, ledger=ledger, bundle=bundle)
         out = stack.enter_context(_appending(batch.out))
         parallel = min(engine.parallel for engine in config.engine.values())
-        run = _Batch(batch, pipeline, out)
+        rule = AuditRule(
+            share=batch.audit_share,
+            seed=batch.seed,
+            labels=tuple(map(Label, config.gateway.audit_labels)),
+        )
+        guard = Guard(ledger, bundle.certificate if bundle else None, rule=rule)
+        guard.begin()
+        guard.catch_up(now=datetime.now(UTC))
+        run = _Batch(batch, pipeline, out, guard=guard)
         with show(len(todo)) as run.progress:
             await run.all(todo, at_once=parallel)
     asked = {task.request.request_id for task in todo}
@@ -99,8 +109,8 @@ async def _run(batch: Batch, tasks: tuple[Task, ...], ledger: Ledger, *, show: S
 class _Batch:
     """The tallies of one run, and why it stopped."""
 
-    def __init__(self, batch: Batch, pipeline: Pipeline, out: TextIO) -> None:
-        self.batch, self.pipeline, self.out = batch, pipeline, out
+    def __init__(self, batch: Batch, pipeline: Pipeline, out: TextIO, *, guard: Guard) -> None:
+        self.batch, self.pipeline, self.out, self.guard = batch, pipeline, out, guard
         self.progress: Progress = Silent(0)
         self.rungs: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
@@ -132,8 +142,11 @@ class _Batch:
         """Answer one request, and audit it if it is drawn; a failure is counted, not raised."""
         share, seed = self.batch.audit_share, self.batch.seed
         drawn = is_drawn(task.request.request_id, share=share, seed=seed)
+        watched = self.pipeline.bundle is not None
+        ended = watched and not self.guard.allowed(task.request.group)
+        barred = "an alarm has ended the certificate for this group" if ended else None
         try:
-            given = await answer(self.pipeline, task.request, audited=drawn)
+            given = await answer(self.pipeline, task.request, audited=drawn, barred=barred)
         except EngineError as error:
             self._count_failure(error)
         else:
@@ -141,6 +154,7 @@ class _Batch:
             if drawn:
                 await audit(self.pipeline, task, given)
                 self.audited += 1
+                self.guard.catch_up(now=datetime.now(UTC))
         self.progress.step(self.rungs.total() + self.failed, self.spend)
 
     def _count_failure(self, error: EngineError) -> None:

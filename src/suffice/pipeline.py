@@ -227,17 +227,20 @@ class Climb:
         return ladder.above(self.rung) if self.pipeline.failover else None
 
 
-async def answer(pipeline: Pipeline, request: Request, *, audited: bool = False) -> Answer:
+async def answer(
+    pipeline: Pipeline, request: Request, *, audited: bool = False, barred: str | None = None
+) -> Answer:
     """Answer one request on the cheapest rung that the policy keeps, and book it before returning.
 
     `audited` is noted in the books: it says that the request was drawn for an audit beforehand.
+    `barred` says why the policy may not choose, if it may not.
 
     A cheaper rung that fails is passed over for the reference rung; after one that abstains the
     policy says which is next. Raises the EngineError of the reference rung when that fails too, and
     LedgerError when the books cannot be written; what was spent is booked in every case, also when
     the caller leaves.
     """
-    climb = Climb(pipeline, request)
+    climb = Climb(pipeline, request, barred=barred)
     try:
         completion = await ascend(climb)
     except BaseException as error:

@@ -1,6 +1,7 @@
 """What the commands do, without the printing: files and settings in, values out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from pathlib import Path
@@ -10,11 +11,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
+from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage
 from suffice.certify.policy import CertifiedPolicy, CertifyResult, Target, certify
 from suffice.certify.promise import Promise
+from suffice.certify.recent import since_change
 from suffice.encoders.base import default_encoder
-from suffice.guarantee import LabelSource, Method, Per
-from suffice.ledger import Label, Ledger, labelled_trials
+from suffice.guarantee import RENEWALS, LabelSource, Method, Per
+from suffice.ledger import Label, Ledger, Window, labelled_trials
+from suffice.scoring.audit_rule import AuditRule
+from suffice.scoring.guard import alarms_of
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
 from suffice.trials.tabulate import pair_runs, tabulate
@@ -33,13 +38,15 @@ _LABELS = {
 class Certification(Struct, frozen=True, kw_only=True, eq=False):
     """What certifying some trials came to; `bundle` is None when nothing was certified.
 
-    `notes` say what was left out of the trials, and why.
+    `notes` say what was left out of the trials, and why. `looks` are all that were taken, this one
+    included: write them down whatever came of it.
     """
 
     trials: tuple[Trial, ...]
     certified: CertifiedPolicy
     bundle: Bundle | None
     notes: tuple[str, ...] = ()
+    looks: LineageFile = LineageFile()
 
     @property
     def result(self) -> CertifyResult:
@@ -80,7 +87,7 @@ def certify_files(
 ) -> Certification:
     """Certify the trials in some files; `agreement` takes the reference's answers for right.
 
-    `zero_cost` says what a cost of 0 dollars means.
+    `zero_cost` says what a cost of 0 dollars means. Raises InputError where delta is spent.
     """
     say("reading trials")
     notes: list[str] = []
@@ -88,17 +95,53 @@ def certify_files(
     if agreement:
         trials = score_by_agreement(trials, reference=promise.reference)
     human = None if labels is None else read_labels(labels)
-    settled = settle(trials, promise.ask(label_source(trials)), labels=human, say=say)
-    return replace(settled, notes=(*notes, *settled.notes))
+    target = promise.ask(label_source(trials))
+    look = look_at(trials, target, planned=promise.looks or 1, renewal=False)
+    looks, lineage = add_look(_known_looks(promise), look)
+    settled = settle(trials, replace(target, lineage=lineage), labels=human, say=say)
+    return replace(settled, looks=looks, notes=(*notes, *settled.notes))
 
 
-def certify_ledger(ledger: Ledger, promise: Promise, *, say: Say) -> Certification:
-    """Certify the audited and scored requests of a ledger; the weakest label names the promise."""
+def certify_ledger(
+    ledger: Ledger,
+    promise: Promise,
+    *,
+    since: datetime | None = None,
+    watched_by: Iterable[Label] = (),
+    say: Say = lambda _stage: None,
+) -> Certification:
+    """Certify the audited and scored requests of a ledger; the weakest label names the promise.
+
+    Only requests from `since` on count, those after the last alarm, and those after losses have
+    become more frequent. `watched_by` are the labels that the gateway watches by, if chosen.
+    Raises InputError where delta is spent, LedgerError where no request is left.
+    """
     say("reading the ledger")
-    found = labelled_trials(ledger)
+    rule = AuditRule(share=1.0, labels=tuple(watched_by))
+    served = [
+        (one.certificate_id, alarm)
+        for one, alarm in alarms_of(ledger, rule=rule, now=datetime.now(UTC))
+        if one.terms.reference == promise.reference
+    ]
+    notes: list[str] = []
+    ended = max((alarm for _, alarm in served if alarm is not None), default=None)
+    if ended is not None and (since is None or since <= ended):
+        since = ended + timedelta(microseconds=1)
+        notes.append(f"an alarm fell at {ended:%Y-%m-%d %H:%M} UTC: only requests after it count")
+    found = labelled_trials(ledger, window=Window(since=since))
+    trials = since_change(found.trials, reference=promise.reference, note=notes.append)
     sources = [_LABELS[label] for label in found.labels]
     source = max(sources, key=list(LabelSource).index, default=LabelSource.AGREEMENT)
-    return settle(_all_pairs(found.trials), promise.ask(source), say=say)
+    paired, target = _all_pairs(trials), promise.ask(source)
+    look = look_at(paired, target, planned=promise.looks or RENEWALS, renewal=True)
+    looks, lineage = add_look(_known_looks(promise), look)
+    lineage = replace(lineage, carries=tuple(name for name, alarm in served if alarm is None))
+    settled = settle(paired, replace(target, lineage=lineage), say=say)
+    return replace(settled, looks=looks, notes=(*notes, *settled.notes))
+
+
+def _known_looks(promise: Promise) -> LineageFile:
+    return LineageFile() if promise.folder is None else read_lineage(promise.folder)
 
 
 def _all_pairs(trials: Sequence[Trial]) -> list[Trial]:

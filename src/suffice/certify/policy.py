@@ -31,6 +31,7 @@ from suffice.errors import InputError
 from suffice.guarantee import (
     Certificate,
     LabelSource,
+    Lineage,
     Method,
     PartBound,
     Per,
@@ -87,6 +88,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
     `risk` says what the risk is, and `per` whether requests or sessions are counted. With
     `random_part` the policy may be one that applies to a random part of the requests only.
+    `lineage` says how many looks share delta.
     """
 
     reference: str
@@ -98,6 +100,12 @@ class Target(Struct, frozen=True, kw_only=True):
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
     random_part: bool = True
+    lineage: Lineage = Lineage()
+
+    @property
+    def level(self) -> float:
+        """The part of delta that this look may spend."""
+        return self.delta / self.lineage.planned
 
 
 class CertifyResult(Struct, frozen=True, kw_only=True):
@@ -149,6 +157,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     left_out: dict[str, int]
     rows_needed: int | None
     clusters_needed: int | None
+    lineage: Lineage
     certificate: Certificate | None
 
 
@@ -185,7 +194,7 @@ def certify(
     ordered = on_ladder(table, reference=ask.reference)
     human = None if labels is None else _find_labels(labels, table, ordered)
     kept = marked(ordered, reference=ask.reference, judged=human is not None)
-    check_rows(kept.table, alpha=ask.alpha, delta=ask.delta, net=ask.risk is RiskKind.NET_LOSS)
+    check_rows(kept.table, alpha=ask.alpha, delta=ask.level, net=ask.risk is RiskKind.NET_LOSS)
     say(f"reading {len(kept.table):,} requests")
     fit, test, report = deal(kept.table, reference=ask.reference, seed=ask.seed, encoder=encoder)
     say(f"fitting the policy on {len(fit.rows):,} requests")
@@ -202,11 +211,13 @@ def certify(
         split=test,
         rule=rule,
         alpha=ask.alpha,
-        delta=ask.delta,
+        delta=ask.level,
         expected=harms(fitted.policy, test.seen),
         human=human,
     )
     calibration = certifying.calibrate(fitted.policy)
+    tests = calibration.tests * ask.lineage.planned
+    calibration = replace(calibration, delta=ask.delta, tests=tests)
     policy = fitted.policy.at(calibration.index if calibration.certified else 0)
     certificate = None
     if calibration.certified:
@@ -241,7 +252,7 @@ def _goal(ask: Target, test: RequestSplit, *, judged: bool) -> Goal:
     """Say what the fit is for; labels that mend a judge are too few to weigh a random part by."""
     return Goal(
         alpha=ask.alpha,
-        delta=ask.delta,
+        delta=ask.level,
         rows=len(test.table.cluster_names),
         net=ask.risk is RiskKind.NET_LOSS,
         among_answered=ask.risk is RiskKind.ERROR_AMONG_ANSWERED,
@@ -298,6 +309,7 @@ def _terms(
         ),
         created=created,
         lapses_at=created + timedelta(seconds=ask.lapses_after_s),
+        lineage=ask.lineage,
     )
 
 
@@ -330,6 +342,7 @@ def _measured(
         "alpha": ask.alpha,
         "delta": ask.delta,
         "seed": ask.seed,
+        "lineage": ask.lineage,
         "label_source": ask.label_source,
         "share": shown.share,
         "risk": float(losses[counts].mean()) if counts.any() else None,

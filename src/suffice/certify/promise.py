@@ -15,7 +15,11 @@ LONGEST_S = 10 * 365 * 86400.0  # that a certificate may hold
 
 
 class Promise(Struct, frozen=True, kw_only=True):
-    """What to certify, in the words of the command line."""
+    """What to certify, in the words of the command line.
+
+    `looks` at the same requests share delta; None means one, and for renewals `RENEWALS`. A file
+    beside `folder` keeps count of them.
+    """
 
     reference: str
     alpha: float
@@ -25,6 +29,8 @@ class Promise(Struct, frozen=True, kw_only=True):
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
     random_part: bool = True
+    looks: int | None = None
+    folder: Path | None = None
 
     def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
@@ -65,6 +71,8 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
     random_part: bool = True
+    looks: int | None = None
+    folder: Path | None = None
 
     def promise(self, ladder: Path | None, *, seed: int) -> Promise:
         """Complete it from a `suffice.toml`, or the defaults; InputError without a reference."""
@@ -84,6 +92,8 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
             risk=self.risk,
             per=self.per,
             random_part=self.random_part,
+            looks=self.looks,
+            folder=self.folder,
         )
 
 

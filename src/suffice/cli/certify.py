@@ -12,13 +12,16 @@ from suffice.cli.options import (
     LadderOrNone,
     LapsesAfterOrTarget,
     LedgerArgument,
+    Looks,
     PromiseUnit,
     RandomPart,
     ReferenceOrNone,
     Risk,
     Seed,
+    Since,
     TrialFiles,
     ZeroCosts,
+    moment,
     out,
 )
 from suffice.errors import CertificateError
@@ -37,6 +40,7 @@ def certify(
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
     random_part: RandomPart = True,
+    looks: Looks = None,
     seed: Seed = 0,
     labels: Annotated[
         Path | None,
@@ -70,6 +74,8 @@ def certify(
         risk=RiskKind(risk),
         per=Per(per),
         random_part=random_part,
+        looks=looks,
+        folder=out,
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
@@ -92,7 +98,9 @@ def recertify(
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
     random_part: RandomPart = True,
+    looks: Looks = None,
     seed: Seed = 0,
+    since: Since = None,
     lapses_after: LapsesAfterOrTarget = None,
     ladder: LadderOrNone = None,
     out: Bundle = None,
@@ -100,14 +108,16 @@ def recertify(
 ) -> None:
     """Make the next certificate from the audited and scored requests of a ledger.
 
-    The reference rung is that of --ladder, or else the only one that the ledger has had.
+    The reference rung is that of --ladder, or else the only one that the ledger has had. After an
+    alarm, or where losses have become more frequent, only requests from then on count.
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_ledger
     from suffice.certify.promise import PromiseOptions, reference_of
     from suffice.cli.output import stages
+    from suffice.config import load_config
     from suffice.guarantee import Per, RiskKind
-    from suffice.ledger import Ledger
+    from suffice.ledger import Label, Ledger
 
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
         if reference is None and ladder is None:
@@ -120,8 +130,18 @@ def recertify(
             risk=RiskKind(risk),
             per=Per(per),
             random_part=random_part,
+            looks=looks,
+            folder=out,
         )
-        certification = certify_ledger(books, options.promise(ladder, seed=seed), say=say)
+        certification = certify_ledger(
+            books,
+            options.promise(ladder, seed=seed),
+            since=None if since is None else moment(since),
+            watched_by=()
+            if ladder is None
+            else map(Label, load_config(ladder).gateway.audit_labels),
+            say=say,
+        )
     _conclude("recertify", certification, out=out, json=json)
 
 
@@ -130,11 +150,14 @@ def _conclude(
 ) -> None:
     """Print the result, save the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
+    from suffice.certify.lineage import write_lineage
     from suffice.cli.output import note, print_certified, print_json, print_notes
 
     result = certification.result
     print_json(command, result) if json else print_certified(result)
     print_notes((("", text) for text in certification.notes), explain=False)
+    if out is not None:
+        write_lineage(out, certification.looks)
     if certification.bundle is None:
         note(certification.advice)
         raise typer.Exit(CertificateError.exit_status)

@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once."""
 
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,6 +80,19 @@ RandomPart = Annotated[
         help="Policies for a random part of the requests, drawn by their ids, among the choices.",
     ),
 ]
+Looks = Annotated[
+    int | None,
+    typer.Option(
+        "--looks",
+        min=1,
+        help="Planned looks at the same requests (seeds, alphas, renewals), which share delta.",
+        show_default="1; for recertify 12, one a month",
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", help="Start of the requests that count, such as 2026-11-01T08:00."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 CoreUsdPerHour = Annotated[
     float | None,
@@ -105,6 +119,15 @@ KeyName = Annotated[str, typer.Argument(help="Name of the key, as the books show
 def out(contents: str) -> Any:
     """Declare `--out`, which names the file or folder for what a command makes."""
     return typer.Option("--out", help=contents)
+
+
+def moment(text: str) -> datetime:
+    """Read a time, UTC where it names no zone; raises InputError."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is not a time", hint="write it as 2026-11-01T08:00") from error
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def amount(text: str) -> Decimal:

@@ -179,6 +179,7 @@ def print_certified(result: "CertifyResult") -> None:
     rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
     worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
     say(f"rows: {rows}{worthless}")
+    say(result.lineage.plan(result.delta))
     if result.left_out:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
         say(f"left out: {counts}")

@@ -169,7 +169,7 @@ def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTri
             trials.append(_trial(entry, attempt, quality=score.quality if score else None))
             labels |= {score.label} if score else set()
     if audited == without_text:
-        _refuse(ledger, audited)
+        _refuse(ledger, audited, window=window)
     return LabelledTrials(
         trials=tuple(trials),
         labels=tuple(sorted(labels)),
@@ -179,14 +179,15 @@ def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTri
     )
 
 
-def _refuse(ledger: Ledger, audited: int) -> NoReturn:
+def _refuse(ledger: Ledger, audited: int, *, window: Window) -> NoReturn:
+    since = "" if window.since is None else f" since {window.since:%Y-%m-%d %H:%M} UTC"
     if audited:
         raise LedgerError(
-            f"{ledger.where} has {audited} audited requests but not the text of any",
+            f"{ledger.where} has {audited} audited requests{since} but not the text of any",
             hint="open the ledger with store_text on: a certificate needs what the policy reads",
         )
     raise LedgerError(
-        f"{ledger.where} has no audited requests",
+        f"{ledger.where} has no audited requests{since}",
         hint="audit a random share of traffic, and score it, before certifying from it",
     )
 
