@@ -159,9 +159,9 @@ def test_a_walk_is_worth_what_its_end_is_expected_to_save() -> None:
 
 def test_the_path_costs_less_at_every_point_and_a_part_grows_to_the_whole() -> None:
     kind = family([1, 2, 3, 4, 5], [0.9, 0.95, 0.7, 0.8, 0.4])
-    walk = FamilyValue(family=kind, walk=0.5, first=0, part=0.0, point=0)
+    walk = FamilyValue(family=kind, walk=0.5, first=0, part=0.0, point=0, sure=0.0)
     assert certifiable_path(walk, GOAL).attempts[1:, 0].tolist() == [0.0, 0.5, 1.0]
-    drawn = FamilyValue(family=kind, walk=0.1, first=0, part=0.5, point=2)
+    drawn = FamilyValue(family=kind, walk=0.1, first=0, part=0.5, point=2, sure=0.0)
     path = certifiable_path(drawn, GOAL)
     assert (np.diff(path.parts[1:-1]) > 0).all()
     assert path.parts[-2:].tolist() == [1.0, 1.0]

@@ -6,7 +6,8 @@ or left out, from one rung up. All estimates are out of bag, or out of fold for 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from suffice.policy.path import (
 
 POINTS = 500  # of a family, from the safest to the cheapest
 MOST_RUNGS = 6  # below the reference that families are built from
+COST_POWER = 0.5  # of a saving, where it has a say in the order of requests
 FOLDS = 4  # of a table's own estimate
 PRIOR_ROWS = 20.0  # weight of the mean in a group's rate
 _CHUNK = 100  # points that are played at once, to bound memory
@@ -37,13 +39,24 @@ class FittingRows:
 
     `losses` and `cost` have shape (rows, rungs), costs in mean costs of the reference: where costs
     are unknown the reference costs 1 and every other rung nothing. `reviewed` tells which rungs
-    below the reference can be read.
+    below the reference can be read, `cost_power` how much costs weigh in the order of requests.
     """
 
     expected: ExpectedLosses
     losses: Floats
     cost: Floats
     reviewed: tuple[bool, ...]
+    cost_power: float = 0.0
+
+    @cached_property
+    def attempt_prices(self) -> Floats:
+        """The prices of attempts at the power of these rows, shape (rows, rungs below)."""
+        return self.expected.attempt_prices(self.cost_power)
+
+    @cached_property
+    def keep_prices(self) -> Floats:
+        """The prices of kept answers at the power of these rows, shape (rows, rungs below)."""
+        return self.expected.keep_prices(self.cost_power)
 
     @property
     def usable(self) -> tuple[int, ...]:
@@ -89,15 +102,27 @@ class PolicyFamily:
 
 
 def families(rows: FittingRows) -> list[PolicyFamily]:
-    """Return all families, `fixed` first; a family without points is left out."""
+    """Return all families, `fixed` first; a family without points is left out.
+
+    Families that order requests by a score do so by the loss alone, and once more by the loss and
+    the cost that it saves.
+    """
     usable = rows.usable
     if not usable:
         return []
-    reviewed = [rung for rung in usable if rows.reviewed[rung]]
     fixed = _estimated(rows, _fixed(rows, usable))
     found = [fixed.take(np.argsort(fixed.seen, kind="stable")), *_table(rows, usable)]
+    found += _ordered(rows, usable)
+    if np.ptp(rows.expected.saved, axis=0).any() or np.ptp(rows.expected.spared, axis=0).any():
+        found += _ordered(replace(rows, cost_power=COST_POWER), usable)
+    return [family for family in found if len(family.path)]
+
+
+def _ordered(rows: FittingRows, usable: Sequence[int]) -> list[PolicyFamily]:
+    """Return the families that order requests by a score, by the rows' power of costs."""
+    reviewed = [rung for rung in usable if rows.reviewed[rung]]
     prices = _prices(rows, usable)
-    found += [_estimated(rows, _route(rows, rung)) for rung in usable]
+    found = [_estimated(rows, _route(rows, rung)) for rung in usable]
     plans = [
         ("review", _Steps(rows=rows, rungs=(rung,), unread=False, read=True)) for rung in reviewed
     ]
@@ -107,7 +132,7 @@ def families(rows: FittingRows) -> list[PolicyFamily]:
         ladders = [usable[first:] for first in range(len(usable) - 1)]
         plans += [("mixed", _Steps(rows=rows, rungs=r, unread=True, read=True)) for r in ladders]
     found += [_estimated(rows, _planned(steps, prices, name=name)) for name, steps in plans]
-    return [family for family in found if len(family.path)]
+    return found
 
 
 def _estimated(rows: FittingRows, path: PolicyPath) -> PolicyFamily:
@@ -162,6 +187,7 @@ def _path(
         parts=np.ones(points),
         families=(name,) * points,
         groups=groups,
+        cost_power=rows.cost_power,
     )
 
 
@@ -180,7 +206,7 @@ def _fixed(rows: FittingRows, usable: Sequence[int]) -> PolicyPath:
 
 def _route(rows: FittingRows, rung: int) -> PolicyPath:
     """Return routing to one rung, at thresholds that let equal shares of the rows through."""
-    thresholds = _levels(rows.expected.attempt_prices[:, rung])
+    thresholds = _levels(rows.attempt_prices[:, rung])
     attempts = [_only(rows, rung, float(threshold)) for threshold in thresholds]
     return _path(rows, attempts, [_only(rows, rung, np.inf)] * len(attempts), name="route")
 
@@ -188,7 +214,7 @@ def _route(rows: FittingRows, rung: int) -> PolicyPath:
 def _prices(rows: FittingRows, usable: Sequence[int]) -> Floats:
     """Return losses per saved reference cost at which a choice may turn, from low to high."""
     rungs = list(usable)
-    before, after = rows.expected.attempt_prices[:, rungs], rows.expected.keep_prices[:, rungs]
+    before, after = rows.attempt_prices[:, rungs], rows.keep_prices[:, rungs]
     prices = _levels(np.concatenate([before.ravel(), after.ravel()]))
     return prices[prices > 0]
 
@@ -213,7 +239,7 @@ def _planned(steps: _Steps, prices: Floats, *, name: str) -> PolicyPath:
 
     A loss costs `1 / price`, in mean costs of the reference.
     """
-    before = steps.rows.expected.attempt_prices
+    before = steps.rows.attempt_prices
     orders = {rung: np.argsort(before[:, rung], kind="stable") for rung in steps.rungs}
     points = [_cheapest(steps, orders, loss_cost=1.0 / price) for price in prices.tolist()]
     return _path(steps.rows, [a for a, _ in points], [k for _, k in points], name=name)
@@ -226,22 +252,22 @@ def _cheapest(steps: _Steps, orders: dict[int, Ints], *, loss_cost: float) -> tu
     what trying it saves peaks. An answer that was read stays where its expected loss costs less
     than going on does on average.
     """
-    rows, expected = steps.rows, steps.rows.expected
+    rows = steps.rows
     ahead = rows.cost[:, -1]  # what it costs to go on from here, losses included
     attempts, keeps = (np.full(rows.losses.shape[1] - 1, -np.inf) for _ in range(2))
     for rung in sorted(steps.rungs, reverse=True):
         order, best = orders[rung], 0.0
         tried_ahead = ahead
         for keep in _keeps(steps, rung, ahead=float(ahead.mean()), loss_cost=loss_cost):
-            spent = rows.cost[:, rung] + _answer_cost(expected, rung, keep, ahead, loss_cost)
+            spent = rows.cost[:, rung] + _answer_cost(rows, rung, keep, ahead, loss_cost)
             gains = np.cumsum((spent - ahead)[order])
             last = int(gains.argmin())
             if gains[last] < best:
                 best = float(gains[last])
-                dearest = expected.attempt_prices[order[last], rung]
+                dearest = rows.attempt_prices[order[last], rung]
                 attempts[rung] = np.inf if last == len(order) - 1 else dearest
                 keeps[rung] = keep
-                tried = expected.attempt_prices[:, rung] <= attempts[rung]
+                tried = rows.attempt_prices[:, rung] <= attempts[rung]
                 tried_ahead = np.where(tried, spent, ahead)
         ahead = tried_ahead
     return attempts, keeps
@@ -255,13 +281,14 @@ def _keeps(steps: _Steps, rung: int, *, ahead: float, loss_cost: float) -> Itera
 
 
 def _answer_cost(
-    expected: ExpectedLosses, rung: int, keep: float, ahead: Floats, loss_cost: float
+    rows: FittingRows, rung: int, keep: float, ahead: Floats, loss_cost: float
 ) -> Floats:
     """Return what follows an attempt: the loss of an answer that stays, or the cost of going on."""
+    expected = rows.expected
     abstained = np.isnan(expected.after[:, rung])
     if keep == np.inf:
         return np.where(abstained, ahead, loss_cost * expected.before[:, rung])
-    stays = expected.keep_prices[:, rung] <= keep
+    stays = rows.keep_prices[:, rung] <= keep
     return np.where(stays, loss_cost * np.nan_to_num(expected.after[:, rung]), ahead)
 
 

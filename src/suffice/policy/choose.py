@@ -3,12 +3,18 @@
 A family is walked point by point from safe to cheap. Or one of its points applies to a random part
 of the requests, and the part grows: all certifying rows then say how much that point loses, so that
 little is left to chance. That is better where scores know little or rows are few; the walk is
-better where scores are sharp. Whatever is expected to save most is taken.
+better where scores are sharp.
+
+What is expected to save most is taken, unless luck, a fixed rung for a random part, saves as much
+within one standard error: the best of many noisy estimates is too high by about that much. An order
+of requests by loss and cost must save clearly more than one by loss alone, which keeps more
+requests from the reference.
 
 Both expectations take losses for independent and 0 or 1. Where the certificate's test is another
 one, they are off by a little and choose less well; what is certified does not depend on them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +26,8 @@ from suffice.policy.candidates import PolicyFamily
 from suffice.policy.observe import Floats
 from suffice.policy.path import PolicyPath
 
-RANDOM_MARGIN = 0.03  # by which a random part must save more than a walk
+COST_MARGIN = 0.15  # by which an order by loss and cost must save more than one by loss alone
+RANDOM_MARGIN = 0.1  # by which a random part must save more than a walk
 SAFETY = 0.85  # of alpha, that an estimated error among answered requests may come to
 PARTS = 400  # of the requests, that a random part is tried at
 _LEVELS = (np.arange(32) + 0.5) / 32  # of probability, over which expectations are taken
@@ -47,7 +54,8 @@ class FamilyValue:
     """What certifying a family is expected to save, as a share of the reference's cost.
 
     `walk` is for a walk from point `first` on. `part` is for a random part of the requests at the
-    best single point, `point`.
+    best single point, `point`. `sure` is what it saves if its estimate is one standard error
+    too high.
     """
 
     family: PolicyFamily
@@ -55,6 +63,7 @@ class FamilyValue:
     first: int
     part: float
     point: int
+    sure: float
 
     @property
     def by_part(self) -> bool:
@@ -64,7 +73,8 @@ class FamilyValue:
     @property
     def best(self) -> float:
         """The saving that the family is chosen by."""
-        return max(self.walk, self.part / (1 + RANDOM_MARGIN))
+        saving = max(self.walk, self.part / (1 + RANDOM_MARGIN))
+        return saving / (1 + COST_MARGIN * (self.family.path.cost_power > 0))
 
 
 def valued(family: PolicyFamily, goal: Goal, *, fitting_rows: int) -> FamilyValue:
@@ -83,13 +93,26 @@ def valued(family: PolicyFamily, goal: Goal, *, fitting_rows: int) -> FamilyValu
         walk, part = _walk_saving(losses, saving, goal), saving * _expected_part(losses, goal)
     if not goal.random_part:
         part = np.zeros(len(saving))
+    counted = np.maximum(family.seen, family.foreseen)
+    allowed = losses_allowed(goal.rows, alpha=goal.alpha, delta=goal.delta) or 0
     return FamilyValue(
         family=family,
         walk=walk,
         first=int(worth.argmax()) if fixed else 0,
         part=float(part.max()),
         point=int(part.argmax()),
+        sure=max(
+            walk * (1 - _error(allowed * fitting_rows / goal.rows)),
+            float(part.max()) / (1 + RANDOM_MARGIN) * (1 - _error(counted[part.argmax()])),
+        ),
     )
+
+
+def best_value(values: Sequence[FamilyValue]) -> FamilyValue:
+    """Return the family that is expected to save most, or luck if it may save as much."""
+    best = max(values, key=lambda value: value.best)
+    luck = (v for v in values if v.family.name == "fixed" and v.by_part and v.best >= best.sure)
+    return next(luck, best)
 
 
 def certifiable_path(value: FamilyValue, goal: Goal) -> PolicyPath:
@@ -131,6 +154,11 @@ def _certifying_losses(family: PolicyFamily, goal: Goal, *, fitting_rows: int) -
     if not goal.net:
         seen = (family.seen + family.foreseen) / 2
     return np.clip(seen * goal.rows / fitting_rows, 0.0, goal.rows)
+
+
+def _error(losses: float) -> float:
+    """Return the relative standard error of an estimate that rests on so many losses."""
+    return float(1.0 / np.sqrt(max(1.0, losses)))
 
 
 def _chance(losses: Floats, goal: Goal) -> Floats:

@@ -6,7 +6,14 @@ import numpy as np
 
 from suffice.errors import InputError
 from suffice.policy.candidates import FittingRows, families
-from suffice.policy.choose import Goal, certifiable_path, growing_part, valued, walk_path
+from suffice.policy.choose import (
+    Goal,
+    best_value,
+    certifiable_path,
+    growing_part,
+    valued,
+    walk_path,
+)
 from suffice.policy.observe import Flags, Floats, Observations
 from suffice.policy.path import ExpectedLosses, Policy, PolicyPath, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
@@ -103,8 +110,7 @@ def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolic
 
     def best(*names: str) -> Policy | None:
         fitting = [v for v in values if not names or v.family.name in names]
-        value = max(fitting, key=lambda value: value.best, default=None)
-        return None if value is None else along(certifiable_path(value, goal))
+        return along(certifiable_path(best_value(fitting), goal)) if fitting else None
 
     policy = best()
     assert policy is not None

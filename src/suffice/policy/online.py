@@ -64,7 +64,7 @@ class Router:
                     raw = self._walks[at].predict(score.columns(start))
                     loss, saved, _ = score.calibrated(raw)[0].tolist()
                     expected = loss
-                    if saved <= LEAST_COST or loss / saved > dearest:
+                    if saved <= LEAST_COST or loss / saved**path.cost_power > dearest:
                         continue
                 return PolicyStep(
                     rung=policy.rungs[at],

@@ -36,13 +36,13 @@ class RungScore(Struct, frozen=True, kw_only=True, eq=False):
 class PolicyPath(Struct, frozen=True, kw_only=True, eq=False):
     """Ways to choose among the rungs, from safe to cheap; one entry a point in every field.
 
-    Losses are weighed against the cost that they save. A rung is tried if its expected loss over
-    the expected saving is at most `attempts[point, rung]` (+inf: always, -inf: never). Its answer
-    stays if its expected loss over the reference's expected cost is at most `keeps[point, rung]`;
-    with +inf it stays unread, and is not reviewed. `starts[point, group]` is the lowest rung that a
-    group may use, in the order of `groups`; the last column is for all other requests. `parts` is
-    the share of requests, drawn at random by their ids, that the point applies to: the reference
-    answers the rest. `families` names the kind of each point.
+    A price is an expected loss over the cost that it saves, to the power of `cost_power`: with 0 it
+    is the loss alone. A rung is tried if the price of an attempt is at most `attempts[point, rung]`
+    (+inf: always, -inf: never). Its answer stays if the price of keeping it is at most
+    `keeps[point, rung]`; with +inf it stays unread, and is not reviewed. `starts[point, group]` is
+    the lowest rung that a group may use, in the order of `groups`; the last column is for all other
+    requests. `parts` is the share of requests, drawn at random by their ids, that the point applies
+    to: the reference answers the rest. `families` names the kind of each point.
     """
 
     attempts: Floats
@@ -51,6 +51,7 @@ class PolicyPath(Struct, frozen=True, kw_only=True, eq=False):
     parts: Floats
     families: tuple[str, ...]
     groups: tuple[str, ...] = ()
+    cost_power: float = 0.0
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -64,6 +65,7 @@ class PolicyPath(Struct, frozen=True, kw_only=True, eq=False):
             parts=self.parts[points],
             families=tuple(self.families[point] for point in points.tolist()),
             groups=self.groups,
+            cost_power=self.cost_power,
         )
 
     def whole(self) -> "PolicyPath":
@@ -142,16 +144,14 @@ class ExpectedLosses(Struct, frozen=True, kw_only=True, eq=False):
     groups: Keys
     draws: Floats
 
-    @property
-    def attempt_prices(self) -> Floats:
-        """Expected loss over expected saving; infinite where nothing would be saved."""
+    def attempt_prices(self, power: float) -> Floats:
+        """Return expected loss over expected saving to a power; inf where nothing is saved."""
         saves = self.saved > LEAST_COST
-        return np.where(saves, self.before / np.maximum(self.saved, LEAST_COST), np.inf)
+        return np.where(saves, self.before / np.maximum(self.saved, LEAST_COST) ** power, np.inf)
 
-    @property
-    def keep_prices(self) -> Floats:
-        """Expected loss over what the reference would cost now; NaN after an abstention."""
-        prices: Floats = self.after / np.maximum(self.spared, LEAST_COST)
+    def keep_prices(self, power: float) -> Floats:
+        """Return expected loss over the reference's cost to a power; NaN after an abstention."""
+        prices: Floats = self.after / np.maximum(self.spared, LEAST_COST) ** power
         return prices
 
 
@@ -227,7 +227,8 @@ def play(policy: Policy, expected: ExpectedLosses, *, points: slice = slice(None
 
 def follow(path: PolicyPath, expected: ExpectedLosses) -> PathOutcomes:
     """Follow all points of a path at once."""
-    before, after = expected.attempt_prices, expected.keep_prices
+    before = expected.attempt_prices(path.cost_power)
+    after = expected.keep_prices(path.cost_power)
     starts = path.starts[:, path.places(expected.groups)].T
     rows, reference = before.shape
     shape = (rows, len(path))
