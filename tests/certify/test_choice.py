@@ -7,10 +7,11 @@ from scipy import stats
 
 from suffice.certify.policy import CertifiedPolicy, Target, certify
 from suffice.encoders.base import default_encoder
+from suffice.errors import InputError
 from suffice.guarantee import LabelSource, RiskKind
-from suffice.trials.table import split_rows
+from suffice.trials.table import CostUnit, split_rows
 from suffice.trials.tabulate import tabulate
-from suffice.types import Trial
+from suffice.types import Trial, Usage
 from support import blind_trials, make_trials
 
 RUNGS = ("small", "middle", "big")
@@ -75,7 +76,8 @@ def test_every_fixed_rung_is_measured_on_the_reporting_rows() -> None:
         lost = [max(0.0, b.quality - t.quality) for t, b in zip(own, big, strict=True)]
         assert way.risk == pytest.approx(np.mean(lost))
         assert way.share[rung] == 1.0
-    assert result.baselines.keys() >= {"best_table", "route_only", "oracle"}
+    assert result.rungs_between.keys() == {"middle"}
+    assert result.baselines.keys() >= {"random", "best_table", "route_only", "oracle"}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -92,3 +94,44 @@ def test_each_kind_of_risk_gets_a_policy(risk: RiskKind) -> None:
     result = run(make_trials(600), alpha=0.15, risk=risk).result
     assert result.certified
     assert result.part == 1.0 or risk is not RiskKind.ERROR_AMONG_ANSWERED
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+
+def test_costs_that_are_all_0_are_unknown_and_the_share_is_what_counts() -> None:
+    free = [replace(t, charge_usd=t.charge_usd * 0, usage=Usage()) for t in make_trials(600)]
+    result = run(free, alpha=0.1).result
+    assert (result.saving, result.saving_unit) == (None, None)
+    assert result.certified
+    assert result.baselines["random"].share["big"] < 1
+    paid = run(make_trials(600), alpha=0.1).result
+    assert result.share["big"] == pytest.approx(paid.share["big"], abs=0.1)
+
+
+def test_costs_in_two_units_are_compared_in_the_one_that_all_have() -> None:
+    trials = make_trials(600)
+    mixed = [replace(t, charge_usd=None) if i % 4 < 2 else t for i, t in enumerate(trials)]
+    result = run(mixed, alpha=0.1).result
+    assert result.saving_unit is CostUnit.OUTPUT_TOKENS
+    tokens = run([replace(t, charge_usd=None) for t in trials], alpha=0.1).result
+    assert result.share == tokens.share
+
+
+def test_one_cluster_is_too_few_whatever_it_holds() -> None:
+    with pytest.raises(InputError, match="cluster"):
+        run([replace(t, cluster="one conversation") for t in make_trials(600)])
+
+
+@pytest.mark.parametrize("risk", list(RiskKind))
+def test_clusters_of_very_different_size_count_once_each(risk: RiskKind) -> None:
+    trials = make_trials(900)
+    sizes = [1] * 200 + [4] * 100 + [100] * 3
+    names = [str(at) for at, size in enumerate(sizes) for _ in range(size)]
+    names_of = {f"r{at}": name for at, name in enumerate(names)}
+    dealt = [replace(t, cluster=names_of[t.request_id]) for t in trials]
+    result = run(dealt, alpha=0.2, risk=risk).result
+    assert result.clusters <= 0.5 * len(sizes)
+    assert result.bound <= 1.0
+    if result.certified:
+        assert result.bound <= 0.2

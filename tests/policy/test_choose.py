@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as with_field
 
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
@@ -17,8 +18,15 @@ from suffice.policy import (
     outcomes,
     play,
 )
-from suffice.policy.candidates import PolicyFamily
-from suffice.policy.choose import RANDOM_MARGIN, FamilyValue, certifiable_path, valued
+from suffice.policy.candidates import COST_POWER, PolicyFamily
+from suffice.policy.choose import (
+    COST_MARGIN,
+    RANDOM_MARGIN,
+    FamilyValue,
+    best_value,
+    certifiable_path,
+    valued,
+)
 from suffice.policy.path import PolicyPath
 from suffice.trials.table import CostUnit, TrialTable
 from suffice.types import Signals
@@ -123,6 +131,18 @@ def test_nothing_that_saves_is_an_error() -> None:
         fitted(table_of(right(100, 0.9, 1.0), (60.0, 60.0)))
 
 
+def test_an_order_that_weighs_costs_is_taken_where_it_clearly_saves_more() -> None:
+    """Every tenth request is long, dear, and no likelier to be lost than the others."""
+    table = table_of(right(800, 0.8, 1.0), (1.0, 60.0))
+    long = np.arange(800) % 10 == 0
+    texts = tuple(
+        f"{text} " + "word " * (200 * at) for text, at in zip(table.texts, long, strict=True)
+    )
+    dear = np.where(long[:, None], (30.0, 1800.0), table.cost)
+    assert fitted(replace(table, texts=texts, cost=dear)).policy.path.cost_power > 0
+    assert fitted(replace(table, texts=texts)).policy.path.cost_power == 0
+
+
 # -- by hand -------------------------------------------------------------------------------------
 
 
@@ -180,3 +200,40 @@ def test_of_fixed_rungs_the_walk_begins_at_the_best_one() -> None:
     value = valued(family([2, 3, 200], [0.9, 0.5, 0.1], name="fixed"), GOAL, fitting_rows=400)
     assert value.first == 1
     assert value.walk == pytest.approx(0.5, abs=1e-3)
+
+
+def value(
+    saving: float, *, sure: float = 0.0, part: float = 0.0, name: str = "route", power: float = 0.0
+) -> FamilyValue:
+    kind = family([1.0], [0.5], name=name)
+    ordered = replace(kind, path=with_field(kind.path, cost_power=power))
+    return FamilyValue(family=ordered, walk=saving, first=0, part=part, point=0, sure=sure)
+
+
+def test_luck_is_taken_where_judgement_promises_no_more_within_its_error() -> None:
+    luck = value(0.0, part=0.22, name="fixed")
+    for sure, chosen in ((0.21, False), (0.19, True)):
+        judging = value(0.25, sure=sure)
+        assert (best_value([luck, judging]) is luck) is chosen
+    certain = value(0.22, name="fixed")  # a fixed rung for all requests is no luck
+    judging = value(0.25, sure=0.19)
+    assert best_value([certain, judging]) is judging
+
+
+def test_an_order_by_loss_alone_is_taken_unless_weighing_costs_saves_clearly_more() -> None:
+    plain = value(0.40)
+    for saving in (0.44, 0.48):
+        weighed = value(saving, power=COST_POWER)
+        best = best_value([weighed, plain])
+        assert best is (plain if saving < 0.40 * (1 + COST_MARGIN) else weighed)
+
+
+def test_an_estimate_is_surer_the_more_losses_it_rests_on() -> None:
+    steps = list(range(1, 100))
+    few, many = (
+        valued(family(steps, [1 - 0.01 * n for n in steps]), goal, fitting_rows=goal.rows)
+        for goal in (
+            Goal(alpha=0.05, delta=0.1, rows=rows, random_part=False) for rows in (400, 1600)
+        )
+    )
+    assert few.sure / few.best < many.sure / many.best < 1

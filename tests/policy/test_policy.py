@@ -314,8 +314,11 @@ def test_deciding_reads_the_text_and_the_group_alone(router: Router, fresh: Tria
 # -- one request at a time ------------------------------------------------------------------------
 
 
-def test_live_steps_follow_the_table(router: Router, fresh: TrialTable) -> None:
-    policy = router.policy
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_live_steps_follow_the_table(policy: Policy, fresh: TrialTable, power: float) -> None:
+    path = with_field(policy.path, cost_power=power)
+    policy = with_field(policy, path=path, point=policy.points // 2)
+    router = Router(policy=policy, encoder=default_encoder())
     plays = play(policy, harms(policy, seen(fresh)), points=slice(policy.point, policy.point + 1))
     for row in range(60):
         attempts: dict[str, Signals] = {}

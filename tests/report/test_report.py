@@ -36,6 +36,7 @@ from suffice.report import (
     side,
     token_spreads,
 )
+from suffice.report.headline import trials_opening
 from suffice.report.ledger_figures import ledger_figures
 from suffice.report.style import PALETTE, VECTORS
 from suffice.report.trial_figures import trial_figures
@@ -106,6 +107,12 @@ VERDICT = CertifyVerdict(
     lapses_at=NOW + timedelta(days=30),
     limits=("Errors of the reference rung itself are not covered.",),
 )
+
+
+def test_a_report_names_the_rung_that_would_do_as_the_reference() -> None:
+    verdict = replace(VERDICT, use_as_reference="low")
+    assert "use low as your reference" in trials_opening(trials_report(verdict=verdict)).lede
+    assert "as your reference" not in trials_opening(trials_report()).lede
 
 
 def trials_report(**more: object) -> TrialsReport:

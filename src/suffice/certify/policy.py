@@ -160,6 +160,11 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     lineage: Lineage
     certificate: Certificate | None
 
+    @property
+    def rungs_between(self) -> dict[str, Baseline]:
+        """The fixed rungs between the cheapest and the reference."""
+        return dict(list(self.fixed_rungs.items())[1:-1])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedPolicy:

@@ -147,11 +147,10 @@ def print_certified(result: "CertifyResult") -> None:
             f"NOT certified at alpha {result.alpha:g} ({risk}): of {rows} certifying requests "
             f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
         )
-    between = [r for r in list(result.fixed_rungs)[1:] if r != result.reference]
     ways = {"suffice": result} | {
         NAMES[name]: baseline for name, baseline in result.baselines.items()
     }
-    ways |= {f"always {rung}": result.fixed_rungs[rung] for rung in between}
+    ways |= {f"always {rung}": way for rung, way in result.rungs_between.items()}
     print_table(
         ("", "risk", "saving", "quality", "cheaper share"),
         (
@@ -184,7 +183,13 @@ def print_certified(result: "CertifyResult") -> None:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
         say(f"left out: {counts}")
     if result.saving is not None and result.saving_unit is not None:
-        say(f"saving is counted in {result.saving_unit.replace('_', ' ')}")
+        unit = result.saving_unit.replace("_", " ")
+        say(f"saving is counted in {unit}, and the policy chosen by its expected cost in {unit}")
+    else:
+        say(
+            "costs are unknown, so the policy was chosen by the share of requests that "
+            f"{result.reference} is expected to be spared"
+        )
 
 
 def _luck_and_judgement(result: "CertifyResult", random: "Baseline") -> str:

@@ -48,6 +48,7 @@ _SHARED = (  # fields that a report's verdict takes over as they are
     "saving",
     "quality",
     "reference_quality",
+    "use_as_reference",
     "label_source",
 )
 
@@ -78,11 +79,12 @@ def trials_report(
 def verdict(result: CertifyResult) -> CertifyVerdict:
     """Say in a report's words what certifying said."""
     certificate = result.certificate
+    between = {f"always {rung}": way for rung, way in result.rungs_between.items()}
     return CertifyVerdict(
         **{name: getattr(result, name) for name in _SHARED},
         baselines={
-            name: BaselineFigures(risk=each.risk, saving=each.saving)
-            for name, each in result.baselines.items()
+            name: BaselineFigures(risk=way.risk, saving=way.saving)
+            for name, way in (result.baselines | between).items()
         },
         certificate_id=certificate.certificate_id if certificate else None,
         lapses_at=certificate.terms.lapses_at if certificate else None,

@@ -60,13 +60,21 @@ def trials_opening(report: TrialsReport) -> Opening:
     return Opening(
         kicker=kicker,
         headline=headline if saving is not None else "A cheaper choice, within a certified risk",
-        lede=_promised(verdict, reference=report.reference),
+        lede=_lede(verdict, reference=report.reference),
         tiles=_verdict_tiles(verdict),
     )
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.4g} %"
+
+
+def _lede(verdict: CertifyVerdict, *, reference: str) -> str:
+    """Say what the certificate promises, and which rung would do as the reference."""
+    promised, other = _promised(verdict, reference=reference), verdict.use_as_reference
+    if other is None:
+        return promised
+    return f"{promised} Always {other} keeps this promise too: use {other} as your reference."
 
 
 def _promised(verdict: CertifyVerdict, *, reference: str) -> str:

@@ -37,7 +37,8 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
 
     `risk_kind` is counted `per` request or session, over `clusters` that do not depend on each
     other. `share` is by rung; `saving` a fraction of the reference's cost, deferral paid.
-    `lapses_at` and `limits` are those of the certificate, where there is one.
+    `lapses_at` and `limits` are those of the certificate, where there is one. `use_as_reference` is
+    a cheaper rung that is certified for every request.
     """
 
     certified: bool
@@ -55,6 +56,7 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
     quality: float | None = None
     reference_quality: float | None = None
     baselines: dict[str, BaselineFigures] = {}
+    use_as_reference: str | None = None
     certificate_id: str | None = None
     label_source: str | None = None
     lapses_at: datetime | None = None
