@@ -159,6 +159,16 @@ def test_certify_tells_the_policys_judgement_from_luck(folder: Path, run: Run) -
     assert f"the policy's judgement adds {100 * (whole - luck):.1f} %" in said
 
 
+def test_a_fixed_rung_for_all_requests_is_neither_luck_nor_judgement(
+    folder: Path, run: Run
+) -> None:
+    same = [replace(t, quality=1.0) for t in make_trials()]
+    write_jsonl(folder / "same.jsonl", same)
+    said = run("certify", "same.jsonl", *CERTIFY).out
+    assert "use small as your reference" in said
+    assert "random routing" not in said
+
+
 def test_luck_is_counted_in_requests_where_no_cost_is_known(folder: Path, run: Run) -> None:
     bare = [replace(t, usage=type(t.usage)(), charge_usd=None) for t in make_trials()]
     write_jsonl(folder / "bare.jsonl", bare)

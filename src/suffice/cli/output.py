@@ -167,7 +167,8 @@ def print_certified(result: "CertifyResult") -> None:
     drawn = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
     say(f"policy: {result.family}{drawn}")
     random = result.baselines.get("random")
-    if result.certified and random is not None:
+    whole_fixed = result.family == "fixed" and result.part == 1
+    if result.certified and random is not None and not whole_fixed:
         say(_luck_and_judgement(result, random))
     if result.use_as_reference is not None:
         say(

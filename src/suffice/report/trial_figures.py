@@ -53,6 +53,8 @@ _COST_NAMES = {
     CostUnit.OUTPUT_WORDS: "output words",
 }
 _FEW = 100
+_HEIGHT, _LINE = 320, 15  # pixels of the figure of ways, and of a line of text in it
+_NEAR = 0.35  # of the widest saving, that a name may take
 
 
 def trial_figures(report: TrialsReport) -> Iterator[Figure]:
@@ -78,7 +80,7 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
     if verdict.saving is None or verdict.risk is None:
         why = "The trials do not carry a cost on every rung, so what was saved is not known."
         return Figure(title=title, caption=why, header=header, rows=rows)
-    drawn = [p for p in points if p["risk"] is not None and p["saving"] is not None]
+    drawn = _apart([p for p in points if p["risk"] is not None and p["saving"] is not None])
     return Figure(
         title=_choice_title(verdict, verdict.baselines.get("cost_matched_random")),
         caption="Each dot is a way of choosing the rung for the same requests, none of which took "
@@ -86,7 +88,7 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
         f"{risk_words(verdict)}; the dashed line is the most that was allowed.",
         alt="Scatter of risk against saving for suffice and for each baseline, with the limit.",
         chart=_choice_chart(drawn, alpha=verdict.alpha),
-        height=320,
+        height=_HEIGHT,
         header=header,
         rows=rows,
     )
@@ -115,6 +117,23 @@ def _ways(verdict: CertifyVerdict) -> list[Point]:
         }
         for name, way in (ways | verdict.baselines).items()
     ]
+
+
+def _apart(points: Sequence[Point]) -> list[Point]:
+    """Move the names of near points up, so that none covers another; suffice is drawn last."""
+    most = max(p["risk"] for p in points) or 1.0
+    reach = _NEAR * max(p["saving"] for p in points)
+    placed: list[tuple[float, float]] = []  # saving, pixels above risk 0
+    apart = []
+    for point in sorted(points, key=lambda point: float(point["risk"])):
+        above = _HEIGHT * point["risk"] / most
+        place = above - point["dy"]
+        near = sorted(at for saving, at in placed if abs(saving - point["saving"]) < reach)
+        for at in near:
+            place = at + _LINE if abs(at - place) < _LINE else place
+        placed.append((point["saving"], place))
+        apart.append(point | {"dy": above - place})
+    return sorted(apart, key=lambda point: bool(point["name"] == "suffice"))
 
 
 def _choice_title(verdict: CertifyVerdict, random: BaselineFigures | None) -> str:
