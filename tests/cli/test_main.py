@@ -148,6 +148,7 @@ def test_a_certificate_of_luck_alone_says_so(folder: Path, run: Run) -> None:
     people = run("certify", "blind.jsonl", *CERTIFY)
     assert people.status == 0
     assert "this is random routing: no score judged a request, and all of its saving" in people.out
+    assert "lost if the policy applied to all; bound" in people.out
 
 
 def test_certify_tells_the_policys_judgement_from_luck(folder: Path, run: Run) -> None:

@@ -136,10 +136,11 @@ def print_certified(result: "CertifyResult") -> None:
     rows = f"{result.n:,}" + (
         f" in {result.clusters:,} clusters" if result.clusters < result.n else ""
     )
+    drawn = " if the policy applied to all" if result.part < 1 else ""
     if result.certified:
         say(
             f"certified: with {show_share(1 - result.delta)} confidence the risk is at most "
-            f"{show_share(result.alpha)} ({result.losses:g} of {rows} lost; bound "
+            f"{show_share(result.alpha)} ({result.losses:g} of {rows} lost{drawn}; bound "
             f"{show_share(result.bound)}; {risk})"
         )
     else:
@@ -164,8 +165,8 @@ def print_certified(result: "CertifyResult") -> None:
             for name, way in ways.items()
         ),
     )
-    drawn = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
-    say(f"policy: {result.family}{drawn}")
+    part = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
+    say(f"policy: {result.family}{part}")
     random = result.baselines.get("random")
     whole_fixed = result.family == "fixed" and result.part == 1
     if result.certified and random is not None and not whole_fixed:
