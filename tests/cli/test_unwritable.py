@@ -14,7 +14,7 @@ from typing import get_type_hints
 import pytest
 from cli_support import WORDS, Outcome, leaves
 
-FILES = {"out", "figure", "traces", "file", "ledger", "path", "folder"}
+FILES = {"out", "figure", "html", "focus", "traces", "file", "ledger", "path", "folder"}
 FOLDERS = {
     *(("certify", "out"), ("recertify", "out"), ("latent fit", "out"), ("latent stop", "out")),
     *(
@@ -34,7 +34,7 @@ FULL_BYTES = 64
 DECODING = "events.jsonl --gate gate --ladder suffice.toml --rung big"
 READ = {
     *(("ladder", "path"), ("recertify", "ledger"), ("key list", "file")),
-    *(("latent fit", "answers"), ("certify", "labels")),
+    *(("latent fit", "answers"), ("certify", "labels"), ("bill", "prices")),
 }
 READ_EVERYWHERE = {
     *("trials", "tasks", "requests", "source", "streams", "events", "workload", "measurements"),

@@ -29,6 +29,7 @@ POINTS = (
     "model,chip,engine,batch,input_tokens,output_tokens,tpot_ms\nllama-3-8b,h100,vllm,8,9,9,12\n"
 )
 WORDS = {
+    "bill": "--demo --sample 5",
     "demo": "--folder demo",
     "init": "new.toml",
     "ladder": "suffice.toml",

@@ -16,6 +16,7 @@ from suffice import __version__
 from suffice.cli import (
     answer,
     bench,
+    bill,
     certify,
     claims,
     compare,
@@ -36,6 +37,7 @@ from suffice.units import printable
 UNEXPECTED = 1
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Start": {
+        "bill": bill.bill,
         "demo": start.demo,
         "init": start.init,
         "ladder": start.ladder,

@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,25 @@ class Logs(Struct, frozen=True, kw_only=True):
     formats: Mapping[str, int]
     skipped: tuple[Skipped, ...]
     cleaned: Cleaned
+    sources: tuple["_Source", ...] = ()
+
+    def read_texts(self, hashes: Collection[int]) -> dict[int, str]:
+        """Read the prompts with these hashes from the files again, as far as they are there."""
+        texts: dict[int, str] = {}
+        wanted = ", ".join(str(int(name)) for name in hashes) or "NULL"
+        for source in self.sources:
+            form = source.sniffed.format
+            if isinstance(form, LogFormat) and form.prompt:
+                paths = "'" + str(source.read_as).replace("'", "''") + "'"
+                packed = _packed(source)
+                found = self.store.execute(
+                    f"""WITH rows AS ({_rows(source, form, paths, packed)})
+                    SELECT DISTINCT ON (1) hash_of(p), p FROM (
+                        SELECT ({form.prompt})::VARCHAR AS p FROM {form.relation})
+                    WHERE p IS NOT NULL AND hash_of(p) IN ({wanted})"""
+                ).fetchall()
+                texts.update(found)
+        return texts
 
 
 class _Source(Struct, frozen=True, kw_only=True):
@@ -100,6 +119,7 @@ def read_logs(names: Iterable[str], options: LogOptions = DEFAULTS) -> Iterator[
             formats=dict(formats),
             skipped=(*skipped, *_broken_rows(store)),
             cleaned=cleaned,
+            sources=tuple(source for group in groups.values() for source in group),
         )
 
 
@@ -221,7 +241,7 @@ def _insert(group: list[_Source]) -> str:
     first = group[0]
     form = first.sniffed.format
     paths = ", ".join("'" + str(s.read_as).replace("'", "''") + "'" for s in group)
-    packed = "" if first.log.packing == "none" else f", compression = '{first.log.packing}'"
+    packed = _packed(first)
     if isinstance(form, TextFormat):
         rows = (
             "SELECT line, f.id AS file, row_number() OVER () AS n FROM read_csv("
@@ -232,18 +252,28 @@ def _insert(group: list[_Source]) -> str:
         )
         return f"INSERT INTO records WITH rows AS MATERIALIZED ({rows}) {form.select()}"
     assert isinstance(form, LogFormat)
-    objects = _objects(first, paths, packed)
-    rows = (
-        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, "
-        f"f.id AS file FROM ({objects}) t JOIN files f ON f.read_as = t.filename"
-    )
+    rows = _rows(first, form, paths, packed)
     insert = f"INSERT INTO records WITH rows AS ({rows}) {form.select()}"
     if form.nested and first.sniffed.shape == "lines":
         insert += (
             " UNION ALL BY NAME SELECT 'broken' AS source, f.id AS file, 'no JSON' AS problem "
-            f"FROM ({objects}) t JOIN files f ON f.read_as = t.filename WHERE j IS NULL"
+            f"FROM ({_objects(first, paths, packed)}) t JOIN files f ON f.read_as = t.filename "
+            "WHERE j IS NULL"
         )
     return insert
+
+
+def _packed(source: _Source) -> str:
+    return "" if source.log.packing == "none" else f", compression = '{source.log.packing}'"
+
+
+def _rows(source: _Source, form: LogFormat, paths: str, packed: str) -> str:
+    """Write the query that gives the relation `rows` of a format."""
+    return (
+        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, "
+        f"f.id AS file FROM ({_objects(source, paths, packed)}) t "
+        "JOIN files f ON f.read_as = t.filename"
+    )
 
 
 def _objects(source: _Source, paths: str, packed: str) -> str:

@@ -62,6 +62,11 @@ def open_store(*, timezone: str = "UTC") -> Iterator["DuckDBPyConnection"]:
             store.execute(f"CREATE TABLE records ({described})")
             store.execute("CREATE TABLE files (id INTEGER, path VARCHAR, read_as VARCHAR)")
             yield store
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise InputError(
+            f"no room for the records in {folder.parent}: {str(error).splitlines()[0][:160]}",
+            hint="free some space, or name another disk in TMPDIR",
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,0 +1,159 @@
+"""What if other models answered: all sessions, some of them, single requests, sub-agents."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from suffice.bill.charges import add_target, part_sums
+from suffice.bill.prices import cheaper_models, find_price
+from suffice.bill.replay import Caching, replay, share_of_requests, share_of_sessions
+from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
+from suffice.errors import PriceError
+from suffice.meter import Price
+from suffice.units import show_share, usd_from_picousd
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SEEDS = range(3)
+SHARE = 0.3
+_COMMAND = "suffice bill LOG --sample 200 --out tasks.jsonl"
+_TOKENS = "whether it would use as many tokens, and "
+
+
+class Move(Struct, frozen=True, kw_only=True):
+    """A move from the dearest model to another one, and how well a replay knows today's bill.
+
+    `booked` are the dollars of the replayed requests, `replayed` what the replay makes of them.
+    """
+
+    source: str
+    target: str
+    price: Price
+    caching: Caching
+    booked: Decimal
+    replayed: Decimal
+
+    @property
+    def error(self) -> float:
+        """How far the replay is from the books, as a share of them."""
+        return abs(float(self.replayed / self.booked) - 1) if self.booked else 0.0
+
+
+def moves(
+    store: "DuckDBPyConnection",
+    own: Mapping[str, Price],
+    *,
+    to: str | None,
+    steps: int,
+    caching: Caching,
+) -> Iterator[WhatIf]:
+    """Work out moves of the dearest model to `to`, or to cheaper ones of its family.
+
+    Raises PriceError where nobody knows a price of `to`.
+    """
+    top = store.execute(
+        "SELECT model, any_value(provider), sum(computed) FROM bill WHERE computed IS NOT NULL "
+        "GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 1"
+    ).fetchone()
+    if top is None:
+        return
+    model, provider, _ = top
+    targets = [to] if to else cheaper_models(model, provider, own)[:2]
+    for number, target in enumerate(targets):
+        price = find_price(target, None if to else provider, own)
+        if price is None:
+            raise PriceError(
+                f"nobody lists a price of {target}", hint="give it in a file: --prices prices.toml"
+            )
+        if not steps:
+            yield _without_sessions(store, model, target, price)
+            continue
+        (booked,) = one(
+            store,
+            "SELECT sum(computed) FROM bill WHERE session IS NOT NULL AND time "
+            "IS NOT NULL AND requests = 1 AND computed IS NOT NULL AND input_tokens > 0",
+        )
+        move = Move(
+            source=model,
+            target=target,
+            price=price,
+            caching=caching,
+            booked=usd_from_picousd(booked),
+            replayed=replay(store, caching=caching).usd,
+        )
+        yield from _replayed(store, move, shares=number == 0)
+
+
+def _replayed(store: "DuckDBPyConnection", move: Move, *, shares: bool) -> Iterator[WhatIf]:
+    """Replay the move of everything, and with `shares` that of sessions, requests, sub-agents."""
+    model = f"model = '{move.source.replace(chr(39), chr(39) * 2)}'"
+    proof = _proof(store, move, model)
+    changes = {"all": (f"every request of {move.source} on {move.target}", [model])}
+    if shares:
+        aside = f"{model} AND agent IS NOT NULL AND agent <> 'main'"
+        changes["sessions"] = (
+            f"30 % of the sessions of {move.source}, whole, on {move.target}",
+            [f"{model} AND {share_of_sessions(SHARE, seed=seed)}" for seed in SEEDS],
+        )
+        changes["requests"] = (
+            f"30 % of the requests of {move.source}, one by one, on {move.target}",
+            [f"{model} AND {share_of_requests(SHARE, seed=seed)}" for seed in SEEDS],
+        )
+        if one(store, f"SELECT count(*) FROM steps WHERE {aside}")[0]:
+            changes["sub-agents"] = (f"sub-agents of {move.source} on {move.target}", [aside])
+    for name, (title, moved) in changes.items():
+        after = [
+            replay(store, caching=move.caching, moved=each, target=move.price).usd for each in moved
+        ]
+        middle = sorted(after)[len(after) // 2]
+        error = Decimal(move.error)
+        yield WhatIf(
+            name=f"move-{name}",
+            title=title,
+            usd_before=move.replayed,
+            usd_after=middle,
+            low=min(after) * (1 - error),
+            high=max(after) * (1 + error),
+            measured="token counts, order and pauses of the requests",
+            modelled=f"what is warm in each model's cache; the same replay of today's models is "
+            f"{show_share(move.error)} off the bill",
+            unknown=_TOKENS + UNPROVEN,
+            proof=None if name == "requests" else proof,
+        )
+
+
+def _proof(store: "DuckDBPyConnection", move: Move, model: str) -> Proof:
+    """Size an experiment on whole sessions, each run with both models."""
+    (sessions,) = one(store, f"SELECT count(DISTINCT session) FROM steps WHERE {model}")
+    (usd,) = one(store, f"SELECT sum(computed) FROM bill WHERE {model} AND session IS NOT NULL")
+    ratio = move.price.rates[-1].output_usd_per_mtok
+    here = find_price(move.source, None, {})
+    both = 1 + (ratio / here.rates[-1].output_usd_per_mtok if here is not None else Decimal(1))
+    each = usd_from_picousd(usd) / sessions * both if sessions else None
+    return proof_of("session", usd_each=each, command=_COMMAND)
+
+
+def _without_sessions(store: "DuckDBPyConnection", model: str, target: str, price: Price) -> WhatIf:
+    """Price the same counts, cached as they were, at the other model's rates."""
+    add_target(store, price)
+    sums = ", ".join(f"coalesce({sql}, 0)" for sql in part_sums("x").values())
+    count, before, after = one(
+        store,
+        f"""SELECT count(*), sum(computed), sum({sums.replace("), coalesce", ") + coalesce")})
+        FROM (SELECT *, pick_target(input_tokens, time) AS x FROM bill
+            WHERE model = '{model.replace(chr(39), chr(39) * 2)}' AND computed IS NOT NULL)""",
+    )
+    each = usd_from_picousd(before + after) / count if count else None
+    return WhatIf(
+        name="move-all",
+        title=f"every request of {model} on {target}",
+        usd_before=usd_from_picousd(before),
+        usd_after=usd_from_picousd(after),
+        measured="token counts, cached ones too",
+        modelled="nothing: the log names no sessions, so caches cannot be replayed",
+        unknown="whether its cache would hold as much, " + _TOKENS + UNPROVEN,
+        proof=proof_of("request", usd_each=each, command=_COMMAND),
+    )
