@@ -8,7 +8,8 @@ import pytest
 
 from suffice.config import Config, parse_config
 from suffice.deployment import build_engines, request_fields
-from suffice.engines.dialects import DIALECTS, request_body
+from suffice.engines.dialects import request_body
+from suffice.engines.servers import DIALECTS
 from suffice.errors import ConfigError, EffortRefused
 from suffice.ladder import build_ladder, efforts_of, example_ladders, example_text, known_efforts
 from suffice.types import JSON, Effort, Request, Rung

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
-from suffice.engines.dialects import DIALECTS, Dialect, check_rung, request_body
+from suffice.engines.dialects import Dialect, check_rung, request_body
+from suffice.engines.servers import DIALECTS
 from suffice.errors import ConfigError
 from suffice.types import JSON, Request, Rung
 

@@ -15,7 +15,7 @@ from suffice.types import JSON, Completion, CountSource, Effort, Finish, Request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TOOLS = [
+TOOLS: list[JSON] = [
     {
         "type": "function",
         "function": {
@@ -24,6 +24,14 @@ TOOLS = [
         },
     }
 ]
+MESSAGE_TOOLS = [
+    {
+        "name": "get_weather",
+        "description": "",
+        "input_schema": TOOLS[0]["function"]["parameters"],
+    }
+]
+SIGNED = {"google": {"thought_signature": "c2lnbmVk"}}  # Gemini wants it back with the call
 SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -97,6 +105,13 @@ async def test_no_thinking_is_seen_to_be_so(case: Case) -> None:
     assert completion.effort_seen is (None if case.name == "mistral" else True)
 
 
+HIDDEN = frozenset({"openai", "azure", "gemini"})  # they count their reasoning, and do not show it
+COUNTED_HERE = {
+    "llamacpp": CountSource.COUNTED,  # with POST /tokenize
+    **dict.fromkeys(("mistral", "kimi", "ollama", "lmstudio"), CountSource.ESTIMATED),
+}
+
+
 @on(*WITH_EFFORT)
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_thinking_is_parted_counted_and_seen(case: Case, streamed: bool) -> None:
@@ -112,14 +127,12 @@ async def test_thinking_is_parted_counted_and_seen(case: Case, streamed: bool) -
     assert completion.text
     assert "think" not in completion.text
     assert completion.effort_seen is True
-    assert (completion.reasoning is None) == (case.name == "openai")
+    assert (completion.reasoning is None) == (case.name in HIDDEN)
     assert usage.reasoning_tokens is not None
     assert usage.output_tokens is not None
     assert 0 < usage.reasoning_tokens.tokens < usage.output_tokens.tokens
-    assert usage.reasoning_tokens.source is {
-        "llamacpp": CountSource.COUNTED,  # with POST /tokenize
-        "mistral": CountSource.ESTIMATED,
-    }.get(case.name, CountSource.REPORTED)
+    assert usage.output_tokens.source is CountSource.REPORTED
+    assert usage.reasoning_tokens.source is COUNTED_HERE.get(case.name, CountSource.REPORTED)
 
 
 async def test_an_engine_that_ignores_effort_is_found_out(cases: dict[str, Case]) -> None:
@@ -154,7 +167,7 @@ async def test_chunks_say_which_sample_they_belong_to(case: Case) -> None:
         assert "".join(chunk.text for chunk in chunks if chunk.sample == sample) == text
 
 
-@on(*WIRES)
+@on(*WIRES, "anthropic")
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_tools_pass_through(case: Case, streamed: bool) -> None:
     request = ask("Weather in Paris?", tools=TOOLS, tool_choice="auto")
@@ -164,14 +177,16 @@ async def test_tools_pass_through(case: Case, streamed: bool) -> None:
     else:
         completion = await case.engine.complete(request, case.rung)
     assert case.wire is not None
-    assert case.wire.sent[-1]["tools"] == TOOLS
-    assert case.wire.sent[-1]["tool_choice"] == "auto"
+    in_messages = case.name == "anthropic"
+    assert case.wire.sent[-1]["tools"] == (MESSAGE_TOOLS if in_messages else TOOLS)
+    assert case.wire.sent[-1]["tool_choice"] == ({"type": "auto"} if in_messages else "auto")
     assert completion.finish is Finish.TOOL_CALLS
     (call,) = completion.tool_calls
     assert call["id"]
     assert call["type"] == "function"
     assert call["function"]["name"] == "get_weather"
     assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+    assert call.get("extra_content") == (SIGNED if case.name == "gemini" else None)
 
 
 @on(*LIVE)
@@ -221,7 +236,7 @@ async def test_many_at_once_are_all_answered(case: Case) -> None:
     assert len({answer.text for answer in answers}) == 1
 
 
-@on(*WIRES)
+@on(*WIRES, "anthropic")
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_cancelling_closes_the_upstream_call(case: Case, streamed: bool) -> None:
     assert case.wire is not None

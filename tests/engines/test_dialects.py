@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from suffice.engines.dialects import DIALECTS, ENGINE_FIELDS, at_url, check_rung, request_body
+from suffice.engines.dialects import at_url, check_rung, request_body
+from suffice.engines.servers import DIALECTS, ENGINE_FIELDS
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -111,6 +112,115 @@ def test_fields_that_an_api_refuses_are_left_out_of_a_request() -> None:
     assert body["max_completion_tokens"] == limit
 
 
+KIND = {"on": {"thinking": {"type": "enabled"}}, "off": {"thinking": {"type": "disabled"}}}
+BUDGET = {"google": {"thinking_config": {"thinking_budget": 64}}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "rung", "fields"),
+    [
+        ("deepseek", {"effort": Effort.NONE}, KIND["off"]),
+        ("deepseek", {"effort": Effort.MAX}, {"reasoning_effort": "max", **KIND["on"]}),
+        ("glm", {"effort": Effort.NONE}, KIND["off"]),
+        ("glm", {"effort": Effort.LOW}, {"reasoning_effort": "low", **KIND["on"]}),
+        ("kimi", {"effort": Effort.NONE}, KIND["off"]),
+        ("kimi", {"effort": Effort.HIGH}, KIND["on"]),
+        ("qwen", {"effort": Effort.NONE}, {"enable_thinking": False}),
+        (
+            "qwen",
+            {"effort": Effort.LOW, "thinking_budget_tokens": 64},
+            {"enable_thinking": True, "thinking_budget": 64},
+        ),
+        (
+            "qwen",
+            {"thinking_budget_tokens": 64},
+            {"enable_thinking": True, "thinking_budget": 64},
+        ),
+        ("gemini", {"effort": Effort.MEDIUM}, {"reasoning_effort": "medium"}),
+        (
+            "gemini",
+            {"effort": Effort.MEDIUM, "thinking_budget_tokens": 64},
+            {"extra_body": BUDGET},
+        ),
+        (
+            "gemini",
+            {"effort": Effort.NONE, "thinking_budget_tokens": 64},
+            {"reasoning_effort": "none"},
+        ),
+        ("azure", {"effort": Effort.XHIGH}, {"reasoning_effort": "xhigh"}),
+        ("openrouter", {"effort": Effort.XHIGH}, {"reasoning": {"effort": "xhigh"}}),
+        (
+            "openrouter",
+            {"effort": Effort.HIGH, "thinking_budget_tokens": 64},
+            {"reasoning": {"max_tokens": 64}},
+        ),
+        ("ollama", {"effort": Effort.NONE}, {"reasoning_effort": "none"}),
+        ("lmstudio", {"effort": Effort.LOW}, {"reasoning_effort": "low"}),
+    ],
+)
+def test_vendors_are_asked_for_an_effort_in_their_own_words(
+    dialect: str, rung: JSON, fields: JSON
+) -> None:
+    plain = {"model": "m", "messages": list(MESSAGES), "stream": False}
+    assert body_of(dialect, **rung) == plain | fields
+    check_rung(Rung(name="r", engine="e", model="m", **rung), dialect=DIALECTS[dialect])
+
+
+@pytest.mark.parametrize(
+    ("dialect", "effort", "fields"),
+    [
+        ("deepseek", "medium", {"reasoning_effort": "low", **KIND["on"]}),
+        ("deepseek", "none", KIND["off"]),
+        ("kimi", "low", KIND["off"]),
+        ("kimi", "max", KIND["on"]),
+        ("qwen", "high", {"enable_thinking": True}),
+        ("gemini", "max", {"reasoning_effort": "high"}),
+        ("openrouter", "low", {"reasoning": {"effort": "low"}}),
+        ("ollama", "minimal", {"reasoning_effort": "none"}),
+        ("llamacpp", "low", {"chat_template_kwargs": {"reasoning_effort": "low", **ON}}),
+        ("vllm", "minimal", {"reasoning_effort": "minimal"}),
+        ("openai", "max", {"reasoning_effort": "max"}),
+    ],
+)
+def test_a_clients_effort_is_a_limit_in_the_servers_own_words(
+    dialect: str, effort: str, fields: JSON
+) -> None:
+    plain = {"model": "m", "messages": list(MESSAGES), "stream": False}
+    assert body_of(dialect, asked={"reasoning_effort": effort}) == plain | fields
+    own = body_of(dialect, asked={"reasoning_effort": effort}, effort=Effort.HIGH)
+    assert own == body_of(dialect, effort=Effort.HIGH)
+
+
+def test_what_a_rung_sets_wins_over_the_effort_of_a_client() -> None:
+    asked, kept = {"reasoning_effort": "high"}, {"enable_thinking": False}
+    assert body_of("qwen", asked=asked, params=kept)["enable_thinking"] is False
+    body = body_of("sglang", asked=asked, params={"chat_template_kwargs": kept})
+    assert body["chat_template_kwargs"] == {"enable_thinking": False, "thinking": True}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "effort"),
+    [("kimi", "low"), ("qwen", "medium"), ("deepseek", "medium"), ("ollama", "max")],
+)
+def test_an_effort_that_a_server_does_not_tell_apart_is_refused_in_a_rung(
+    dialect: str, effort: str
+) -> None:
+    rung = Rung(name="r", engine="e", model="m", effort=Effort(effort))
+    with pytest.raises(ConfigError, match=f"effort '{effort}'") as caught:
+        check_rung(rung, dialect=DIALECTS[dialect])
+    assert "none" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_limit_goes_out_under_the_names_that_a_server_reads(dialect: str) -> None:
+    body = body_of(
+        dialect, asked={"max_completion_tokens": 500, "num_predict": 40}, max_output_tokens=60
+    )
+    names = {"max_tokens", "max_completion_tokens", "num_predict"} & body.keys()
+    assert names == set(DIALECTS[dialect].limits)
+    assert {body[name] for name in names} == {40}
+
+
 def test_mistral_names_the_seed_differently() -> None:
     body = body_of("mistral", asked={"seed": 7})
     assert body["random_seed"] == 7
@@ -123,7 +233,8 @@ def test_usage_is_asked_for_in_streams_alone(dialect: str) -> None:
     assert "stream_options" not in body_of(dialect, asked=asked)
     body = body_of(dialect, asked=asked, stream=True)
     assert body["stream"] is True
-    assert body.get("stream_options") == (None if dialect == "mistral" else {"include_usage": True})
+    unasked = dialect in {"mistral", "glm"}  # they tell it anyway, and refuse the question
+    assert body.get("stream_options") == (None if unasked else {"include_usage": True})
 
 
 @pytest.mark.parametrize(

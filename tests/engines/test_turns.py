@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.engines.dialects import DIALECTS, request_body
+from suffice.engines.dialects import request_body
+from suffice.engines.servers import DIALECTS
 from suffice.engines.turns import one_system
 from suffice.types import Request, Rung
 

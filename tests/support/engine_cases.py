@@ -8,9 +8,12 @@ from pathlib import Path
 
 import msgspec
 from aiohttp.test_utils import TestServer
+from message_server import MessageServer
+from vendor_wires import VENDORS
 from wire_server import WireServer
 
 from suffice.config import EngineConfig
+from suffice.engines.anthropic import AnthropicEngine
 from suffice.engines.base import Engine
 from suffice.engines.embedded import EmbeddedEngine
 from suffice.engines.openai import OpenAIEngine
@@ -18,10 +21,12 @@ from suffice.engines.replay import ReplayEngine
 from suffice.types import Count, CountSource, Effort, Finish, Rung, Trial, TrialStatus, Usage
 
 TEMPLATES = Path(__file__).parent.parent / "wire" / "templates"
-WIRES = ("vllm", "sglang", "mistral", "openai")
-LIVE = ("embedded", "llamacpp", *WIRES)
-ENGINES = (*LIVE, "replay")
-WITH_EFFORT = ("llamacpp", *WIRES)  # the embedded model does not reason
+OPEN_WIRES = ("vllm", "sglang", "mistral", "openai")
+WIRES = (*OPEN_WIRES, *VENDORS)
+LIVE = ("embedded", "llamacpp", *OPEN_WIRES)
+ENGINES = (*LIVE, *VENDORS, "anthropic", "replay")
+HOSTED = frozenset({"openai", "mistral", "anthropic", *VENDORS})
+WITH_EFFORT = ("llamacpp", *WIRES, "anthropic")  # the embedded model does not reason
 WITH_LOGPROBS = ("embedded", "llamacpp", "vllm", "sglang", "openai")
 
 
@@ -32,7 +37,7 @@ class Case:
     name: str
     engine: Engine
     rung: Rung
-    wire: WireServer | None = None
+    wire: WireServer | MessageServer | None = None
     url: str | None = None
 
     def with_rung(self, **changes: object) -> "Case":
@@ -48,7 +53,7 @@ def rung_of(name: str) -> Rung:
         engine=name,
         model="m",
         max_output_tokens=8,
-        params={} if name in {"openai", "mistral"} else {"temperature": 0.0, "seed": 1},
+        params={} if name in HOSTED else {"temperature": 0.0, "seed": 1},
     )
 
 
@@ -61,6 +66,16 @@ async def wire_case(name: str) -> AsyncIterator[Case]:
             EngineConfig(kind="openai", url=url, dialect=name, max_retries=0, timeout_s=10)
         )
         async with engine:
+            yield Case(name, engine, rung_of(name), wire=wire, url=url)
+
+
+@asynccontextmanager
+async def message_case(name: str) -> AsyncIterator[Case]:
+    wire = MessageServer()
+    async with TestServer(wire.app()) as server:
+        url = f"http://127.0.0.1:{server.port}/v1"
+        config = EngineConfig(kind="anthropic", url=url, max_retries=0, timeout_s=10)
+        async with AnthropicEngine(config) as engine:
             yield Case(name, engine, rung_of(name), wire=wire, url=url)
 
 
@@ -119,5 +134,6 @@ MAKERS = {
     "embedded": embedded_case,
     "llamacpp": llamacpp_case,
     "replay": replay_case,
+    "anthropic": message_case,
     **dict.fromkeys(WIRES, wire_case),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from vendor_wires import VENDORS, recorded
 
 REPLIES = Path(__file__).parent.parent / "wire" / "replies"
 JSON = dict[str, Any]
@@ -19,7 +20,10 @@ class WireServer:
     """
 
     def __init__(self, dialect: str) -> None:
-        self._recorded: JSON = json.loads((REPLIES / f"{dialect}.json").read_text("utf-8"))
+        file = REPLIES / f"{dialect}.json"
+        self._recorded: JSON = (
+            recorded(dialect) if dialect in VENDORS else json.loads(file.read_text("utf-8"))
+        )
         self.sent: list[JSON] = []
         self.left = asyncio.Event()
 
@@ -31,7 +35,7 @@ class WireServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.sent.append(body)
-        unknown = body.keys() - set(self._recorded.get("fields", body))
+        unknown = body.keys() - set(self._recorded.get("fields") or body)
         asked = body["messages"][-1]["content"]
         if unknown or asked == "refuse":
             why = f"Extra inputs are not permitted: {sorted(unknown)}" if unknown else "Bad input"
@@ -60,6 +64,11 @@ class WireServer:
         body = self.sent[-1]
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
+        before = self._recorded.get("before")
+        if isinstance(before, str) and before:
+            await response.write(before.encode() + b"\n\n")
+        elif before:
+            await response.write(b"data: " + json.dumps(before).encode() + b"\n\n")
         for event in self._events(body, scene):
             await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
             if hang and event["choices"] and event["choices"][0]["delta"].get("content"):
@@ -83,7 +92,16 @@ class WireServer:
         ]
         envelope = {"object": "chat.completion.chunk", **self._recorded["envelope"]}
         events = [{**envelope, "choices": [choice]} for choice in choices]
-        if body.get("stream_options", {}).get("include_usage"):
+        place = self._recorded.get("usage_at", "alone")
+        if place == "every":
+            for number, event in enumerate(events):
+                share = {"completion_tokens": number, "total_tokens": number}
+                event["usage"] = scene["usage"] | (share if event is not events[-1] else {})
+        elif place == "last_choice":
+            events[-1]["usage"] = scene["usage"]
+        elif place == "in_choice":
+            choices[-1]["usage"] = scene["usage"]
+        elif body.get("stream_options", {}).get("include_usage"):
             events.append({**envelope, "choices": [], "usage": scene["usage"]})
         elif "fields" in self._recorded and "random_seed" in self._recorded["fields"]:
             events[-1]["usage"] = scene["usage"]  # Mistral: in the last chunk, unasked
@@ -103,7 +121,18 @@ def scene_of(body: JSON) -> str:
         return "schema"
     if (body.get("n") or 1) > 1:
         return "two"
-    return "plain" if body.get("reasoning_effort", "none") == "none" else "reasoning"
+    return "reasoning" if _thinks(body) else "plain"
+
+
+def _thinks(body: JSON) -> bool:
+    """Whether a request asks for thinking, in the words of any vendor."""
+    thinking, reasoning = body.get("thinking") or {}, body.get("reasoning") or {}
+    return (
+        body.get("reasoning_effort", "none") != "none"
+        or thinking.get("type", "disabled") != "disabled"
+        or body.get("enable_thinking", False)
+        or reasoning.get("effort", "none") != "none"
+    )
 
 
 def logprobs_of(scene: JSON) -> JSON:

@@ -9,7 +9,22 @@ from suffice.types import Rung
 
 EngineKind = Literal["openai", "anthropic", "embedded", "replay", "latent"]
 POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
-DialectName = Literal["openai", "vllm", "sglang", "llamacpp", "mistral"]
+DialectName = Literal[
+    "openai",
+    "vllm",
+    "sglang",
+    "llamacpp",
+    "mistral",
+    "azure",
+    "deepseek",
+    "gemini",
+    "glm",
+    "kimi",
+    "lmstudio",
+    "ollama",
+    "openrouter",
+    "qwen",
+]
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +35,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
       `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
     url: base URL of an `openai` engine, with its `/v1`; keys never stand in it
     dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,
-      `llamacpp`, `mistral`
+      `llamacpp`, `mistral`, `azure`, `deepseek`, `gemini`, `glm`, `kimi`, `lmstudio`, `ollama`,
+      `openrouter`, `qwen` ([the table](engines.md))
     api_key_env: environment variable that holds the key
     model_path: GGUF file of an `embedded` engine, or the folder of a `latent` one
     packaged: packaged model of an `embedded` engine: `suffice-moe-13m` (the default) or

@@ -6,8 +6,8 @@ Replies are read in one way for all of them (see reply.py); only requests differ
 from typing import Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from suffice.config import DialectName
 from suffice.engines.turns import one_system
@@ -16,44 +16,36 @@ from suffice.types import JSON, Effort, Request, Rung
 
 Path = tuple[str, ...]
 
-# Request fields that only some open engines know; hosted APIs answer 400 or 422 to them.
-_VLLM = """
-    add_generation_prompt add_special_tokens allowed_token_ids bad_words cache_salt chat_template
-    chat_template_kwargs continue_final_message documents echo ignore_eos include_reasoning
-    include_stop_str_in_output kv_transfer_params length_penalty logprob_token_ids media_io_kwargs
-    min_p min_tokens mm_processor_kwargs priority prompt_logprobs repetition_detection
-    repetition_penalty request_id return_prompt_text return_token_ids return_tokens_as_token_ids
-    session_id skip_special_tokens spaces_between_special_tokens stop_token_ids stream_interval
-    structured_outputs thinking_token_budget top_k truncate_prompt_tokens truncation_side
-    use_beam_search vllm_xargs watermarking
-"""  # vllm/entrypoints/openai/chat_completion/protocol.py @002032e
-_SGLANG = """
-    custom_logit_processor custom_params ebnf extra_key images_config input_ids lora_path
-    no_stop_trim reasoning regex return_hidden_states return_meta_info rid separate_reasoning
-    session_params stop_regex stream_reasoning
-"""  # python/sglang/srt/entrypoints/openai/protocol.py @004c82e
-_LLAMACPP = """
-    cache_prompt dynatemp_range grammar id_slot json_schema mirostat n_predict n_probs
-    parse_tool_calls reasoning_budget_tokens reasoning_format repeat_penalty return_progress
-    samplers thinking_budget_tokens timings_per_token typical_p
-"""  # tools/server/README.md @00dc805
-ENGINE_FIELDS = frozenset(f"{_VLLM} {_SGLANG} {_LLAMACPP}".split())
+
+class Switch(Struct, frozen=True):
+    """A field that turns thinking on or off, and its two values."""
+
+    path: Path
+    on: object = True
+    off: object = False
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
     """How one kind of server differs from the others; a path leads to a field of the request.
 
-    `effort` is the path of the effort itself, `switches` are those of booleans that say whether to
-    think at all, `budget` that of the largest number of reasoning tokens. `shows_reasoning` says
-    that a reply holds all the reasoning there was. `tokenizes` names the field of POST /tokenize,
-    `renders` the route that lays out a chat as a prompt, for going on from the start of an answer.
-    `one_system` says that templates behind it may take one system message alone, at the beginning.
+    `effort` is the path of the effort itself, None where there are `switches` alone, which say
+    whether to think at all; `switches_none` says that these alone tell the effort `none`. `levels`
+    are the efforts that the server tells apart, None for all. `budget` is the path of the largest
+    number of reasoning tokens; with `budget_or_effort` the server takes one of the two alone.
+    `shows_reasoning` says that a reply holds all the reasoning there was, `thoughts_in_total` that
+    no count but the total holds its tokens. `tokenizes` names the
+    field of POST /tokenize, `renders` the route that lays out a chat as a prompt, for going on from
+    the start of an answer. `one_system` says that templates behind it may take one system message
+    alone, at the beginning.
     """
 
     name: DialectName
-    effort: Path = ("reasoning_effort",)
-    switches: tuple[Path, ...] = ()
+    effort: Path | None = ("reasoning_effort",)
+    levels: tuple[Effort, ...] | None = None
+    switches: tuple[Switch, ...] = ()
+    switches_none: bool = False
     budget: Path | None = None
+    budget_or_effort: bool = False
     limits: tuple[str, ...] = ("max_completion_tokens",)
     renames: dict[str, str] = {}
     refuses: frozenset[str] = frozenset()
@@ -61,57 +53,11 @@ class Dialect(Struct, frozen=True, kw_only=True):
     tokenizes: Literal["prompt", "content"] | None = None
     renders: Literal["apply-template", "tokenize"] | None = None
     shows_reasoning: bool = True
+    thoughts_in_total: bool = False
     echoes_prefill: bool = False
     counts_one_sample: bool = False
     one_system: bool = True
 
-
-# Chat templates name the switch differently; one that knows neither name is not disturbed by them.
-_SWITCHES = (("chat_template_kwargs", "enable_thinking"), ("chat_template_kwargs", "thinking"))
-
-DIALECTS: dict[DialectName, Dialect] = {
-    # https://platform.openai.com/docs/api-reference/chat/create
-    "openai": Dialect(
-        name="openai", refuses=ENGINE_FIELDS, shows_reasoning=False, one_system=False
-    ),
-    # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
-    # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
-    "vllm": Dialect(
-        name="vllm",
-        budget=("thinking_token_budget",),
-        tokenizes="prompt",
-        renders="tokenize",
-    ),
-    # The budget: docs.sglang.io/docs/advanced_features/thinking_budget.
-    "sglang": Dialect(
-        name="sglang",
-        switches=_SWITCHES,
-        budget=("custom_params", "thinking_budget"),
-        tokenizes="prompt",
-    ),
-    # Usage of n > 1 counts one sample, and only whole replies repeat a prefill: both seen live.
-    "llamacpp": Dialect(
-        name="llamacpp",
-        effort=("chat_template_kwargs", "reasoning_effort"),
-        switches=_SWITCHES,
-        budget=("thinking_budget_tokens",),
-        limits=("max_tokens",),
-        tokenizes="content",
-        renders="apply-template",
-        echoes_prefill=True,
-        counts_one_sample=True,
-    ),
-    # mistralai/client-python src/mistralai/client/models/chatcompletionrequest.py @02e327f.
-    "mistral": Dialect(
-        name="mistral",
-        limits=("max_tokens",),
-        shows_reasoning=False,  # `none` "thinks minimally and the thinking chunk is omitted"
-        renames={"seed": "random_seed"},
-        refuses=ENGINE_FIELDS
-        | {"logit_bias", "logprobs", "service_tier", "store", "top_logprobs", "user"},
-        asks_for_usage=False,  # the last chunk has it anyway
-    ),
-}
 
 _NESTED = ("chat_template_kwargs", "custom_params")
 # What asks for an effort, in any dialect: a rung that has an effort or a budget drops all of it.
@@ -146,7 +92,7 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
     host = urlsplit(url).hostname or ""
     if dialect.name != "openai" or host.endswith(("openai.com", "azure.com")):
         return dialect
-    return replace(dialect, limits=("max_completion_tokens", "max_tokens"))
+    return msgspec.structs.replace(dialect, limits=("max_completion_tokens", "max_tokens"))
 
 
 def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool) -> JSON:
@@ -155,7 +101,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     Where both give a field the rung wins, for a rung is what a certificate vouches for; the
     smaller of two token limits holds. Fields that the server would refuse are left out.
     """
-    params = _params(request, rung)
+    params = _params(_translated(request, rung, dialect=dialect), rung)
     params = {field: value for field, value in params.items() if field not in dialect.refuses}
     limit = _smallest_limit(params, rung)
     body = {
@@ -178,12 +124,48 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
 def effort_fields(rung: Rung, *, dialect: Dialect) -> list[tuple[Path, object]]:
     """List the fields that carry a rung's effort and budget, each as (path, value)."""
     fields: list[tuple[Path, object]] = []
+    budget = rung.thinking_budget_tokens if dialect.budget is not None else None
     if rung.effort is not None:
-        fields.append((dialect.effort, rung.effort.value))
-        fields += [(path, rung.effort is not Effort.NONE) for path in dialect.switches]
-    if rung.thinking_budget_tokens is not None and dialect.budget is not None:
-        fields.append((dialect.budget, rung.thinking_budget_tokens))
+        fields += _level_fields(rung.effort, dialect=dialect, budgeted=budget is not None)
+    elif budget is not None and dialect.effort is None:
+        fields += [(switch.path, switch.on) for switch in dialect.switches]
+    alone = dialect.budget_or_effort and rung.effort is Effort.NONE
+    if budget is not None and dialect.budget is not None and not alone:
+        fields.append((dialect.budget, budget))
     return fields
+
+
+def _level_fields(effort: Effort, *, dialect: Dialect, budgeted: bool) -> list[tuple[Path, object]]:
+    none = effort is Effort.NONE
+    replaced = budgeted and dialect.budget_or_effort and not none
+    fields: list[tuple[Path, object]] = []
+    if dialect.effort is not None and not replaced and not (none and dialect.switches_none):
+        fields.append((dialect.effort, effort.value))
+    return fields + [(s.path, s.off if none else s.on) for s in dialect.switches]
+
+
+def _translated(request: Request, rung: Rung, *, dialect: Dialect) -> Request:
+    """Write an effort that a client asks for as the server takes it; the rung's own fields win.
+
+    An effort that the server does not know becomes the next lower one that it does.
+    """
+    effort = request.params.get("reasoning_effort")
+    plain = dialect.effort == ("reasoning_effort",) and not dialect.switches
+    if effort not in list(Effort) or (plain and dialect.levels in (None, effort)):
+        return request
+    params = {name: value for name, value in request.params.items() if name != "reasoning_effort"}
+    level = _nearest(Effort(effort), dialect.levels or tuple(Effort))
+    for path, value in _level_fields(level, dialect=dialect, budgeted=False):
+        if path[0] not in rung.params or path[0] in _NESTED:
+            _put(params, path, value)
+    return msgspec.structs.replace(request, params=params)
+
+
+def _nearest(effort: Effort, levels: tuple[Effort, ...]) -> Effort:
+    """Return the highest of the levels that is no more than an effort, or else the lowest."""
+    order = list(Effort)
+    lower = [level for level in levels if order.index(level) <= order.index(effort)]
+    return max(lower, key=order.index) if lower else min(levels, key=order.index)
 
 
 def output_limit(request: Request, rung: Rung) -> int | None:
@@ -202,6 +184,16 @@ def check_rung(rung: Rung, *, dialect: Dialect) -> None:
         raise ConfigError(
             f"rung {rung.name!r}: the {dialect.name} API takes no thinking budget",
             hint="remove thinking_budget_tokens, and choose an effort instead",
+        )
+    if (
+        dialect.levels is not None
+        and rung.effort is not None
+        and rung.effort not in dialect.levels
+        and (rung.thinking_budget_tokens is None or dialect.budget is None)
+    ):
+        raise ConfigError(
+            f"rung {rung.name!r}: the {dialect.name} API has no effort {rung.effort.value!r}",
+            hint=f"it tells apart: {', '.join(dialect.levels)}",
         )
     if rung.early_stop is not None and dialect.renders is None:
         raise ConfigError(

@@ -13,12 +13,13 @@ from msgspec import Struct
 from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, last, retried
 from suffice.engines.chunk import Chunk, Relay
-from suffice.engines.dialects import DIALECTS, at_url, request_body
+from suffice.engines.dialects import at_url, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen
+from suffice.engines.servers import DIALECTS
 from suffice.engines.stream import EventReader
 from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import against_text, estimated_input, read_usage
@@ -265,7 +266,8 @@ class OpenAIEngine(Engine):
         An output that was reported before the answer ended is no more than a lower bound.
         """
         reasoning = "".join(choice.reasoning for choice in reply.choices)
-        usage = read_usage(reply.usage, reasoning=reasoning)
+        in_total = self._dialect.thoughts_in_total
+        usage = read_usage(reply.usage, reasoning=reasoning, thoughts_in_total=in_total)
         tier, asked = reply.service_tier or usage.service_tier, call.body.get("service_tier")
         if not tier and isinstance(asked, str):
             tier = asked + ASKED_TIER

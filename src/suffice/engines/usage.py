@@ -118,15 +118,20 @@ _OUR_FIELDS = frozenset(Usage.__struct_fields__)
 _BESIDE_PROMPT = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Anthropic's counts
 
 
-def read_usage(raw: object, *, reasoning: str) -> Usage:
+def read_usage(raw: object, *, reasoning: str, thoughts_in_total: bool = False) -> Usage:
     """Read the counts that a server reports, and reconcile the parts with their total.
 
     Reasoning and caches are mostly counted within the output and the prompt, by some beside them;
     the total tells which. What the total does not explain is an estimate. Absent counts are None.
     A reported 0 beside visible reasoning is not believed: SGLang says it without a parser.
+    `thoughts_in_total` is true of a server that counts its reasoning in the total alone.
     """
     table = raw if isinstance(raw, dict) else {}
     counts = _counts(table)
+    if thoughts_in_total and counts.keys() >= {"input_tokens", "output_tokens", "total_tokens"}:
+        rest = counts["total_tokens"] - counts["input_tokens"] - counts["output_tokens"]
+        if rest >= 0:
+            counts.setdefault("reasoning_tokens", rest)
     thought = counts.get("reasoning_tokens")
     prompt, output = _sides(counts, caches_beside=_is_anthropic(table))
     reported = CountSource.REPORTED
