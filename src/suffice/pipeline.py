@@ -128,9 +128,9 @@ class Climb:
         bundle = self.pipeline.bundle
         return self._by_policy and bundle is not None and self.rung.name in bundle.policy.rungs
 
-    def take_reference(self) -> None:
-        """Ask the reference instead: it keeps every promise, for it is what they are against."""
-        self.rung, self.settled = self.pipeline.ladder.reference, True
+    def take(self, rung: Rung) -> None:
+        """Ask a rung that the caller may choose, whose answer stays whatever it says."""
+        self.rung, self.settled = rung, True
 
     def answered(self, completion: Completion, *, at: datetime) -> bool:
         """Note an answer to a call made at `at`; False when the next rung is to be asked."""

@@ -17,9 +17,10 @@ from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
 from suffice.gateway.concurrency import Breaker, Places, Slots
 from suffice.gateway.group_commit import Books
 from suffice.gateway.problems import Problem
-from suffice.gateway.route import Conversations, conversation_id, leaving_pays
+from suffice.gateway.route import Conversations, leaving_pays
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status, entries
 from suffice.pipeline import build_pipeline
+from suffice.sessions.identity import agent_of
 from suffice.types import Charge, Count, CountSource, Request, Rung, Usage
 from support import CONFIG
 
@@ -234,8 +235,7 @@ def test_turns_of_a_conversation_share_its_name() -> None:
     later = (*start, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "2 + 2?"})
     other = (start[0], {"role": "user", "content": "Hello!"})
     names = [
-        conversation_id(Request(request_id="r", messages=messages))
-        for messages in (start, later, other)
+        agent_of(Request(request_id="r", messages=messages)) for messages in (start, later, other)
     ]
     assert names[0] == names[1] != names[2]
 

@@ -139,6 +139,10 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_open_s: how long it is left alone
     body_limit_bytes: largest body of a request
     conversations: how many conversations are remembered
+    route_by: what the policy chooses a rung for: each `request`, or each `session`
+      ([sessions](sessions.md))
+    session_header: a header that names the session, read before those that are known
+    cache_life_s: how long engines keep a prompt that nobody reads, for the choice by session
     responses_ttl: how long responses and conversations are kept that clients ask to be
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
@@ -172,6 +176,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_open_s: float = 10.0
     body_limit_bytes: int = 16 * 1024 * 1024
     conversations: int = 10_000
+    route_by: Literal["request", "session"] = "request"
+    session_header: str | None = None
+    cache_life_s: float = 300.0
     responses_ttl: str | None = None
     keys: str | None = None
     assumed_usd: Decimal = Decimal("0.01")

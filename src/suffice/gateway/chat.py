@@ -16,7 +16,8 @@ from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
-from suffice.gateway.route import conversation_id, start_climb
+from suffice.gateway.route import start_climb
+from suffice.gateway.seats import Seat, choose_for, leave_seat, take_seat
 from suffice.gateway.serving import Serving
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
@@ -32,6 +33,7 @@ from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
 from suffice.pipeline import Climb, ascend
 from suffice.pipeline import relay as begin_relay
+from suffice.sessions import Choice
 from suffice.types import Completion
 
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
@@ -46,6 +48,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     try:
         body = await exchange.body(limit=gateway.body_limit_bytes)
         request = read_chat(body, exchange.headers, serving, request_id=exchange.request_id)
+        seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
         admission = worker.access.admit(exchange.headers, request, serving.pipeline)
     except SufficeError as error:
         request_id = exchange.request_id
@@ -55,11 +58,13 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         exchange.ignore(name)
     began_s = time.perf_counter()
     climb = start_climb(
-        request, serving, conversations=worker.conversations, metrics=worker.metrics
+        request, serving, seat, conversations=worker.conversations, metrics=worker.metrics
     )
     task = _Task(
         chat=request,
         climb=climb,
+        seat=seat,
+        choice=choose_for(seat, climb, serving),
         admission=admission,
         audited=request.rung is None and serving.guard.drawn(request.request.request_id),
         deadline_s=gateway.deadline_s,
@@ -76,6 +81,8 @@ class _Task(NamedTuple):
 
     chat: ChatRequest
     climb: Climb
+    seat: Seat
+    choice: Choice | None
     admission: Admission | None
     audited: bool
     deadline_s: float
@@ -151,7 +158,9 @@ class _Answering:
 
     def _head(self) -> Headers:
         bundle = self.climb.pipeline.bundle if self.climb.certified else None
-        return head(
+        choice = self.task.choice
+        chosen = [] if choice is None else [(b"x-suffice-choice", choice.reason.encode())]
+        return chosen + head(
             self.climb.rung,
             request_id=self.climb.request.request_id,
             certificate_id=bundle.certificate.certificate_id if bundle else None,
@@ -159,9 +168,10 @@ class _Answering:
 
     async def _booked(self, completion: Completion) -> BookedAnswer:
         """Book the answer; once this returns, it is durable, and the rest may be sent."""
-        climb = self.climb
+        climb, task = self.climb, self.task
         entry = await self._book(climb.entry())
-        self.worker.conversations.note(entry.conversation_id or "", climb.rung.name)
+        self.worker.conversations.note(task.seat.agent, climb.rung.name)
+        await leave_seat(task.seat, entry, task.choice, ledger=self.worker.books.ledger)
         return BookedAnswer(
             trim=trim_for(climb.request, climb.rung),
             completion=completion,
@@ -177,7 +187,8 @@ class _Answering:
             entry,
             audited=task.audited and auditable(entry),
             key_id=task.admission.key_id if task.admission else None,
-            conversation_id=conversation_id(self.climb.request),
+            conversation_id=task.seat.agent,
+            session_id=task.seat.session_id,
         )
         booked = worker.books.add(entry)
         charge = entry.charge if entry.attempts else None

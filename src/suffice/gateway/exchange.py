@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from suffice.gateway.problems import Problem
+from suffice.types import JSON
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,7 +33,8 @@ class Exchange:
     """A request to be answered once; `begun` says that a status has gone out.
 
     `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
-    that id; so is what was `ignored` of the request. `extra_headers` go with every answer. A client
+    that id; so is what was `ignored` of the request. `fields` is the body as its
+    client sent it, where that is no chat request. `extra_headers` go with every answer. A client
     that does not read for `write_timeout_s` counts as gone, and so does one that sends nothing for
     that long in the middle of its body.
     """
@@ -49,6 +51,7 @@ class Exchange:
         self.status: int | None = None
         self.request_id = secrets.token_hex(12)
         self.ignored: list[str] = []
+        self.fields: JSON = {}
         self.extra_headers: Headers = []
         self._send = send
 

@@ -8,13 +8,11 @@ than that. Other rungs are never kept against the policy: its certificate would 
 from collections import OrderedDict
 from datetime import UTC, datetime
 from decimal import Decimal
-from hashlib import blake2b
 from typing import NamedTuple
-
-import msgspec
 
 from suffice.gateway.metrics.families import FALLBACKS
 from suffice.gateway.metrics.registry import Metrics
+from suffice.gateway.seats import Seat
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest
 from suffice.meter import Price, charge
@@ -51,7 +49,12 @@ class Conversations:
 
 
 def start_climb(
-    chat: ChatRequest, serving: Serving, *, conversations: Conversations, metrics: Metrics
+    chat: ChatRequest,
+    serving: Serving,
+    seat: Seat,
+    *,
+    conversations: Conversations,
+    metrics: Metrics,
 ) -> Climb:
     """Choose where a request begins; a request that the policy may not serve is counted."""
     pipeline, request = serving.pipeline, chat.request
@@ -62,12 +65,13 @@ def start_climb(
     if climb.fallback is not None:
         metrics.add(FALLBACKS, (exclusion.label if exclusion else "certificate",))
     if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
-        climb.take_reference()
+        climb.take(pipeline.ladder.reference)
     reference = pipeline.ladder.reference
-    if chat.rung is None and climb.rung != reference and len(request.messages) > 1:
-        before = conversations.rung_of(conversation_id(request))
+    by_request = chat.rung is None and seat.turn is None
+    if by_request and climb.rung != reference and len(request.messages) > 1:
+        before = conversations.rung_of(seat.agent)
         if before == reference.name and not leaving_pays(pipeline, request, climb.rung):
-            climb.take_reference()
+            climb.take(pipeline.ladder.reference)
     return climb
 
 
@@ -84,13 +88,6 @@ def exclusion_of(chat: ChatRequest, serving: Serving) -> Exclusion | None:
     if not serving.guard.allowed(chat.request.group):
         return Exclusion("alarm", "an alarm has ended the certificate for this group")
     return None
-
-
-def conversation_id(request: Request) -> str:
-    """Name a conversation by a hash of all up to its first user message, which all turns share."""
-    first = next((i for i, m in enumerate(request.messages) if m.get("role") == "user"), 0)
-    start = msgspec.json.encode(request.messages[: first + 1])
-    return blake2b(start, digest_size=12).hexdigest()
 
 
 def leaving_pays(pipeline: Pipeline, request: Request, rung: Rung) -> bool:

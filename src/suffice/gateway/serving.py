@@ -10,7 +10,9 @@ from msgspec import Struct
 from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.deployment import build_engines
+from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
+from suffice.guarantee.clusters import Per
 from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.scoring.audit_rule import AuditRule
@@ -59,6 +61,7 @@ def build_serving(
     settings: Settings, config: Config, bundle: Bundle | None, *, ledger: Ledger
 ) -> Serving:
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
+    _check_unit(config.gateway, bundle)
     places = Places((rung.name for rung in config.ladder), config.gateway)
     pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
     pipeline = replace(
@@ -80,6 +83,15 @@ def build_serving(
             rule=_audit_rule(config.gateway, watching=bundle is not None or settings.observe),
         ),
     )
+
+
+def _check_unit(gateway: GatewayConfig, bundle: Bundle | None) -> None:
+    per = None if bundle is None else bundle.certificate.per
+    if gateway.route_by == "session" and per not in (None, Per.SESSION):
+        raise ConfigError(
+            'gateway.route_by is "session", and the certificate promises per request',
+            hint="certify trials of whole sessions with --per session, or route by request",
+        )
 
 
 def _audit_rule(config: GatewayConfig, *, watching: bool) -> AuditRule:

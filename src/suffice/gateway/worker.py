@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from suffice.config import GatewayConfig
 from suffice.errors import LedgerError, SufficeError
@@ -24,11 +24,13 @@ from suffice.gateway.metrics.spans import Spans
 from suffice.gateway.route import Conversations
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
 from suffice.ledger import Ledger
+from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
 
 UPKEEP_S = 1.0  # how often the ledger is read for audits, and the files for changes
 EXPIRY_TURNS = 60  # turns of upkeep between two looks for kept responses whose time is over
 SPENDING_TURNS = 5  # turns of upkeep between two readings of what other workers have spent
+SESSIONS_KEPT = timedelta(days=30)
 GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
 DRAIN_S = 10.0  # for audits, once the last request is answered
 GARBAGE = 20_000  # new objects between two collections: those of some dozens of requests
@@ -101,7 +103,11 @@ class Worker:
                 if self.settings.workers > 1 and turn % SPENDING_TURNS == 0:
                     await self.access.read_spending(self.books.ledger)
                 if turn % EXPIRY_TURNS == 0:
-                    await asyncio.to_thread(erase_expired, self.books.ledger, now=datetime.now(UTC))
+                    now = datetime.now(UTC)
+                    await asyncio.to_thread(erase_expired, self.books.ledger, now=now)
+                    await asyncio.to_thread(
+                        forget_sessions, self.books.ledger, before=now - SESSIONS_KEPT
+                    )
             except LedgerError as error:
                 _log.warning("%s", error.message)
             if self.files.changed():

@@ -209,6 +209,22 @@ MIGRATIONS = (
         ),
         postgresql=(_postgresql_refuses_changes("suffice_certificates"),),
     ),
+    Migration(  # suffice_sessions is no book either: it says what caches may hold
+        version=7,
+        statements=(
+            "ALTER TABLE suffice_requests ADD COLUMN session_id TEXT",
+            """CREATE INDEX suffice_requests_session
+                ON suffice_requests (session_id, time_us) WHERE session_id IS NOT NULL""",
+            """CREATE TABLE suffice_sessions (
+                session_id TEXT NOT NULL,
+                agent TEXT NOT NULL,
+                time_us BIGINT NOT NULL,
+                body TEXT NOT NULL,
+                PRIMARY KEY (session_id, agent)
+            )""",
+            "CREATE INDEX suffice_sessions_time ON suffice_sessions (time_us)",
+        ),
+    ),
 )
 
 _KEYS = {

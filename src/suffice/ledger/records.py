@@ -60,9 +60,10 @@ class Attempt(Generation, frozen=True, kw_only=True):
 class Entry(Struct, frozen=True, kw_only=True):
     """One request: `rung` answered it (None when none did); `attempts` in the order they ended.
 
-    `key_id` names an API key without being one; `text` is what features read, kept only with text
-    on; `reference_usd` is what the reference rung alone costs for it. Characters that a database
-    cannot hold (NUL, lone surrogates) are replaced.
+    `conversation_id` names the agent whose history the request has, `session_id` the session that
+    the client says it belongs to. `key_id` names an API key without being one; `text` is what
+    features read, kept only with text on; `reference_usd` is what the reference rung alone costs
+    for it. Characters that a database cannot hold (NUL, lone surrogates) are replaced.
     """
 
     request_id: str
@@ -74,6 +75,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     vector: Vector = Vector.NONE
     group: str | None = None
     conversation_id: str | None = None
+    session_id: str | None = None
     key_id: str | None = None
     audited: bool = False
     reference_usd: Decimal | None = None

@@ -35,7 +35,7 @@ _AUDITED_COLUMNS = (
     sa.func.coalesce(requests.c.rung, answers.c.rung).label("rung"),
     requests.c.reference_rung,
     requests.c.group_name,
-    requests.c.conversation_id,
+    sa.func.coalesce(requests.c.session_id, requests.c.conversation_id).label("session"),
     audits.c.error.is_not(None).label("reference_failed"),
 )
 
@@ -57,7 +57,8 @@ class LabelledTrials(Struct, frozen=True, kw_only=True):
 class AuditedRequest(Struct, frozen=True, kw_only=True):
     """An answered request that was audited: who answered, and its scores in the order written.
 
-    `id` is its place in the order of audits; `session` the conversation that it belongs to.
+    `id` is its place in the order of audits; `session` the session that it belongs to,
+    or else the conversation.
     `reference_failed` says that the reference rung was asked and gave no answer, so that there is
     none to compare with. An answer that the client cut off counts: the audit had it written anew.
     """
@@ -248,7 +249,7 @@ def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
         quality=quality,
         charge_usd=attempt.charge.usd,
         charge_estimated=attempt.charge.estimated,
-        cluster=entry.conversation_id,
+        cluster=entry.session_id or entry.conversation_id,
         **attempt.generation_fields,
     )
 
@@ -261,7 +262,7 @@ def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
         rung=row.rung,
         reference_rung=row.reference_rung,
         group=row.group_name,
-        session=row.conversation_id,
+        session=row.session,
         reference_failed=bool(row.reference_failed),
         scores=scored,
     )

@@ -86,6 +86,7 @@ requests = sa.Table(
     sa.Column("vector", sa.Text, nullable=False),
     sa.Column("group_name", sa.Text),
     sa.Column("conversation_id", sa.Text),
+    sa.Column("session_id", sa.Text),
     sa.Column("key_id", sa.Text),
     sa.Column("audited", sa.Boolean, nullable=False),
     sa.Column("charge_picousd", sa.BigInteger),
@@ -158,6 +159,15 @@ states = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 
+sessions = sa.Table(
+    "suffice_sessions",
+    _METADATA,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("agent", sa.Text, primary_key=True),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
 _AUDIT: sa.ColumnElement[str] = sa.literal_column(
     f"'{Role.AUDIT.value}'"
 )  # spelt out, for the partial indexes
@@ -212,6 +222,7 @@ def request_row(entry: Entry, *, store_text: bool) -> Row:
         "vector": entry.vector.value,
         "group_name": _storable(entry.group),
         "conversation_id": _storable(entry.conversation_id),
+        "session_id": _storable(entry.session_id),
         "key_id": _storable(entry.key_id),
         "audited": entry.audited,
         "charge_picousd": _picousd(charge.usd),
@@ -275,6 +286,7 @@ def entry_from_row(row: Any, made: tuple[Attempt, ...]) -> Entry:
         vector=Vector(row.vector),
         group=row.group_name,
         conversation_id=row.conversation_id,
+        session_id=row.session_id,
         key_id=row.key_id,
         audited=row.audited,
         reference_usd=usd(row.reference_picousd),

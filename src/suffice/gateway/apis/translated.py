@@ -38,7 +38,6 @@ class TranslatedExchange(Exchange):
         self.api = endpoint.api
         self._endpoint = endpoint
         self._state: ResponseState | None = None
-        self._fields: JSON = {}
         self._names = dict(endpoint.api.names)
         self._prompt_tokens = 0
         self._writer: Writer | None = None
@@ -49,14 +48,14 @@ class TranslatedExchange(Exchange):
 
     async def body(self, *, limit: int) -> bytes:
         """Read the body and return the chat request that it stands for."""
-        self._fields = fields = json_object(await super().body(limit=limit))
+        self.fields = fields = json_object(await super().body(limit=limit))
         keeping, history = self._endpoint.keeping(), None
         if keeping is not None:
             self._state = ResponseState(keeping)
             fields = await self._state.read(fields, limit=limit)
-            self._fields = {**self._fields, "store": self._state.kept}
+            self.fields = {**self.fields, "store": self._state.kept}
             history = tuple(self._state.history)
-        model = str(self._fields.get("model"))
+        model = str(self.fields.get("model"))
         policies = {name for name, rung in self._endpoint.models.items() if rung is None}
         by_policy = model in policies and RUNG not in self.headers
         reading = Reading(by_policy=by_policy, counting=self._endpoint.counting, history=history)
@@ -110,9 +109,7 @@ class TranslatedExchange(Exchange):
 
     def _new_writer(self) -> Writer:
         return self.api.writer(
-            Writing(
-                body=self._fields, request_id=self.request_id, prompt_tokens=self._prompt_tokens
-            )
+            Writing(body=self.fields, request_id=self.request_id, prompt_tokens=self._prompt_tokens)
         )
 
     async def _translate(self, data: str, writer: Writer) -> list[JSON]:
