@@ -52,6 +52,12 @@ def test_the_dashboard_shows_only_metrics_that_the_gateway_has(expression: str) 
         assert name in families or families[base].kind == "histogram"
 
 
+def test_the_dashboard_shows_every_metric() -> None:
+    used = set().union(*map(names_in, expressions()))
+    shown = {next((n.removesuffix(s) for s in SUFFIXES if n.endswith(s)), n) for n in used} | used
+    assert {family.name for family in FAMILIES} <= shown
+
+
 def test_the_dashboard_sums_and_groups_only_by_labels_that_its_metrics_have() -> None:
     families = {family.name: family for family in FAMILIES}
     for expression in expressions():

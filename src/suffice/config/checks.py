@@ -24,7 +24,8 @@ def nearest(name: str, valid: tuple[str, ...]) -> str:
 def check_references(config: Config, *, where: str) -> None:
     """Refuse names that point nowhere and promises that mean nothing."""
     names = tuple(rung.name for rung in config.ladder)
-    twice = {name for name in names if names.count(name) > 1}
+    embedding = tuple(rung.name for rung in config.embedding)
+    twice = {name for name in names + embedding if (names + embedding).count(name) > 1}
     if twice:
         raise ConfigError(
             f"{where}: two rungs are named {twice.pop()!r}", hint="give each rung its own name"
@@ -41,10 +42,12 @@ def check_references(config: Config, *, where: str) -> None:
         )
     for i, rung in enumerate(config.ladder):
         _check_rung(rung, config, at=f"{where}: ladder[{i}]")
+    for i, rung in enumerate(config.embedding):
+        _check_embedding(rung, config, at=f"{where}: embedding[{i}]")
     for name, price in config.price.items():
         _check_amounts(price, at=f"{where}: price.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
-    _check_gateway(config.gateway, names=names, at=f"{where}: gateway")
+    _check_gateway(config.gateway, names=names + embedding, at=f"{where}: gateway")
 
 
 def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
@@ -62,6 +65,20 @@ def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
             f"{at}.vector: {rung.vector.value!r}, but a latent rung saves by not decoding",
             hint='write vector = "paradigm"',
         )
+
+
+def _check_embedding(rung: Rung, config: Config, *, at: str) -> None:
+    _check_rung(rung, config, at=at)
+    kind = config.engine[rung.engine].kind
+    if kind not in ("openai", "embedded"):
+        raise ConfigError(
+            f"{at}.engine: {rung.engine!r} is an engine of the kind {kind!r}, which makes no "
+            "embeddings",
+            hint="name an engine of the kind openai or embedded",
+        )
+    for key in ("effort", "max_output_tokens", "thinking_budget_tokens", "early_stop"):
+        if getattr(rung, key) is not None:
+            raise ConfigError(f"{at}.{key}: an embedding has no output", hint="leave it out")
 
 
 def _is_latent(config: Config, rung: Rung) -> bool:

@@ -56,6 +56,7 @@ def _convert(tree: Table, *, where: str) -> Config:
         "targets": to_struct(tree.get("targets", {}), Targets, at=f"{where}: targets"),
         "gateway": to_struct(tree.get("gateway", {}), GatewayConfig, at=f"{where}: gateway"),
         "ladder": _listed(tree.get("ladder", []), Rung, at=f"{where}: ladder"),
+        "embedding": _listed(tree.get("embedding", []), Rung, at=f"{where}: embedding"),
     }
     return to_struct(rest | tables, Config, at=f"{where}:")
 

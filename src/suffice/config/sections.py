@@ -138,6 +138,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_failures: failures in a row after which a rung is left alone
     breaker_open_s: how long it is left alone
     body_limit_bytes: largest body of a request
+    cors_origins: origins whose pages may call the gateway from a browser, such as
+      `https://app.example`, or `*` for all; none may without it
     conversations: how many conversations are remembered
     route_by: what the policy chooses a rung for: each `request`, or each `session`
       ([sessions](sessions.md))
@@ -175,6 +177,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_failures: int = 5
     breaker_open_s: float = 10.0
     body_limit_bytes: int = 16 * 1024 * 1024
+    cors_origins: tuple[str, ...] = ()
     conversations: int = 10_000
     route_by: Literal["request", "session"] = "request"
     session_header: str | None = None
@@ -197,6 +200,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reference: name of the rung whose quality is promised against
     engine: sections `[engine.NAME]`, see below
     ladder: sections `[[ladder]]`, one a rung, cheapest first
+    embedding: sections `[[embedding]]`, one a model for `POST /v1/embeddings`; of a rung's keys
+      they have `name`, `engine`, `model`, `price` and `params`
     price: sections `[price.NAME]`, which rungs refer to
     targets: section `[targets]`
     gateway: section `[gateway]`, for `suffice serve`
@@ -205,6 +210,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reference: str
     engine: dict[str, EngineConfig]
     ladder: tuple[Rung, ...]
+    embedding: tuple[Rung, ...] = ()
     price: dict[str, PriceConfig] = {}
     targets: Targets = Targets()
     gateway: GatewayConfig = GatewayConfig()

@@ -3,8 +3,9 @@
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from suffice.engines.render import relayed
 from suffice.errors import ConfigError, EngineError, EngineProtocolError
 from suffice.guarantee import Certificate, content_hash
 from suffice.types import (
+    JSON,
     Completion,
     CountSource,
     Effort,
@@ -26,6 +28,9 @@ from suffice.types import (
     Usage,
     Vector,
 )
+
+if TYPE_CHECKING:
+    import aiohttp
 
 # A request with any other field (tools, formats, samples, stops) is answered uncut.
 _PLAIN = """
@@ -99,6 +104,12 @@ class EarlyStop(Engine):
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
         """Continue an answer from its start, uncut."""
         return await self._inner.extend(request, rung, written=written)
+
+    def forward(
+        self, path: str, body: JSON
+    ) -> "AbstractAsyncContextManager[aiohttp.ClientResponse]":
+        """Post to another path of the inner engine's API."""
+        return self._inner.forward(path, body)
 
     async def close(self) -> None:
         """Close the inner engine."""

@@ -4,17 +4,25 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from types import TracebackType
-from typing import Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 from msgspec import Struct
 
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.render import relayed
 from suffice.engines.usage import estimated_prompt
-from suffice.errors import EngineError, EngineRefused
-from suffice.types import Completion, Count, Request, Rung
+from suffice.errors import EngineError, EngineRefused, EngineUnusable
+from suffice.types import JSON, Completion, Count, Request, Rung
+
+if TYPE_CHECKING:
+    import aiohttp
 
 T = TypeVar("T")
 
@@ -50,6 +58,19 @@ class Engine(Protocol):
         from suffice.engines.prefix import cannot_extend
 
         raise cannot_extend(type(self).__name__)
+
+    def forward(
+        self,
+        path: str,
+        body: JSON,  # noqa: ARG002
+    ) -> "AbstractAsyncContextManager[aiohttp.ClientResponse]":
+        """Post to another path of the engine's API; lends an answer of HTTP 200.
+
+        Raises EngineUnusable where the engine has no such path.
+        """
+        raise EngineUnusable(
+            f"{type(self).__name__} does not serve {path}", hint="ask another rung"
+        )
 
     async def count_prompt(self, request: Request, rung: Rung) -> Count:  # noqa: ARG002
         """Count the tokens of the prompt without an answer; estimated where nothing can count."""
@@ -119,3 +140,21 @@ async def retried(
             await asyncio.sleep(wait_s)
         else:
             return
+
+
+@asynccontextmanager
+async def entered(
+    attempt: Callable[[], AbstractAsyncContextManager[T]], *, retries: Retries
+) -> AsyncGenerator[T, None]:
+    """Lend what `attempt()` lends; start over after a retryable error while nothing was lent."""
+    async with AsyncExitStack() as stack:
+        for tried in itertools.count(1):
+            try:
+                lent = await stack.enter_async_context(attempt())
+                break
+            except EngineError as error:
+                wait_s = retries.wait_s(error, tried=tried)
+                if wait_s is None:
+                    raise
+                await asyncio.sleep(wait_s)
+        yield lent

@@ -6,11 +6,11 @@ import importlib.util
 import os
 import secrets
 import tomllib
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,10 @@ from suffice.engines.base import Engine
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.openai import OpenAIEngine
 from suffice.errors import ConfigError, EngineUnusable, MissingExtra
-from suffice.types import Completion, Request, Rung, Usage
+from suffice.types import JSON, Completion, Request, Rung, Usage
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class EmbeddedEngine(Engine):
@@ -66,6 +69,12 @@ class EmbeddedEngine(Engine):
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
         """Go on from the start of an answer."""
         return await (await self._inner()).extend(request, rung, written=written)
+
+    @asynccontextmanager
+    async def forward(self, path: str, body: JSON) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """Post to another path of llama.cpp's server."""
+        async with (await self._inner()).forward(path, body) as response:
+            yield response
 
     async def close(self) -> None:
         """Unload the model; a later call loads it again."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import cast
 
 import aiohttp
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Engine, Retries, last, retried
+from suffice.engines.base import Engine, Retries, entered, last, retried
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import at_url, request_body
 from suffice.engines.fold import Fold
@@ -113,6 +113,10 @@ class OpenAIEngine(Engine):
         """Go on from the start of an answer, by a raw completion of the templated prompt."""
         call = self._call(request, rung, stream=False)
         return await last(retried(lambda: self._extend(call, written), retries=self._retries))
+
+    def forward(self, path: str, body: JSON) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Post to another path below the base URL."""
+        return entered(lambda: self._transport.post(self._url + path, body), retries=self._retries)
 
     async def count_prompt(self, request: Request, rung: Rung) -> Count:
         """Count with the server's own template and tokenizer where it offers both."""

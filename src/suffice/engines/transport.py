@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import aiohttp
 import msgspec
@@ -15,6 +16,8 @@ from suffice.errors import ConfigError, EngineError, EngineProtocolError, Engine
 from suffice.types import JSON
 
 _LAST_BYTES_TIMEOUT_S = 0.05
+# Headers by which the calls of this task belong to a caller's trace.
+TRACE_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("TRACE_HEADERS", default={})  # noqa: B039
 
 
 class Transport:
@@ -73,12 +76,13 @@ class Transport:
 
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         """
+        headers = TRACE_HEADERS.get()
         try:
-            return await self._open().post(url, data=data, allow_redirects=False)
+            return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._open().post(url, data=data, allow_redirects=False)
+            return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

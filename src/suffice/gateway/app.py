@@ -13,15 +13,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from suffice.engines.transport import TRACE_HEADERS
 from suffice.errors import LedgerError, SufficeError
 from suffice.gateway import kept
 from suffice.gateway.apis.api import ANSWERING, COUNTING, RESPONSES
 from suffice.gateway.apis.translated import Endpoint, TranslatedExchange
 from suffice.gateway.chat import break_off, chat
+from suffice.gateway.cors import allow_origin, is_preflight, preflight
 from suffice.gateway.counting import count_tokens
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
+from suffice.gateway.forwarding import complete_text, embed
 from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
+from suffice.gateway.metrics.spans import RequestTrace, Served
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.serving import Settings
@@ -45,6 +49,13 @@ _PATTERNS = {
     "/v1/conversations/{id}": re.compile(r"/v1/conversations/[^/]+"),
     "/v1/conversations/{id}/items": re.compile(r"/v1/conversations/[^/]+/items"),
     "/v1/conversations/{id}/items/{item}": re.compile(r"/v1/conversations/[^/]+/items/[^/]+"),
+}
+# What OpenTelemetry calls the work of each path that an engine may answer.
+_OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    **dict.fromkeys(ANSWERING, "chat"),
+    "/v1/completions": "text_completion",
+    "/v1/embeddings": "embeddings",
 }
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -70,6 +81,8 @@ class Gateway:
             "/v1/chat/completions": answer,
             **dict.fromkeys(ANSWERING, answer),
             **dict.fromkeys(COUNTING, count),
+            "/v1/completions": {"POST": self._with_worker(complete_text)},
+            "/v1/embeddings": {"POST": self._with_worker(embed)},
             "/v1/models": {"GET": self._models},
             "/v1/models/{model}": {"GET": self._model},
             "/v1/responses/{id}": {
@@ -122,21 +135,43 @@ class Gateway:
         return lambda exchange: handle(exchange, self.worker)
 
     async def _http(self, exchange: Exchange) -> None:
-        with suppress(ClientGone):
-            try:
+        trace = self._begin_trace(exchange)
+        origins = self.worker.serving.config.gateway.cors_origins
+        allow_origin(exchange, origins)
+        try:
+            if origins and is_preflight(exchange):
+                await preflight(exchange)
+            else:
                 await self._handler(exchange)(exchange)
-            except ClientGone:
-                raise
-            except Exception as error:  # noqa: BLE001 - a client gets no traceback
+        except ClientGone:
+            _note_error(exchange, "client_gone")
+        except Exception as error:  # noqa: BLE001 - a client gets no traceback
+            with suppress(ClientGone):
                 await self._explain(exchange, error)
+        finally:
+            if trace is not None and exchange.served is not None:
+                exchange.served.status = exchange.status
+                trace.end(exchange.served)
+
+    def _begin_trace(self, exchange: Exchange) -> RequestTrace | None:
+        """Trace a request that an engine may answer, and let its calls to engines belong to it."""
+        operation = _OPERATIONS.get(exchange.path)
+        if operation is None:
+            return None
+        exchange.served = Served(operation=operation, path=exchange.path)
+        trace = self.worker.spans.begin(exchange.headers, operation=operation)
+        if trace.headers:
+            TRACE_HEADERS.set(trace.headers)
+        return trace
 
     async def _explain(self, exchange: Exchange, error: Exception) -> None:
         if not isinstance(error, SufficeError | TimeoutError):
             _log.error("an error inside the gateway", exc_info=error)
+        problem = problem_of(error)
+        _note_error(exchange, problem.label)
         if exchange.begun:
             await break_off(exchange, error)
             return
-        problem = problem_of(error)
         self.worker.metrics.add(ERRORS, (problem.label,))
         await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
@@ -167,15 +202,17 @@ class Gateway:
 
     async def _models(self, exchange: Exchange) -> None:
         self.worker.access.authenticate(exchange.headers)
-        models = [_shown_model(name) for name in self.worker.serving.models]
+        serving = self.worker.serving
+        models = [_shown_model(name) for name in (*serving.models, *serving.embeddings)]
         ends = {"has_more": False, "first_id": models[0]["id"], "last_id": models[-1]["id"]}
         await exchange.reply_json({"object": "list", "data": models, **ends})
 
     async def _model(self, exchange: Exchange) -> None:
         self.worker.access.authenticate(exchange.headers)
         name = exchange.path.removeprefix("/v1/models/")
-        if name not in self.worker.serving.models:
-            raise unknown_model(name, self.worker.serving, param="model")
+        serving = self.worker.serving
+        if name not in serving.models and name not in serving.embeddings:
+            raise unknown_model(name, serving, param="model")
         await exchange.reply_json(_shown_model(name))
 
     async def _feedback(self, exchange: Exchange) -> None:
@@ -243,6 +280,11 @@ class Gateway:
         upkeep.cancel()
         await worker.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _note_error(exchange: Exchange, name: str) -> None:
+    if exchange.served is not None:
+        exchange.served.error = name
 
 
 def _shown_model(name: str) -> JSON:

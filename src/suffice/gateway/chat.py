@@ -23,8 +23,8 @@ from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
     BookedAnswer,
     ChatRequest,
+    answer_head,
     costs,
-    head,
     read_chat,
     tail,
     whole,
@@ -43,7 +43,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     """Answer one chat request; every request whose sender is known is booked, however it ends."""
     worker.check_books()
     key_id = worker.access.authenticate(exchange.headers)
-    serving = worker.serving
+    serving, came_s = worker.serving, time.perf_counter()
     gateway = serving.config.gateway
     try:
         body = await exchange.body(limit=gateway.body_limit_bytes)
@@ -51,16 +51,17 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
         admission = worker.access.admit(exchange.headers, request, serving.pipeline)
     except SufficeError as error:
-        request_id = exchange.request_id
-        await worker.books.add(_refusal(error, serving, request_id=request_id, key_id=key_id))
+        await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
         raise
     for name in request.ignored:
         exchange.ignore(name)
+    if exchange.served is not None:
+        exchange.served.model = request.model
     began_s = time.perf_counter()
     climb = start_climb(
         request, serving, seat, conversations=worker.conversations, metrics=worker.metrics
     )
-    task = _Task(
+    task = AdmittedChat(
         chat=request,
         climb=climb,
         seat=seat,
@@ -72,16 +73,16 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         decided_s=time.perf_counter(),
     )
     exchange.write_timeout_s = gateway.write_timeout_s
-    answering = _Answering(exchange, worker, task)
+    answering = Answering(exchange, worker, task)
     await (answering.streamed() if request.stream else answering.whole())
 
 
-class _Task(NamedTuple):
+class AdmittedChat(NamedTuple):
     """A chat request that was admitted, and where it begins; the times are of `perf_counter`."""
 
     chat: ChatRequest
     climb: Climb
-    seat: Seat
+    seat: Seat | None
     choice: Choice | None
     admission: Admission | None
     audited: bool
@@ -90,29 +91,29 @@ class _Task(NamedTuple):
     decided_s: float
 
 
-class _Answering:
+class Answering:
     """One chat request while it is being answered."""
 
-    def __init__(self, exchange: Exchange, worker: Worker, task: _Task) -> None:
+    def __init__(self, exchange: Exchange, worker: Worker, task: AdmittedChat) -> None:
         self.exchange, self.worker, self.task = exchange, worker, task
         self.climb = task.climb
         self._first_s: float | None = None
 
     async def whole(self) -> None:
         """Answer in one piece."""
-        async with self._attended():
+        async with self.attended():
             completion = await ascend(self.climb)
-        booked = await self._booked(completion)
-        headers = [*self._head(), *costs(booked.entry)]
+        booked = await self.booked(completion)
+        headers = [*self.head(), *costs(booked.entry)]
         await self.exchange.reply(whole(booked), headers=headers)
 
     async def streamed(self) -> None:
         """Pass the stream on as it comes; one that may not stay is held until it may."""
-        async with self._attended():
+        async with self.attended():
             while (completion := await self._relay()) is None:
                 pass
-        booked = await self._booked(completion)
-        await self._open()
+        booked = await self.booked(completion)
+        await self.open()
         await self.exchange.send(tail(booked, wants_usage=self.task.chat.wants_usage), more=False)
 
     async def _relay(self) -> Completion | None:
@@ -130,7 +131,7 @@ class _Answering:
                         continue
                     data = item if trim is None else trim.events(item)
                     if climb.settled:
-                        await self._pass_on(data)
+                        await self.pass_on(data)
                     else:
                         held.append(data)
         except BaseException as error:
@@ -144,34 +145,38 @@ class _Answering:
         assert called is not None
         if not climb.answered(completion, at=called):
             return None
-        await self._pass_on(b"".join(held))
+        await self.pass_on(b"".join(held))
         return completion
 
-    async def _pass_on(self, data: bytes) -> None:
+    async def pass_on(self, data: bytes) -> None:
+        """Send a part of a stream, after the head where that has not gone out."""
         self._first_s = self._first_s or time.perf_counter()
-        await self._open()
+        await self.open()
         await self.exchange.send(data, more=True)
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Send the head of a stream, unless it has gone out."""
         if not self.exchange.begun:
-            await self.exchange.begin(200, [*_EVENTS, *self._head()])
+            await self.exchange.begin(200, [*_EVENTS, *self.head()])
 
-    def _head(self) -> Headers:
+    def head(self) -> Headers:
+        """Return the headers that tell who answers."""
         bundle = self.climb.pipeline.bundle if self.climb.certified else None
         choice = self.task.choice
         chosen = [] if choice is None else [(b"x-suffice-choice", choice.reason.encode())]
-        return chosen + head(
+        return chosen + answer_head(
             self.climb.rung,
             request_id=self.climb.request.request_id,
             certificate_id=bundle.certificate.certificate_id if bundle else None,
         )
 
-    async def _booked(self, completion: Completion) -> BookedAnswer:
+    async def booked(self, completion: Completion) -> BookedAnswer:
         """Book the answer; once this returns, it is durable, and the rest may be sent."""
-        climb, task = self.climb, self.task
-        entry = await self._book(climb.entry())
-        self.worker.conversations.note(task.seat.agent, climb.rung.name)
-        await leave_seat(task.seat, entry, task.choice, ledger=self.worker.books.ledger)
+        climb, task, seat = self.climb, self.task, self.task.seat
+        entry = await self._book(self.entry())
+        if seat is not None:
+            self.worker.conversations.note(seat.agent, climb.rung.name)
+            await leave_seat(seat, entry, task.choice, ledger=self.worker.books.ledger)
         return BookedAnswer(
             trim=trim_for(climb.request, climb.rung),
             completion=completion,
@@ -181,14 +186,18 @@ class _Answering:
             fallback=climb.fallback,
         )
 
+    def entry(self) -> Entry:
+        """Write the books' line of an answer."""
+        return self.climb.entry()
+
     async def _book(self, entry: Entry) -> Entry:
         task, worker = self.task, self.worker
         entry = replace(
             entry,
             audited=task.audited and auditable(entry),
             key_id=task.admission.key_id if task.admission else None,
-            conversation_id=task.seat.agent,
-            session_id=task.seat.session_id,
+            conversation_id=task.seat.agent if task.seat else None,
+            session_id=task.seat.session_id if task.seat else None,
         )
         booked = worker.books.add(entry)
         charge = entry.charge if entry.attempts else None
@@ -205,7 +214,8 @@ class _Answering:
         )
         measure_request(worker.metrics, entry, times=times)
         measure_hedges(worker.metrics, self.climb.hedges)
-        worker.spans.note(entry, model=task.chat.model, total_s=times.total_s)
+        if self.exchange.served is not None:
+            self.exchange.served.entry = entry
         return entry
 
     def _audit(self, entry: Entry, booked: "asyncio.Future[None]") -> None:
@@ -214,7 +224,7 @@ class _Answering:
             self.worker.auditor.submit(self.climb.pipeline, self.climb.request, entry)
 
     @asynccontextmanager
-    async def _attended(self) -> AsyncIterator[None]:
+    async def attended(self) -> AsyncIterator[None]:
         """Bound the work by the deadline and the client's patience; book it when it fails."""
         try:
             async with Presence(self.exchange.receive):
@@ -228,17 +238,22 @@ class _Answering:
             raise
 
 
-def _refusal(
-    error: SufficeError, serving: Serving, *, request_id: str, key_id: str | None
-) -> Entry:
-    return Entry(
-        request_id=request_id,
+async def refuse(
+    exchange: Exchange, worker: Worker, error: SufficeError, *, key_id: str | None, came_s: float
+) -> None:
+    """Book and measure a request that never came to an engine; it came at `came_s`."""
+    entry = Entry(
+        request_id=exchange.request_id,
         time=datetime.now(UTC),
         status=Status.REFUSED,
-        reference_rung=serving.pipeline.ladder.reference.name,
+        reference_rung=worker.serving.pipeline.ladder.reference.name,
         key_id=key_id,
         error=error.message,
     )
+    if exchange.served is not None:
+        exchange.served.entry = entry
+    await worker.books.add(entry)
+    measure_request(worker.metrics, entry, times=Times(total_s=time.perf_counter() - came_s))
 
 
 def _why(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
+from suffice.gateway.metrics.spans import Served
 from suffice.gateway.problems import Problem
 from suffice.types import JSON
 
@@ -33,10 +34,10 @@ class Exchange:
     """A request to be answered once; `begun` says that a status has gone out.
 
     `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
-    that id; so is what was `ignored` of the request. `fields` is the body as its
-    client sent it, where that is no chat request. `extra_headers` go with every answer. A client
-    that does not read for `write_timeout_s` counts as gone, and so does one that sends nothing for
-    that long in the middle of its body.
+    that id; so is what was `ignored` of the request. `fields` is the body as its client sent it,
+    where that is no chat request. `extra_headers` go with every answer; `served` is what a trace
+    tells of it. A client that does not read for `write_timeout_s` counts as gone, and so does one
+    that sends nothing for that long in the middle of its body.
     """
 
     write_timeout_s = 60.0
@@ -53,6 +54,7 @@ class Exchange:
         self.ignored: list[str] = []
         self.fields: JSON = {}
         self.extra_headers: Headers = []
+        self.served: Served | None = None
         self._send = send
 
     async def body(self, *, limit: int) -> bytes:

@@ -211,6 +211,31 @@ def _asking(summary: str, name: str, *, error: JSON) -> JSON:
     return {"post": operation}
 
 
+def _forwarding(summary: str, field: str) -> JSON:
+    """Describe a path that is forwarded to a rung which serves it."""
+    request: JSON = {
+        "type": "object",
+        "required": ["model", field],
+        "description": "Further fields reach the engine as they are.",
+        "properties": {"model": _TEXT, field: {"type": ["string", "array"]}},
+    }
+    reply: JSON = {
+        "type": "object",
+        "required": ["suffice"],
+        "properties": {"usage": {"type": ["object", "null"]}, "suffice": _ref("Account")},
+    }
+    operation = {
+        "summary": summary,
+        "security": _KEY,
+        "requestBody": {"required": True, "content": _json(request)},
+        "responses": {
+            "200": _ok("the engine's answer, with our account of it", _json(reply)),
+            **dict.fromkeys(_CHAT_ERRORS, _ERROR),
+        },
+    }
+    return {"post": operation}
+
+
 def _counting(name: str, *, error: JSON) -> JSON:
     """Describe a path that counts the tokens of a request and answers nothing."""
     count: JSON = {
@@ -265,6 +290,8 @@ _PATHS: JSON = {
     "/v1/messages": _asking(
         "Answer a request of Anthropic's Messages API", "Message", error=_MESSAGE_ERROR
     ),
+    "/v1/completions": _forwarding("Complete a text", "prompt"),
+    "/v1/embeddings": _forwarding("Embed texts", "input"),
     "/v1/models": _get("Name what can be asked for", _json(_ref("Models")), "401", security=True),
     **_named("/v1/models/{model}", **_get("Show one of them", _ANY, "401", "404", security=True)),
     "/v1/messages/count_tokens": _counting("Message", error=_MESSAGE_ERROR),

@@ -42,6 +42,7 @@ class Serving:
     pipeline: Pipeline
     places: Places
     models: Mapping[str, Rung | None]
+    embeddings: Mapping[str, Rung]
     guard: Guard
 
     async def close(self) -> None:
@@ -62,7 +63,8 @@ def build_serving(
 ) -> Serving:
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
     _check_unit(config.gateway, bundle)
-    places = Places((rung.name for rung in config.ladder), config.gateway)
+    rungs = (*config.ladder, *config.embedding)
+    places = Places((rung.name for rung in rungs), config.gateway)
     pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
     pipeline = replace(
         pipeline,
@@ -77,6 +79,7 @@ def build_serving(
         pipeline=pipeline,
         places=places,
         models=_models(config, pipeline),
+        embeddings=_embeddings(config),
         guard=Guard(
             ledger,
             bundle.certificate if bundle else None,
@@ -109,4 +112,12 @@ def _models(config: Config, pipeline: Pipeline) -> dict[str, Rung | None]:
     """Map every name that clients may ask for to its rung, or to None for the policy."""
     models: dict[str, Rung | None] = {POLICY_MODEL: None}
     models |= {rung.name: rung for rung in pipeline.ladder}
-    return models | {alias: models[rung] for alias, rung in config.gateway.models.items()}
+    aliases = config.gateway.models.items()
+    return models | {alias: models[rung] for alias, rung in aliases if rung in models}
+
+
+def _embeddings(config: Config) -> dict[str, Rung]:
+    """Map every name that embeddings may be asked for by to its rung."""
+    rungs = {rung.name: rung for rung in config.embedding}
+    aliases = config.gateway.models.items()
+    return rungs | {alias: rungs[rung] for alias, rung in aliases if rung in rungs}

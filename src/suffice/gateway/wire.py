@@ -56,7 +56,7 @@ def read_chat(
     fields = _fields(body)
     options = fields.get("stream_options")
     params = {name: fields[name] for name in fields.keys() - _OURS}
-    rung = _rung(fields, headers, serving)
+    rung = rung_asked(fields, headers, serving)
     effort, ignored = params.pop(FIELD, None), []
     if effort not in (None, AUTO):
         kept = effort_for(effort, rung, rule=serving.config.gateway.effort)
@@ -85,12 +85,12 @@ def whole(answer: BookedAnswer) -> bytes:
     if completion.wire is None:
         body = completion_body(completion, request=answer.request, model=answer.rung.model)
         body = body if answer.trim is None else answer.trim.chunk(body)
-        return msgspec.json.encode(body | {"usage": _usage({}, completion), **_account(answer)})
+        return msgspec.json.encode(body | {"usage": _usage({}, completion), **account_of(answer)})
     if answer.trim is not None:
         body = answer.trim.chunk(msgspec.json.decode(completion.wire))
         return msgspec.json.encode(_completed(body, answer))
     if not _counted(completion) and b'"suffice"' not in completion.wire:
-        account = msgspec.json.encode(_account(answer))
+        account = msgspec.json.encode(account_of(answer))
         return completion.wire.rstrip()[:-1] + b"," + account[1:]
     fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
     return msgspec.json.encode(_completed(fields, answer))
@@ -103,7 +103,7 @@ def tail(answer: BookedAnswer, *, wants_usage: bool) -> bytes:
         if not wants_usage:
             return DONE
         chunk = usage_chunk(answer.request, model=answer.rung.model)
-        return event(chunk | {"usage": _usage({}, completion), **_account(answer)}) + DONE
+        return event(chunk | {"usage": _usage({}, completion), **account_of(answer)}) + DONE
     fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
     if wants_usage:
         return event(_completed(fields, answer)) + DONE
@@ -113,7 +113,7 @@ def tail(answer: BookedAnswer, *, wants_usage: bool) -> bytes:
     return event(fields) + DONE
 
 
-def head(rung: Rung, *, request_id: str, certificate_id: str | None) -> Headers:
+def answer_head(rung: Rung, *, request_id: str, certificate_id: str | None) -> Headers:
     """Return the headers that every answer has."""
     return [
         (RUNG, rung.name.encode("ascii", "backslashreplace")),
@@ -181,7 +181,7 @@ def _check_type(name: str, value: Any) -> None:
         raise Problem(f"{name} must be {wanted}", status=400, param=name, hint="or leave it out")
 
 
-def _rung(fields: JSON, headers: Mapping[bytes, bytes], serving: Serving) -> Rung | None:
+def rung_asked(fields: JSON, headers: Mapping[bytes, bytes], serving: Serving) -> Rung | None:
     """Find the rung that is asked for by model or header; None leaves it to the policy."""
     model = fields.get("model")
     if not isinstance(model, str):
@@ -285,14 +285,14 @@ def _completed(fields: Mapping[str, Any], answer: BookedAnswer) -> JSON:
         reported = fields.get("usage")
         reported = msgspec.json.decode(reported) if isinstance(reported, Raw) else reported
         body["usage"] = _usage(reported or {}, answer.completion)
-    return body | _account(answer)
+    return body | account_of(answer)
 
 
-def _account(answer: BookedAnswer) -> JSON:
+def account_of(answer: BookedAnswer) -> JSON:
     """Write the `suffice` object: who answered, under which promise, at what cost."""
     entry = answer.entry
     spent, saved = entry.charge.usd, saving(entry)
-    account = {
+    account: JSON = {
         "request_id": entry.request_id,
         "rung": entry.rung,
         "certificate": entry.certificate_id,
