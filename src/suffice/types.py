@@ -108,13 +108,27 @@ NO_TOKENS = Usage(
 )
 
 
+class NativeBody(Struct, frozen=True, kw_only=True):
+    """The body of a Messages request, for engines that speak this API too: nothing is translated.
+
+    `betas` is the client's header `anthropic-beta`.
+    """
+
+    body: JSON
+    betas: str | None = None
+
+
 class Request(Struct, frozen=True, kw_only=True):
-    """One chat request: `messages` in the OpenAI form; `params` reach the engine as they are."""
+    """One chat request: `messages` in the OpenAI form; `params` reach the engine as they are.
+
+    `native` is what it was before it was translated; None where it was a chat request.
+    """
 
     request_id: str
     messages: tuple[JSON, ...]
     group: str | None = None
     params: JSON = {}
+    native: NativeBody | None = None
 
     @property
     def text(self) -> str:

@@ -1,34 +1,44 @@
 """Anthropic's own API: chat requests go out as messages, answers come back as chat completions."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
+import aiohttp
 import msgspec
 from msgspec.structs import replace
 
 from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, last, retried
 from suffice.engines.chunk import Chunk, Relay
-from suffice.engines.fold import Fold
+from suffice.engines.fold import NATIVE, Fold
 from suffice.engines.loose_json import decoded
-from suffice.engines.messages import MessageEvents, completion_of, message_body
+from suffice.engines.messages import (
+    MessageEvents,
+    completion_of,
+    count_body,
+    message_body,
+    native_body,
+)
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, as_events, effort_seen
 from suffice.engines.stream import EventReader
 from suffice.engines.transport import Transport
 from suffice.engines.usage import estimated_input, read_usage
-from suffice.errors import EngineProtocolError
-from suffice.types import Completion, Request, Rung, Usage
+from suffice.errors import EngineError, EngineProtocolError
+from suffice.types import JSON, Completion, Count, CountSource, Request, Rung, Usage
 
 _VERSION = "2023-06-01"
+_COUNT_TIMEOUT_S = 5.0
 
 
 class AnthropicEngine(Engine):
     """An engine that speaks the Messages API; `config.url` ends in /v1.
 
     Thinking blocks with their signatures travel as `thinking_blocks` of chat messages, both ways;
-    `cache_control` stays on the parts that carry it.
+    `cache_control` stays on the parts that carry it. A request of this API goes out as its client
+    wrote it, and each chunk of its answer holds the event that it was made of.
     """
 
     def __init__(self, config: EngineConfig, *, api_key: str | None = None) -> None:
@@ -69,15 +79,28 @@ class AnthropicEngine(Engine):
 
         return Relay(items=retried(attempt, retries=self._retries), used=used)
 
+    async def count_prompt(self, request: Request, rung: Rung) -> Count:
+        """Count with the server's own tokenizer where it offers that."""
+        url = f"{self._transport.url}/messages/count_tokens"
+        body, headers = count_body(_body(request, rung, stream=False)), _beta_headers(request)
+        try:
+            async with (
+                asyncio.timeout(_COUNT_TIMEOUT_S),
+                self._transport.post(url, body, headers=headers) as response,
+            ):
+                return Count(decoded(await response.read())["input_tokens"], CountSource.COUNTED)
+        except (EngineError, TimeoutError, KeyError, TypeError):
+            return await super().count_prompt(request, rung)
+
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""
         await self._transport.close()
 
     async def _whole(self, request: Request, rung: Rung) -> AsyncGenerator[Completion, None]:
         began_s = time.perf_counter()
-        body = message_body(request, rung, stream=False)
-        async with self._transport.post(f"{self._transport.url}/messages", body) as response:
-            message = decoded(await response.read())
+        async with self._post(request, rung, stream=False) as response:
+            data = await response.read()
+        message = decoded(data)
         error = error_in(message)
         if error is not None:
             raise error
@@ -94,6 +117,8 @@ class AnthropicEngine(Engine):
         reply = Reply()
         reply.add(whole)
         cleaned = reply.cleaned(whole, usage=completion.usage)
+        if request.native is not None:
+            cleaned = {**cleaned, NATIVE: data.decode()}
         yield replace(completion, wire=msgspec.json.encode(cleaned))
 
     async def _streamed(
@@ -102,11 +127,11 @@ class AnthropicEngine(Engine):
         began_s = time.perf_counter()
         ttft_s: float | None = None
         reader, events = EventReader(), MessageEvents()
-        body = message_body(request, rung, stream=True)
-        async with self._transport.post(f"{self._transport.url}/messages", body) as response:
+        native = request.native is not None
+        async with self._post(request, rung, stream=True) as response:
             async for piece in response.content.iter_any():
                 for data in reader.feed(piece):
-                    ready = self._read(data, events, fold)
+                    ready = self._read(data, events, fold, native=native)
                     if ready:
                         ttft_s = ttft_s or time.perf_counter() - began_s
                         yield ready
@@ -114,7 +139,16 @@ class AnthropicEngine(Engine):
         completion = self._completion(fold, rung, duration_s=duration_s)
         yield replace(completion, ttft_s=ttft_s, wire=fold.wire(completion.usage))
 
-    def _read(self, data: str, events: MessageEvents, fold: Fold) -> bytes:
+    def _post(
+        self, request: Request, rung: Rung, *, stream: bool
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._transport.post(
+            f"{self._transport.url}/messages",
+            _body(request, rung, stream=stream),
+            headers=_beta_headers(request),
+        )
+
+    def _read(self, data: str, events: MessageEvents, fold: Fold, *, native: bool) -> bytes:
         event = decoded(data)
         error = error_in(event)
         if error is not None:
@@ -126,6 +160,8 @@ class AnthropicEngine(Engine):
                 f"the engine sent what is no event of a message: {data[:200]}",
                 hint="does its url end in /v1, and does it speak the Messages API?",
             ) from problem
+        if native:
+            chunk = {**(chunk or {"choices": []}), NATIVE: data}
         return b"" if chunk is None else fold.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
 
     def _completion(self, fold: Fold, rung: Rung, *, duration_s: float) -> Completion:
@@ -153,3 +189,14 @@ class AnthropicEngine(Engine):
             ),
             model=reply.model,
         )
+
+
+def _body(request: Request, rung: Rung, *, stream: bool) -> JSON:
+    if request.native is not None:
+        return native_body(request.native.body, rung, stream=stream)
+    return message_body(request, rung, stream=stream)
+
+
+def _beta_headers(request: Request) -> dict[str, str]:
+    betas = request.native.betas if request.native is not None else None
+    return {"anthropic-beta": betas} if betas else {}

@@ -13,6 +13,8 @@ from suffice.engines.usage import merged_usage, openai_usage, read_usage, tells_
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Usage, estimated
 
+NATIVE = "native"  # in a chunk: the event of another API, as text, that the chunk was made of
+_NOT_OF_ALL = frozenset({"choices", "x_groq", NATIVE})
 LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 OBJECT = "chat.completion.chunk"
 _OBJECT = OBJECT.encode()
@@ -291,11 +293,11 @@ class Fold:
             else:
                 delta.pop("tool_calls", None)
         if usage is not None:
-            self._envelope = {k: v for k, v in fields.items() if k not in ("choices", "x_groq")}
+            self._envelope = {k: v for k, v in fields.items() if k not in _NOT_OF_ALL}
             self._usage = merged_usage(self._usage, usage)
             if tells_output(usage):
                 self._pieces_at_usage = self._pieces()
-        return b"data: " + msgspec.json.encode(fields) if choices else b""
+        return b"data: " + msgspec.json.encode(fields) if choices or NATIVE in fields else b""
 
     def _set_model(self, name: str) -> None:
         self._model, shown = name, shown_model(name)

@@ -1,5 +1,7 @@
 """Anthropic's Messages API: a chat request as its body, its answers as chunks of a chat."""
 
+import re
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -20,6 +22,10 @@ _FINISHES = {
     "refusal": "content_filter",
 }
 _EPHEMERAL = {"type": "ephemeral"}
+_CONFIG = "output_config"
+_COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "mcp_servers")
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_ID = 64
 
 
 def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
@@ -55,6 +61,44 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
             if blocks:
                 blocks[-1] = {**blocks[-1], "cache_control": _EPHEMERAL}
     return body
+
+
+def native_body(body: JSON, rung: Rung, *, stream: bool) -> JSON:
+    """Build the body for a request of this API: the client's own, where the rung sets nothing."""
+    kept = dict(body)
+    if rung.effort is not None or rung.thinking_budget_tokens is not None:
+        kept = without_native_effort(kept)
+    limits = (kept.get("max_tokens"), rung.max_output_tokens)
+    limit = min((n for n in limits if isinstance(n, int)), default=DEFAULT_LIMIT)
+    own = {name: rung.params[name] for name in _SAME if name in rung.params}
+    thinking = _thinking(rung.params, rung)
+    if "output_config" in thinking:
+        config = kept.get("output_config")
+        thinking["output_config"] = {**(config or {}), **thinking["output_config"]}
+    fixed = {"model": rung.model, "max_tokens": limit, "stream": stream}
+    return {**kept, **own, **thinking, **fixed}
+
+
+def without_native_effort(body: JSON) -> JSON:
+    """Return a body of this API that asks for no effort and no thinking."""
+    rest = {name: value for name, value in body.items() if name not in ("thinking", _CONFIG)}
+    config = body.get(_CONFIG)
+    config = {k: v for k, v in config.items() if k != "effort"} if isinstance(config, dict) else {}
+    return {**rest, _CONFIG: config} if config else rest
+
+
+def count_body(body: JSON) -> JSON:
+    """Return what of a body counts as its prompt, for POST /v1/messages/count_tokens."""
+    return {name: body[name] for name in _COUNTED if name in body}
+
+
+def tool_use_id(call_id: str) -> str:
+    """Write the id of a call as this API takes it: letters, digits, `_` and `-`, 64 at most."""
+    plain = _ODD.sub("_", call_id)
+    if plain == call_id and 0 < len(plain) <= _LONGEST_ID:
+        return call_id
+    digest = blake2b(call_id.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return f"{plain[: _LONGEST_ID - 13]}_{digest}"
 
 
 def completion_of(message: JSON) -> JSON:
@@ -194,7 +238,7 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
             system += blocks
             continue
         if role == "tool":
-            result = {"type": "tool_result", "tool_use_id": message["tool_call_id"]}
+            result = {"type": "tool_result", "tool_use_id": tool_use_id(message["tool_call_id"])}
             role, blocks = "user", [result | {"content": blocks}]
         elif role == "assistant":
             calls = [_use(call) for call in message.get("tool_calls") or ()]
@@ -211,7 +255,8 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
 def _use(call: JSON) -> JSON:
     arguments = call["function"].get("arguments") or "{}"
     made = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    return {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": made}
+    name = call["function"]["name"]
+    return {"type": "tool_use", "id": tool_use_id(call["id"]), "name": name, "input": made}
 
 
 def _content(content: Any) -> list[JSON]:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 
 import aiohttp
 import msgspec
@@ -17,7 +18,8 @@ from suffice.types import JSON
 
 _LAST_BYTES_TIMEOUT_S = 0.05
 # Headers by which the calls of this task belong to a caller's trace.
-TRACE_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("TRACE_HEADERS", default={})  # noqa: B039
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+TRACE_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("TRACE_HEADERS", default=NO_HEADERS)
 
 
 class Transport:
@@ -36,11 +38,14 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
-    async def post(self, url: str, body: JSON) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def post(
+        self, url: str, body: JSON, *, headers: Mapping[str, str] = NO_HEADERS
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send JSON and hand over an answer with status 200; raises EngineError otherwise."""
         answering = False
+        headers = {**headers, **TRACE_HEADERS.get()} if headers else TRACE_HEADERS.get()
         try:
-            async with await self._send(url, msgspec.json.encode(body)) as response:
+            async with await self._send(url, msgspec.json.encode(body), headers) as response:
                 if response.status != 200:
                     raise await refused(response, key=self._key, key_env=self._key_env)
                 answering = True
@@ -71,12 +76,13 @@ class Transport:
         if session is not None:
             await session.close()
 
-    async def _send(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+    async def _send(
+        self, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         """Post; and at once again where a kept connection turns out to be closed.
 
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         """
-        headers = TRACE_HEADERS.get()
         try:
             return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
         except aiohttp.ClientConnectorError:

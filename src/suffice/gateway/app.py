@@ -128,6 +128,8 @@ class Gateway:
             models=models,
             counting=counting,
             keeping=keeping if api is RESPONSES else lambda: None,
+            has_native=bool(self.worker.serving.native_rungs),
+            native=self.worker.serving.native_models,
         )
         return TranslatedExchange(endpoint, scope=scope, receive=receive, send=send)
 

@@ -47,7 +47,11 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     gateway = serving.config.gateway
     try:
         body = await exchange.body(limit=gateway.body_limit_bytes)
-        request = read_chat(body, exchange.headers, serving, request_id=exchange.request_id)
+        request = read_chat(
+            *(body, exchange.headers, serving),
+            request_id=exchange.request_id,
+            native=exchange.native,
+        )
         seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
         admission = worker.access.admit(exchange.headers, request, serving.pipeline)
     except SufficeError as error:
@@ -71,6 +75,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         deadline_s=gateway.deadline_s,
         began_s=began_s,
         decided_s=time.perf_counter(),
+        native_rungs=serving.native_rungs,
     )
     exchange.write_timeout_s = gateway.write_timeout_s
     answering = Answering(exchange, worker, task)
@@ -89,6 +94,7 @@ class AdmittedChat(NamedTuple):
     deadline_s: float
     began_s: float
     decided_s: float
+    native_rungs: frozenset[str] = frozenset()
 
 
 class Answering:
@@ -161,6 +167,8 @@ class Answering:
 
     def head(self) -> Headers:
         """Return the headers that tell who answers."""
+        if self.climb.request.native and self.climb.rung.name in self.task.native_rungs:
+            self.exchange.answer_natively()
         bundle = self.climb.pipeline.bundle if self.climb.certified else None
         choice = self.task.choice
         chosen = [] if choice is None else [(b"x-suffice-choice", choice.reason.encode())]

@@ -14,7 +14,11 @@ async def count_tokens(exchange: Exchange, worker: Worker) -> None:
     worker.access.authenticate(exchange.headers)
     serving = worker.serving
     body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
-    chat = read_chat(body, exchange.headers, serving, request_id=exchange.request_id)
+    chat = read_chat(
+        *(body, exchange.headers, serving),
+        request_id=exchange.request_id,
+        native=exchange.native,
+    )
     rung = chat.rung or serving.pipeline.ladder.reference
     count = await serving.pipeline.engines[rung.engine].count_prompt(chat.request, rung)
     account = {"suffice": {"rung": rung.name, "source": count.source.value}}

@@ -11,7 +11,7 @@ import msgspec
 
 from suffice.gateway.metrics.spans import Served
 from suffice.gateway.problems import Problem
-from suffice.types import JSON
+from suffice.types import JSON, NativeBody
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,9 +35,10 @@ class Exchange:
 
     `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
     that id; so is what was `ignored` of the request. `fields` is the body as its client sent it,
-    where that is no chat request. `extra_headers` go with every answer; `served` is what a trace
-    tells of it. A client that does not read for `write_timeout_s` counts as gone, and so does one
-    that sends nothing for that long in the middle of its body.
+    where that is no chat request; `native` the one for engines of its own API. `extra_headers` go
+    with every answer; `served` is what a trace tells of it. A client that does not read for
+    `write_timeout_s` counts as gone, and so does one that sends nothing for that long in the middle
+    of its body.
     """
 
     write_timeout_s = 60.0
@@ -55,6 +56,7 @@ class Exchange:
         self.fields: JSON = {}
         self.extra_headers: Headers = []
         self.served: Served | None = None
+        self.native: NativeBody | None = None
         self._send = send
 
     async def body(self, *, limit: int) -> bytes:
@@ -79,6 +81,9 @@ class Exchange:
                 hint="send less, or raise gateway.body_limit_bytes",
             )
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def answer_natively(self) -> None:
+        """Take notice that the engine got the body as it came."""
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the status and the headers."""

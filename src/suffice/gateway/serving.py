@@ -35,7 +35,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Serving:
-    """One configuration at work; `places` bound what its engines are given."""
+    """One configuration at work; `places` bound what its engines are given.
+
+    The engines of `native_rungs` speak Anthropic's API; the names in `native_models` lead to such
+    rungs alone.
+    """
 
     config: Config
     settings: Settings
@@ -43,6 +47,8 @@ class Serving:
     places: Places
     models: Mapping[str, Rung | None]
     embeddings: Mapping[str, Rung]
+    native_rungs: frozenset[str]
+    native_models: frozenset[str]
     guard: Guard
 
     async def close(self) -> None:
@@ -80,6 +86,8 @@ def build_serving(
         places=places,
         models=_models(config, pipeline),
         embeddings=_embeddings(config),
+        native_rungs=_native_rungs(config),
+        native_models=_native_models(config, pipeline),
         guard=Guard(
             ledger,
             bundle.certificate if bundle else None,
@@ -121,3 +129,24 @@ def _embeddings(config: Config) -> dict[str, Rung]:
     rungs = {rung.name: rung for rung in config.embedding}
     aliases = config.gateway.models.items()
     return rungs | {alias: rungs[rung] for alias, rung in aliases if rung in rungs}
+
+
+def _native_rungs(config: Config) -> frozenset[str]:
+    kinds = {name: engine.kind for name, engine in config.engine.items()}
+    return frozenset(rung.name for rung in config.ladder if kinds[rung.engine] == "anthropic")
+
+
+def _native_models(config: Config, pipeline: Pipeline) -> frozenset[str]:
+    """Name the models whose requests only such rungs answer, also when one stands in for another.
+
+    A request of the policy may go to any rung, and without one to the reference and above.
+    """
+    native, rungs = _native_rungs(config), list(pipeline.ladder)
+    names = set()
+    for name, rung in _models(config, pipeline).items():
+        start = rung or (pipeline.ladder.reference if pipeline.bundle is None else rungs[0])
+        first = rungs.index(start)
+        above = rungs[first:] if config.gateway.failover or rung is None else [start]
+        if all(other.name in native for other in above):
+            names.add(name)
+    return frozenset(names)

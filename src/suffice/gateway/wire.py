@@ -6,14 +6,16 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
+from suffice.engines.messages import without_native_effort
 from suffice.engines.render import completion_body, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
 from suffice.gateway.problems import Problem
 from suffice.gateway.serving import Serving
 from suffice.gateway.trim import Trim
 from suffice.ledger import Entry
-from suffice.types import JSON, Completion, CountSource, Request, Rung
+from suffice.types import JSON, Completion, CountSource, NativeBody, Request, Rung
 
 RUNG, ALPHA, GROUP = b"x-suffice-rung", b"x-suffice-alpha", b"x-suffice-group"
 REQUEST_ID = b"x-suffice-request-id"
@@ -50,9 +52,17 @@ class BookedAnswer(Struct, frozen=True, kw_only=True):
 
 
 def read_chat(
-    body: bytes, headers: Mapping[bytes, bytes], serving: Serving, *, request_id: str
+    body: bytes,
+    headers: Mapping[bytes, bytes],
+    serving: Serving,
+    *,
+    request_id: str,
+    native: NativeBody | None = None,
 ) -> ChatRequest:
-    """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant."""
+    """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant.
+
+    `native` is what it was translated from. It asks for no effort where the chat request may not.
+    """
     fields = _fields(body)
     options = fields.get("stream_options")
     params = {name: fields[name] for name in fields.keys() - _OURS}
@@ -62,6 +72,11 @@ def read_chat(
         kept = effort_for(effort, rung, rule=serving.config.gateway.effort)
         params |= {} if kept is None else {FIELD: kept}
         ignored = [] if kept == effort else [FIELD]
+    rule = serving.config.gateway.effort
+    if native is not None and (rung is None or rule == "ignore" or ignored):
+        plain = without_native_effort(native.body)
+        ignored = [FIELD] if plain != native.body else ignored
+        native = replace(native, body=plain)
     group = headers.get(GROUP)
     return ChatRequest(
         request=Request(
@@ -69,6 +84,7 @@ def read_chat(
             messages=tuple(fields["messages"]),
             group=group.decode("utf-8", "replace") if group else None,
             params=params,
+            native=native,
         ),
         model=fields["model"],
         stream=fields.get("stream") is True,

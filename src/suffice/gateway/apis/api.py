@@ -1,11 +1,12 @@
 """The APIs beside chat completions: how each is read, written, and told of errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from suffice.gateway.apis.messages_reply import MessageWriter, message_error
+from suffice.gateway.apis.messages_native import MessageRelay, native_of, outline_of_message
+from suffice.gateway.apis.messages_reply import message_error
 from suffice.gateway.apis.messages_request import Translated, chat_of_message
 from suffice.gateway.apis.responses_reply import ResponseWriter
 from suffice.gateway.apis.responses_request import chat_of_response
@@ -13,21 +14,24 @@ from suffice.types import JSON
 
 
 class Writer(Protocol):
-    """Writes an answer as it comes; every method but `result` returns events, each with a type."""
+    """Writes an answer as it comes; every method but `result` returns events, each with a type.
 
-    def feed(self, chunk: JSON) -> list[JSON]:
+    What is bytes is written already.
+    """
+
+    def feed(self, chunk: JSON) -> Sequence[JSON | bytes]:
         """Take a chunk, or the one reply."""
         ...
 
-    def end(self) -> list[JSON]:
+    def end(self) -> Sequence[JSON | bytes]:
         """Take the end."""
         ...
 
-    def failed(self, error: JSON) -> list[JSON]:
+    def failed(self, error: JSON) -> Sequence[JSON | bytes]:
         """Take an error of the OpenAI shape in the place of the end."""
         ...
 
-    def result(self) -> JSON:
+    def result(self) -> JSON | bytes:
         """Return the answer in one piece, once everything is fed and ended."""
         ...
 
@@ -54,7 +58,9 @@ class Writing(Struct, frozen=True, kw_only=True):
 class Api(Struct, frozen=True, kw_only=True):
     """One API; `names` are what it calls the fields of a chat request that errors are about.
 
-    `count` writes a number of tokens as the answer of its path that only counts.
+    `count` writes a number of tokens as the answer of its path that only counts. `outline` reads a
+    body that goes out as it is, to engines of the same API; None where there are none. `native` is
+    the body that goes out.
     """
 
     read: Callable[[object, Reading], Translated]
@@ -62,6 +68,8 @@ class Api(Struct, frozen=True, kw_only=True):
     error: Callable[[JSON, int], JSON]
     count: Callable[[int], JSON]
     names: dict[str, str] = {}
+    outline: Callable[[JSON, Reading], Translated] | None = None
+    native: Callable[[JSON], JSON] = lambda body: body
 
 
 RESPONSES = Api(
@@ -75,11 +83,13 @@ MESSAGES = Api(
     read=lambda body, reading: chat_of_message(
         body, by_policy=reading.by_policy, counting=reading.counting
     ),
-    writer=lambda writing: MessageWriter(
+    writer=lambda writing: MessageRelay(
         writing.body, request_id=writing.request_id, prompt_tokens=writing.prompt_tokens
     ),
     error=lambda error, status: message_error(error, status=status),
     count=lambda tokens: {"input_tokens": tokens},
+    outline=lambda body, reading: outline_of_message(body, by_policy=reading.by_policy),
+    native=native_of,
 )
 ANSWERING = {"/v1/responses": RESPONSES, "/v1/messages": MESSAGES}
 COUNTING = {"/v1/responses/input_tokens": RESPONSES, "/v1/messages/count_tokens": MESSAGES}

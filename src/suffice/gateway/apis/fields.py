@@ -84,6 +84,10 @@ class Fields:
         if value is not None and value not in allowed:
             raise refused(self.path(name), why)
 
+    def drop(self) -> None:
+        """Take all that is left."""
+        self._left.clear()
+
     def done(self) -> None:
         """Refuse what is left: it cannot be carried."""
         if self._left:

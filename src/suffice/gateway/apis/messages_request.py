@@ -192,12 +192,21 @@ def _assistant(message: Fields) -> JSON:
             thoughts += [block.need("thinking", str)] if kind == "thinking" else []
         elif kind == "tool_use":
             calls.append(_call(block))
+        elif _is_search(block, kind):
+            block.ignored.add(kind)  # what was found is sealed: only its vendor can read it
+            block.drop()
         else:
             texts.append(_text(block, kind))
     chat: JSON = {"role": "assistant", **opaque}
     chat |= {"reasoning_content": "".join(thoughts)} if thoughts else {}
     chat |= {"content": _short(texts)} if texts else {}
     return chat | ({"tool_calls": calls} if calls else {})
+
+
+def _is_search(block: Fields, kind: str) -> bool:
+    searches = ("web_search_tool_result", "web_fetch_tool_result")
+    called = kind == "server_tool_use" and block.any("name") in ("web_search", "web_fetch")
+    return kind in searches or called
 
 
 def _short(parts: list[JSON]) -> str | list[JSON]:
@@ -319,9 +328,15 @@ def _thinking(fields: Fields, *, by_policy: bool) -> str | None:
     budget = thinking.need("budget_tokens", int) if kind == "enabled" else 0
     thinking.ignore("display", path=True)
     thinking.done()
+    return effort_of_budget({"type": kind, "budget_tokens": budget}, by_policy=by_policy)
+
+
+def effort_of_budget(thinking: JSON, *, by_policy: bool) -> str | None:
+    """Return the effort that a budget or a switch asks for; None where it asks for nothing."""
+    kind, budget = thinking.get("type"), thinking.get("budget_tokens")
     if kind == "disabled":
         return "none"
-    if kind == "adaptive" or by_policy:
+    if kind != "enabled" or by_policy or not isinstance(budget, int):
         return None
     return next((effort for most, effort in _EFFORTS if budget <= most), "max")
 

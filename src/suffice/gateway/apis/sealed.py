@@ -12,7 +12,7 @@ import msgspec
 
 from suffice.types import JSON
 
-_SEAL = "suffice1-"
+SEAL = "suffice1-"
 _MARK = "-s1-"  # between the id of a call and what is sealed into it
 # Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot.
 OPAQUE = frozenset({"reasoning_details", "thinking_blocks", "extra_content", "reasoning_opaque"})
@@ -21,12 +21,12 @@ _PLAIN = frozenset({"index", "id", "type", "function"})
 
 def seal(fields: JSON) -> str:
     """Write fields as one text of letters, digits, `-` and `_`."""
-    return _SEAL + _encoded(fields)
+    return SEAL + _encoded(fields)
 
 
 def unseal(text: str) -> JSON | None:
     """Return the fields of a message that were sealed; None for a seal that is not ours."""
-    fields = _decoded(text.removeprefix(_SEAL)) if text.startswith(_SEAL) else None
+    fields = _decoded(text.removeprefix(SEAL)) if text.startswith(SEAL) else None
     return None if fields is None else {n: v for n, v in fields.items() if n in OPAQUE}
 
 

@@ -1,16 +1,18 @@
 """An exchange in another API: what is read of it is a chat request, what is sent is translated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from suffice.engines.stream import EventReader
 from suffice.gateway.apis.api import Api, Reading, Writer, Writing
+from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.state import Keeping, ResponseState
 from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
+from suffice.gateway.problems import Problem
 from suffice.gateway.wire import RUNG, json_object
-from suffice.types import JSON, Rung
+from suffice.types import JSON, NativeBody, Rung
 
 _BETAS = (b"anthropic-beta", b"openai-beta")
 _BYTES_PER_TOKEN = 4
@@ -21,13 +23,16 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     `models` says what a name asks for, None for the policy. At one that is `counting` the answer is
     a number of tokens, which no writer changes. `keeping` returns where the client's state is kept,
-    None where there is none.
+    None where there is none. `has_native` says that an engine speaks this API too; the names of
+    models in `native` lead to such engines alone.
     """
 
     api: Api
     models: Mapping[str, Rung | None]
     counting: bool = False
     keeping: Callable[[], Keeping | None] = lambda: None
+    has_native: bool = False
+    native: frozenset[str] = frozenset()
 
 
 class TranslatedExchange(Exchange):
@@ -40,6 +45,7 @@ class TranslatedExchange(Exchange):
         self._state: ResponseState | None = None
         self._names = dict(endpoint.api.names)
         self._prompt_tokens = 0
+        self._translated_away: list[str] = []
         self._writer: Writer | None = None
         self._events = EventReader()
         for name in _BETAS:
@@ -59,12 +65,42 @@ class TranslatedExchange(Exchange):
         policies = {name for name, rung in self._endpoint.models.items() if rung is None}
         by_policy = model in policies and RUNG not in self.headers
         reading = Reading(by_policy=by_policy, counting=self._endpoint.counting, history=history)
-        translated = self.api.read(fields, reading)
-        self.ignored += translated.ignored
+        asked = self.headers.get(RUNG, model.encode()).decode("utf-8", "replace")
+        if self.api.outline is not None and self._endpoint.has_native:
+            self._read_native(fields)
+        if self.api.outline is not None and asked in self._endpoint.native:
+            translated = self.api.outline(fields, reading)
+        else:
+            translated = self._read(fields, reading)
+        self._translated_away = [*self.ignored, *translated.ignored]
+        self.ignored = list(self._translated_away)
         self._names["reasoning_effort"] = translated.effort_name
         chat = msgspec.json.encode(translated.chat)
         self._prompt_tokens = -(-len(chat) // _BYTES_PER_TOKEN)
         return chat
+
+    def _read(self, fields: JSON, reading: Reading) -> Translated:
+        """Translate the body; a Problem names the models that need no translation."""
+        try:
+            return self.api.read(fields, reading)
+        except Problem as problem:
+            if self._endpoint.native:
+                names = ", ".join(sorted(self._endpoint.native))
+                problem.hint = f"leave it out, or ask for a model that takes it as it is: {names}"
+            raise
+
+    def _read_native(self, fields: JSON) -> None:
+        """Keep the body for engines of the same API."""
+        betas = self.headers.get(b"anthropic-beta")
+        self.native = NativeBody(
+            body=self.api.native(fields),
+            betas=None if betas is None else betas.decode("latin-1"),
+        )
+
+    def answer_natively(self) -> None:
+        """Take notice that the body went out as it was: nothing was lost in a translation."""
+        lost = set(self._translated_away)
+        self.ignored = [name for name in self.ignored if name not in lost]
 
     def ignore(self, name: str) -> None:
         """Note a field of the chat request that was not kept, by this API's name for it."""
@@ -102,9 +138,9 @@ class TranslatedExchange(Exchange):
             writer.feed(msgspec.json.decode(body))
             writer.end()
             result = writer.result()
-            if self._state is not None:
+            if self._state is not None and not isinstance(result, bytes):
                 result = await self._state.keep(result, request_id=self.request_id)
-            body = msgspec.json.encode(result)
+            body = result if isinstance(result, bytes) else msgspec.json.encode(result)
         await super().reply(body, status=status, headers=headers)
 
     def _new_writer(self) -> Writer:
@@ -112,18 +148,20 @@ class TranslatedExchange(Exchange):
             Writing(body=self.fields, request_id=self.request_id, prompt_tokens=self._prompt_tokens)
         )
 
-    async def _translate(self, data: str, writer: Writer) -> list[JSON]:
+    async def _translate(self, data: str, writer: Writer) -> Sequence[JSON | bytes]:
         if data == "[DONE]":
-            events = writer.end()
-            if self._state is not None:  # before the client can go on from it
-                whole = events[-1]["response"]
+            *events, last = writer.end()
+            if self._state is not None and not isinstance(last, bytes):
+                whole = last["response"]  # kept before the client can go on from it
                 kept = await self._state.keep(whole, request_id=self.request_id)
-                events[-1] = {**events[-1], "response": kept}
-            return events
+                last = {**last, "response": kept}
+            return [*events, last]
         chunk = msgspec.json.decode(data)
         failed = "error" in chunk and "choices" not in chunk
         return writer.failed(chunk["error"]) if failed else writer.feed(chunk)
 
 
-def _written(event: JSON) -> bytes:
+def _written(event: JSON | bytes) -> bytes:
+    if isinstance(event, bytes):
+        return event
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event))
