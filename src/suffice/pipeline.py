@@ -58,6 +58,11 @@ class Pipeline:
     hedge_after_s: Mapping[str, float] = field(default_factory=dict)
     spare: Callable[[Rung], AbstractContextManager[bool]] = lambda _rung: nullcontext(True)  # noqa: FBT003
 
+    def grouped(self, request: Request) -> Request:
+        """Return a request in the group that the policy tells from its text, if it does that."""
+        told = self.bundle.policy.text_groups if self.bundle is not None else None
+        return request if told is None else replace(request, group=told.group_of(request.text))
+
 
 class Answer(Struct, frozen=True, kw_only=True):
     """What the caller gets, and the entry that the ledger holds about it.
@@ -111,6 +116,7 @@ class Climb:
         named: Rung | None = None,
         barred: str | None = None,
     ) -> None:
+        request = request if named else pipeline.grouped(request)
         self.pipeline, self.request = pipeline, request
         self.attempts: list[Attempt] = []
         self.hedges: list[tuple[str, HedgeOutcome]] = []

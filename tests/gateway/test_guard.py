@@ -28,8 +28,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from postgres_server import postgresql_server, server_binaries
 
+from suffice.certify.bundle import Bundle
+from suffice.certify.bundling import Certification
 from suffice.errors import InputError
-from suffice.gateway.server import about_audits, about_groups
+from suffice.features.groups import learn_text_groups
+from suffice.gateway.server import about_audits
 from suffice.guarantee import (
     Certificate,
     LabelSource,
@@ -278,11 +281,19 @@ def test_audits_that_never_come_are_told_too() -> None:
     assert about_audits(CERTIFICATE, AuditRule(share=0.0))
 
 
-def test_an_operator_is_told_at_the_start_what_an_unchanged_client_gets() -> None:
-    [note] = about_groups(CERTIFICATE)
+def test_an_operator_is_told_at_the_start_what_an_unchanged_client_gets(
+    settled: Certification,
+) -> None:
+    policy = settled.certified.policy
+    [note] = Bundle(policy=policy, certificate=CERTIFICATE).about_groups()
     assert "sums, law" in note
     assert "x-suffice-group" in note
-    assert about_groups(certificate(groups=())) == []
+    assert Bundle(policy=policy, certificate=certificate(groups=())).about_groups() == []
+    told = learn_text_groups(["add", "sue"], ["sums", "law"])
+    [note] = Bundle(
+        policy=replace(policy, text_groups=told), certificate=CERTIFICATE
+    ).about_groups()
+    assert "need not change" in note
 
 
 @given(

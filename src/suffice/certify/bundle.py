@@ -27,6 +27,22 @@ class Bundle(Struct, frozen=True, kw_only=True, eq=False):
     certificate: Certificate
     mean_usd: dict[str, Decimal] = {}
 
+    def about_groups(self) -> list[str]:
+        """Say what a client gets that changes nothing, and so declares no group."""
+        groups = ", ".join(self.certificate.terms.scope.groups)
+        if not groups:
+            return []
+        if self.policy.text_groups is not None:
+            return [
+                f"the policy tells the groups {groups} from the text: clients need not change, "
+                "and x-suffice-group is ignored"
+            ]
+        return [
+            f"the certificate covers the declared groups {groups}: a client that sends no "
+            "x-suffice-group is answered by the reference rung, and saves nothing; with "
+            "`certify --groups text` the policy tells the group itself"
+        ]
+
 
 def save_bundle(folder: str | os.PathLike[str], bundle: Bundle) -> None:
     """Write a bundle into a folder, made if need be; raises InputError when the disk refuses."""

@@ -14,6 +14,7 @@ from suffice.certify.evidence import (
     path_evidence,
 )
 from suffice.encoders.base import Encoder
+from suffice.features.groups import TextGroups
 from suffice.guarantee import Calibration, RiskKind, calibrate
 from suffice.policy import (
     Baseline,
@@ -63,6 +64,15 @@ def deal(
         for rows in split_rows(table.clusters, seed=seed)
     )
     return fit, test, report
+
+
+def regrouped(split: RequestSplit, text_groups: TextGroups | None) -> RequestSplit:
+    """Return the same requests in the groups that their texts tell, or in none."""
+    groups = tuple(
+        text_groups.group_of(text) if text_groups else None for text in split.table.texts
+    )
+    table, seen = replace(split.table, groups=groups), replace(split.seen, groups=groups)
+    return replace(split, table=table, seen=seen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

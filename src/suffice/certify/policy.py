@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from suffice.certify.certifying import (
     RequestSplit,
     as_good_rung,
     deal,
+    regrouped,
     rival_policies,
 )
 from suffice.certify.evidence import (
@@ -28,6 +30,7 @@ from suffice.certify.evidence import (
 )
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
+from suffice.features.groups import PREFIX, learn_text_groups
 from suffice.guarantee import (
     Certificate,
     LabelSource,
@@ -83,12 +86,20 @@ _CALIBRATED = (  # fields that a result takes over from its calibration
 )
 
 
+class GroupSource(StrEnum):
+    """Where a certified policy has the group of a request from."""
+
+    DECLARED = "declared"  # the client names it, and one that names none is not covered
+    TEXT = "text"  # a classifier of the text, learned on the fitting split
+    NONE = "none"  # it has no groups
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`.
 
     `risk` says what the risk is, and `per` whether requests or sessions are counted. With
     `random_part` the policy may be one that applies to a random part of the requests only.
-    `lineage` says how many looks share delta.
+    `groups` says what groups its requests have, `lineage` how many looks share delta.
     """
 
     reference: str
@@ -100,6 +111,7 @@ class Target(Struct, frozen=True, kw_only=True):
     risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
     per: Per = Per.REQUEST
     random_part: bool = True
+    groups: GroupSource = GroupSource.DECLARED
     lineage: Lineage = Lineage()
 
     @property
@@ -202,6 +214,11 @@ def certify(
     check_rows(kept.table, alpha=ask.alpha, delta=ask.level, net=ask.risk is RiskKind.NET_LOSS)
     say(f"reading {len(kept.table):,} requests")
     fit, test, report = deal(kept.table, reference=ask.reference, seed=ask.seed, encoder=encoder)
+    text_groups = None
+    if ask.groups is GroupSource.TEXT or _told_before(fit.table):
+        text_groups = learn_text_groups(fit.table.texts, fit.table.groups)
+    if ask.groups is not GroupSource.DECLARED or text_groups is not None:
+        fit, test, report = (regrouped(split, text_groups) for split in (fit, test, report))
     say(f"fitting the policy on {len(fit.rows):,} requests")
     fitted = fit_policies(fit.seen, fit.known, _goal(ask, test, judged=human is not None))
     say(f"certifying on {len(test.rows):,} others")
@@ -224,6 +241,7 @@ def certify(
     tests = calibration.tests * ask.lineage.planned
     calibration = replace(calibration, delta=ask.delta, tests=tests)
     policy = fitted.policy.at(calibration.index if calibration.certified else 0)
+    policy = replace(policy, text_groups=text_groups)
     certificate = None
     if calibration.certified:
         promised = certifying.group_bounds(policy)
@@ -251,6 +269,11 @@ def certify(
         reported=report.table,
         plays=plays,
     )
+
+
+def _told_before(table: TrialTable) -> bool:
+    """Say whether the groups come from the books of a gateway that told them from the text."""
+    return any(group is not None and group.startswith(PREFIX) for group in table.groups)
 
 
 def _goal(ask: Target, test: RequestSplit, *, judged: bool) -> Goal:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from suffice.certify.policy import Target
+from suffice.certify.policy import GroupSource, Target
 from suffice.config import Targets, load_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Per, RiskKind
@@ -31,6 +31,7 @@ class Promise(Struct, frozen=True, kw_only=True):
     random_part: bool = True
     looks: int | None = None
     folder: Path | None = None
+    groups: GroupSource = GroupSource.DECLARED
 
     def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
@@ -44,6 +45,7 @@ class Promise(Struct, frozen=True, kw_only=True):
             risk=self.risk,
             per=self.per,
             random_part=self.random_part,
+            groups=self.groups,
         )
 
 
@@ -73,6 +75,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
     random_part: bool = True
     looks: int | None = None
     folder: Path | None = None
+    groups: GroupSource = GroupSource.DECLARED
 
     def promise(self, ladder: Path | None, *, seed: int) -> Promise:
         """Complete it from a `suffice.toml`, or the defaults; InputError without a reference."""
@@ -94,6 +97,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
             random_part=self.random_part,
             looks=self.looks,
             folder=self.folder,
+            groups=self.groups,
         )
 
 

@@ -8,6 +8,7 @@ import typer
 from suffice.cli.options import (
     AlphaOrTarget,
     DeltaOrTarget,
+    Groups,
     Json,
     LadderOrNone,
     LapsesAfterOrTarget,
@@ -40,6 +41,7 @@ def certify(
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
     random_part: RandomPart = True,
+    groups: Groups = "declared",
     looks: Looks = None,
     seed: Seed = 0,
     labels: Annotated[
@@ -62,6 +64,7 @@ def certify(
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_files
+    from suffice.certify.policy import GroupSource
     from suffice.certify.promise import PromiseOptions
     from suffice.cli.output import stages
     from suffice.guarantee import Per, RiskKind
@@ -76,6 +79,7 @@ def certify(
         random_part=random_part,
         looks=looks,
         folder=out,
+        groups=GroupSource(groups),
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
@@ -98,6 +102,7 @@ def recertify(
     risk: Risk = "excess_over_reference",
     per: PromiseUnit = "request",
     random_part: RandomPart = True,
+    groups: Groups = "declared",
     looks: Looks = None,
     seed: Seed = 0,
     since: Since = None,
@@ -113,6 +118,7 @@ def recertify(
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_ledger
+    from suffice.certify.policy import GroupSource
     from suffice.certify.promise import PromiseOptions, reference_of
     from suffice.cli.output import stages
     from suffice.config import load_config
@@ -130,6 +136,7 @@ def recertify(
             risk=RiskKind(risk),
             per=Per(per),
             random_part=random_part,
+            groups=GroupSource(groups),
             looks=looks,
             folder=out,
         )
@@ -164,3 +171,5 @@ def _conclude(
     if out is not None:
         save_bundle(out, certification.bundle)
         note(f"wrote the policy and its certificate to {out}")
+    for sentence in certification.bundle.about_groups():
+        note(sentence)

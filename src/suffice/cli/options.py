@@ -93,6 +93,14 @@ Since = Annotated[
     str | None,
     typer.Option("--since", help="Start of the requests that count, such as 2026-11-01T08:00."),
 ]
+Groups = Annotated[
+    Literal["declared", "text", "none"],
+    typer.Option(
+        "--groups",
+        help="Groups that the policy knows: those that clients declare, those that it tells from "
+        "the text itself, or none.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")]
 CoreUsdPerHour = Annotated[
     float | None,

@@ -57,6 +57,8 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     except SufficeError as error:
         await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
         raise
+    if request.rung is None:
+        request = replace(request, request=serving.pipeline.grouped(request.request))
     for name in request.ignored:
         exchange.ignore(name)
     if exchange.served is not None:

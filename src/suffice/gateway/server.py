@@ -98,20 +98,9 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
     notes = [*built.pipeline.ladder.notes, *_about(settings, listen, gateway)]
     if bundle is not None:
         written = label_written(gateway.audit_scorer)
-        notes += about_groups(bundle.certificate)
+        notes += bundle.about_groups()
         notes += about_audits(bundle.certificate, built.guard.rule, written=written)
     return notes
-
-
-def about_groups(certificate: Certificate) -> list[str]:
-    """Say what an unchanged client gets under a certificate that covers declared groups."""
-    groups = certificate.terms.scope.groups
-    if not groups:
-        return []
-    return [
-        f"the certificate covers the declared groups {', '.join(groups)}: a client that sends no "
-        "x-suffice-group is answered by the reference rung, and saves nothing"
-    ]
 
 
 def about_audits(

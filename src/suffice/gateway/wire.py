@@ -77,7 +77,9 @@ def read_chat(
         plain = without_native_effort(native.body)
         ignored = [FIELD] if plain != native.body else ignored
         native = replace(native, body=plain)
-    group = headers.get(GROUP)
+    group, bundle = headers.get(GROUP), serving.pipeline.bundle
+    if group and rung is None and bundle is not None and bundle.policy.text_groups is not None:
+        ignored = [*ignored, GROUP.decode()]
     return ChatRequest(
         request=Request(
             request_id=request_id,

@@ -12,6 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from suffice.errors import InputError
+from suffice.features.groups import TextGroups
 from suffice.policy.observe import Flags, Floats, Keys, Observations
 from suffice.policy.score import FittedScore, after_inputs, before_inputs
 
@@ -84,7 +85,8 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
 
     Only where a part of the requests is drawn does it read their ids. `rungs` run from the cheapest
     to the reference, which is last and has no score. Point 0 always takes the reference. `encoder`
-    is the fingerprint of the encoder that the scores were fitted with.
+    is the fingerprint of the encoder that the scores were fitted with. Groups are those that
+    `text_groups` tells from the text; None leaves them to be declared.
     """
 
     rungs: tuple[str, ...]
@@ -92,6 +94,7 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
     path: PolicyPath
     encoder: str
     point: int = 0
+    text_groups: TextGroups | None = None
 
     @property
     def reference(self) -> str:
