@@ -5,7 +5,8 @@ and keeps its books and metrics while it is measured. 32 connections unless said
 of about 300 bytes; streams of 50 chunks.
 - `throughput_ratio`, `passthrough_ratio`: our answers a second over LiteLLM's, and over those of
   the pass-through, which is the limit in Python (benchmarks/gateway_passthrough.py);
-- `added_latency_ms`: at concurrency 1, our percentiles less the median without a proxy;
+- `added_latency_ms`, `passthrough_latency_ms`: at concurrency 1, our percentiles and those of the
+  pass-through, less the median without a proxy;
 - `decision_ms`: deciding alone, timed inside the serving process (benchmarks/gateway_timed.py);
 - `rss_growth`: resident memory at the end over that after the first tenth of the requests, less 1;
 - `ledger_rows_missing`: answers that have no row; `token_sum_error`: how far the ledger's sums of
@@ -248,16 +249,22 @@ def _decision_ms(ready: Bed, policies: Policies) -> dict[str, float]:
 
 
 def _ratios(speeds: Mapping[str, ServerSpeed | None]) -> Figures:
-    ours, direct = speeds["ours"], speeds["direct"]
-    assert ours is not None
-    assert direct is not None
     return {
         "throughput_ratio": {kind: _over(speeds, "litellm", f"{kind}_rps") for kind in KINDS},
         "passthrough_ratio": {kind: _over(speeds, "passthrough", f"{kind}_rps") for kind in KINDS},
-        "added_latency_ms": {
-            "p50": round(ours.json_p50_ms - direct.json_p50_ms, 3),
-            "p99": round(ours.json_p99_ms - direct.json_p50_ms, 3),
-        },
+        "added_latency_ms": _added_ms(speeds, "ours"),
+        "passthrough_latency_ms": _added_ms(speeds, "passthrough"),
+    }
+
+
+def _added_ms(speeds: Mapping[str, ServerSpeed | None], name: str) -> dict[str, float]:
+    """Return what a server adds to an answer without a proxy, at concurrency 1."""
+    server, direct = speeds[name], speeds["direct"]
+    assert server is not None
+    assert direct is not None
+    return {
+        "p50": round(server.json_p50_ms - direct.json_p50_ms, 3),
+        "p99": round(server.json_p99_ms - direct.json_p50_ms, 3),
     }
 
 

@@ -10,8 +10,8 @@ from gateway_support import Call, Site, chunk, completion, site, usage_event
 
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.messages_request import chat_of_message
-from suffice.gateway.apis.sealed import seal, seal_id, unseal, unseal_id
 from suffice.gateway.problems import Problem
+from suffice.gateway.sealed import seal, seal_id, unseal, unseal_id
 
 PATH = "/v1/messages?beta=true"
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "AAAA"}

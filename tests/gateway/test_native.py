@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from suffice.engines.fold import NATIVE, Fold
 from suffice.engines.messages import MessageEvents
 from suffice.gateway.apis.messages_native import MessageRelay, native_of
-from suffice.gateway.apis.sealed import seal, seal_id
+from suffice.gateway.sealed import seal, seal_id
 
 JSON = dict[str, Any]
 PATH = "/v1/messages"

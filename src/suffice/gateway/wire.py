@@ -12,6 +12,7 @@ from suffice.engines.messages import without_native_effort
 from suffice.engines.render import completion_body, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
 from suffice.gateway.problems import Problem
+from suffice.gateway.sealed import MARK, unsealed_messages
 from suffice.gateway.serving import Serving
 from suffice.gateway.trim import Trim
 from suffice.ledger import Entry
@@ -64,6 +65,8 @@ def read_chat(
     `native` is what it was translated from. It asks for no effort where the chat request may not.
     """
     fields = _fields(body)
+    if MARK.encode() in body:
+        fields["messages"] = unsealed_messages(fields["messages"])
     options = fields.get("stream_options")
     params = {name: fields[name] for name in fields.keys() - _OURS}
     rung = rung_asked(fields, headers, serving)

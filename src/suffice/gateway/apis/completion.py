@@ -9,7 +9,7 @@ from msgspec import Struct
 from suffice.engines.calls import arguments_of
 from suffice.engines.reply import texts_of
 from suffice.engines.stream import InlineReasoning
-from suffice.gateway.apis.sealed import OPAQUE, opaque_of_call
+from suffice.gateway.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
 
 _READ = OPAQUE | {

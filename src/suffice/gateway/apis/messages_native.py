@@ -14,7 +14,7 @@ from suffice.engines.messages import tool_use_id
 from suffice.gateway.apis.fields import wrong
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.messages_request import Translated, effort_of_budget
-from suffice.gateway.apis.sealed import SEAL, unseal, unseal_id
+from suffice.gateway.sealed import SEAL, unseal, unseal_id
 from suffice.types import JSON
 
 _LAST = ("message_delta", "message_stop")

@@ -12,7 +12,7 @@ import msgspec
 from suffice.engines.reply import finish_of
 from suffice.errors import EngineProtocolError
 from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
-from suffice.gateway.apis.sealed import seal, seal_id
+from suffice.gateway.sealed import seal, seal_id
 from suffice.types import JSON, Finish
 
 _REASONS: dict[Finish, str] = {Finish.LENGTH: "max_tokens", Finish.CONTENT_FILTER: "refusal"}

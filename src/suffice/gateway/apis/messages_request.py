@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from suffice.gateway.apis.fields import Fields, refused, wrong
 from suffice.gateway.apis.messages_tools import chat_tools
-from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
 from suffice.gateway.problems import Problem
+from suffice.gateway.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
 
 # Fields without an effect here: engines cache by themselves, keep the whole context, and have one

@@ -11,7 +11,7 @@ import msgspec
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import chat_call_of
-from suffice.gateway.apis.sealed import chat_call, unseal, unseal_id
+from suffice.gateway.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
 
 _AFTER_THOUGHT = ("reasoning_content", "content", "tool_calls")

@@ -17,7 +17,7 @@ from suffice.gateway.apis.responses_tools import (
     item_of_call,
     read_tools,
 )
-from suffice.gateway.apis.sealed import seal, seal_id
+from suffice.gateway.sealed import seal, seal_id
 from suffice.types import JSON, Finish
 
 _PREFIXES = {

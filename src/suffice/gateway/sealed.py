@@ -7,13 +7,15 @@ reasoning item, and in the ids of tool calls.
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from suffice.types import JSON
 
 SEAL = "suffice1-"
-_MARK = "-s1-"  # between the id of a call and what is sealed into it
+MARK = "-s1-"  # between the id of a call and what is sealed into it
 # Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot.
 OPAQUE = frozenset({"reasoning_details", "thinking_blocks", "extra_content", "reasoning_opaque"})
 _PLAIN = frozenset({"index", "id", "type", "function"})
@@ -40,12 +42,12 @@ def opaque_of_call(call: JSON) -> JSON:
 
 def seal_id(call_id: str, opaque: JSON) -> str:
     """Write the id of a tool call so that it holds what the engine must get back with it."""
-    return f"{call_id}{_MARK}{_encoded(opaque)}" if opaque else call_id
+    return f"{call_id}{MARK}{_encoded(opaque)}" if opaque else call_id
 
 
 def unseal_id(call_id: str) -> tuple[str, JSON]:
     """Return an id as the engine gave it, and what was sealed into it."""
-    plain, mark, text = call_id.rpartition(_MARK)
+    plain, mark, text = call_id.rpartition(MARK)
     opaque = _decoded(text) if mark else None
     return (call_id, {}) if opaque is None else (plain, opaque)
 
@@ -56,6 +58,33 @@ def chat_call(call_id: str, name: str, arguments: str) -> JSON:
     function = {**opaque.get("function", {}), "name": name, "arguments": arguments}
     others = {name: value for name, value in opaque.items() if name not in _PLAIN}
     return {**others, "id": plain, "type": "function", "function": function}
+
+
+def unsealed_messages(messages: Iterable[JSON]) -> list[JSON]:
+    """Return chat messages with what the ids of their calls hold, as another API handed them out.
+
+    A client that changes its API in mid-session sends them back here.
+    """
+    return [_unsealed(message) for message in messages]
+
+
+def _unsealed(message: JSON) -> JSON:
+    calls, result_id = message.get("tool_calls"), message.get("tool_call_id")
+    if isinstance(result_id, str):
+        return {**message, "tool_call_id": unseal_id(result_id)[0]}
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_unsealed_call(call) for call in calls]}
+
+
+def _unsealed_call(call: Any) -> Any:
+    call_id = call.get("id") if isinstance(call, dict) else None
+    plain, opaque = unseal_id(call_id) if isinstance(call_id, str) else ("", {})
+    if not opaque:
+        return call
+    function = {**opaque.pop("function", {}), **(call.get("function") or {})}
+    others = {name: value for name, value in opaque.items() if name not in _PLAIN}
+    return {**others, **call, "id": plain, "function": function}
 
 
 def _encoded(fields: JSON) -> str:
