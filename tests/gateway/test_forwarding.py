@@ -1,6 +1,5 @@
 """Text completions and embeddings: forwarded to a rung that serves them, booked, or refused."""
 
-import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -253,7 +252,7 @@ async def test_vectors_reach_the_client_byte_by_byte(here: Site) -> None:
         await call.write(text)
 
     here.upstream.script = exact
-    data = json.dumps({"model": "vectors", "input": "a"})
-    async with here.http.post(f"{here.url}/v1/embeddings", data=data) as response:
+    asked = {"model": "vectors", "input": "a"}
+    async with here.http.post(f"{here.url}/v1/embeddings", json=asked) as response:
         body = await response.read()
     assert body.startswith(text[:-1] + b',"suffice":')

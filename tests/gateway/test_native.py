@@ -162,8 +162,8 @@ async def answers(call: Call) -> None:
 
 
 async def streamed(here: Site, body: JSON) -> list[str]:
-    data = json.dumps(body | {"stream": True})
-    async with here.http.post(here.url + PATH, data=data) as response:
+    body = body | {"stream": True}
+    async with here.http.post(here.url + PATH, json=body) as response:
         assert response.status == 200
         text = await response.text()
     return [line[6:] for line in text.split("\n") if line.startswith("data: ")]
@@ -303,9 +303,8 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(here: Site) -> No
             await call.write(event(item))
 
     here.upstream.script = breaks
-    data = json.dumps(ASK | {"stream": True})
     text = b""
-    async with here.http.post(here.url + PATH, data=data) as response:
+    async with here.http.post(here.url + PATH, json=ASK | {"stream": True}) as response:
         try:
             async for piece in response.content.iter_any():
                 text += piece

@@ -170,5 +170,4 @@ async def test_other_origins_and_no_origins_are_allowed_nothing(tmp_path: Path) 
             assert response.status == 405
         headers = {"origin": ORIGIN}
         async with here.http.post(here.url + CHAT, json=ASK, headers=headers) as response:
-            assert response.status == 200
             assert "access-control-allow-origin" not in response.headers

@@ -43,11 +43,11 @@ def outline_of_message(body: JSON, *, by_policy: bool) -> Translated:
     system = "\n\n".join(_texts(body.get("system")))
     if system:
         chat["messages"].append({"role": "system", "content": system})
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise wrong(f"messages[{i}]", "an object with a role")
-        text = "\n\n".join(_texts(message.get("content")))
-        chat["messages"].append({"role": message["role"], "content": text})
+    chat["messages"] += [
+        _outline(message, at=f"messages[{i}]") for i, message in enumerate(messages)
+    ]
+    if body.get("tools"):
+        chat["tools"] = body["tools"]
     if isinstance(limit, int):
         chat["max_completion_tokens"] = limit
     config, thinking = body.get("output_config"), body.get("thinking")
@@ -117,6 +117,17 @@ class MessageRelay:
             return text
         account = msgspec.json.encode(self._account).decode()
         return f"{text.rstrip()[:-1]},{account[1:]}"
+
+
+def _outline(message: Any, *, at: str) -> JSON:
+    """Write a message as its text and, for limits, all else that is in it."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise wrong(at, "an object with a role")
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    others = [b for b in blocks if isinstance(b, dict) and not isinstance(b.get("text"), str)]
+    text = {"type": "text", "text": "\n\n".join(_texts(content))}
+    return {"role": message["role"], "content": [text, *others]}
 
 
 def _event(kind: Any, text: str) -> bytes:
