@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -260,19 +259,9 @@ def _sides(counts: dict[str, int], *, caches_beside: bool) -> tuple[Count | None
         return _counted(prompt, CountSource.REPORTED), _counted(output, CountSource.REPORTED)
     cached = counts.get("cache_read_tokens", 0) + (_cache_writes(counts) or 0)
     thought = counts.get("reasoning_tokens", 0)
-    if total is not None:
-        fitting = {
-            (prompt + cache, output + reasoning): None
-            for cache in (0, cached, *(_caches(counts)))
-            for reasoning in (0, thought)
-            if prompt + cache >= cached and output + reasoning >= thought
-            if prompt + cache + output + reasoning == total
-        }
-        if fitting:
-            first, *others = fitting
-            sure = first == (prompt, output) or not others
-            source = CountSource.REPORTED if sure else CountSource.ESTIMATED
-            return Count(first[0], source), Count(first[1], source)
+    explained = None if total is None else _explained(counts, prompt, output, total=total)
+    if explained is not None:
+        return explained
     prompt_source = output_source = CountSource.REPORTED
     if cached > prompt or caches_beside:
         prompt_source = CountSource.REPORTED if caches_beside else CountSource.ESTIMATED
@@ -285,6 +274,28 @@ def _sides(counts: dict[str, int], *, caches_beside: bool) -> tuple[Count | None
             prompt = max(0, total - output)
         output = max(output, total - prompt)  # thoughts that only the total counts, as Gemini's
     return Count(prompt, prompt_source), Count(output, output_source)
+
+
+def _explained(
+    counts: dict[str, int], prompt: int, output: int, *, total: int
+) -> tuple[Count, Count] | None:
+    """Return all input and all output as their total explains them; None where it explains none."""
+    cached = counts.get("cache_read_tokens", 0) + (_cache_writes(counts) or 0)
+    thought = counts.get("reasoning_tokens", 0)
+    if total == prompt + output and prompt >= cached and output >= thought:  # nearly always
+        return Count(prompt, CountSource.REPORTED), Count(output, CountSource.REPORTED)
+    fitting = {
+        (prompt + cache, output + reasoning): None
+        for cache in (0, cached, *(_caches(counts)))
+        for reasoning in (0, thought)
+        if prompt + cache >= cached and output + reasoning >= thought
+        if prompt + cache + output + reasoning == total
+    }
+    if not fitting:
+        return None
+    first, *others = fitting
+    source = CountSource.ESTIMATED if others else CountSource.REPORTED
+    return Count(first[0], source), Count(first[1], source)
 
 
 def _caches(counts: dict[str, int]) -> Iterator[int]:
@@ -311,24 +322,23 @@ def _is_anthropic(table: JSON) -> bool:
 def _counts(table: JSON) -> dict[str, int]:
     """Read every count that there is, by our name for it."""
     counts: dict[str, int] = {}
-    for place, value in _leaves(table, ()):
-        name = _NAMES.get(place)
-        count = None if name is None else _count(value)
-        if name is not None and count is not None:
-            counts[name] = max(count, counts.get(name, 0))
+    tables: list[tuple[Place, JSON]] = [((), table)]
+    for at, inner in tables:
+        for field, value in inner.items():
+            if isinstance(value, dict) and len(at) < 2:
+                tables.append(((*at, field), value))
+                continue
+            name = _NAMES.get((*at, field))
+            count = None if name is None else _count(value)
+            if name is not None and count is not None:
+                counts[name] = max(count, counts.get(name, 0))
     return counts
-
-
-def _leaves(table: JSON, at: Place) -> Iterator[tuple[Place, Any]]:
-    for name, value in table.items():
-        if isinstance(value, dict) and len(at) < 2:
-            yield from _leaves(value, (*at, name))
-        else:
-            yield (*at, name), value
 
 
 def _count(value: object) -> int | None:
     """Read a count: a whole number, also written as 20.0 or as text."""
+    if type(value) is int and 0 <= value <= _MOST_TOKENS:  # nearly always
+        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
