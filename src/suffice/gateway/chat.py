@@ -18,7 +18,6 @@ from suffice.gateway.metrics.record import Times, measure_hedges, measure_reques
 from suffice.gateway.problems import problem_of
 from suffice.gateway.route import start_climb
 from suffice.gateway.seats import Seat, choose_for, leave_seat, take_seat
-from suffice.gateway.serving import Serving
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
     BookedAnswer,
