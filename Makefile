@@ -7,7 +7,7 @@ TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test test-all test-clients check bench docs venv venv-train lock clean
+.PHONY: demo test test-all test-clients check audit bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
@@ -21,12 +21,16 @@ test-all: $(TRAIN_STAMP)  ## everything
 test-clients: $(STAMP)  ## real clients from npm and PyPI, against a scripted engine
 	$(BIN)/python tests/clients/drive.py
 
-check: $(STAMP)  ## format, lint, floors, types
+check: $(STAMP)  ## format, lint (with the rules of bandit), floors, secrets, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.house
+	$(BIN)/python -m tools.leaks
 	$(BIN)/mypy
+
+audit: $(STAMP)  ## known faults of the pinned packages; needs the network, and pip-audit by pipx or uvx
+	pip-audit --require-hashes --disable-pip -r requirements/dev.txt
 
 bench: $(STAMP)  ## every published figure, from the data folder DATA
 	$(BIN)/python -m benchmarks --data $(DATA)

@@ -105,9 +105,12 @@ def _figures(options: argparse.Namespace, ready: Bed) -> tuple[Figures, bool]:
     say("certifying policies on the packaged outcomes")
     policies = gateway_ours.fit_policies(ready.folder)
     if options.faults:
+        from benchmarks.gateway.attacks import run_attacks
         from benchmarks.gateway.faults import run_faults
 
-        return run_faults(ready, policies)
+        attacks, withstood = run_attacks(ready, policies)
+        faults, survived = run_faults(ready, policies)
+        return {"attacks": attacks, "faults": faults}, withstood and survived
     if options.drift:
         from benchmarks.gateway.drift import run_drift
 

@@ -93,7 +93,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     name: str
     upstream: int
     policy: Path | None = None
-    ledger: Path | None = None
+    ledger: Path | str | None = None
     timeout_s: float = 30.0
     max_retries: int = 0
     gateway: str = ""

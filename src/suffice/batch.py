@@ -44,6 +44,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     audit_share: float = 0.0
     seed: int = 0
     store_text: bool = False
+    allow_code: bool = False
 
 
 class BatchResult(Struct, frozen=True, kw_only=True):
@@ -74,7 +75,7 @@ def answer_requests(batch: Batch, *, show: Show) -> BatchResult:
     """
     if not 0 <= batch.audit_share <= 1:
         raise InputError(f"audit share {batch.audit_share} is outside [0, 1]", hint="0.02 is usual")
-    tasks = load_tasks(batch.requests)
+    tasks = load_tasks(batch.requests, allow_code=batch.allow_code)
     with Ledger.open(batch.ledger, store_text=batch.store_text) as ledger:
         return asyncio.run(_run(batch, tasks, ledger, show=show))
 

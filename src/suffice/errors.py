@@ -66,6 +66,14 @@ class EngineError(SufficeError):
     used: object = None
 
     @property
+    def own_words(self) -> str:
+        """The message without what the engine sent, which may repeat a prompt or an answer.
+
+        That part comes after the first colon with a blank.
+        """
+        return self.message.partition(": ")[0]
+
+    @property
     def unbilled(self) -> bool:
         """Whether this call cannot have generated anything."""
         return False

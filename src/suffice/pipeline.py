@@ -191,7 +191,7 @@ class Climb:
         if isinstance(error, Abstained):  # which is no error
             generation = Generation(finish=Finish.ABSTAINED, usage=used or NO_TOKENS)
         else:
-            message = error.message if isinstance(error, SufficeError) else type(error).__name__
+            message = describe(error, text=self.pipeline.ledger.store_text)
             generation = Generation(error=message, usage=used or Usage())
         self._note(generation, role=Role.DISCARDED, charged=charged, at=at)
 
@@ -297,6 +297,13 @@ def _hedge(climb: Climb) -> Hedge:
         lost=climb.lost,
         ended=lambda outcome: climb.hedges.append((rung.name, outcome)),
     )
+
+
+def describe(error: BaseException, *, text: bool) -> str:
+    """Say in the books what went wrong; with `text`, in the engine's words too."""
+    if isinstance(error, EngineError) and not text:
+        return error.own_words
+    return error.message if isinstance(error, SufficeError) else type(error).__name__
 
 
 def status_of(error: BaseException) -> Status:

@@ -29,7 +29,7 @@ def row(**fields: Any) -> dict[str, Any]:
 
 def refusal(tmp_path: Path, *rows: Any) -> InputError:
     with pytest.raises(InputError) as caught:
-        load_tasks(write(tmp_path / "tasks.jsonl", *rows))
+        load_tasks(write(tmp_path / "tasks.jsonl", *rows), allow_code=True)
     return caught.value
 
 
@@ -102,6 +102,16 @@ def test_a_bad_row_is_refused_with_its_line_and_field(
     assert "tasks.jsonl, line 2" in error.message
     assert says in error.message
     assert hint in (error.hint or "")
+
+
+@pytest.mark.parametrize("scorer", ["builtins:exec", "os:system", "no_such.module:f"])
+def test_a_scorer_of_the_file_is_not_imported_unless_code_is_allowed(
+    tmp_path: Path, scorer: str
+) -> None:
+    path = write(tmp_path / "tasks.jsonl", row(scorer=scorer))
+    with pytest.raises(InputError, match="is code") as refused:
+        load_tasks(path)
+    assert "--allow-code" in refused.value.hint
 
 
 def test_an_empty_missing_or_broken_file_is_refused(tmp_path: Path) -> None:

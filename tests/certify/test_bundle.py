@@ -4,10 +4,18 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from msgspec.structs import replace
 
 from suffice.certify.bundle import CERTIFICATE, CHARGES, POLICY, Bundle, load_bundle, save_bundle
 from suffice.certify.bundling import Certification
+from suffice.certify.manifest import MANIFEST, SIGNATURE
 from suffice.errors import CertificateError, InputError, SufficeError
 from suffice.policy import policy_hash, save_policy
 
@@ -97,3 +105,59 @@ def test_a_bundle_without_known_charges_says_nothing_of_them(
     bare = Bundle(policy=settled.bundle.policy, certificate=settled.bundle.certificate)
     save_bundle(tmp_path, bare)
     assert load_bundle(tmp_path).mean_usd == {}
+
+
+# -- who vouches for it --------------------------------------------------------------------------
+
+
+def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.touch(0o600)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+def test_a_signed_bundle_is_trusted_by_one_of_the_keys(
+    tmp_path: Path, settled: Certification
+) -> None:
+    (mine, public), (_, other) = key_pair(tmp_path, "mine"), key_pair(tmp_path, "other")
+    save_bundle(tmp_path / "signed", settled.bundle, sign=mine)
+    assert load_bundle(tmp_path / "signed", trust=[other, public]).mean_usd
+    with pytest.raises(CertificateError, match="nobody who is trusted"):
+        load_bundle(tmp_path / "signed", trust=[other])
+
+
+def test_an_unsigned_bundle_is_refused_where_somebody_is_trusted(
+    tmp_path: Path, folder: Path
+) -> None:
+    with pytest.raises(CertificateError, match="not signed"):
+        load_bundle(folder, trust=[key_pair(tmp_path, "mine")[1]])
+
+
+@pytest.mark.parametrize("part", [CHARGES, MANIFEST, SIGNATURE])
+def test_a_signed_bundle_that_was_changed_is_refused(
+    tmp_path: Path, settled: Certification, part: str
+) -> None:
+    mine, public = key_pair(tmp_path, "mine")
+    save_bundle(tmp_path / "signed", settled.bundle, sign=mine)
+    path = tmp_path / "signed" / part
+    data = bytearray(path.read_bytes())
+    at = next(i for i, byte in enumerate(data) if 0x31 <= byte <= 0x38)
+    data[at] += 1
+    path.write_bytes(data)
+    with pytest.raises(CertificateError):
+        load_bundle(tmp_path / "signed", trust=[public])
+
+
+def test_a_private_key_open_to_others_signs_nothing(tmp_path: Path, settled: Certification) -> None:
+    mine, public = key_pair(tmp_path, "mine")
+    mine.chmod(0o644)
+    with pytest.raises(InputError, match="open to other users"):
+        save_bundle(tmp_path / "signed", settled.bundle, sign=mine)
+    public.chmod(0o600)
+    with pytest.raises(InputError, match="no private key"):
+        save_bundle(tmp_path / "signed", settled.bundle, sign=public)

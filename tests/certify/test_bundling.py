@@ -14,6 +14,7 @@ from scipy import stats
 
 from suffice.bench.progress import Silent
 from suffice.bench.run import bench_tasks
+from suffice.bench.sources import load_tasks
 from suffice.certify.bundling import Certification, certify_files, mean_usd
 from suffice.certify.promise import LONGEST_S, Promise
 from suffice.config import load_config, parse_config
@@ -202,7 +203,7 @@ def test_a_bench_over_recorded_trials_marks_them_again(
     tasks = write_jsonl(tmp_path / "ten.jsonl", make_tasks(settled.trials)[:10])
     result = bench_tasks(
         load_config(tmp_path / "suffice.toml"),
-        str(tasks),
+        load_tasks(tasks),
         out=tmp_path / "again.jsonl",
         max_usd=None,
         judge=None,
@@ -220,7 +221,7 @@ def test_an_unknown_judge_is_named(tmp_path: Path, settled: Certification) -> No
     with pytest.raises(ConfigError, match="no rung 'jury'"):
         bench_tasks(
             parse_config(CONFIG.format(trials=tmp_path / "trials.jsonl")),
-            str(tmp_path / "tasks.jsonl"),
+            load_tasks(tmp_path / "tasks.jsonl"),
             out=tmp_path / "out.jsonl",
             max_usd=None,
             judge="jury",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from suffice.config import load_config
+from suffice.gateway import server, worker
 from suffice.gateway.metrics.families import FAMILIES
 from suffice.ladder import build_ladder
 
@@ -123,3 +124,21 @@ def test_prometheus_and_litellm_point_at_the_gateway() -> None:
     assert {job["metrics_path"] for job in prometheus["scrape_configs"]} == {"/metrics"}
     (litellm,) = documents("litellm.yaml")
     assert litellm["model_list"][0]["litellm_params"]["model"] == "openai/suffice"
+
+
+def test_the_gateway_drains_within_the_time_that_it_is_given() -> None:
+    config = load_config(DEPLOY / "suffice.toml").gateway
+    pod = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]
+    needed_s = config.drain_delay_s + server.DRAIN_S + worker.DRAIN_S
+    assert config.drain_delay_s >= pod["containers"][0]["readinessProbe"]["periodSeconds"]
+    assert needed_s < pod["terminationGracePeriodSeconds"]
+
+
+def test_policies_of_the_cluster_choose_pods_that_there_are() -> None:
+    kinds = {d["kind"]: d for d in documents("kubernetes.yaml") if d["kind"] != "Service"}
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert kinds[kind]["spec"][field]["matchLabels"].items() <= labels.items()
+    ports = {port["name"] for port in next(containers())["ports"]}
+    for rule in kinds["NetworkPolicy"]["spec"]["ingress"]:
+        assert {port["port"] for port in rule["ports"]} <= ports

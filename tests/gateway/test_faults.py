@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import aiohttp
 import openai
 import pytest
-from gateway_support import DONE, Call, Site, answer, chunk, site, usage_event
+from gateway_support import CHAT, DONE, Call, Site, answer, chunk, site, usage_event
 from postgres_server import postgresql_server, server_binaries
 
 from suffice.errors import LedgerError
@@ -344,3 +344,30 @@ def test_a_gateway_says_what_is_wrong_before_it_listens(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert time.monotonic() - began_s < 60
+
+
+async def _echo(call: Call) -> None:
+    """Refuse a request in its own words, as several servers do."""
+    told = {"error": {"message": f"bad input: {call.body['messages'][0]['content']}"}}
+    await call.reply(told, status=400)
+
+
+async def _mumble(call: Call) -> None:
+    await call.events()
+    await call.write(b"data: the secret answer, in no JSON\n\n")
+
+
+@pytest.mark.parametrize(("script", "stream"), [(_echo, False), (_echo, True), (_mumble, True)])
+@pytest.mark.parametrize("kept", [False, True])
+async def test_errors_in_the_books_hold_no_words_of_others_unless_text_is_kept(
+    tmp_path: Path, script: object, stream: bool, kept: bool
+) -> None:
+    more = f"failover = false\nstore_text = {str(kept).lower()}\n"
+    async with site(tmp_path, more=more) as here:
+        here.upstream.script = script
+        ask = {"model": "small", "messages": [{"role": "user", "content": "a secret prompt"}]}
+        async with here.http.post(here.url + CHAT, json=ask | {"stream": stream}) as reply:
+            await reply.read()
+        row = await here.row()
+        assert row["call_error"]
+        assert ("secret" in f"{row['error']} {row['call_error']}") is kept

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gateway_support import CHAT, Site, site
 
-from suffice.gateway.keys import KeyLimits, add_key
+from suffice.gateway.keys import KeyLimits, KeyRights, add_key
 
 USER = [{"role": "user", "content": "What is 2 + 2?"}]
 
@@ -178,7 +178,8 @@ async def test_wrong_doors(here: Site, method: str, path: str, status: int) -> N
 
 async def test_only_known_keys_are_let_in_and_named_in_the_books(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
-    secret = add_key(keys, "app", limits=KeyLimits(requests_per_minute=2))
+    rights = KeyRights(scopes=("admin",))
+    secret = add_key(keys, "app", limits=KeyLimits(requests_per_minute=2), rights=rights)
     async with site(tmp_path, more=f'keys = "{keys}"\n') as here:
         known = {"authorization": f"Bearer {secret}"}
         for headers in ({}, {"authorization": "Bearer sk-wrong"}, {"authorization": secret}):

@@ -16,6 +16,7 @@ import uvicorn
 
 from suffice.certify.bundle import Bundle, save_bundle
 from suffice.gateway.app import Gateway
+from suffice.gateway.protocol import BoundedProtocol
 from suffice.gateway.serving import Settings
 
 JSON = dict[str, Any]
@@ -275,7 +276,12 @@ async def running(gateway: Gateway) -> AsyncIterator[tuple[str, uvicorn.Server]]
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        gateway, lifespan="on", log_level="critical", ws="none", timeout_graceful_shutdown=5
+        gateway,
+        http=BoundedProtocol,
+        lifespan="on",
+        log_level="critical",
+        ws="none",
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]))

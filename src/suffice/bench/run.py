@@ -29,7 +29,6 @@ from suffice.bench.outcome import (
     with_verdict,
 )
 from suffice.bench.progress import Progress, Silent
-from suffice.bench.sources import load_tasks
 from suffice.bench.tasks import Task
 from suffice.bench.trials_file import Fingerprint, TrialsFile, fingerprint, open_trials_file
 from suffice.config import Config, nearest
@@ -337,7 +336,7 @@ def _check_judged(bench: Bench) -> None:
 
 def bench_tasks(
     config: Config,
-    tasks: str,
+    tasks: tuple[Task, ...],
     *,
     out: Path,
     max_usd: Decimal | None,
@@ -346,7 +345,7 @@ def bench_tasks(
 ) -> BenchResult:
     """Run tasks on every rung of a ladder, into `out`."""
     ladder = build_ladder(config)
-    plan = bench_of(config, tasks=load_tasks(tasks), out=out, max_usd=max_usd)
+    plan = bench_of(config, tasks=tasks, out=out, max_usd=max_usd)
     if judge is not None:
         plan = dataclasses.replace(plan, judge=ladder.rung(judge))
 

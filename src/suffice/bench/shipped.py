@@ -53,10 +53,8 @@ def measure_compound(config: Config, *, out: Path, seed: int = 0, say: Say) -> C
     are computed again and written to a file beside it. `suffice compound` gives the same figures
     from both files with the same seed. Raises the errors of `suffice bench` and `suffice compound`.
     """
-    with as_file(files("suffice") / "data" / TASKS) as tasks:
-        benched = bench_tasks(
-            config, str(tasks), out=out, max_usd=None, judge=None, show=show_progress
-        )
+    tasks = shipped_tasks()
+    benched = bench_tasks(config, tasks, out=out, max_usd=None, judge=None, show=show_progress)
     return replay_deal(benched, out=out, seed=seed, say=say)
 
 

@@ -90,12 +90,13 @@ def _value(text: str) -> Any:
 GYM_SOURCE = "reasoning-gym:"
 
 
-def load_tasks(source: PathLike) -> tuple[Task, ...]:
+def load_tasks(source: PathLike, *, allow_code: bool = False) -> tuple[Task, ...]:
     """Read tasks from a JSONL file (gzip too), or generate those of `reasoning-gym:...`.
 
-    `exact` marks a line that has a target but names no scorer. Raises InputError with the line and
+    `exact` marks a line that has a target but names no scorer. `allow_code` is for scorers of the
+    file's own. Raises InputError with the line and
     the field, and MissingExtra if reasoning-gym is not installed.
     """
     if str(source).startswith(GYM_SOURCE):
         return tasks_from_source(str(source).removeprefix(GYM_SOURCE))
-    return read_tasks(source)
+    return read_tasks(source, allow_code=allow_code)

@@ -37,15 +37,19 @@ class _Row(Struct, frozen=True, kw_only=True):
     params: JSON = {}
 
 
-def read_tasks(path: PathLike) -> tuple[Task, ...]:
-    """Read a JSONL file of tasks; raises InputError with the line number and the field."""
+def read_tasks(path: PathLike, *, allow_code: bool = False) -> tuple[Task, ...]:
+    """Read a JSONL file of tasks; raises InputError with the line number and the field.
+
+    A scorer `package.module:function` is code that the file names: it is refused, and its module
+    not imported, without `allow_code`.
+    """
     tasks: list[Task] = []
     seen: dict[str, int] = {}
     for number, line in read_lines(path):
         at = f"{path}, line {number}"
         row = decode_object(line, at=at)
         refuse_unknown(row, _Row, at=at)
-        task = _task(convert_row(row, _Row, at=at), at=at)
+        task = _task(convert_row(row, _Row, at=at), at=at, allow_code=allow_code)
         first = seen.setdefault(task.request.request_id, number)
         if first != number:
             raise InputError(
@@ -56,9 +60,14 @@ def read_tasks(path: PathLike) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _task(row: _Row, *, at: str) -> Task:
+def _task(row: _Row, *, at: str, allow_code: bool) -> Task:
     """Check one line and turn it into a Task; raises InputError."""
     scorer = row.scorer or (None if row.target is None else "exact")
+    if scorer is not None and ":" in scorer and not allow_code:
+        raise InputError(
+            f"{at}: the scorer {scorer!r} is code, which is given whatever a model writes",
+            hint="read it, and give --allow-code if you trust it",
+        )
     if scorer is not None:
         check_scorer(scorer, target=row.target, options=row.options, at=at)
     request = Request(

@@ -1,12 +1,14 @@
 """What a certificate is used with: the policy it was made for, and what each rung cost then."""
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from suffice.certify.manifest import MANIFEST, SIGNATURE, check_manifest, manifest_files
 from suffice.errors import CertificateError, InputError
 from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, from_json, to_json
@@ -14,6 +16,7 @@ from suffice.policy import Policy, load_policy, policy_hash
 from suffice.policy.store import policy_bytes
 
 POLICY, CERTIFICATE, CHARGES = "policy.msgpack", "certificate.json", "charges.json"
+FILES = (POLICY, CERTIFICATE, CHARGES, SIGNATURE, MANIFEST)
 
 
 class Bundle(Struct, frozen=True, kw_only=True, eq=False):
@@ -44,18 +47,26 @@ class Bundle(Struct, frozen=True, kw_only=True, eq=False):
         ]
 
 
-def save_bundle(folder: str | os.PathLike[str], bundle: Bundle) -> None:
-    """Write a bundle into a folder, made if need be; raises InputError when the disk refuses."""
+def save_bundle(
+    folder: str | os.PathLike[str], bundle: Bundle, *, sign: Path | None = None
+) -> None:
+    """Write a bundle into a folder, made if need be, signed with the private key of a PEM file.
+
+    Raises InputError when the disk refuses, and for a key that cannot be used.
+    """
     files = {
         POLICY: policy_bytes(bundle.policy),
         CHARGES: msgspec.json.encode(bundle.mean_usd) + b"\n",
         CERTIFICATE: to_json(bundle.certificate) + b"\n",
     }
-    write_folder(Path(folder), files)
+    write_folder(Path(folder), files | manifest_files(files, sign=sign))
 
 
-def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle back; raises CertificateError when its parts do not belong together."""
+def load_bundle(folder: str | os.PathLike[str], *, trust: Sequence[Path] = ()) -> Bundle:
+    """Read a bundle back; with public keys to `trust`, one of them must have signed it.
+
+    Raises CertificateError when its parts do not belong together, or nobody trusted signed them.
+    """
     at = Path(folder)
     with reading_folder(
         at,
@@ -64,8 +75,9 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
         make="suffice certify TRIALS --reference RUNG --out FOLDER",
         again="certify again",
     ):
-        certificate = from_json((at / CERTIFICATE).read_bytes())
-        mean_usd = msgspec.json.decode((at / CHARGES).read_bytes(), type=dict[str, Decimal])
+        files = {name: (at / name).read_bytes() for name in (POLICY, CHARGES, CERTIFICATE)}
+        certificate = from_json(files[CERTIFICATE])
+        mean_usd = msgspec.json.decode(files[CHARGES], type=dict[str, Decimal])
     if not all(usd.is_finite() and usd >= 0 for usd in mean_usd.values()):
         raise InputError(f"{at / CHARGES} is damaged: not all are amounts", hint="certify again")
     policy = load_policy(at / POLICY)
@@ -74,4 +86,12 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
             f"the policy in {at} is not the one its certificate was made for",
             hint="certify again; the two files belong together",
         )
+    with reading_folder(
+        at,
+        "manifest",
+        file=MANIFEST,
+        make="suffice certify TRIALS --reference RUNG --out FOLDER",
+        again="certify again",
+    ):
+        check_manifest(at, files, trust=trust)
     return Bundle(policy=policy, certificate=certificate, mean_usd=mean_usd)

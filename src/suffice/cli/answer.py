@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Certificate, Json, Ladder, Ledger, Seed, out
+from suffice.cli.options import AllowCode, Certificate, Json, Ladder, Ledger, Seed, out
 from suffice.files import check_file
 
 
@@ -22,6 +22,7 @@ def answer(
     store_text: Annotated[
         bool, typer.Option("--store-text", help="Prompts and answers in the ledger, for recertify.")
     ] = False,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Answer requests through the certified policy, and book every one in the ledger."""
@@ -39,6 +40,7 @@ def answer(
         audit_share=audit,
         seed=seed,
         store_text=store_text,
+        allow_code=allow_code,
     )
     result = answer_requests(batch, show=show_progress)
     print_json("answer", result) if json else print_answers(result)

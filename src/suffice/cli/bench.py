@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Explain, Json, Ladder, TrialFiles, ZeroCosts, amount, out
+from suffice.cli.options import AllowCode, Explain, Json, Ladder, TrialFiles, ZeroCosts, amount, out
 
 
 def bench(
@@ -20,17 +20,24 @@ def bench(
     judge: Annotated[
         str | None, typer.Option(help="Name of the rung that marks open-ended answers.")
     ] = None,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Run tasks on every rung into trials; a run that was killed is resumed."""
     from suffice.bench.progress import show_progress
     from suffice.bench.run import bench_tasks
+    from suffice.bench.sources import load_tasks
     from suffice.cli.output import print_bench, print_json
     from suffice.config import load_config
 
     cap = None if max_usd is None else amount(max_usd)
     result = bench_tasks(
-        load_config(ladder), tasks, out=out, max_usd=cap, judge=judge, show=show_progress
+        load_config(ladder),
+        load_tasks(tasks, allow_code=allow_code),
+        out=out,
+        max_usd=cap,
+        judge=judge,
+        show=show_progress,
     )
     print_json("bench", result) if json else print_bench(result)
 

@@ -30,6 +30,10 @@ from suffice.errors import CertificateError
 if TYPE_CHECKING:
     from suffice.certify.bundling import Certification
 
+SigningKey = Annotated[
+    Path | None,
+    typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the certificate in --out."),
+]
 Bundle = Annotated[Path | None, out("Folder for the policy and its certificate.")]
 
 
@@ -56,6 +60,7 @@ def certify(
     zero_cost: ZeroCosts = None,
     ladder: LadderOrNone = None,
     out: Bundle = None,
+    sign: SigningKey = None,
     json: Json = False,
 ) -> None:
     """Fit a policy, certify how far it may go, and report on requests that took no part.
@@ -91,7 +96,7 @@ def certify(
             zero_cost=zero_cost,
             say=say,
         )
-    _conclude("certify", certification, out=out, json=json)
+    _conclude("certify", certification, out=out, sign=sign, json=json)
 
 
 def recertify(
@@ -109,6 +114,7 @@ def recertify(
     lapses_after: LapsesAfterOrTarget = None,
     ladder: LadderOrNone = None,
     out: Bundle = None,
+    sign: SigningKey = None,
     json: Json = False,
 ) -> None:
     """Make the next certificate from the audited and scored requests of a ledger.
@@ -149,11 +155,16 @@ def recertify(
             else map(Label, load_config(ladder).gateway.audit_labels),
             say=say,
         )
-    _conclude("recertify", certification, out=out, json=json)
+    _conclude("recertify", certification, out=out, sign=sign, json=json)
 
 
 def _conclude(
-    command: str, certification: "Certification", *, out: Path | None, json: bool
+    command: str,
+    certification: "Certification",
+    *,
+    out: Path | None,
+    sign: Path | None,
+    json: bool,
 ) -> None:
     """Print the result, save the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
@@ -169,7 +180,7 @@ def _conclude(
         note(certification.advice)
         raise typer.Exit(CertificateError.exit_status)
     if out is not None:
-        save_bundle(out, certification.bundle)
+        save_bundle(out, certification.bundle, sign=sign)
         note(f"wrote the policy and its certificate to {out}")
     for sentence in certification.bundle.about_groups():
         note(sentence)

@@ -9,6 +9,7 @@ from suffice.batch import Batch, BatchResult, answer_requests
 from suffice.bench.progress import show_progress
 from suffice.bench.run import BenchResult, bench_tasks
 from suffice.bench.shipped import WORKLOAD, measure_compound
+from suffice.bench.sources import load_tasks
 from suffice.certify.bundle import save_bundle
 from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
@@ -103,7 +104,7 @@ def bench_live(folder: Path) -> BenchResult:
     _write(folder / "tasks.jsonl", benched)
     _write(folder / "fresh.jsonl", fresh)
     config = load_config(folder / CONFIG)
-    tasks, out = str(folder / "tasks.jsonl"), folder / TRIALS
+    tasks, out = load_tasks(folder / "tasks.jsonl"), folder / TRIALS
     return bench_tasks(config, tasks, out=out, max_usd=None, judge=None, show=show_progress)
 
 

@@ -1,13 +1,15 @@
-"""`suffice key`: make, list and revoke the API keys of the gateway."""
+"""`suffice key`: make, list, rotate and revoke the API keys of the gateway."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from suffice.cli.options import Json, KeyFile, KeyName, amount
+from suffice.cli.options import Json, KeyFile, KeyName, amount, duration
 
-app = typer.Typer(help="Make, list and revoke the API keys of the gateway.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list, rotate and revoke the API keys of the gateway.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -20,18 +22,45 @@ def add(
     requests: Annotated[
         int | None, typer.Option("--requests-per-minute", min=1, help="Requests per minute.")
     ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens-per-minute", min=1, help="Tokens per minute.")
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option("--parallel-requests", min=1, help="Requests in flight at once.")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the key opens: chat, feedback, metrics, dashboard, admin; repeatable.",
+            show_default="chat and feedback",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model that the key may ask for; repeatable.", show_default="all"),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime of the key, such as 90d.", show_default="none")
+    ] = None,
     file: KeyFile = Path("keys.json"),
     json: Json = False,
 ) -> None:
     """Make a key and print it once; only its hash is kept."""
     from suffice.cli.output import note, print_json, say
-    from suffice.gateway.keys import KeyLimits, add_key
+    from suffice.gateway.keys import USUAL_SCOPES, KeyLimits, KeyRights, Scope, add_key
 
     limits = KeyLimits(
         budget_usd_per_day=None if budget is None else amount(budget),
         requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        parallel_requests=parallel,
     )
-    key = add_key(file, name, limits=limits)
+    rights = KeyRights(
+        scopes=cast("tuple[Scope, ...]", tuple(scope)) if scope else USUAL_SCOPES,
+        models=tuple(model) if model else None,
+        lasts=None if expires is None else duration(expires),
+    )
+    key = add_key(file, name, limits=limits, rights=rights)
     print_json("key add", {"name": name, "key": key}) if json else say(key)
     note(f"added {name} to {file}; the key is not shown again")
 
@@ -40,15 +69,17 @@ def add(
 def list_keys(file: KeyFile = Path("keys.json"), json: Json = False) -> None:
     """List the keys by name with their limits, revoked ones too."""
     from suffice.cli.output import print_json, say
-    from suffice.gateway.keys import read_keys
+    from suffice.gateway.keys import KeyLimits, read_keys
 
     keys = [
         {
             "name": key.name,
             "created": f"{key.created:%Y-%m-%d}",
             "revoked": f"{key.revoked:%Y-%m-%d}" if key.revoked else None,
-            "budget_usd_per_day": key.budget_usd_per_day,
-            "requests_per_minute": key.requests_per_minute,
+            "expires": f"{key.expires:%Y-%m-%d}" if key.expires else None,
+            "scopes": list(key.scopes),
+            "models": None if key.models is None else list(key.models),
+            **{limit: getattr(key, limit) for limit in KeyLimits.__struct_fields__},
         }
         for key in read_keys(file).keys
     ]
@@ -57,8 +88,28 @@ def list_keys(file: KeyFile = Path("keys.json"), json: Json = False) -> None:
         print_json("key list", {"keys": known})
         return
     for key in known:
-        facts = (f"{field} {value}" for field, value in key.items() if field != "name")
+        facts = (
+            f"{field} {' '.join(value) if isinstance(value, list) else value}"
+            for field, value in key.items()
+            if field != "name"
+        )
         say(f"{key['name']}: {', '.join(facts)}")
+
+
+@app.command()
+def rotate(
+    name: KeyName,
+    overlap: Annotated[str, typer.Option(help="How long the old key opens too.")] = "7d",
+    file: KeyFile = Path("keys.json"),
+    json: Json = False,
+) -> None:
+    """Replace a key and print the new one once; name, limits and spending stay."""
+    from suffice.cli.output import note, print_json, say
+    from suffice.gateway.keys import rotate_key
+
+    key = rotate_key(file, name, overlap=duration(overlap))
+    print_json("key rotate", {"name": name, "key": key}) if json else say(key)
+    note(f"the old key of {name} opens for {overlap} more; the new one is not shown again")
 
 
 @app.command()

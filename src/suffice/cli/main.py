@@ -23,6 +23,7 @@ from suffice.cli import (
     forecast,
     keys,
     latent,
+    ledger,
     plan,
     report,
     serve,
@@ -53,6 +54,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Serve": {
         "serve": serve.serve,
         "key": keys.app,
+        "ledger": ledger.app,
         "answer": answer.answer,
         "stream": stream.stream,
         "report": report.report,

@@ -1,6 +1,6 @@
 """Options that several commands share, each defined once."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +9,7 @@ import typer
 
 from suffice.errors import InputError
 from suffice.types import ZeroCost
+from suffice.units import seconds
 
 _ALPHA = "Largest risk allowed."
 _DELTA = "Largest probability that the promise fails."
@@ -25,6 +26,10 @@ _RUNG = typer.Option("--rung", help="Name of a rung of the ladder.")
 _LAPSES_AFTER = typer.Option("--lapses-after", help="Lifetime of the certificate, such as 30d.")
 
 Json = Annotated[bool, typer.Option("--json", help="Output as one JSON object.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Scorers that a task file names as package.module:function."),
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Output with all details and sources.")]
 
 TrialFiles = Annotated[
@@ -136,6 +141,14 @@ def moment(text: str) -> datetime:
     except ValueError as error:
         raise InputError(f"{text!r} is not a time", hint="write it as 2026-11-01T08:00") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration such as 90d; raises InputError."""
+    try:
+        return timedelta(seconds=seconds(text))
+    except ValueError as error:
+        raise InputError(str(error), hint="write it as 90d") from error
 
 
 def amount(text: str) -> Decimal:

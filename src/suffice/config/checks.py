@@ -2,14 +2,22 @@
 
 import difflib
 from decimal import Decimal
+from math import isfinite
 
-from suffice.config.sections import POLICY_MODEL, Config, GatewayConfig, PriceConfig, Targets
+from suffice.config.sections import (
+    POLICY_MODEL,
+    Config,
+    EngineConfig,
+    GatewayConfig,
+    PriceConfig,
+    Targets,
+)
 from suffice.errors import ConfigError
 from suffice.types import Rung, Vector
 from suffice.units import seconds
 
 _MAY_BE_ZERO = frozenset(
-    {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd"}
+    {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd", "drain_delay_s"}
 )
 
 
@@ -44,6 +52,8 @@ def check_references(config: Config, *, where: str) -> None:
         _check_rung(rung, config, at=f"{where}: ladder[{i}]")
     for i, rung in enumerate(config.embedding):
         _check_embedding(rung, config, at=f"{where}: embedding[{i}]")
+    for name, engine in config.engine.items():
+        _check_engine(engine, at=f"{where}: engine.{name}")
     for name, price in config.price.items():
         _check_amounts(price, at=f"{where}: price.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
@@ -89,8 +99,18 @@ def _is_latent(config: Config, rung: Rung) -> bool:
 def _check_amounts(price: PriceConfig, *, at: str) -> None:
     for key in price.__struct_fields__:
         value = getattr(price, key)
-        if isinstance(value, int | float | Decimal) and not value >= 0:
+        if isinstance(value, int | float | Decimal) and not (isfinite(value) and value >= 0):
             raise ConfigError(f"{at}.{key}: {value} is not an amount", hint="write 0 or more")
+
+
+def _check_engine(engine: EngineConfig, *, at: str) -> None:
+    if not (isfinite(engine.timeout_s) and engine.timeout_s > 0):
+        raise ConfigError(f"{at}.timeout_s: {engine.timeout_s} is no time", hint="120 is usual")
+    for key in ("context_tokens", "parallel"):
+        if getattr(engine, key) < 1:
+            raise ConfigError(f"{at}.{key}: {getattr(engine, key)} is too small", hint="write 1+")
+    if engine.max_retries < 0:
+        raise ConfigError(f"{at}.max_retries: {engine.max_retries} is below 0", hint="0 for none")
 
 
 def _check_targets(targets: Targets, *, at: str) -> None:
@@ -125,6 +145,8 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
         value = getattr(gateway, key)
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             continue
+        if not isfinite(value):
+            raise ConfigError(f"{at}.{key}: {value} is no number", hint="leave it out if in doubt")
         if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
             raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
     if gateway.audit_share > 1:
@@ -137,7 +159,7 @@ def _check_hedges(after_s: dict[str, float], *, names: tuple[str, ...], at: str)
     for rung, wait_s in after_s.items():
         if rung not in names:
             raise ConfigError(f"{at}: no rung {rung!r}", hint=nearest(rung, names))
-        if not wait_s > 0:
+        if not (isfinite(wait_s) and wait_s > 0):
             raise ConfigError(
                 f"{at}.{rung}: {wait_s} is too small",
                 hint="the time in which 19 of 20 answers begin is a usual value",

@@ -37,7 +37,7 @@ def parse_config(text: str, *, where: str = "suffice.toml") -> Config:
     """Turn TOML text into a checked Config; raises ConfigError."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{where} is not TOML: {error}", hint="check quotes and brackets there"
         ) from error

@@ -117,7 +117,7 @@ AuditLabel = Literal["target", "scorer", "judge", "agreement", "feedback"]
 
 
 class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How `suffice serve` behaves; limits hold for each worker process.
+    """How `suffice serve` behaves; limits of rungs hold for each worker process.
 
     ledger: file of the books, or `postgresql://` URL
     fsync: have rows survive a power cut too (SQLite)
@@ -129,6 +129,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       to the reference
     failover: let the next rung up stand in for one that fails, where the reference does not
     deadline_s: longest time for a request, standing in line included
+    drain_delay_s: seconds after SIGTERM in which it is unready and still takes connections
     write_timeout_s: how long a client may not read before it counts as gone
     rung_concurrency: calls to a rung at once
     rung_queue: calls to a rung that may wait in line
@@ -140,6 +141,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     body_limit_bytes: largest body of a request
     cors_origins: origins whose pages may call the gateway from a browser, such as
       `https://app.example`, or `*` for all; none may without it
+    connections: open connections of a worker
+    connections_by_address: open connections from one address; a proxy in front is one
+    hosts: names that the gateway answers to in a Host header; all, where none is listed
     conversations: how many conversations are remembered
     route_by: what the policy chooses a rung for: each `request`, or each `session`
       ([sessions](sessions.md))
@@ -149,6 +153,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
     assumed_usd: what a request of unknown cost counts as in a key's budget
+    assumed_output_tokens: length that a key's limits assume of an answer that neither request nor
+      rung limits
     audit_share: share of requests that are audited, with `--certificate` or `--observe`
     audit_seed: draws them; keep it from whoever may choose request ids
     audit_usd_per_day: what audits may cost a day; fewer are drawn so that it lasts
@@ -169,6 +175,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     defer_streams: Literal["hold", "route"] = "hold"
     failover: bool = True
     deadline_s: float = 600.0
+    drain_delay_s: float = 0.0
     write_timeout_s: float = 60.0
     rung_concurrency: int = 256
     rung_queue: int = 1024
@@ -178,6 +185,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     breaker_open_s: float = 10.0
     body_limit_bytes: int = 16 * 1024 * 1024
     cors_origins: tuple[str, ...] = ()
+    connections: int = 4096
+    connections_by_address: int = 1024
+    hosts: tuple[str, ...] = ()
     conversations: int = 10_000
     route_by: Literal["request", "session"] = "request"
     session_header: str | None = None
@@ -185,6 +195,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     responses_ttl: str | None = None
     keys: str | None = None
     assumed_usd: Decimal = Decimal("0.01")
+    assumed_output_tokens: int = 16_384
     audit_share: float = 0.02
     audit_seed: int = 0
     audit_usd_per_day: Decimal | None = None

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, last, retried
+from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.fold import NATIVE, Fold
 from suffice.engines.loose_json import decoded
@@ -88,7 +89,9 @@ class AnthropicEngine(Engine):
                 asyncio.timeout(_COUNT_TIMEOUT_S),
                 self._transport.post(url, body, headers=headers) as response,
             ):
-                return Count(decoded(await response.read())["input_tokens"], CountSource.COUNTED)
+                return Count(
+                    decoded(await reply_bytes(response))["input_tokens"], CountSource.COUNTED
+                )
         except (EngineError, TimeoutError, KeyError, TypeError):
             return await super().count_prompt(request, rung)
 
@@ -99,7 +102,7 @@ class AnthropicEngine(Engine):
     async def _whole(self, request: Request, rung: Rung) -> AsyncGenerator[Completion, None]:
         began_s = time.perf_counter()
         async with self._post(request, rung, stream=False) as response:
-            data = await response.read()
+            data = await reply_bytes(response)
         message = decoded(data)
         error = error_in(message)
         if error is not None:
@@ -129,7 +132,7 @@ class AnthropicEngine(Engine):
         reader, events = EventReader(), MessageEvents()
         native = request.native is not None
         async with self._post(request, rung, stream=True) as response:
-            async for piece in response.content.iter_any():
+            async for piece in reply_pieces(response):
                 for data in reader.feed(piece):
                     ready = self._read(data, events, fold, native=native)
                     if ready:

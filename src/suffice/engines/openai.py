@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, entered, last, retried
+from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import at_url, request_body
 from suffice.engines.fold import Fold
@@ -146,7 +147,7 @@ class OpenAIEngine(Engine):
         """Ask once for an answer in one piece; a server that streams all the same is read too."""
         began_s = time.perf_counter()
         async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
-            data = await response.read()
+            data = await reply_bytes(response)
         timing = _Timing(duration_s=time.perf_counter() - began_s, ttft_s=None)
         prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
         if _is_event(data):
@@ -334,13 +335,13 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, Non
     What came decides, not what the content type says of it. Raises EngineRefused for an error.
     """
     start, begun = b"", False
-    async for piece in response.content.iter_any():
+    async for piece in reply_pieces(response):
         if begun:
             yield piece
             continue
         start += piece
         if _is_json(start):
-            body = decoded(start + await response.content.read())
+            body = decoded(start + await reply_bytes(response))
             error = error_in(body, retry_after=response.headers.get("Retry-After"))
             if error is not None:
                 raise error

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from suffice.config import EngineConfig
+from suffice.engines.bounded import reply_bytes
 from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import refused
 from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
@@ -62,7 +63,7 @@ class Transport:
     async def ask(self, url: str, body: JSON) -> JSON:
         """Post to a route that answers with one JSON object."""
         async with self.post(url, body) as response:
-            answer = decoded(await response.read())
+            answer = decoded(await reply_bytes(response))
         if not isinstance(answer, dict):
             raise EngineProtocolError(
                 f"{url} answered with what is no JSON object: {str(answer)[:200]}",

@@ -1,36 +1,41 @@
 """Who may ask, and for how much: the key that a client presents, its rate and its budget."""
 
-import asyncio
 import binascii
-import time
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from suffice.engines.dialects import output_limit
-from suffice.gateway.keys import KeyRing, read_keys
-from suffice.gateway.limits import Admission, KeyLimiter, Refused, spent_on
+from suffice.gateway.admissions import AdmissionDesk
+from suffice.gateway.keys import Key, Scope
+from suffice.gateway.limits import Admission, Settlement, Wish
 from suffice.gateway.problems import Problem
 from suffice.gateway.wire import ChatRequest
-from suffice.ledger import Ledger
 from suffice.meter import max_usd
 from suffice.pipeline import Pipeline
-from suffice.types import Charge, Rung
+from suffice.types import Charge, Request, Rung
 
 
 class Access:
-    """Admits requests by their keys; without a `limiter` anybody may ask, without limit."""
+    """Admits requests by their keys; without a `desk` anybody may ask, without limit.
 
-    def __init__(self, limiter: KeyLimiter | None = None) -> None:
-        self.limiter = limiter
+    `assumed_tokens` stands for the length of an answer that neither request nor rung limits.
+    """
 
-    def authenticate(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """Return the name of the key that was sent, None where none is needed; Problem for none."""
-        if self.limiter is None:
+    def __init__(self, desk: AdmissionDesk | None = None, *, assumed_tokens: int = 0) -> None:
+        self.desk = desk
+        self.assumed_tokens = assumed_tokens
+
+    def authenticate(self, headers: Mapping[bytes, bytes], scope: Scope | None) -> Key | None:
+        """Return the key that was sent, None where none is needed.
+
+        Raises Problem for no key, and for one that does not open `scope`; None opens to every key.
+        """
+        if self.desk is None:
             return None
-        key = self.limiter.ring.find(presented_key(headers))
+        key = self.desk.limiter.ring.find(presented_key(headers))
         if key is None:
             raise Problem(
                 "no such API key, or none was sent",
@@ -38,49 +43,96 @@ class Access:
                 code="invalid_api_key",
                 hint="send the header: Authorization: Bearer KEY",
             )
-        return key.name
-
-    def admit(
-        self, headers: Mapping[bytes, bytes], chat: ChatRequest, pipeline: Pipeline
-    ) -> Admission | None:
-        """Reserve a request's worst case for its key; raises Problem over a rate or a budget."""
-        if self.limiter is None:
-            return None
-        admission = self.limiter.admit(
-            presented_key(headers),
-            worst_usd=worst_usd(chat, pipeline),
-            now=datetime.now(UTC),
-            now_s=time.monotonic(),
-        )
-        if isinstance(admission, Refused):
+        if scope is not None and not key.opens(scope):
             raise Problem(
-                admission.message,
-                status=admission.status,
-                code=admission.code,
-                hint=admission.hint,
-                retry_after_s=admission.retry_after_s,
+                f"this key does not open {scope}",
+                status=403,
+                code="not_permitted",
+                hint="ask the operator for a key with that scope",
             )
-        return admission
+        return key
 
-    def settle(self, admission: Admission | None, charge: Charge | None) -> None:
-        """Put the charge in the place of what was reserved; None means that no engine was asked."""
-        if self.limiter is not None and admission is not None:
-            self.limiter.settle(admission, charge)
+    async def enter(self, key: Key | None, *, request_id: str) -> Admission | None:
+        """Take one of the minute's requests and a parallel place, before the body is read.
 
-    async def read_spending(self, ledger: Ledger) -> None:
-        """Take in what other workers, or this one before a restart, have spent for each key."""
-        if self.limiter is not None:
-            day, before = datetime.now(UTC).date(), self.limiter.settled()
-            spent = await asyncio.to_thread(spent_on, ledger, day)
-            self.limiter.refresh(spent, before=before, day=day)
+        Raises Problem over a rate, and LedgerError.
+        """
+        if self.desk is None or key is None:
+            return None
+        admission = Admission(key=key, request_id=request_id)
+        if key.requests_per_minute is None and key.parallel_requests is None:
+            return admission
+        return await self._decide(Wish(admission=admission, enters=True))
 
-    def read_keys(self, path: str, *, assumed_usd: Decimal, workers: int) -> None:
-        """Read a key file, new or changed; raises ConfigError, and then the old keys hold."""
-        ring = KeyRing(read_keys(path))
-        if self.limiter is None:
-            self.limiter = KeyLimiter(ring, assumed_usd=assumed_usd, workers=workers)
-        else:
-            self.limiter.reload(ring)
+    async def reserve(
+        self,
+        admission: Admission | None,
+        chat: ChatRequest,
+        pipeline: Pipeline,
+        *,
+        models: Mapping[str, Rung | None],
+    ) -> Admission | None:
+        """Reserve a request's worst case for its key.
+
+        `models` says what every name asks for. Raises Problem for a model that the key may not ask
+        for and over a limit, and LedgerError.
+        """
+        if self.desk is None or admission is None:
+            return None
+        key, usd, tokens = admission.key, None, None
+        check_model(key, chat, models)
+        if key.budget_usd_per_day is not None:
+            known_usd = worst_usd(chat, pipeline, assumed_tokens=self.assumed_tokens)
+            usd = self.desk.limiter.assumed_usd if known_usd is None else known_usd
+        if key.tokens_per_minute is not None:
+            tokens = worst_tokens(chat, pipeline, assumed_tokens=self.assumed_tokens)
+        if usd is None and tokens is None:
+            return admission
+        return await self._decide(Wish(admission=admission, usd=usd, tokens=tokens))
+
+    def settle(
+        self, admission: Admission | None, charge: Charge | None, *, tokens: int | None = None
+    ) -> None:
+        """Put the charge in the place of what was reserved; None means that no engine was asked.
+
+        Call it after the ledger row is written. An unknown charge counts as the reserved one.
+        """
+        if self.desk is not None and admission is not None and admission.key.limited:
+            self.desk.settle(Settlement(admission=admission, charge=charge, tokens=tokens))
+
+    async def _decide(self, wish: Wish) -> Admission:
+        assert self.desk is not None
+        decision = await self.desk.decide(wish)
+        if isinstance(decision, Admission):
+            return decision
+        raise Problem(
+            decision.message,
+            status=decision.status,
+            code=decision.code,
+            hint=decision.hint,
+            retry_after_s=decision.retry_after_s,
+        )
+
+    async def close(self) -> None:
+        """Settle what is left."""
+        if self.desk is not None:
+            await self.desk.close()
+
+
+def check_model(key: Key, chat: ChatRequest, models: Mapping[str, Rung | None]) -> None:
+    """Raise Problem where a key may not ask for what a request asks for."""
+    if key.models is None:
+        return
+    allowed = [models[name] for name in key.models if name in models]
+    if chat.rung not in allowed:
+        raise Problem(
+            f"this key may not ask for {chat.model!r}"
+            + ("" if chat.rung is None else f" on the rung {chat.rung.name!r}"),
+            status=403,
+            code="not_permitted",
+            param="model",
+            hint=f"models of this key: {', '.join(key.models)}",
+        )
 
 
 def presented_key(headers: Mapping[bytes, bytes]) -> str | None:
@@ -98,25 +150,65 @@ def presented_key(headers: Mapping[bytes, bytes]) -> str | None:
     return None if plain is None else plain.strip().decode("latin-1")
 
 
-def worst_usd(chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
-    """Price the largest answer that a request allows on the dearest rung; None if unknown."""
-    rungs = pipeline.ladder if chat.rung is None else (chat.rung,)
-    costs = [_worst_on(rung, chat, pipeline) for rung in rungs]
+def worst_usd(chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int) -> Decimal | None:
+    """Price the largest answer that a request allows; None if unknown.
+
+    A policy that defers pays for each rung on its way up; otherwise the dearest rung answers.
+    `assumed_tokens` stands for the length of an answer that neither request nor rung limits.
+    """
+    rungs = tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
+    costs = [_worst_on(rung, chat, pipeline, assumed_tokens=assumed_tokens) for rung in rungs]
     known = [usd for usd in costs if usd is not None]
-    return max(known) if known and len(known) == len(costs) else None
+    if not known or len(known) < len(costs):
+        return None
+    return max(known) if pipeline.bundle is None else sum(known, Decimal(0))
 
 
-def _worst_on(rung: Rung, chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
+def worst_tokens(chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int) -> int:
+    """Count the most tokens that a request may use on one rung, in and out."""
+    rungs = tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
+    limits = (output_limit(chat.request, rung) for rung in rungs)
+    longest = max(assumed_tokens if limit is None else limit for limit in limits)
+    return prompt_bytes(chat.request) + longest * _samples(chat.request)
+
+
+def prompt_bytes(request: Request) -> int:
+    """Count the bytes of all that an engine reads: a token is hardly ever below a byte.
+
+    An image or a file in base64 counts for a sixteenth, more than its tokens come to.
+    """
+    rest: list[Any] = [*request.messages, request.params.get("tools")]
+    size = 0
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            size += len(value) // 16 if value.startswith("data:") else len(value.encode())
+        elif isinstance(value, dict):
+            rest += (inner for name, inner in value.items() if name not in ("role", "type"))
+        elif isinstance(value, list):
+            rest += value
+    return size
+
+
+def _worst_on(
+    rung: Rung, chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int
+) -> Decimal | None:
     """Price the largest answer of one rung, twice where a second call may be made beside it.
 
     A rung that stops early reads its prompt anew for each piece and probe: it has no such price.
     """
     price, limit = pipeline.prices.get(rung.price or ""), output_limit(chat.request, rung)
-    if price is None or limit is None or rung.early_stop is not None:
+    if price is None or rung.early_stop is not None:
         return None
     usd = max_usd(
         price,
-        input_tokens=len(chat.request.text.encode()),  # a token is hardly ever below a byte
-        output_tokens=max(limit, 0) * (chat.request.params.get("n") or 1),
+        input_tokens=prompt_bytes(chat.request),
+        output_tokens=(assumed_tokens if limit is None else limit) * _samples(chat.request),
     )
     return usd * 2 if rung.name in pipeline.hedge_after_s else usd
+
+
+def _samples(request: Request) -> int:
+    """Return how many answers are generated for one request."""
+    counts = (request.params.get("n"), request.params.get("best_of"))
+    return max((n for n in counts if isinstance(n, int)), default=1)

@@ -6,15 +6,10 @@ import re
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta, Struct
 
 from suffice.engines.transport import TRACE_HEADERS
-from suffice.errors import LedgerError, SufficeError
+from suffice.errors import SufficeError
 from suffice.gateway import kept
 from suffice.gateway.apis.api import ANSWERING, COUNTING, RESPONSES
 from suffice.gateway.apis.translated import Endpoint, TranslatedExchange
@@ -22,19 +17,20 @@ from suffice.gateway.chat import break_off, chat
 from suffice.gateway.cors import allow_origin, is_preflight, preflight
 from suffice.gateway.counting import count_tokens
 from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
+from suffice.gateway.feedback import take_feedback
 from suffice.gateway.forwarding import complete_text, embed
+from suffice.gateway.front import check_front
 from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.metrics.spans import RequestTrace, Served
 from suffice.gateway.openapi import DOCUMENT
 from suffice.gateway.problems import Problem, problem_of
+from suffice.gateway.protocol import BoundedProtocol, ConnectionLimits
 from suffice.gateway.serving import Settings
 from suffice.gateway.wire import unknown_model
 from suffice.gateway.worker import Worker, open_worker
-from suffice.ledger import Label, Score
 from suffice.types import JSON
 
-FEEDBACK_LIMIT_BYTES = 64 * 1024
 _log = logging.getLogger("suffice.gateway")
 _PAGE = [
     (b"content-type", b"text/html; charset=utf-8"),
@@ -58,14 +54,6 @@ _OPERATIONS = {
     "/v1/embeddings": "embeddings",
 }
 Handler = Callable[[Exchange], Awaitable[None]]
-
-
-class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an application says of an answer; a `rung` of None is the one that gave it."""
-
-    request_id: str
-    score: Annotated[float, Meta(ge=0, le=1)]
-    rung: str | None = None
 
 
 class Gateway:
@@ -101,7 +89,7 @@ class Gateway:
                 "POST": self._with_worker(kept.add_items),
             },
             "/v1/conversations/{id}/items/{item}": {"GET": self._with_worker(kept.show_item)},
-            "/v1/feedback": {"POST": self._feedback},
+            "/v1/feedback": {"POST": lambda exchange: take_feedback(exchange, self.worker)},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
             "/": {"GET": self._page},
@@ -112,7 +100,12 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the start and the end of the process."""
         if scope["type"] == "http":
-            await self._http(self._exchange(scope, receive, send))
+            exchange = self._exchange(scope, receive, send)
+            exchange.intake = self.worker.intake
+            try:
+                await self._http(exchange)
+            finally:
+                exchange.release()
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -184,6 +177,8 @@ class Gateway:
             )
             problem.upgrade = "HTTP/1.1"
             raise problem
+        gateway = self.worker.serving.config.gateway
+        check_front(exchange, hosts=gateway.hosts, origins=gateway.cors_origins)
         path = exchange.path
         matching = (name for name, one in _PATTERNS.items() if one.fullmatch(path))
         methods = self._routes.get(path) or self._routes.get(next(matching, ""))
@@ -203,83 +198,76 @@ class Gateway:
         return handler
 
     async def _models(self, exchange: Exchange) -> None:
-        self.worker.access.authenticate(exchange.headers)
+        key = self.worker.access.authenticate(exchange.headers, None)
         serving = self.worker.serving
-        models = [_shown_model(name) for name in (*serving.models, *serving.embeddings)]
-        ends = {"has_more": False, "first_id": models[0]["id"], "last_id": models[-1]["id"]}
+        every = (*serving.models, *serving.embeddings)
+        names = [name for name in every if key is None or key.may_ask(name)]
+        models = [_shown_model(name) for name in names]
+        ends = {"has_more": False, **dict.fromkeys(("first_id", "last_id"))}
+        if names:
+            ends |= {"first_id": names[0], "last_id": names[-1]}
         await exchange.reply_json({"object": "list", "data": models, **ends})
 
     async def _model(self, exchange: Exchange) -> None:
-        self.worker.access.authenticate(exchange.headers)
+        key = self.worker.access.authenticate(exchange.headers, None)
         name = exchange.path.removeprefix("/v1/models/")
         serving = self.worker.serving
-        if name not in serving.models and name not in serving.embeddings:
+        there = name in serving.models or name in serving.embeddings
+        if not there or not (key is None or key.may_ask(name)):
             raise unknown_model(name, serving, param="model")
         await exchange.reply_json(_shown_model(name))
-
-    async def _feedback(self, exchange: Exchange) -> None:
-        """Put a real outcome into the ledger, where the next certificate finds it."""
-        self.worker.access.authenticate(exchange.headers)
-        body = await exchange.body(limit=FEEDBACK_LIMIT_BYTES)
-        try:
-            feedback = msgspec.json.decode(body, type=Feedback)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            hint = 'send {"request_id": "...", "score": 0 to 1}'
-            raise Problem(f"no feedback: {error}", status=400, hint=hint) from error
-        score = Score(
-            request_id=feedback.request_id,
-            time=datetime.now(UTC),
-            quality=feedback.score,
-            label=Label.FEEDBACK,
-            rung=feedback.rung,
-        )
-        try:
-            await asyncio.to_thread(self.worker.books.ledger.score, [score])
-        except LedgerError as error:
-            if error.retryable:
-                raise
-            raise Problem(
-                f"there is no answered request {feedback.request_id!r}",
-                status=404,
-                param="request_id",
-                hint="it stands in the answer's header x-suffice-request-id",
-            ) from error
-        await exchange.reply_json({"status": "booked"})
 
     async def _alive(self, exchange: Exchange) -> None:
         await exchange.reply_json({"status": "ok"})
 
     async def _ready(self, exchange: Exchange) -> None:
-        self.worker.check_books()
+        self.worker.check_ready()
         await exchange.reply_json({"status": "ready"})
 
     async def _page(self, exchange: Exchange) -> None:
-        self.worker.access.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers, "dashboard")
         page = await self.worker.page.get(self.worker.serving)
         await exchange.reply(page, headers=_PAGE)
 
     async def _metrics(self, exchange: Exchange) -> None:
-        self.worker.access.authenticate(exchange.headers)
+        self.worker.access.authenticate(exchange.headers, "metrics")
         kind = [(b"content-type", CONTENT_TYPE.encode())]
         await exchange.reply(self.worker.exposition().encode(), headers=kind)
 
     async def _openapi(self, exchange: Exchange) -> None:
         await exchange.reply(DOCUMENT)
 
+    def _delay_exit(self, loop: asyncio.AbstractEventLoop) -> None:
+        """At SIGTERM be unready first and go on answering, until load balancers have seen it."""
+        delay_s = self.worker.serving.config.gateway.drain_delay_s
+        leave = signal.getsignal(signal.SIGTERM)
+        if delay_s <= 0 or not callable(leave):
+            return
+
+        def begin() -> None:
+            self.worker.draining = True
+            loop.call_later(delay_s, leave, signal.SIGTERM, None)
+
+        loop.add_signal_handler(signal.SIGTERM, begin)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             worker = self.worker = await open_worker(self._settings)
+            gateway = worker.serving.config.gateway
+            BoundedProtocol.limits = ConnectionLimits(
+                total=gateway.connections, by_address=gateway.connections_by_address
+            )
         except SufficeError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         with suppress(RuntimeError, ValueError):  # signals reach the main thread alone
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, worker.files.request_reload)
-        upkeep = asyncio.create_task(worker.keep_up())
+            loop.add_signal_handler(signal.SIGHUP, worker.request_reload)
+            self._delay_exit(loop)
+        worker.start_upkeep()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        upkeep.cancel()
         await worker.close()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -12,7 +12,7 @@ from suffice.gateway.metrics.families import LOST_AUDITS
 from suffice.gateway.metrics.record import measure_audit
 from suffice.gateway.metrics.registry import Metrics
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
-from suffice.pipeline import Pipeline, ask
+from suffice.pipeline import Pipeline, ask, describe
 from suffice.scoring.audits import agreement_scores
 from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import find_scorer, mark
@@ -78,7 +78,7 @@ class Auditor:
                 await self._one(audit)
             except SufficeError as error:
                 self._metrics.add(LOST_AUDITS, ("failed",))
-                _log.warning("audit of %s: %s", request_id, error.message)
+                _log.warning("audit of %s: %s", request_id, describe(error, text=False))
             except Exception:  # noqa: BLE001 - the audits that wait must go on
                 self._metrics.add(LOST_AUDITS, ("unforeseen",))
                 _log.exception("an error inside the audit of %s", request_id)

@@ -30,42 +30,52 @@ from suffice.gateway.wire import (
 )
 from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
-from suffice.pipeline import Climb, ascend
+from suffice.pipeline import Climb, ascend, describe
 from suffice.pipeline import relay as begin_relay
 from suffice.sessions import Choice
 from suffice.types import Completion
 
+LARGE_BYTES = 64 * 1024  # a policy reads a larger request in a thread, beside the loop
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
 async def chat(exchange: Exchange, worker: Worker) -> None:
     """Answer one chat request; every request whose sender is known is booked, however it ends."""
     worker.check_books()
-    key_id = worker.access.authenticate(exchange.headers)
+    key, access = worker.access.authenticate(exchange.headers, "chat"), worker.access
     serving, came_s = worker.serving, time.perf_counter()
-    gateway = serving.config.gateway
+    gateway, request_id = serving.config.gateway, exchange.request_id
+    admission = None
     try:
+        admission = await access.enter(key, request_id=request_id)
         body = await exchange.body(limit=gateway.body_limit_bytes)
         request = read_chat(
-            *(body, exchange.headers, serving),
-            request_id=exchange.request_id,
-            native=exchange.native,
+            *(body, exchange.headers, serving), request_id=request_id, native=exchange.native
         )
         seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
-        admission = worker.access.admit(exchange.headers, request, serving.pipeline)
-    except SufficeError as error:
-        await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
+        admission = await access.reserve(
+            *(admission, request, serving.pipeline), models=serving.models
+        )
+        if request.rung is None:
+            request = replace(request, request=serving.pipeline.grouped(request.request))
+        for name in request.ignored:
+            exchange.ignore(name)
+        if exchange.served is not None:
+            exchange.served.model = request.model
+        began_s = time.perf_counter()
+        start = partial(
+            start_climb,
+            *(request, serving, seat),
+            conversations=worker.conversations,
+            metrics=worker.metrics,
+        )
+        climb = await asyncio.to_thread(start) if len(body) > LARGE_BYTES else start()
+    except BaseException as error:
+        access.settle(admission, None)
+        if isinstance(error, SufficeError):
+            key_id = key.name if key else None
+            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
         raise
-    if request.rung is None:
-        request = replace(request, request=serving.pipeline.grouped(request.request))
-    for name in request.ignored:
-        exchange.ignore(name)
-    if exchange.served is not None:
-        exchange.served.model = request.model
-    began_s = time.perf_counter()
-    climb = start_climb(
-        request, serving, seat, conversations=worker.conversations, metrics=worker.metrics
-    )
     task = AdmittedChat(
         chat=request,
         climb=climb,
@@ -204,13 +214,16 @@ class Answering:
         entry = replace(
             entry,
             audited=task.audited and auditable(entry),
-            key_id=task.admission.key_id if task.admission else None,
+            key_id=task.admission.key.name if task.admission else None,
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
         )
         booked = worker.books.add(entry)
         charge = entry.charge if entry.attempts else None
-        booked.add_done_callback(lambda _: worker.access.settle(task.admission, charge))
+        tokens = tokens_used(entry)
+        booked.add_done_callback(
+            lambda _: worker.access.settle(task.admission, charge, tokens=tokens)
+        )
         if entry.audited:
             booked.add_done_callback(partial(self._audit, entry))
         if entry.status is not Status.CANCELLED:
@@ -243,7 +256,8 @@ class Answering:
             failed = isinstance(error, Exception) and not isinstance(error, ClientGone)
             status = Status.FAILED if failed else Status.CANCELLED
             entry = self.climb.entry(status if self.climb.attempts else Status.REFUSED)
-            await self._book(replace(entry, error=_why(error)))
+            text = self.climb.pipeline.ledger.store_text
+            await self._book(replace(entry, error=_why(error, text=text)))
             raise
 
 
@@ -265,12 +279,21 @@ async def refuse(
     measure_request(worker.metrics, entry, times=Times(total_s=time.perf_counter() - came_s))
 
 
-def _why(error: BaseException) -> str:
-    if isinstance(error, SufficeError):
-        return error.message
+def tokens_used(entry: Entry) -> int | None:
+    """Count the tokens of all calls that a request made; None if any is unknown."""
+    counts = [
+        count
+        for attempt in entry.attempts
+        for count in (attempt.usage.input_tokens, attempt.usage.output_tokens)
+    ]
+    known = [count.tokens for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _why(error: BaseException, *, text: bool) -> str:
     if isinstance(error, ClientGone):
         return "the client left"
-    return "the deadline passed" if isinstance(error, TimeoutError) else type(error).__name__
+    return "the deadline passed" if isinstance(error, TimeoutError) else describe(error, text=text)
 
 
 async def break_off(exchange: Exchange, error: BaseException) -> None:

@@ -11,7 +11,7 @@ from suffice.gateway.worker import Worker
 async def count_tokens(exchange: Exchange, worker: Worker) -> None:
     """Count a request's prompt on its rung, or the reference; nothing is generated, or booked."""
     assert isinstance(exchange, TranslatedExchange)
-    worker.access.authenticate(exchange.headers)
+    worker.access.authenticate(exchange.headers, "chat")
     serving = worker.serving
     body = await exchange.body(limit=serving.config.gateway.body_limit_bytes)
     chat = read_chat(

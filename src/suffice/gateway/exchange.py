@@ -3,12 +3,14 @@
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from suffice.gateway.intake import Intake, check_shape
 from suffice.gateway.metrics.spans import Served
 from suffice.gateway.problems import Problem
 from suffice.types import JSON, NativeBody
@@ -21,6 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 
 HEADER_LIMIT_BYTES = 64 * 1024
 WATCH_AFTER_S = 0.05
+BODY_S = 120.0  # for a whole body: a slow sender keeps memory
 TRACE_ID = b"x-request-id"
 _PLAIN_ID = re.compile(rb"[!-~]{1,200}")
 JSON_TYPE = (b"content-type", b"application/json")
@@ -57,30 +60,58 @@ class Exchange:
         self.extra_headers: Headers = []
         self.served: Served | None = None
         self.native: NativeBody | None = None
+        self.client: str = (scope.get("client") or ("",))[0]
+        self.intake: Intake | None = None
+        self._held = 0
         self._send = send
 
     async def body(self, *, limit: int) -> bytes:
-        """Read the whole body; raises Problem 413 over the limit, ClientGone when it breaks off."""
+        """Read the whole body; raises Problem over a limit, ClientGone when it breaks off.
+
+        It counts as held by the client until `release`.
+        """
         if sum(len(k) + len(v) for k, v in self.headers.items()) > HEADER_LIMIT_BYTES:
             raise Problem("the headers are too large", status=431, hint="send less in headers")
         length = self.headers.get(b"content-length", b"0")
         parts: list[bytes] = []
         size = int(length) if length.isdigit() else 0
         if size <= limit:
-            size = 0
-            while size <= limit:
+            self._hold(size)
+            size, deadline_s = 0, time.monotonic() + BODY_S
+            while size <= limit and time.monotonic() < deadline_s:
                 message = await self._next()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
+                self._hold(size - self._held)
                 if not message.get("more_body", False):
                     break
+            else:
+                if size <= limit:
+                    raise Problem(
+                        "the body took too long",
+                        status=408,
+                        hint=f"send it within {BODY_S:.0f} s",
+                    )
         if size > limit:
             raise Problem(
                 f"the body is larger than {limit} bytes",
                 status=413,
                 hint="send less, or raise gateway.body_limit_bytes",
             )
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        await check_shape(body)
+        return body
+
+    def release(self) -> None:
+        """Count the body as held no more."""
+        if self.intake is not None and self._held:
+            self.intake.give_back(self.client, self._held)
+            self._held = 0
+
+    def _hold(self, size: int) -> None:
+        if self.intake is not None and size > 0:
+            self.intake.take(self.client, size)
+            self._held += size
 
     def answer_natively(self) -> None:
         """Take notice that the engine got the body as it came."""

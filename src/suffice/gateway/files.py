@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from suffice.certify.bundle import CERTIFICATE
+from suffice.certify.bundle import FILES
 from suffice.config import GatewayConfig
 from suffice.gateway.serving import Settings
 
@@ -34,8 +34,8 @@ class WatchedFiles:
 
 
 def files_behind(settings: Settings, config: GatewayConfig) -> list[Path]:
-    """List the files behind a configuration; a bundle's certificate is written last."""
-    policy = [] if settings.policy is None else [settings.policy / CERTIFICATE]
+    """List the files behind a configuration."""
+    policy = [] if settings.policy is None else [settings.policy / name for name in FILES]
     return [settings.ladder, *policy, *([] if config.keys is None else [Path(config.keys)])]
 
 

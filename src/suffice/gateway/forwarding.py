@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.refusals import error_in
 from suffice.engines.render import event
 from suffice.engines.reply import finish_of
@@ -61,15 +62,22 @@ async def _forward(
     exchange: Exchange, worker: Worker, read: Callable[[Exchange, JSON, Serving], Forwarded]
 ) -> None:
     worker.check_books()
-    key_id = worker.access.authenticate(exchange.headers)
+    key, access = worker.access.authenticate(exchange.headers, "chat"), worker.access
     serving, came_s = worker.serving, time.perf_counter()
-    gateway = serving.config.gateway
+    gateway, admission = serving.config.gateway, None
     try:
+        admission = await access.enter(key, request_id=exchange.request_id)
         body = json_object(await exchange.body(limit=gateway.body_limit_bytes))
         forwarded = read(exchange, body, serving)
-        admission = worker.access.admit(exchange.headers, forwarded.asked, serving.pipeline)
-    except SufficeError as error:
-        await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
+        admission = await access.reserve(
+            *(admission, forwarded.asked, serving.pipeline),
+            models={**serving.models, **serving.embeddings},
+        )
+    except BaseException as error:
+        access.settle(admission, None)
+        if isinstance(error, SufficeError):
+            key_id = key.name if key else None
+            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
         raise
     asked = forwarded.asked
     if exchange.served is not None:
@@ -151,7 +159,7 @@ class _Forwarding(Answering):
         engine = self.climb.pipeline.engines[forwarded.rung.engine]
         try:
             async with engine.forward(forwarded.path, forwarded.body) as response:
-                return await response.read()
+                return await reply_bytes(response)
         except EngineRefused as error:
             raise _unserved(error, forwarded) from error
 
@@ -159,7 +167,7 @@ class _Forwarding(Answering):
         engine, reader = self.climb.pipeline.engines[forwarded.rung.engine], EventReader()
         try:
             async with engine.forward(forwarded.path, forwarded.body) as response:
-                async for piece in response.content.iter_any():
+                async for piece in reply_pieces(response):
                     ready = b"".join(map(text.add, reader.feed(piece)))
                     if ready:
                         await self.pass_on(ready)

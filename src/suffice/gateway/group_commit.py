@@ -85,11 +85,11 @@ class Books:
 
     def _write_late(self) -> None:
         entries, self._unwritten = self._unwritten, []
-        self._keep(entries, self._append(entries))
+        self._keep(entries, self._append(entries, again=True))
 
-    def _append(self, entries: Sequence[Entry]) -> list[LedgerError | None]:
+    def _append(self, entries: Sequence[Entry], *, again: bool = False) -> list[LedgerError | None]:
         """Write entries, one by one where one may be bad, and say of each what went wrong."""
-        error = self._transact(entries)
+        error = self._transact(entries, again=again)
         if error is None or error.retryable:
             return [error] * len(entries)
         broken = self._transact([])
@@ -97,12 +97,12 @@ class Books:
             return [broken] * len(entries)
         if len(entries) == 1:
             return [_BadEntry(error.message, hint=error.hint)]
-        return [error for entry in entries for error in self._append([entry])]
+        return [error for entry in entries for error in self._append([entry], again=again)]
 
-    def _transact(self, entries: Sequence[Entry]) -> LedgerError | None:
+    def _transact(self, entries: Sequence[Entry], *, again: bool = False) -> LedgerError | None:
         """Write entries together, and say what went wrong: nothing may end the thread."""
         try:
-            self.ledger.append_many(entries)
+            self.ledger.append_many(self.ledger.unwritten(entries) if again else entries)
         except LedgerError as error:
             return error
         except Exception as error:  # noqa: BLE001 - all later requests would wait for ever

@@ -35,7 +35,8 @@ def keeping_of(worker: Worker, headers: Mapping[bytes, bytes]) -> Keeping | None
     ttl = worker.serving.config.gateway.responses_ttl
     if ttl is None:
         return None
-    key_id = worker.access.authenticate(headers)
+    key = worker.access.authenticate(headers, "chat")
+    key_id = key.name if key else None
     return Keeping(ledger=worker.books.ledger, key_id=key_id, ttl_s=seconds(ttl))
 
 

@@ -8,13 +8,13 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 from msgspec.structs import replace
 
 from suffice.errors import ConfigError, InputError, writing
@@ -27,15 +27,49 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
+Scope = Literal["chat", "feedback", "metrics", "dashboard", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+USUAL_SCOPES: tuple[Scope, ...] = ("chat", "feedback")
+
+
+class FormerDigest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a rotated key was before, and until when that one opens too."""
+
+    digest: Hex
+    until: datetime
+
+
 class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One API key by its `name`, which is also the `key_id` of the books; None sets no limit."""
+    """One API key by its `name`, which is also the `key_id` of the books; None sets no limit.
+
+    `scopes` say what it opens, `admin` everything; `models` what may be asked for by it.
+    """
 
     name: Name
     digest: Hex
     created: datetime
     revoked: datetime | None = None
+    expires: datetime | None = None
+    former: tuple[FormerDigest, ...] = ()
+    scopes: tuple[Scope, ...] = USUAL_SCOPES
+    models: tuple[str, ...] | None = None
     budget_usd_per_day: Decimal | None = None
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
+    tokens_per_minute: Annotated[int, Meta(gt=0)] | None = None
+    parallel_requests: Annotated[int, Meta(gt=0)] | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit, so that what the key uses has to be counted."""
+        return any(getattr(self, name) is not None for name in KeyLimits.__struct_fields__)
+
+    def opens(self, scope: Scope) -> bool:
+        """Whether the key may be used for something."""
+        return scope in self.scopes or "admin" in self.scopes
+
+    def may_ask(self, model: str) -> bool:
+        """Whether a model's name is among those that the key may ask for."""
+        return self.models is None or model in self.models
 
 
 class KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +84,19 @@ class KeyLimits(Struct, frozen=True, kw_only=True):
 
     budget_usd_per_day: Decimal | None = None
     requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    parallel_requests: int | None = None
+
+
+class KeyRights(Struct, frozen=True, kw_only=True):
+    """What a key opens and for how long; None for `models` allows all, for `lasts` is forever."""
+
+    scopes: tuple[Scope, ...] = USUAL_SCOPES
+    models: tuple[str, ...] | None = None
+    lasts: timedelta | None = None
+
+
+_USUAL_RIGHTS = KeyRights()
 
 
 class KeyRing:
@@ -57,23 +104,23 @@ class KeyRing:
 
     def __init__(self, file: KeyFile) -> None:
         self._salt = bytes.fromhex(file.salt)
-        valid = [key for key in file.keys if key.revoked is None]
-        self._by_digest = {bytes.fromhex(key.digest): key for key in valid}
-        self.names = frozenset(key.name for key in valid)
+        self.keys = {key.name: key for key in file.keys if key.revoked is None}
+        self._by_digest: dict[bytes, tuple[Key, datetime | None]] = {}
+        for key in self.keys.values():
+            for former in key.former:
+                until = former.until if key.expires is None else min(former.until, key.expires)
+                self._by_digest[bytes.fromhex(former.digest)] = key, until
+            self._by_digest[bytes.fromhex(key.digest)] = key, key.expires
 
     def find(self, presented: str | None) -> Key | None:
-        """Return the key that was presented, or None for none, a wrong or a revoked one.
+        """Return the key that was presented; None for none, a wrong, revoked or expired one.
 
-        Time tells nothing: which digest a guess has cannot be steered without the salt, and the
-        last comparison takes equally long for all.
+        Time tells nothing: which digest a guess has cannot be steered without the salt.
         """
         if presented is None:
             return None
-        digest = _digest(presented, salt=self._salt)
-        key = self._by_digest.get(digest)
-        if key is None or not hmac.compare_digest(bytes.fromhex(key.digest), digest):
-            return None
-        return key
+        key, until = self._by_digest.get(_digest(presented, salt=self._salt), (None, None))
+        return None if until is not None and datetime.now(UTC) >= until else key
 
 
 def read_keys(path: str | os.PathLike[str]) -> KeyFile:
@@ -97,11 +144,17 @@ def read_keys(path: str | os.PathLike[str]) -> KeyFile:
     return file
 
 
-def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> str:
+def add_key(
+    path: str | os.PathLike[str],
+    name: str,
+    *,
+    limits: KeyLimits,
+    rights: KeyRights = _USUAL_RIGHTS,
+) -> str:
     """Make a key, keep its digest, and return it: it cannot be shown again.
 
-    The first key makes the file. Raises InputError for a name that is taken or odd, and for a
-    limit that is not above 0.
+    The first key makes the file. Raises InputError for a name that is taken or odd, for a limit
+    that is not above 0, and for an unknown scope.
     """
     secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
 
@@ -110,12 +163,15 @@ def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> st
             raise InputError(
                 f"there is, or was, a key {name!r}", hint="give each its own name, for the books"
             )
+        now = datetime.now(UTC)
         key = Key(
             name=name,
             digest=_digest(secret, salt=bytes.fromhex(file.salt)).hex(),
-            created=datetime.now(UTC),
-            budget_usd_per_day=limits.budget_usd_per_day,
-            requests_per_minute=limits.requests_per_minute,
+            created=now,
+            expires=None if rights.lasts is None else now + rights.lasts,
+            scopes=rights.scopes,
+            models=rights.models,
+            **structs.asdict(limits),
         )
         return replace(file, keys=(*file.keys, key))
 
@@ -123,17 +179,50 @@ def add_key(path: str | os.PathLike[str], name: str, *, limits: KeyLimits) -> st
     return secret
 
 
+def rotate_key(path: str | os.PathLike[str], name: str, *, overlap: timedelta) -> str:
+    """Replace a key and return the new one; the old one opens too until `overlap` is over.
+
+    Limits and what was used belong to the name, and stay. Raises InputError for no such key.
+    """
+    secret = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+
+    def rotate(file: KeyFile) -> KeyFile:
+        _check_in_force(file, name)
+        now, salt = datetime.now(UTC), bytes.fromhex(file.salt)
+        keys = (
+            replace(
+                key,
+                digest=_digest(secret, salt=salt).hex(),
+                former=(
+                    *(former for former in key.former if former.until > now),
+                    FormerDigest(digest=key.digest, until=now + overlap),
+                ),
+            )
+            if key.name == name
+            else key
+            for key in file.keys
+        )
+        return replace(file, keys=tuple(keys))
+
+    _change(Path(path), rotate)
+    return secret
+
+
 def revoke_key(path: str | os.PathLike[str], name: str) -> None:
     """End a key for good, keeping its name for the books; raises InputError for no such key."""
 
     def revoke(file: KeyFile) -> KeyFile:
-        if not any(key.name == name and key.revoked is None for key in file.keys):
-            raise InputError(f"there is no key {name!r} in force", hint="suffice key list")
+        _check_in_force(file, name)
         now = datetime.now(UTC)
         keys = (replace(key, revoked=now) if key.name == name else key for key in file.keys)
         return replace(file, keys=tuple(keys))
 
     _change(Path(path), revoke)
+
+
+def _check_in_force(file: KeyFile, name: str) -> None:
+    if not any(key.name == name and key.revoked is None for key in file.keys):
+        raise InputError(f"there is no key {name!r} in force", hint="suffice key list")
 
 
 def _digest(key: str, *, salt: bytes) -> bytes:
@@ -189,7 +278,9 @@ def _check(file: KeyFile, *, at: Path) -> None:
         msgspec.convert(msgspec.to_builtins(file), KeyFile)
     except msgspec.ValidationError as error:
         raise InputError(
-            f"{at}: {error}", hint="names are letters, digits, `.`, `_`, `-`; limits are above 0"
+            f"{at}: {error}",
+            hint="names are letters, digits, `.`, `_`, `-`; limits are above 0; scopes are "
+            + ", ".join(SCOPES),
         ) from error
     names = [key.name for key in file.keys]
     for key in file.keys:

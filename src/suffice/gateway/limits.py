@@ -1,28 +1,29 @@
-"""Rates and budgets of API keys: admitted before a request, settled after it.
+"""Rates and budgets of API keys: reserved before a request, settled after it.
 
-One worker's admissions are exact: what is in flight is reserved at its worst case. Several workers
-share a rate evenly, and learn of each other's spending when `refresh` brings it from the ledger.
-Not for several threads: an event loop calls one method at a time.
+What a key has used stands in the ledger's database, and is read, decided on and written back in one
+transaction: limits hold over all workers and replicas together. What is in flight counts at its
+worst case, so a key overspends by at most what one charge is above its reserve.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.gateway.keys import Key, KeyRing
-from suffice.ledger import Ledger, Window, totals
-from suffice.types import Charge, Spend
-from suffice.units import show_usd
-
-Settled = Mapping[str, tuple[date, Decimal]]
+from suffice.ledger import Ledger
+from suffice.ledger.accounts import Account, HeldAccounts, Reservation, held_accounts
+from suffice.types import Charge
+from suffice.units import picousd, show_usd, usd_from_picousd
 
 _MINUTE_S = 60.0
 _DAY = timedelta(days=1)
 _IN_FLIGHT_S = 1.0  # soon enough to ask again once other requests have been settled
+_LOST_AFTER_S = 3 * 86400.0  # beyond any deadline: the clock was set back
 
 
 class Refused(Struct, frozen=True, kw_only=True):
@@ -38,159 +39,229 @@ class Refused(Struct, frozen=True, kw_only=True):
 class Admission(Struct, frozen=True, kw_only=True):
     """A request that may go on, with what was reserved for it; settle it exactly once."""
 
-    key_id: str
-    day: date
-    reserved_usd: Decimal
+    key: Key
+    request_id: str
+    day: int = 0
+    reserved_usd: Decimal = Decimal(0)
+    reserved_tokens: int = 0
 
 
-class _Account:
-    """What one key has used: of its minute's requests, and of its day's dollars."""
+class Wish(Struct, frozen=True, kw_only=True):
+    """What a request asks for: `enters` takes one of the minute's requests and a parallel place.
 
-    def __init__(self, *, day: date) -> None:
-        self.tokens: float | None = None
-        self.filled_s = 0.0
-        self.day = day
-        self.elsewhere_usd = self.settled_usd = self.reserved_usd = Decimal(0)
+    `usd` and `tokens` are its worst case, None where nothing is to be reserved yet.
+    """
 
-    def refill(self, *, per_minute: float, now_s: float) -> float:
-        """Add what has run into the bucket, which begins full and holds a minute's requests."""
-        most = max(per_minute, 1.0)
-        if self.tokens is None:
-            self.tokens = most
-        gained = max(now_s - self.filled_s, 0.0) * per_minute / _MINUTE_S
-        self.tokens, self.filled_s = min(most, self.tokens + gained), now_s
-        return self.tokens
+    admission: Admission
+    enters: bool = False
+    usd: Decimal | None = None
+    tokens: int | None = None
 
-    def begin(self, day: date) -> None:
-        """Start a day's account; what is still in flight belongs to the day it began."""
-        if day > self.day:
-            self.day = day
-            self.elsewhere_usd = self.settled_usd = self.reserved_usd = Decimal(0)
+
+class Settlement(Struct, frozen=True, kw_only=True):
+    """How a request ended; a `charge` of None means that no engine was asked."""
+
+    admission: Admission
+    charge: Charge | None
+    tokens: int | None = None
 
 
 class KeyLimiter:
-    """Lets requests in by key, rate and budget.
+    """Decides on requests by what their keys have used; blocks on the ledger.
 
-    `workers` is how many processes share the keys. `assumed_usd` stands for a request whose charge
-    or worst case is unknown: such a request is never free. Raises InputError for an amount below 0.
+    `hold_s` is longer than any request can be in flight: what was reserved by a process that died
+    counts as spent after that. `assumed_usd` stands for a charge that the books do not know: such a
+    request is never free. Raises InputError for an amount below 0.
     """
 
-    def __init__(self, ring: KeyRing, *, assumed_usd: Decimal, workers: int = 1) -> None:
-        if not assumed_usd >= 0 or workers < 1:
-            raise InputError("a limiter needs an assumed charge of 0 or more, and a worker")
+    def __init__(
+        self, ring: KeyRing, *, ledger: Ledger, assumed_usd: Decimal, hold_s: float = 600.0
+    ) -> None:
+        if not assumed_usd >= 0:
+            raise InputError("a limiter needs an assumed charge of 0 or more")
         self.ring = ring
-        self._assumed_usd = assumed_usd
-        self._workers = workers
-        self._accounts: dict[str, _Account] = {}
+        self.assumed_usd = assumed_usd
+        self._ledger = ledger
+        self._hold = timedelta(seconds=hold_s)
+        self._known: set[str] = set()
 
-    def admit(
-        self, presented: str | None, *, worst_usd: Decimal | None, now: datetime, now_s: float
-    ) -> Admission | Refused:
-        """Let a request in, reserving `worst_usd`, or say why not.
+    def decide(
+        self, wishes: Sequence[Wish], settlements: Iterable[Settlement] = (), *, now: datetime
+    ) -> list[Admission | Refused]:
+        """Settle requests, then admit others in their order, in one transaction.
 
-        `now` is the wall clock, which begins days in UTC; `now_s` a clock that never goes back.
+        Raises LedgerError, and then nothing has changed.
         """
-        key = self.ring.find(presented)
-        if key is None:
-            return _UNKNOWN_KEY
-        account = self._account(key, day=now.astimezone(UTC).date())
-        worst_usd = self._assumed_usd if worst_usd is None else worst_usd
-        refused = self._too_fast(key, account, now_s=now_s)
-        refused = refused or _too_dear(key, account, worst_usd=worst_usd, now=now)
-        if refused is not None:
-            return refused
-        if account.tokens is not None:
-            account.tokens -= 1.0
-        account.reserved_usd += worst_usd
-        return Admission(key_id=key.name, day=account.day, reserved_usd=worst_usd)
-
-    def settle(self, admission: Admission, charge: Charge | None) -> None:
-        """Put the charge in the place of what was reserved; None means that no engine was asked.
-
-        Call it after the ledger row is written. An unknown charge counts as the reserved one.
-        """
-        account = self._accounts.get(admission.key_id)
-        if account is None or account.day != admission.day:
-            return
-        account.reserved_usd -= admission.reserved_usd
-        if charge is not None:
-            account.settled_usd += admission.reserved_usd if charge.usd is None else charge.usd
-
-    def settled(self) -> Settled:
-        """Note what has been settled here, before the ledger is read for `refresh`."""
-        return {name: (one.day, one.settled_usd) for name, one in self._accounts.items()}
-
-    def refresh(self, spent: Mapping[str, Spend], *, before: Settled, day: date) -> None:
-        """Take over what the ledger says that each key spent on `day`; see `spent_on`.
-
-        Needed at the start, and every few seconds where workers are several. `before` is what
-        `settled` said before the reading: anything settled since counts on top.
-        """
-        for name, spend in spent.items():
-            if name not in self.ring.names:
-                continue
-            account = self._accounts.setdefault(name, _Account(day=day))
-            account.begin(day)
-            known_day, known_usd = before.get(name, (day, Decimal(0)))
-            if account.day == day:
-                account.settled_usd -= known_usd if known_day == day else Decimal(0)
-                unknown_usd = spend.unknown_count * self._assumed_usd
-                account.elsewhere_usd = spend.known_usd + unknown_usd
+        settlements = tuple(settlements)
+        admissions = [*(w.admission for w in wishes), *(s.admission for s in settlements)]
+        names = {admission.key.name for admission in admissions}
+        with held_accounts(self._ledger, names, now=now) as page:
+            for account in page.held.values():
+                self._begin(account, page)
+            for settlement in settlements:
+                _settle(page, settlement)
+            decisions = [self._admit(page, wish) for wish in wishes]
+        self._known |= names
+        return decisions
 
     def reload(self, ring: KeyRing) -> None:
         """Take over a changed key file; what was used is kept under each key's name."""
-        self.ring = ring
+        self.ring, self._known = ring, set()
 
-    def _account(self, key: Key, *, day: date) -> _Account:
-        account = self._accounts.setdefault(key.name, _Account(day=day))
-        account.begin(day)
-        return account
+    def _begin(self, account: Account, page: HeldAccounts) -> None:
+        """Bring an account up to the day, and give up what has been in flight for too long.
 
-    def _too_fast(self, key: Key, account: _Account, *, now_s: float) -> Refused | None:
-        """Refill this worker's share of the minute, which may also be used at once."""
-        if key.requests_per_minute is None:
-            return None
-        per_minute = key.requests_per_minute / self._workers
-        tokens = account.refill(per_minute=per_minute, now_s=now_s)
-        if tokens >= 1.0:
-            return None
-        return Refused(
-            status=429,
-            code="rate_limit_exceeded",
-            message=f"this key may make {key.requests_per_minute} requests a minute",
-            hint="wait, or ask the operator for a higher limit",
-            retry_after_s=(1.0 - tokens) * _MINUTE_S / per_minute,
+        The day is read from the books by whoever holds the account for the first time: a key that
+        had no limits until now has left no trace in its account.
+        """
+        same_day = account.day == page.day
+        if not same_day or account.key_id not in self._known:
+            booked, unknown = page.read_day(account.key_id)
+            if not same_day:
+                account.day, account.booked_picousd, account.unknown_picousd = page.day, 0, 0
+            assumed = picousd(unknown * self.assumed_usd)
+            account.booked_picousd = max(account.booked_picousd, booked)
+            account.unknown_picousd = max(account.unknown_picousd, assumed)
+        now_s = page.now.timestamp()
+        for one in page.of(account.key_id):
+            if not now_s <= one.until_s <= now_s + _LOST_AFTER_S:
+                page.end(one.request_id)
+                account.unknown_picousd += one.picousd if one.day == account.day else 0
+
+    def _admit(self, page: HeldAccounts, wish: Wish) -> Admission | Refused:
+        key, account = wish.admission.key, page.held[wish.admission.key.name]
+        now_s = page.now.timestamp()
+        refused = None
+        if wish.enters:
+            refused = _too_many(page, key) or _too_fast(account, key, now_s=now_s)
+        if refused is None and wish.tokens is not None:
+            refused = _too_long(account, key, wish.tokens, now_s=now_s)
+        if refused is None and wish.usd is not None:
+            refused = _too_dear(page, wish)
+        if refused is not None:
+            return refused
+        if wish.enters and account.requests_left is not None:
+            account.requests_left -= 1.0
+        if wish.tokens is not None and account.tokens_left is not None:
+            account.tokens_left -= wish.tokens
+        admission = replace(
+            wish.admission,
+            day=page.day,
+            reserved_usd=wish.usd or Decimal(0),
+            reserved_tokens=wish.tokens or 0,
         )
+        page.reserve(
+            Reservation(
+                request_id=admission.request_id,
+                key_id=key.name,
+                day=page.day,
+                until_s=(page.now + self._hold).timestamp(),
+                picousd=picousd(admission.reserved_usd),
+                tokens=admission.reserved_tokens,
+            )
+        )
+        return admission
 
 
-def spent_on(ledger: Ledger, day: date) -> dict[str, Spend]:
-    """Read what each key has spent on a day in UTC; the ledger adds up all of that day's rows."""
-    midnight = datetime.combine(day, time(), UTC)
-    window = Window(since=midnight, until=midnight + _DAY)
-    return {row.key: row.spend for row in totals(ledger, by="key_id", window=window) if row.key}
+def _settle(page: HeldAccounts, settlement: Settlement) -> None:
+    """Put what a request cost in the place of what was reserved for it."""
+    admission, charge = settlement.admission, settlement.charge
+    account = page.held[admission.key.name]
+    reservation = page.end(admission.request_id)
+    used = 0 if charge is None else settlement.tokens
+    if account.tokens_left is not None and used is not None:
+        account.tokens_left += admission.reserved_tokens - used
+    if admission.day != account.day:
+        return
+    reserved = picousd(admission.reserved_usd)
+    if reservation is None:  # it was given up as lost, and counted
+        account.unknown_picousd = max(0, account.unknown_picousd - reserved)
+    if charge is not None and charge.usd is None:
+        account.unknown_picousd += reserved
+    elif charge is not None and charge.usd is not None:
+        account.booked_picousd += picousd(charge.usd)
 
 
-def _too_dear(key: Key, account: _Account, *, worst_usd: Decimal, now: datetime) -> Refused | None:
-    budget_usd = key.budget_usd_per_day
-    if budget_usd is None:
+def _too_many(page: HeldAccounts, key: Key) -> Refused | None:
+    most = key.parallel_requests
+    if most is None or len(page.of(key.name)) < most:
         return None
-    settled_usd = account.elsewhere_usd + account.settled_usd
-    if settled_usd + account.reserved_usd + worst_usd <= budget_usd:
+    return Refused(
+        status=429,
+        code="rate_limit_exceeded",
+        message=f"this key may have {most} requests in flight at once",
+        hint="wait until one has been answered, or ask the operator for a higher limit",
+        retry_after_s=_IN_FLIGHT_S,
+    )
+
+
+def _too_fast(account: Account, key: Key, *, now_s: float) -> Refused | None:
+    """Refill the minute's requests, which may also be used at once."""
+    if key.requests_per_minute is None:
         return None
-    midnight = datetime.combine(account.day, time(), UTC) + _DAY
-    waits_for_others = settled_usd + worst_usd <= budget_usd
+    left = _refill(
+        account.requests_left,
+        per_minute=key.requests_per_minute,
+        elapsed_s=now_s - account.requests_at_s,
+    )
+    account.requests_left, account.requests_at_s = left, now_s
+    if left >= 1.0:
+        return None
+    return Refused(
+        status=429,
+        code="rate_limit_exceeded",
+        message=f"this key may make {key.requests_per_minute} requests a minute",
+        hint="wait, or ask the operator for a higher limit",
+        retry_after_s=(1.0 - left) * _MINUTE_S / key.requests_per_minute,
+    )
+
+
+def _too_long(account: Account, key: Key, tokens: int, *, now_s: float) -> Refused | None:
+    """Refill the minute's tokens; a request longer than a minute's waits for a full minute."""
+    per_minute = key.tokens_per_minute
+    if per_minute is None:
+        return None
+    left = _refill(
+        account.tokens_left, per_minute=per_minute, elapsed_s=now_s - account.tokens_at_s
+    )
+    account.tokens_left, account.tokens_at_s = left, now_s
+    wanted = min(tokens, per_minute)
+    if left >= wanted:
+        return None
+    return Refused(
+        status=429,
+        code="rate_limit_exceeded",
+        message=f"this key may use {per_minute} tokens a minute; this request may use {tokens}",
+        hint="lower max_tokens, wait, or ask the operator for a higher limit",
+        retry_after_s=(wanted - left) * _MINUTE_S / per_minute,
+    )
+
+
+def _refill(left: float | None, *, per_minute: int, elapsed_s: float) -> float:
+    """Add what has run into a bucket, which begins full and holds a minute's worth."""
+    gained = max(elapsed_s, 0.0) * per_minute / _MINUTE_S
+    return float(per_minute) if left is None else min(float(per_minute), left + gained)
+
+
+def _too_dear(page: HeldAccounts, wish: Wish) -> Refused | None:
+    key, account = wish.admission.key, page.held[wish.admission.key.name]
+    budget_usd, worst_usd = key.budget_usd_per_day, wish.usd
+    if budget_usd is None or worst_usd is None:
+        return None
+    spent_usd = usd_from_picousd(account.booked_picousd + account.unknown_picousd)
+    in_flight = sum(
+        one.picousd
+        for one in page.of(key.name)
+        if one.day == page.day and one.request_id != wish.admission.request_id
+    )
+    if spent_usd + usd_from_picousd(in_flight) + worst_usd <= budget_usd:
+        return None
+    midnight = datetime.combine(page.now.date(), time(), page.now.tzinfo) + _DAY
+    waits_for_others = spent_usd + worst_usd <= budget_usd
     return Refused(
         status=429,
         code="insufficient_quota",
         message=f"this key's budget of {show_usd(budget_usd)} a day has no room for this request",
         hint="lower max_tokens, or wait until midnight UTC",
-        retry_after_s=_IN_FLIGHT_S if waits_for_others else (midnight - now).total_seconds(),
+        retry_after_s=_IN_FLIGHT_S if waits_for_others else (midnight - page.now).total_seconds(),
     )
-
-
-_UNKNOWN_KEY = Refused(
-    status=401,
-    code="invalid_api_key",
-    message="no such API key, or none was sent",
-    hint="send the header: Authorization: Bearer KEY",
-)

@@ -27,7 +27,7 @@ _TEXT: JSON = {"type": "string"}
 _USD: JSON = {"type": ["string", "null"], "description": "dollars, exact; null where unknown"}
 _ERROR: JSON = {"description": "no answer", "content": _json(_ref("Error"))}
 _MESSAGE_ERROR: JSON = {"description": "no answer", "content": _json(_ref("MessageError"))}
-_CHAT_ERRORS = ("400", "401", "404", "413", "422", "429", "431", "500", "502", "503", "504")
+_CHAT_ERRORS = ("400", "401", "403", "404", "413", "422", "429", "431", "500", "502", "503", "504")
 _KEY: list[JSON] = [{}, {"key": []}, {"browser": []}]
 
 _SCHEMAS: JSON = {
@@ -165,7 +165,6 @@ _SCHEMAS: JSON = {
         "properties": {
             "request_id": {"type": "string", "description": "from x-suffice-request-id"},
             "score": {"type": "number", "minimum": 0, "maximum": 1},
-            "rung": {"type": ["string", "null"]},
         },
     },
     "Models": {
@@ -271,7 +270,9 @@ def _kept(summary: str, *, body: bool = False) -> JSON:
         "security": _KEY,
         "responses": {
             "200": _ok("as asked", _ANY),
-            **dict.fromkeys(("400", "401", "404", "413", "431", "503"), _ERROR),
+            **dict.fromkeys(
+                ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
+            ),
         },
     }
     return operation | ({"requestBody": {"content": _ANY}} if body else {})
@@ -322,15 +323,19 @@ _PATHS: JSON = {
             "requestBody": {"required": True, "content": _json(_ref("Feedback"))},
             "responses": {
                 "200": _ok("booked", _json(_ref("Status"))),
-                **dict.fromkeys(("400", "401", "404", "413", "431", "503"), _ERROR),
+                **dict.fromkeys(
+                    ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
+                ),
             },
         }
     },
     "/healthz": _get("Say that the process lives", _json(_ref("Status"))),
     "/readyz": _get("Say that requests can be answered and booked", _json(_ref("Status")), "503"),
-    "/": _get("Show the dashboard", {"text/html": {"schema": _TEXT}}, "401", "503", security=True),
+    "/": _get(
+        "Show the dashboard", {"text/html": {"schema": _TEXT}}, "401", "403", "503", security=True
+    ),
     "/metrics": _get(
-        "Measure all workers", {"text/plain": {"schema": _TEXT}}, "401", security=True
+        "Measure all workers", {"text/plain": {"schema": _TEXT}}, "401", "403", security=True
     ),
     "/openapi.json": _get("Return this document", _json({"type": "object"})),
 }

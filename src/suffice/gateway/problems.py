@@ -22,7 +22,9 @@ _KINDS = {
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     426: "invalid_request_error",
     429: "rate_limit_error",
@@ -37,6 +39,7 @@ _OF_THE_REQUEST = frozenset({400, 404, 409, 413, 415, 422, 429})  # upstream's w
 
 Code = Literal[
     "invalid_api_key",
+    "not_permitted",
     "rate_limit_exceeded",
     "insufficient_quota",
     "model_not_found",

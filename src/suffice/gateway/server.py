@@ -1,6 +1,7 @@
 """`suffice serve`: checks everything once, then hands over to uvicorn."""
 
 import os
+import resource
 import signal
 import sys
 from functools import partial
@@ -47,9 +48,15 @@ def serve(settings: Settings, listen: Listen) -> None:
 def _run(settings: Settings, listen: Listen) -> None:
     import uvicorn
 
+    from suffice.gateway.protocol import BoundedProtocol
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:  # each connection is a file to the system
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     config = uvicorn.Config(
         partial(Gateway, settings),
         factory=True,
+        http=BoundedProtocol,
         host=listen.host,
         port=listen.port,
         workers=settings.workers,

@@ -1,10 +1,12 @@
 """Everything that one configuration makes of the gateway; a reload puts a new one in its place."""
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from suffice.certify.bundle import Bundle, load_bundle
@@ -12,22 +14,25 @@ from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.deployment import build_engines
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
+from suffice.gateway.keys import Key
 from suffice.guarantee.clusters import Per
 from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import Guard
-from suffice.types import Rung
+from suffice.types import JSON, Rung
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     """What `suffice serve` was told; `observe` answers as asked and only reports savings.
 
-    In the folder `shared` the workers publish their metrics; None for a single worker.
+    Where public keys are given to `trust`, one of them must have signed the certificate. In the
+    folder `shared` the workers publish their metrics; None for a single worker.
     """
 
     ladder: Path
     policy: Path | None = None
+    trust: tuple[Path, ...] = ()
     observe: bool = False
     workers: int = 1
     shared: Path | None = None
@@ -60,7 +65,7 @@ class Serving:
 
 def read_settings(settings: Settings) -> tuple[Config, Bundle | None]:
     """Read the files that settings name; raises ConfigError, InputError or CertificateError."""
-    bundle = None if settings.policy is None else load_bundle(settings.policy)
+    bundle = None if settings.policy is None else load_bundle(settings.policy, trust=settings.trust)
     return load_config(settings.ladder), bundle
 
 
@@ -103,6 +108,23 @@ def _check_unit(gateway: GatewayConfig, bundle: Bundle | None) -> None:
             'gateway.route_by is "session", and the certificate promises per request',
             hint="certify trials of whole sessions with --per session, or route by request",
         )
+
+
+def states_of(serving: Serving, keys: Mapping[str, Key]) -> dict[str, JSON]:
+    """Say what the log of changes keeps of keys, configuration and certificate; no secret."""
+    bundle = serving.pipeline.bundle
+    config = msgspec.json.encode(serving.config, order="sorted")
+    states: dict[str, JSON] = {
+        "configuration": {"sha256": hashlib.sha256(config).hexdigest()},
+        "certificate": {
+            "certificate_id": bundle.certificate.certificate_id if bundle else None,
+            "trusted": [path.name for path in serving.settings.trust],
+        },
+    }
+    for name, key in keys.items():
+        state = {k: v for k, v in msgspec.to_builtins(key).items() if k not in ("name", "former")}
+        states[f"key {name}"] = state | {"digest": key.digest[:8]}
+    return states
 
 
 def _audit_rule(config: GatewayConfig, *, watching: bool) -> AuditRule:

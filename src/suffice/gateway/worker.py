@@ -2,37 +2,53 @@
 
 import asyncio
 import gc
-import itertools
 import logging
 import os
+import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from suffice.config import GatewayConfig
-from suffice.errors import LedgerError, SufficeError
+from suffice.errors import SufficeError
 from suffice.gateway.access import Access
+from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.auditor import Auditor
 from suffice.gateway.dashboard.live import LivePage
 from suffice.gateway.files import WatchedFiles, files_behind
 from suffice.gateway.group_commit import Books
-from suffice.gateway.metrics.families import CIRCUIT, IN_FLIGHT, QUEUED, UNBOOKED
+from suffice.gateway.intake import Intake
+from suffice.gateway.keys import KeyRing, read_keys
+from suffice.gateway.last_good import keep_settings, last_settings, with_last_keys
+from suffice.gateway.limits import KeyLimiter
+from suffice.gateway.metrics.families import (
+    CIRCUIT,
+    IN_FLIGHT,
+    QUEUED,
+    RELOAD_FAILING,
+    UNBOOKED,
+)
 from suffice.gateway.metrics.record import measure_guard
 from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
 from suffice.gateway.metrics.spans import Spans
+from suffice.gateway.problems import Problem
 from suffice.gateway.route import Conversations
-from suffice.gateway.serving import Serving, Settings, build_serving, read_settings
+from suffice.gateway.serving import Serving, Settings, build_serving, read_settings, states_of
+from suffice.gateway.upkeep import Upkeep
 from suffice.ledger import Ledger
+from suffice.ledger.events import note_states
 from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
 
 UPKEEP_S = 1.0  # how often the ledger is read for audits, and the files for changes
-EXPIRY_TURNS = 60  # turns of upkeep between two looks for kept responses whose time is over
-SPENDING_TURNS = 5  # turns of upkeep between two readings of what other workers have spent
+EXPIRY_S = 60.0  # between two looks for kept responses whose time is over
+RELOAD_AGAIN_S = 5.0  # until files that could not be taken over are read again
 SESSIONS_KEPT = timedelta(days=30)
 GRACE_S = 5.0  # for requests that have read the old configuration and not yet asked an engine
 DRAIN_S = 10.0  # for audits, once the last request is answered
+HOLD_SLACK_S = 60.0  # for booking, beyond the deadline, while a request counts as in flight
 GARBAGE = 20_000  # new objects between two collections: those of some dozens of requests
 _log = logging.getLogger("suffice.gateway")
 
@@ -51,14 +67,23 @@ class Worker:
     page: LivePage
     files: WatchedFiles
     spans: Spans
+    intake: Intake = field(default_factory=Intake)
     name: str = field(default_factory=lambda: str(os.getpid()))
-    reload_error: SufficeError | None = None
+    key_file: WatchedFiles
+    draining: bool = False
+    upkeep: Upkeep | None = None
+    reload_error: Exception | None = None
+    _reloaded_s: float = 0.0
+    _expired_s: float = field(default_factory=time.monotonic)
     _old: list[tuple[float, Serving]] = field(default_factory=list)
 
     async def close(self) -> None:
         """Finish what audits are under way, write what is left, and close everything."""
+        if self.upkeep is not None:
+            await self.upkeep.stop()
         await self.auditor.close(within_s=DRAIN_S)
         await self.books.close()
+        await self.access.close()
         for _, serving in self._old:
             await serving.close()
         await self.serving.close()
@@ -76,44 +101,104 @@ class Worker:
         others = gather(self.settings.shared) if self.settings.shared else {}
         return expose(others | own)
 
+    def check_ready(self) -> None:
+        """Raise LedgerError, or Problem where a watch hangs, and once the process is to end."""
+        self.check_books()
+        if self.draining:
+            raise Problem("the gateway is about to end", status=503, hint="ask another replica")
+        why = self.upkeep.why_unready() if self.upkeep else None
+        if why is not None:
+            raise Problem(why, status=503, hint="the operator should look at the log")
+
+    def request_reload(self) -> None:
+        """Read all files again soon, as SIGHUP asks."""
+        self.key_file.request_reload()
+        self.files.request_reload()
+
     async def reload(self) -> None:
-        """Take over changed files, or keep what there is and say why."""
+        """Take over changed files, or keep what there is and say why.
+
+        Whatever a bad file raises, the last good settings go on.
+        """
+        serving = None
         try:
             config, bundle = await asyncio.to_thread(read_settings, self.settings)
             ledger = self.books.ledger
             serving = build_serving(self.settings, config, bundle, ledger=ledger)
             await asyncio.to_thread(serving.guard.begin)
             await asyncio.to_thread(serving.guard.catch_up, now=datetime.now(UTC))
-            read_key_file(self.access, config.gateway, self.settings)
-        except SufficeError as error:
-            self.reload_error = error
-            _log.error("the old configuration stays: %s", error)
+            read_key_file(self.access, config.gateway, ledger=ledger)
+        except Exception as error:  # noqa: BLE001 - a file may be bad in ways that nobody foresaw
+            if str(error) != str(self.reload_error):
+                foreseen = isinstance(error, SufficeError)
+                _log.error("the old configuration stays: %s", error, exc_info=not foreseen)
+            self.reload_error, self._reloaded_s = error, time.monotonic()
+            if serving is not None:
+                await serving.close()
             return
         self.files.watch(files_behind(self.settings, config.gateway))
         self._old.append((time.monotonic(), self.serving))
         self.serving, self.reload_error = serving, None
         _log.warning("took over the changed configuration")
+        await asyncio.to_thread(keep_settings, self.settings, config)
+        await self.log_states()
 
-    async def keep_up(self) -> None:
-        """Read the ledger and the files again and again, until cancelled."""
-        for turn in itertools.count(1):
-            await asyncio.sleep(UPKEEP_S)
-            try:
-                await self.refresh_guard()
-                if self.settings.workers > 1 and turn % SPENDING_TURNS == 0:
-                    await self.access.read_spending(self.books.ledger)
-                if turn % EXPIRY_TURNS == 0:
-                    now = datetime.now(UTC)
-                    await asyncio.to_thread(erase_expired, self.books.ledger, now=now)
-                    await asyncio.to_thread(
-                        forget_sessions, self.books.ledger, before=now - SESSIONS_KEPT
-                    )
-            except LedgerError as error:
-                _log.warning("%s", error.message)
-            if self.files.changed():
-                await self.reload()
-            await self._close_old()
-            self._publish()
+    async def watch_keys(self) -> None:
+        """Take over a changed key file before anything else, and whatever else is bad."""
+        config = self.serving.config.gateway
+        if config.keys is None or not self.key_file.changed():
+            return
+        try:
+            await asyncio.to_thread(read_keys, config.keys)
+            read_key_file(self.access, config, ledger=self.books.ledger)
+        except BaseException:
+            self.key_file.request_reload()
+            raise
+        _log.warning("took over the changed keys")
+        await asyncio.to_thread(keep_settings, self.settings, self.serving.config)
+        await self.log_states()
+
+    async def watch_files(self) -> None:
+        """Take over changed files; those that could not be are tried again every few seconds."""
+        waited_s = time.monotonic() - self._reloaded_s
+        if self.files.changed() or (self.reload_error is not None and waited_s > RELOAD_AGAIN_S):
+            await self.reload()
+
+    async def watch_ledger(self) -> None:
+        """Take in what audits have shown, and erase kept responses whose time is over."""
+        await self.refresh_guard()
+        if time.monotonic() - self._expired_s > EXPIRY_S:
+            self._expired_s = time.monotonic()
+            now = datetime.now(UTC)
+            await asyncio.to_thread(erase_expired, self.books.ledger, now=now)
+            await asyncio.to_thread(forget_sessions, self.books.ledger, before=now - SESSIONS_KEPT)
+
+    async def publish_metrics(self) -> None:
+        """Close what no request uses any more, and leave the metrics where they are gathered."""
+        await self._close_old()
+        self._publish()
+
+    async def log_states(self) -> None:
+        """Log changes of keys, configuration and certificate; raises LedgerError."""
+        serving, desk = self.serving, self.access.desk
+        keys = desk.limiter.ring.keys if desk else {}
+        await asyncio.to_thread(
+            note_states,
+            *(self.books.ledger, states_of(serving, keys)),
+            origin=f"{socket.gethostname()}:{self.name}",
+            now=datetime.now(UTC),
+        )
+
+    def start_upkeep(self) -> None:
+        """Begin to watch the keys, the files and the ledger."""
+        steps = {
+            "keys": self.watch_keys,
+            "files": self.watch_files,
+            "ledger": self.watch_ledger,
+            "metrics": self.publish_metrics,
+        }
+        self.upkeep = Upkeep(steps, metrics=self.metrics, every_s=UPKEEP_S)
+        self.upkeep.start()
 
     async def refresh_guard(self) -> None:
         """Take in what audits have shown."""
@@ -139,6 +224,9 @@ class Worker:
         certificate = bundle.certificate if bundle else None
         measure_guard(self.metrics, self.serving.guard.state, certificate=certificate)
         self.metrics.set(UNBOOKED, to=float(self.books.lost))
+        self.metrics.set(RELOAD_FAILING, to=float(self.reload_error is not None))
+        if self.upkeep is not None:
+            self.upkeep.measure()
         for name, slots in places.slots.items():
             self.metrics.set(QUEUED, (name,), to=float(slots.waiting))
             self.metrics.set(IN_FLIGHT, (name,), to=float(slots.inside))
@@ -154,13 +242,41 @@ class Worker:
 
 async def open_worker(settings: Settings) -> Worker:
     """Open the ledger and join the parts; raises SufficeError."""
-    config, bundle = read_settings(settings)
+    error: Exception | None = None
+    try:
+        worker = _joined(settings, settings)
+    except Exception as bad:
+        last = last_settings(settings)
+        if last is None:
+            raise
+        _log.error("started with the last settings that worked: %s", bad)
+        worker, error = _joined(settings, last), bad
+    worker.reload_error = error
+    await asyncio.to_thread(worker.serving.guard.begin)
+    await worker.refresh_guard()
+    await worker.log_states()
+    if error is None:
+        await asyncio.to_thread(keep_settings, settings, worker.serving.config)
+    _freeze_garbage()
+    return worker
+
+
+def _joined(settings: Settings, files: Settings) -> Worker:
+    """Join the parts that `files` describe; the worker goes on to watch those of `settings`."""
+    config, bundle = read_settings(files)
+    if files is not settings:
+        config = with_last_keys(config, settings)
     gateway, metrics, access = config.gateway, Metrics(), Access()
-    read_key_file(access, gateway, settings)
     ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
-    worker = Worker(
+    try:
+        serving = build_serving(settings, config, bundle, ledger=ledger)
+        read_key_file(access, gateway, ledger=ledger)
+    except BaseException:
+        ledger.close()
+        raise
+    return Worker(
         settings=settings,
-        serving=build_serving(settings, config, bundle, ledger=ledger),
+        serving=serving,
         metrics=metrics,
         books=Books(ledger),
         auditor=Auditor(
@@ -170,19 +286,23 @@ async def open_worker(settings: Settings) -> Worker:
         conversations=Conversations(most=gateway.conversations),
         page=LivePage(ledger),
         files=WatchedFiles(files_behind(settings, gateway)),
+        key_file=WatchedFiles([] if gateway.keys is None else [Path(gateway.keys)]),
         spans=Spans(),
     )
-    await asyncio.to_thread(worker.serving.guard.begin)
-    await worker.refresh_guard()
-    await access.read_spending(ledger)
-    _freeze_garbage()
-    return worker
 
 
-def read_key_file(access: Access, config: GatewayConfig, settings: Settings) -> None:
+def read_key_file(access: Access, config: GatewayConfig, *, ledger: Ledger) -> None:
     """Read the keys where a configuration names their file; raises ConfigError."""
-    if config.keys is not None:
-        access.read_keys(config.keys, assumed_usd=config.assumed_usd, workers=settings.workers)
+    if config.keys is None:
+        return
+    ring = KeyRing(read_keys(config.keys))
+    access.assumed_tokens = config.assumed_output_tokens
+    if access.desk is not None:
+        access.desk.limiter.reload(ring)
+        return
+    hold_s = config.deadline_s + HOLD_SLACK_S
+    limiter = KeyLimiter(ring, ledger=ledger, assumed_usd=config.assumed_usd, hold_s=hold_s)
+    access.desk = AdmissionDesk(limiter)
 
 
 def _freeze_garbage() -> None:

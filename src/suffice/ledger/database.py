@@ -5,21 +5,26 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 
 from suffice.errors import InputError, LedgerError, MissingExtra
 from suffice.ledger import migrations, schema
+from suffice.ledger.failures import translated
+from suffice.ledger.patience import Patience
 from suffice.ledger.records import Attempt, Entry, Role, Score
 
 BUSY_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5
+WRITE_TIMEOUT_S = 10.0  # for a transaction, while requests wait for it
+READ_TIMEOUT_S = 300.0  # for a report
+_PATIENCE = Patience()
 
 
 class Ledger:
@@ -90,6 +95,17 @@ class Ledger:
             ]
         self._insert((schema.requests, rows), (schema.attempts, attempts), in_order=audited)
 
+    def unwritten(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Leave out what is in the ledger: a connection may be lost just after its commit."""
+        missing = {entry.request_id: entry for entry in entries}
+        query = sa.select(schema.requests.c.request_id).where(
+            schema.requests.c.request_id.in_(list(missing))
+        )
+        with self.reading() as connection:
+            for request_id in connection.execute(query).scalars():
+                del missing[request_id]
+        return list(missing.values())
+
     def audit(self, request_id: str, attempt: Attempt) -> None:
         """Add what another rung answered to a request that is in the ledger, off its path."""
         if attempt.role is not Role.AUDIT:
@@ -141,7 +157,11 @@ class Ledger:
     def reading(self) -> Iterator[sa.Connection]:
         """Lend a connection for queries that sees one state of the ledger throughout."""
         snapshot = {"isolation_level": "REPEATABLE READ"} if self._is_postgresql else {}
-        with _translated(self.where), self._engine.connect() as connection:
+        with (
+            translated(self.where),
+            self._engine.connect() as connection,
+            self._within(READ_TIMEOUT_S, connection),
+        ):
             yield connection.execution_options(**snapshot)
 
     def close(self) -> None:
@@ -174,10 +194,11 @@ class Ledger:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Hold the lock and a write transaction that commits at the end."""
-        with self._lock, _translated(self.where), self._engine.connect() as connection:
+        """Lend a connection in a write transaction that commits at the end."""
+        alone = nullcontext() if self._is_postgresql else self._lock
+        with alone, translated(self.where), self._engine.connect() as connection:
             connection.execution_options(suffice_begin="BEGIN IMMEDIATE")
-            with connection.begin():
+            with self._within(WRITE_TIMEOUT_S, connection), connection.begin():
                 yield connection
 
     @contextmanager
@@ -191,8 +212,9 @@ class Ledger:
         driver_error = dialect.loaded_dbapi.Error
         with (
             self._lock,
-            _translated(self.where),
+            translated(self.where),
             self._engine.connect() as connection,
+            self._within(WRITE_TIMEOUT_S, connection),
             closing(connection.connection.cursor()) as cursor,
         ):
             try:
@@ -207,6 +229,12 @@ class Ledger:
                 raise DBAPIError.instance(
                     None, None, error, driver_error, dialect=dialect
                 ) from error
+
+    def _within(self, seconds: float, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Break the connection when a block takes longer; SQLite's own timeout bounds its waits."""
+        if not self._is_postgresql:
+            return nullcontext()
+        return _PATIENCE.within(seconds, fileno=connection.connection.fileno())
 
     def _prepare(self, *, read_only: bool) -> None:
         if not read_only:
@@ -307,90 +335,14 @@ def _write_ahead(raw: Any) -> None:
 
 def _postgresql(url: sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url, connect_args={"connect_timeout": BUSY_TIMEOUT_S})
+        return sa.create_engine(
+            url,
+            pool_timeout=CONNECT_TIMEOUT_S,
+            # A pooler in transaction mode hands on no prepared statements.
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
+        )
     except ModuleNotFoundError as error:
         raise MissingExtra(
             "PostgreSQL needs a driver that is not installed",
             hint="pip install 'suffice[postgres]'",
         ) from error
-
-
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Turn a database's errors into LedgerErrors that say what to do."""
-    try:
-        yield
-    except PoolTimeout as error:
-        raise LedgerError(
-            f"{where}: no connection was free in time", hint="try again", retryable=True
-        ) from error
-    except DBAPIError as error:
-        failure = next((f for f in _FAILURES if _code(error).startswith(f.codes)), None)
-        if failure is None and not isinstance(error, OperationalError):
-            raise
-        what, hint, retryable = (failure or _UNREACHABLE)[1:]
-        raise LedgerError(
-            f"{where}: {what or str(error.orig).splitlines()[0]}", hint=hint, retryable=retryable
-        ) from error
-
-
-def _code(error: DBAPIError) -> str:
-    """Name the failure as its database does: SQLITE_FULL, or PostgreSQL's 53100; "" for neither."""
-    raw = error.orig
-    return getattr(raw, "sqlite_errorname", None) or getattr(raw, "sqlstate", None) or ""
-
-
-class _Failure(NamedTuple):
-    codes: tuple[str, ...]
-    what: str | None
-    hint: str
-    retryable: bool = False
-
-
-_UNREACHABLE = _Failure((), None, "is the database up and reachable?", retryable=True)
-_FAILURES = (
-    _Failure(
-        ("SQLITE_FULL", "53"),
-        "the disk is full; nothing was written",
-        "free some space and try again",
-        retryable=True,
-    ),
-    _Failure(
-        ("SQLITE_READONLY", "25006", "42501"),
-        "it may not be written to",
-        "check the permissions of the file and its folder, or of the database user",
-    ),
-    _Failure(
-        ("SQLITE_BUSY", "SQLITE_LOCKED", "40", "55P03"),
-        "another process holds it",
-        "try again; if it stays so, look for a program that keeps it open",
-        retryable=True,
-    ),
-    _Failure(
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "it is damaged, or not a ledger at all",
-        "`sqlite3 FILE .recover` saves what can be read; name another file to go on",
-    ),
-    _Failure(
-        ("SQLITE_CANTOPEN",),
-        "it cannot be opened",
-        "does its folder exist, and may you write there?",
-    ),
-    _Failure(
-        ("SQLITE_IOERR",),
-        "the disk failed to read or write; nothing was written",
-        "look at the disk and try again",
-        retryable=True,
-    ),
-    _Failure(
-        ("SQLITE_CONSTRAINT_FOREIGNKEY", "23503"),
-        "that request is not in the ledger",
-        "use the request id of an answered request",
-    ),
-    _Failure(
-        ("SQLITE_CONSTRAINT", "23505", "P0001"),
-        None,
-        "entries are written once and never changed; give each request its own id",
-    ),
-    _Failure(("28", "3D"), None, "check user, password and database name in the URL"),
-)

@@ -7,6 +7,7 @@ from suffice.errors import LedgerError
 
 ADVISORY_LOCK = 7_836_342_332  # any constant of our own: two workers must not migrate at once
 AUDIT_ORDER_LOCK = 7_836_342_333
+EVENTS_LOCK = 7_836_342_334
 TABLES = ("suffice_requests", "suffice_attempts", "suffice_scores")
 
 
@@ -224,6 +225,46 @@ MIGRATIONS = (
             )""",
             "CREATE INDEX suffice_sessions_time ON suffice_sessions (time_us)",
         ),
+    ),
+    Migration(
+        version=8,
+        statements=(
+            """CREATE TABLE suffice_accounts (
+                key_id TEXT PRIMARY KEY,
+                day BIGINT NOT NULL,
+                booked_picousd BIGINT NOT NULL,
+                unknown_picousd BIGINT NOT NULL,
+                requests_left DOUBLE PRECISION,
+                requests_at_s DOUBLE PRECISION NOT NULL,
+                tokens_left DOUBLE PRECISION,
+                tokens_at_s DOUBLE PRECISION NOT NULL
+            )""",
+            """CREATE TABLE suffice_reservations (
+                request_id TEXT PRIMARY KEY,
+                key_id TEXT NOT NULL,
+                day BIGINT NOT NULL,
+                picousd BIGINT NOT NULL,
+                tokens BIGINT NOT NULL,
+                until_s DOUBLE PRECISION NOT NULL
+            )""",
+            "CREATE INDEX suffice_reservations_key ON suffice_reservations (key_id)",
+            """CREATE INDEX suffice_requests_key
+                ON suffice_requests (key_id, time_us, request_id, charge_picousd)""",
+        ),
+    ),
+    Migration(
+        version=9,
+        statements=(
+            """CREATE TABLE suffice_events (
+                id {key},
+                time_us BIGINT NOT NULL,
+                subject TEXT NOT NULL,
+                state TEXT,
+                origin TEXT NOT NULL
+            )""",
+        ),
+        sqlite=_sqlite_refuses_changes("suffice_events"),
+        postgresql=(_postgresql_refuses_changes("suffice_events"),),
     ),
 )
 

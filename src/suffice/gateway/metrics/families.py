@@ -19,6 +19,7 @@ _FIRST_TOKEN_S = (
 )
 _PER_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 
+_LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _DECISION_S = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3)
 
 
@@ -126,6 +127,12 @@ LAPSES = _gauge(
 QUEUED = _gauge("suffice_queued_requests", "Requests that wait for a place.", "rung")
 IN_FLIGHT = _gauge("suffice_inflight_requests", "Requests that an engine works on.", "rung")
 CIRCUIT = _gauge("suffice_circuit_state", "0 closed, 1 half open, 2 open.", "rung")
+LOOP_LAG = _histogram(
+    "suffice_loop_lag_seconds", "Seconds by which the event loop was late.", buckets=_LAG_S
+)
+HEARTBEAT = _gauge("suffice_heartbeat_age_seconds", "Seconds since a watch came round.", "watch")
+UPKEEP_ERRORS = _counter("suffice_upkeep_errors_total", "Turns of a watch that failed.", "watch")
+RELOAD_FAILING = _gauge("suffice_reload_failing", "1 while changed files cannot be taken over.")
 PUBLISHED = _gauge("suffice_worker_published_timestamp_seconds", "When the worker last published.")
 
 FAMILIES = (
@@ -134,5 +141,6 @@ FAMILIES = (
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
     AUDIT_USD, AUDIT_UNKNOWN, LOST_AUDITS,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
-    GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT, PUBLISHED,
+    GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT,
+    LOOP_LAG, HEARTBEAT, UPKEEP_ERRORS, RELOAD_FAILING, PUBLISHED,
 )  # fmt: skip

@@ -1,0 +1,275 @@
+"""Scripted attacks: what one client, one bad file or one frozen server can do to everybody else.
+
+Each returns its figures, and whether they are within what is promised; None means that this machine
+lacks what the attack needs.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from benchmarks.gateway import ours
+from benchmarks.gateway.bed import Bed, say
+from benchmarks.gateway.ours import Policies, Setup
+from benchmarks.gateway.postgres import database
+from benchmarks.gateway.probes import (
+    chat_body,
+    endless_heads,
+    half_sent,
+    lag_p99_ms,
+    lags,
+    post,
+    request,
+    seconds_until,
+    status_of,
+    status_of_all,
+    statuses,
+    watched,
+)
+from benchmarks.gateway.processes import Running, free_port, running
+from benchmarks.gateway.stub import TAG_DIGITS
+from suffice.gateway.keys import KeyLimits, KeyRights, add_key, revoke_key
+from suffice.ledger import Ledger, totals
+
+REPLICAS = 3
+BUDGET_USD = Decimal("0.05")
+PARALLEL = 200
+PER_MINUTE = 10
+LAG_MS = 250.0
+GROWTH_MB = 300
+FROZEN_S = 25.0  # deadline, patience with the database, and connecting anew
+LONGEST = 200  # tokens of an answer, at $10 a million
+RESERVE_USD = Decimal("0.0025")  # of one such request: its answer, and the bytes of its prompt
+
+Figures = dict[str, Any]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """What an attack achieved, and whether that is within the promise."""
+
+    right: bool
+    figures: Figures
+
+
+class Arena:
+    """Where attacks take place: the bed's stub, and gateways that an attack starts itself."""
+
+    def __init__(self, ready: Bed, policies: Policies) -> None:
+        self.ready, self.policies = ready, policies
+        self.secrets: dict[str, str] = {}
+
+    @contextmanager
+    def gateways(
+        self,
+        name: str,
+        *,
+        number: int = 1,
+        ledger: str | None = None,
+        lines: str = "",
+        policy: Path | None = None,
+    ) -> Iterator[list[Running]]:
+        """Serve from gateways of one configuration; they share a ledger where it has a URL."""
+        with ExitStack() as stack:
+            servers = []
+            for i in range(number):
+                setup = Setup(
+                    name=f"{name}{i}",
+                    upstream=self.ready.stub.port,
+                    ledger=ledger,
+                    gateway=lines,
+                    policy=policy,
+                )
+                command = ours.serve(setup, folder=self.ready.folder, port=free_port())
+                servers.append(stack.enter_context(running(command, core=self.ready.cores.proxy)))
+            yield servers
+
+    def keys(self, name: str, limits: Mapping[str, KeyLimits]) -> tuple[Path, dict[str, str]]:
+        """Make a key file; returns it, and the keys by name."""
+        path = self.ready.folder / f"{name}.json"
+        return path, {key: add_key(path, key, limits=limit) for key, limit in limits.items()}
+
+    def question(self, *, model: str = "cot", **fields: Any) -> dict[str, Any]:
+        """Write a request that the stub counts."""
+        text = f"2 + 2 = ? #{next(self.ready.tags):0{TAG_DIGITS}d}"
+        return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def limits_over_replicas(arena: Arena) -> Finding | None:
+    """Spend one small budget, and one rate, through three gateways on one PostgreSQL at once."""
+    limits = {
+        "poor": KeyLimits(budget_usd_per_day=BUDGET_USD),
+        "slow": KeyLimits(requests_per_minute=PER_MINUTE),
+    }
+    path, keys = arena.keys("limits", limits)
+    with database() as server:
+        if server is None:
+            say("no PostgreSQL here: replicas cannot be attacked")
+            return None
+        lines = f'keys = "{path}"\n'
+        with arena.gateways("limits", number=REPLICAS, ledger=server.url, lines=lines) as replicas:
+            questions = [arena.question(max_tokens=LONGEST) for _ in range(PARALLEL)]
+            poor = asyncio.run(statuses(replicas, questions, key=keys["poor"]))
+            questions = [arena.question(max_tokens=LONGEST) for _ in range(3 * PER_MINUTE)]
+            slow = asyncio.run(statuses(replicas, questions, key=keys["slow"]))
+        with Ledger.open(server.url, read_only=True) as ledger:
+            spent = {row.key: row.spend for row in totals(ledger, by="key_id")}["poor"]
+    passed = slow[HTTPStatus.OK]
+    return Finding(
+        right=spent.known_usd <= BUDGET_USD + RESERVE_USD
+        and spent.unknown_count == 0
+        and spent.known_usd > BUDGET_USD * Decimal("0.7")
+        and passed == PER_MINUTE,
+        figures={
+            "budget_usd": float(BUDGET_USD),
+            "spent_usd": float(spent.known_usd),
+            "answered": poor[HTTPStatus.OK],
+            "per_minute": PER_MINUTE,
+            "passed": passed,
+        },
+    )
+
+
+def floods(arena: Arena) -> Finding:
+    """Send what is dear to read, from one client, and watch what another one gets meanwhile."""
+    prose = "x" + " " * 400 + "y"
+    bodies = {
+        "blanks": chat_body(prose * 2000),
+        "digits": chat_body("7" * 20_000 + "%"),
+        "objects": b'{"model": "suffice", "messages": [' + b"{}," * 5_000_000 + b"{}]}",
+        "nesting": b'{"model": "suffice", "messages": ' + b"[" * 900 + b"]" * 900 + b"}",
+        "prompt": chat_body("Is it so? " * 1_500_000),
+    }
+    figures: Figures = {}
+    policy = arena.policies.defers
+    with arena.gateways("floods", policy=policy) as [server]:
+        idle = server.resident_bytes
+        for name, body in bodies.items():
+            before = lags(server.port)
+            watch = asyncio.run(watched(server, [body] * 4))
+            figures[name] = {
+                "loop_lag_p99_ms": lag_p99_ms(before, lags(server.port)),
+                "healthz_p99_ms": watch.p99_ms,
+                "statuses": watch.statuses,
+                "grown_mb": round((watch.peak_bytes - idle) / 1e6),
+            }
+    worst_ms = max(figure["loop_lag_p99_ms"] for figure in figures.values())
+    grown_mb = max(figure["grown_mb"] for figure in figures.values())
+    figures |= {"worst_p99_ms": worst_ms, "grown_mb": grown_mb}
+    return Finding(right=worst_ms <= LAG_MS and grown_mb <= GROWTH_MB, figures=figures)
+
+
+def heads(arena: Arena) -> Finding:
+    """Send endless headers, then hold a thousand requests half sent, without a key."""
+    with arena.gateways("heads") as [server]:
+        idle = server.resident_bytes
+        sent = asyncio.run(endless_heads(server.port))
+        grown_mb = round((server.resident_bytes - idle) / 1e6)
+        served_s = asyncio.run(half_sent(server.port))
+    return Finding(
+        right=grown_mb <= GROWTH_MB and served_s is not None,
+        figures={"sent_mb": round(sent / 1e6), "grown_mb": grown_mb, "served_after_s": served_s},
+    )
+
+
+def bad_files(arena: Arena) -> Finding:
+    """Break the configuration, revoke a key, and mend it again."""
+    path, keys = arena.keys("files", {"alice": KeyLimits()})
+    with arena.gateways("files", lines=f'keys = "{path}"\n') as [server]:
+        config = arena.ready.folder / "files0" / "suffice.toml"
+        good = config.read_text("utf-8")
+        question = [arena.question()]
+        config.write_text(good + "[price.odd]\ninput_usd_per_mtok = nan\n", "utf-8")
+        time.sleep(3)
+        before = asyncio.run(statuses([server], question, key=keys["alice"]))
+        revoke_key(path, "alice")
+        out_s = seconds_until(lambda: status_of_all(server, question, keys["alice"]) == 401)
+        ready = status_of(server.port, "/readyz")
+        config.write_text(
+            good + "[price.even]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 1\n", "utf-8"
+        )
+        fine = re.compile(r"^suffice_reload_failing{.*} 0$", re.M)
+        mended_s = seconds_until(lambda: bool(fine.search(_metrics(server, arena, path))))
+    figures = {"served": before[200], "revoked_after_s": out_s, "mended_after_s": mended_s}
+    right = before[200] == 1 and out_s is not None and ready == 200
+    return Finding(right=right and mended_s is not None, figures=figures)
+
+
+def forged_feedback(arena: Arena) -> Finding:
+    """Praise the answers that another key got, one's own twice, and a rung that never answered."""
+    path, keys = arena.keys("forged", {"alice": KeyLimits(), "mallory": KeyLimits()})
+    with arena.gateways("forged", lines=f'keys = "{path}"\n') as [server]:
+        answer = post(server.port, "/v1/chat/completions", arena.question(), key=keys["alice"])
+        said = {"request_id": answer[1]["suffice"]["request_id"], "score": 1}
+        tries = {
+            "of_another": post(server.port, "/v1/feedback", said, key=keys["mallory"])[0],
+            "of_a_rung": post(
+                server.port, "/v1/feedback", said | {"rung": "none"}, key=keys["alice"]
+            )[0],
+            "own": post(server.port, "/v1/feedback", said, key=keys["alice"])[0],
+            "again": post(server.port, "/v1/feedback", said, key=keys["alice"])[0],
+            "dashboard": status_of(server.port, "/", key=keys["mallory"]),
+        }
+    expected = {"of_another": 404, "of_a_rung": 400, "own": 200, "again": 409, "dashboard": 403}
+    return Finding(right=tries == expected, figures=tries)
+
+
+def frozen_database(arena: Arena) -> Finding | None:
+    """Freeze PostgreSQL under load: every client must get an answer or an error in time."""
+    with database() as server:
+        if server is None:
+            say("no PostgreSQL here: none can be frozen")
+            return None
+        with arena.gateways("frozen", ledger=server.url, lines="deadline_s = 5\n") as [gateway]:
+            questions = [arena.question() for _ in range(5)]
+            asyncio.run(statuses([gateway], questions, key="any"))
+            server.freeze()
+            began_s = time.monotonic()
+            during = asyncio.run(statuses([gateway], questions, key="any"))
+            took_s = time.monotonic() - began_s
+            ready = status_of(gateway.port, "/readyz")
+            server.thaw()
+            back_s = seconds_until(lambda: status_of_all(gateway, questions[:1], "any") == 200)
+    return Finding(
+        right=took_s <= FROZEN_S and ready == 503 and back_s is not None,
+        figures={
+            "statuses": dict(during),
+            "longest_s": round(took_s, 1),
+            "readyz": ready,
+            "recovered_after_s": back_s,
+        },
+    )
+
+
+ATTACKS: tuple[Callable[[Arena], Finding | None], ...] = (
+    *(limits_over_replicas, floods, heads, bad_files, forged_feedback, frozen_database),
+)
+
+
+def _metrics(server: Running, arena: Arena, path: Path) -> str:
+    """Read the metrics with a key of their own, made the first time."""
+    eyes = arena.secrets.get(path.name)
+    if eyes is None:
+        rights = KeyRights(scopes=("metrics",))
+        eyes = arena.secrets[path.name] = add_key(path, "eyes", limits=KeyLimits(), rights=rights)
+    return request(server.port, "GET", "/metrics", None, key=eyes)[1].decode()
+
+
+def run_attacks(ready: Bed, policies: Policies) -> tuple[Figures, bool]:
+    """Make every attack in turn; the figures, and whether all were withstood."""
+    arena, findings = Arena(ready, policies), dict[str, Finding | None]()
+    for attack in ATTACKS:
+        say(f"attack: {attack.__name__}")
+        findings[attack.__name__] = attack(arena)
+    figures = {
+        name: finding and {"right": finding.right, **finding.figures}
+        for name, finding in findings.items()
+    }
+    return figures, all(finding is None or finding.right for finding in findings.values())

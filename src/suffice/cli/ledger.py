@@ -1,0 +1,92 @@
+"""`suffice ledger`: look after the books."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suffice.cli.options import Json, LedgerArgument, duration, out
+from suffice.errors import InputError
+
+app = typer.Typer(help="Look after the books.", no_args_is_help=True)
+
+
+@app.command()
+def log(ledger: LedgerArgument, json: Json = False) -> None:
+    """List the changes of keys, configuration and certificate that gateways have seen."""
+    from suffice.cli.output import print_json, say
+    from suffice.ledger import Ledger
+    from suffice.ledger.events import events
+
+    with Ledger.open(ledger, read_only=True) as books:
+        changes = events(books)
+    if json:
+        print_json("ledger log", {"events": changes})
+        return
+    for change in changes:
+        state = "gone" if change.state is None else change.state
+        say(f"{change.time:%Y-%m-%d %H:%M:%S} {change.origin} {change.subject}: {state}")
+
+
+@app.command()
+def prune(
+    ledger: LedgerArgument,
+    keep: Annotated[str, typer.Option(help="Age of the requests that stay, such as 400d.")],
+    audited: Annotated[
+        bool, typer.Option("--audited", help="Audited requests too, which certificates need.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Delete requests older than --keep, with their calls and scores."""
+    from suffice.cli.output import print_json, say
+    from suffice.ledger import Ledger
+    from suffice.ledger.retention import prune as remove
+
+    before = datetime.now(UTC) - duration(keep)
+    with Ledger.open(ledger) as books:
+        removed = remove(books, before=before, audited=audited)
+    print_json("ledger prune", {"removed": removed}) if json else say(f"removed {removed} requests")
+
+
+@app.command()
+def erase(
+    ledger: LedgerArgument,
+    key: Annotated[str | None, typer.Option(help="Name of a key.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Id of a conversation.")] = None,
+    json: Json = False,
+) -> None:
+    """Blank prompts, answers, errors and conversation ids of one key or conversation."""
+    from suffice.cli.output import print_json, say
+    from suffice.ledger import Ledger
+    from suffice.ledger.retention import erase as blank
+
+    if (key is None) == (conversation is None):
+        raise InputError("nothing, or two things, to erase", hint="give --key or --conversation")
+    with Ledger.open(ledger) as books:
+        erased = blank(books, key_id=key, conversation_id=conversation)
+    print_json("ledger erase", {"erased": erased}) if json else say(f"blanked {erased} requests")
+
+
+@app.command()
+def export(
+    ledger: LedgerArgument,
+    out: Annotated[Path, out("Folder for one Parquet file a table.")],
+    since: Annotated[
+        str | None, typer.Option(help="Age of the oldest rows, such as 30d.", show_default="all")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write requests, calls and scores as Parquet files."""
+    from suffice.cli.output import print_json, say
+    from suffice.ledger import Ledger, Window
+    from suffice.ledger.export import export as write
+
+    window = Window(since=None if since is None else datetime.now(UTC) - duration(since))
+    with Ledger.open(ledger, read_only=True) as books:
+        counts = write(books, out, window=window)
+    if json:
+        print_json("ledger export", {"rows": counts})
+        return
+    for name, count in counts.items():
+        say(f"{out / name}: {count} rows")

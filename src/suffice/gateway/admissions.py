@@ -1,0 +1,95 @@
+"""Group admission: what many requests ask of their keys' accounts is decided in one transaction."""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from suffice.errors import LedgerError
+from suffice.gateway.limits import Admission, KeyLimiter, Refused, Settlement, Wish
+
+RETRY_S = 1.0
+_log = logging.getLogger("suffice.gateway")
+
+
+class _PendingWish(NamedTuple):
+    wish: Wish
+    decided: "asyncio.Future[Admission | Refused]"
+
+
+class AdmissionDesk:
+    """Asks a limiter from one thread; what piles up during a transaction goes into the next.
+
+    A settlement that cannot be written is kept and written later.
+    """
+
+    def __init__(self, limiter: KeyLimiter) -> None:
+        self.limiter = limiter
+        self._loop = asyncio.get_running_loop()
+        self._wishes: deque[_PendingWish] = deque()
+        self._settlements: deque[Settlement] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="suffice-admissions", daemon=True)
+        self._thread.start()
+
+    async def decide(self, wish: Wish) -> Admission | Refused:
+        """Admit a request or say why not; raises LedgerError."""
+        waiting = _PendingWish(wish, self._loop.create_future())
+        self._wishes.append(waiting)
+        self._wake.set()
+        return await waiting.decided
+
+    def settle(self, settlement: Settlement) -> None:
+        """End a reservation soon; the caller does not wait for it."""
+        self._settlements.append(settlement)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Write what is left and stop."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while not (self._closing and not self._wishes):
+            self._wake.wait(RETRY_S if self._settlements else None)
+            self._wake.clear()
+            if self._wishes or self._settlements:
+                self._transact()
+        if self._settlements:
+            self._transact()
+
+    def _transact(self) -> None:
+        wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
+        settlements = [self._settlements.popleft() for _ in range(len(self._settlements))]
+        decisions: list[Admission | Refused] | LedgerError
+        try:
+            decisions = self.limiter.decide(
+                [waiting.wish for waiting in wishes], settlements, now=datetime.now(UTC)
+            )
+        except LedgerError as error:
+            self._settlements.extendleft(reversed(settlements))
+            decisions = error
+        except Exception as error:  # noqa: BLE001 - all later requests would wait for ever
+            _log.error("the accounts of keys cannot be kept", exc_info=error)
+            decisions = LedgerError(f"the accounts cannot be kept: {type(error).__name__}")
+        with suppress(RuntimeError):  # the loop has ended, and with it all who waited
+            self._loop.call_soon_threadsafe(self._tell, wishes, decisions)
+
+    def _tell(
+        self, wishes: list[_PendingWish], decisions: list[Admission | Refused] | LedgerError
+    ) -> None:
+        """Tell those who wait; runs in their loop."""
+        for i, waiting in enumerate(wishes):
+            decision = decisions if isinstance(decisions, LedgerError) else decisions[i]
+            if waiting.decided.done():  # its client has left
+                if isinstance(decision, Admission):
+                    self.settle(Settlement(admission=decision, charge=None))
+            elif isinstance(decision, LedgerError):
+                waiting.decided.set_exception(decision)
+            else:
+                waiting.decided.set_result(decision)

@@ -1,0 +1,62 @@
+"""POST /v1/feedback: how good an answer was, said by the key that got it."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from suffice.gateway.exchange import Exchange
+from suffice.gateway.problems import Problem
+from suffice.gateway.worker import Worker
+from suffice.ledger.feedback import FeedbackOutcome, give_feedback
+
+LIMIT_BYTES = 64 * 1024
+
+
+class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an application says of the answer that it got."""
+
+    request_id: str
+    score: Annotated[float, Meta(ge=0, le=1)]
+
+
+async def take_feedback(exchange: Exchange, worker: Worker) -> None:
+    """Book a real outcome, where the next certificate finds it; it counts as a request of its key.
+
+    Only the key that a request belongs to may speak of it, and once.
+    """
+    key = worker.access.authenticate(exchange.headers, "feedback")
+    admission = await worker.access.enter(key, request_id=f"feedback-{exchange.request_id}")
+    try:
+        body = await exchange.body(limit=LIMIT_BYTES)
+        try:
+            feedback = msgspec.json.decode(body, type=Feedback)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            hint = 'send {"request_id": "...", "score": 0 to 1}'
+            raise Problem(f"no feedback: {error}", status=400, hint=hint) from error
+        outcome = await asyncio.to_thread(
+            give_feedback,
+            *(worker.books.ledger, feedback.request_id),
+            quality=feedback.score,
+            key_id=key.name if key else None,
+            now=datetime.now(UTC),
+        )
+    finally:
+        worker.access.settle(admission, None)
+    if outcome is FeedbackOutcome.UNKNOWN:
+        raise Problem(
+            f"there is no answered request {feedback.request_id!r} of this key",
+            status=404,
+            param="request_id",
+            hint="it stands in the answer's header x-suffice-request-id",
+        )
+    if outcome is FeedbackOutcome.REPEATED:
+        raise Problem(
+            f"request {feedback.request_id!r} has its feedback already",
+            status=409,
+            param="request_id",
+            hint="the first word counts; nothing needs to be sent again",
+        )
+    await exchange.reply_json({"status": "booked"})

@@ -1,0 +1,103 @@
+"""What leaves a ledger: old requests whole, and the words and names of one key or conversation.
+
+The books are append-only for every gateway: their triggers refuse changes. These two commands of an
+operator take the triggers off for one transaction at a time, and put them back in the same.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from suffice.ledger.database import Ledger
+from suffice.ledger.migrations import TABLES
+from suffice.ledger.schema import attempts, requests, scores, states, time_us
+
+_BATCH = 5_000  # requests in one transaction: gateways write in between
+_WORDS = ("error", "answer", "reasoning", "samples")
+
+
+def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
+    """Delete requests of before a time with their calls and scores; returns how many.
+
+    Audited requests stay unless `audited` says otherwise: the guard reads its certificate's again
+    at every start, and `recertify` needs them. Raises LedgerError.
+    """
+    old = [requests.c.time_us < time_us(before)]
+    old += [] if audited else [sa.not_(requests.c.audited)]
+    page = sa.select(requests.c.request_id).where(*old).order_by(requests.c.id).limit(_BATCH)
+    removed = 0
+    while True:
+        with _changeable(ledger) as connection:
+            ids = list(connection.execute(page).scalars())
+            for table in (scores, attempts, requests):
+                _in_pieces(connection, sa.delete(table), table.c.request_id, ids)
+        removed += len(ids)
+        if len(ids) < _BATCH:
+            return removed
+
+
+def erase(ledger: Ledger, *, key_id: str | None = None, conversation_id: str | None = None) -> int:
+    """Blank the words of a key's or a conversation's requests; returns how many there are.
+
+    Text, answers, reasoning, errors and the conversation's id go, and kept responses; money and
+    tokens stay, for the books must add up. Raises LedgerError.
+    """
+    mine = requests.c.key_id == key_id
+    kept = states.c.key_id == (key_id or "")
+    if conversation_id is not None:
+        mine = requests.c.conversation_id == conversation_id
+        kept = states.c.conversation_id == conversation_id
+    last, count = 0, 0
+    while True:
+        with _changeable(ledger) as connection:
+            page = (
+                sa.select(requests.c.id, requests.c.request_id)
+                .where(mine, requests.c.id > last)
+                .order_by(requests.c.id)
+                .limit(_BATCH)
+            )
+            rows = connection.execute(page).all()
+            ids = [row.request_id for row in rows]
+            blank = sa.update(attempts).values(dict.fromkeys(_WORDS))
+            _in_pieces(connection, blank, attempts.c.request_id, ids)
+            blank = sa.update(requests).values(
+                text=None, error=None, conversation_id=None, session_id=None
+            )
+            _in_pieces(connection, blank, requests.c.request_id, ids)
+            connection.execute(sa.delete(states).where(kept))
+        count += len(rows)
+        if len(rows) < _BATCH:
+            return count
+        last = rows[-1].id
+
+
+def _in_pieces(
+    connection: sa.Connection, statement: Any, column: sa.ColumnElement[str], ids: list[str]
+) -> None:
+    for start in range(0, len(ids), 500):
+        connection.execute(statement.where(column.in_(ids[start : start + 500])))
+
+
+@contextmanager
+def _changeable(ledger: Ledger) -> Iterator[sa.Connection]:
+    with ledger.writing() as connection:
+        if connection.dialect.name == "postgresql":
+            for table in TABLES:
+                connection.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            yield connection
+            for table in TABLES:
+                connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+            return
+        query = sa.text(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN"
+            " ('suffice_requests', 'suffice_attempts', 'suffice_scores')"
+        )
+        triggers = connection.execute(query).all()
+        for trigger in triggers:
+            connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")
+        yield connection
+        for trigger in triggers:
+            connection.exec_driver_sql(trigger.sql)
