@@ -5,6 +5,7 @@ import sys
 
 BENCHMARKS = (
     "routing",
+    "promise",
     "token_economy",
     "board",
     "sessions",

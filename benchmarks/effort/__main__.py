@@ -37,7 +37,8 @@ from benchmarks.inputs import benchmark_parser
 from suffice.bench.progress import show_progress
 from suffice.bench.run import Bench, BenchResult, run_bench
 from suffice.bench.tasks import Task
-from suffice.certify.policy import Target, certify
+from suffice.certify.policy import certify
+from suffice.certify.target import Target
 from suffice.config import Config, parse_config
 from suffice.deployment import opened
 from suffice.encoders.base import default_encoder

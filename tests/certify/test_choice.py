@@ -5,7 +5,8 @@ import pytest
 from msgspec.structs import replace
 from scipy import stats
 
-from suffice.certify.policy import CertifiedPolicy, Target, certify
+from suffice.certify.policy import CertifiedPolicy, certify
+from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, RiskKind

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from suffice.certify.bundling import Certification
 from suffice.certify.evidence import GRID
-from suffice.certify.policy import CertifyResult, Target, certify
+from suffice.certify.policy import CertifyResult, certify
+from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Method, Per, RiskKind

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from suffice.certify.bundling import Certification, certify_files, certify_ledger
 from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage, write_lineage
-from suffice.certify.policy import Target
 from suffice.certify.promise import Promise
 from suffice.certify.recent import since_change
+from suffice.certify.target import Target
 from suffice.errors import InputError, LedgerError
 from suffice.guarantee import LabelSource, to_json
 from suffice.guarantee.bounds import clopper_pearson_upper

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from scipy import stats
 
 from suffice.certify.bundling import Certification
-from suffice.certify.policy import CertifiedPolicy, Target, certify
+from suffice.certify.policy import CertifiedPolicy, certify
+from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Method, RiskKind, content_hash

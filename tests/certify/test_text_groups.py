@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from suffice.certify.bundle import load_bundle, save_bundle
-from suffice.certify.policy import GroupSource
+from suffice.certify.target import GroupSource
 from suffice.features.groups import PREFIX, learn_text_groups
 from suffice.policy import load_policy
 from suffice.types import Trial

@@ -34,7 +34,7 @@ FULL_BYTES = 64
 DECODING = "events.jsonl --gate gate --ladder suffice.toml --rung big"
 READ = {
     *(("ladder", "path"), ("recertify", "ledger"), ("key list", "file")),
-    *(("latent fit", "answers"), ("certify", "labels"), ("bill", "prices")),
+    *(("latent fit", "answers"), ("certify", "labels"), ("certify", "plan"), ("bill", "prices")),
 }
 READ_EVERYWHERE = {
     *("trials", "tasks", "requests", "source", "streams", "events", "workload", "measurements"),

@@ -37,6 +37,7 @@ WORDS = {
     "frontier": "trials.jsonl",
     "certify": "trials.jsonl --reference big --alpha 0.1",
     "compare": "trials.jsonl --reference big",
+    "label-plan": "trials.jsonl --reference big --alpha 0.1 --out plan.json",
     "recertify": "books.db --reference big --alpha 0.1",
     "latent fit": "latent.jsonl --reference big --alpha 0.1",
     "latent stop": "sums.jsonl --ladder embedded.toml --rung high --traces traces.jsonl",

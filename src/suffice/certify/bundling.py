@@ -11,21 +11,26 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
+from suffice.certify.labelling import LabelPlan, plan_labels, read_plan
 from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage
-from suffice.certify.policy import CertifiedPolicy, CertifyResult, Target, certify
+from suffice.certify.policy import CertifiedPolicy, CertifyResult, certify
 from suffice.certify.promise import Promise
 from suffice.certify.recent import since_change
+from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
-from suffice.guarantee import RENEWALS, LabelSource, Method, Per
+from suffice.errors import InputError
+from suffice.guarantee import RENEWALS, LabelSource, Lineage, Method, Per
 from suffice.ledger import Label, Ledger, Window, labelled_trials
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import alarms_of
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
+from suffice.trials.order import on_ladder
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
 
 UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
+MOST_UNMARKED = 0.2  # of the requests, that may lack any mark without a plan
 _LABELS = {
     Label.TARGET: LabelSource.TARGET,
     Label.SCORER: LabelSource.SCORER,
@@ -87,19 +92,71 @@ def certify_files(
 ) -> Certification:
     """Certify the trials in some files; `agreement` takes the reference's answers for right.
 
-    `zero_cost` says what a cost of 0 dollars means. Raises InputError where delta is spent.
+    `zero_cost` says what a cost of 0 dollars means. Raises InputError where delta is spent, or
+    where many requests are not marked and no plan says which.
     """
+    plan = None if promise.plan is None else read_plan(promise.plan)
+    if plan is not None and labels is not None:
+        raise InputError(
+            "labels that mend a judge and a plan of labels do not go together",
+            hint="leave one of them out",
+        )
     say("reading trials")
     notes: list[str] = []
     trials = read_trials(*paths, zero_cost=zero_cost, note=notes.append)
     if agreement:
         trials = score_by_agreement(trials, reference=promise.reference)
+    if plan is None:
+        _refuse_unmarked(trials)
     human = None if labels is None else read_labels(labels)
     target = promise.ask(label_source(trials))
     look = look_at(trials, target, planned=promise.looks or 1, renewal=False)
     looks, lineage = add_look(_known_looks(promise), look)
-    settled = settle(trials, replace(target, lineage=lineage), labels=human, say=say)
+    settled = settle(
+        trials,
+        replace(target, lineage=lineage),
+        labels=human,
+        plan=plan,
+        say=say,
+    )
     return replace(settled, looks=looks, notes=(*notes, *settled.notes))
+
+
+def plan_files(
+    paths: Sequence[Path],
+    promise: Promise,
+    *,
+    zero_cost: ZeroCost | None = None,
+    say: Say = lambda _stage: None,
+) -> LabelPlan:
+    """Say which requests in some files to mark."""
+    say("reading trials")
+    trials = read_trials(*paths, zero_cost=zero_cost)
+    table = on_ladder(tabulate(trials), reference=promise.reference)
+    target = promise.ask(label_source(trials))
+    target = replace(target, lineage=Lineage(planned=promise.looks or 1))
+    say("choosing what to mark")
+    return plan_labels(table, target, encoder=default_encoder())
+
+
+def _refuse_unmarked(trials: Iterable[Trial]) -> None:
+    """Raise InputError where many requests have answers and no mark on any rung.
+
+    Marks that were given to some requests and not to others may follow the answers.
+    """
+    marked: dict[str, bool] = {}
+    for trial in trials:
+        if trial.status is not TrialStatus.FAILED:
+            known = marked.get(trial.request_id, False)
+            marked[trial.request_id] = known or trial.quality is not None
+    unmarked = len(marked) - sum(marked.values())
+    if 0 < unmarked < len(marked) and unmarked > MOST_UNMARKED * len(marked):
+        raise InputError(
+            f"{unmarked:,} of {len(marked):,} requests have no mark on any rung, and nothing says "
+            "how those with marks were chosen",
+            hint="let `suffice label-plan` choose, and give its file with --plan; "
+            "or leave the others out of the trials, if marks were given at random",
+        )
 
 
 def certify_ledger(
@@ -172,11 +229,12 @@ def settle(
     ask: Target,
     *,
     labels: Mapping[tuple[str, str], float] | None = None,
+    plan: LabelPlan | None = None,
     say: Say,
 ) -> Certification:
     """Certify trials and bundle the policy with its certificate and what its rungs cost."""
     table = tabulate(trials)
-    certified = certify(table, ask, encoder=default_encoder(), labels=labels, say=say)
+    certified = certify(table, ask, encoder=default_encoder(), labels=labels, plan=plan, say=say)
     certificate = certified.result.certificate
     bundle = None
     if certificate is not None:

@@ -1,5 +1,6 @@
 """The requests dealt into three, and what the certifying ones say of a policy."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +43,28 @@ class RequestSplit:
     seen: Observations
     known: Outcomes
 
+    def only(self, request_ids: Container[str]) -> "RequestSplit":
+        """Return the rows of some requests."""
+        names = enumerate(self.table.request_ids)
+        at = np.array([row for row, name in names if name in request_ids], dtype=np.int64)
+        return _picked(self.table, self.seen, self.known, at, rows=self.rows[at])
+
+
+def _picked(
+    table: TrialTable, seen: Observations, known: Outcomes, at: Rows, *, rows: Rows
+) -> RequestSplit:
+    return RequestSplit(
+        table=table.subset(at),
+        rows=rows,
+        seen=seen.subset(at),
+        known=replace(
+            known,
+            quality=known.quality[at],
+            cost=known.cost[at],
+            abstained=known.abstained[at],
+        ),
+    )
+
 
 def deal(
     table: TrialTable, *, reference: str, seed: int, encoder: Encoder
@@ -50,17 +73,7 @@ def deal(
     seen = observe_table(table, reference=reference, encoder=encoder)
     known = outcomes(table, reference=reference)
     fit, test, report = (
-        RequestSplit(
-            table=table.subset(rows),
-            rows=rows,
-            seen=seen.subset(rows),
-            known=replace(
-                known,
-                quality=known.quality[rows],
-                cost=known.cost[rows],
-                abstained=known.abstained[rows],
-            ),
-        )
+        _picked(table, seen, known, rows, rows=rows)
         for rows in split_rows(table.clusters, seed=seed)
     )
     return fit, test, report

@@ -38,11 +38,13 @@ class MarkedRequests:
     `left_out` requests have no quality of the reference, or no answer of some rung. `worthless` of
     the others have an answer of a cheaper rung that no scorer could judge: it counts as worth
     nothing, because what a scorer cannot read is hardly ever a good answer left out by chance.
+    `unmarked` requests have no mark, and count as lost where a cheaper rung answers.
     """
 
     table: TrialTable
     left_out: int
     worthless: int
+    unmarked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,24 +98,26 @@ def check_rows(table: TrialTable, *, alpha: float, delta: float, net: bool) -> N
         raise InputError(
             f"no number of rows certifies alpha {alpha:g}", hint="ask for a larger alpha"
         )
-    fewest, unit = _fewest_rows(least), "clusters of requests" if clusters < rows else "requests"
+    single = clusters == rows
+    fewest = _fewest(certifying=least, fitting=FEWEST_ROWS if single else 1)
+    unit = "requests" if single else "clusters of requests"
     if clusters < fewest:
         raise InputError(
             f"{clusters} scored {unit} are too few: {least} certifying "
-            f"{'clusters' if clusters < rows else 'rows'} are the fewest that can "
-            f"certify alpha {alpha:g} at delta {delta:g}, without one loss, and "
-            f"{FEWEST_ROWS} the fewest that a policy is fitted on",
+            f"{'rows' if single else 'clusters'} are the fewest that can certify alpha {alpha:g} "
+            f"at delta {delta:g}, without one loss, and {FEWEST_ROWS} rows the fewest that a "
+            "policy is fitted on",
             hint=f"give {fewest} scored {unit} or more, or a larger alpha",
         )
 
 
-def _fewest_rows(certifying: int) -> int:
-    """Return how many requests deal so many into the certifying split, and enough for a fit."""
+def _fewest(*, certifying: int, fitting: int) -> int:
+    """Return how many rows or clusters deal so many into the certifying and the fitting split."""
     fit, test, _ = SPLIT_FRACTIONS
-    rows = max(floor(FEWEST_ROWS / fit), floor(certifying / test)) - ROUNDING_ROWS
-    while split_sizes(rows)[0] < FEWEST_ROWS or split_sizes(rows)[1] < certifying:
-        rows += 1
-    return rows
+    fewest = max(floor(fitting / fit), floor(certifying / test)) - ROUNDING_ROWS
+    while split_sizes(fewest)[0] < fitting or split_sizes(fewest)[1] < certifying:
+        fewest += 1
+    return fewest
 
 
 def loss_rule(fit: Floats, codes: Rows, *, risk: RiskKind, per: Per, judged: bool) -> LossRule:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from suffice.certify.policy import Target
+from suffice.certify.target import Target
 from suffice.errors import InputError, writing
 from suffice.files import write_file
 from suffice.guarantee import Lineage, Per, RiskKind, share_requests, sketch_of

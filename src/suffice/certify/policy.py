@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,8 @@ from suffice.certify.evidence import (
     losses_of,
     marked,
 )
+from suffice.certify.labelling import LabelPlan, marked_among, planned
+from suffice.certify.target import GroupSource, Target, goal_of
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.features.groups import PREFIX, learn_text_groups
@@ -47,7 +48,6 @@ from suffice.guarantee import (
 )
 from suffice.policy import (
     Baseline,
-    Goal,
     PathOutcomes,
     Policy,
     always,
@@ -71,7 +71,6 @@ from suffice.trials.table import (
 from suffice.types import Say
 
 SPLITS = ("fit", "certify", "report")
-LAPSES_AFTER_S = 30 * 86400.0
 _CALIBRATED = (  # fields that a result takes over from its calibration
     "bound",
     "n",
@@ -86,40 +85,6 @@ _CALIBRATED = (  # fields that a result takes over from its calibration
 )
 
 
-class GroupSource(StrEnum):
-    """Where a certified policy has the group of a request from."""
-
-    DECLARED = "declared"  # the client names it, and one that names none is not covered
-    TEXT = "text"  # a classifier of the text, learned on the fitting split
-    NONE = "none"  # it has no groups
-
-
-class Target(Struct, frozen=True, kw_only=True):
-    """What to promise: risk at most `alpha`, except with probability `delta`, to `reference`.
-
-    `risk` says what the risk is, and `per` whether requests or sessions are counted. With
-    `random_part` the policy may be one that applies to a random part of the requests only.
-    `groups` says what groups its requests have, `lineage` how many looks share delta.
-    """
-
-    reference: str
-    label_source: LabelSource
-    alpha: float = 0.05
-    delta: float = 0.1
-    seed: int = 0
-    lapses_after_s: float = LAPSES_AFTER_S
-    risk: RiskKind = RiskKind.EXCESS_OVER_REFERENCE
-    per: Per = Per.REQUEST
-    random_part: bool = True
-    groups: GroupSource = GroupSource.DECLARED
-    lineage: Lineage = Lineage()
-
-    @property
-    def level(self) -> float:
-        """The part of delta that this look may spend."""
-        return self.delta / self.lineage.planned
-
-
 class CertifyResult(Struct, frozen=True, kw_only=True):
     """What certifying said; shares, risk, saving and quality are those of the reporting split.
 
@@ -130,7 +95,8 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     in them, assume the loss rate seen. With a judge's labels, risk and quality are the judge's, and
     no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
     the certificate. `unscored` requests were left out; `worthless` ones have an answer that no
-    scorer could judge. The risk of baselines is the excess, or for a net loss the net loss.
+    scorer could judge. `unmarked` ones were not marked, as planned or not, and count as lost where
+    they are kept. The risk of baselines is the excess, or for a net loss the net loss.
     `family` is the kind of policy, and `part` the share of requests, drawn at random, that it
     applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
     rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
@@ -166,6 +132,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     unscored: int
     worthless: int
+    unmarked: int
     left_out: dict[str, int]
     rows_needed: int | None
     clusters_needed: int | None
@@ -197,30 +164,38 @@ def certify(
     *,
     encoder: Encoder,
     labels: Mapping[Pair, float] | None = None,
+    plan: LabelPlan | None = None,
     say: Say = lambda _stage: None,
 ) -> CertifiedPolicy:
     """Fit a path of policies and certify the furthest point that holds the promise.
 
     Requests without a quality of the reference, or an answer of some rung, are left out and
     counted; an answer that no scorer could judge is worth nothing. `labels` are human qualities
-    that mend a judge's. Raises InputError for too few rows to certify anything (with how many it
-    takes), an unknown reference, one that nothing is cheaper than, or labels that do not go with
-    the label source.
+    that mend a judge's. With a `plan` of what to mark, a request without a mark counts as lost
+    wherever it is kept, and no other policy is certified beside. Raises InputError for too few rows
+    to certify anything (with how many it takes), an unknown reference, one that nothing is cheaper
+    than, labels that do not go with the label source, or marks that do not go with the plan.
     """
     _check_source(ask, labels)
     ordered = on_ladder(table, reference=ask.reference)
     human = None if labels is None else _find_labels(labels, table, ordered)
-    kept = marked(ordered, reference=ask.reference, judged=human is not None)
+    if plan is None:
+        kept = marked(ordered, reference=ask.reference, judged=human is not None)
+    else:
+        kept = planned(ordered, plan, ask)
     check_rows(kept.table, alpha=ask.alpha, delta=ask.level, net=ask.risk is RiskKind.NET_LOSS)
     say(f"reading {len(kept.table):,} requests")
     fit, test, report = deal(kept.table, reference=ask.reference, seed=ask.seed, encoder=encoder)
+    if plan is not None:
+        fit, report = fit.only(marked_among(ordered, plan.fit)), report.only({*plan.report})
     text_groups = None
     if ask.groups is GroupSource.TEXT or _told_before(fit.table):
         text_groups = learn_text_groups(fit.table.texts, fit.table.groups)
     if ask.groups is not GroupSource.DECLARED or text_groups is not None:
         fit, test, report = (regrouped(split, text_groups) for split in (fit, test, report))
     say(f"fitting the policy on {len(fit.rows):,} requests")
-    fitted = fit_policies(fit.seen, fit.known, _goal(ask, test, judged=human is not None))
+    random_part = ask.random_part and human is None and plan is None
+    fitted = fit_policies(fit.seen, fit.known, goal_of(ask, test, random_part=random_part))
     say(f"certifying on {len(test.rows):,} others")
     rule = loss_rule(
         fit.known.quality,
@@ -249,7 +224,7 @@ def certify(
         certificate = issue(calibration, terms)
     expected = harms(policy, report.seen)
     plays = play(policy, expected, points=slice(policy.point, policy.point + 1))
-    rivals = rival_policies(fitted, certifying, report, expected)
+    rivals = {} if plan else rival_policies(fitted, certifying, report, expected)
     found = _measured(report, plays, ask, rule=rule, rivals=rivals)
     return CertifiedPolicy(
         policy=policy,
@@ -257,11 +232,12 @@ def certify(
             certified=calibration.certified,
             family=policy.family,
             part=policy.part,
-            use_as_reference=as_good_rung(fitted, certifying),
+            use_as_reference=None if plan else as_good_rung(fitted, certifying),
             **{name: getattr(calibration, name) for name in _CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
             unscored=kept.left_out,
             worthless=kept.worthless,
+            unmarked=kept.unmarked,
             left_out={**table.left_out, **({UNSCORED: kept.left_out} if kept.left_out else {})},
             certificate=certificate,
             **found,
@@ -274,18 +250,6 @@ def certify(
 def _told_before(table: TrialTable) -> bool:
     """Say whether the groups come from the books of a gateway that told them from the text."""
     return any(group is not None and group.startswith(PREFIX) for group in table.groups)
-
-
-def _goal(ask: Target, test: RequestSplit, *, judged: bool) -> Goal:
-    """Say what the fit is for; labels that mend a judge are too few to weigh a random part by."""
-    return Goal(
-        alpha=ask.alpha,
-        delta=ask.level,
-        rows=len(test.table.cluster_names),
-        net=ask.risk is RiskKind.NET_LOSS,
-        among_answered=ask.risk is RiskKind.ERROR_AMONG_ANSWERED,
-        random_part=ask.random_part and not judged,
-    )
 
 
 def _find_labels(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from suffice.certify.policy import GroupSource, Target
+from suffice.certify.target import GroupSource, Target
 from suffice.config import Targets, load_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Per, RiskKind
@@ -18,7 +18,7 @@ class Promise(Struct, frozen=True, kw_only=True):
     """What to certify, in the words of the command line.
 
     `looks` at the same requests share delta; None means one, and for renewals `RENEWALS`. A file
-    beside `folder` keeps count of them.
+    beside `folder` keeps count of them. `plan` is a file that says what was to be marked.
     """
 
     reference: str
@@ -32,6 +32,7 @@ class Promise(Struct, frozen=True, kw_only=True):
     looks: int | None = None
     folder: Path | None = None
     groups: GroupSource = GroupSource.DECLARED
+    plan: Path | None = None
 
     def ask(self, source: LabelSource) -> Target:
         """Return the question to `certify`, once it is known where the labels come from."""
@@ -76,6 +77,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
     looks: int | None = None
     folder: Path | None = None
     groups: GroupSource = GroupSource.DECLARED
+    plan: Path | None = None
 
     def promise(self, ladder: Path | None, *, seed: int) -> Promise:
         """Complete it from a `suffice.toml`, or the defaults; InputError without a reference."""
@@ -98,6 +100,7 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
             looks=self.looks,
             folder=self.folder,
             groups=self.groups,
+            plan=self.plan,
         )
 
 

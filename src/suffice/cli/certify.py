@@ -58,6 +58,10 @@ def certify(
     ] = False,
     lapses_after: LapsesAfterOrTarget = None,
     zero_cost: ZeroCosts = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Label plan that says which requests were to be marked."),
+    ] = None,
     ladder: LadderOrNone = None,
     out: Bundle = None,
     sign: SigningKey = None,
@@ -69,11 +73,14 @@ def certify(
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_files
-    from suffice.certify.policy import GroupSource
     from suffice.certify.promise import PromiseOptions
+    from suffice.certify.target import GroupSource
     from suffice.cli.output import stages
+    from suffice.files import check_folder
     from suffice.guarantee import Per, RiskKind
 
+    if out is not None:
+        check_folder(out)
     options = PromiseOptions(
         reference=reference,
         alpha=alpha,
@@ -85,6 +92,7 @@ def certify(
         looks=looks,
         folder=out,
         groups=GroupSource(groups),
+        plan=plan,
     )
     promise = options.promise(ladder, seed=seed)
     with stages() as say:
@@ -97,6 +105,56 @@ def certify(
             say=say,
         )
     _conclude("certify", certification, out=out, sign=sign, json=json)
+
+
+def label_plan(
+    trials: TrialFiles,
+    out: Annotated[Path, out("File for the plan.")],
+    reference: ReferenceOrNone = None,
+    alpha: AlphaOrTarget = None,
+    delta: DeltaOrTarget = None,
+    risk: Risk = "excess_over_reference",
+    per: PromiseUnit = "request",
+    looks: Looks = None,
+    seed: Seed = 0,
+    zero_cost: ZeroCosts = None,
+    ladder: LadderOrNone = None,
+    json: Json = False,
+) -> None:
+    """Choose which requests to mark, where marks are dear; run it again once they are marked.
+
+    The first run draws requests at random. The second one, with their marks in the trials, adds
+    those of the certifying split that a policy might keep. Then certify takes the plan.
+    """
+    from suffice.certify.bundling import plan_files
+    from suffice.certify.labelling import write_plan
+    from suffice.certify.promise import PromiseOptions
+    from suffice.cli.output import print_json, say, stages
+    from suffice.files import check_file
+    from suffice.guarantee import Per, RiskKind
+
+    check_file(out)
+    options = PromiseOptions(
+        reference=reference,
+        alpha=alpha,
+        delta=delta,
+        risk=RiskKind(risk),
+        per=Per(per),
+        looks=looks,
+    )
+    with stages() as stage:
+        promise = options.promise(ladder, seed=seed)
+        plan = plan_files(trials, promise, zero_cost=zero_cost, say=stage)
+    write_plan(out, plan)
+    if json:
+        print_json("label-plan", plan)
+        return
+    parts = f"{len(plan.fit):,} to fit on, {len(plan.report):,} to report on"
+    if plan.certify is not None:
+        parts += f", {len(plan.certify):,} to certify on"
+    say(f"marks planned for {plan.planned:,} of {plan.total:,} requests: {parts}")
+    then = "this command again" if plan.certify is None else "suffice certify with --plan"
+    say(f"to mark now: {len(plan.to_mark):,} (`to_mark` in {out}); with their marks, run {then}")
 
 
 def recertify(
@@ -124,13 +182,16 @@ def recertify(
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_ledger
-    from suffice.certify.policy import GroupSource
     from suffice.certify.promise import PromiseOptions, reference_of
+    from suffice.certify.target import GroupSource
     from suffice.cli.output import stages
     from suffice.config import load_config
+    from suffice.files import check_folder
     from suffice.guarantee import Per, RiskKind
     from suffice.ledger import Label, Ledger
 
+    if out is not None:
+        check_folder(out)
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
         if reference is None and ladder is None:
             reference = reference_of(books)

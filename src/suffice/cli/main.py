@@ -47,6 +47,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "Certify": {
         "compare": compare.compare,
+        "label-plan": certify.label_plan,
         "certify": certify.certify,
         "recertify": certify.recertify,
         "latent": latent.app,

@@ -179,7 +179,8 @@ def print_certified(result: "CertifyResult") -> None:
     say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
     rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
     worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
-    say(f"rows: {rows}{worthless}")
+    unmarked = f"; {result.unmarked:,} unmarked count as lost where kept" if result.unmarked else ""
+    say(f"rows: {rows}{worthless}{unmarked}")
     say(result.lineage.plan(result.delta))
     if result.left_out:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())

@@ -14,6 +14,7 @@ from suffice.policy.baselines import (
     oracle,
     saving,
 )
+from suffice.policy.candidates import foreseen_losses
 from suffice.policy.choose import Goal
 from suffice.policy.fit import (
     FEWEST_ROWS,
@@ -48,6 +49,7 @@ __all__ = [
     "described",
     "fit_policies",
     "fit_policy",
+    "foreseen_losses",
     "harms",
     "load_policy",
     "observe",

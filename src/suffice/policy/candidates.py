@@ -144,7 +144,7 @@ def _estimated(rows: FittingRows, path: PolicyPath) -> PolicyFamily:
         plays = follow(part, whole)
         chosen = plays.chosen.astype(np.intp)
         seen.append(np.take_along_axis(rows.losses, chosen, axis=1).sum(axis=0))
-        foreseen.append(_foreseen(part, plays, whole))
+        foreseen.append(foreseen_losses(part, plays, whole))
         cost.append(plays.costs(rows.cost).mean(axis=0))
         kept.append((plays.chosen < rows.cost.shape[1] - 1).mean(axis=0))
     family = PolicyFamily(
@@ -157,7 +157,7 @@ def _estimated(rows: FittingRows, path: PolicyPath) -> PolicyFamily:
     return family.take(np.flatnonzero((family.kept > 0) & (family.cost < rows.cost[:, -1].mean())))
 
 
-def _foreseen(path: PolicyPath, plays: PathOutcomes, expected: ExpectedLosses) -> Floats:
+def foreseen_losses(path: PolicyPath, plays: PathOutcomes, expected: ExpectedLosses) -> Floats:
     """Return the sum of the losses that the scores expect of the kept answers, shape (points,)."""
     total = np.zeros(len(path))
     for rung in range(expected.before.shape[1]):

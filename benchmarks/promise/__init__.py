@@ -1,0 +1,1 @@
+"""How often certificates are false on traffic that is built to break them."""

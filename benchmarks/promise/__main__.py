@@ -1,0 +1,110 @@
+"""How often certificates are false, and alarms late, on traffic that is built to break them.
+
+Each cell is 60 runs (`--soak`: 200) of one way to break a promise, on simulated traffic whose risk
+is known exactly. `violations` is the share of runs in which a certificate was issued whose risk on
+fresh requests is above its alpha, or in which the alarm fell later than the monitor's own bound;
+`noise` is two standard errors of that share where the promise just holds; `acted` is the share of
+runs with a certificate or an alarm at all. A cell holds while violations are at most delta and
+noise. The runs call what `suffice certify`, `suffice recertify` and the gateway's guard call, in
+this process: starting each command anew would take hours.
+
+python -m benchmarks.promise [--json] [--soak] [--cells NAME ...] [--runs N]
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from math import sqrt
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.promise.cells import ALPHA, CELLS, DELTA, SESSION_ALPHA, RunOutcome, run_cell
+
+RUNS, SOAK_RUNS = 60, 200
+WORKERS = 2
+
+
+class CellFigures(Struct, frozen=True, kw_only=True):
+    """The figures of one cell."""
+
+    violations: float
+    noise: float
+    runs: int
+    acted: float
+    holds: bool
+
+
+def main() -> None:
+    """Print the figures of all cells, as JSON with `--json`; exit with 1 unless all hold."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, help="not read: the traffic is simulated")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--soak", action="store_true", help=f"{SOAK_RUNS} runs a cell")
+    parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--runs", type=int, help=f"runs a cell, {RUNS}")
+    arguments = parser.parse_args()
+    runs = arguments.runs or (SOAK_RUNS if arguments.soak else RUNS)
+    figures = measure(arguments.cells, runs=runs)
+    if arguments.json:
+        print(json.dumps({name: plain(cell) for name, cell in figures.items()}, indent=2))
+    else:
+        _show(figures)
+    sys.exit(0 if all(cell.holds for cell in figures.values()) else 1)
+
+
+def measure(cells: list[str], *, runs: int) -> dict[str, CellFigures]:
+    """Run all cells on two fresh processes with one thread each."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    jobs = [(name, seed) for name in cells for seed in range(runs)]
+    outcomes: dict[str, list[RunOutcome]] = defaultdict(list)
+    with (
+        Progress(console=Console(stderr=True)) as progress,
+        ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers,
+    ):
+        running = progress.add_task("certifying", total=len(jobs))
+        ended = workers.map(run_cell, *zip(*jobs, strict=True))
+        for (name, _), outcome in zip(jobs, ended, strict=True):
+            outcomes[name].append(outcome)
+            progress.advance(running)
+    return {name: figures_of(outcomes[name]) for name in cells}
+
+
+def figures_of(outcomes: list[RunOutcome]) -> CellFigures:
+    """Sum up the runs of a cell."""
+    violations = fmean(one.violated for one in outcomes)
+    noise = 2 * sqrt(DELTA * (1 - DELTA) / len(outcomes))
+    return CellFigures(
+        violations=violations,
+        noise=noise,
+        runs=len(outcomes),
+        acted=fmean(one.acted for one in outcomes),
+        holds=violations <= DELTA + noise,
+    )
+
+
+def plain(cell: CellFigures) -> dict[str, float | int | bool]:
+    """Return the figures of a cell, rounded."""
+    values = {name: getattr(cell, name) for name in cell.__struct_fields__}
+    return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
+
+
+def _show(figures: dict[str, CellFigures]) -> None:
+    table = Table(title=f"alpha {ALPHA} (sessions {SESSION_ALPHA}), delta {DELTA}")
+    for name in ("cell", *CellFigures.__struct_fields__):
+        table.add_column(name)
+    for name, cell in figures.items():
+        table.add_row(name, *(str(value) for value in plain(cell).values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
