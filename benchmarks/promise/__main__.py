@@ -8,7 +8,11 @@ runs with a certificate or an alarm at all. A cell holds while violations are at
 noise. The runs call what `suffice certify`, `suffice recertify` and the gateway's guard call, in
 this process: starting each command anew would take hours.
 
-python -m benchmarks.promise [--json] [--soak] [--cells NAME ...] [--runs N]
+With `--data`, `labels_mmlu` and `labels_bbh` say which share of the marks a label plan asks for, in
+all and of the certifying requests, and which share of requests cheaper rungs answer with those
+marks and with all of them: 4,000 requests a draw, a third as many draws.
+
+python -m benchmarks.promise [--data DATA] [--json] [--soak] [--cells NAME ...] [--runs N]
 """
 
 import argparse
@@ -16,11 +20,13 @@ import json
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from rich.console import Console
@@ -28,7 +34,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.promise.cells import ALPHA, CELLS, DELTA, SESSION_ALPHA, RunOutcome, run_cell
+from benchmarks.promise.labels import (
+    SETS,
+    LabelFigures,
+    LabelOutcome,
+    check_data,
+    label_figures,
+    run_labels,
+)
 
+T = TypeVar("T")
 RUNS, SOAK_RUNS = 60, 200
 WORKERS = 2
 
@@ -46,36 +61,57 @@ class CellFigures(Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Print the figures of all cells, as JSON with `--json`; exit with 1 unless all hold."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, help="not read: the traffic is simulated")
+    parser.add_argument("--data", type=Path, help="folder of outcomes, for the label plans")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--soak", action="store_true", help=f"{SOAK_RUNS} runs a cell")
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--runs", type=int, help=f"runs a cell, {RUNS}")
     arguments = parser.parse_args()
     runs = arguments.runs or (SOAK_RUNS if arguments.soak else RUNS)
+    if arguments.data is not None:
+        check_data(arguments.data)
     figures = measure(arguments.cells, runs=runs)
+    labels: dict[str, LabelFigures] = {}
+    if arguments.data is not None:
+        labels = measure_labels(str(arguments.data), runs=max(1, runs // 3))
     if arguments.json:
-        print(json.dumps({name: plain(cell) for name, cell in figures.items()}, indent=2))
+        every = {name: plain(cell) for name, cell in {**figures, **labels}.items()}
+        print(json.dumps(every, indent=2))
     else:
-        _show(figures)
+        _show(figures, f"alpha {ALPHA} (sessions {SESSION_ALPHA}), delta {DELTA}")
+        _show(labels, f"label plans at alpha {ALPHA}, delta {DELTA}")
     sys.exit(0 if all(cell.holds for cell in figures.values()) else 1)
 
 
 def measure(cells: list[str], *, runs: int) -> dict[str, CellFigures]:
-    """Run all cells on two fresh processes with one thread each."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    """Run all cells."""
     jobs = [(name, seed) for name in cells for seed in range(runs)]
     outcomes: dict[str, list[RunOutcome]] = defaultdict(list)
+    for (name, _), outcome in zip(jobs, _run(run_cell, jobs), strict=True):
+        outcomes[name].append(outcome)
+    return {name: figures_of(outcomes[name]) for name in cells}
+
+
+def measure_labels(data: str, *, runs: int) -> dict[str, LabelFigures]:
+    """Plan and certify draws of each set."""
+    jobs = [(data, name, seed) for name in SETS for seed in range(runs)]
+    outcomes: dict[str, list[LabelOutcome]] = defaultdict(list)
+    for (_, name, _), outcome in zip(jobs, _run(run_labels, jobs), strict=True):
+        outcomes[f"labels_{name}"].append(outcome)
+    return {name: label_figures(draws) for name, draws in outcomes.items()}
+
+
+def _run(work: Callable[..., T], jobs: list[Any]) -> Iterator[T]:
+    """Work on two fresh processes with one thread each."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (
         Progress(console=Console(stderr=True)) as progress,
         ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers,
     ):
         running = progress.add_task("certifying", total=len(jobs))
-        ended = workers.map(run_cell, *zip(*jobs, strict=True))
-        for (name, _), outcome in zip(jobs, ended, strict=True):
-            outcomes[name].append(outcome)
+        for outcome in workers.map(work, *zip(*jobs, strict=True)):
             progress.advance(running)
-    return {name: figures_of(outcomes[name]) for name in cells}
+            yield outcome
 
 
 def figures_of(outcomes: list[RunOutcome]) -> CellFigures:
@@ -91,16 +127,18 @@ def figures_of(outcomes: list[RunOutcome]) -> CellFigures:
     )
 
 
-def plain(cell: CellFigures) -> dict[str, float | int | bool]:
+def plain(cell: CellFigures | LabelFigures) -> dict[str, float | int | bool]:
     """Return the figures of a cell, rounded."""
     values = {name: getattr(cell, name) for name in cell.__struct_fields__}
     return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
 
 
-def _show(figures: dict[str, CellFigures]) -> None:
-    table = Table(title=f"alpha {ALPHA} (sessions {SESSION_ALPHA}), delta {DELTA}")
-    for name in ("cell", *CellFigures.__struct_fields__):
-        table.add_column(name)
+def _show(figures: Mapping[str, CellFigures | LabelFigures], title: str) -> None:
+    if not figures:
+        return
+    table = Table(title=title)
+    for name in ("", *next(iter(figures.values())).__struct_fields__):
+        table.add_column(name.replace("_", " "))
     for name, cell in figures.items():
         table.add_row(name, *(str(value) for value in plain(cell).values()))
     Console().print(table)

@@ -1,0 +1,122 @@
+"""How many marks a certificate takes with a label plan, and what it certifies with them."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace as with_field
+
+from benchmarks.inputs import data_file
+from suffice.certify.labelling import plan_labels
+from suffice.certify.policy import CertifiedPolicy, certify
+from suffice.certify.target import Target
+from suffice.encoders.base import default_encoder
+from suffice.guarantee import LabelSource
+from suffice.policy import Observations, harms, observe_table, play
+from suffice.trials.importers import read_table
+from suffice.trials.order import on_ladder
+from suffice.trials.table import TrialTable, split_rows
+
+SETS = {
+    "mmlu": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106"),
+    "bbh": ("outcomes/bbh_none_vs_cot.jsonl.gz", "cot"),
+}
+ROWS = 4000  # that are drawn for each certificate
+ALPHA, DELTA = 0.05, 0.1
+
+
+class LabelOutcome(Struct, frozen=True, kw_only=True):
+    """One draw: the share of requests marked, what is certified with it and with all marks."""
+
+    labels: float
+    labels_certifying: float
+    share: float
+    share_all_labels: float
+    violated: bool
+
+
+class LabelFigures(Struct, frozen=True, kw_only=True):
+    """The figures of one set; shares are those that cheaper rungs answer, on the reporting split.
+
+    True risk is that over all requests but those that the policy was fitted on.
+    """
+
+    labels: float
+    labels_certifying: float
+    share: float
+    share_all_labels: float
+    violations: float
+    runs: int
+
+
+def run_labels(data: str, name: str, seed: int) -> LabelOutcome:
+    """Draw requests of a set, mark what the plan names, and certify; then with all marks."""
+    whole, seen = _recorded(data, name)
+    reference = SETS[name][1]
+    rows = np.sort(np.random.default_rng([seed, 5]).permutation(len(whole))[:ROWS])
+    table = whole.subset(rows)
+    ask = Target(
+        reference=reference,
+        label_source=LabelSource.TARGET,
+        alpha=ALPHA,
+        delta=DELTA,
+        seed=seed,
+    )
+    encoder = default_encoder()
+    drawn = plan_labels(_only_marked(table, ()), ask, encoder=encoder)
+    first = _only_marked(table, (*drawn.fit, *drawn.report))
+    plan = plan_labels(first, ask, encoder=encoder)
+    assert plan.certify is not None
+    marked = _only_marked(table, (*plan.fit, *plan.report, *plan.certify))
+    planned = certify(marked, ask, encoder=encoder, plan=plan)
+    full = certify(table, ask, encoder=encoder)
+    fit = rows[split_rows(table.clusters, seed=seed)[0]]
+    others = np.setdiff1d(np.arange(len(whole)), fit)
+    return LabelOutcome(
+        labels=plan.planned / len(table),
+        labels_certifying=len(plan.certify) / planned.result.rows["certify"],
+        share=1.0 - planned.result.share[reference],
+        share_all_labels=1.0 - full.result.share[reference],
+        violated=_risk(planned, seen.subset(others), whole.subset(others)) > ALPHA,
+    )
+
+
+def label_figures(outcomes: list[LabelOutcome]) -> LabelFigures:
+    """Average the draws of one set."""
+    return LabelFigures(
+        labels=fmean(one.labels for one in outcomes),
+        labels_certifying=fmean(one.labels_certifying for one in outcomes),
+        share=fmean(one.share for one in outcomes),
+        share_all_labels=fmean(one.share_all_labels for one in outcomes),
+        violations=fmean(one.violated for one in outcomes),
+        runs=len(outcomes),
+    )
+
+
+def check_data(data: Path) -> None:
+    """Stop with exit status 2 where a file is missing."""
+    for file, _ in SETS.values():
+        data_file(data, file)
+
+
+@cache
+def _recorded(data: str, name: str) -> tuple[TrialTable, Observations]:
+    file, reference = SETS[name]
+    table = on_ladder(read_table(Path(data) / file).scored(), reference=reference)
+    return table, observe_table(table, reference=reference, encoder=default_encoder())
+
+
+def _only_marked(table: TrialTable, request_ids: tuple[str, ...]) -> TrialTable:
+    """Take the marks of all other requests away."""
+    known = np.isin(np.array(table.request_ids), list(request_ids))
+    return replace(table, quality=np.where(known[:, None], table.quality, np.nan))
+
+
+def _risk(found: CertifiedPolicy, seen: Observations, table: TrialTable) -> float:
+    policy = found.policy
+    whole = with_field(policy, path=policy.path.whole())
+    plays = play(whole, harms(whole, seen), points=slice(policy.point, policy.point + 1))
+    return policy.part * float(plays.losses(table.quality).mean())
