@@ -75,8 +75,8 @@ def main() -> None:
     if arguments.data is not None:
         labels = measure_labels(str(arguments.data), runs=max(1, runs // 3))
     if arguments.json:
-        every = {name: plain(cell) for name, cell in {**figures, **labels}.items()}
-        print(json.dumps(every, indent=2))
+        cells: dict[str, CellFigures | LabelFigures] = {**figures, **labels}
+        print(json.dumps({name: plain(cell) for name, cell in cells.items()}, indent=2))
     else:
         _show(figures, f"alpha {ALPHA} (sessions {SESSION_ALPHA}), delta {DELTA}")
         _show(labels, f"label plans at alpha {ALPHA}, delta {DELTA}")
