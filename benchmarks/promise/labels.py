@@ -39,9 +39,9 @@ class LabelOutcome(Struct, frozen=True, kw_only=True):
 
 
 class LabelFigures(Struct, frozen=True, kw_only=True):
-    """The figures of one set; shares are those that cheaper rungs answer, on the reporting split.
+    """The figures of one set: `share` is what cheaper rungs answer.
 
-    True risk is that over all requests but those that the policy was fitted on.
+    It and the risk are those over all requests of the set but the fitting split.
     """
 
     labels: float
@@ -75,12 +75,14 @@ def run_labels(data: str, name: str, seed: int) -> LabelOutcome:
     full = certify(table, ask, encoder=encoder)
     fit = rows[split_rows(table.clusters, seed=seed)[0]]
     others = np.setdiff1d(np.arange(len(whole)), fit)
+    population = seen.subset(others), whole.subset(others)
+    share, risk = _measured(planned, *population)
     return LabelOutcome(
         labels=plan.planned / len(table),
         labels_certifying=len(plan.certify) / planned.result.rows["certify"],
-        share=1.0 - planned.result.share[reference],
-        share_all_labels=1.0 - full.result.share[reference],
-        violated=_risk(planned, seen.subset(others), whole.subset(others)) > ALPHA,
+        share=share,
+        share_all_labels=_measured(full, *population)[0],
+        violated=risk > ALPHA,
     )
 
 
@@ -115,8 +117,13 @@ def _only_marked(table: TrialTable, request_ids: tuple[str, ...]) -> TrialTable:
     return replace(table, quality=np.where(known[:, None], table.quality, np.nan))
 
 
-def _risk(found: CertifiedPolicy, seen: Observations, table: TrialTable) -> float:
+def _measured(found: CertifiedPolicy, seen: Observations, table: TrialTable) -> tuple[float, float]:
+    """Return the share that a policy keeps from the reference, and its risk, over some requests."""
     policy = found.policy
     whole = with_field(policy, path=policy.path.whole())
     plays = play(whole, harms(whole, seen), points=slice(policy.point, policy.point + 1))
-    return policy.part * float(plays.losses(table.quality).mean())
+    kept = plays.chosen < len(policy.rungs) - 1
+    return (
+        policy.part * float(kept.mean()),
+        policy.part * float(plays.losses(table.quality).mean()),
+    )
