@@ -66,11 +66,11 @@ def run_labels(data: str, name: str, seed: int) -> LabelOutcome:
         seed=seed,
     )
     encoder = default_encoder()
-    drawn = plan_labels(_only_marked(table, ()), ask, encoder=encoder)
-    first = _only_marked(table, (*drawn.fit, *drawn.report))
-    plan = plan_labels(first, ask, encoder=encoder)
+    plan, marked = plan_labels(_only_marked(table, ()), ask, encoder=encoder), table
+    while plan.to_mark:
+        marked = _only_marked(table, (*plan.fit, *plan.report, *(plan.certify or ())))
+        plan = plan_labels(marked, ask, encoder=encoder)
     assert plan.certify is not None
-    marked = _only_marked(table, (*plan.fit, *plan.report, *plan.certify))
     planned = certify(marked, ask, encoder=encoder, plan=plan)
     full = certify(table, ask, encoder=encoder)
     fit = rows[split_rows(table.clusters, seed=seed)[0]]

@@ -40,8 +40,10 @@ def plan_for(folder: Path, marked: set[str], **promised: object) -> LabelPlan:
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LabelPlan]:
     """Plan, mark what the draw names, and plan again."""
     folder = tmp_path_factory.mktemp("plan")
-    first = plan_for(folder, set())
-    return folder, plan_for(folder, {*first.fit, *first.report})
+    plan = plan_for(folder, set())
+    for _ in range(5):
+        plan = plan_for(folder, everything(plan))
+    return folder, plan
 
 
 def certified(folder: Path, marked: set[str], **promised: object) -> Certification:
@@ -60,13 +62,13 @@ def test_the_draw_comes_first_and_depends_on_the_seed_alone(tmp_path: Path) -> N
     assert {*one.to_mark} == {*one.fit, *one.report}
     assert one.fit != other.fit
     assert abs(len(one.report) - 30) < 20
-    assert abs(len(one.fit) - 234) < 40
+    assert abs(len(one.fit) - 195) < 40
 
 
 def test_what_no_policy_would_keep_needs_no_mark(planned: tuple[Path, LabelPlan]) -> None:
     folder, plan = planned
     assert plan.certify is not None
-    assert {*plan.to_mark} == {*plan.certify}
+    assert plan.to_mark == ()
     assert plan.planned < 0.75 * plan.total
     found = certified(folder, everything(plan))
     whole = certify_files([write_jsonl(folder / "all.jsonl", TRIALS)], PROMISE)

@@ -7,7 +7,7 @@ as lost wherever its cheap answer stays: leaving marks out, for whatever reason,
 result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -27,8 +27,8 @@ from suffice.policy import fit_policy, foreseen_losses, harms, play
 from suffice.scoring.audits import is_drawn
 from suffice.trials.table import Rows, TrialTable, split_rows
 
-FIT_SHARE, REPORT_SHARE = 0.78, 0.5  # of those splits
-SPREADS = 1.5  # standard deviations of the losses, by which more than are allowed may be foreseen
+FIT_SHARE, REPORT_SHARE = 0.65, 0.5  # of those splits
+SPREADS = 1.0  # standard deviations of the losses, by which more than are allowed may be foreseen
 MOST_MISSING = 0.05  # of the marks that were drawn at random
 
 
@@ -62,8 +62,9 @@ class LabelPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def plan_labels(table: TrialTable, ask: Target, *, encoder: Encoder) -> LabelPlan:
     """Draw what to mark first; once that is marked, say what of the certifying split to mark.
 
-    `table` is on its ladder, every request in it. Raises InputError where marks of the draw are
-    missing here and there.
+    Every further mark says more of what a policy loses, so plan again until nothing is left to
+    mark. `table` is on its ladder, every request in it. Raises InputError where marks that were
+    drawn are missing here and there.
     """
     fit, _, report = split_rows(table.clusters, seed=ask.seed)
 
@@ -89,7 +90,8 @@ def plan_labels(table: TrialTable, ask: Target, *, encoder: Encoder) -> LabelPla
         return _with_rest(plan, table)
     check_plan(plan, table, ask, parts=("fit",))
     rows, test, _ = deal(filled(table), reference=ask.reference, seed=ask.seed, encoder=encoder)
-    certify = _worth_marking(rows.only(marked_among(table, plan.fit)), test, ask)
+    marked = marked_among(table, table.request_ids)
+    certify = _worth_marking(rows.only(marked & {*plan.fit}), test, ask, marked=marked)
     return _with_rest(msgspec.structs.replace(plan, certify=certify), table)
 
 
@@ -177,16 +179,21 @@ def write_plan(path: Path, plan: LabelPlan) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
 
 
-def _worth_marking(fitting: RequestSplit, test: RequestSplit, ask: Target) -> tuple[str, ...]:
+def _worth_marking(
+    fitting: RequestSplit, test: RequestSplit, ask: Target, *, marked: Container[str]
+) -> tuple[str, ...]:
     """Name the certifying requests that some policy which might still be certified keeps cheap.
 
-    How much a policy loses there is foreseen by the scores, so that no mark is needed.
+    What a policy loses on marked requests is known; on the others the scores foresee it. Which
+    marks are looked at first changes nothing: whatever has none counts as lost when it is tested.
     """
     policy = fit_policy(fitting.seen, fitting.known, goal_of(ask, test, random_part=False))
-    expected = harms(policy, test.seen)
-    plays = play(policy, expected)
-    foreseen = foreseen_losses(policy.path, plays, expected)
+    plays = play(policy, harms(policy, test.seen))
+    known = np.array([name in marked for name in test.table.request_ids])
+    unknown = harms(policy, test.seen.subset(np.flatnonzero(~known)))
+    losses = foreseen_losses(policy.path, play(policy, unknown), unknown)
+    losses = losses + plays.losses(test.known.quality)[known].sum(axis=0)
     allowed = losses_allowed(len(test.rows), alpha=ask.alpha, delta=ask.level) or 0
-    possible = foreseen <= allowed + SPREADS * max(allowed, 1) ** 0.5
+    possible = losses <= allowed + SPREADS * max(allowed, 1) ** 0.5
     kept = (plays.chosen < len(policy.rungs) - 1)[:, possible].any(axis=1)
-    return tuple(test.table.request_ids[row] for row in np.flatnonzero(kept).tolist())
+    return tuple(test.table.request_ids[row] for row in np.flatnonzero(kept | known).tolist())

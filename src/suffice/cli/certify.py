@@ -123,7 +123,7 @@ def label_plan(
 ) -> None:
     """Choose which requests to mark, where marks are dear; run it again once they are marked.
 
-    The first run draws requests at random. The second one, with their marks in the trials, adds
+    The first run draws requests at random. The next ones, with their marks in the trials, add
     those of the certifying split that a policy might keep. Then certify takes the plan.
     """
     from suffice.certify.bundling import plan_files
@@ -153,8 +153,10 @@ def label_plan(
     if plan.certify is not None:
         parts += f", {len(plan.certify):,} to certify on"
     say(f"marks planned for {plan.planned:,} of {plan.total:,} requests: {parts}")
-    then = "this command again" if plan.certify is None else "suffice certify with --plan"
-    say(f"to mark now: {len(plan.to_mark):,} (`to_mark` in {out}); with their marks, run {then}")
+    if plan.to_mark:
+        say(f"to mark now: {len(plan.to_mark):,} (`to_mark` in {out}); then run this command again")
+    else:
+        say(f"all are marked: run suffice certify with --plan {out}")
 
 
 def recertify(
