@@ -83,7 +83,9 @@ def unscored(seed: int, folder: Path) -> RunOutcome:
     rng = np.random.default_rng(seed)
     sample = draw_requests(rng, 1500)
     wrong = draw_wrong(rng, sample)
-    silent = {f"r{sample.first + at}-0" for at in np.flatnonzero(wrong & (rng.random(1500) < 0.33))}
+    silent = {
+        f"r{sample.numbers[at]}-0" for at in np.flatnonzero(wrong & (rng.random(1500) < 0.33))
+    }
 
     def blank(trial: Trial) -> Trial:
         if trial.rung == REFERENCE or trial.request_id not in silent:

@@ -46,13 +46,14 @@ Flags = NDArray[np.bool_]
 class RequestSample:
     """Some requests, arrays of shape (requests,): how hard each is, and what shows of it.
 
-    `hardness` is in [0, 1], `words` numbers the kind of question, `logprobs` are the cheap rung's.
+    `hardness` is in [0, 1], `words` numbers the kind of question, `logprobs` are the cheap rung's,
+    and `numbers` tell texts and answers apart.
     """
 
     hardness: Floats
     words: Ints
     logprobs: Floats
-    first: int
+    numbers: Ints
 
     def __len__(self) -> int:
         return len(self.hardness)
@@ -63,12 +64,12 @@ class RequestSample:
 
     def text(self, at: int) -> str:
         """Return what request `at` asks; no two requests ask the same."""
-        return f"Case {self.first + at}: give the {WORDS[int(self.words[at])]}."
+        return f"Case {self.numbers[at]}: give the {WORDS[int(self.words[at])]}."
 
     def signals(self, at: int) -> Signals:
         """Return what the cheap rung answers to request `at`."""
         return Signals(
-            answer=f"It is {self.first + at}.",
+            answer=f"It is {self.numbers[at]}.",
             finish=Finish.STOP,
             mean_logprob=float(self.logprobs[at]),
         )
@@ -82,7 +83,7 @@ def draw_requests(rng: np.random.Generator, requests: int) -> RequestSample:
         hardness=hardness,
         words=(shown * len(WORDS)).astype(np.int64),
         logprobs=-0.1 - hardness - 0.3 * rng.random(requests),
-        first=int(rng.integers(10**12)),
+        numbers=rng.integers(10**12, size=requests),
     )
 
 
@@ -116,14 +117,14 @@ def trials_of(
             for rung, quality in ((CHEAP, 1.0 - wrong[at]), (REFERENCE, 1.0)):
                 seen = sample.signals(at) if rung == CHEAP else Signals(answer="It is so.")
                 yield Trial(
-                    request_id=f"r{sample.first + at}-{copy}",
+                    request_id=f"r{sample.numbers[at]}-{copy}",
                     rung=rung,
                     status=TrialStatus.SCORED,
                     text=sample.text(at),
                     quality=float(quality),
                     scorer="exact",
                     charge_usd=USD[rung],
-                    cluster=f"s{sample.first + at // session}" if session > 1 else None,
+                    cluster=f"s{sample.numbers[at - at % session]}" if session > 1 else None,
                     answer=seen.answer,
                     finish=Finish.STOP,
                     mean_logprob=seen.mean_logprob,
@@ -167,7 +168,7 @@ def entry_of(sample: RequestSample, at: int, *, cheap: bool, time: datetime) -> 
     role = {True: Role.ANSWER, False: Role.AUDIT}
     seen = sample.signals(at)
     return Entry(
-        request_id=f"r{sample.first + at}",
+        request_id=f"r{sample.numbers[at]}",
         time=time,
         status=Status.OK,
         reference_rung=REFERENCE,
