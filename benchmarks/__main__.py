@@ -18,6 +18,7 @@ BENCHMARKS = (
     "compound",
     "speed",
     "gateway",
+    "bill",
     "effort",
     "early_stop",
 )

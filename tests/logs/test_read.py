@@ -250,6 +250,13 @@ def test_columns_of_any_name_can_be_named(tmp_path: Path) -> None:
             parse_columns([wrong])
 
 
+def test_a_path_may_hold_any_letters(tmp_path: Path) -> None:
+    made = sample("plain")
+    folder = tmp_path / "it's [a] *strange* folder?"
+    folder.mkdir()
+    assert totals(write_log(folder / "a.jsonl", WRITERS["plain"][0](made))) == truth(made)
+
+
 def test_a_name_without_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("none.jsonl", "none-*.jsonl", "folder"):

@@ -34,7 +34,9 @@ Explain = Annotated[bool, typer.Option("--explain", help="Output with all detail
 
 TrialFiles = Annotated[
     list[Path],
-    typer.Argument(help="Trials: JSONL (gzip too), or Inspect logs and folders of them."),
+    typer.Argument(
+        help="Trials: JSONL (gzip too), outputs of evaluation tools, or folders of them."
+    ),
 ]
 ZeroCosts = Annotated[
     ZeroCost | None,

@@ -140,7 +140,11 @@ def _look_at(number: int, path: Path | str, options: LogOptions, *, spare: Path)
     sniffed = sniff(log, mapping=options.columns)
     if sniffed.shape == "parquet":
         sniffed = _sniff_parquet(log, options)
-    return _Source(id=number, log=log, sniffed=sniffed, read_as=log.path)
+    read_as = log.path
+    if set("*?[") & set(str(read_as)):  # DuckDB would take it for a glob
+        read_as = target.with_suffix(".link")
+        read_as.symlink_to(log.path.resolve())
+    return _Source(id=number, log=log, sniffed=sniffed, read_as=read_as)
 
 
 def _copies(paths: list[Path]) -> dict[Path | str, Path]:

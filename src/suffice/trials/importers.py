@@ -1,4 +1,4 @@
-"""Trials from files: our own rows, nested rows of other work, and Inspect logs.
+"""Trials from files: our own rows, nested rows of other work, and outputs of evaluations.
 
 A flat row is one request on one rung, as `suffice bench` writes it. A nested row is one request
 with an object `rungs` of outcomes. Both are JSONL, gzip too; fields that are not known are left
@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from suffice.errors import InputError, writing
+from suffice.trials.eval_outputs import files_of, read_outputs
 from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
 from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import tabulate
@@ -133,16 +134,24 @@ def write_trials(path: PathLike, trials: Iterable[Trial]) -> None:
 def _files(paths: Iterable[PathLike]) -> Iterator[Path]:
     for path in map(Path, paths):
         if path.is_dir():
-            logs = sorted(p for p in path.iterdir() if p.suffix in {".eval", ".json"})
+            logs = files_of(path) or sorted(
+                p for p in path.iterdir() if p.suffix in {".eval", ".json"}
+            )
             if not logs:
-                raise InputError(f"{path} holds no Inspect log", hint="name a file of trials")
+                raise InputError(
+                    f"{path} holds no Inspect log, and no output of another evaluation",
+                    hint="name a file of trials; docs/logs.md lists what is read",
+                )
             yield from logs
         else:
             yield path
 
 
 def _read_file(path: Path) -> Iterator[tuple[Trial, str]]:
-    if path.suffix in {".eval", ".json"}:
+    outputs = read_outputs(path)
+    if outputs is not None:
+        yield from ((trial, str(path)) for trial in outputs)
+    elif path.suffix in {".eval", ".json"}:
         from suffice.trials.inspect_logs import read_inspect
 
         yield from ((trial, str(path)) for trial in read_inspect(path))

@@ -1,0 +1,387 @@
+"""Trials from what other evaluation tools write: told by content, one reader for each tool.
+
+lm-eval (samples), HELM (per_instance_stats.json), OpenAI evals, promptfoo, SWE-bench, MCPMark,
+LiveCodeBench and AA-LCR. A file that names no model is one rung, called after its folder or itself.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from suffice.errors import InputError
+from suffice.trials.jsonl import read_bytes
+from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
+
+FOLDER_FILES = (
+    "samples_*.jsonl",
+    "per_instance_stats.json",
+    "meta.json",
+    "*_eval_all.json",
+)
+_HELM_METRICS = (
+    "quasi_exact_match",
+    "exact_match",
+    "final_number_exact_match",
+    "math_equiv_chain_of_thought",
+    "math_equiv",
+    "ifeval_strict_accuracy",
+    "f1_score",
+)
+_LM_METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "prompt_level_strict_acc")
+_AA_GRADES = {"CORRECT": 1.0, "INCORRECT": 0.0}
+_MOST_QUALITIES = "scale scores to [0, 1], or name one of the metrics `quality` in plain JSONL"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the outputs of evaluation tools in a folder and below it."""
+    return sorted({path for name in FOLDER_FILES for path in folder.rglob(name)})
+
+
+def read_outputs(path: Path) -> Iterator[Trial] | None:
+    """Return the trials of a file that a known tool wrote; None for any other file.
+
+    Raises InputError where such a file misses what it needs.
+    """
+    if path.suffix not in (".json", ".jsonl", ".csv"):
+        return None
+    data = read_bytes(path)
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
+        return _aa_lcr(path, rows) if rows and _AA.issubset(rows[0]) else None
+    whole = _decoded(data) if path.suffix == ".json" else None
+    for knows, read in _DOCUMENTS:
+        if whole is not None and knows(whole):
+            return read(path, whole)
+    if path.suffix == ".jsonl":
+        first = _decoded(data.lstrip().split(b"\n", 1)[0])
+        for knows, read_rows in _LINES:
+            if isinstance(first, dict) and knows(first):
+                return read_rows(path, _rows(path, data))
+    return None
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return None
+
+
+def _rows(path: Path, data: bytes) -> list[JSON]:
+    rows = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            row = _decoded(line)
+            if not isinstance(row, dict):
+                raise InputError(
+                    f"{path}, line {number}: no JSON object", hint="run the evaluation to its end"
+                )
+            rows.append(row)
+    return rows
+
+
+def _trial(quality: Any, *, at: str, **fields: Any) -> Trial:
+    """Make one trial; a quality that is no number leaves it unscored."""
+    if isinstance(quality, bool | int | float) and quality == quality:
+        if not 0 <= quality <= 1:
+            raise InputError(f"{at}: a score of {quality}, outside [0, 1]", hint=_MOST_QUALITIES)
+        status, score = TrialStatus.SCORED, float(quality)
+    else:
+        status, score = TrialStatus.UNSCORED, None
+    if fields.get("error"):
+        status, score = TrialStatus.FAILED, None
+    return Trial(**{"text": "", "status": status, "quality": score, **fields})
+
+
+def _usage(**counts: Any) -> Usage:
+    known: JSON = {
+        f"{name}_tokens": Count(int(tokens), CountSource.REPORTED)
+        for name, tokens in counts.items()
+        if isinstance(tokens, int | float)
+    }
+    return Usage(**known)
+
+
+def _usd(cost: Any) -> Decimal | None:
+    return Decimal(str(cost)) if isinstance(cost, int | float) and cost >= 0 else None
+
+
+def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
+    """Read `samples_TASK_TIME.jsonl`: the first filter and the first metric; rung is the folder."""
+    task = re.sub(r"(^samples_|_\d{4}-\d\d-\d\dT.*$)", "", path.stem)
+    first = rows[0].get("filter")
+    for row in rows:
+        if row.get("filter") != first:
+            continue
+        metric = next((name for name in row.get("metrics") or _LM_METRICS if name in row), None)
+        if metric is None:
+            raise InputError(
+                f"{path}: doc {row.get('doc_id')} has no value of its metrics",
+                hint="run lm_eval with --log_samples",
+            )
+        asked = row.get("arguments")
+        texts = asked.get("gen_args_0", {}) if isinstance(asked, dict) else {}
+        text = texts.get("arg_0", "") if isinstance(asked, dict) else asked[0][0] if asked else ""
+        answers = row.get("filtered_resps") or [None]
+        yield _trial(
+            row[metric],
+            at=f"{path}, doc {row['doc_id']}",
+            request_id=f"{task}/{row['doc_id']}",
+            rung=path.parent.name or "model",
+            group=task,
+            text=str(text),
+            scorer=metric,
+            answer=answers[0] if isinstance(answers[0], str) else None,
+        )
+
+
+def _helm(path: Path, rows: list[JSON]) -> Iterator[Trial]:
+    """Read `per_instance_stats.json`; the model stands in `run_spec.json` beside it."""
+    beside = path.with_name("run_spec.json")
+    spec = _decoded(beside.read_bytes()) if beside.is_file() else None
+    if not isinstance(spec, dict):
+        raise InputError(
+            f"{path} does not say which model it is of",
+            hint="keep run_spec.json in the same folder",
+        )
+    model, task = spec["adapter_spec"]["model"], str(spec["name"]).partition(":")[0]
+    for row in rows:
+        if row.get("perturbation"):
+            continue
+        stats = {s["name"]["name"]: s.get("mean", s.get("sum")) for s in row["stats"]}
+        metric = next((name for name in _HELM_METRICS if name in stats), None)
+        yield _trial(
+            None if metric is None else stats[metric],
+            at=f"{path}, {row['instance_id']}",
+            request_id=f"{spec['name'].replace(model, '')}/{row['instance_id']}",
+            rung=model,
+            group=task,
+            run=_text(row.get("train_trial_index")),
+            scorer=metric,
+            usage=_usage(
+                input=stats.get("num_prompt_tokens"),
+                output=stats.get("num_output_tokens", stats.get("num_completion_tokens")),
+            ),
+            duration_s=stats.get("inference_runtime"),
+        )
+
+
+def _openai_evals(path: Path, rows: list[JSON]) -> Iterator[Trial]:
+    """Read the record of a run: its spec, then events; `match` or `metrics` gives the quality."""
+    spec = rows[0]["spec"]
+    model = (spec.get("completion_fns") or [spec.get("model_name")])[0] or path.stem
+    asked = {
+        row["sample_id"]: row["data"]
+        for row in rows
+        if row.get("type") == "sampling" and row.get("sample_id")
+    }
+    for row in rows:
+        data = row.get("data") or {}
+        quality = {"match": data.get("correct"), "metrics": data.get("accuracy", data.get("score"))}
+        if row.get("type") in quality and row.get("sample_id"):
+            sampled = asked.get(row["sample_id"], {})
+            answer = sampled.get("sampled", data.get("sampled"))
+            yield _trial(
+                quality[row["type"]],
+                at=f"{path}, {row['sample_id']}",
+                request_id=str(row["sample_id"]),
+                rung=str(model),
+                group=spec.get("base_eval") or spec.get("eval_name"),
+                text=_chat(sampled.get("prompt")),
+                answer=answer[0] if isinstance(answer, list) and answer else _text(answer),
+            )
+
+
+def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
+    """Read `promptfoo eval -o out.json`: a rung is a provider, and the prompt of several."""
+    results = whole["results"]["results"]
+    prompts = {row.get("promptIdx", 0) for row in results}
+    for row in results:
+        rung = _provider(row)
+        if len(prompts) > len({_provider(other) for other in results}):
+            rung += f"#{row.get('promptIdx', 0)}"
+        response = row.get("response") or {}
+        used = response.get("tokenUsage") or row.get("tokenUsage") or {}
+        latency = row.get("latencyMs")
+        test = row.get("testIdx")
+        named = test if test is not None else msgspec.json.encode(row.get("vars")).decode()
+        yield _trial(
+            row.get("score", row.get("success")),
+            at=f"{path}, test {named}",
+            request_id=f"test/{named}",
+            rung=rung,
+            run=_text(row.get("repeatIndex")),
+            text=str((row.get("prompt") or {}).get("raw", "")),
+            answer=_text(response.get("output")),
+            usage=_usage(
+                input=used.get("prompt"),
+                output=used.get("completion"),
+                cache_read=used.get("cached"),
+            ),
+            charge_usd=_usd(row.get("cost", response.get("cost"))),
+            duration_s=None if latency is None else latency / 1000,
+            error=response.get("error"),
+        )
+
+
+def _provider(row: JSON) -> str:
+    provider = row.get("provider") or {}
+    return provider if isinstance(provider, str) else provider.get("label") or provider["id"]
+
+
+def _resolved(path: Path, whole: JSON) -> Iterator[Trial]:
+    """Read `{instance: {resolved, cost}}`; the rung is the name of the file."""
+    for name, row in whole.items():
+        yield _trial(
+            row["resolved"],
+            at=f"{path}, {name}",
+            request_id=name,
+            rung=path.stem,
+            group=name.partition("__")[0] if "__" in name else None,
+            charge_usd=_usd(row.get("cost", row.get("instance_cost"))),
+            scorer="resolved",
+        )
+
+
+def _swe_report(path: Path, whole: JSON) -> Iterator[Trial]:
+    """Read the report of SWE-bench's harness; what was not submitted is not resolved."""
+    right = set(whole["resolved_ids"])
+    others = ("unresolved_ids", "empty_patch_ids", "error_ids", "incomplete_ids")
+    names = right | {name for key in others for name in whole.get(key) or ()}
+    for name in sorted(names):
+        yield _trial(
+            name in right,
+            at=f"{path}, {name}",
+            request_id=name,
+            rung=path.stem.partition(".")[0],
+            group=name.partition("__")[0],
+            scorer="resolved",
+        )
+
+
+def _mcpmark(path: Path, whole: JSON) -> Iterator[Trial]:
+    """Read one task's `meta.json`; the run is the `run-N` of its path."""
+    used, config = whole.get("token_usage") or {}, whole.get("model_config") or {}
+    model = whole.get("model_name") or whole.get("model") or config.get("model_name")
+    if not model:
+        raise InputError(
+            f"{path} names no model", hint="keep `model_name` in meta.json, as MCPMark writes it"
+        )
+    effort = whole.get("reasoning_effort")
+    run = next((part for part in path.parts if re.fullmatch(r"run-\d+", part)), None)
+    outcome = whole["execution_result"]
+    yield _trial(
+        outcome["success"],
+        at=str(path),
+        request_id=str(whole["task_name"]),
+        rung=f"{model}@{effort}" if effort and effort != "default" else str(model),
+        group=whole.get("mcp"),
+        run=run,
+        scorer="verify",
+        usage=_usage(
+            input=used.get("input_tokens"),
+            output=used.get("output_tokens"),
+            reasoning=used.get("reasoning_tokens"),
+        ),
+        charge_usd=_usd(whole.get("cost")),
+        duration_s=whole.get("agent_execution_time"),
+    )
+
+
+def _live_code_bench(path: Path, rows: list[JSON]) -> Iterator[Trial]:
+    """Read `..._eval_all.json`: each generation of a problem is a run; the rung is the folder."""
+    for row in rows:
+        answers = row.get("code_list") or row.get("output_list") or []
+        for run, right in enumerate(row["graded_list"]):
+            yield _trial(
+                right,
+                at=f"{path}, {row['question_id']}",
+                request_id=str(row["question_id"]),
+                rung=path.parent.name or path.stem,
+                run=str(run) if len(row["graded_list"]) > 1 else None,
+                group=row.get("difficulty"),
+                text=row.get("question_content", ""),
+                answer=answers[run] if run < len(answers) else None,
+                scorer="tests",
+            )
+
+
+_AA = {"question_id", "document_set_id", "grade"}
+
+
+def _aa_lcr(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[Trial]:
+    """Read graded answers to AA-LCR: CORRECT or INCORRECT; questions on one set are a cluster."""
+    for row in rows:
+        grade = str(row["grade"]).strip().upper()
+        if grade not in _AA_GRADES:
+            raise InputError(
+                f"{path}, question {row['question_id']}: grade {row['grade']!r}",
+                hint="the equality checker says CORRECT or INCORRECT",
+            )
+        yield _trial(
+            _AA_GRADES[grade],
+            at=str(path),
+            request_id=str(row["question_id"]),
+            rung=str(row.get("model") or path.stem),
+            run=_text(row.get("run") or row.get("repeat") or None),
+            cluster=str(row["document_set_id"]),
+            group=_text(row.get("document_category") or None),
+            text=str(row.get("question") or ""),
+            answer=_text(row.get("response") or row.get("candidate_answer") or None),
+            scorer="equality",
+        )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else value if isinstance(value, str) else str(value)
+
+
+def _chat(prompt: Any) -> str:
+    if isinstance(prompt, list):
+        return "\n\n".join(str(turn.get("content", "")) for turn in prompt)
+    return "" if prompt is None else str(prompt)
+
+
+def _all_have(*keys: str) -> Callable[[Any], bool]:
+    return lambda row: isinstance(row, dict) and all(key in row for key in keys)
+
+
+def _list_of(*keys: str) -> Callable[[Any], bool]:
+    return lambda whole: isinstance(whole, list) and bool(whole) and _all_have(*keys)(whole[0])
+
+
+def _is_promptfoo(whole: Any) -> bool:
+    results = whole.get("results") if isinstance(whole, dict) else None
+    return isinstance(results, dict) and isinstance(results.get("results"), list)
+
+
+def _is_resolved(whole: Any) -> bool:
+    return (
+        isinstance(whole, dict)
+        and bool(whole)
+        and all(isinstance(row, dict) and "resolved" in row for row in whole.values())
+    )
+
+
+Reader = Callable[[Path, Any], Iterator[Trial]]
+_DOCUMENTS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
+    (_is_promptfoo, _promptfoo),
+    (_all_have("task_name", "execution_result"), _mcpmark),
+    (_all_have("resolved_ids", "total_instances"), _swe_report),
+    (_is_resolved, _resolved),
+    (_list_of("question_id", "graded_list"), _live_code_bench),
+    (_list_of("instance_id", "stats"), _helm),
+    (_list_of(*_AA), _aa_lcr),
+)
+_LINES: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
+    (_all_have("doc_id", "metrics", "filter"), _lm_eval),
+    (_all_have("doc_id", "filtered_resps"), _lm_eval),
+    (_all_have("spec"), _openai_evals),
+    (_all_have(*_AA), _aa_lcr),
+)
