@@ -9,6 +9,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import zstandard
 from log_samples import CLAUDE, OPENAI, WRITERS, Call, calls, invoice, stamp, write_log
@@ -248,6 +249,28 @@ def test_columns_of_any_name_can_be_named(tmp_path: Path) -> None:
     for wrong in ("input_tokens", "inputs=rein"):
         with pytest.raises(InputError):
             parse_columns([wrong])
+
+
+@pytest.mark.parametrize("name", ["helicone", "langfuse", "phoenix", "plain", "api-responses"])
+def test_pages_of_an_interface_are_unwrapped(name: str, tmp_path: Path) -> None:
+    made = sample(name)
+    rows = WRITERS[name][0](made)
+    pages = [{"data": rows[:10], "meta": {"cursor": "x"}}, {"data": rows[10:], "meta": {}}]
+    path = write_log(tmp_path / "pages.json", pages)
+    with read_logs([str(path)]) as logs:
+        assert logs.formats == {name: 1}
+        assert logs.store.execute("SELECT count(*) FROM records").fetchone() == (len(made),)
+
+
+@pytest.mark.parametrize("name", ["phoenix", "plain"])
+def test_parquet_is_a_table_too(name: str, tmp_path: Path) -> None:
+    made = sample(name)
+    table = write_csv(tmp_path / "table.csv", WRITERS[name][0](made))
+    path = tmp_path / "table.parquet"
+    duckdb.sql(f"COPY (FROM read_csv('{table}')) TO '{path}' (FORMAT parquet)")
+    assert totals(path) == truth(made)
+    path.write_bytes(path.read_bytes()[:400])
+    assert "Parquet" in skipped(path)[0].reason
 
 
 def test_a_path_may_hold_any_letters(tmp_path: Path) -> None:

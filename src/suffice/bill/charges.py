@@ -46,6 +46,9 @@ def charge_records(
     (`modelled`). Rows of cost reports beside usage reports are not added a second time.
     """
     add_rates(store, "rates", own)
+    before = "lag(epoch(time)) OVER (PARTITION BY chain ORDER BY time, id)"
+    if store.execute("SELECT count(prefix_tokens) FROM records").fetchone() == (0,):
+        before = "NULL::DOUBLE"  # no order is asked of a log that states no prefix
     store.execute(
         f"""CREATE TABLE bill AS
         WITH timed AS (
@@ -53,8 +56,8 @@ def charge_records(
                 AS chain, prefix_tokens IS NOT NULL AND cache_read_tokens IS NULL AS modelled
             FROM records
         ), paused AS (
-            SELECT *, CASE WHEN modelled THEN coalesce(pause_s, epoch(time)
-                - lag(epoch(time)) OVER (PARTITION BY chain ORDER BY time, id), 0) END AS idle_s
+            SELECT *, CASE WHEN modelled THEN coalesce(pause_s, epoch(time) - {before}, 0) END
+                AS idle_s
             FROM timed
         ), cached AS (
             SELECT * REPLACE (

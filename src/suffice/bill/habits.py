@@ -8,7 +8,7 @@ from msgspec.structs import replace as with_changes
 
 from suffice.bill.charges import add_target, part_sums
 from suffice.bill.prices import find_price
-from suffice.bill.replay import ONE_HOUR_S, SAME_TALK, Caching, replay
+from suffice.bill.replay import ONE_HOUR_S, SAME_TALK, Caching, Today, replay
 from suffice.bill.what_if import UNPROVEN, WhatIf, one, proof_of
 from suffice.meter import Price
 from suffice.units import show_share, show_usd, usd_from_picousd
@@ -21,12 +21,12 @@ SLOW_TIERS = ("batch", "flex")
 _COUNTED = "token counts, order and pauses of the requests"
 
 
-def cache_habits(store: "DuckDBPyConnection", *, caching: Caching, steps: int) -> Iterator[WhatIf]:
+def cache_habits(store: "DuckDBPyConnection", today: Today) -> Iterator[WhatIf]:
     """Say what missed prefixes, lapses and the one-hour cache are worth."""
-    if not steps:
+    if not today.steps:
         return
-    today = replay(store, caching=caching)
-    yield from _never_cached(store, caching)
+    caching = today.caching
+    yield from _never_cached(store, today)
     yield from _missed(store, caching)
     lapses, lost = one(
         store,
@@ -60,7 +60,7 @@ def cache_habits(store: "DuckDBPyConnection", *, caching: Caching, steps: int) -
         )
 
 
-def _never_cached(store: "DuckDBPyConnection", caching: Caching) -> Iterator[WhatIf]:
+def _never_cached(store: "DuckDBPyConnection", today: Today) -> Iterator[WhatIf]:
     """Replay what would be warm, where a log knows of no cached token at all."""
     cached, computed = one(
         store,
@@ -70,12 +70,11 @@ def _never_cached(store: "DuckDBPyConnection", caching: Caching) -> Iterator[Wha
     )
     if cached or not computed:
         return
-    after = replay(store, caching=caching)
     yield WhatIf(
         name="caching",
         title="prompt caching, which the log shows no trace of",
         usd_before=usd_from_picousd(computed),
-        usd_after=after.usd,
+        usd_after=today.usd,
         measured=_COUNTED,
         modelled="prompts that go on from the last one share it as a prefix",
         unknown="whether they do: the log has no texts that would tell, or the provider caches and "

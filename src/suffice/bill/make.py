@@ -10,7 +10,7 @@ from suffice.bill.charges import Unpriced, charge_records
 from suffice.bill.habits import cache_habits, effort_habits, repeated_prompts, tier_habits
 from suffice.bill.hosting import DEFAULT_MODEL, self_hosting
 from suffice.bill.moves import moves
-from suffice.bill.replay import FIVE_MINUTES_S, Caching, lay_out_steps
+from suffice.bill.replay import FIVE_MINUTES_S, Caching, Today, lay_out_steps, replay
 from suffice.bill.sums import Bill, compare_stated, mishaps, period, sum_lines
 from suffice.bill.what_if import WhatIf
 from suffice.errors import InputError
@@ -79,8 +79,9 @@ def billed(
 def _what_if(store: "DuckDBPyConnection", options: BillOptions) -> Iterator[WhatIf]:
     caching = Caching(ttl_s=options.ttl_s)
     steps = lay_out_steps(store, ttl_s=options.ttl_s)
-    yield from moves(store, options.prices, to=options.to, steps=steps, caching=caching)
-    yield from cache_habits(store, caching=caching, steps=steps)
+    today = Today(steps=steps, caching=caching, usd=replay(store, caching=caching).usd)
+    yield from moves(store, options.prices, to=options.to, today=today)
+    yield from cache_habits(store, today)
     yield from effort_habits(store)
     yield from tier_habits(store, options.prices)
     yield from repeated_prompts(store)

@@ -1,6 +1,6 @@
 """What if other models answered: all sessions, some of them, single requests, sub-agents."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from suffice.bill.charges import add_target, part_sums
 from suffice.bill.prices import cheaper_models, find_price
-from suffice.bill.replay import Caching, replay, share_of_requests, share_of_sessions
+from suffice.bill.replay import Caching, Today, replay, share_of_requests, share_of_sessions
 from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
 from suffice.errors import PriceError
 from suffice.meter import Price
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SEEDS = range(3)
+MOST_STEPS = 200_000  # of a log that is replayed with several draws: in longer ones they agree
 SHARE = 0.3
 _COMMAND = "suffice bill LOG --sample 200 --out tasks.jsonl"
 _TOKENS = "whether it would use as many tokens, and "
@@ -26,13 +27,15 @@ _TOKENS = "whether it would use as many tokens, and "
 class Move(Struct, frozen=True, kw_only=True):
     """A move from the dearest model to another one, and how well a replay knows today's bill.
 
-    `booked` are the dollars of the replayed requests, `replayed` what the replay makes of them.
+    `booked` are the dollars of the replayed requests, `replayed` what the replay makes of them;
+    `seeds` are those of the draws of sessions and requests.
     """
 
     source: str
     target: str
     price: Price
     caching: Caching
+    seeds: Sequence[int]
     booked: Decimal
     replayed: Decimal
 
@@ -47,8 +50,7 @@ def moves(
     own: Mapping[str, Price],
     *,
     to: str | None,
-    steps: int,
-    caching: Caching,
+    today: Today,
 ) -> Iterator[WhatIf]:
     """Work out moves of the dearest model to `to`, or to cheaper ones of its family.
 
@@ -68,7 +70,7 @@ def moves(
             raise PriceError(
                 f"nobody lists a price of {target}", hint="give it in a file: --prices prices.toml"
             )
-        if not steps:
+        if not today.steps:
             yield _without_sessions(store, model, target, price)
             continue
         (booked,) = one(
@@ -80,9 +82,10 @@ def moves(
             source=model,
             target=target,
             price=price,
-            caching=caching,
+            caching=today.caching,
+            seeds=SEEDS if today.steps <= MOST_STEPS else SEEDS[:1],
             booked=usd_from_picousd(booked),
-            replayed=replay(store, caching=caching).usd,
+            replayed=today.usd,
         )
         yield from _replayed(store, move, shares=number == 0)
 
@@ -96,11 +99,11 @@ def _replayed(store: "DuckDBPyConnection", move: Move, *, shares: bool) -> Itera
         aside = f"{model} AND agent IS NOT NULL AND agent <> 'main'"
         changes["sessions"] = (
             f"30 % of the sessions of {move.source}, whole, on {move.target}",
-            [f"{model} AND {share_of_sessions(SHARE, seed=seed)}" for seed in SEEDS],
+            [f"{model} AND {share_of_sessions(SHARE, seed=seed)}" for seed in move.seeds],
         )
         changes["requests"] = (
             f"30 % of the requests of {move.source}, one by one, on {move.target}",
-            [f"{model} AND {share_of_requests(SHARE, seed=seed)}" for seed in SEEDS],
+            [f"{model} AND {share_of_requests(SHARE, seed=seed)}" for seed in move.seeds],
         )
         if one(store, f"SELECT count(*) FROM steps WHERE {aside}")[0]:
             changes["sub-agents"] = (f"sub-agents of {move.source} on {move.target}", [aside])

@@ -46,6 +46,14 @@ class Caching(Struct, frozen=True, kw_only=True):
 FIVE_MINUTES = Caching()
 
 
+class Today(Struct, frozen=True, kw_only=True):
+    """What can be replayed, how caches behave, and what the replay makes of today's models."""
+
+    steps: int
+    caching: Caching
+    usd: Decimal
+
+
 def lay_out_steps(store: "DuckDBPyConnection", *, ttl_s: float) -> int:
     """Make the table `steps` of the requests that can be replayed; returns how many there are.
 

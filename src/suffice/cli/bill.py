@@ -59,6 +59,8 @@ def bill(
     Reads logs of Claude Code, Codex, LiteLLM, Langfuse, Helicone, Phoenix, OpenTelemetry, OpenAI,
     Anthropic, vLLM, llama.cpp, plain tables, and our own ledger.
     """
+    from msgspec.structs import replace
+
     from suffice.bill.make import BillOptions, billed
     from suffice.bill.prices import read_prices
     from suffice.bill.screen import show_bill, show_details
@@ -87,7 +89,8 @@ def bill(
         logs=LogOptions(columns=parse_columns(column or []), timezone=timezone),
     )
     names = logs or [str(demo_folder())]
-    with stages() as stage, billed(names, options, say=stage) as (result, read):
+    with stages() as stage, billed(names, options, say=stage) as (made, read):
+        result = replace(made, sources=("--demo",)) if demo else made
         if json:
             print_json("bill", result)
         else:

@@ -187,7 +187,7 @@ def _group_of(source: _Source) -> tuple[str, str, str]:
     alone = source.sniffed.shape in ("csv", "parquet") or form.name == "plain"
     return (
         form.name,
-        f"{source.sniffed.shape} {source.id if alone else ''}",
+        f"{source.sniffed.shape} {source.sniffed.wrapper} {source.id if alone else ''}",
         source.log.packing,
     )
 
@@ -297,8 +297,13 @@ def _objects(source: _Source, paths: str, packed: str) -> str:
     form = {"lines": "newline_delimited", "array": "array"}.get(str(shape), "unstructured")
     largest = _LARGEST_ROW_BYTES if shape == "lines" else _LARGEST_DOCUMENT_BYTES
     lenient = ", ignore_errors = true" if shape == "lines" else ""
+    rows = (
+        "json"
+        if not source.sniffed.wrapper
+        else (f"unnest(json_extract(json, '$.{source.sniffed.wrapper}[*]'))")
+    )
     return (
-        f"SELECT json AS j, filename FROM read_json_objects([{paths}], format = '{form}', "
+        f"SELECT {rows} AS j, filename FROM read_json_objects([{paths}], format = '{form}', "
         f"filename = true, maximum_object_size = {largest}{lenient}{packed})"
     )
 

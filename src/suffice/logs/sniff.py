@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.logs.agent_formats import AGENT_FORMATS
 from suffice.logs.files import HEAD_BYTES, LogFile
@@ -29,19 +30,22 @@ _PARQUET = b"PAR1"
 _DEPTH = 4
 _SAMPLE_ROWS = 200
 _MOST_LIST = 20
+_WRAPPERS = {"data", "logs", "observations", "records", "requests", "spans"}
 _KEY = re.compile(r'"([\w.\-]+)"\s*:')
 
 
 class Sniffed(Struct, frozen=True, kw_only=True):
     """How a file is read: its shape and its format, or why it cannot be (`reason`).
 
-    `shape` "text" goes with a TextFormat, every other one with a LogFormat.
+    `shape` "text" goes with a TextFormat, every other one with a LogFormat. `wrapper` is the key of
+    the list that holds the rows, where each object of the file is a page of them.
     """
 
     shape: Shape | None = None
     format: LogFormat | TextFormat | None = None
     reason: str = ""
     delimiter: str = ","
+    wrapper: str = ""
 
 
 def sniff(log: LogFile, *, mapping: Mapping[str, str]) -> Sniffed:
@@ -75,7 +79,17 @@ def _of_rows(shape: Shape, rows: list[Any], text: str, mapping: Mapping[str, str
     plain = plain_format(names, mapping)
     if plain is not None:
         return Sniffed(shape=shape, format=plain)
+    for key in sorted(_WRAPPERS & names.keys()):
+        inner = [part for row in rows for part in _list_in(row, key)]
+        sniffed = _of_rows(shape, inner, "", mapping) if inner else Sniffed()
+        if sniffed.format is not None and not sniffed.wrapper:
+            return replace(sniffed, wrapper=key)
     return Sniffed(reason="no known log format: no key says how many tokens a request had")
+
+
+def _list_in(row: Any, key: str) -> list[Any]:
+    found = row.get(key) if isinstance(row, dict) else None
+    return found[:_SAMPLE_ROWS] if isinstance(found, list) else []
 
 
 def of_names(names: list[str], mapping: Mapping[str, str]) -> LogFormat | None:
