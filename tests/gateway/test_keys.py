@@ -174,7 +174,7 @@ def test_the_command_prints_a_key_once(path: Path, capsys: pytest.CaptureFixture
     assert shown.startswith("alice: ")
     assert key.digest not in shown
     run("rotate", "alice", "--overlap", "1h")
-    run("add", "eyes", "--scope", "metrics", "--model", "small", "--expires", "90d")
+    run("add", "eyes", "--scope", "metrics", "--may-ask", "small", "--expires", "90d")
     assert "scopes metrics, models small" in run("list")
     run("revoke", "alice")
     assert "revoked" in run("list")

@@ -35,7 +35,7 @@ def add(
             show_default="chat and feedback",
         ),
     ] = None,
-    model: Annotated[
+    may_ask: Annotated[
         list[str] | None,
         typer.Option(help="Model that the key may ask for; repeatable.", show_default="all"),
     ] = None,
@@ -57,7 +57,7 @@ def add(
     )
     rights = KeyRights(
         scopes=cast("tuple[Scope, ...]", tuple(scope)) if scope else USUAL_SCOPES,
-        models=tuple(model) if model else None,
+        models=tuple(may_ask) if may_ask else None,
         lasts=None if expires is None else duration(expires),
     )
     key = add_key(file, name, limits=limits, rights=rights)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Json, LedgerArgument, duration, out
+from suffice.cli.options import Json, LedgerArgument, Since, duration, moment, out
 from suffice.errors import InputError
 
 app = typer.Typer(help="Look after the books.", no_args_is_help=True)
@@ -72,9 +72,7 @@ def erase(
 def export(
     ledger: LedgerArgument,
     out: Annotated[Path, out("Folder for one Parquet file a table.")],
-    since: Annotated[
-        str | None, typer.Option(help="Age of the oldest rows, such as 30d.", show_default="all")
-    ] = None,
+    since: Since = None,
     json: Json = False,
 ) -> None:
     """Write requests, calls and scores as Parquet files."""
@@ -82,7 +80,7 @@ def export(
     from suffice.ledger import Ledger, Window
     from suffice.ledger.export import export as write
 
-    window = Window(since=None if since is None else datetime.now(UTC) - duration(since))
+    window = Window(since=None if since is None else moment(since))
     with Ledger.open(ledger, read_only=True) as books:
         counts = write(books, out, window=window)
     if json:
