@@ -115,10 +115,12 @@ async def test_clients_see_by_code_field_and_words_that_a_prompt_is_too_long(
 async def test_a_client_finds_its_request_again_by_its_own_id_or_ours(here: Site) -> None:
     for sent in ("trace-7", None, "two words", "x" * 999):
         headers = {} if sent is None else {"x-request-id": sent}
-        body = json.dumps({"model": "suffice", "messages": USER})
+        body = json.dumps({"model": "suffice", "messages": USER}).encode()
         async with here.http.post(here.url + CHAT, data=body, headers=headers) as response:
             ours = response.headers["x-suffice-request-id"]
             assert response.headers["x-request-id"] == ("trace-7" if sent == "trace-7" else ours)
         assert (await here.row())["request_id"] == ours
-    async with here.http.post(here.url + CHAT, data="{", headers={"x-request-id": "t"}) as response:
+    async with here.http.post(
+        here.url + CHAT, data=b"{", headers={"x-request-id": "t"}
+    ) as response:
         assert (response.status, response.headers["x-request-id"]) == (400, "t")
