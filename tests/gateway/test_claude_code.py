@@ -189,7 +189,7 @@ def test_a_failed_tool_that_shows_a_picture_says_so_in_words() -> None:
 
 async def test_counts_are_whole_numbers_from_the_first_event_on(here: Site) -> None:
     body = ASK | {"stream": True, "messages": [{"role": "user", "content": "word " * 400}]}
-    async with here.http.post(here.url + PATH, data=json.dumps(body)) as response:
+    async with here.http.post(here.url + PATH, data=json.dumps(body).encode()) as response:
         lines = (await response.text()).splitlines()
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
     start, end = events[0]["message"]["usage"], events[-2]["usage"]

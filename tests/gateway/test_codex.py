@@ -95,7 +95,9 @@ def turn(model: str) -> dict[str, Any]:
 async def test_a_turn_is_answered_and_nothing_in_it_lost(tmp_path: Path, model: str) -> None:
     more = 'models = {"gpt-5-codex" = "suffice"}\n'
     async with site(tmp_path, more=more, dialect="vllm") as here:
-        async with here.http.post(here.url + PATH, data=json.dumps(turn(model))) as response:
+        async with here.http.post(
+            here.url + PATH, data=json.dumps(turn(model)).encode()
+        ) as response:
             assert response.status == 200, await response.text()
             assert "response.completed" in await response.text()
         ignored = set(response.headers["x-suffice-ignored"].split(", "))
