@@ -534,7 +534,7 @@ async def test_a_budget_leaves_the_choice_to_the_policy_and_effort_does_not(here
 
 
 async def test_what_is_passed_over_is_named_in_a_header(here: Site) -> None:
-    body = json.dumps(ASK | {"cache_control": KEPT})
+    body = json.dumps(ASK | {"cache_control": KEPT}).encode()
     headers = {"anthropic-beta": "something-new"}
     async with here.http.post(here.url + PATH, data=body, headers=headers) as response:
         assert response.headers["x-suffice-ignored"] == "anthropic-beta, cache_control"
