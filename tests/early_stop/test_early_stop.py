@@ -438,7 +438,12 @@ async def test_a_live_answer_probes_where_the_replay_does_whatever_ends_a_line(
         early = EarlyStop(Script(script), {"high": stopping(rule, tags=tags)})
         found = await early.complete(ASKED, LONG)
         assert found.text == (recorded.answer if said.stopped is None else said.stopped.answer)
-        assert found.usage == reported(said.input_tokens, said.output_tokens)
+        thought = found.usage.reasoning_tokens
+        usage = replace(found.usage, reasoning_tokens=None)
+        assert usage == reported(said.input_tokens, said.output_tokens)
+        assert thought is not None
+        assert 0 <= thought.tokens <= said.output_tokens
+        assert (thought.tokens > 0) == bool(found.reasoning)
 
 
 async def streamed(script: str, *, rung: Rung = LONG, **given: int) -> tuple[Completion, str, str]:

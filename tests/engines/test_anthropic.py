@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from suffice.config import EngineConfig, PriceConfig
 from suffice.engines.anthropic import AnthropicEngine
 from suffice.engines.base import last
+from suffice.engines.messages import message_body
 from suffice.errors import EngineRefused
 from suffice.meter import charge, price_for
 from suffice.types import Completion, Effort, Finish, Request, Rung
@@ -285,3 +286,40 @@ async def test_a_stream_that_breaks_off_is_no_answer(server: MessageServer) -> N
         async with AnthropicEngine(config) as engine:
             with pytest.raises(Exception, match="without saying why it stopped"):
                 await last(engine.stream(chat(ASKED), RUNG))
+
+
+@pytest.mark.parametrize("arguments", ['{"celsius": 23', "[1]", "", "null", {"celsius": 230}])
+def test_calls_of_earlier_turns_are_objects_whatever_a_model_wrote(arguments: Any) -> None:
+    call = {"id": "t1", "function": {"name": "set_oven", "arguments": arguments}}
+    turns = ({"role": "user", "content": "Bake"}, {"role": "assistant", "tool_calls": [call]})
+    body = message_body(Request(request_id="r", messages=turns), RUNG, stream=False)
+    (block,) = body["messages"][1]["content"]
+    wrapped = {"INVALID_JSON": arguments}
+    kept = {"": {}, str({"celsius": 230}): {"celsius": 230}}.get(str(arguments), wrapped)
+    assert block["input"] == kept
+
+
+def test_a_file_is_a_document() -> None:
+    file = {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "a.pdf"}
+    turns = ({"role": "user", "content": [{"type": "file", "file": file}]},)
+    body = message_body(Request(request_id="r", messages=turns), RUNG, stream=False)
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    block = {"type": "document", "source": source, "title": "a.pdf"}
+    assert body["messages"][0]["content"] == [block]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
+        {"role": "assistant", "tool_calls": [{"id": "t"}]},
+        {"role": "tool", "content": "no id"},
+        {"content": "no role"},
+        {"role": "user", "content": ["text"]},
+        {"role": "user", "content": [{"type": "image_url"}]},
+    ],
+)
+def test_a_message_of_another_shape_is_the_clients_fault(message: dict[str, Any]) -> None:
+    with pytest.raises(EngineRefused) as caught:
+        message_body(Request(request_id="r", messages=(message,)), RUNG, stream=False)
+    assert (caught.value.status, caught.value.retryable) == (400, False)

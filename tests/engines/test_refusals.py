@@ -3,7 +3,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from suffice.engines.refusals import retry_after_s
+from suffice.engines.refusals import error_in, retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,14 @@ def test_dates_are_read_as_seconds_from_now() -> None:
     assert 80 < wait_s <= 90
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 -0000") == 0.0
+
+
+def test_usage_beside_an_error_is_kept() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    refusal = error_in({"error": {"message": "filtered", "code": 400}, "usage": usage})
+    assert refusal is not None
+    assert refusal.used is not None
+    assert (refusal.used.input_tokens.tokens, refusal.used.output_tokens.tokens) == (7, 3)
+    plain = error_in({"error": {"message": "filtered"}})
+    assert plain is not None
+    assert plain.used is None

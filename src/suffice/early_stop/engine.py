@@ -20,6 +20,7 @@ from suffice.guarantee import Certificate, content_hash
 from suffice.types import (
     JSON,
     Completion,
+    Count,
     CountSource,
     Effort,
     Finish,
@@ -27,6 +28,7 @@ from suffice.types import (
     Rung,
     Usage,
     Vector,
+    estimated,
 )
 
 if TYPE_CHECKING:
@@ -163,6 +165,7 @@ class _Draft:
         self._written = ""
         self._cut = 0
         self._finish = Finish.LENGTH
+        self._model: str | None = None
         self.usage: Usage | None = None
         self.shown = ""
 
@@ -198,13 +201,22 @@ class _Draft:
         """Return the completion with the answer of a probe."""
         reasoning = without_opening(self._written[: self._cut], self._tags)
         return self._completion(
-            reasoning, answer.text, finish=answer.finish, logprobs=answer.logprobs
+            reasoning,
+            answer.text,
+            finish=answer.finish,
+            logprobs=answer.logprobs,
+            answer_tokens=answer.usage.output_tokens,
         )
 
     def natural_completion(self) -> Completion:
         """Return the completion of a text that ended by itself, without log-probabilities."""
         reasoning, text = split_reasoning(self._written, self._tags, finish=self._finish)
-        return self._completion(without_opening(reasoning, self._tags), text, finish=self._finish)
+        return self._completion(
+            without_opening(reasoning, self._tags),
+            text,
+            finish=self._finish,
+            answer_tokens=estimated(text),
+        )
 
     async def _write(self, tokens: int) -> bool:
         """Write at most `tokens` more; True if the text has ended."""
@@ -223,6 +235,7 @@ class _Draft:
 
     def _count(self, call: Completion) -> None:
         self.usage = call.usage if self.usage is None else self.usage + call.usage
+        self._model = call.model or self._model
         self._ttft_s = self._ttft_s or time.perf_counter() - self._began_s
 
     def _completion(
@@ -231,17 +244,28 @@ class _Draft:
         text: str,
         *,
         finish: Finish,
+        answer_tokens: Count | None,
         logprobs: tuple[float, ...] | None = None,
     ) -> Completion:
+        """Return the whole answer; all output but the tokens of its text counts as reasoning."""
+        usage = self.usage or Usage()
+        output = usage.output_tokens
+        if output is not None and answer_tokens is not None:
+            tokens = max(0, output.tokens - answer_tokens.tokens)
+            thought = Count(tokens, (output + answer_tokens).source)
+            usage = replace(
+                usage, reasoning_tokens=thought if reasoning else Count(0, output.source)
+            )
         return Completion(
             text=text.strip(),
             finish=finish,
-            usage=self.usage or Usage(),
+            usage=usage,
             duration_s=time.perf_counter() - self._began_s,
             reasoning=reasoning or None,
             ttft_s=self._ttft_s,
             logprobs=logprobs,
             effort_seen=True if reasoning and self._rung.effort is not None else None,
+            model=self._model,
         )
 
 

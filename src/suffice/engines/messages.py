@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from suffice.engines.dialects import output_limit, without_effort
+from suffice.errors import EngineRefused
 from suffice.types import JSON, Effort, Request, Rung
 
 DEFAULT_LIMIT = 8192  # the API demands a limit
@@ -32,12 +33,20 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     """Build the body of POST /v1/messages; the settings of the rung win.
 
     Caches stay where the client put them. Where it put none, a conversation that has had a turn is
-    cached up to its last message.
+    cached up to its last message. Raises EngineRefused for a message of another shape.
     """
+    try:
+        system, messages = _turns(request.messages)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise EngineRefused(
+            f"a message is not as the chat API has it: {error!r}",
+            status=400,
+            body="",
+            hint="a tool call needs an id and a named function, a result the id of its call",
+        ) from error
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
     params = {**asked, **rung.params}
-    system, messages = _turns(request.messages)
     body: JSON = {
         "model": rung.model,
         "max_tokens": output_limit(request, rung) or DEFAULT_LIMIT,
@@ -241,7 +250,7 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
             result = {"type": "tool_result", "tool_use_id": tool_use_id(message["tool_call_id"])}
             role, blocks = "user", [result | {"content": blocks}]
         elif role == "assistant":
-            calls = [_use(call) for call in message.get("tool_calls") or ()]
+            calls = [_use(_with_object(call)) for call in message.get("tool_calls") or ()]
             blocks = [*(message.get("thinking_blocks") or ()), *blocks, *calls]
         else:
             role = "user"
@@ -259,6 +268,22 @@ def _use(call: JSON) -> JSON:
     return {"type": "tool_use", "id": tool_use_id(call["id"]), "name": name, "input": made}
 
 
+def _with_object(call: JSON) -> JSON:
+    """Return a call with an object as its arguments; what is none is wrapped, as Anthropic advises.
+
+    https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming
+    """
+    arguments = call["function"].get("arguments") or "{}"
+    value = arguments
+    if isinstance(arguments, str):
+        try:
+            value = msgspec.json.decode(arguments)
+        except (msgspec.DecodeError, RecursionError):
+            value = None
+    value = value if isinstance(value, dict) else {"INVALID_JSON": str(arguments)}
+    return {**call, "function": {**call["function"], "arguments": value}}
+
+
 def _content(content: Any) -> list[JSON]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
@@ -266,6 +291,10 @@ def _content(content: Any) -> list[JSON]:
 
 
 def _part(part: JSON) -> JSON:
+    if part.get("type") == "file" and part["file"].get("file_data"):
+        kind, _, data = part["file"]["file_data"].removeprefix("data:").partition(";base64,")
+        source = {"type": "base64", "media_type": kind, "data": data}
+        return {"type": "document", "source": source, "title": part["file"].get("filename")}
     if part.get("type") != "image_url":
         return part
     url = part["image_url"]["url"]

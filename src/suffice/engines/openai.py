@@ -14,12 +14,13 @@ from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, entered, last, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
-from suffice.engines.dialects import at_url, request_body
+from suffice.engines.dialects import at_url, output_limit, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
+from suffice.engines.overrun import OverrunNotice
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
 from suffice.engines.refusals import error_in
-from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen
+from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen, shown_model
 from suffice.engines.servers import DIALECTS
 from suffice.engines.stream import EventReader
 from suffice.engines.transport import Transport, finish
@@ -72,6 +73,7 @@ class OpenAIEngine(Engine):
         self._url = self._transport.url
         self._dialect = at_url(DIALECTS[config.dialect], self._url)
         self._retries = Retries(limit=config.max_retries)
+        self._overrun = OverrunNotice(self._url)
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""
@@ -199,6 +201,7 @@ class OpenAIEngine(Engine):
             usage=msgspec.structs.replace(usage, output_tokens=output),
             duration_s=time.perf_counter() - began_s,
             logprobs=raw.logprobs,
+            model=shown_model(str(reply.get("model") or "")) or None,
         )
 
     async def _events(self, call: _Call, fold: Fold) -> AsyncGenerator[bytes | Completion, None]:
@@ -245,6 +248,8 @@ class OpenAIEngine(Engine):
             for choice in reply.choices:
                 choice.split_unopened()
         usage = await self._usage(reply, call, output_is_final=output_is_final)
+        limit = output_limit(call.request, call.rung)
+        self._overrun.check(usage, call.rung, limit=limit, samples=len(reply.choices))
         return Completion(
             text=first.text,
             finish=cast("Finish", first.finish),  # `finished` has seen to it

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 
+from suffice.engines.usage import read_usage
 from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON
 
@@ -106,7 +107,10 @@ async def refused(
 
 
 def error_in(body: object, *, retry_after: str | None = None) -> EngineRefused | None:
-    """Return the error that a body or an event of HTTP 200 tells; None where it tells none."""
+    """Return the error that a body or an event of HTTP 200 tells; None where it tells none.
+
+    It carries the usage that stands beside the error.
+    """
     error = _error_of(body)
     if error is None:
         return None
@@ -122,6 +126,9 @@ def error_in(body: object, *, retry_after: str | None = None) -> EngineRefused |
         retry_after_s=retry_after_s(retry_after) or _retry_delay_s(error),
     )
     refusal.detail = detail
+    usage = body.get("usage") if isinstance(body, dict) else None
+    if isinstance(usage, dict) and usage:
+        refusal.used = read_usage(usage, reasoning="")
     return refusal
 
 
