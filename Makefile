@@ -7,7 +7,7 @@ TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test test-all test-clients check audit bench docs venv venv-train lock clean
+.PHONY: demo test test-all test-clients test-engines check audit bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
@@ -20,6 +20,9 @@ test-all: $(TRAIN_STAMP)  ## everything
 
 test-clients: $(STAMP)  ## real clients from npm and PyPI, against a scripted engine
 	$(BIN)/python tests/clients/drive.py
+
+test-engines: $(STAMP)  ## the contract of engines against real servers: llama.cpp, and vLLM where it is installed
+	SUFFICE_ENGINES=1 $(BIN)/python -m pytest tests/contract
 
 check: $(STAMP)  ## format, lint (with the rules of bandit), floors, secrets, types
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ BENCHMARKS = (
     "contracts",
     "compound",
     "speed",
+    "wire",
     "gateway",
     "bill",
     "effort",

@@ -5,15 +5,26 @@ from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
-from engine_cases import ENGINES, MAKERS, Case
+from engine_cases import ENGINES, MAKERS, Case, NotHere
+
+Cases = dict[str, Case | NotHere]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cases() -> AsyncIterator[dict[str, Case]]:
+async def cases() -> AsyncIterator[Cases]:
+    cases: Cases = {}
     async with AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(make(name)) for name, make in MAKERS.items()}
+        for name, make in MAKERS.items():
+            try:
+                cases[name] = await stack.enter_async_context(make(name))
+            except NotHere as reason:
+                cases[name] = reason
+        yield cases
 
 
 @pytest_asyncio.fixture(params=ENGINES, loop_scope="session")
-async def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Case:
-    return cases[request.param]
+async def case(request: pytest.FixtureRequest, cases: Cases) -> Case:
+    case = cases[request.param]
+    if isinstance(case, NotHere):
+        pytest.skip(str(case))
+    return case

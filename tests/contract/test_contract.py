@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import aiohttp
 import pytest
-from engine_cases import LIVE, WIRES, WITH_EFFORT, WITH_LOGPROBS, Case
+from engine_cases import LIVE, REAL, WIRES, WITH_EFFORT, WITH_LOGPROBS, Case
 
 from suffice.engines.base import last
 from suffice.engines.chunk import Chunk
@@ -276,7 +276,7 @@ async def test_cancelling_frees_the_embedded_engine(cases: dict[str, Case]) -> N
 
 async def test_refusals_say_what_to_do(case: Case) -> None:
     request = ask("refuse", request_id="unknown")
-    if case.name in {"embedded", "llamacpp"}:
+    if case.name in REAL:
         request = ask("word " * 3000)
     for answer in (
         case.engine.complete(request, case.rung),

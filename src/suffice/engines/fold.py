@@ -144,13 +144,15 @@ class Fold:
         """Take the next bytes and return the whole events that may be passed on."""
         if self._half or b"\r" in piece:
             piece = self._mended(piece)
-        searched = max(len(self._rest) - 1, 0)
-        self._rest += piece
-        cut = self._rest.rfind(b"\n\n", searched) + 2
-        whole = bytes(self._rest[:cut]) if cut > 1 else b""
-        del self._rest[: len(whole)]
-        if len(self._rest) > LARGEST_EVENT_BYTES:
-            raise EngineProtocolError("an event of the stream does not end", hint="see its log")
+        whole = piece
+        if self._rest or not piece.endswith(b"\n\n"):
+            searched = max(len(self._rest) - 1, 0)
+            self._rest += piece
+            cut = self._rest.rfind(b"\n\n", searched) + 2
+            whole = bytes(self._rest[:cut]) if cut > 1 else b""
+            del self._rest[: len(whole)]
+            if len(self._rest) > LARGEST_EVENT_BYTES:
+                raise EngineProtocolError("an event of the stream does not end", hint="see its log")
         if whole:
             whole = self._checked(whole)
         return whole if self._hidden_path is None else whole.replace(*self._hidden_path)
@@ -213,8 +215,9 @@ class Fold:
     def _checked(self, whole: bytes) -> bytes:
         """Return what may be passed on of whole events; raises EngineProtocolError for others."""
         ready, same, event = [], True, b""
+        one = whole.find(b"\n\n") == len(whole) - 2  # as nearly always
         try:
-            for event in whole.split(b"\n\n"):
+            for event in (whole[:-2],) if one else whole.split(b"\n\n"):
                 if event:
                     clean = self._passed(event)
                     same = same and clean is event
@@ -225,7 +228,7 @@ class Fold:
                 hint="the stream is damaged: is there a proxy between suffice and the engine?",
                 retryable=bool(self._choices),
             ) from error
-        if same and not whole.startswith(b"\n") and b"\n\n\n" not in whole:
+        if same and not whole.startswith(b"\n") and (one or b"\n\n\n" not in whole):
             return whole
         return b"".join(event + b"\n\n" for event in ready if event)
 

@@ -1,0 +1,1 @@
+"""How long reading an engine's stream takes."""
