@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import AllowCode, Explain, Json, Ladder, TrialFiles, ZeroCosts, amount, out
+from suffice.cli.options import (
+    AllowCode,
+    Explain,
+    Json,
+    Ladder,
+    PricesOrNone,
+    TrialFiles,
+    ZeroCosts,
+    amount,
+    out,
+)
 
 
 def bench(
@@ -45,6 +55,7 @@ def bench(
 def frontier(
     trials: TrialFiles,
     zero_cost: ZeroCosts = None,
+    ladder: PricesOrNone = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:
@@ -52,6 +63,8 @@ def frontier(
     from suffice.cli.output import note, print_frontier, print_json
     from suffice.trials.frontier import frontier as compute
     from suffice.trials.importers import read_trials
+    from suffice.trials.pricing import ladder_prices
 
-    result = compute(read_trials(*trials, zero_cost=zero_cost, note=note))
+    prices = ladder_prices(ladder)
+    result = compute(read_trials(*trials, zero_cost=zero_cost, prices=prices, note=note))
     print_json("frontier", result) if json else print_frontier(result, explain=explain)

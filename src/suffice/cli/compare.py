@@ -1,6 +1,15 @@
 """`suffice compare`: whether one setting can replace another."""
 
-from suffice.cli.options import Alpha, Delta, Explain, Figure, Json, Reference, TrialFiles
+from suffice.cli.options import (
+    Alpha,
+    Delta,
+    Explain,
+    Figure,
+    Json,
+    PricesOrNone,
+    Reference,
+    TrialFiles,
+)
 from suffice.files import check_figure, save_figure
 
 
@@ -9,6 +18,7 @@ def compare(
     reference: Reference,
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
+    ladder: PricesOrNone = None,
     figure: Figure = None,
     explain: Explain = False,
     json: Json = False,
@@ -21,10 +31,12 @@ def compare(
     from suffice.certify.compare import compare as compare_settings
     from suffice.cli.output import note, print_comparisons, print_json
     from suffice.trials.importers import read_trials
+    from suffice.trials.pricing import ladder_prices
 
     if figure is not None:
         check_figure(figure)
-    result = compare_settings(read_trials(*trials), reference=reference, alpha=alpha, delta=delta)
+    read = read_trials(*trials, prices=ladder_prices(ladder))
+    result = compare_settings(read, reference=reference, alpha=alpha, delta=delta)
     if json:
         print_json("compare", result)
     else:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from suffice.errors import InputError, writing
 from suffice.trials.eval_outputs import files_of, read_outputs
 from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
+from suffice.trials.pricing import Prices, with_charges
 from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import tabulate
 from suffice.types import (
@@ -92,14 +94,18 @@ _DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (_Flat, _Nested)}
 
 
 def read_trials(
-    *paths: PathLike, zero_cost: ZeroCost | None = None, note: Say = lambda _note: None
+    *paths: PathLike,
+    zero_cost: ZeroCost | None = None,
+    prices: Prices = MappingProxyType({}),
+    note: Say = lambda _note: None,
 ) -> tuple[Trial, ...]:
     """Read all trials of some files; a folder stands for the Inspect logs in it.
 
     Several runs of a request on a rung need a `run` each. A row may replace an earlier one of the
     same request, rung and run only where that one is marked `retryable`, as a resumed bench does;
     one that repeats it exactly is counted once, and `note` is told how many did. `zero_cost` says
-    what a cost of exactly 0 dollars means. Raises InputError with file, line and field, also for
+    what a cost of exactly 0 dollars means; trials without a cost are charged at `prices`, by the
+    name of their rung or its model. Raises InputError with file, line and field, also for
     a row that contradicts another, and for many costs of 0 whose meaning nobody said.
     """
     found: dict[Run, tuple[Trial, str]] = {}
@@ -116,7 +122,8 @@ def read_trials(
             found[key] = (trial, at)
     if repeated:
         note(f"{repeated:,} rows repeat another one exactly and are counted once")
-    return _settle_zero_costs(tuple(trial for trial, _ in found.values()), zero_cost)
+    trials = with_charges((trial for trial, _ in found.values()), prices)
+    return _settle_zero_costs(trials, zero_cost)
 
 
 def read_table(*paths: PathLike) -> TrialTable:

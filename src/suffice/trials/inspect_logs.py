@@ -64,7 +64,7 @@ def _rung(log: "EvalLog") -> str:
 
 def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial:
     scorer, quality = _score(sample, at=f"{at}, sample {sample.id!r}")
-    usage = _own_usage(sample, log.eval.model)
+    usage, duration_s = _own_calls(sample, log.eval.model)
     choice = sample.output.choices[0] if sample.output.choices else None
     failed = choice is None or sample.error is not None
     scored = quality is not None and not failed
@@ -83,7 +83,7 @@ def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial
         mean_logprob=_mean_logprob(choice),
         usage=_usage(usage),
         charge_usd=_charge_usd(usage),
-        duration_s=sample.output.time,
+        duration_s=duration_s,
         error=None if sample.error is None else sample.error.message,
     )
 
@@ -133,12 +133,18 @@ def _mean_logprob(choice: Any) -> float | None:
 
 
 def _usage(usage: Any) -> Usage:
-    """Inspect counts cached input apart; `input_tokens` here includes it."""
+    """Inspect counts cached input apart; `input_tokens` here includes it.
+
+    Before 0.3.184 it counted OpenAI's cached input within the input: there the total is input and
+    output alone.
+    """
     if usage is None:
         return Usage()
     read, write = usage.input_tokens_cache_read, usage.input_tokens_cache_write
+    within = usage.total_tokens == usage.input_tokens + usage.output_tokens
+    beside = 0 if within else (read or 0) + (write or 0)
     return Usage(
-        input_tokens=_count(usage.input_tokens + (read or 0) + (write or 0)),
+        input_tokens=_count(usage.input_tokens + beside),
         cache_read_tokens=_count(read),
         cache_write_tokens=_count(write),
         output_tokens=_count(usage.output_tokens),
@@ -146,12 +152,15 @@ def _usage(usage: Any) -> Usage:
     )
 
 
-def _own_usage(sample: "EvalSample", model: str) -> Any:
-    """Return what a model used to answer; where it graded too, the calls of scorers are left out.
+def _own_calls(sample: "EvalSample", model: str) -> tuple[Any, float | None]:
+    """Return what a model used to answer, and the seconds of those calls.
+
+    Where the model graded too, the calls of scorers are left out.
 
     Scorers show as spans in the logs of today, and as steps in older ones.
     """
     answering: list[Any] = []
+    times: list[float | None] = []
     grading: list[Any] = []
     scorers, in_step = set[str](), False
     for event in sample.events:
@@ -162,9 +171,13 @@ def _own_usage(sample: "EvalSample", model: str) -> Any:
         elif event.event == "model" and event.model == model and event.output.usage is not None:
             calls = grading if in_step or event.span_id in scorers else answering
             calls.append(event.output.usage)
+            times += [event.output.time] if calls is answering else []
+    known = [seconds for seconds in times if seconds is not None]
+    several = len(known) > 1 and len(known) == len(times)
+    duration_s = math.fsum(known) if several else sample.output.time
     if not grading or not answering:
-        return sample.model_usage.get(model, sample.output.usage)
-    return sum(answering[1:], answering[0])
+        return sample.model_usage.get(model, sample.output.usage), duration_s
+    return sum(answering[1:], answering[0]), duration_s
 
 
 def _count(tokens: int | None) -> Count | None:
