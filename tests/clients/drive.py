@@ -24,7 +24,7 @@ from scripted import PICTURE, WORD, engine  # noqa: E402
 
 PAGE = ROOT / "docs" / "clients.md"
 MARK = "|--|--|--|--|--|\n"
-TIMEOUT_S = 180.0
+TIMEOUT_S = 600.0  # lm-eval takes minutes to start on a busy machine
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )

@@ -46,7 +46,8 @@ with Path("litellm.log").open("w") as log:
     )
 try:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-        for _ in range(240):
+        for _ in range(600):
+            assert proxy.poll() is None, Path("litellm.log").read_text()[-2000:]
             try:
                 http.get("/health/liveliness").raise_for_status()
                 break
