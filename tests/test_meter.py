@@ -349,6 +349,12 @@ OWN = {
         (OWN | {"input_tokens_per_s": float("inf")}, "price.p.input_tokens_per_s"),
         (STATED | {"input_usd_per_mtok": Decimal(-1)}, "price.p.input_usd_per_mtok: -1"),
         (STATED | {"output_usd_per_mtok": Decimal("NaN")}, "price.p.output_usd_per_mtok: NaN"),
+        (STATED | {"kinds": {"input_audio": Decimal(6)}}, "price.p.kinds.input_audio: no kind"),
+        (
+            STATED | {"kinds": {"web_searches": Decimal(-1)}},
+            "price.p.kinds.web_searches: -1 is not an amount",
+        ),
+        (HOSTED | {"kinds": {"web_searches": Decimal(1)}}, "price.p.kinds: a second kind"),
         (HOSTED | {"date": "yesterday"}, "price.p.date: 'yesterday' is not a date"),
     ],
 )

@@ -89,6 +89,19 @@ def test_what_is_counted_and_not_priced_makes_an_estimate(
     assert charged.estimated is estimated
 
 
+def test_a_stated_price_may_have_rates_by_kind() -> None:
+    rates = {"input_audio_tokens": Decimal(40), "web_searches": Decimal(10)}
+    price = price_for(
+        "x", PriceConfig(input_usd_per_mtok=Decimal(1), output_usd_per_mtok=Decimal(2), kinds=rates)
+    )
+    call = usage({"input_audio_tokens": 100, "web_searches": 3}, input=1000, output=50)
+    right = (900 + Decimal(40) * 100 + 2 * 50) / 10**6 + Decimal("0.03")
+    charged = charge(call, price, at=AT)
+    assert (charged.usd, charged.estimated) == (right, False)
+    images = usage({"input_image_tokens": 5}, input=1000, output=50)
+    assert charge(images, price, at=AT).estimated
+
+
 def test_tiers_have_their_own_rates() -> None:
     price = listed("openai", "gpt-5")
     calls = {

@@ -106,6 +106,7 @@ def test_the_cluster_serves_the_model_that_the_ladder_asks_for() -> None:
     leader = next(each for each in containers() if "--headless" not in each.get("args", ())
                   and each["name"] == "vllm")  # fmt: skip
     assert {f"--served-model-name={rung.model}" for rung in config.ladder} <= set(leader["args"])
+    assert {"--enable-auto-tool-choice", "--tool-call-parser=qwen3_coder"} <= set(leader["args"])
     services = {
         d["metadata"]["name"] for d in documents("kubernetes.yaml") if d["kind"] == "Service"
     }

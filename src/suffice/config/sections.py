@@ -74,6 +74,8 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
       where absent
     output_usd_per_mtok: stated: dollars per million output tokens
     usd_per_thousand_requests: stated: dollars per thousand calls, on top of their tokens
+    kinds: stated: dollars per million tokens of a kind, or per thousand uses of a tool, such as
+      `{input_audio_tokens = 32, web_searches = 10}`; [the kinds](engines.md)
     chip_usd_per_hour: self-hosted: rent of one chip
     chips: self-hosted: how many chips the deployment has
     input_tokens_per_s: self-hosted: measured speed of the whole deployment when it only reads
@@ -91,6 +93,7 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cache_write_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
     usd_per_thousand_requests: Decimal | None = None
+    kinds: dict[str, Decimal] | None = None
     chip_usd_per_hour: Decimal | None = None
     chips: int = 1
     input_tokens_per_s: float | None = None

@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from suffice.config import PriceConfig
+from suffice.config import PriceConfig, nearest
 from suffice.errors import ConfigError
-from suffice.meter.charges import Price, Rates
+from suffice.meter.charges import KINDS, Price, Rates
 from suffice.meter.price_list import list_price
 from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK
 
@@ -20,6 +20,7 @@ _ALLOWED = {
         "cache_read_usd_per_mtok",
         "cache_write_usd_per_mtok",
         "usd_per_thousand_requests",
+        "kinds",
     ),
     "self-hosted": (*_NEEDED["self-hosted"], "chips"),
 }
@@ -46,6 +47,7 @@ def price_for(name: str, config: PriceConfig) -> Price:
             cache_read_usd_per_mtok=_maybe_amount(name, config, "cache_read_usd_per_mtok"),
             cache_write_usd_per_mtok=_maybe_amount(name, config, "cache_write_usd_per_mtok"),
             usd_per_thousand_requests=_maybe_amount(name, config, "usd_per_thousand_requests"),
+            kinds=_kind_rates(name, config),
         )
     else:
         rates = _self_hosted(name, config)
@@ -81,6 +83,18 @@ def _self_hosted(name: str, config: PriceConfig) -> Rates:
         input_usd_per_mtok=usd_per_million_s / _amount(name, config, "input_tokens_per_s"),
         output_usd_per_mtok=usd_per_million_s / _amount(name, config, "output_tokens_per_s"),
     )
+
+
+def _kind_rates(name: str, config: PriceConfig) -> dict[str, Decimal]:
+    """Read the rates by kind; raises ConfigError for a kind that no engine's usage has."""
+    rates = config.kinds or {}
+    for kind, rate in rates.items():
+        at = f"price.{name}.kinds.{kind}"
+        if kind not in KINDS:
+            raise ConfigError(f"{at}: no kind of tokens or tool", hint=nearest(kind, KINDS))
+        if not rate.is_finite() or rate < 0:
+            raise ConfigError(f"{at}: {rate} is not an amount", hint="write a number of 0 or more")
+    return dict(rates)
 
 
 def _maybe_amount(name: str, config: PriceConfig, key: str) -> Decimal | None:
