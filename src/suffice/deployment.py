@@ -7,7 +7,7 @@ from pathlib import Path
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
 from suffice.engines.dialects import Dialect, check_rung, request_body
-from suffice.engines.servers import DIALECTS
+from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.errors import ConfigError
 from suffice.types import JSON, Request, Rung
 
@@ -88,7 +88,9 @@ def _dialect_of(config: EngineConfig) -> Dialect | None:
     """Return the dialect that an engine speaks; None for one that sends nothing."""
     if config.kind in ("replay", "latent", "anthropic"):
         return None
-    return DIALECTS["llamacpp" if config.kind == "embedded" else config.dialect]
+    if config.kind == "embedded":
+        return DIALECTS["llamacpp"]
+    return vendor_at(config.url or "", dialect=DIALECTS[config.dialect])
 
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from suffice.engines.dialects import at_url, check_rung, request_body
-from suffice.engines.servers import DIALECTS, ENGINE_FIELDS
+from suffice.engines.dialects import check_rung, request_body
+from suffice.engines.servers import DIALECTS, ENGINE_FIELDS, at_url
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -373,3 +373,23 @@ def test_the_smallest_limit_holds_whatever_its_name(name: str, dialect: str) -> 
 def test_servers_that_read_the_older_name_of_the_limit_get_both(url: str, names: set[str]) -> None:
     assert {*at_url(DIALECTS["openai"], url).limits} == names
     assert at_url(DIALECTS["vllm"], url) is DIALECTS["vllm"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.deepseek.com", "deepseek"),
+        ("https://api.z.ai/api/paas/v4", "glm"),
+        ("https://api.moonshot.cn/v1", "kimi"),
+        ("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "gemini"),
+        ("https://openrouter.ai/api/v1", "openrouter"),
+        ("https://me.openai.azure.com/openai/v1", "azure"),
+        ("https://api.mistral.ai/v1", "mistral"),
+        ("https://notdeepseek.com/v1", "openai"),
+        ("http://127.0.0.1:11434/v1", "openai"),
+    ],
+)
+def test_a_vendor_is_known_by_its_host_where_no_dialect_is_set(url: str, name: str) -> None:
+    assert at_url(DIALECTS["openai"], url).name == name
+    assert at_url(DIALECTS["sglang"], url).name == "sglang"

@@ -4,7 +4,6 @@ Replies are read in one way for all of them (see reply.py); only requests differ
 """
 
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -81,18 +80,6 @@ _LIMITS = (
     "n_predict",  # llama.cpp
     "num_predict",  # Ollama
 )
-
-
-def at_url(dialect: Dialect, url: str) -> Dialect:
-    """Return the dialect of the server at a URL.
-
-    Only OpenAI and Azure refuse the older name of the limit; many servers that speak their API read
-    no other, so these get both.
-    """
-    host = urlsplit(url).hostname or ""
-    if dialect.name != "openai" or host.endswith(("openai.com", "azure.com")):
-        return dialect
-    return msgspec.structs.replace(dialect, limits=("max_completion_tokens", "max_tokens"))
 
 
 def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool) -> JSON:

@@ -14,14 +14,14 @@ from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, entered, last, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
-from suffice.engines.dialects import at_url, output_limit, request_body
+from suffice.engines.dialects import output_limit, request_body
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
 from suffice.engines.overrun import OverrunNotice
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen, shown_model
-from suffice.engines.servers import DIALECTS
+from suffice.engines.servers import DIALECTS, at_url
 from suffice.engines.stream import EventReader
 from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import against_text, estimated_input, read_usage

@@ -3,6 +3,10 @@
 Sources stand beside each entry; those read in documentation are of 2026.
 """
 
+from urllib.parse import urlsplit
+
+import msgspec
+
 from suffice.config import DialectName
 from suffice.engines.dialects import Dialect, Switch
 from suffice.types import Effort
@@ -154,3 +158,38 @@ DIALECTS: dict[DialectName, Dialect] = {
     # lmstudio.ai/docs/developer/openai-compat/chat-completions
     "lmstudio": Dialect(name="lmstudio", limits=("max_tokens",)),
 }
+
+# Who answers at a host; subdomains count.
+_HOSTS: dict[str, DialectName] = {
+    "openai.com": "openai",
+    "azure.com": "azure",
+    "mistral.ai": "mistral",
+    "deepseek.com": "deepseek",
+    "z.ai": "glm",
+    "bigmodel.cn": "glm",
+    "moonshot.ai": "kimi",
+    "moonshot.cn": "kimi",
+    "aliyuncs.com": "qwen",
+    "generativelanguage.googleapis.com": "gemini",
+    "openrouter.ai": "openrouter",
+}
+
+
+def vendor_at(url: str, *, dialect: Dialect) -> Dialect:
+    """Return the dialect of the vendor at a URL, if the one that is set is `openai`."""
+    host = f".{urlsplit(url).hostname or ''}"
+    vendor = next((name for domain, name in _HOSTS.items() if host.endswith(f".{domain}")), None)
+    return dialect if vendor is None or dialect.name != "openai" else DIALECTS[vendor]
+
+
+def at_url(dialect: Dialect, url: str) -> Dialect:
+    """Return the dialect of the server at a URL.
+
+    Only OpenAI and Azure refuse the older name of the limit; many servers that speak their API read
+    no other, so these get both.
+    """
+    host = urlsplit(url).hostname or ""
+    dialect = vendor_at(url, dialect=dialect)
+    if dialect.name != "openai" or host.endswith("openai.com"):
+        return dialect
+    return msgspec.structs.replace(dialect, limits=("max_completion_tokens", "max_tokens"))
