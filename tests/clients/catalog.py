@@ -231,7 +231,7 @@ CLIENTS = (
     Client(
         name="lm-eval",
         packages=("lm-eval[api]==0.4.13",),
-        commands=(("lm_eval_run.py", URL),),
+        commands=(("lm_eval_run.py", URL, "chat/completions"),),
         driven="chat completions: a task, scored",
     ),
 )

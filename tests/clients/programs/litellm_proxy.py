@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ model_list:
   - model_name: "*"
     litellm_params: {{model: openai/suffice, api_base: "{url}/v1", api_key: any}}
 """
+KEY = "sk-" + secrets.token_hex(32)  # without one it refuses to start
 SCHEMA = {"type": "object", "properties": {"country": {"type": "string"}}}
 QUESTION = [{"role": "user", "content": "Say the river."}]
 FUNCTION = {"name": "river", "parameters": SCHEMA}
@@ -42,10 +44,12 @@ with Path("litellm.log").open("w") as log:
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         stdout=log,
         stderr=log,
-        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY},
     )
 try:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {KEY}"}, timeout=60
+    ) as http:
         for _ in range(600):
             assert proxy.poll() is None, Path("litellm.log").read_text()[-2000:]
             try:

@@ -1,4 +1,4 @@
-"""lm-eval: a task of its own over /v1/chat/completions and /v1/completions."""
+"""lm-eval: a task of its own, over the path that the second argument names."""
 
 import json
 import subprocess
@@ -22,17 +22,15 @@ metric_list:
 """
 Path("rivers.jsonl").write_text(json.dumps({"question": "Which one?", "river": "river-rhine"}))
 Path("rivers.yaml").write_text(TASK)
-KINDS = {"local-chat-completions": "chat/completions", "local-completions": "completions"}
-for kind, path in KINDS.items():
-    arguments = (
-        f"model=suffice,base_url={sys.argv[1]}/v1/{path},tokenizer_backend=None,max_retries=1"
-    )
-    command = [str(Path(sys.executable).with_name("lm_eval")), "run", "--model", kind]
-    command += ["--model_args", arguments, "--tasks", "rivers", "--include_path", "."]
-    command += ["--output_path", "out"] + (["--apply_chat_template"] if "chat" in kind else [])
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    results = max(Path("out").rglob("results*.json"), key=lambda path: path.stat().st_mtime)
-    scores = json.loads(results.read_text())["results"]["rivers"]
-    assert scores["exact_match,none"] == 1, scores
-    print(kind, "river-rhine")
+KINDS = {"chat/completions": "local-chat-completions", "completions": "local-completions"}
+path = sys.argv[2]
+arguments = f"model=suffice,base_url={sys.argv[1]}/v1/{path},tokenizer_backend=None,max_retries=1"
+command = [str(Path(sys.executable).with_name("lm_eval")), "run", "--model", KINDS[path]]
+command += ["--model_args", arguments, "--tasks", "rivers", "--include_path", "."]
+command += ["--output_path", "out"] + (["--apply_chat_template"] if "chat" in path else [])
+done = subprocess.run(command, capture_output=True, text=True, check=False)
+assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+results = max(Path("out").rglob("results*.json"), key=lambda file: file.stat().st_mtime)
+scores = json.loads(results.read_text())["results"]["rivers"]
+assert scores["exact_match,none"] == 1, scores
+print(path, "river-rhine")
