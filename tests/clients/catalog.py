@@ -202,7 +202,7 @@ CLIENTS = (
         name="LlamaIndex",
         packages=("llama-index-llms-openai-like==0.8.1",),
         commands=(("llama_index_sdk.py", URL),),
-        driven="chat completions: a tool, a stream",
+        driven="chat completions: a tool, a stream; completions of text, whole and streamed",
     ),
     Client(
         name="inspect-ai",
@@ -231,7 +231,10 @@ CLIENTS = (
     Client(
         name="lm-eval",
         packages=("lm-eval[api]==0.4.13",),
-        commands=(("lm_eval_run.py", URL, "chat/completions"),),
-        driven="chat completions: a task, scored",
+        commands=(
+            ("lm_eval_run.py", URL, "chat/completions"),
+            ("lm_eval_run.py", URL, "completions"),
+        ),
+        driven="chat completions and completions of text: a task, scored",
     ),
 )

@@ -26,6 +26,7 @@ from suffice.scoring.guard import alarms_of
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
 from suffice.trials.order import on_ladder
+from suffice.trials.pricing import AS_WRITTEN, TrialCosts
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
 
@@ -87,13 +88,13 @@ def certify_files(
     *,
     labels: Path | None = None,
     agreement: bool = False,
-    zero_cost: ZeroCost | None = None,
+    costs: TrialCosts = AS_WRITTEN,
     say: Say = lambda _stage: None,
 ) -> Certification:
     """Certify the trials in some files; `agreement` takes the reference's answers for right.
 
-    `zero_cost` says what a cost of 0 dollars means. Raises InputError where delta is spent, or
-    where many requests are not marked and no plan says which.
+    Raises InputError where delta is spent, or where many requests are not marked and no plan says
+    which.
     """
     plan = None if promise.plan is None else read_plan(promise.plan)
     if plan is not None and labels is not None:
@@ -103,7 +104,7 @@ def certify_files(
         )
     say("reading trials")
     notes: list[str] = []
-    trials = read_trials(*paths, zero_cost=zero_cost, note=notes.append)
+    trials = read_trials(*paths, zero_cost=costs.zero_cost, prices=costs.prices, note=notes.append)
     if agreement:
         trials = score_by_agreement(trials, reference=promise.reference)
     if plan is None:

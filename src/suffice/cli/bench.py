@@ -10,7 +10,7 @@ from suffice.cli.options import (
     Explain,
     Json,
     Ladder,
-    PricesOrNone,
+    LadderOrNone,
     TrialFiles,
     ZeroCosts,
     amount,
@@ -55,7 +55,7 @@ def bench(
 def frontier(
     trials: TrialFiles,
     zero_cost: ZeroCosts = None,
-    ladder: PricesOrNone = None,
+    ladder: LadderOrNone = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:

@@ -78,6 +78,7 @@ def certify(
     from suffice.cli.output import stages
     from suffice.files import check_folder
     from suffice.guarantee import Per, RiskKind
+    from suffice.trials.pricing import TrialCosts, ladder_prices
 
     if out is not None:
         check_folder(out)
@@ -101,7 +102,7 @@ def certify(
             promise,
             labels=labels,
             agreement=agreement,
-            zero_cost=zero_cost,
+            costs=TrialCosts(zero_cost=zero_cost, prices=ladder_prices(ladder)),
             say=say,
         )
     _conclude("certify", certification, out=out, sign=sign, json=json)

@@ -6,7 +6,7 @@ from suffice.cli.options import (
     Explain,
     Figure,
     Json,
-    PricesOrNone,
+    LadderOrNone,
     Reference,
     TrialFiles,
 )
@@ -18,7 +18,7 @@ def compare(
     reference: Reference,
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
-    ladder: PricesOrNone = None,
+    ladder: LadderOrNone = None,
     figure: Figure = None,
     explain: Explain = False,
     json: Json = False,

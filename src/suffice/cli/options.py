@@ -48,10 +48,6 @@ ZeroCosts = Annotated[
 ]
 LedgerArgument = Annotated[str, typer.Argument(help="Ledger file, or database URL.")]
 
-PricesOrNone = Annotated[
-    Path | None,
-    typer.Option("--ladder", help="Configuration file whose prices charge trials without a cost."),
-]
 Ladder = Annotated[Path, _LADDER]
 LadderOrNone = Annotated[Path | None, _LADDER]
 Ledger = Annotated[str, _LEDGER]

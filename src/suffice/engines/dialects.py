@@ -138,7 +138,7 @@ def _translated(request: Request, rung: Rung, *, dialect: Dialect) -> Request:
     """
     effort = request.params.get("reasoning_effort")
     plain = dialect.effort == ("reasoning_effort",) and not dialect.switches
-    if effort not in list(Effort) or (plain and dialect.levels in (None, effort)):
+    if effort not in list(Effort) or (plain and dialect.levels is None):
         return request
     params = {name: value for name, value in request.params.items() if name != "reasoning_effort"}
     level = _nearest(Effort(effort), dialect.levels or tuple(Effort))

@@ -27,6 +27,7 @@ from suffice.report import (
 )
 from suffice.trials.frontier import frontier
 from suffice.trials.importers import read_trials
+from suffice.trials.pricing import TrialCosts
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, ZeroCost
 
@@ -135,7 +136,9 @@ def report_on(
             return ledger_report(ledger, made=datetime.now(UTC), window=Window())
     settled = None
     if promise is not None:
-        settled = certify_files([Path(source)], promise, zero_cost=zero_cost, say=say)
+        settled = certify_files(
+            [Path(source)], promise, costs=TrialCosts(zero_cost=zero_cost), say=say
+        )
     trials = settled.trials if settled else read_trials(source, zero_cost=zero_cost)
     return trials_report(trials, source=Path(source).name, settled=settled)
 

@@ -3,13 +3,24 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import load_config
 from suffice.meter import Price, charge, price_for
-from suffice.types import Trial
+from suffice.types import Trial, ZeroCost
 
 Prices = Mapping[str, Price]  # by the name of a rung, and by that of a model
+
+
+class TrialCosts(Struct, frozen=True, kw_only=True):
+    """What a cost of exactly 0 dollars means, and the prices of trials without a cost."""
+
+    zero_cost: ZeroCost | None = None
+    prices: Prices = {}
+
+
+AS_WRITTEN = TrialCosts()
 
 
 def ladder_prices(path: Path | None) -> Prices:

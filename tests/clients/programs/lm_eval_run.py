@@ -24,7 +24,8 @@ Path("rivers.jsonl").write_text(json.dumps({"question": "Which one?", "river": "
 Path("rivers.yaml").write_text(TASK)
 KINDS = {"chat/completions": "local-chat-completions", "completions": "local-completions"}
 path = sys.argv[2]
-arguments = f"model=suffice,base_url={sys.argv[1]}/v1/{path},tokenizer_backend=None,max_retries=1"
+model = "suffice" if "chat" in path else "small"  # a policy chooses for chats alone
+arguments = f"model={model},base_url={sys.argv[1]}/v1/{path},tokenizer_backend=None,max_retries=1"
 command = [str(Path(sys.executable).with_name("lm_eval")), "run", "--model", KINDS[path]]
 command += ["--model_args", arguments, "--tasks", "rivers", "--include_path", "."]
 command += ["--output_path", "out"] + (["--apply_chat_template"] if "chat" in path else [])
