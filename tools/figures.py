@@ -18,7 +18,7 @@ def main() -> None:
     """Certify at alpha 5 % and write the first figure of the report."""
     with as_file(files("suffice") / "data" / "bbh_outcomes.jsonl.gz") as path:
         certification = certify_files([path], Promise(reference="cot", alpha=0.05, delta=0.1))
-    report = trials_report(certification.trials, source=path.name, settled=certification)
+    report = trials_report(certification.trials, source=path.name, certification=certification)
     first = next(trial_figures(report))
     chart = json.loads(spec(first)) | {"width": 640, "background": "white"}
     OUT.write_text(vl_convert.vegalite_to_svg(chart, vl_version=VEGALITE), "utf-8")

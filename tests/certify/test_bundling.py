@@ -246,7 +246,7 @@ def test_a_report_says_what_certifying_said(settled: Certification) -> None:
 def test_the_flow_and_the_two_sides_are_those_of_the_reporting_split(
     settled: Certification,
 ) -> None:
-    report = trials_report(settled.trials, source="t", settled=settled)
+    report = trials_report(settled.trials, source="t", certification=settled)
     ids = settled.certified.reported.request_ids
     paths = [path_of(settled, i) for i in ids]
     expected = Counter((path[0], path[-1]) for path in paths)
@@ -279,7 +279,7 @@ def test_a_ledger_is_told_by_its_content(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path, settled: Certification) -> None:
-    report = trials_report(settled.trials, source="t", settled=None)
+    report = trials_report(settled.trials, source="t", certification=None)
     write_report(tmp_path / "page.html", report)
     assert "<html" in (tmp_path / "page.html").read_text("utf-8")
     with pytest.raises(InputError, match="cannot write"):
@@ -287,5 +287,5 @@ def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path, settled: Cert
 
 
 def test_a_report_survives_json(settled: Certification) -> None:
-    report = trials_report(settled.trials, source="t", settled=settled)
+    report = trials_report(settled.trials, source="t", certification=settled)
     assert msgspec.json.decode(msgspec.json.encode(report), type=TrialsReport) == report

@@ -69,8 +69,8 @@ def _preference(reply: str) -> float | None:
 
 
 def _ask(task: Task, answers: dict[str, str], *, end: str) -> Request:
-    shown = {"request": task.request.text, "rubric": task.options.get("rubric")}
-    parts = [_MATERIAL, *_tagged({**shown, "model_answer": task.target, **answers}), end]
+    fields = {"request": task.request.text, "rubric": task.options.get("rubric")}
+    parts = [_MATERIAL, *_tagged({**fields, "model_answer": task.target, **answers}), end]
     return Request(
         request_id=f"{task.request.request_id}#judge",
         messages=({"role": "user", "content": "\n\n".join(parts)},),

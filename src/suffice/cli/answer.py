@@ -10,7 +10,7 @@ from suffice.files import check_file
 
 
 def answer(
-    requests: Annotated[str, typer.Argument(help="Requests, in the form of tasks.")],
+    requests: Annotated[str, typer.Argument(help="Requests: JSONL in the form of tasks.")],
     ladder: Ladder,
     ledger: Ledger,
     out: Annotated[Path, out("File for the answers, one JSON object a line.")],

@@ -1,4 +1,4 @@
-"""`suffice certify` and `suffice recertify`: a policy, and how far it may go."""
+"""`suffice certify` and `suffice recertify`: a policy and its certificate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

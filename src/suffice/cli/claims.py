@@ -1,4 +1,4 @@
-"""`suffice claims`: the public claims, what the evidence says, and where to measure each."""
+"""`suffice claims`: the public claims, the evidence for each, and a command to measure it."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,26 +11,28 @@ if TYPE_CHECKING:
 
 
 def claims(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Claim to show whole.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of a claim to show in full.")
+    ] = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:
-    """List the public claims about inference cost, what is left of each, and how to measure it."""
+    """List the public claims about the cost of inference, the evidence, and how to measure each."""
     from suffice.cli.output import note, print_json, print_table, say
     from suffice.evidence.claims import claims as read_claims
     from suffice.evidence.claims import find_claim
 
-    shown = read_claims() if name is None else (find_claim(name),)
+    selection = read_claims() if name is None else (find_claim(name),)
     if json:
-        print_json("claims", {"claims": shown})
+        print_json("claims", {"claims": selection})
     elif name is None and not explain:
         print_table(
             ("claim", "verdict", "what the evidence supports", "measure it"),
-            ((claim.id, claim.verdict, claim.range, claim.where) for claim in shown),
+            ((claim.id, claim.verdict, claim.range, claim.where) for claim in selection),
         )
         note("a claim with its evidence: suffice claims ID; all of them: --explain")
     else:
-        say("\n\n".join(map(_describe, shown)))
+        say("\n\n".join(map(_describe, selection)))
 
 
 def _describe(claim: "Claim") -> str:

@@ -1,4 +1,4 @@
-"""`suffice compare`: whether one setting can replace another."""
+"""`suffice compare`: whether a setting can replace another."""
 
 from suffice.cli.options import (
     Alpha,

@@ -1,4 +1,4 @@
-"""The tour that `make demo` gives: nothing is shown that was not computed in that run."""
+"""The tour of `make demo`: it shows only what it has computed in the same run."""
 
 import gzip
 import time
@@ -24,16 +24,17 @@ from suffice.cli.output import (
 )
 from suffice.config import load_config, parse_config
 from suffice.errors import InputError
+from suffice.files import write_file
 from suffice.guarantee import LabelSource
 from suffice.ladder import example_text
 from suffice.ledger import Ledger, calls, totals
 from suffice.report.compound import compound_page
-from suffice.report.gather import report_on, trials_report, write_page, write_report
+from suffice.report.gather import report_on, trials_report, write_report
 from suffice.trials.importers import read_trials
 from suffice.units import show_seconds, show_share, show_usd
 
 RECORDED, TASKS = "bbh_outcomes.jsonl.gz", "demo_tasks.jsonl.gz"
-FRESH = 8  # every eighth task is not benched: it is the fresh traffic
+FRESH = 8  # every eighth task is not benched, but answered later as fresh traffic
 CONFIG, TRIALS, COMPOUND_TRIALS, BUNDLE, BOOKS, ANSWERS = (
     "suffice.toml",
     "live-trials.jsonl",
@@ -49,19 +50,23 @@ def run_demo(folder: Path) -> None:
     started_s = time.monotonic()
     _empty(folder)
     say("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought\n")
-    settled = certify_recorded()
-    print_certified(settled.result)
+    certification = certify_recorded()
+    print_certified(certification.result)
     pages = [folder / "certified.html"]
-    write_report(pages[0], trials_report(settled.trials, source=RECORDED, settled=settled))
+    write_report(
+        pages[0], trials_report(certification.trials, source=RECORDED, certification=certification)
+    )
     say("\n2. Live: a small reasoning model in this process, at three efforts\n")
     print_bench(bench_live(folder))
-    settled = certify_live(folder)
+    certification = certify_live(folder)
     say("")
-    print_certified(settled.result)
+    print_certified(certification.result)
     pages.append(folder / "live.html")
-    write_report(pages[1], trials_report(settled.trials, source=TRIALS, settled=settled))
-    if settled.bundle is None:
-        note(settled.advice)
+    write_report(
+        pages[1], trials_report(certification.trials, source=TRIALS, certification=certification)
+    )
+    if certification.bundle is None:
+        note(certification.advice)
     else:
         say("\n3. Fresh requests through the certified policy, every one booked\n")
         print_answers(answer_fresh(folder))
@@ -69,8 +74,8 @@ def run_demo(folder: Path) -> None:
         pages.append(folder / "books.html")
         with stages() as stage:
             write_report(pages[2], report_on(str(folder / BOOKS), None, say=stage))
-    shown = "\n  ".join(map(str, pages))
-    say(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {shown}")
+    paths = "\n  ".join(map(str, pages))
+    say(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {paths}")
 
 
 def run_compound_demo(folder: Path) -> None:
@@ -81,12 +86,12 @@ def run_compound_demo(folder: Path) -> None:
     (folder / WORKLOAD).write_bytes((files("suffice") / "data" / WORKLOAD).read_bytes())
     config = parse_config(example_text("embedded"))
     with stages() as stage:
-        found = measure_compound(config, out=folder / COMPOUND_TRIALS, say=stage)
-    print_bench(found.benched)
+        measurement = measure_compound(config, out=folder / COMPOUND_TRIALS, say=stage)
+    print_bench(measurement.benched)
     say("")
-    print_compound(found.compound)
+    print_compound(measurement.compound)
     page = folder / "compound.html"
-    write_page(page, compound_page(found.compound))
+    write_file(page, compound_page(measurement.compound))
     say(f"\nDone in {show_seconds(time.monotonic() - started_s)}. Look at:\n  {page}")
 
 
@@ -98,9 +103,9 @@ def certify_recorded() -> Certification:
 
 
 def bench_live(folder: Path) -> BenchResult:
-    """Run the packaged tasks on all rungs of the embedded ladder; starts afresh each time."""
+    """Run the packaged tasks on all rungs of the embedded ladder."""
     (folder / CONFIG).write_text(example_text("embedded"), "utf-8")
-    benched, fresh = _dealt()
+    benched, fresh = _split_tasks()
     _write(folder / "tasks.jsonl", benched)
     _write(folder / "fresh.jsonl", fresh)
     config = load_config(folder / CONFIG)
@@ -109,15 +114,17 @@ def bench_live(folder: Path) -> BenchResult:
 
 
 def certify_live(folder: Path) -> Certification:
-    """Certify a policy over the three efforts against the highest, by the ladder's own targets."""
+    """Certify a policy over the three efforts against the highest, at the ladder's targets."""
     config = load_config(folder / CONFIG)
     targets = config.targets
     promise = Promise(reference=config.reference, alpha=targets.alpha, delta=targets.delta)
     with stages() as stage:
-        settled = settle(read_trials(folder / TRIALS), promise.ask(LabelSource.TARGET), say=stage)
-    if settled.bundle is not None:
-        save_bundle(folder / BUNDLE, settled.bundle)
-    return settled
+        certification = settle(
+            read_trials(folder / TRIALS), promise.ask(LabelSource.TARGET), say=stage
+        )
+    if certification.bundle is not None:
+        save_bundle(folder / BUNDLE, certification.bundle)
+    return certification
 
 
 def answer_fresh(folder: Path) -> BatchResult:
@@ -133,13 +140,13 @@ def answer_fresh(folder: Path) -> BatchResult:
 
 
 def print_books(path: Path) -> None:
-    """Print what the books say: tokens by rung, and what the reference would have cost."""
+    """Print the sums of the books: tokens by rung, and the cost on the reference."""
     with Ledger.open(str(path), read_only=True) as ledger:
         rungs, (whole,) = calls(ledger, by="rung"), totals(ledger)
-    for each in rungs:
-        tokens = each.output_tokens
+    for rung in rungs:
+        tokens = rung.output_tokens
         known = tokens.reported + tokens.counted
-        say(f"  {each.key}: {each.calls:,} calls, {known:,} output tokens")
+        say(f"  {rung.key}: {rung.calls:,} calls, {known:,} output tokens")
     spent, saved = whole.compared.known_usd, whole.saved.known_usd
     if spent + saved:
         share = float(saved / (spent + saved))
@@ -149,8 +156,8 @@ def print_books(path: Path) -> None:
         )
 
 
-def _dealt() -> tuple[list[str], list[str]]:
-    """Part the packaged tasks in those to bench and those to answer afterwards."""
+def _split_tasks() -> tuple[list[str], list[str]]:
+    """Split the packaged tasks into those to bench and those to answer afterwards."""
     text = gzip.decompress((files("suffice") / "data" / TASKS).read_bytes()).decode("utf-8")
     lines = text.splitlines()
     fresh = lines[::FRESH]
@@ -163,7 +170,7 @@ def _write(path: Path, lines: list[str]) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Make the folder, and take away what an earlier demo left that would be taken up."""
+    """Make the folder, and delete the files of an earlier demo that this one would resume."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`suffice forecast` and `suffice contract`: the fan of costs, and the contract to sign."""
+"""`suffice forecast` and `suffice contract`: the fan of costs, and advice on contracts."""
 
 import datetime as dt
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +37,7 @@ def forecast(
     explain: Explain = False,
     json: Json = False,
 ) -> None:
-    """Forecast cost per request as a fan: rent, chips, software and models apart."""
+    """Forecast cost per request as a fan, from rent, chips, software and models."""
     from suffice.cli.output import note, print_json
     from suffice.forecast.fan import ForecastQuestion
     from suffice.forecast.fan import forecast as draw
@@ -83,10 +83,10 @@ def contract(
     months: Annotated[int, typer.Option(help="Length of the contract, in months.")] = 12,
     busy: Annotated[float, typer.Option(help="Share of hours in use.")] = 1.0,
     lasts: Annotated[
-        float, typer.Option(help="Probability that the need outlives the contract.")
+        float, typer.Option(help="Probability that the need lasts to the end of the contract.")
     ] = 0.8,
     usage_rate: Annotated[
-        float, typer.Option(help="Share of the on-demand price that use costs on top.")
+        float, typer.Option(help="Cost of use under contract, as a share of the on-demand price.")
     ] = 0.0,
     spent: Annotated[
         float, typer.Option(help="Dollars spent on demand for one chip in the last term.")
@@ -96,7 +96,7 @@ def contract(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Advise on a contract: on demand, reserve, or wait, and what being wrong would cost."""
+    """Advise on a contract: on demand, reserve, or wait, with the regret of each."""
     from suffice.cli.output import print_json
     from suffice.forecast.advice import Situation, advise
 
@@ -119,7 +119,7 @@ def contract(
 
 
 def _print_forecast(result: "Forecast", *, explain: bool) -> None:
-    """Print the last month, then the fan every half-year and the part of each process."""
+    """Print the last month, then the fan for every half-year, and the factor of each process."""
     from suffice.cli.output import note, print_notes, print_table, say
 
     last = result.points[-1]
@@ -147,7 +147,7 @@ def _print_forecast(result: "Forecast", *, explain: bool) -> None:
 
 
 def _print_advice(result: "Advice") -> None:
-    """Print what to do, the dollars and regret of each choice, and the rule with a guarantee."""
+    """Print the best choice, the cost and regret of each, and the rule with a guarantee."""
     from suffice.cli.output import note, print_table, say
 
     say(

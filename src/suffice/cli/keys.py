@@ -114,7 +114,7 @@ def rotate(
 
 @app.command()
 def revoke(name: KeyName, file: KeyFile = Path("keys.json"), json: Json = False) -> None:
-    """End a key for good; a running gateway refuses it once it has read the file again."""
+    """Revoke a key for good; a running gateway refuses it after it has read the file again."""
     from suffice.cli.output import print_json, say
     from suffice.gateway.keys import revoke_key
 

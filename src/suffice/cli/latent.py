@@ -1,4 +1,4 @@
-"""`suffice latent`: rungs, early stops and gates that are learned in order to decode less."""
+"""`suffice latent`: learn rungs, early stops and gates, so that fewer tokens are decoded."""
 
 import re
 from pathlib import Path
@@ -50,7 +50,7 @@ def fit(
     group: Annotated[str | None, typer.Option(help="Group of requests to answer.")] = None,
     answers: Annotated[
         Path | None,
-        typer.Option(help="File of the answers that requests may have, one a line."),
+        typer.Option(help="File of the possible answers, one on each line."),
     ] = None,
     alpha: Alpha = 0.02,
     delta: Delta = 0.1,
@@ -174,7 +174,7 @@ def gate(
     streams: Annotated[Path, typer.Argument(help="JSONL of stream, text, answer and context.")],
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
-    drift: Annotated[float, typer.Option(help="Amount taken off each score.")] = 0.4,
+    drift: Annotated[float, typer.Option(help="Amount subtracted from each score.")] = 0.4,
     refresh_events: Annotated[
         int, typer.Option(help="Greatest age of a held answer, in events.")
     ] = 100,
@@ -259,7 +259,7 @@ def watch(
 
 
 def describe_rung(learned: "LearnedRung") -> str:
-    """Describe first whether the target can be met at all, then what was certified."""
+    """Describe whether the target can be met at all, and what was certified."""
     about = "all requests" if learned.group is None else f"group {learned.group!r}"
     lines = [
         f"feasibility: {learned.feasibility}",
@@ -291,7 +291,7 @@ def describe_rung(learned: "LearnedRung") -> str:
 
 
 def describe_stop(learned: "LearnedStop") -> str:
-    """Describe what stopping early promises, and what it saved on the reporting traces."""
+    """Describe the promise of stopping early, and its saving on the reporting traces."""
     figures = learned.figures
     if figures is None:
         return "no rule saves any output token on the fitting traces: the probes cost what they end"
@@ -326,7 +326,7 @@ def describe_stop(learned: "LearnedStop") -> str:
 
 
 def describe_gate(learned: "CertifiedGate") -> str:
-    """Describe what a gate promises, and what it saved on the reporting streams."""
+    """Describe the promise of a gate, and its decodes on the reporting streams."""
     file = learned.file
     if not learned.calibration.certified:
         return f"NOT certified at alpha {file.alpha:g}: these streams certify {file.bound:.4f}"
@@ -341,7 +341,7 @@ def describe_gate(learned: "CertifiedGate") -> str:
 
 
 def _section(folder: Path, decision_s: float, *, usd_per_hour: float | None) -> str:
-    """Write the sections of `suffice.toml` that make the rung part of a ladder."""
+    """Return the sections of `suffice.toml` that put the rung into a ladder."""
     import msgspec
 
     name, path = (msgspec.json.encode(s).decode() for s in (folder.resolve().name, str(folder)))

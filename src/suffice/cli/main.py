@@ -67,10 +67,10 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
 
 
 class CommandOrder(TyperGroup):
-    """Lists commands in the order of `PANELS`; Typer would put groups last."""
+    """Lists commands in the order of `PANELS`; Typer would list groups last."""
 
     def list_commands(self, _context: Any) -> list[str]:
-        """Return the names in the order in which a newcomer needs them."""
+        """Return the names in the order that a newcomer needs them."""
         return [name for commands in PANELS.values() for name in commands]
 
 
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _usage_error(error: typer.TyperException, *, json: bool) -> int:
-    """Print what is wrong with the words of a command; returns the exit status."""
+    """Print an error in the arguments of a command; return the exit status."""
     error.message = printable(error.message)
     context = getattr(error, "ctx", None)
     if json:

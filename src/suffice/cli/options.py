@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once."""
+"""Options of several commands, each defined once."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -132,7 +132,7 @@ KeyName = Annotated[str, typer.Argument(help="Name of the key, as the books show
 
 
 def out(contents: str) -> Any:
-    """Declare `--out`, which names the file or folder for what a command makes."""
+    """Declare `--out`, the file or folder that a command writes."""
     return typer.Option("--out", help=contents)
 
 

@@ -1,6 +1,6 @@
-"""What commands print: tables and sentences for people, one JSON object for programs.
+"""The output of commands: tables and sentences for people, one JSON object for programs.
 
-Everything passes `printable` on its way, so that no name in the data can steer the terminal.
+All text passes through `printable`, so that no name in the data can control the terminal.
 """
 
 import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from suffice.trials.resample import Estimate
     from suffice.types import Say, Spend
 
-PIPE_WIDTH = 10_000  # wide enough that no row of a table is folded
+PIPE_WIDTH = 10_000  # wide enough for every row of a table
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it
 SHOWN_NOTES = 6
 SHOWN_SETTINGS = 25
@@ -60,12 +60,12 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print text on standard error, where it cannot spoil a program's input."""
+    """Print text on standard error, so that standard output stays readable for programs."""
     _print(text, sys.stderr)
 
 
 def print_json(command: str, result: Any) -> None:
-    """Print a result as one JSON object: `command` and `suffice` (the version), then its own keys.
+    """Print a result as one JSON object: `command`, `suffice` (the version), and its own keys.
 
     Decimals become strings, so that no digit is lost.
     """
@@ -89,9 +89,9 @@ def print_error(message: str, *, hint: str | None, code: str, json: bool) -> Non
 
 
 def print_notes(notes: Iterable[tuple[str, str]], *, explain: bool) -> None:
-    """Print notes, each with what it is about; like notes are one line with a count.
+    """Print notes with their subjects; equal notes become one line with a count.
 
-    Only the first few are shown unless `explain` is set.
+    Without `explain`, only the first few are printed.
     """
     subjects: dict[str, list[str]] = {}
     for subject, text in notes:
@@ -100,11 +100,11 @@ def print_notes(notes: Iterable[tuple[str, str]], *, explain: bool) -> None:
         f"note: {text} ({len(names)}: {', '.join(names)})" if any(names) else f"note: {text}"
         for text, names in subjects.items()
     ]
-    shown = lines if explain or len(lines) <= SHOWN_NOTES else lines[: SHOWN_NOTES - 1]
-    for line in shown:
+    visible = lines if explain or len(lines) <= SHOWN_NOTES else lines[: SHOWN_NOTES - 1]
+    for line in visible:
         note(line)
-    if len(shown) < len(lines):
-        note(f"note: {len(lines) - len(shown)} more: --explain")
+    if len(visible) < len(lines):
+        note(f"note: {len(lines) - len(visible)} more: --explain")
 
 
 def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
@@ -125,7 +125,7 @@ def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Non
 
 @contextmanager
 def stages() -> Iterator["Say"]:
-    """Show which stage a long computation is in, while it runs, if somebody is watching."""
+    """Show the present stage of a long computation on a terminal."""
     with Console(stderr=True).status("starting") as status:
         yield lambda stage: status.update(Text(printable(stage)))
 
@@ -218,7 +218,7 @@ def _luck_and_judgement(result: "CertifyResult", random: "Baseline") -> str:
 
 
 def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:
-    """Print what a right answer costs on each rung; cost columns that no rung has are left out."""
+    """Print the cost of a right answer on each rung; empty cost columns are left out."""
     costs = [name for name in COST_COLUMNS if any(getattr(p, name) for p in frontier.rungs)]
     print_table(
         ("rung", "answers", "accuracy", *(COST_COLUMNS[name] for name in costs), "on front"),
@@ -237,7 +237,7 @@ def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:
 
 
 def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
-    """Print whether each setting may replace the reference; the first ones unless `explain`."""
+    """Print whether each setting may replace the reference; without `explain`, the first ones."""
     reference = result.reference
     counts = Counter(one.verdict.value for one in result.settings)
     say(
@@ -245,7 +245,7 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
         f"{len(result.settings)} settings beside {reference.setting} "
         f"({show_share(reference.quality)} right), net loss at most {show_share(result.alpha)}"
     )
-    shown = result.settings if explain else result.settings[:SHOWN_SETTINGS]
+    visible = result.settings if explain else result.settings[:SHOWN_SETTINGS]
     unit = (result.cost_unit or "cost").replace("_", " ")
     print_table(
         ("setting", "verdict", "quality", "difference", "tasks", f"{unit} a task", "a success"),
@@ -260,17 +260,17 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
                 _show_amount(one.cost_per_task),
                 _show_amount(one.cost_per_success),
             )
-            for one in (reference, *shown)
+            for one in (reference, *visible)
         ),
     )
-    left_out = len(result.settings) - len(shown)
+    left_out = len(result.settings) - len(visible)
     if left_out:
         note(f"note: {left_out} more settings: --explain")
     print_notes((("", text) for text in result.notes), explain=explain)
 
 
 def print_compound(result: "Compound", *, explain: bool = False) -> None:
-    """Print what levers are worth together and apart."""
+    """Print what the levers are worth together and apart."""
     factors = {
         "all levers together": result.reduction,
         "the levers alone, multiplied": result.product_of_factors,
@@ -288,7 +288,7 @@ def print_compound(result: "Compound", *, explain: bool = False) -> None:
 
 
 def print_bench(result: "BenchResult") -> None:
-    """Print how a bench ended: its answers, its cost, and the frontier."""
+    """Print the result of a bench: its answers, its cost, and the frontier."""
     from suffice.trials.frontier import frontier
 
     say(f"{result.answered:,} answers now, {result.kept:,} kept from before")
@@ -298,7 +298,7 @@ def print_bench(result: "BenchResult") -> None:
 
 
 def print_answers(result: "BatchResult") -> None:
-    """Print how a batch of requests ended: who answered, at what cost, and what fell back."""
+    """Print the result of a batch: which rungs answered, the cost, and the fallbacks."""
     shares = ", ".join(f"{rung} {show_share(share)}" for rung, share in result.share.items())
     say(f"{result.answered:,} answered ({shares or 'none'}), {result.failed:,} failed")
     if result.kept:
@@ -315,15 +315,15 @@ def print_answers(result: "BatchResult") -> None:
         note(f"note: the reference answered {requests:,} requests because {reason}")
 
 
-def print_step(shown: "TimedStep") -> None:
-    """Print one event of a stream: its time, why it was decoded or that it was held, its answer."""
-    step = shown.step
+def print_step(timed: "TimedStep") -> None:
+    """Print one event of a stream: its time, the reason of its decode or `held`, its answer."""
+    step = timed.step
     why = "held" if step.reason is None else step.reason.value
-    say(f"{shown.at_s:10.1f}  {why:8}{step.answer}")
+    say(f"{timed.at_s:10.1f}  {why:8}{step.answer}")
 
 
 def print_stream(result: "StreamResult") -> None:
-    """Print what a stream took beside the bounds that hold for every stream."""
+    """Print the decodes and ages of a stream beside the bounds that hold for every stream."""
     say(
         f"{result.decodes:,} of {result.events:,} events decoded "
         f"({show_share(result.saving)} saved); bound: {result.most_decodes:,.0f}\n"
@@ -339,7 +339,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 @contextmanager
 def _pipe() -> Iterator[None]:
-    """End the command quietly when the reader of its output has gone, as `head` does."""
+    """End the command quietly if the reader of its output, such as `head`, has gone."""
     try:
         yield
     except BrokenPipeError:
@@ -357,7 +357,7 @@ def _show_accuracy(point: "RungPoint") -> str:
 
 
 def _show_cost(estimate: "Estimate | None") -> str:
-    """Write a cost and its interval; without a right answer there is none."""
+    """Return a cost with its interval as text; there is none without a right answer."""
 
     def amount(value: float | None) -> str:
         if value is None:

@@ -142,7 +142,7 @@ def calibrate(
     ],
     json: Json = False,
 ) -> None:
-    """Compare measured points with the prediction, and show what calibration makes of them."""
+    """Compare measured points with the prediction, before and after calibration."""
     from suffice.cli.output import print_json, print_table
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.calibrate import summary
@@ -198,7 +198,7 @@ def consolidate(
     fleet: Annotated[Path, typer.Argument(help="TOML with `deployment` and `together` tables.")],
     json: Json = False,
 ) -> None:
-    """Count chips and dollars of several deployments against one that takes all their requests."""
+    """Compare chips and dollars of several deployments with one that takes all their requests."""
     from suffice.cli.output import print_json, say
     from suffice.silicon.fleet_file import compare
 
@@ -243,9 +243,9 @@ def law(model: Shape, figure: Figure = None, json: Json = False) -> None:
 
 
 def print_plan(plan: "Plan", *, explain: bool) -> None:
-    """Print the cheapest option, the ranking with its 90 % intervals, and what to know of it.
+    """Print the cheapest option, the ranking with its 90 % intervals, and its notes.
 
-    Chips without a price are one line, and sources are left out, unless `explain` is set.
+    Without `explain`, chips without a price are one line, and sources are left out.
     """
     from suffice.cli.output import note, print_notes, print_table, say
     from suffice.silicon.plan import overlaps
@@ -253,7 +253,7 @@ def print_plan(plan: "Plan", *, explain: bool) -> None:
 
     priced = [option for option in plan.ranking if option.usd_per_mtok is not None]
     unpriced = [option for option in plan.ranking if option.usd_per_mtok is None]
-    shown = plan.ranking if explain else (priced or unpriced)[:SHOWN_CHIPS]
+    visible = plan.ranking if explain else (priced or unpriced)[:SHOWN_CHIPS]
     if priced:
         ties = [option.chip for option in priced[1:] if overlaps(priced[0], option)]
         order = f"; not settled against {', '.join(ties)}" if ties else ""
@@ -298,17 +298,19 @@ def print_plan(plan: "Plan", *, explain: bool) -> None:
                 show_seconds(option.ttft_s),
                 _show_layout(option),
             )
-            for option in shown
+            for option in visible
         ),
     )
-    if len(priced) > len(shown):
-        say(f"{len(priced) - len(shown)} dearer chips: --explain")
+    if len(priced) > len(visible):
+        say(f"{len(priced) - len(visible)} dearer chips: --explain")
     if unpriced and not explain:
         names = ", ".join(option.chip for option in unpriced)
         say(f"{len(unpriced)} without a price: {names} (--price CHIP=DOLLARS)")
     if plan.left_out:
         say(f"nothing fits or meets the target on: {', '.join(plan.left_out)}")
-    print_notes(((option.chip, text) for option in shown for text in option.notes), explain=explain)
+    print_notes(
+        ((option.chip, text) for option in visible for text in option.notes), explain=explain
+    )
     if explain:
         for option in priced:
             note(f"price: {option.chip} ${option.chip_usd_per_hour}/h: {option.price_source}")

@@ -1,4 +1,4 @@
-"""Texts of the options of `suffice plan` as values."""
+"""Parsers of the options of `suffice plan`."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`suffice report` and `suffice compound`: one HTML page about trials, a ledger, or all levers."""
+"""`suffice report` and `suffice compound`: an HTML page about trials, a ledger, or all levers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -68,8 +68,8 @@ def compound(
 
     from suffice.cli.output import note, print_compound, print_json, stages
     from suffice.compound import compound_files
+    from suffice.files import write_file
     from suffice.report.compound import compound_page
-    from suffice.report.gather import write_page
 
     if not json:
         check_file(out)
@@ -79,7 +79,7 @@ def compound(
         print_json("compound", result)
     else:
         print_compound(result, explain=explain)
-        write_page(out, compound_page(result))
+        write_file(out, compound_page(result))
         note(f"wrote {out}")
     if not result.certified:
         raise typer.Exit(CertificateError.exit_status)

@@ -1,4 +1,4 @@
-"""`suffice train`: its options, its progress bar, its result."""
+"""`suffice train`: fine-tuning with latent prediction."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,9 +28,9 @@ def train() -> None:
 
 @app.command()
 def jepa(
-    model: Annotated[Path, typer.Option(help="Model folder, or a .gguf file to widen.")],
+    model: Annotated[Path, typer.Option(help="Model folder, or a .gguf file to de-quantise.")],
     data: Annotated[Path, typer.Option(help='Training rows: JSONL of {"messages": [...]}.')],
-    evaluation: Annotated[Path, typer.Option("--eval", help="Rows to score on, in that form.")],
+    evaluation: Annotated[Path, typer.Option("--eval", help="Evaluation rows, in the same form.")],
     out: Annotated[Path, out("Folder for model, log and checkpoint.")],
     weight: Annotated[
         float, typer.Option(help="Weight of the latent loss; 0 is plain fine-tuning.")
@@ -102,7 +102,7 @@ def jepa(
         resume=resume,
     )
     first_process = os.environ.get("RANK", "0") == "0"  # set by torchrun and accelerate
-    with _progress(shown=first_process and not json) as report:
+    with _progress(visible=first_process and not json) as report:
         result = run(job, recipe, report=report)
     if result is None:
         return
@@ -118,12 +118,12 @@ def jepa(
 
 
 @contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[["StepLog"], None]]:
+def _progress(*, visible: bool) -> Iterator[Callable[["StepLog"], None]]:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not visible) as bar:
         task = bar.add_task("loading", total=None)
 
         def report(step: "StepLog") -> None:

@@ -92,8 +92,8 @@ class InlineReasoning:
 
     def _inside(self) -> tuple[str, str]:
         close = self._close or ""
-        reasoning, found, text = self._held.partition(close)
-        if found:
+        reasoning, closing, text = self._held.partition(close)
+        if closing:
             self._held, self._answering = "", True
             return reasoning, text
         keep = next(n for n in range(len(close) - 1, -1, -1) if reasoning.endswith(close[:n]))

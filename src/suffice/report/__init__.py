@@ -1,4 +1,4 @@
-"""One self-contained HTML page, or the same numbers as JSON, about trials or a ledger."""
+"""Reports on trials or a ledger: one self-contained HTML page, or the same numbers as JSON."""
 
 from suffice.report.build import build_report
 from suffice.report.summary import (

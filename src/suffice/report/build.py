@@ -1,4 +1,4 @@
-"""From a report's values to one HTML page that needs nothing but itself."""
+"""Write a report as one self-contained HTML page."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from suffice.report.style import PALETTE, escaped, head_of_page
 from suffice.report.summary import CertifyVerdict, Report, TrialsReport
 from suffice.report.trial_figures import trial_figures
 
-# What a browser may load: only what stands in the page; Vega compiles its expressions.
+# The browser may load only what is in the page. Vega compiles its expressions, so it needs eval.
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "img-src data:"
@@ -21,7 +21,7 @@ _POLICY = (
 
 
 def build_report(report: Report) -> str:
-    """Write a report as one self-contained HTML page; text that users gave is escaped."""
+    """Write a report as one self-contained HTML page; text from users is escaped."""
     if isinstance(report, TrialsReport):
         opening, figures = trials_opening(report), list(trial_figures(report))
         promise = _verdict(report.verdict, reference=report.reference)
@@ -34,14 +34,14 @@ def build_report(report: Report) -> str:
 def build_page(
     opening: Opening, figures: Sequence[Figure], *, source: str, lead: str = "", tail: str = ""
 ) -> str:
-    """Write one page: its opening, and every figure that has something to show.
+    """Write one page: its opening, and every figure that has data.
 
-    `lead` and `tail` are HTML before and after the figures, as `promise_section` and
-    `notes_section` write it.
+    `lead` and `tail` are HTML before and after the figures: see `promise_section` and
+    `notes_section`.
     """
-    shown = [figure for figure in figures if figure.chart is not None or figure.rows]
-    charts = {f"chart-{i}": f for i, f in enumerate(shown) if f.chart is not None}
-    sections = [_section(figure, name=f"chart-{i}") for i, figure in enumerate(shown)]
+    present = [figure for figure in figures if figure.chart is not None or figure.rows]
+    charts = {f"chart-{i}": f for i, f in enumerate(present) if f.chart is not None}
+    sections = [_section(figure, name=f"chart-{i}") for i, figure in enumerate(present)]
     missing = _missing([f for f in figures if f.chart is None and not f.rows])
     return Template(_asset("template.html")).substitute(
         head=head_of_page(
@@ -63,22 +63,22 @@ def build_page(
 
 
 def promise_section(facts: Mapping[str, str | None], *, limits: Sequence[str]) -> str:
-    """Write a certificate in words, with the limits that it states itself."""
+    """Write a certificate in words, with the limits that it states."""
     listed = "".join(
         f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>"
         for name, value in facts.items()
         if value
     )
-    said = "".join(f"<li>{escaped(limit)}</li>" for limit in limits)
-    said = said and f"<ul>{said}</ul>"
+    items = "".join(f"<li>{escaped(limit)}</li>" for limit in limits)
+    items = items and f"<ul>{items}</ul>"
     title = "<h2>What is promised, and what is not</h2>"
-    return f'<section class="facts promise">{title}<dl>{listed}</dl>{said}</section>'
+    return f'<section class="facts promise">{title}<dl>{listed}</dl>{items}</section>'
 
 
 def notes_section(notes: Sequence[str]) -> str:
-    """Write what a reader must know of the figures as a list."""
-    said = "".join(f"<li>{escaped(note)}</li>" for note in notes)
-    return said and f'<section class="facts"><h2>What to know</h2><ul>{said}</ul></section>'
+    """Write the notes on the figures as a list."""
+    items = "".join(f"<li>{escaped(note)}</li>" for note in notes)
+    return items and f'<section class="facts"><h2>What to know</h2><ul>{items}</ul></section>'
 
 
 def _asset(name: str) -> str:
@@ -92,7 +92,7 @@ def _tile(tile: Tile) -> str:
 
 
 def _section(figure: Figure, *, name: str) -> str:
-    """Write one figure: its finding, its chart if any, and the table behind it."""
+    """Write one figure: its finding, its chart if any, and its table."""
     parts = [
         f"<h2>{escaped(figure.title)}</h2>",
         f'<p class="caption">{escaped(figure.caption)}</p>',
@@ -108,9 +108,9 @@ def _section(figure: Figure, *, name: str) -> str:
 
 
 def _missing(figures: Sequence[Figure]) -> str:
-    """Say in one place what this report cannot show, and why."""
-    said = "".join(f"<dt>{escaped(f.title)}</dt><dd>{escaped(f.caption)}</dd>" for f in figures)
-    return said and f'<section class="facts"><h2>Not in this report</h2><dl>{said}</dl></section>'
+    """List the figures that this report cannot show, with the reasons."""
+    items = "".join(f"<dt>{escaped(f.title)}</dt><dd>{escaped(f.caption)}</dd>" for f in figures)
+    return items and f'<section class="facts"><h2>Not in this report</h2><dl>{items}</dl></section>'
 
 
 def _table(header: Cells, rows: Sequence[Cells]) -> str:
@@ -126,7 +126,7 @@ def _cells(cells: Iterable[str], *, tag: str) -> str:
 
 
 def _verdict(verdict: CertifyVerdict | None, *, reference: str) -> str:
-    """Write what was certified, if anything was."""
+    """Write the certificate, if there is one."""
     if verdict is None or not verdict.certified:
         return ""
     facts = {

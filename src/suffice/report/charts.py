@@ -1,7 +1,7 @@
-"""How every chart looks, and what a figure is: a finding, a chart, and the table behind it.
+"""The look of all charts, and the parts of a figure: a finding, a chart, and its table.
 
-Charts are made in the colours of a light page; a dark page puts its own in their place. All hues
-keep apart for the colour-blind (after Okabe and Ito, 2008), on both.
+Charts have the colours of a light page; a dark page replaces them by its own. On both, colour-blind
+people can tell all hues apart (after Okabe and Ito, 2008).
 """
 
 import json
@@ -22,10 +22,10 @@ CARD, INK, MUTED, GRID = (_LIGHT[name] for name in ("card", "ink", "muted", "gri
 GREY, BLUE, SKY, GREEN = (_LIGHT[name] for name in ("grey", "blue", "sky", "green"))
 AMBER, PURPLE, VERMILION = (_LIGHT[name] for name in ("amber", "purple", "vermilion"))
 _LADDER = (SKY, BLUE, GREEN, AMBER, PURPLE)
-_LOG_FROM = 8.0  # values further apart than this ratio go on a logarithmic axis
-_LETTER = 0.033  # of a bar's length on a phone, for which its labels are laid out
+_LOG_FROM = 8.0  # values further apart than this ratio get a logarithmic axis
+_LETTER = 0.033  # width of a letter, as a share of a bar's length on a phone
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-_LONG = 18  # letters of a name that a label has room for
+_LONG = 18  # most letters of a name in a label
 _BAR = 26
 
 Cells = tuple[str, ...]
@@ -34,10 +34,9 @@ Chart = Any  # altair types its operators as any kind of chart
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One section: `title` states the finding; `chart` is None where there is nothing to draw.
+    """One section: `title` states the finding; `chart` is None if there is nothing to draw.
 
-    `alt` says what the chart shows to people who do not see it; `header` and `rows` are the
-    numbers behind it.
+    `alt` describes the chart for people who cannot see it. `header` and `rows` are its numbers.
     """
 
     title: str
@@ -50,17 +49,17 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 def spec(figure: Figure) -> str:
-    """Write a figure's chart as Vega-Lite JSON that is safe inside a `<script>` element."""
+    """Return a figure's chart as Vega-Lite JSON that is safe inside a `<script>` element."""
     chart = figure.chart.properties(width="container", height=figure.height)
     tree = chart.configure(background="transparent", **_config()).configure_view(stroke=None)
-    found = tree.to_dict()
-    del found["$schema"]
-    return json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")
+    vega = tree.to_dict()
+    del vega["$schema"]
+    return json.dumps(vega, separators=(",", ":")).replace("<", "\\u003c")
 
 
 @cache
 def script() -> str:
-    """Bundle the Vega library with the few lines that draw with it, as one JavaScript module."""
+    """Return the Vega library and the code that draws with it, as one JavaScript module."""
     from importlib.resources import files
 
     import vl_convert
@@ -70,29 +69,29 @@ def script() -> str:
 
 
 def ladder_colours(rungs: Sequence[str], *, references: Collection[str]) -> dict[str, str]:
-    """Give each rung its colour: a reference is grey, the others follow the ladder."""
+    """Return the colour of each rung: a reference is grey, the others follow the ladder."""
     others = [rung for rung in rungs if rung not in references]
     colours = {rung: _LADDER[i % len(_LADDER)] for i, rung in enumerate(others)}
     return {rung: colours.get(rung, GREY) for rung in rungs}
 
 
 def data(points: Sequence[Point]) -> Any:
-    """Make inline chart data."""
+    """Return inline chart data."""
     return alt.InlineData(values=list(points))
 
 
 def colour() -> alt.Color:
-    """Take a mark's colour from its `colour` field, as it is."""
+    """Encode the `colour` field of a mark as its colour."""
     return alt.Color("colour:N", scale=None)
 
 
 def quoted(name: object) -> str:
-    """Set off a name that a user gave, such as a rung called `none`, from the words around it."""
+    """Put a user's name, such as a rung called `none`, in quotation marks."""
     return f"\u201c{name}\u201d"
 
 
 def dollars(values: Sequence[float]) -> str:
-    """Choose the d3 format of an axis of dollars: never an exponent, nor an m for a thousandth."""
+    """Return the d3 format of an axis of dollars, without exponents and without m for 1/1000."""
     high = max(map(abs, values))
     return "$,.0f" if high >= 20 else "$,.2f" if high >= 0.1 else "$,.3~r"
 
@@ -106,7 +105,7 @@ def along(
     form: str,
     zero: bool = False,
 ) -> Chart:
-    """Encode a quantity on an axis that spans `values`, logarithmic where they lie far apart."""
+    """Encode a quantity on an axis that spans `values`, logarithmic if they lie far apart."""
     low, high = min(values), max(values)
     if zero:
         domain = [min(low, 0.0) - 0.06 * (high - min(low, 0.0)), high + 0.14 * (high - low or 1.0)]
@@ -122,7 +121,7 @@ def along(
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """List the ticks of a logarithmic axis: powers of ten, or 1, 2 and 5 of each where few fit."""
+    """Return the ticks of a logarithmic axis: powers of ten, and on a short axis 2 and 5 times."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
     ticks = [float(f"{step}e{power}") for power in powers for step in steps]
@@ -130,13 +129,13 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def down(names: Sequence[str]) -> alt.Y:
-    """Encode the `name` of each point as a row, in the order given."""
+    """Encode the `name` of each point as a row, in the order of `names`."""
     labels = alt.Axis(title=None, grid=False, labelFontSize=13, labelLimit=150)
     return alt.Y("name:N", sort=list(names), axis=labels)
 
 
 def labelled(points: Sequence[Point], *, x: alt.X, y: alt.Y, middle: float) -> Chart:
-    """Write each point's name beside it, where there is room, and `dy` pixels down."""
+    """Write each point's name beside it, on the side with room, and `dy` pixels down."""
     field = str(x.shorthand).split(":")[0]
     layers = []
     for point in points:
@@ -178,7 +177,7 @@ def stacked(shares: Mapping[str, Mapping[str, float]], *, colours: Mapping[str, 
 
 
 def _parts(name: str, shares: Mapping[str, float], colours: Mapping[str, str]) -> list[Point]:
-    """Lay the parts of one bar end to end."""
+    """Return the parts of one bar, end to end."""
     ends = list(accumulate(shares.get(part, 0.0) for part in colours))
     points: list[Point] = [
         {"name": name, "part": part, "share": shares.get(part, 0.0), "end": end, "colour": hue}
@@ -188,7 +187,7 @@ def _parts(name: str, shares: Mapping[str, float], colours: Mapping[str, str]) -
 
 
 def _labels(parts: Sequence[Point]) -> list[Point]:
-    """Place a label above or below each part, largest first, where it fits at a phone's width."""
+    """Place a label above or below each part, the largest first, if it fits on a phone."""
     labels: list[Point] = []
     for part in sorted(parts, key=lambda part: -part["share"]):
         name = part["part"] if len(part["part"]) <= _LONG else f"{part['part'][:_LONG]}\u2026"

@@ -13,7 +13,7 @@ COLOURS = {
 
 
 def comparison_chart(result: Comparisons) -> Any:
-    """Draw one line a setting, the best first; the dashed line is the loss that is allowed."""
+    """Draw one line for each setting, the best first; the dashed line is the allowed loss."""
     import altair as alt
 
     rows = [

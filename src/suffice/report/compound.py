@@ -1,7 +1,7 @@
-"""The page of the compound ledger: four factors, what they are worth together, and the difference.
+"""The page of `suffice compound`: the factors, their worth together, and the interaction.
 
-Its first figure is the cost identity as one staircase: from the baseline's cost down by each factor
-as it was measured alone, then the interaction, to what was in fact paid.
+Its first figure is the cost identity as a staircase: from the baseline's cost down by each factor
+as measured alone, then by the interaction, to the cost that was paid.
 """
 
 import math
@@ -15,7 +15,7 @@ from suffice.report.style import some
 
 
 def compound_page(result: Compound) -> str:
-    """Write the compound ledger as one self-contained HTML page."""
+    """Write the result of a replay as one self-contained HTML page."""
     promise = ""
     if result.certified:
         facts = {
@@ -35,7 +35,7 @@ def compound_page(result: Compound) -> str:
 
 
 def compound_opening(result: Compound) -> Opening:
-    """Say how much cheaper the workload became, and how far the factors multiply."""
+    """Return the opening: the reduction of the workload's cost, and whether factors multiply."""
     size = f"{some(result.requests, 'request')} in {some(result.clusters, 'cluster')}"
     kicker = f"Compound ledger of {result.workload}, {result.made:%-d %B %Y}: {size}"
     if result.reduction is None:
@@ -43,7 +43,7 @@ def compound_opening(result: Compound) -> Opening:
             kicker=kicker,
             headline="No saving is reported: its quality is not certified",
             lede=f"At a risk of {100 * result.alpha:.4g} % the combination of all levers could not "
-            "be promised to keep the reference's quality, so its cost is compared with nothing.",
+            "be certified to keep the reference's quality, so its cost is not compared.",
             tiles=_tiles(result),
         )
     return Opening(
@@ -55,27 +55,27 @@ def compound_opening(result: Compound) -> Opening:
 
 
 def _lede(result: Compound) -> list[str]:
-    """Set the whole beside the product of its factors, the promise and the competent baseline."""
-    said = [f"95 % interval: {show_ends(result.reduction)}."]
+    """Compare the reduction with the product of its factors and with the competent baseline."""
+    sentences = [f"95 % interval: {show_ends(result.reduction)}."]
     if result.product_of_factors is not None and result.interaction is not None:
         product, whole = show_times(result.product_of_factors), show_times(result.reduction)
-        said.append(
+        sentences.append(
             f"Measured one by one, the factors multiply to {product}; together they give {whole}. "
             f"{_interaction_words(result)}"
         )
     if result.certified:
-        said.append(
+        sentences.append(
             f"With {100 * (1 - result.delta):.4g} % confidence at most {100 * result.alpha:.4g} % "
             "of the quality is lost."
         )
     if result.reduction_competent is not None:
-        said.append(
+        sentences.append(
             f"Against a competent set-up it is {show_times(result.reduction_competent)} times less "
             f"({show_ends(result.reduction_competent)})."
         )
     if result.grade == "modelled":
-        said.append("Some prices behind it are modelled, not measured.")
-    return said
+        sentences.append("Some prices behind it are modelled, not measured.")
+    return sentences
 
 
 def _interaction_words(result: Compound) -> str:
@@ -88,7 +88,7 @@ def _interaction_words(result: Compound) -> str:
 
 
 def _tiles(result: Compound) -> tuple[Tile, ...]:
-    """Show each factor as measured alone, over its term of the identity before and after."""
+    """Show each factor alone, with its term of the identity before and after."""
     terms = {term.vector: term for term in result.identity.terms}
     return tuple(
         Tile(

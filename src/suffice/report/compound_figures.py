@@ -1,4 +1,4 @@
-"""The figures of the compound ledger's page: the staircase of the identity first."""
+"""The figures of the page of `suffice compound`."""
 
 import math
 from collections.abc import Sequence
@@ -40,13 +40,14 @@ from suffice.report.compound_tables import (
     show_times,
     value_of,
 )
+from suffice.report.style import change_words
 from suffice.trials.resample import Estimate
 from suffice.units import show_share, show_usd
 
-NO_INTERACTION = 0.005  # of a logarithm: below it there is none that a reader need see
+NO_INTERACTION = 0.005  # of a logarithm; a smaller interaction is not shown
 _HUES = {"paradigm": SKY, "output": BLUE, "architecture": GREEN, "silicon": AMBER}
 _PARTS = {"answer": BLUE, "prompt": SKY, "other": PURPLE}
-_PART_NAMES = {"answer": "answers", "prompt": "prompts", "other": "guesses"}
+_PART_NAMES = {"answer": "answers", "prompt": "prompts", "other": "predictions"}
 _STANDING = {"certified": BLUE, "reference": GREY, "not certified": VERMILION}
 
 
@@ -75,8 +76,8 @@ def staircase_figure(result: Compound) -> Figure:
         title=f"Alone {show_times(result.product_of_factors)} times, together "
         f"{show_times(result.reduction)} times",
         caption="Cost per request = decodes \u00d7 tokens per decode \u00d7 work per token \u00d7 "
-        "dollars per work. Each step is one factor, switched on alone; were they independent, the "
-        "last of them would end at what is paid. The interaction is what is missing or left over. "
+        "dollars per work. Each step is one factor, switched on alone. If factors multiplied, the "
+        "last step would end at the cost that was paid; the interaction is the difference. "
         "The scale is logarithmic: equal lengths are equal factors.",
         alt="Steps from the baseline's cost per request to the one with every lever on.",
         chart=_staircase(steps),
@@ -89,7 +90,7 @@ def staircase_figure(result: Compound) -> Figure:
 
 
 def _steps(result: Compound) -> list[Point]:
-    """Lay the steps end to end, from the baseline's cost to the full cell's."""
+    """Return the steps end to end, from the baseline's cost to the full cell's."""
     moves: list[tuple[str, Estimate | None, str]] = [
         (factor.vector, factor.alone, _HUES[factor.vector])
         for factor in result.factors
@@ -98,7 +99,9 @@ def _steps(result: Compound) -> list[Point]:
     hue = VERMILION if value_of(result.interaction) < 1 else PURPLE
     moves.append(("interaction", result.interaction, hue))
     start = result.identity.usd_before
-    ends = list(accumulate((value_of(each) for _, each, _ in moves), truediv, initial=start))
+    ends = list(
+        accumulate((value_of(estimate) for _, estimate, _ in moves), truediv, initial=start)
+    )
     steps: list[Point] = [_end("before", start, colour=GREY)]
     for (name, factor, own), (begin, end) in zip(moves, pairwise(ends), strict=True):
         steps.append(
@@ -107,15 +110,15 @@ def _steps(result: Compound) -> list[Point]:
                 "start": begin,
                 "end": end,
                 "colour": own,
-                "factor": _divides(value_of(factor)),
-                "interval": " to ".join(map(_divides, interval_of(factor))),
+                "factor": change_words(value_of(factor)),
+                "interval": " to ".join(map(change_words, interval_of(factor))),
             }
         )
     return [*steps, _end("after", result.identity.usd_after, colour=INK)]
 
 
 def _end(name: str, usd: float, *, colour: str) -> Point:
-    """Make the row of a total: no step, but a mark at its cost."""
+    """Return the row of a total: a mark at its cost, without a step."""
     return {
         "name": name,
         "start": usd,
@@ -154,18 +157,18 @@ def _staircase(steps: Sequence[Point]) -> Chart:
 
 
 def cells_figure(result: Compound) -> Figure:
-    """Show every combination of levers: how many times cheaper, and whether that is certified."""
+    """Show every combination of levers: its reduction, and whether it is certified."""
     order = [factor.lever for factor in result.factors]
     known = [cell for cell in result.cells if cell.reduction is not None]
     figure = Figure(
         title=f"All {len(result.cells)} combinations, from the same trials",
-        caption=f"Circles stand for {', '.join(order)}, in this order: filled where the lever is "
-        "on. Dots are how many times cheaper than with no lever, with 95 % intervals; the small "
-        "tick is what multiplying the levers alone would claim. Blue is certified; grey has the "
-        "reference's own answers.",
+        caption=f"Circles stand for {', '.join(order)}, in this order; a filled circle is a lever "
+        "that is on. A dot is how many times cheaper the combination is than no lever, with its "
+        "95 % interval; the small tick is the product of the levers alone. Blue is certified; "
+        "grey has the reference's own answers.",
         alt="Dots of the reduction of cost for every combination of levers.",
         header=("levers", "cheaper", "cost per request", "quality", "risk seen", "bound", "known"),
-        rows=tuple(_cell_row(cell) for cell in _with_competent(result)),
+        rows=tuple(_cell_row(cell) for cell in (*result.cells, result.competent) if cell),
     )
     if len(known) < len(result.cells):
         return figure
@@ -179,10 +182,6 @@ def cells_figure(result: Compound) -> Figure:
         header=figure.header,
         rows=figure.rows,
     )
-
-
-def _with_competent(result: Compound) -> list[CellReport]:
-    return [*result.cells, *([] if result.competent is None else [result.competent])]
 
 
 def _cell_row(cell: CellReport) -> Cells:
@@ -243,37 +242,37 @@ def _cells_chart(points: Sequence[Point]) -> Chart:
 
 
 def interactions_figure(result: Compound) -> Figure:
-    """Show what levers do together beyond what fewer of them explain."""
+    """Show what levers give together beyond what fewer of them explain."""
     order = [factor.lever for factor in result.factors]
-    found = [each for each in result.interactions if each.factor is not None]
+    known = [term for term in result.interactions if term.factor is not None]
     title = "Which levers get in each other's way"
-    if not found or len(found) < len(result.interactions):
-        why = "It takes two levers, and every combination of them certified."
+    if not known or len(known) < len(result.interactions):
+        why = "This needs two levers or more, and every combination of them certified."
         return Figure(title=title, caption=why)
-    most = max(found, key=lambda each: abs(math.log(value_of(each.factor))))
+    most = max(known, key=lambda term: abs(math.log(value_of(term.factor))))
     points: list[Point] = [
-        {"name": _circles(each.levers, order), "times": value_of(each.factor), "one": 1.0}
-        | dict(zip(("low", "high"), interval_of(each.factor), strict=True))
-        | {"colour": VERMILION if value_of(each.factor) < 1 else PURPLE}
-        | {"label": f"{value_of(each.factor):.3g}", "edge": max(1.0, interval_of(each.factor)[1])}
-        for each in found
-        if abs(math.log(value_of(each.factor))) >= NO_INTERACTION
+        {"name": _circles(term.levers, order), "times": value_of(term.factor), "one": 1.0}
+        | dict(zip(("low", "high"), interval_of(term.factor), strict=True))
+        | {"colour": VERMILION if value_of(term.factor) < 1 else PURPLE}
+        | {"label": f"{value_of(term.factor):.3g}", "edge": max(1.0, interval_of(term.factor)[1])}
+        for term in known
+        if abs(math.log(value_of(term.factor))) >= NO_INTERACTION
     ]
     return Figure(
         title=f"{' and '.join(most.levers)}: together a factor of {value_of(most.factor):.3g}"
         if abs(math.log(value_of(most.factor))) >= NO_INTERACTION
         else "No two levers get in each other's way",
-        caption=f"Circles stand for {', '.join(order)}. Left of 1, levers save the same dollars "
-        "twice; right of 1, one makes room for the other. Terms of three or more are beyond what "
-        "pairs explain; all of them multiply to the interaction. Those within half a per cent of "
-        "1 are in the numbers only.",
+        caption=f"Circles stand for {', '.join(order)}. Left of 1, levers save the same dollars; "
+        "right of 1, one makes room for the other. Terms of three or more levers are what pairs "
+        "do not explain. All terms multiply to the interaction. Terms within half a per cent of 1 "
+        "are in the table only.",
         alt="Bars of the interaction of every two or more levers.",
         chart=_interactions_chart(points) if points else None,
         height=34 * len(points) + 10,
         header=("levers", "factor", "95 % interval"),
         rows=tuple(
-            (" + ".join(each.levers), f"{value_of(each.factor):.3g}", show_ends(each.factor))
-            for each in found
+            (" + ".join(term.levers), f"{value_of(term.factor):.3g}", show_ends(term.factor))
+            for term in known
         ),
     )
 
@@ -308,8 +307,8 @@ def money_figure(result: Compound) -> Figure:
     return Figure(
         title=f"Answers are {show_share(shares['before']['answers'])} of the cost before, "
         f"{show_share(shares['after']['answers'])} after",
-        caption="What is left unshortened comes to weigh more: that is why factors seldom "
-        "multiply. Guesses are what rungs that decode nothing cost.",
+        caption="A part that no lever shortens becomes a larger share; so factors seldom multiply. "
+        "Predictions are the cost of rungs that decode nothing.",
         alt="Two bars of the shares of cost by what is paid for.",
         chart=stacked(shares, colours=hues),
         height=80 * len(shares),
@@ -318,10 +317,6 @@ def money_figure(result: Compound) -> Figure:
             (side, *(show_share(parts[name]) for name in hues)) for side, parts in shares.items()
         ),
     )
-
-
-def _divides(times: float) -> str:
-    return f"\u00f7 {times:.3g}" if times >= 1 else f"\u00d7 {1 / times:.3g}"
 
 
 def _usd(usd: float) -> str:

@@ -1,4 +1,4 @@
-"""Gather what a report says, from a ledger or from trials."""
+"""Gather the values of a report from a ledger or from trials."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from suffice.types import Say, Trial, ZeroCost
 _SQLITE = b"SQLite format 3\0"
 
 
-_SHARED = (  # fields that a report's verdict takes over as they are
+_SHARED = (  # fields that a report's verdict copies
     "certified",
     "alpha",
     "delta",
@@ -55,30 +55,30 @@ _SHARED = (  # fields that a report's verdict takes over as they are
 
 
 def trials_report(
-    trials: Sequence[Trial], *, source: str, settled: Certification | None
+    trials: Sequence[Trial], *, source: str, certification: Certification | None
 ) -> TrialsReport:
-    """Gather what a report on trials says; with `settled`, also what was certified and saved."""
+    """Gather the values of a report on trials, and of their certification if there is one."""
     whole = tabulate(trials)
     report = TrialsReport(
         source=source,
         made=datetime.now(UTC),
-        reference=settled.result.reference if settled else whole.rungs[-1],
+        reference=certification.result.reference if certification else whole.rungs[-1],
         requests=len(whole),
         frontier=frontier(trials),
         tokens=token_spreads(trials),
     )
-    if settled is None:
+    if certification is None:
         return report
     return replace(
         report,
-        verdict=verdict(settled.result),
-        flow=_flow(settled.certified),
-        sides=_sides(settled),
+        verdict=verdict(certification.result),
+        flow=_flow(certification.certified),
+        sides=_sides(certification),
     )
 
 
 def verdict(result: CertifyResult) -> CertifyVerdict:
-    """Say in a report's words what certifying said."""
+    """Return the result of certifying as a report's verdict."""
     certificate = result.certificate
     between = {f"always {rung}": way for rung, way in result.rungs_between.items()}
     return CertifyVerdict(
@@ -94,13 +94,13 @@ def verdict(result: CertifyResult) -> CertifyVerdict:
 
 
 def _paths(certified: CertifiedPolicy) -> list[list[str]]:
-    """List the rungs that each reported request paid for, in the order asked."""
-    rungs, asked = certified.policy.rungs, certified.plays.attempted[:, :, 0]
-    return [[rungs[at] for at in np.flatnonzero(column)] for column in asked.T]
+    """List the rungs that each reported request paid for, in the order of their calls."""
+    rungs, attempted = certified.policy.rungs, certified.plays.attempted[:, :, 0]
+    return [[rungs[at] for at in np.flatnonzero(column)] for column in attempted.T]
 
 
 def _flow(certified: CertifiedPolicy) -> tuple[Flow, ...]:
-    """Count which rung was tried first and which one answered, on the reporting split."""
+    """Count reporting requests by the rung tried first and the rung that answered."""
     chosen = [certified.policy.rungs[at] for at in certified.plays.chosen[:, 0].tolist()]
     pairs = Counter(zip((path[0] for path in _paths(certified)), chosen, strict=True))
     return tuple(
@@ -109,12 +109,12 @@ def _flow(certified: CertifiedPolicy) -> tuple[Flow, ...]:
     )
 
 
-def _sides(settled: Certification) -> tuple[Side, Side]:
-    """Work out the cost identity on the reporting split: always the reference, and suffice."""
-    rows, reference = pair_runs(settled.trials), settled.result.reference
-    ids = settled.certified.reported.request_ids
+def _sides(certification: Certification) -> tuple[Side, Side]:
+    """Compute the cost identity of the reference and of suffice on the reporting split."""
+    rows, reference = pair_runs(certification.trials), certification.result.reference
+    ids = certification.certified.reported.request_ids
     always = [[rows[row_id][reference]] for row_id in ids]
-    paths = zip(ids, _paths(settled.certified), strict=True)
+    paths = zip(ids, _paths(certification.certified), strict=True)
     chosen = [[rows[row_id][rung] for rung in path] for row_id, path in paths]
     return side(f"always {reference}", always), side("suffice", chosen)
 
@@ -134,27 +134,22 @@ def report_on(
             )
         with Ledger.open(source, read_only=True) as ledger:
             return ledger_report(ledger, made=datetime.now(UTC), window=Window())
-    settled = None
+    certification = None
     if promise is not None:
-        settled = certify_files(
+        certification = certify_files(
             [Path(source)], promise, costs=TrialCosts(zero_cost=zero_cost), say=say
         )
-    trials = settled.trials if settled else read_trials(source, zero_cost=zero_cost)
-    return trials_report(trials, source=Path(source).name, settled=settled)
+    trials = certification.trials if certification else read_trials(source, zero_cost=zero_cost)
+    return trials_report(trials, source=Path(source).name, certification=certification)
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write a report as one HTML page; raises InputError when the disk refuses."""
-    write_page(path, build_report(report))
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write an HTML page; raises InputError when the disk refuses."""
-    write_file(path, page)
+    """Write a report as one HTML page; raises InputError if the disk refuses."""
+    write_file(path, build_report(report))
 
 
 def _is_ledger(source: str) -> bool:
-    """Tell a database, by its URL or its first bytes, from a file of trials."""
+    """Whether a source is a database, by its URL or its first bytes, and not a file of trials."""
     if "://" in source:
         return True
     path = Path(source)

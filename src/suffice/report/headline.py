@@ -1,4 +1,4 @@
-"""The top of a report: its one finding in words, and the few numbers behind it."""
+"""The top of a report: its finding in words, and the few numbers behind it."""
 
 from datetime import date
 from typing import Literal
@@ -18,7 +18,7 @@ from suffice.units import show_share, show_usd
 
 
 class Tile(Struct, frozen=True, kw_only=True):
-    """One large number at the top of the page, with what it is and what to hold it against."""
+    """One large number at the top of the page, with its name and a note to compare it with."""
 
     name: str
     value: str
@@ -27,7 +27,7 @@ class Tile(Struct, frozen=True, kw_only=True):
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """The top of the page: what kind of report, the one finding, and the numbers behind it."""
+    """The top of the page: the kind of report, its finding, and the numbers behind it."""
 
     kicker: str
     headline: str
@@ -36,7 +36,7 @@ class Opening(Struct, frozen=True, kw_only=True):
 
 
 def trials_opening(report: TrialsReport) -> Opening:
-    """Say what was certified, or that nothing was, with the numbers behind it."""
+    """Return the opening of a report on trials: what was certified, or that nothing was."""
     verdict, rungs = report.verdict, len(report.frontier.rungs)
     size = f"{some(rungs, 'rung')}, {some(report.requests, 'request')}"
     kicker = f"Trials, {report.made:%-d %B %Y}: {size}"
@@ -78,7 +78,7 @@ def _lede(verdict: CertifyVerdict, *, reference: str) -> str:
 
 
 def _promised(verdict: CertifyVerdict, *, reference: str) -> str:
-    """Say what the certificate promises, in one sentence."""
+    """Return the promise of the certificate in one sentence."""
     most = f"With {_percent(1 - verdict.delta)} confidence, at most {_percent(verdict.alpha)}"
     if verdict.per == "session":
         return f"{most} of the full score is lost against {reference}, on average over sessions."
@@ -120,7 +120,7 @@ def _verdict_tiles(verdict: CertifyVerdict) -> tuple[Tile, ...]:
 
 
 def ledger_opening(report: LedgerReport) -> Opening:
-    """Say what was saved, and how well that is known."""
+    """Return the opening of a report on a ledger: the saving, and how well it is known."""
     whole, share = report.whole, saved_share(report.whole)
     days = [f"{date.fromisoformat(str(day.key)):%-d %B %Y}" for day in report.days]
     span = f", {days[0]} to {days[-1]}" if len(days) > 1 else "".join(f", {day}" for day in days)

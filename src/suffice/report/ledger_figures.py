@@ -1,4 +1,4 @@
-"""The figures of a report on a ledger: what was spent, what was saved, and how that is known."""
+"""The figures of a report on a ledger: the spend, the saving, and how they are known."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -41,15 +41,15 @@ from suffice.units import show_share, show_usd
 
 MOST_GROUPS = 12
 _NO_REFERENCE = (
-    "No request has both a known charge and a known cost at the reference rung, so nothing can be "
-    "said about savings. Audits measure the reference; a price on every rung makes charges known."
+    "No request has both a known charge and a known cost at the reference rung, so the saving is "
+    "unknown. Audits measure the reference; a price on every rung makes charges known."
 )
 
-_NO_SAVING = "Every request cost just what the reference would have cost, so nothing was saved."
+_NO_SAVING = "Every request cost as much as on the reference, so nothing was saved."
 
 
 def ledger_figures(report: LedgerReport) -> Iterator[Figure]:
-    """Make the figures of a report on a ledger, the most important first."""
+    """Yield the figures of a report on a ledger, the most important first."""
     colours = _colours(report)
     yield spend_figure(report.days)
     yield vectors_figure(report.vectors)
@@ -121,60 +121,62 @@ def _bar(name: str, amount: Decimal, *, hue: str, label: str = "") -> Point:
 
 
 def vectors_figure(vectors: Sequence[Totals]) -> Figure:
-    """Show how much each vector saved; one that cost more than the reference stands below zero."""
-    known = [each for each in vectors if each.saved.reported_count + each.saved.estimated_count]
-    if not any(each.saved.known_usd for each in known):
+    """Show the saving of each vector; it is negative if it cost more than the reference."""
+    known = [
+        vector for vector in vectors if vector.saved.reported_count + vector.saved.estimated_count
+    ]
+    if not any(vector.saved.known_usd for vector in known):
         return Figure(title="What saved it", caption=_NO_REFERENCE if not known else _NO_SAVING)
-    known.sort(key=lambda each: -each.saved.known_usd)
-    total = sum((each.saved.known_usd for each in known), Decimal(0))
+    known.sort(key=lambda vector: -vector.saved.known_usd)
+    total = sum((vector.saved.known_usd for vector in known), Decimal(0))
     best = known[0]
     most = f"{VECTORS[str(best.key)]}: {signed_usd(best.saved.known_usd)} saved"
     return Figure(
         title=most if best.saved.known_usd == total else f"{most}, {signed_usd(total)} in all",
-        caption="A request's saving is booked to the one vector that its rung stands for. "
-        "Requests that the reference answered save nothing, and cost more where a cheaper answer "
+        caption="A request's saving is booked to the vector of its rung. "
+        "Requests that the reference answered save nothing, and cost more if a cheaper answer "
         "was tried first and discarded.",
         alt="Bars of the dollars that each vector saved.",
         chart=bars(
             [
                 _bar(
-                    VECTORS[str(each.key)],
-                    each.saved.known_usd,
-                    hue=GREEN if each.saved.known_usd >= 0 else VERMILION,
-                    label=signed_usd(each.saved.known_usd),
+                    VECTORS[str(vector.key)],
+                    vector.saved.known_usd,
+                    hue=GREEN if vector.saved.known_usd >= 0 else VERMILION,
+                    label=signed_usd(vector.saved.known_usd),
                 )
-                for each in known
+                for vector in known
             ],
             title="dollars saved →",
         ),
         height=48 * len(known),
         header=("vector", "requests", "reference", "suffice", "saved", "of unknown saving"),
-        rows=tuple(_vector_row(each) for each in known),
+        rows=tuple(_vector_row(vector) for vector in known),
     )
 
 
-def _vector_row(each: Totals) -> Cells:
+def _vector_row(vector: Totals) -> Cells:
     return (
-        VECTORS[str(each.key)],
-        f"{each.requests:,}",
-        show_usd(baseline_usd(each)),
-        show_usd(each.compared.known_usd),
-        signed_usd(each.saved.known_usd),
-        f"{each.saved.unknown_count:,}",
+        VECTORS[str(vector.key)],
+        f"{vector.requests:,}",
+        show_usd(baseline_usd(vector)),
+        show_usd(vector.compared.known_usd),
+        signed_usd(vector.saved.known_usd),
+        f"{vector.saved.unknown_count:,}",
     )
 
 
 def rungs_figure(rungs: Sequence[Totals], *, colours: Mapping[str, str]) -> Figure:
-    """Set each rung's share of the requests against its share of the spend."""
-    answered = [each for each in rungs if each.key is not None]
-    requests = sum(each.requests for each in answered)
+    """Show each rung's share of the requests beside its share of the spend."""
+    answered = [rung for rung in rungs if rung.key is not None]
+    requests = sum(rung.requests for rung in answered)
     if not requests:
         return Figure(title="Share by rung", caption="No request was answered by a rung yet.")
-    spent = sum((each.spend.known_usd for each in answered), Decimal(0))
-    shares = {"requests": {str(each.key): each.requests / requests for each in answered}}
+    spent = sum((rung.spend.known_usd for rung in answered), Decimal(0))
+    shares = {"requests": {str(rung.key): rung.requests / requests for rung in answered}}
     if spent:
-        shares["spend"] = {str(each.key): float(each.spend.known_usd / spent) for each in answered}
-    most = max(answered, key=lambda each: each.requests)
+        shares["spend"] = {str(rung.key): float(rung.spend.known_usd / spent) for rung in answered}
+    most = max(answered, key=lambda rung: rung.requests)
     title = (
         f"{quoted(most.key)} answered {show_share(shares['requests'][str(most.key)])} of requests"
     )
@@ -182,64 +184,69 @@ def rungs_figure(rungs: Sequence[Totals], *, colours: Mapping[str, str]) -> Figu
         title += f" for {show_share(shares['spend'][str(most.key)])} of the spend"
     return Figure(
         title=title,
-        caption="By the rung whose answer was kept; its spend includes attempts discarded on the "
-        "way to it." + ("" if spent else " No charge is known, so the spend is not shown."),
+        caption="By the rung whose answer was kept; its spend includes the attempts that were "
+        "discarded before it."
+        + ("" if spent else " No charge is known, so the spend is not shown."),
         alt="Stacked bars of each rung's share of requests and of spend.",
         chart=stacked(shares, colours=colours),
         height=80 * len(shares),
         header=("rung", "requests", "spend", "of unknown charge"),
         rows=tuple(
             (
-                str(each.key),
-                f"{each.requests:,}",
-                show_spend(each.spend),
-                f"{each.spend.unknown_count:,}",
+                str(rung.key),
+                f"{rung.requests:,}",
+                show_spend(rung.spend),
+                f"{rung.spend.unknown_count:,}",
             )
-            for each in answered
+            for rung in answered
         ),
     )
 
 
 def _colours(report: LedgerReport) -> dict[str, str]:
-    """Colour rungs from the cheapest a request to the dearest, references last and grey."""
+    """Return the colours of rungs, from the cheapest to the dearest; references are grey."""
 
-    def dearness(each: Totals) -> tuple[bool, Decimal]:
-        return each.key in report.references, each.spend.known_usd / each.requests
+    def dearness(totals: Totals) -> tuple[bool, Decimal]:
+        return totals.key in report.references, totals.spend.known_usd / totals.requests
 
-    names = [str(each.key) for each in sorted(report.rungs, key=dearness) if each.key is not None]
-    names += [each.first for each in report.flow if each.first not in names]
+    names = [
+        str(totals.key) for totals in sorted(report.rungs, key=dearness) if totals.key is not None
+    ]
+    names += [totals.first for totals in report.flow if totals.first not in names]
     return ladder_colours(tuple(dict.fromkeys(names)), references=report.references)
 
 
 def groups_figure(groups: Sequence[Totals]) -> Figure:
-    """Show by group what the reference would have cost and what was spent."""
+    """Show the spend of each group beside the cost of the reference."""
     compared = sorted((g for g in groups if baseline_usd(g)), key=baseline_usd, reverse=True)
     if len(compared) < 2:
         why = (
             "Fewer than two groups of requests have a known saving, so there is nothing to compare."
         )
         return Figure(title="By group", caption=why)
-    shown = compared[:MOST_GROUPS]
-    best = max(shown, key=lambda each: saved_share(each) or 0.0)
-    worst = min(shown, key=lambda each: saved_share(each) or 0.0)
-    rest = f" The {len(compared) - len(shown)} smaller groups are left out." * (shown != compared)
+    largest = compared[:MOST_GROUPS]
+    best = max(largest, key=lambda group: saved_share(group) or 0.0)
+    worst = min(largest, key=lambda group: saved_share(group) or 0.0)
+    rest = f" The {len(compared) - len(largest)} smaller groups are left out." * (
+        largest != compared
+    )
     return Figure(
         title=f"{_named(best)} costs {saving_words(best)} than the reference, "
         f"{_named(worst)} {saving_words(worst)}",
         caption=f"Grey is what the reference would have cost, blue what was spent.{rest}",
         alt="For each group, the reference's cost and the spend.",
-        chart=_dumbbells(shown),
-        height=40 * len(shown) + 20,
+        chart=_dumbbells(largest),
+        height=40 * len(largest) + 20,
         header=("group", "requests", "the reference", "suffice", "difference"),
         rows=tuple(
             (
-                _group(each),
-                f"{each.requests:,}",
-                show_usd(baseline_usd(each)),
-                show_usd(each.compared.known_usd),
-                saving_words(each),
+                _group(group),
+                f"{group.requests:,}",
+                show_usd(baseline_usd(group)),
+                show_usd(group.compared.known_usd),
+                saving_words(group),
             )
-            for each in compared
+            for group in compared
         ),
     )
 
@@ -254,9 +261,9 @@ def _named(totals: Totals) -> str:
 
 def _dumbbells(groups: Sequence[Totals]) -> Chart:
     points: list[Point] = [
-        {"name": _group(each), "before": float(baseline_usd(each))}
-        | {"after": float(each.compared.known_usd)}
-        for each in groups
+        {"name": _group(group), "before": float(baseline_usd(group))}
+        | {"after": float(group.compared.known_usd)}
+        for group in groups
     ]
     ends = [0.0, *(point[side] for point in points for side in ("before", "after"))]
     rows = alt.Chart(data(points)).encode(y=down([point["name"] for point in points]))
@@ -268,7 +275,7 @@ def _dumbbells(groups: Sequence[Totals]) -> Chart:
 
 
 def known_figure(whole: Totals) -> Figure:
-    """Show how much of the spend rests on reported counts, on estimates, and on nothing."""
+    """Show how much of the spend is from reported counts, from estimates, and unknown."""
     spend, total = whole.spend, whole.spend.known_usd
     header = ("", "requests", "amount")
     rows = (
@@ -277,8 +284,8 @@ def known_figure(whole: Totals) -> Figure:
         ("unknown", f"{spend.unknown_count:,}", "unknown"),
     )
     caption = (
-        "Estimated amounts rest on a guessed token count. Requests of unknown charge, for want of "
-        "a price or of a count, are in no sum on this page: they come on top."
+        "Estimated amounts are from an estimated token count. A charge is unknown if the price or "
+        "a count is missing; such requests are in no sum on this page and come on top."
     )
     unknown = f"{spend.unknown_count:,} of {some(whole.requests, 'request')} without a known charge"
     if not total:
@@ -297,15 +304,15 @@ def known_figure(whole: Totals) -> Figure:
 
 
 def ends_figure(report: LedgerReport) -> Figure:
-    """Say how requests ended, how many were audited, and what discarded calls and audits cost."""
+    """List how requests ended, how many were audited, and the cost of the other calls."""
     whole = report.whole
     failed, audited = whole.statuses["failed"], whole.audited
     roles = {str(role.key): role for role in report.roles}
     return Figure(
         title=f"{_of(failed, whole.requests)} of requests failed, "
         f"{_of(audited, whole.requests)} were audited",
-        caption="Failed and cancelled requests are charged for what was generated. Audits ask the "
-        "reference off the client's path; their cost is not part of the spend above.",
+        caption="Failed and cancelled requests are charged for the text that was generated. Audits "
+        "call the reference off the client's path; their cost is not part of the spend above.",
         header=("", "number", "cost"),
         rows=(
             *((f"requests: {status}", f"{n:,}", "") for status, n in whole.statuses.items()),
@@ -330,7 +337,7 @@ def _amount(spend: Spend) -> str:
 
 
 def tokens_figure(calls: CallTotals) -> Figure:
-    """Lay out the tokens of all calls by kind, apart by how they are known."""
+    """List the tokens of all calls by kind and by count source."""
     kinds: tuple[tuple[str, TokenSum], ...] = (
         ("input", calls.input_tokens),
         ("of which read from cache", calls.cache_read_tokens),
@@ -339,11 +346,11 @@ def tokens_figure(calls: CallTotals) -> Figure:
         ("of which reasoning", calls.reasoning_tokens),
     )
     amounts = (calls.input_tokens, calls.output_tokens)
-    read, written = (each.reported + each.counted + each.estimated for each in amounts)
+    read, written = (amount.reported + amount.counted + amount.estimated for amount in amounts)
     return Figure(
         title=f"{read:,} tokens read, {written:,} written, in {some(calls.calls, 'call')}",
-        caption="Reported by the engine, counted by us with the model's own tokenizer, or "
-        "estimated. Calls without a count are not guessed at.",
+        caption="Counts are reported by the engine, counted by suffice with the model's own "
+        "tokenizer, or estimated. Calls without a count are not in the sums.",
         header=("tokens", *(source.value for source in CountSource), "calls without a count"),
         rows=tuple(
             (

@@ -1,4 +1,4 @@
-"""How the books are shown to people, on every page: the head, colours, and the words for money."""
+"""The style of every page: its head, its colours, and its words for money and factors."""
 
 from decimal import Decimal
 from html import escape
@@ -32,12 +32,12 @@ VECTORS = {
 
 
 def escaped(value: str) -> str:
-    """Escape text for HTML, and keep a percent sign on the line of its number."""
+    """Escape text for HTML; a percent sign stays on the line of its number."""
     return escape(value.encode("utf-8", "replace").decode()).replace(" %", "&nbsp;%")
 
 
 def head_of_page(title: str, *, style: str, policy: str) -> str:
-    """Write what stands in the head of every page; `policy` says what a browser may load."""
+    """Return the head of a page; `policy` is its Content-Security-Policy."""
     light, dark = (
         " ".join(f"--{name}: {hues[theme]};" for name, hues in PALETTE.items()) for theme in (0, 1)
     )
@@ -54,23 +54,23 @@ def head_of_page(title: str, *, style: str, policy: str) -> str:
 
 
 def some(number: int, noun: str) -> str:
-    """Write a number of things, one of them in the singular."""
+    """Return a number of things as text, with a singular for one."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def baseline_usd(totals: Totals) -> Decimal:
-    """Say what the reference would have cost, for the requests where both sides are known."""
+    """Return the cost of the reference, over the requests with both costs known."""
     return totals.compared.known_usd + totals.saved.known_usd
 
 
 def saved_share(totals: Totals) -> float | None:
-    """Work out the saving as a fraction of the reference's cost; None where unknown."""
+    """Return the saving as a share of the reference's cost; None if unknown."""
     baseline = baseline_usd(totals)
     return float(totals.saved.known_usd / baseline) if baseline else None
 
 
 def saving_words(totals: Totals) -> str:
-    """Say what was saved, or what more was spent, of the reference's cost."""
+    """Return the saving or the extra cost in words, as a share of the reference's cost."""
     share = saved_share(totals)
     if share is None:
         return "saving unknown"
@@ -78,11 +78,16 @@ def saving_words(totals: Totals) -> str:
 
 
 def signed_usd(amount: Decimal) -> str:
-    """Write dollars that may be below zero."""
+    """Return an amount of dollars as text; it may be negative."""
     return show_usd(amount) if amount >= 0 else f"\u2212{show_usd(-amount)}"
 
 
 def show_spend(spend: Spend) -> str:
-    """Write what is known of a spend; `unknown` where nothing is."""
+    """Return the known part of a spend as text; "unknown" if no part is known."""
     known = spend.reported_count + spend.estimated_count
     return show_usd(spend.known_usd if known or not spend.unknown_count else None)
+
+
+def change_words(times: float) -> str:
+    """Return a factor on cost as a division, or as a multiplication if the cost rose."""
+    return f"\u00f7 {times:.3g}" if times >= 1 else f"\u00d7 {1 / times:.3g}"

@@ -1,4 +1,4 @@
-"""What a report says, as values: gathered here, drawn and written elsewhere."""
+"""The values of a report; other modules draw and write them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -26,19 +26,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class BaselineFigures(Struct, frozen=True, kw_only=True):
-    """What another way of choosing rungs gives on the same requests; None where it is unknown."""
+    """Risk and saving of another way of choosing rungs on the same requests; None if unknown."""
 
     risk: float | None = None
     saving: float | None = None
 
 
 class CertifyVerdict(Struct, frozen=True, kw_only=True):
-    """What certifying said, under the names that `suffice certify --json` prints.
+    """The result of certifying, under the names of `suffice certify --json`.
 
-    `risk_kind` is counted `per` request or session, over `clusters` that do not depend on each
-    other. `share` is by rung; `saving` a fraction of the reference's cost, deferral paid.
-    `lapses_at` and `limits` are those of the certificate, where there is one. `use_as_reference` is
-    a cheaper rung that is certified for every request.
+    `risk_kind` is counted `per` request or session, over independent `clusters`. `share` is by
+    rung. `saving` is a share of the reference's cost, with discarded attempts paid. `lapses_at` and
+    `limits` are those of the certificate, if there is one. `use_as_reference` is a cheaper rung
+    that is certified for every request.
     """
 
     certified: bool
@@ -66,7 +66,7 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
 class Side(Struct, frozen=True, kw_only=True):
     """One side of the cost identity: requests times decodes times tokens times dollars.
 
-    Dollars per token carry the cost of reading the prompt too. None where a part is unknown.
+    Dollars per token include the cost of reading the prompt. A factor is None if it is unknown.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Side(Struct, frozen=True, kw_only=True):
 
 
 class TokenSpread(Struct, frozen=True, kw_only=True):
-    """Output tokens of a rung's answers at `QUANTILES`; `estimated` when a count behind it is."""
+    """Output tokens of a rung's answers at `QUANTILES`; `estimated` if one of the counts is."""
 
     rung: str
     answers: int
@@ -93,9 +93,9 @@ class TokenSpread(Struct, frozen=True, kw_only=True):
 
 
 class TrialsReport(Struct, frozen=True, kw_only=True):
-    """Everything that a report on trials says; `sides` are the reference's and suffice's.
+    """The values of a report on trials; `sides` are the reference's and suffice's.
 
-    A part that is None or empty is said to be missing, not left out in silence.
+    The page lists a part that is None or empty as missing.
     """
 
     kind: Literal["trials"] = "trials"
@@ -111,7 +111,7 @@ class TrialsReport(Struct, frozen=True, kw_only=True):
 
 
 class LedgerReport(Struct, frozen=True, kw_only=True):
-    """Everything that a report on a ledger says; `whole` sums all requests of the window."""
+    """The values of a report on a ledger; `whole` sums all requests of the window."""
 
     kind: Literal["ledger"] = "ledger"
     source: str
@@ -132,9 +132,9 @@ Report = TrialsReport | LedgerReport
 
 
 def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerReport:
-    """Ask a ledger everything that its report says; nothing after `made` counts.
+    """Query the values of a report from a ledger.
 
-    So the questions agree with each other while requests go on being written.
+    Rows after `made` do not count, so all queries agree while requests are still being written.
     """
     window = replace(window, until=window.until or made)
     return LedgerReport(
@@ -142,7 +142,7 @@ def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerRe
         made=made,
         window=window,
         references=tuple(
-            str(each.key) for each in totals(ledger, by="reference_rung", window=window)
+            str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
         ),
         whole=totals(ledger, window=window)[0],
         days=totals(ledger, by="day", window=window),
@@ -156,9 +156,9 @@ def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerRe
 
 
 def side(name: str, paths: Sequence[Sequence[Trial]]) -> Side:
-    """Work out one side of the identity from the trials that each request paid for.
+    """Compute one side of the identity from the trials that each request paid for.
 
-    Raises InputError when there are none.
+    Raises InputError if there are none.
     """
     paid = [trial for path in paths for trial in path]
     if not paid:
@@ -177,11 +177,11 @@ def side(name: str, paths: Sequence[Sequence[Trial]]) -> Side:
 
 
 def token_spreads(trials: Iterable[Trial]) -> tuple[TokenSpread, ...]:
-    """Describe how long each rung's answers are; rungs with an unknown count are left out."""
+    """Return the lengths of each rung's answers; rungs with an unknown count are left out."""
     by_rung: dict[str, list[Trial]] = {}
     for trial in trials:
         by_rung.setdefault(trial.rung, []).append(trial)
-    spreads = (_spread(rung, made) for rung, made in by_rung.items())
+    spreads = (_spread(rung, rung_trials) for rung, rung_trials in by_rung.items())
     return tuple(spread for spread in spreads if spread is not None)
 
 

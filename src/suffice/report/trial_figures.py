@@ -1,4 +1,4 @@
-"""The figures of a report on trials: what was certified, against what, and who answers."""
+"""The figures of a report on trials: the certified choice, its baselines, and who answers."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +26,7 @@ from suffice.report.charts import (
     quoted,
 )
 from suffice.report.rung_figures import flow_figure, tokens_figure
+from suffice.report.style import change_words
 from suffice.report.summary import BaselineFigures, CertifyVerdict, Side, TrialsReport
 from suffice.trials.frontier import Frontier, RungPoint
 from suffice.trials.resample import Estimate
@@ -58,7 +59,7 @@ _NEAR = 0.35  # of the widest saving, that a name may take
 
 
 def trial_figures(report: TrialsReport) -> Iterator[Figure]:
-    """Make the figures of a report on trials, the most important first."""
+    """Yield the figures of a report on trials, the most important first."""
     rungs = [point.rung for point in report.frontier.rungs]
     colours = ladder_colours(rungs, references=[report.reference])
     yield choice_figure(report.verdict)
@@ -78,14 +79,14 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
     rows = tuple((p["name"], show_share(p["saving"]), show_share(p["risk"])) for p in points)
     header = ("way of choosing", "cost saved", "risk")
     if verdict.saving is None or verdict.risk is None:
-        why = "The trials do not carry a cost on every rung, so what was saved is not known."
+        why = "Some rung has trials without a cost, so what was saved is not known."
         return Figure(title=title, caption=why, header=header, rows=rows)
     drawn = _apart([p for p in points if p["risk"] is not None and p["saving"] is not None])
     return Figure(
         title=_choice_title(verdict, verdict.baselines.get("cost_matched_random")),
-        caption="Each dot is a way of choosing the rung for the same requests, none of which took "
-        "part in fitting or certifying. Right is cheaper, down is safer. Risk is "
-        f"{risk_words(verdict)}; the dashed line is the most that was allowed.",
+        caption="Each dot is a way of choosing rungs for the same requests. None of these requests "
+        "took part in fitting or certifying. Right is cheaper, down is safer. Risk is "
+        f"{risk_words(verdict)}; the dashed line is the largest risk allowed.",
         alt="Scatter of risk against saving for suffice and for each baseline, with the limit.",
         chart=_choice_chart(drawn, alpha=verdict.alpha),
         height=_HEIGHT,
@@ -95,7 +96,7 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
 
 
 def risk_words(verdict: CertifyVerdict) -> str:
-    """Say what the risk of a verdict is a share of."""
+    """Return the meaning of a verdict's risk in words."""
     if verdict.risk_kind == "excess_over_reference":
         return "how much worse answers are than the reference's, on average over all requests"
     if verdict.risk_kind == "net_loss":
@@ -160,11 +161,11 @@ def _choice_chart(points: Sequence[Point], *, alpha: float) -> Chart:
 
 
 def frontier_figure(report: TrialsReport) -> Figure:
-    """Plot quality against cost by rung, with intervals, and where suffice stands among them."""
+    """Plot quality against cost of each rung and of suffice, with intervals."""
     frontier, unit = report.frontier, report.frontier.cost_unit
     figure = Figure(
         title="Quality against cost",
-        caption="The rungs have no common unit of cost, so quality cannot be set against it.",
+        caption="The rungs have no common unit of cost, so quality is not plotted.",
         header=("rung", "answers", "right", f"{_COST_NAMES[unit] if unit else 'cost'} per answer"),
         rows=tuple(_frontier_row(point, unit) for point in frontier.rungs),
     )
@@ -203,7 +204,7 @@ def _interval(estimate: Estimate | None, show: Callable[[float | None], str]) ->
 
 
 def show_cost(cost: float | None, unit: CostUnit | None) -> str:
-    """Write a mean cost in its unit, to a sensible number of digits."""
+    """Return a mean cost in its unit as text."""
     if cost is None or unit is None:
         return "unknown"
     if unit is CostUnit.USD:
@@ -212,7 +213,7 @@ def show_cost(cost: float | None, unit: CostUnit | None) -> str:
 
 
 def _frontier_points(report: TrialsReport, unit: CostUnit) -> list[Point]:
-    """Make a dot for each rung with a known cost and quality, and one for suffice at the end."""
+    """Return a dot for each rung with a known cost and quality, and one for suffice at the end."""
     points: list[Point] = []
     for rung in report.frontier.rungs:
         cost, quality = _cost(rung, unit), rung.accuracy
@@ -231,7 +232,7 @@ def _frontier_points(report: TrialsReport, unit: CostUnit) -> list[Point]:
 
 
 def _ends(key: str, estimate: Estimate) -> Point:
-    """Lay out an estimate and its interval; an end without bound is drawn at the estimate."""
+    """Return an estimate with the ends of its interval; an unknown end is the estimate itself."""
     low, high = estimate.interval or (None, None)
     value = estimate.value
     return {
@@ -242,24 +243,24 @@ def _ends(key: str, estimate: Estimate) -> Point:
 
 
 def _frontier_title(points: Sequence[Point], *, unit: CostUnit, reference: str) -> str:
-    """Compare the cheapest rung with the reference, or with the dearest where those are one."""
+    """Compare the cheapest rung with the reference, or with the dearest if they are the same."""
     rungs = sorted((p for p in points if p["name"] != "suffice"), key=lambda p: p["cost"])
     cheap = rungs[0]
     other = next((p for p in rungs[1:] if p["name"] == reference), rungs[-1])
-    shown = f"{quoted(cheap['name'])} is right on {show_share(cheap['quality'])}"
+    finding = f"{quoted(cheap['name'])} is right on {show_share(cheap['quality'])}"
     if other is cheap or not cheap["cost"]:
-        return f"{shown} at {show_cost(cheap['cost'], unit)} an answer"
+        return f"{finding} at {show_cost(cheap['cost'], unit)} an answer"
     times = other["cost"] / cheap["cost"]
     against = f"{quoted(other['name'])} on {show_share(other['quality'])}"
-    return f"{shown}; {against} for {times:.2g} times the {_COST_NAMES[unit]}"
+    return f"{finding}; {against} for {times:.2g} times the {_COST_NAMES[unit]}"
 
 
 def _frontier_caption(frontier: Frontier, *, suffice: bool) -> str:
     parts = [
         f"Lines through a dot are {100 * frontier.confidence:.0f} % intervals, clustered by "
         f"{frontier.clustered_by}; the thin line joins the rungs that no other rung beats.",
-        "suffice stands at its quality on the reporting split, and at the reference's mean cost "
-        "less what it saved there."
+        "The dot of suffice has its quality on the reporting split, and the reference's mean cost "
+        "less the saving there."
         if suffice
         else "",
         *frontier.notes,
@@ -299,7 +300,7 @@ def identity_figure(sides: tuple[Side, Side] | None) -> Figure:
     """Show by how much each factor of the cost identity changed, on one logarithmic axis."""
     title = "Where the saving comes from"
     if sides is None:
-        why = "The cost of a request was not taken apart: that needs a policy, and priced trials."
+        why = "The split of the cost of a request needs a policy and priced trials."
         return Figure(title=title, caption=why)
     before, after = sides
     known = [
@@ -308,7 +309,7 @@ def identity_figure(sides: tuple[Side, Side] | None) -> Figure:
         if (old := value(before)) and (new := value(after))
     ]
     points: list[Point] = [
-        {"name": name, "times": old / new, "label": _change(old / new), "one": 1.0}
+        {"name": name, "times": old / new, "label": change_words(old / new), "one": 1.0}
         | {"colour": GREEN if name == _TOTAL else BLUE}
         for name, old, new, _ in known
     ]
@@ -321,19 +322,15 @@ def identity_figure(sides: tuple[Side, Side] | None) -> Figure:
         title=f"A request costs {less} than with {before.name}",
         caption="Cost per request = decodes per request \u00d7 tokens per decode \u00d7 dollars "
         "per token. The scale is logarithmic: the blue bars add up to the green one. Dollars per "
-        "token carry the cost of reading the prompt: they rise when answers get shorter.",
+        "token include the cost of reading the prompt, so they rise if answers get shorter.",
         alt="Bars of the factor by which each part of the cost per request changed.",
         chart=_identity_chart(points),
         height=50 * len(points),
         header=("", before.name, after.name, "change"),
         rows=tuple(
-            (name, show(old), show(new), _change(old / new)) for name, old, new, show in known
+            (name, show(old), show(new), change_words(old / new)) for name, old, new, show in known
         ),
     )
-
-
-def _change(times: float) -> str:
-    return f"\u00f7 {times:.3g}" if times >= 1 else f"\u00d7 {1 / times:.3g}"
 
 
 def _identity_chart(points: Sequence[Point]) -> Chart:

@@ -14,6 +14,7 @@ from suffice.selective.decoder import GateSettings, SelectiveDecoder
 from suffice.selective.timeline import TimedStep
 
 E = TypeVar("E")
+Line = TypeVar("Line", bound=Struct)
 Timed = tuple[float | None, E]
 
 
@@ -74,15 +75,24 @@ def answer_video(
     return answer_events(((frame.at_s, frame) for frame in frames), decoder)
 
 
-def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:
+def read_lines(
+    lines: Iterable[str | bytes], kind: type[Line], *, problem: str, example: str
+) -> Iterator[Line]:
+    """Read JSON lines, blank ones aside; raises InputError naming a bad line and its problem."""
     for number, raw in enumerate(lines, start=1):
         if not raw.strip():
             continue
         try:
-            line = msgspec.json.decode(raw, type=StreamLine)
+            line = msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(
-                f"line {number} of the stream is not an event: {error}",
-                hint='write {"text": "...", "context": "...", "at_s": 1.5}',
+                f"line {number} {problem}: {error}", hint=f"write {example}"
             ) from error
+        yield line
+
+
+def _turns(lines: Iterable[str | bytes]) -> Iterator[Timed[Turn]]:
+    example = '{"text": "...", "context": "...", "at_s": 1.5}'
+    problem = "of the stream is not an event"
+    for line in read_lines(lines, StreamLine, problem=problem, example=example):
         yield line.at_s, Turn(text=line.text, context=line.context, answer=line.answer)

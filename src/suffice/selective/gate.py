@@ -22,6 +22,7 @@ from suffice.selective.change import (
     score_stream,
 )
 from suffice.selective.decoder import GateSettings
+from suffice.selective.events import read_lines
 from suffice.trials.table import split_rows
 
 MODEL, GATE = "change.npz", "gate.json"
@@ -105,16 +106,9 @@ def fit_gate(
 def read_streams(lines: Iterable[bytes]) -> list[list[Turn]]:
     """Read labelled streams (see `LabelledLine`); raises InputError naming a bad line."""
     streams: dict[str, list[Turn]] = {}
-    for number, raw in enumerate(lines, start=1):
-        if not raw.strip():
-            continue
-        try:
-            line = msgspec.json.decode(raw, type=LabelledLine)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"line {number} is not a labelled event: {error}",
-                hint='write {"stream": "s1", "text": "...", "answer": "..."}',
-            ) from error
+    example = '{"stream": "s1", "text": "...", "answer": "..."}'
+    problem = "is not a labelled event"
+    for line in read_lines(lines, LabelledLine, problem=problem, example=example):
         turn = Turn(text=line.text, context=line.context, answer=line.answer)
         streams.setdefault(line.stream, []).append(turn)
     if not streams:
