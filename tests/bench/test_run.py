@@ -168,7 +168,7 @@ def test_every_pair_becomes_one_trial_with_its_cost_and_signals(tmp_path: Path) 
     assert in_order(read_trials(tmp_path / "trials.jsonl")) == in_order(result.trials)
 
 
-def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
+def test_existing_trials_are_not_run_again(tmp_path: Path) -> None:
     first = run(bench(tmp_path), Engine())
     engine = Engine()
     second = run(bench(tmp_path), engine)
@@ -194,7 +194,7 @@ def test_calls_are_concurrent_up_to_the_engine_s_limit(tmp_path: Path) -> None:
         ({"tasks": tasks(4), "rungs": (BIG,)}, "made from other tasks and another ladder"),
     ],
 )
-def test_going_on_with_other_work_is_refused(
+def test_resuming_with_other_tasks_or_rungs_is_refused(
     tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
     run(bench(tmp_path), Engine())
@@ -215,7 +215,7 @@ def test_a_file_of_other_trials_is_not_written_into(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40])
-def test_a_half_written_last_line_is_mended(tmp_path: Path, cut: int) -> None:
+def test_an_unfinished_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
     """Without its line end a whole line is kept; any shorter one is taken off and run again."""
     run(bench(tmp_path), Engine())
     path = tmp_path / "trials.jsonl"
@@ -364,7 +364,7 @@ def test_an_engine_that_is_down_is_given_up_on(tmp_path: Path) -> None:
     assert len(run(bench(tmp_path, 50), Engine()).trials) == 100
 
 
-def test_now_and_then_a_failure_is_no_reason_to_give_up(tmp_path: Path) -> None:
+def test_occasional_failures_do_not_stop_a_bench(tmp_path: Path) -> None:
     shaky = EngineUnreachable("silent", retryable=True)
     engine = Engine(raising(shaky, where=lambda request, rung: rung.name == "small"))
     result = run(bench(tmp_path, 20, parallel={"e": 1}), engine)
@@ -404,7 +404,7 @@ def test_one_more_failure_does_not_undo_a_bench(tmp_path: Path) -> None:
         assert [t.status for t in result.trials].count(TrialStatus.FAILED) == 1
 
 
-def test_what_is_in_flight_when_it_stops_is_kept(tmp_path: Path) -> None:
+def test_calls_in_flight_at_a_stop_are_kept(tmp_path: Path) -> None:
     def reply(request: Request, rung: Rung) -> str:
         if request.request_id == "r0" and rung.name == "small":
             raise refuse(401)
@@ -645,7 +645,7 @@ def test_a_function_of_the_user_marks_answers_that_are_already_kept(
          ConfigError, "'bg' is none"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_before_the_first_call(
+def test_an_impossible_bench_is_refused_before_the_first_call(
     tmp_path: Path, fields: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     engine = Engine()
@@ -679,7 +679,7 @@ def test_a_configuration_gives_rungs_prices_and_limits(tmp_path: Path) -> None:
 # -- progress ------------------------------------------------------------------------------------
 
 
-def test_progress_is_plain_lines_where_nobody_watches(tmp_path: Path) -> None:
+def test_progress_is_plain_lines_outside_a_terminal(tmp_path: Path) -> None:
     out = StringIO()
     console = Console(file=out, width=100)
     run(bench(tmp_path, 10), Engine(), show=lambda total: show_progress(total, console=console))

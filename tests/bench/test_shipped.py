@@ -115,7 +115,7 @@ def test_about_one_closed_request_in_five_is_out_of_scope(tasks: tuple[Task, ...
     assert not any(OUT_OF_SCOPE in task.request.text for task in closed)
 
 
-def test_nothing_that_ships_was_trained_on(spec: Spec, tasks: tuple[Task, ...]) -> None:
+def test_the_model_was_trained_on_no_shipped_request(spec: Spec, tasks: tuple[Task, ...]) -> None:
     hashes = {
         ReasoningQuestion(family="", text=task.request.text, answer="").hash for task in tasks
     }
@@ -281,7 +281,7 @@ def test_a_gate_decodes_the_first_event_and_holds_most_others(gated: tuple[Trial
     assert sum(each.quality for each in held) / len(held) > 0.75
 
 
-def test_a_held_answer_is_right_only_whoever_decoded(
+def test_a_held_answer_is_right_only_if_every_rung_s_answer_is_right(
     benched: BenchedWorkload, gated: tuple[Trial, ...]
 ) -> None:
     wrong = tuple(

@@ -160,7 +160,9 @@ def test_a_wrong_source_is_refused(source: str, says: str, hint: str) -> None:
     assert hint in (caught.value.hint or "")
 
 
-def test_a_generator_that_hangs_on_the_hash_seed_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generator_that_depends_on_the_hash_seed_needs_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "random")
     with pytest.raises(InputError, match="each Python process"):
         load_tasks("reasoning-gym:word_ladder?count=1")
@@ -188,7 +190,7 @@ def test_a_generator_that_ignores_its_seed_is_refused(monkeypatch: pytest.Monkey
         load_tasks("reasoning-gym:unseeded?count=3")
 
 
-def test_an_answer_to_a_task_that_came_out_other_is_unscored_not_wrong() -> None:
+def test_an_answer_to_a_changed_task_is_unscored_not_wrong() -> None:
     task = load_tasks("reasoning-gym:gcd?count=1")[0]
     verdict = mark("1", scorer=task.scorer, target="-1", options=task.options)
     assert verdict.quality is None
@@ -211,7 +213,7 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_list_of_generators_that_hang_on_the_hash_seed_is_right() -> None:
+def test_the_list_of_generators_that_depend_on_the_hash_seed_is_right() -> None:
     found = [
         json.loads(
             subprocess.run(

@@ -71,7 +71,7 @@ def test_levers_that_scale_every_price_multiply(result: Compound) -> None:
     assert pair.factor.interval == pytest.approx((1, 1), rel=CLOSE)
 
 
-def test_levers_that_save_the_same_dollars_do_not(result: Compound) -> None:
+def test_levers_that_save_the_same_dollars_do_not_multiply(result: Compound) -> None:
     pair = next(i for i in result.interactions if set(i.levers) == {"latent", "effort"})
     by_hand = (mean_usd("latent") * mean_usd("effort")) / (
         mean_usd("latent", "effort") * mean_usd()
@@ -183,7 +183,7 @@ def test_a_change_of_price_alone_moves_no_other_term() -> None:
     assert [found[v] for v in ("paradigm", "output", "architecture", "prompt")] == [1, 1, 1, 1]
 
 
-def test_decoding_nothing_any_more_is_the_paradigm() -> None:
+def test_a_part_of_cost_that_disappears_is_booked_to_the_paradigm() -> None:
     nothing = {name: np.zeros(300) for name in Cell.COLUMNS[:-1]}
     after = make_cell("latent", **nothing)
     found = terms_of(make_cell(), after)
@@ -315,7 +315,7 @@ def test_without_a_certificate_for_all_levers_no_saving_is_claimed(factorial: Fa
     assert found.product_of_factors is not None
 
 
-def test_a_part_that_misses_its_declared_share_is_remarked_upon(factorial: Factorial) -> None:
+def test_a_part_that_misses_its_declared_share_is_noted(factorial: Factorial) -> None:
     from msgspec.structs import replace as with_changes
 
     plan = with_changes(PLAN, shares={"all": 0.5})

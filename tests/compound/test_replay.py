@@ -53,7 +53,7 @@ def test_with_no_lever_the_reference_answers_everything_at_the_first_prices(
     assert base.grade is Grade.MODELLED
 
 
-def test_only_the_price_differs_where_only_the_deployment_does(replayed: Replay) -> None:
+def test_another_deployment_changes_only_the_price(replayed: Replay) -> None:
     base, chip = replayed.factorial.baseline, replayed.factorial.cell("chip")
     assert chip.usd == pytest.approx(base.usd / 2, rel=CLOSE)
     assert chip.answer_work == pytest.approx(base.answer_work, rel=CLOSE)
@@ -64,7 +64,7 @@ def test_only_the_price_differs_where_only_the_deployment_does(replayed: Replay)
     assert sparse.grade is Grade.MEASURED
 
 
-def test_a_guess_costs_what_asking_costs_and_decodes_nothing(replayed: Replay) -> None:
+def test_a_prediction_costs_one_call_and_decodes_nothing(replayed: Replay) -> None:
     cell = replayed.factorial.cell("latent")
     guessed = cell.decodes == 0
     assert 0.3 < guessed.mean() < 0.8
@@ -133,7 +133,7 @@ def test_the_same_trials_give_the_same_figures(
     assert one.reduction.value > one.reduction_competent.value > 1
 
 
-def test_what_cannot_be_certified_is_answered_by_the_reference_and_said(
+def test_without_a_certificate_the_reference_answers_and_a_note_says_so(
     workload: CompoundWorkload, trials: list[Trial]
 ) -> None:
     wrong = [replace(t, quality=0.0) if t.rung == "guess" and t.quality else t for t in trials]
@@ -193,7 +193,7 @@ def no_count(trials: list[Trial]) -> list[Trial]:
          "certifying requests are too few"),
     ],
 )  # fmt: skip
-def test_trials_that_say_too_little_are_refused_by_name(
+def test_incomplete_trials_are_refused_by_name(
     workload: CompoundWorkload, trials: list[Trial], spoil, said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
@@ -226,7 +226,7 @@ def test_the_workload_file_is_strict(tmp_path: Path, old: str, new: str, said: s
         read_workload(write_workload(tmp_path, text=WORKLOAD.replace(old, new, 1)))
 
 
-def test_a_workload_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_workload_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         read_workload(tmp_path / "none.toml")
 
@@ -273,7 +273,7 @@ def test_certificates_lapse_as_the_file_says(workload: CompoundWorkload, replaye
     assert certificate.terms.lapses_at == NOW + timedelta(days=30)
 
 
-def test_the_order_of_a_file_does_not_decide_who_is_dealt_where() -> None:
+def test_the_splits_do_not_depend_on_the_order_of_the_file() -> None:
     names = [f"c{at}" for at in range(40) for _ in range(3)]
     shuffled = Random(5).sample(names, len(names))
     for one, other in zip(split_rows(names, seed=1), split_rows(shuffled, seed=1), strict=True):

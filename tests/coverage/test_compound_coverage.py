@@ -51,7 +51,7 @@ def test_a_factor_is_covered() -> None:
     assert not too_often(misses(BY_CLUSTER, second_lever, log(1.6)), UNDER)
 
 
-def test_requests_taken_for_clusters_would_not_do() -> None:
+def test_resampling_requests_in_place_of_clusters_would_not_cover() -> None:
     assert too_often(misses(BY_REQUEST, second_lever, log(1.6)), UNDER)
 
 

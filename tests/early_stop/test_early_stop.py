@@ -205,7 +205,7 @@ def priced(**rates: str) -> Price:
     return Price(name="p", rates=(Rates(**mtok),), source="test")
 
 
-def test_what_is_read_again_is_paid_for_and_a_loss_in_dollars_is_said() -> None:
+def test_repeated_input_is_paid_for_and_a_loss_in_dollars_is_printed() -> None:
     made = [trace(at(8, "7"), at(57, "7"), number=i) for i in range(400)]
 
     def learned(price: Price | None) -> tuple[float | None, str]:
@@ -229,7 +229,7 @@ def test_what_is_read_again_is_paid_for_and_a_loss_in_dollars_is_said() -> None:
     assert "not checked, because the rung has no price" in said
 
 
-def test_traces_that_could_not_be_marked_are_left_out_and_said() -> None:
+def test_unscored_traces_are_left_out_and_counted() -> None:
     made = population(600, seed=3)
     made[0] = replace(made[0], quality=None)
     found = learn_stop(made, wanted())
@@ -268,7 +268,7 @@ def test_audits_end_rules_that_began_to_lose(folder: Path) -> None:
         watch_rules(folder, [replace(each, quality=None) for each in wrong])
 
 
-def test_rules_come_back_only_for_the_rung_that_they_were_certified_for(folder: Path) -> None:
+def test_rules_load_only_for_the_rung_that_they_were_certified_for(folder: Path) -> None:
     assert load_stopping(folder, HIGH).rules
     assert load_stopping(folder, replace(HIGH, name="brief", early_stop=str(folder))).rules
     with pytest.raises(CertificateError, match="another policy"):
@@ -330,7 +330,7 @@ async def test_an_engine_that_cannot_continue_a_prefix_says_so() -> None:
     assert not caught.value.retryable
 
 
-def test_what_a_judge_marks_cannot_be_probed() -> None:
+def test_tasks_for_a_judge_cannot_be_probed() -> None:
     exact = Task(request=ASKED, target="10", scorer="exact")
     assert trace_label_source([exact]) is LabelSource.TARGET
     assert trace_label_source([exact, Task(request=ASKED)]) is LabelSource.AGREEMENT
@@ -463,7 +463,7 @@ async def streamed(script: str, *, rung: Rung = LONG, **given: int) -> tuple[Com
         ("The sum\nis 7.</think>7", "The sum\nis 7.", "7"),  # the template has opened it
     ],
 )
-async def test_what_was_neither_opened_nor_closed_as_reasoning_is_the_answer(
+async def test_a_finished_text_without_tags_is_the_answer(
     script: str, reasoning: str | None, text: str
 ) -> None:
     done, thought, said = await streamed(script)
@@ -472,7 +472,7 @@ async def test_what_was_neither_opened_nor_closed_as_reasoning_is_the_answer(
     assert (await record_trace(Script(script), ASKED, LONG, tags=TAGS)).answer == text
 
 
-async def test_what_was_cut_off_without_tags_may_be_reasoning() -> None:
+async def test_an_unfinished_text_without_tags_may_be_reasoning() -> None:
     done, _, _ = await streamed("The sum\nis 7.", rung=replace(LONG, max_output_tokens=10))
     assert (done.reasoning, done.text, done.finish) == ("The sum\nis", "", Finish.LENGTH)
 
@@ -491,7 +491,7 @@ async def test_a_full_context_ends_an_answer_as_its_limit_does() -> None:
         (EngineUnreachable("silent"), None),
     ],
 )
-async def test_what_was_used_before_a_later_piece_fails_is_charged(
+async def test_the_usage_before_a_failed_piece_is_charged(
     error: EngineError, usd: str | None
 ) -> None:
     price = priced(input="500000", output="250000")
@@ -530,7 +530,7 @@ def spent(completion: Completion) -> int:
 
 
 @live
-async def test_going_on_from_nothing_is_what_a_chat_answers(engine: EmbeddedEngine) -> None:
+async def test_continuing_an_empty_answer_equals_a_chat_answer(engine: EmbeddedEngine) -> None:
     chat = await engine.complete(ASKED, HIGH)
     raw = await engine.extend(ASKED, HIGH, written="")
     assert raw.text == f"<think>{chat.reasoning}</think>{chat.text}"
@@ -544,7 +544,7 @@ async def test_going_on_from_nothing_is_what_a_chat_answers(engine: EmbeddedEngi
 
 @live
 @pytest.mark.parametrize("rule", [SOON, RULE_16, NEVER])
-async def test_a_live_answer_does_what_the_replay_of_its_trace_says(
+async def test_a_live_answer_equals_the_replay_of_its_trace(
     engine: EmbeddedEngine, rule: StopRule
 ) -> None:
     recorded = await record_trace(engine, ASKED, HIGH, tags=TAGS)

@@ -94,7 +94,7 @@ async def test_the_first_to_answer_is_used_and_the_other_stopped_and_estimated(
     assert usage.output_tokens == Count(5, ESTIMATED)
 
 
-async def test_a_beaten_call_that_is_done_too_has_used_what_it_reports() -> None:
+async def test_a_dropped_call_that_is_done_too_has_its_reported_usage() -> None:
     stage, both = Stage(), asyncio.Event()
     more = Usage(input_tokens=Count(20, REPORTED), output_tokens=Count(900, REPORTED))
     relay = stage.play([both, whole("first")], [both, whole("second", usage=more)])
@@ -110,7 +110,7 @@ async def test_a_stream_that_has_begun_is_never_asked_again() -> None:
     assert stage.calls == 1
 
 
-async def test_a_beaten_stream_has_written_what_it_says_and_read_what_the_other_did() -> None:
+async def test_a_dropped_stream_has_its_own_output_and_the_other_s_input() -> None:
     stage = Stage()
     own = Usage(input_tokens=Count(7, ESTIMATED), output_tokens=Count(0, ESTIMATED))
     relay = stage.play([9.0], [b"a", whole()], own=own)

@@ -100,12 +100,12 @@ def test_half_a_claim_is_refused(change: tuple[str, str], complaint: str) -> Non
         parse_claims(CLAIM.replace(*change))
 
 
-def test_an_id_stands_once() -> None:
+def test_two_claims_cannot_share_an_id() -> None:
     with pytest.raises(ConfigError, match="twice"):
         parse_claims(CLAIM + CLAIM)
 
 
-def test_claims_are_printed_whole_as_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_are_printed_in_full_as_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     run("claims", capsys)
     text = capsys.readouterr().out
     for claim in claims():

@@ -146,7 +146,7 @@ def test_the_forecast_looks_only_back() -> None:
         lambda: advise(Situation(start=START, regime="sideways")),
     ],
 )
-def test_what_cannot_be_is_refused(bad: object) -> None:
+def test_invalid_terms_and_markets_are_refused(bad: object) -> None:
     with pytest.raises(InputError) as caught:
         bad()
     assert caught.value.hint
@@ -163,7 +163,7 @@ def test_advice_follows_what_the_need_is_worth() -> None:
     assert advise(situation(contract_usd=3.9, lasts=0.3)).choice in ("on_demand", "wait")
 
 
-def test_being_wrong_is_priced_against_hindsight() -> None:
+def test_regret_is_the_cost_over_hindsight() -> None:
     advice = advise(situation(lasts=0.5))
     assert advice.regret_quantiles == REGRET
     for outcome in advice.outcomes.values():

@@ -81,7 +81,7 @@ def test_rounding_is_no_move() -> None:
     assert regimes(np.array([0.0, STILL / 2, -0.2, 0.2])).tolist() == [0, 0, 1, 2]
 
 
-def test_nothing_followed_is_an_error() -> None:
+def test_series_that_are_too_short_are_an_error() -> None:
     with pytest.raises(InputError, match="three months"):
         fit(series([1.0, 1.0]))
 
@@ -225,7 +225,7 @@ def test_every_parameter_has_a_source_and_a_date_that_is_past() -> None:
     assert list(params.slip.months) == sorted(params.slip.months)
 
 
-def test_the_basis_is_told_and_doubts_with_it() -> None:
+def test_sources_and_notes_are_given() -> None:
     result = forecast(question())
     assert any("InferenceX-app" in text or "contract" in text for text in result.basis)
     assert any("spells" in text for text in result.notes)

@@ -28,7 +28,7 @@ def test_a_packed_pass_equals_separate_passes(predictors: int | None, row_tokens
     assert differences.hidden_scale > 1
 
 
-def test_it_does_so_for_the_references_labels_and_for_learned_positions() -> None:
+def test_packing_is_exact_for_the_references_labels_and_for_learned_positions() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "vocab_size": 300}

@@ -52,7 +52,7 @@ def labelled(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "streams.jsonl", lines)
 
 
-def test_fit_says_first_whether_it_can_be_done_and_writes_a_rung_for_the_ladder(
+def test_fit_prints_feasibility_first_and_writes_a_rung_for_the_ladder(
     run: Run, recorded: Path
 ) -> None:
     fit = ("latent", "fit", recorded, "--reference", "big", "--alpha", "0.1", "--out", "intents")
@@ -102,7 +102,7 @@ def test_fit_exits_with_3_when_nothing_can_be_certified(run: Run, tmp_path: Path
         (("--group", "house"), "no group 'house'"),
     ],
 )
-def test_fit_refuses_what_it_cannot_use(
+def test_fit_refuses_unusable_inputs(
     run: Run, recorded: Path, words: tuple[str, ...], says: str
 ) -> None:
     status, _, err = run("latent", "fit", recorded, "--reference", "big", *words)

@@ -78,7 +78,7 @@ def test_it_certifies_agreement_with_the_reference_on_requests_like_these(
     assert len({terms.splits.fit, terms.splits.certify, terms.splits.report}) == 3
 
 
-async def test_it_comes_back_from_its_folder_and_answers(folder: Path) -> None:
+async def test_a_saved_rung_is_loaded_and_answers(folder: Path) -> None:
     rung = load_rung(folder)
     fresh, right = rows(60, seed=9), []
     for text, answer in zip(fresh.texts, fresh.answers, strict=True):
@@ -148,7 +148,7 @@ def test_the_marginal_promise_is_named(outcome: LatentFit) -> None:
     assert outcome.learned.risk_kind is RiskKind.ERROR_AMONG_ANSWERED
 
 
-def test_what_cannot_be_certified_makes_no_rung_and_says_why() -> None:
+def test_without_a_certificate_there_is_no_rung_and_a_reason() -> None:
     found = learn(trials(120), alpha=0.01)
     assert found.policy is None
     assert found.learned.certificate is None
@@ -251,7 +251,7 @@ def test_audits_end_a_rung_that_went_wrong_and_leave_a_good_one_alone(folder: Pa
     assert watch_rung(folder, fresh).alarm  # for good
 
 
-def test_audits_without_a_label_say_nothing_and_a_damaged_watch_is_refused(folder: Path) -> None:
+def test_audits_without_a_label_are_ignored_and_a_damaged_watch_is_refused(folder: Path) -> None:
     unlabelled = [replace(t, answer=None) for t in trials(50, seed=11)]
     with pytest.raises(InputError, match="no answer of 'big'"):
         watch_rung(folder, unlabelled)

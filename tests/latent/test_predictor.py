@@ -201,7 +201,7 @@ def test_the_penalty_spreads_predictions_out() -> None:
     assert spread[1] < spread[0]
 
 
-def test_columns_are_picked_as_slicing_would() -> None:
+def test_selected_columns_equal_slicing() -> None:
     counts = hashed_ngrams(["my card is lost", "", "lost lost card", "weather"])
     seen = np.unique(counts.indices)
     columns = np.sort(np.append(seen[::2], [counts.shape[1] - 1]))

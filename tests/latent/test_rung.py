@@ -122,11 +122,11 @@ async def test_it_answers_in_the_form_the_client_asked_for(
         {"grammar": ["a", "b"]},
     ],
 )
-def test_what_is_not_a_closed_set_is_not_taken_for_one(params: dict[str, Any]) -> None:
+def test_an_open_request_is_not_taken_for_a_closed_set(params: dict[str, Any]) -> None:
     assert closed_set(ask("lost my card", **params)) is None
 
 
-def test_reading_an_answer_out_of_another_form_gives_nothing() -> None:
+def test_an_answer_of_another_form_reads_as_none() -> None:
     wanted = ClosedSet(answers=("a", "b"), json=True, key="x")
     assert wanted.read('{"x":"a"}') == "a"
     assert [wanted.read(text) for text in ("a", '{"x":"c"}', '{"y":"a"}', '["a"]', "{")] == [
@@ -234,7 +234,7 @@ def test_the_marginal_risk_counts_all_requests(fitted: fitting.FittedPredictor) 
     assert found.calibration.n == len({*sample.texts})
 
 
-def test_feasibility_comes_first_and_is_said_in_words(fitted: fitting.FittedPredictor) -> None:
+def test_feasibility_comes_first_and_is_printed(fitted: fitting.FittedPredictor) -> None:
     few = rows(40, seed=4, strange=0.3)
     first = feasibility(fitted.predictor, few, alpha=0.01, delta=0.1, tests=15)
     assert first.rows < first.rows_needed

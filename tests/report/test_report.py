@@ -315,7 +315,7 @@ def test_token_spreads_leave_out_what_is_not_counted_and_mark_estimates() -> Non
     )
 
 
-def test_what_is_missing_is_said_in_words_and_not_drawn() -> None:
+def test_missing_parts_are_named_and_not_drawn() -> None:
     report = trials_report(verdict=None, tokens=(), sides=None, flow=())
     built = page(report)
     assert built.count("figure", "data-chart") == 1
@@ -324,7 +324,7 @@ def test_what_is_missing_is_said_in_words_and_not_drawn() -> None:
     assert "What is promised" not in built.text
 
 
-def test_without_a_cost_nothing_is_set_against_it() -> None:
+def test_without_costs_there_is_no_plot_against_cost() -> None:
     bare = [msgspec.structs.replace(t, usage=Usage(), answer=None) for t in trials(usd=False)]
     verdict = replace(VERDICT, saving=None, baselines={})
     report = trials_report(frontier=frontier(bare), tokens=(), sides=None, verdict=verdict)
@@ -418,7 +418,7 @@ def test_an_empty_ledger_is_said_to_be_empty(books: Callable[..., LedgerReport])
     assert built.count("figure", "data-chart") == 0
 
 
-def test_what_happens_after_the_report_was_made_is_not_in_it(
+def test_rows_after_the_report_are_not_in_it(
     books: Callable[..., LedgerReport],
 ) -> None:
     report = books(entry(1), entry(2, time=NOW + timedelta(seconds=1)))
@@ -490,7 +490,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize(
     ("name", "least"), [("ink", 7.0), ("muted", 4.5), ("green", 4.0), ("vermilion", 4.0)]
 )
-def test_text_stands_out_from_its_ground(theme: int, name: str, least: float) -> None:
+def test_text_contrasts_with_its_background(theme: int, name: str, least: float) -> None:
     for ground in ("paper", "card", "wash"):
         light, dark = sorted(
             (luminance(PALETTE[name][theme]), luminance(PALETTE[ground][theme])), reverse=True

@@ -78,7 +78,7 @@ def test_hiding_answers_leaves_streams_without_them() -> None:
     assert len(kept) == 1
 
 
-def test_a_model_survives_the_disk_and_nothing_else_is_taken_for_one(
+def test_a_model_is_saved_and_loaded_and_other_files_are_refused(
     model: ChangeModel, tmp_path: Path
 ) -> None:
     (tmp_path / "change.npz").write_bytes(model.to_bytes())

@@ -58,7 +58,7 @@ def test_copies_of_a_stream_count_once_and_go_into_one_split() -> None:
     assert gate.calibration.n == gate.file.streams["certify"] // 4
 
 
-def test_it_comes_back_from_its_folder(gate: CertifiedGate, tmp_path: Path) -> None:
+def test_a_saved_gate_is_loaded(gate: CertifiedGate, tmp_path: Path) -> None:
     save_gate(tmp_path / "gate", gate)
     model, file = load_gate(tmp_path / "gate")
     assert file == gate.file
