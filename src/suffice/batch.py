@@ -102,8 +102,8 @@ async def _run(batch: Batch, tasks: tuple[Task, ...], ledger: Ledger, *, show: S
         run = _Batch(batch, pipeline, out, guard=guard)
         with show(len(todo)) as run.progress:
             await run.all(todo, at_once=parallel)
-    asked = {task.request.request_id for task in todo}
-    booked = [entry for entry in entries(ledger) if entry.request_id in asked]
+    request_ids = {task.request.request_id for task in todo}
+    booked = [entry for entry in entries(ledger) if entry.request_id in request_ids]
     return run.result(booked, kept=kept)
 
 
@@ -147,13 +147,13 @@ class _Batch:
         ended = watched and not self.guard.allowed(task.request.group)
         barred = "an alarm has ended the certificate for this group" if ended else None
         try:
-            given = await answer(self.pipeline, task.request, audited=drawn, barred=barred)
+            served = await answer(self.pipeline, task.request, audited=drawn, barred=barred)
         except EngineError as error:
             self._count_failure(error)
         else:
-            self._count(given)
+            self._count(served)
             if drawn:
-                await audit(self.pipeline, task, given)
+                await audit(self.pipeline, task, served)
                 self.audited += 1
                 self.guard.catch_up(now=datetime.now(UTC))
         self.progress.step(self.rungs.total() + self.failed, self.spend)
@@ -166,17 +166,17 @@ class _Batch:
         if concerns_all(error) or self._failed_in_a_row >= GIVE_UP_AFTER:
             raise error
 
-    def _count(self, given: Answer) -> None:
-        entry = given.entry
+    def _count(self, served: Answer) -> None:
+        entry = served.entry
         self.rungs[entry.rung or ""] += 1
         self.spend += total([entry.charge])
         self._failed_in_a_row = 0
-        if given.fallback is not None:
-            self.fallbacks[given.fallback] += 1
+        if served.fallback is not None:
+            self.fallbacks[served.fallback] += 1
         line = {
             "request_id": entry.request_id,
             "rung": entry.rung,
-            "answer": given.completion.text,
+            "answer": served.completion.text,
             "charge_usd": entry.charge.usd,
         }
         self.out.write(msgspec.json.encode(line).decode() + "\n")
@@ -199,12 +199,12 @@ class _Batch:
         )
 
 
-async def audit(pipeline: Pipeline, task: Task, given: Answer) -> None:
+async def audit(pipeline: Pipeline, task: Task, served: Answer) -> None:
     """Ask every rung that has not answered yet, score all answers, and book both.
 
     A task with a target is marked by its scorer; any other by agreement with the reference rung.
     """
-    answers = {a.rung: a for a in given.entry.attempts if a.error is None}
+    answers = {a.rung: a for a in served.entry.attempts if a.error is None}
     for rung in pipeline.ladder:
         if rung.name not in answers:
             attempt = await ask(pipeline, task.request, rung, role=Role.AUDIT)

@@ -83,10 +83,10 @@ def answer_features(prompt: Prompt, signals: Signals) -> dict[str, float]:
     """Describe one attempt; every value is finite, and 0 where a signal is missing."""
     answer = (signals.answer or "")[:LONGEST_ANSWER]
     final = final_answer(answer)
-    made = statements(answer)
+    steps = statements(answer)
     return (
         _form(prompt, answer)
-        | _arithmetic(prompt, answer, final=final, made=made)
+        | _arithmetic(prompt, answer, final=final, steps=steps)
         | _result(prompt, final)
         | _choice(prompt, final)
         | _checks(prompt, answer, final=final)
@@ -114,22 +114,25 @@ def _form(prompt: Prompt, answer: str) -> dict[str, float]:
 
 
 def _arithmetic(
-    prompt: Prompt, answer: str, *, final: str, made: Sequence[Statement]
+    prompt: Prompt, answer: str, *, final: str, steps: Sequence[Statement]
 ) -> dict[str, float]:
-    results = [statement.claimed for statement in made]
-    given, said = numbers(prompt.body)[:_MOST_NUMBERS], set(numbers(answer)[:_MOST_NUMBERS])
-    operands = sorted({v for s in made for v in numbers(s.left)})[:_MOST_NUMBERS]
+    results = [statement.claimed for statement in steps]
+    in_prompt, in_answer = (
+        numbers(prompt.body)[:_MOST_NUMBERS],
+        set(numbers(answer)[:_MOST_NUMBERS]),
+    )
+    operands = sorted({v for s in steps for v in numbers(s.left)})[:_MOST_NUMBERS]
     known = {*_prompt_numbers(prompt)[:_MOST_NUMBERS], *results[:_MOST_NUMBERS]}
     foreign = sum(not _derived(value, known) for value in operands)
-    unused = sum(not any(close(x, y) or close(x / 100, y) for y in said) for x in given)
-    wrong = sum(not statement.holds for statement in made)
+    unused = sum(not any(close(x, y) or close(x / 100, y) for y in in_answer) for x in in_prompt)
+    wrong = sum(not statement.holds for statement in steps)
     value = _number(final) or 0.0
     comparable = bool(results) and _number(final) is not None
     return {
-        "steps": math.log1p(len(made)),
+        "steps": math.log1p(len(steps)),
         "steps_wrong": float(wrong),
-        "steps_wrong_share": wrong / max(1, len(made)),
-        "steps_per_number": len(made) / max(1, len(given)),
+        "steps_wrong_share": wrong / max(1, len(steps)),
+        "steps_per_number": len(steps) / max(1, len(in_prompt)),
         "steps_fractional": float(sum(r != int(r) for r in results)),
         "steps_largest": math.log1p(max((abs(r) for r in results), default=0.0)),
         "result_last": signed(close(value, results[-1]) if comparable else None),
@@ -137,8 +140,8 @@ def _arithmetic(
         "operands_foreign": float(foreign),
         "operands_foreign_share": foreign / max(1, len(operands)),
         "numbers_unused": float(unused),
-        "numbers_unused_share": unused / max(1, len(given)),
-        "numbers_said": math.log1p(len(said)),
+        "numbers_unused_share": unused / max(1, len(in_prompt)),
+        "numbers_said": math.log1p(len(in_answer)),
     }
 
 
@@ -206,10 +209,10 @@ def _engine(signals: Signals, *, final: str) -> dict[str, float]:
 
 def _number(final: str) -> float | None:
     """Read a final answer that is one number, with or without sign, unit or percent."""
-    found = numbers(final)
-    if len(found) != 1:
-        return evaluate(plain(final)) if found else None
-    return -found[0] if re.search(r"-\s*\$?\s*[\d.]", final) else found[0]
+    values = numbers(final)
+    if len(values) != 1:
+        return evaluate(plain(final)) if values else None
+    return -values[0] if re.search(r"-\s*\$?\s*[\d.]", final) else values[0]
 
 
 def _prompt_numbers(prompt: Prompt) -> list[float]:
@@ -230,8 +233,8 @@ def _counts(prompt: Prompt) -> list[float]:
     """Return the counts that the first sentence lists: `two cups, a spoon` is 2 and 1."""
     first = re.split(r"[.?!]\s", _unframed(prompt.body), maxsplit=1)[0]
     words = (word.lower() for word in re.findall(r"[\w-]+", first))
-    found = (float(w) if w.isdecimal() and len(w) < 10 else _COUNTS.get(w) for w in words)
-    return [float(count) for count in found if count is not None]
+    counts = (float(w) if w.isdecimal() and len(w) < 10 else _COUNTS.get(w) for w in words)
+    return [float(count) for count in counts if count is not None]
 
 
 def _chosen(prompt: Prompt, final: str) -> int | None:
@@ -279,15 +282,15 @@ def _expression(text: str) -> str:
 
 def _value_agrees(prompt: Prompt, final: str) -> float:
     """Evaluate a prompt that is itself an expression, and compare."""
-    asked = _expression(_unframed(prompt.body))
-    truth = evaluate_logic(asked)
+    expression = _expression(_unframed(prompt.body))
+    truth = evaluate_logic(expression)
     if truth is not None:
         return signed(final == str(truth).lower())
-    value = evaluate(plain(asked))
-    if value is None or not re.search(r"\d\D+\d", asked):
+    value = evaluate(plain(expression))
+    if value is None or not re.search(r"\d\D+\d", expression):
         return 0.0
-    said = _number(final)
-    return signed(said is not None and close(value, said))
+    answer_value = _number(final)
+    return signed(answer_value is not None and close(value, answer_value))
 
 
 def _brackets_close(prompt: Prompt, answer: str) -> float:
@@ -310,7 +313,7 @@ def _balanced(text: str) -> bool:
 
 def _rearranged(prompt: Prompt, words: list[str]) -> float:
     """Check that an answer of several words uses exactly the last words of the prompt."""
-    asked = [word.lower() for word in _WORD.findall(_unframed(prompt.body))]
-    if len(words) < 3 or len(asked) < len(words):
+    prompt_words = [word.lower() for word in _WORD.findall(_unframed(prompt.body))]
+    if len(words) < 3 or len(prompt_words) < len(words):
         return 0.0
-    return signed(Counter(words) == Counter(asked[-len(words) :]))
+    return signed(Counter(words) == Counter(prompt_words[-len(words) :]))

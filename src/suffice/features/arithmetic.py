@@ -60,8 +60,8 @@ def numbers(text: str) -> list[float]:
 
     Numbers beyond 1e15 are left out too: they are identifiers, and no sum of them is exact.
     """
-    found = (float(digits.replace(",", "")) for digits in _NUMBER.findall(text))
-    return [value for value in found if value <= _LARGEST]
+    values = (float(digits.replace(",", "")) for digits in _NUMBER.findall(text))
+    return [value for value in values if value <= _LARGEST]
 
 
 def evaluate(expression: str) -> float | None:
@@ -113,8 +113,8 @@ def plain(text: str) -> str:
 
 def _equalities(line: str) -> Iterator[Statement]:
     first, *rest = line.split("=")
-    found = _SIDE_END.search(first[-LONGEST_EXPRESSION:])
-    left = _trim(found.group().lstrip("+*/^). ")) if found else ""
+    match = _SIDE_END.search(first[-LONGEST_EXPRESSION:])
+    left = _trim(match.group().lstrip("+*/^). ")) if match else ""
     for part in rest:
         start = _SIDE_START.match(part)
         right = _trim(start.group()) if start else ""
@@ -134,14 +134,14 @@ def _trim(side: str) -> str:
 
 def _tokens(expression: str, pattern: re.Pattern[str]) -> list[str]:
     expression = expression.strip()
-    found, at = [], 0
+    tokens, at = [], 0
     while at < len(expression):
         match = pattern.match(expression, at)
         if match is None:
             raise ValueError(expression[at:])
-        found.append(match.group().strip())
+        tokens.append(match.group().strip())
         at = match.end()
-    return found
+    return tokens
 
 
 class _TokenReader:
@@ -151,9 +151,9 @@ class _TokenReader:
         self.tokens = tokens
         self.at = 0
 
-    def take(self, *wanted: str) -> str | None:
-        """Return the next token and step over it if it is one of `wanted`."""
-        if self.at < len(self.tokens) and self.tokens[self.at] in wanted:
+    def take(self, *choices: str) -> str | None:
+        """Return the next token and step over it if it is one of `choices`."""
+        if self.at < len(self.tokens) and self.tokens[self.at] in choices:
             self.at += 1
             return self.tokens[self.at - 1]
         return None

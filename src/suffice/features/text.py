@@ -38,16 +38,16 @@ class Prompt:
 def read_prompt(text: str) -> Prompt:
     """Split a text into body, words and answer options (`(A) x`, `A. x`, `- x` at line starts)."""
     text = text[:LONGEST_TEXT]
-    found = list(_OPTION.finditer(text))
-    if len(found) < 2:
-        found = []
-    body = text[: found[0].start()] if found else text
+    options = list(_OPTION.finditer(text))
+    if len(options) < 2:
+        options = []
+    body = text[: options[0].start()] if options else text
     return Prompt(
         text=text,
         body=body,
         words=tuple(word.lower() for word in _WORD.findall(body)),
-        labels=tuple((m.group(1) or m.group(2) or "").upper() for m in found),
-        options=tuple(m.group(3).strip() for m in found),
+        labels=tuple((m.group(1) or m.group(2) or "").upper() for m in options),
+        options=tuple(m.group(3).strip() for m in options),
     )
 
 
@@ -105,12 +105,12 @@ def _wording(prompt: Prompt) -> dict[str, float]:
 
 
 def _numbers(prompt: Prompt) -> dict[str, float]:
-    found = numbers(prompt.body)
+    values = numbers(prompt.body)
     return {
-        "numbers": math.log1p(len(found)),
-        "largest_number": math.log1p(max(found, default=0.0)),
-        "decimals": float(sum(value != int(value) for value in found)),
-        "odd_sum": sum(found) % 2 if found and sum(found) < 1e15 else 0.0,
+        "numbers": math.log1p(len(values)),
+        "largest_number": math.log1p(max(values, default=0.0)),
+        "decimals": float(sum(value != int(value) for value in values)),
+        "odd_sum": sum(values) % 2 if values and sum(values) < 1e15 else 0.0,
     }
 
 

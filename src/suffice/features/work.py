@@ -32,14 +32,14 @@ def work_features(
     """
     work = (work or "")[-LONGEST_WORK:].strip()
     lines = [line for line in work.splitlines() if line.strip()]
-    made = statements(_end(work, LONGEST_CHECKED))
-    wrong = sum(not statement.holds for statement in made)
+    steps = statements(_end(work, LONGEST_CHECKED))
+    wrong = sum(not statement.holds for statement in steps)
     return {
         "work_chars": math.log1p(len(work)),
-        "work_steps": math.log1p(len(made)),
+        "work_steps": math.log1p(len(steps)),
         "work_wrong": float(wrong),
-        "work_wrong_share": wrong / max(1, len(made)),
-        "work_result": _result(made, value),
+        "work_wrong_share": wrong / max(1, len(steps)),
+        "work_result": _result(steps, value),
         "work_ends_so": signed(final in lines[-1].lower() if lines and final else None),
         "work_unused_share": _unused(prompt, work),
         "work_quotes": _quotes(prompt, work),
@@ -56,16 +56,16 @@ def _end(text: str, most: int) -> str:
     return cut.partition("\n")[2] or cut.partition(" ")[2]
 
 
-def _result(made: tuple[Statement, ...], value: float | None) -> float:
+def _result(steps: tuple[Statement, ...], value: float | None) -> float:
     """Say whether the last step arrives at the answer."""
-    return signed(close(value, made[-1].claimed) if made and value is not None else None)
+    return signed(close(value, steps[-1].claimed) if steps and value is not None else None)
 
 
 def _unused(prompt: Prompt, work: str) -> float:
     """Return the share of the prompt's numbers that the work never writes down."""
-    given = numbers(prompt.body)[:_MOST_NUMBERS] if work else []
-    said = set(numbers(work)[:_MOST_NUMBERS])
-    return sum(value not in said for value in given) / max(1, len(given))
+    in_prompt = numbers(prompt.body)[:_MOST_NUMBERS] if work else []
+    in_work = set(numbers(work)[:_MOST_NUMBERS])
+    return sum(value not in in_work for value in in_prompt) / max(1, len(in_prompt))
 
 
 def _quotes(prompt: Prompt, work: str) -> float:

@@ -84,6 +84,6 @@ def ranks(codes: Ints) -> Ints:
     ordered = codes[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     lengths = np.diff(np.r_[starts, len(codes)])
-    found = np.empty(len(codes), dtype=np.int64)
-    found[order] = np.arange(len(codes)) - np.repeat(starts, lengths)
-    return found
+    earlier = np.empty(len(codes), dtype=np.int64)
+    earlier[order] = np.arange(len(codes)) - np.repeat(starts, lengths)
+    return earlier

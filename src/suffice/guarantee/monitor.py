@@ -119,8 +119,8 @@ def update(monitor: Monitor, loss: float) -> Monitor:
         return monitor
     staked, audits = monitor.staked, monitor.audits
     factors = [
-        [1.0 + bet * (each - monitor.alpha) for bet in _bets(monitor.alpha, net=monitor.net)]
-        for each in (0.0, loss)
+        [1.0 + bet * (outcome - monitor.alpha) for bet in _bets(monitor.alpha, net=monitor.net)]
+        for outcome in (0.0, loss)
     ]
     for factor in (*[factors[0]] * monitor.spared, factors[1]):
         audits += 1

@@ -60,10 +60,10 @@ class Ledger:
         requests. Raises LedgerError, and MissingExtra for PostgreSQL without its driver.
         """
         url = _url(where)
-        shown = url.database if url.drivername == "sqlite" else url.render_as_string()
+        name = url.database if url.drivername == "sqlite" else url.render_as_string()
         ledger = cls(
             _engine(url, read_only=read_only, fsync=fsync),
-            where=str(shown),
+            where=str(name),
             store_text=store_text,
         )
         try:

@@ -282,13 +282,13 @@ def migrate(connection: sa.Connection, *, where: str, now_us: int) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
-    found = version_of(connection, where=where)
-    if found == 0:
+    version = version_of(connection, where=where)
+    if version == 0:
         connection.exec_driver_sql(
             "CREATE TABLE suffice_migrations (version INTEGER PRIMARY KEY, time_us BIGINT NOT NULL)"
         )
     for step in MIGRATIONS:
-        if step.version > found:
+        if step.version > version:
             _apply(step, connection)
             connection.execute(
                 sa.text("INSERT INTO suffice_migrations VALUES (:version, :now_us)"),
@@ -306,14 +306,14 @@ def version_of(connection: sa.Connection, *, where: str) -> int:
                 hint="name another file; nothing was changed in this one",
             )
         return 0
-    found = connection.exec_driver_sql("SELECT MAX(version) FROM suffice_migrations").scalar_one()
+    version = connection.exec_driver_sql("SELECT MAX(version) FROM suffice_migrations").scalar_one()
     latest = MIGRATIONS[-1].version
-    if found > latest:
+    if version > latest:
         raise LedgerError(
-            f"{where} has ledger version {found}; this suffice reads up to {latest}",
+            f"{where} has ledger version {version}; this suffice reads up to {latest}",
             hint="upgrade suffice; nothing was changed in the ledger",
         )
-    return int(found)
+    return int(version)
 
 
 def _apply(step: Migration, connection: sa.Connection) -> None:

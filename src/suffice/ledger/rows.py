@@ -85,9 +85,9 @@ def entries(
     last = 0
     with ledger.reading() as connection:
         while rows := connection.execute(page, {"last": last}).all():
-            made = _attempts_of([row.request_id for row in rows], connection)
+            attempts_by_request = _attempts_of([row.request_id for row in rows], connection)
             for row in rows:
-                yield schema.entry_from_row(row, made.get(row.request_id, ()))
+                yield schema.entry_from_row(row, attempts_by_request.get(row.request_id, ()))
             last = rows[-1].id
 
 
@@ -144,8 +144,8 @@ def scores_of(
     if audited is not None:
         query = query.where(requests.c.audited == audited)
     with ledger.reading() as connection:
-        found = [schema.score_from_row(row) for row in connection.execute(query)]
-    return {(score.request_id, score.rung): score for score in found}
+        in_order = [schema.score_from_row(row) for row in connection.execute(query)]
+    return {(score.request_id, score.rung): score for score in in_order}
 
 
 def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTrials:

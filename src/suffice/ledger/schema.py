@@ -274,7 +274,7 @@ def score_row(score: Score) -> Row:
     }
 
 
-def entry_from_row(row: Any, made: tuple[Attempt, ...]) -> Entry:
+def entry_from_row(row: Any, calls: tuple[Attempt, ...]) -> Entry:
     """Make the entry of a row of `suffice_requests` and its attempts."""
     return Entry(
         request_id=row.request_id,
@@ -282,7 +282,7 @@ def entry_from_row(row: Any, made: tuple[Attempt, ...]) -> Entry:
         status=Status(row.status),
         rung=row.rung,
         reference_rung=row.reference_rung,
-        attempts=made,
+        attempts=calls,
         vector=Vector(row.vector),
         group=row.group_name,
         conversation_id=row.conversation_id,

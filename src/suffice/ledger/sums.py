@@ -294,12 +294,12 @@ def _token_columns(name: str) -> list[sa.ColumnElement[Any]]:
     tokens, source = attempts.c[f"{name}_tokens"], attempts.c[f"{name}_source"]
     unknown = sa.func.count() - sa.func.count(tokens)
     sums = (
-        sa.func.sum(sa.case((source == each.value, tokens))).label(f"{name}_{each.value}")
-        for each in CountSource
+        sa.func.sum(sa.case((source == known.value, tokens))).label(f"{name}_{known.value}")
+        for known in CountSource
     )
     return [unknown.label(f"{name}_unknown_calls"), *sums]
 
 
 def _token_sum(row: sa.RowMapping, name: str) -> TokenSum:
-    sums = {each.value: int(row[f"{name}_{each.value}"] or 0) for each in CountSource}
+    sums = {known.value: int(row[f"{name}_{known.value}"] or 0) for known in CountSource}
     return TokenSum(unknown_calls=row[f"{name}_unknown_calls"], **sums)

@@ -101,5 +101,5 @@ def _difference(
     for label, quality in marks.items():
         if label not in _RIGHT_BY_RULE and row.reference_rung in quality:
             return quality[row.reference_rung]
-    said = marks.get(Label.FEEDBACK, {}).get(row.rung)
-    return None if said is None else 1.0 - said
+    feedback = marks.get(Label.FEEDBACK, {}).get(row.rung)
+    return None if feedback is None else 1.0 - feedback

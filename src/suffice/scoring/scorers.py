@@ -128,13 +128,14 @@ def choice(text: str, target: Any, options: JSON) -> float:
 
 def numeric(text: str, target: Any, options: JSON) -> float:
     """Give 1 when the final number is the target, within `abs_tol` and `rel_tol` (both 0)."""
-    found, wanted = final_number(text), _number(str(target))
-    if found is None or wanted is None:
+    number, target_number = final_number(text), _number(str(target))
+    if number is None or target_number is None:
         return 0.0
     room = max(
-        Fraction(options.get("abs_tol", 0)), Fraction(options.get("rel_tol", 0)) * abs(wanted)
+        Fraction(options.get("abs_tol", 0)),
+        Fraction(options.get("rel_tol", 0)) * abs(target_number),
     )
-    return float(abs(found - wanted) <= room)
+    return float(abs(number - target_number) <= room)
 
 
 def regex(text: str, target: Any, options: JSON) -> float:
@@ -180,8 +181,8 @@ def chosen_label(text: str, labels: tuple[str, ...] = LETTERS) -> str | None:
         (rf"(?i:answer|choice|option)(?i:\s+is)?\W*(?i:option\W*)?({one})(?!\w)", -1),
         (rf"\A[\s*_]*({one})(?:[).:*]|\s*\n)", 0),
     ):
-        if found := re.findall(pattern, text):
-            return str(found[take]).casefold()
+        if matches := re.findall(pattern, text):
+            return str(matches[take]).casefold()
     words = "|".join(f"(?i:{re.escape(x)})" for x in _longest_first(labels) if len(x) > 1)
     named = re.findall(rf"\(({one})\)", text) + (
         re.findall(rf"\b({words})\b", text) if words else []
@@ -199,10 +200,10 @@ def final_number(text: str) -> Fraction | None:
     """
     text = tagged_answer(text).replace("\N{MINUS SIGN}", "-")
     marked = _FINAL_NUMBER.findall(text)
-    if marked and (found := _NUMBER.search(marked[-1].rpartition("=")[2])):
-        return _number(found[0])
-    found_all = _NUMBER.findall(text)
-    return _number(found_all[-1]) if found_all else None
+    if marked and (match := _NUMBER.search(marked[-1].rpartition("=")[2])):
+        return _number(match[0])
+    numbers = _NUMBER.findall(text)
+    return _number(numbers[-1]) if numbers else None
 
 
 def _number(text: str) -> Fraction | None:
@@ -247,15 +248,15 @@ def _load(name: str, *, at: str) -> ScoreFunction:
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
-        found = getattr(importlib.import_module(module), function)
+        score = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"{at}: cannot import scorer {name!r}: {error}",
             hint="write package.module:function, importable from this folder",
         ) from error
-    if not callable(found):
+    if not callable(score):
         raise InputError(f"{at}: scorer {name!r} is not callable", hint="name a function")
-    return found  # type: ignore[no-any-return]
+    return score  # type: ignore[no-any-return]
 
 
 def _check_judged(target: Any, options: JSON) -> None:

@@ -108,8 +108,8 @@ def format_text(part: str | Mixture) -> str:
 def named_format(name: str) -> tuple[str, str] | None:
     """Split a checkpoint's name into its base and the format that its ending states, if any."""
     for ending in sorted(NAMED_FORMATS, key=len, reverse=True):
-        base, found, rest = name.rpartition(f"-{ending}")
-        if base and found and not rest:
+        base, dash, rest = name.rpartition(f"-{ending}")
+        if base and dash and not rest:
             return base, NAMED_FORMATS[ending]
     return None
 

@@ -46,15 +46,15 @@ def find_shape(name: str, shapes: dict[str, Shape] | None = None) -> Shape:
     if name.endswith(".json") or Path(name).is_dir():
         return shape_from_file(Path(name))
     shapes = built_in_shapes() if shapes is None else shapes
-    wanted = name.lower()
-    for candidate in (wanted, wanted.rpartition("/")[2]):
+    lowered = name.lower()
+    for candidate in (lowered, lowered.rpartition("/")[2]):
         shape = _known(candidate, shapes)
         if shape is not None:
             return shape
     names = [alias for shape in shapes.values() for alias in (*shape.aliases, *shape.checkpoints)]
     raise InputError(
         f"no model {name!r} in the list",
-        hint=f"{nearest(wanted, (*shapes, *names))}; or give the path of its config.json",
+        hint=f"{nearest(lowered, (*shapes, *names))}; or give the path of its config.json",
     )
 
 

@@ -132,11 +132,11 @@ def _figures(sums: _TrialSums, *, unit: CostUnit | None, seed: int) -> dict[str,
     """Work out each figure for all clusters in row 0, for resamples in the rest; by rung."""
     drawn = _resample(sums, seed=seed)
     figures = {"correct": drawn.correct, "accuracy": _divide(drawn.correct, drawn.scored)}
-    for each, (answers, correct, cost) in drawn.priced.items():
-        name = each.value.removeprefix("output_")
+    for cost_unit, (answers, correct, cost) in drawn.priced.items():
+        name = cost_unit.value.removeprefix("output_")
         figures[f"{name}_per_answer"] = _divide(cost, answers)
         figures[f"{name}_per_correct"] = _divide(cost, correct)
-        if each is unit:
+        if cost_unit is unit:
             front = _on_front(figures["accuracy"], figures[f"{name}_per_answer"])
             figures["on_front"] = front.astype(np.float64)
     return figures
@@ -214,7 +214,11 @@ def _sums(scored: Sequence[Trial], *, rungs: tuple[str, ...], clusters: Rows) ->
 
 def _resample(sums: _TrialSums, *, seed: int) -> _TrialSums:
     """Sum all clusters in row 0, and in each further row as many clusters drawn at random."""
-    parts = [sums.scored, sums.correct, *(part for each in sums.priced.values() for part in each)]
+    parts = [
+        sums.scored,
+        sums.correct,
+        *(part for sums_of_unit in sums.priced.values() for part in sums_of_unit),
+    ]
     drawn = drawn_sums(np.concatenate(parts, axis=1), seed=seed)
     scored, correct, *rest = np.split(drawn, len(parts), axis=1)
     priced = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
@@ -232,7 +236,9 @@ def _divide(top: Floats, bottom: Floats) -> Floats:
 def _widest(estimates: list[Estimate | None]) -> Estimate | None:
     """Take the lowest and the highest end that there is; None, without bound, is the highest."""
     first = estimates[0]
-    intervals = [each.interval for each in estimates if each is not None and each.interval]
+    intervals = [
+        estimate.interval for estimate in estimates if estimate is not None and estimate.interval
+    ]
     if first is None or not intervals:
         return first
     low, high = (

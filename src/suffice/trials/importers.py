@@ -108,21 +108,21 @@ def read_trials(
     name of their rung or its model. Raises InputError with file, line and field, also for
     a row that contradicts another, and for many costs of 0 whose meaning nobody said.
     """
-    found: dict[Run, tuple[Trial, str]] = {}
+    kept: dict[Run, tuple[Trial, str]] = {}
     repeated = 0
     for path in _files(paths):
         for trial, at in _read_file(path):
             key = (trial.request_id, trial.rung, trial.run)
-            before, first = found.get(key, (None, ""))
-            if before == trial:
+            earlier, first = kept.get(key, (None, ""))
+            if earlier == trial:
                 repeated += 1
                 continue
-            if before is not None and not before.retryable:
-                raise _contradiction(trial, before, at=at, first=first)
-            found[key] = (trial, at)
+            if earlier is not None and not earlier.retryable:
+                raise _contradiction(trial, earlier, at=at, first=first)
+            kept[key] = (trial, at)
     if repeated:
         note(f"{repeated:,} rows repeat another one exactly and are counted once")
-    trials = with_charges((trial for trial, _ in found.values()), prices)
+    trials = with_charges((trial for trial, _ in kept.values()), prices)
     return _settle_zero_costs(trials, zero_cost)
 
 
@@ -204,10 +204,10 @@ def _decode_slowly(line: bytes, kind: type[_Flat | _Nested], *, at: str) -> Any:
 def _trial(row: _Flat | _Nested, outcome: _AnswerRow, *, rung: str, at: str) -> Trial:
     quality = _quality(outcome, at=f"{at}, rung {rung!r}")
     status = TrialStatus.UNSCORED if quality is None else TrialStatus.SCORED
-    given = outcome.status or status
-    if (quality is None) == (given is TrialStatus.SCORED):
+    stated = outcome.status or status
+    if (quality is None) == (stated is TrialStatus.SCORED):
         raise InputError(
-            f"{at}, rung {rung!r}: field 'status' is {given.value!r}, and the quality {quality}",
+            f"{at}, rung {rung!r}: field 'status' is {stated.value!r}, and the quality {quality}",
             hint="a scored trial has a quality, and no other has one",
         )
     generation = outcome.generation_fields | {
@@ -219,7 +219,7 @@ def _trial(row: _Flat | _Nested, outcome: _AnswerRow, *, rung: str, at: str) -> 
     return Trial(
         request_id=str(row.request_id),
         rung=rung,
-        status=given,
+        status=stated,
         text=row.text,
         group=_text_or_none(row.group),
         run=_text_or_none(row.run),

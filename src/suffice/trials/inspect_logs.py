@@ -119,12 +119,12 @@ def _text(sample: "EvalSample") -> str:
 def _reasoning(choice: Any) -> str | None:
     """Join what was shown of the reasoning; encrypted parts show nothing."""
     parts = choice.message.content if choice is not None else ""
-    shown = [
+    visible = [
         part.reasoning
         for part in (parts if isinstance(parts, list) else ())
         if part.type == "reasoning" and not part.redacted
     ]
-    return "\n".join(shown) or None
+    return "\n".join(visible) or None
 
 
 def _mean_logprob(choice: Any) -> float | None:

@@ -30,10 +30,10 @@ def read_lines(path: PathLike) -> Lines:
     Raises InputError for a file that cannot be read, is broken gzip, or holds no line.
     """
     lines = read_bytes(path).removeprefix(_BYTE_ORDER_MARK).split(b"\n")
-    found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
         raise InputError(f"{path} is empty", hint="it needs one JSON object a line")
-    return found
+    return filled
 
 
 def read_bytes(path: PathLike) -> bytes:

@@ -130,8 +130,8 @@ def _table(
 ) -> TrialTable:
     ids = [row[rungs[0]].request_id for row in rows.values()]
     texts, groups, clusters = (
-        [found.get(request_id) for request_id in ids]
-        for found in (_one_each(trials, name) for name in ("text", "group", "cluster"))
+        [values.get(request_id) for request_id in ids]
+        for values in (_one_each(trials, name) for name in ("text", "group", "cluster"))
     )
     numbers, names = clusters_of(ids, [text or "" for text in texts], clusters)
     table = TrialTable(
@@ -155,15 +155,15 @@ def _table(
 
 def _one_each(trials: Iterable[Trial], name: str) -> dict[str, str]:
     """Index a field by request; raises InputError when a request has two values of it."""
-    found = {(trial.request_id, value) for trial in trials if (value := getattr(trial, name))}
-    one = dict(found)
-    if len(one) < len(found):
-        twice = next(request_id for request_id, value in found if one[request_id] != value)
+    pairs = {(trial.request_id, value) for trial in trials if (value := getattr(trial, name))}
+    by_request = dict(pairs)
+    if len(by_request) < len(pairs):
+        twice = next(request_id for request_id, value in pairs if by_request[request_id] != value)
         raise InputError(
             f"request {twice!r} has two {name}s",
             hint="an id stands for one request: give those of different tasks different ids",
         )
-    return one
+    return by_request
 
 
 def _listed(left_out: Mapping[str, int]) -> str:

@@ -33,11 +33,11 @@ _SECTIONS = (
 )
 
 
-def render(shown: Snapshot) -> str:
+def render(snapshot: Snapshot) -> str:
     """Write the page; names that users gave are escaped, and only its own script may run."""
     script = _asset("refresh.js")
     script_hash = b64encode(sha256(script.encode()).digest()).decode()
-    headline, lede = _opening(shown)
+    headline, lede = _opening(snapshot)
     return Template(_asset("page.html")).substitute(
         head=head_of_page(
             f"{headline} - suffice",
@@ -45,18 +45,18 @@ def render(shown: Snapshot) -> str:
             policy=f"{_POLICY}; script-src 'sha256-{script_hash}'",
         ),
         script=script,
-        span=text(_span(shown)),
-        state=_state(shown),
+        span=text(_span(snapshot)),
+        state=_state(snapshot),
         headline=text(headline),
         lede=text(lede),
-        tiles=_tiles(shown),
-        sections="\n".join(make(shown) for make in _SECTIONS),
-        footer=text(f"suffice {__version__}, read {shown.time:%-d %B %Y, %H:%M:%S} UTC"),
+        tiles=_tiles(snapshot),
+        sections="\n".join(make(snapshot) for make in _SECTIONS),
+        footer=text(f"suffice {__version__}, read {snapshot.time:%-d %B %Y, %H:%M:%S} UTC"),
     )
 
 
-def _opening(shown: Snapshot) -> tuple[str, str]:
-    whole = shown.whole
+def _opening(snapshot: Snapshot) -> tuple[str, str]:
+    whole = snapshot.whole
     if not whole.requests:
         return "No requests yet", "They appear here as soon as one is answered."
     share = saved_share(whole)
@@ -72,30 +72,30 @@ def _opening(shown: Snapshot) -> tuple[str, str]:
     )
 
 
-def _state(shown: Snapshot) -> str:
+def _state(snapshot: Snapshot) -> str:
     """Say in a word whether the promise stands."""
-    fallen, certificate = of.alarms(shown.guard), shown.certificate
+    fallen, certificate = of.alarms(snapshot.guard), snapshot.certificate
     if certificate is None:
         state, tone = "no certificate", ""
     elif fallen:
         state, tone = f"alarm: {', '.join(map(of.group_name, fallen))}", "bad"
-    elif shown.time >= certificate.terms.lapses_at:
+    elif snapshot.time >= certificate.terms.lapses_at:
         state, tone = "certificate lapsed", "bad"
-    elif shown.guard is None or shown.guard.as_of is None:
+    elif snapshot.guard is None or snapshot.guard.as_of is None:
         state, tone = "certified, not watched yet", ""
-    elif shown.guard.blind:
+    elif snapshot.guard.blind:
         state, tone = "certified, but nobody watches: no labels come", "bad"
     else:
         state, tone = "certified and watched", "good"
     return f'<span class="state {tone}">{text(state)}</span>'
 
 
-def _tiles(shown: Snapshot) -> str:
-    whole = shown.whole
+def _tiles(snapshot: Snapshot) -> str:
+    whole = snapshot.whole
     share = saved_share(whole)
     lost = whole.requests - whole.statuses["ok"]
     unknown = whole.spend.unknown_count
-    slow = max(shown.latencies, key=lambda row: row.answers, default=None)
+    slow = max(snapshot.latencies, key=lambda row: row.answers, default=None)
     tiles = [
         tile("spent", show_spend(whole.spend),
              note=f"{unknown:,} unknown on top" if unknown else "every charge known"),
@@ -114,8 +114,8 @@ def _tiles(shown: Snapshot) -> str:
     return "".join(tiles)
 
 
-def _span(shown: Snapshot) -> str:
-    since, until = shown.window.since, shown.window.until or shown.time
+def _span(snapshot: Snapshot) -> str:
+    since, until = snapshot.window.since, snapshot.window.until or snapshot.time
     began = "from the beginning" if since is None else f"{since:%-d %b %H:%M}"
     return f"{began} to {until:%-d %b %H:%M} UTC"
 

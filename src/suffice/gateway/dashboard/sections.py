@@ -16,9 +16,9 @@ from suffice.units import show_seconds, show_share, show_usd
 _HUES = ("blue", "green", "amber", "purple", "sky")
 
 
-def spend_section(shown: Snapshot) -> str:
+def spend_section(snapshot: Snapshot) -> str:
     """Compare what was spent with what the reference alone would have cost, by day."""
-    whole, days = shown.whole, [day for day in shown.days if baseline_usd(day)]
+    whole, days = snapshot.whole, [day for day in snapshot.days if baseline_usd(day)]
     if not days:
         return section(
             "Spend against the reference: unknown",
@@ -46,11 +46,11 @@ def spend_section(shown: Snapshot) -> str:
     )
 
 
-def vectors_section(shown: Snapshot) -> str:
+def vectors_section(snapshot: Snapshot) -> str:
     """Show what each factor of cost saved."""
     saved = [
         row
-        for row in shown.vectors
+        for row in snapshot.vectors
         if row.key != Vector.NONE and row.saved.reported_count + row.saved.estimated_count
     ]
     if not saved:
@@ -69,36 +69,36 @@ def vectors_section(shown: Snapshot) -> str:
         )
         for row in saved
     ]  # fmt: skip
-    total = sum((row.saved.known_usd for row in shown.vectors), Decimal(0))
+    total = sum((row.saved.known_usd for row in snapshot.vectors), Decimal(0))
     return section(f"{signed_usd(total)} saved, by what saved it", bars(rows))
 
 
-def rungs_section(shown: Snapshot) -> str:
+def rungs_section(snapshot: Snapshot) -> str:
     """Show which rung answered how much, and for what."""
-    answered = [row for row in shown.rungs if row.key is not None]
+    answered = [row for row in snapshot.rungs if row.key is not None]
     if not answered:
         return section("Share by rung", caption="No request was answered yet.")
     all_of_them = sum(row.requests for row in answered)
     hues = iter(_HUES * (len(answered) // len(_HUES) + 1))
     rows = [
         Bar(
-            name=f"{row.key}{' (reference)' if row.key in shown.references else ''}",
+            name=f"{row.key}{' (reference)' if row.key in snapshot.references else ''}",
             value=show_share(row.requests / all_of_them),
             parts=(
                 (row.requests / all_of_them,
-                 "grey" if row.key in shown.references else next(hues)),
+                 "grey" if row.key in snapshot.references else next(hues)),
             ),
             note=f"{some(row.requests, 'request')}, {show_spend(row.spend)}",
         )
         for row in sorted(answered, key=lambda row: -row.requests)
     ]  # fmt: skip
-    cheap = sum(row.requests for row in answered if row.key not in shown.references)
+    cheap = sum(row.requests for row in answered if row.key not in snapshot.references)
     return section(f"{show_share(cheap / all_of_them)} answered below the reference", bars(rows))
 
 
-def guarantee_section(shown: Snapshot) -> str:
+def guarantee_section(snapshot: Snapshot) -> str:
     """Show the certificate, and how far each group's evidence is from the alarm."""
-    certificate, guard = shown.certificate, shown.guard
+    certificate, guard = snapshot.certificate, snapshot.guard
     if certificate is None:
         return section(
             "No certificate: the reference answers everything",
@@ -119,13 +119,13 @@ def guarantee_section(shown: Snapshot) -> str:
     )
 
 
-def latency_section(shown: Snapshot) -> str:
+def latency_section(snapshot: Snapshot) -> str:
     """Show how long answers take."""
-    if not shown.latencies:
+    if not snapshot.latencies:
         return section("Latency", caption="No answer was timed yet.")
     rows = [
         (row.rung, f"{row.answers:,}", *map(show_seconds, (row.p50_s, row.p95_s, row.p99_s)))
-        for row in shown.latencies
+        for row in snapshot.latencies
     ]
     return section(
         "How long an answer takes",
@@ -134,14 +134,14 @@ def latency_section(shown: Snapshot) -> str:
     )
 
 
-def errors_section(shown: Snapshot) -> str:
+def errors_section(snapshot: Snapshot) -> str:
     """Show requests without an answer, and calls that failed."""
-    statuses = shown.whole.statuses
-    lost = shown.whole.requests - statuses["ok"]
-    failed = sum(row.failed for row in shown.calls)
+    statuses = snapshot.whole.statuses
+    lost = snapshot.whole.requests - statuses["ok"]
+    failed = sum(row.failed for row in snapshot.calls)
     rows = [
         (str(row.key), f"{row.calls:,}", f"{row.failed:,}", show_share(row.failed / row.calls))
-        for row in shown.calls
+        for row in snapshot.calls
     ]
     counts = ", ".join(f"{statuses[name]:,} {name}" for name in ("failed", "cancelled", "refused"))
     return section(
@@ -151,10 +151,10 @@ def errors_section(shown: Snapshot) -> str:
     )
 
 
-def audits_section(shown: Snapshot) -> str:
+def audits_section(snapshot: Snapshot) -> str:
     """Show how much is audited, at what cost, and whether audits pause."""
-    guard = shown.guard
-    rows = [("audited requests", f"{shown.whole.audited:,} of {shown.whole.requests:,}")]
+    guard = snapshot.guard
+    rows = [("audited requests", f"{snapshot.whole.audited:,} of {snapshot.whole.requests:,}")]
     if guard is not None and guard.as_of is not None:
         unknown = guard.audit_spend.unknown_count
         more = f", and {some(unknown, 'call')} of unknown charge" if unknown else ""
@@ -169,10 +169,13 @@ def audits_section(shown: Snapshot) -> str:
     return section(title, facts(rows), caption=caption)
 
 
-def money_section(shown: Snapshot) -> str:
+def money_section(snapshot: Snapshot) -> str:
     """Show how well the money is known."""
     rows = []
-    for name, spend in (("spend", shown.whole.spend), ("reference cost", shown.whole.reference)):
+    for name, spend in (
+        ("spend", snapshot.whole.spend),
+        ("reference cost", snapshot.whole.reference),
+    ):
         rows.append((name, show_usd(spend.reported_usd), show_usd(spend.estimated_usd),
                      some(spend.unknown_count, "request")))  # fmt: skip
     return section(
