@@ -31,11 +31,6 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     date: str
     source: str
 
-    @property
-    def age_days(self) -> int:
-        """Days since the price was seen."""
-        return (dt.datetime.now(tz=dt.UTC).date() - dt.date.fromisoformat(self.date)).days
-
 
 @functools.cache
 def offers() -> tuple[Offer, ...]:
