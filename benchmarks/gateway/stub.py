@@ -69,12 +69,12 @@ class Counts(Struct, frozen=True, kw_only=True):
 def usage_of(model: str, tag: str, *, streamed: bool) -> StubUsage:
     """Say what the answer to a tagged request uses: different from tag to tag, and known before."""
     variant = int(tag) % VARIANTS
-    thinks = model == "large"
+    reasoning = 100 + variant if model == "large" else 0
     return StubUsage(
         input_tokens=40 + variant,
         cached_tokens=variant % 16,
-        output_tokens=(STREAM_CHUNKS if streamed else 10 + variant % 7) + (150 if thinks else 0),
-        reasoning_tokens=100 + variant if thinks else 0,
+        output_tokens=(STREAM_CHUNKS if streamed else 10 + variant % 7) + reasoning,
+        reasoning_tokens=reasoning,
     )
 
 
