@@ -108,6 +108,9 @@ class EngineUnusable(EngineError):
         return True
 
 
+_ABOUT_USE = frozenset({401, 402, 403, 407, 408, 429})  # of an account, not of a request
+
+
 class ErrorDetail(Struct, frozen=True, kw_only=True):
     """What an engine tells of an error: a message for people, and names for programs.
 
@@ -143,6 +146,17 @@ class EngineRefused(EngineError):
         self.status = status
         self.body = body
         self.retry_after_s = retry_after_s
+
+    @property
+    def own_words(self) -> str:
+        """The whole message, where the error is about the account or the server.
+
+        An error about the request may repeat it, so its message is as for other errors.
+        """
+        about_request = self.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        return (
+            super().own_words if about_request and self.status not in _ABOUT_USE else self.message
+        )
 
     @property
     def unbilled(self) -> bool:

@@ -352,6 +352,11 @@ async def _echo(call: Call) -> None:
     await call.reply(told, status=400)
 
 
+async def _limit(call: Call) -> None:
+    told = {"error": {"message": "quota used up until 08:00", "type": "rate_limit_error"}}
+    await call.reply(told, status=429)
+
+
 async def _mumble(call: Call) -> None:
     await call.events()
     await call.write(b"data: the secret answer, in no JSON\n\n")
@@ -371,3 +376,15 @@ async def test_errors_in_the_books_hold_no_words_of_others_unless_text_is_kept(
         row = await here.row()
         assert row["call_error"]
         assert ("secret" in f"{row['error']} {row['call_error']}") is kept
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_an_engine_says_of_an_account_is_kept_for_the_operator(
+    tmp_path: Path, stream: bool
+) -> None:
+    async with site(tmp_path, more="failover = false\n") as here:
+        here.upstream.script = _limit
+        ask = {"model": "small", "messages": [{"role": "user", "content": "Hello"}]}
+        async with here.http.post(here.url + CHAT, json=ask | {"stream": stream}) as reply:
+            assert reply.status == 429
+        assert "08:00" in (await here.row())["error"]

@@ -36,10 +36,13 @@ def event(value: object) -> bytes:
 def streams(draw: st.DrawFn) -> list[bytes]:
     """Make the events of a stream as engines send them, with the usage and the end apart."""
     words = draw(st.lists(WORDS, min_size=1, max_size=6))
-    events = [event({"choices": [{"index": 0, "delta": {"content": word}}]}) for word in words]
+    kind = {"object": "chat.completion.chunk"}
+    deltas = [{"index": 0, "delta": {"content": word}} for word in words]
+    events = [event(kind | {"choices": [delta]}) for delta in deltas]
     if draw(st.booleans()):
         events.insert(0, b": keep-alive\n\n")
-    events.append(event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    events.append(event(kind | {"choices": [last]}))
     if draw(st.booleans()):
         used = {"prompt_tokens": draw(st.integers(0, 10**6)), "completion_tokens": len(words)}
         events.append(event({"choices": [], "usage": used}))
