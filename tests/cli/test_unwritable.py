@@ -22,10 +22,19 @@ FOLDERS = {
         ("latent watch", "folder"),
         ("demo", "folder"),
         ("train jepa", "out"),
+        ("ledger export", "out"),
     ),
 }
-FIRST = {("init", "path"), ("latent watch", "folder")}  # arguments, not options
-IN_PLACE = {("key add", "file"), ("key revoke", "file"), ("latent watch", "folder")}
+FIRST = {
+    *(("init", "path"), ("latent watch", "folder")),
+    *(("ledger prune", "ledger"), ("ledger erase", "ledger")),
+}  # arguments, not options
+IN_PLACE = {
+    ("key add", "file"),
+    ("key revoke", "file"),
+    ("key rotate", "file"),
+    ("latent watch", "folder"),
+}
 APPENDED = {  # line by line: what was written before the disk filled up stands
     *(("bench", "out"), ("answer", "out"), ("answer", "ledger"), ("stream", "out")),
     *(("stream", "ledger"), ("latent stop", "traces")),
@@ -34,13 +43,14 @@ FULL_BYTES = 64
 DECODING = "events.jsonl --gate gate --ladder suffice.toml --rung big"
 READ = {
     *(("ladder", "path"), ("recertify", "ledger"), ("key list", "file")),
+    *(("ledger log", "ledger"), ("ledger export", "ledger")),
     *(("latent fit", "answers"), ("certify", "labels"), ("certify", "plan"), ("bill", "prices")),
 }
 READ_EVERYWHERE = {
     *("trials", "tasks", "requests", "source", "streams", "events", "workload", "measurements"),
     *("fleet", "ladder", "certificate", "gate", "video", "chip_file", "model_file", "measured"),
     *("model", "data", "audits"),
-    *("evaluation", "ssl_certfile", "ssl_keyfile"),
+    *("evaluation", "ssl_certfile", "ssl_keyfile", "sign", "trust"),
 }
 NAMES = {  # of options that take text, and may name files
     *FILES,

@@ -25,7 +25,7 @@ from suffice.cli.options import (
     moment,
     out,
 )
-from suffice.errors import CertificateError
+from suffice.errors import CertificateError, InputError
 
 if TYPE_CHECKING:
     from suffice.certify.bundling import Certification
@@ -76,12 +76,10 @@ def certify(
     from suffice.certify.promise import PromiseOptions
     from suffice.certify.target import GroupSource
     from suffice.cli.output import stages
-    from suffice.files import check_folder
     from suffice.guarantee import Per, RiskKind
     from suffice.trials.pricing import TrialCosts, ladder_prices
 
-    if out is not None:
-        check_folder(out)
+    _check_signing(sign, out)
     options = PromiseOptions(
         reference=reference,
         alpha=alpha,
@@ -189,12 +187,10 @@ def recertify(
     from suffice.certify.target import GroupSource
     from suffice.cli.output import stages
     from suffice.config import load_config
-    from suffice.files import check_folder
     from suffice.guarantee import Per, RiskKind
     from suffice.ledger import Label, Ledger
 
-    if out is not None:
-        check_folder(out)
+    _check_signing(sign, out)
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
         if reference is None and ladder is None:
             reference = reference_of(books)
@@ -222,6 +218,11 @@ def recertify(
     _conclude("recertify", certification, out=out, sign=sign, json=json)
 
 
+def _check_signing(sign: Path | None, out: Path | None) -> None:
+    if sign is not None and out is None:
+        raise InputError("--sign signs a certificate in a folder", hint="name the folder: --out")
+
+
 def _conclude(
     command: str,
     certification: "Certification",
@@ -234,11 +235,13 @@ def _conclude(
     from suffice.certify.bundle import save_bundle
     from suffice.certify.lineage import write_lineage
     from suffice.cli.output import note, print_certified, print_json, print_notes
+    from suffice.files import check_folder
 
     result = certification.result
     print_json(command, result) if json else print_certified(result)
     print_notes((("", text) for text in certification.notes), explain=False)
     if out is not None:
+        check_folder(out)
         write_lineage(out, certification.looks)
     if certification.bundle is None:
         note(certification.advice)

@@ -15,7 +15,7 @@ app = typer.Typer(help="Look after the books.", no_args_is_help=True)
 @app.command()
 def log(ledger: LedgerArgument, json: Json = False) -> None:
     """List the changes of keys, configuration and certificate that gateways have seen."""
-    from suffice.cli.output import print_json, say
+    from suffice.cli.output import note, print_json, say
     from suffice.ledger import Ledger
     from suffice.ledger.events import events
 
@@ -27,6 +27,8 @@ def log(ledger: LedgerArgument, json: Json = False) -> None:
     for change in changes:
         state = "gone" if change.state is None else change.state
         say(f"{change.time:%Y-%m-%d %H:%M:%S} {change.origin} {change.subject}: {state}")
+    if not changes:
+        note("no gateway has written a change into this ledger")
 
 
 @app.command()
@@ -44,6 +46,7 @@ def prune(
     from suffice.ledger.retention import prune as remove
 
     before = datetime.now(UTC) - duration(keep)
+    Ledger.open(ledger, read_only=True).close()  # a ledger that is not there is not made
     with Ledger.open(ledger) as books:
         removed = remove(books, before=before, audited=audited)
     print_json("ledger prune", {"removed": removed}) if json else say(f"removed {removed} requests")
@@ -63,6 +66,7 @@ def erase(
 
     if (key is None) == (conversation is None):
         raise InputError("nothing, or two things, to erase", hint="give --key or --conversation")
+    Ledger.open(ledger, read_only=True).close()  # a ledger that is not there is not made
     with Ledger.open(ledger) as books:
         erased = blank(books, key_id=key, conversation_id=conversation)
     print_json("ledger erase", {"erased": erased}) if json else say(f"blanked {erased} requests")
