@@ -1,7 +1,9 @@
 """The options that every benchmark takes, and what it says when its data is missing."""
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 DATA = Path("../shared/data")
@@ -18,6 +20,15 @@ def benchmark_parser(
     parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER", help=reads)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def print_figures(figures: Mapping[str, float], *, as_json: bool) -> None:
+    """Print figures, a line each or as one JSON object."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:16} {value:.3g}")
 
 
 def data_file(folder: Path, name: str) -> Path:

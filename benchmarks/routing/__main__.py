@@ -22,14 +22,12 @@ dollars. Rows count as independent draws.
 python -m benchmarks.routing --data ../shared/data [--json] [--soak] [--sets NAME ...] [--seeds N]
 """
 
-import argparse
 import json
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import benchmark_parser, data_file
 from benchmarks.routing.measure import (
     ALPHA,
     DELTA,
@@ -44,9 +42,7 @@ VIOLATION_SEEDS, SOAK_SEEDS = 200, 1000
 
 def main() -> None:
     """Print the figures of all sets, as one JSON object with `--json`."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--json", action="store_true")
+    parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--soak", action="store_true", help=f"{SOAK_SEEDS} seeds for violations")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--seeds", type=int, help=f"seeds for violations, {VIOLATION_SEEDS}")

@@ -1,6 +1,5 @@
 """How long the commands take that people wait for: importing, and certifying 14,042 rows."""
 
-import json
 import resource
 import statistics
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.inputs import benchmark_parser, data_file
+from benchmarks.inputs import benchmark_parser, data_file, print_figures
 
 RUNS = 7
 CERTIFY = ["-m", "suffice", "certify"]
@@ -42,11 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     path = data_file(options.data, "outcomes/routellm_mmlu.jsonl.gz")
     figures = {"import_ms": import_ms(), **certify_mmlu(path)}
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:16} {value:.3g}")
+    print_figures(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 
-from benchmarks.inputs import benchmark_parser
+from benchmarks.inputs import benchmark_parser, print_figures
 from suffice.engines.fold import Fold
 from suffice.engines.usage import read_usage
 
@@ -61,11 +61,7 @@ def main() -> None:
         "event_us": best_us(lambda: read(events), times=20) / len(events),
         "usage_us": best_us(lambda: read_usage(USAGE, reasoning=""), times=2000),
     }
-    if options.json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:16} {value:.3g}")
+    print_figures(figures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,10 @@ class Climb:
     """One request on its way up the ladder: which rung to ask next, and what was asked so far.
 
     The one place that knows how to climb. The policy chooses, unless a rung is `named` or the
-    policy is `barred` for a reason. `rung` is to be asked next; with `settled`, its answer stays
-    whatever it says. Call `answered` or `failed` after each attempt, and `entry` at the end.
-    `hedges` names the rungs that a second call was due to, and what became of each.
+    policy is `barred` for a reason; it reads `read` where that is not the whole request. A request
+    whose group the policy tells comes `grouped`. `rung` is to be asked next; with `settled`, its
+    answer stays whatever it says. Call `answered` or `failed` after each attempt, and `entry` at
+    the end. `hedges` names the rungs that a second call was due to, and what became of each.
     """
 
     def __init__(
@@ -115,8 +116,8 @@ class Climb:
         *,
         named: Rung | None = None,
         barred: str | None = None,
+        read: Request | None = None,
     ) -> None:
-        request = request if named else pipeline.grouped(request)
         self.pipeline, self.request = pipeline, request
         self.attempts: list[Attempt] = []
         self.hedges: list[tuple[str, HedgeOutcome]] = []
@@ -126,7 +127,7 @@ class Climb:
         self._seen: dict[str, Signals] = {}
         self.rung, self.settled = named or pipeline.ladder.reference, True
         if self._router is not None:
-            self._follow(self._router.decide(request))
+            self._follow(self._router.decide(read or request))
 
     @property
     def certified(self) -> bool:
@@ -246,7 +247,7 @@ async def answer(
     LedgerError when the books cannot be written; what was spent is booked in every case, also when
     the caller leaves.
     """
-    climb = Climb(pipeline, request, barred=barred)
+    climb = Climb(pipeline, pipeline.grouped(request), barred=barred)
     try:
         completion = await ascend(climb)
     except BaseException as error:

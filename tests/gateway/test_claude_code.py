@@ -21,11 +21,6 @@ ASK = {"model": "big", "max_tokens": 9, "messages": [{"role": "user", "content":
 TOOL = {"name": "Read", "description": "reads", "input_schema": {"type": "object"}}
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path) as made:

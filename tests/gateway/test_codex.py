@@ -26,11 +26,6 @@ ASK = {"model": "big", "input": "Hi"}
 SHELL = {"command": ["ls", "-l"], "timeout_ms": 9, "working_directory": "/w"}
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, dialect="vllm") as made:

@@ -4,18 +4,12 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from gateway_support import CHAT, Site, site
 
 from suffice.gateway.keys import KeyLimits, KeyRights, add_key
 from suffice.ledger import Label, Ledger, Score, scores_of
 
 ASK = {"model": "suffice", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
 
 
 async def ask(here: Site, secret: str) -> str:

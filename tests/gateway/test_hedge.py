@@ -10,11 +10,6 @@ from gateway_support import Call, Script, Site, answer, site
 HEDGED = "hedge_after_s = {big = 0.05}\n"
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, more=HEDGED) as made:

@@ -18,11 +18,6 @@ from suffice.gateway.problems import Problem
 ASK = {"model": "suffice", "messages": [{"role": "user", "content": "Hi"}]}
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 JSONS = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a"\\{}[],é', max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),

@@ -27,11 +27,6 @@ TOOL = {"name": "add", "description": "adds", "input_schema": {"type": "object"}
 KEPT = {"type": "ephemeral"}
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path) as made:

@@ -41,11 +41,6 @@ max_output_tokens = 50
 """
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, more=CLAUDE + THINKER) as made:

@@ -15,11 +15,6 @@ from suffice.gateway.keys import KeyLimits, KeyRights, add_key
 USER = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, more="body_limit_bytes = 1000\n") as made:

@@ -30,11 +30,6 @@ def chat_of_response(body: object, **before: Any) -> dict[str, Any]:
     return responses_request.chat_of_response(body, **before).chat
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path) as made:

@@ -41,8 +41,7 @@ TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "add", "argume
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
+def prices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_support, "LADDER", LADDER)
 
 

@@ -14,11 +14,6 @@ RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 OPAQUE = {"google": {"thought_signature": "sig+/="}}
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 async def calls_once(call: Call) -> None:
     """Call a tool in the first turn, with what the engine wants back; talk afterwards."""
     if any(message["role"] == "tool" for message in call.body["messages"]):

@@ -21,11 +21,6 @@ PATH = "/v1/responses"
 TTL = 'responses_ttl = "1h"\n'
 
 
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUB_KEY", "sk-upstream-secret")
-
-
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Site]:
     async with site(tmp_path, more=TTL) as made:

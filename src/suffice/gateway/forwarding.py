@@ -18,8 +18,8 @@ from suffice.engines.render import event
 from suffice.engines.reply import finish_of
 from suffice.engines.stream import EventReader
 from suffice.engines.usage import against_text, estimated_input, read_usage
-from suffice.errors import EngineProtocolError, EngineRefused, SufficeError
-from suffice.gateway.chat import AdmittedChat, Answering, refuse
+from suffice.errors import EngineProtocolError, EngineRefused
+from suffice.gateway.chat import AdmittedChat, Answering, entering
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.forwarded import Forwarded, read_completion, read_embedding
 from suffice.gateway.problems import Problem
@@ -63,29 +63,22 @@ async def _forward(
 ) -> None:
     worker.check_books()
     key, access = worker.access.authenticate(exchange.headers, "chat"), worker.access
-    serving, came_s = worker.serving, time.perf_counter()
-    gateway, admission = serving.config.gateway, None
-    try:
-        admission = await access.enter(key, request_id=exchange.request_id)
+    serving = worker.serving
+    gateway = serving.config.gateway
+    async with entering(exchange, worker, key) as entrance:
         body = json_object(await exchange.body(limit=gateway.body_limit_bytes))
         forwarded = read(exchange, body, serving)
-        admission = await access.reserve(
-            *(admission, forwarded.asked, serving.pipeline),
+        entrance.admission = await access.reserve(
+            *(entrance.admission, forwarded.asked, serving.pipeline),
             models={**serving.models, **serving.embeddings},
         )
-    except BaseException as error:
-        access.settle(admission, None)
-        if isinstance(error, SufficeError):
-            key_id = key.name if key else None
-            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
-        raise
     asked = forwarded.asked
     if exchange.served is not None:
         exchange.served.model = asked.model
     by_policy = asked.rung is None
     climb = Climb(
         serving.pipeline,
-        asked.request,
+        serving.pipeline.grouped(asked.request) if by_policy else asked.request,
         named=None if by_policy else forwarded.rung,
         barred=_BY_CHATS if by_policy else None,
     )
@@ -95,7 +88,7 @@ async def _forward(
         climb=climb,
         seat=None,
         choice=None,
-        admission=admission,
+        admission=entrance.admission,
         audited=False,
         deadline_s=gateway.deadline_s,
         began_s=began_s,

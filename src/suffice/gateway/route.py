@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from suffice.gateway.metrics.families import FALLBACKS
 from suffice.gateway.metrics.registry import Metrics
-from suffice.gateway.seats import Seat
+from suffice.gateway.seats import Seat, choose_for
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest
 from suffice.meter import Price, charge
 from suffice.pipeline import Climb, Pipeline
+from suffice.sessions import Choice
+from suffice.sessions.identity import beginning_of
 from suffice.types import Count, CountSource, Request, Rung, Usage, estimated
 
 _NONE = Count(0, CountSource.ESTIMATED)
@@ -55,27 +57,35 @@ def start_climb(
     *,
     conversations: Conversations,
     metrics: Metrics,
-) -> Climb:
-    """Choose where a request begins; a request that the policy may not serve is counted."""
-    pipeline, request = serving.pipeline, chat.request
-    exclusion = None if chat.rung else exclusion_of(chat, serving)
+) -> tuple[Climb, Choice | None]:
+    """Choose where a request begins, and why where its session decides.
+
+    A request that the policy may not serve is counted.
+    """
+    pipeline = serving.pipeline
+    request = chat.request if chat.rung else pipeline.grouped(chat.request)
+    exclusion = None if chat.rung else exclusion_of(chat, serving, group=request.group)
     climb = Climb(
-        pipeline, request, named=chat.rung, barred=exclusion.sentence if exclusion else None
+        *(pipeline, request),
+        named=chat.rung,
+        barred=exclusion.sentence if exclusion else None,
+        read=None if seat.turn is None else beginning_of(request),
     )
     if climb.fallback is not None:
         metrics.add(FALLBACKS, (exclusion.label if exclusion else "certificate",))
     if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
         climb.take(pipeline.ladder.reference)
     reference = pipeline.ladder.reference
-    by_request = chat.rung is None and seat.turn is None
-    if by_request and climb.rung != reference and len(request.messages) > 1:
+    if seat.turn is not None:
+        return climb, choose_for(seat, seat.turn, climb, serving)
+    if chat.rung is None and climb.rung != reference and len(request.messages) > 1:
         before = conversations.rung_of(seat.agent)
         if before == reference.name and not leaving_pays(pipeline, request, climb.rung):
-            climb.take(pipeline.ladder.reference)
-    return climb
+            climb.take(reference)
+    return climb, None
 
 
-def exclusion_of(chat: ChatRequest, serving: Serving) -> Exclusion | None:
+def exclusion_of(chat: ChatRequest, serving: Serving, *, group: str | None) -> Exclusion | None:
     """Say why the policy may not choose for a request; None when it may."""
     if serving.settings.observe:
         return Exclusion("observing", "the gateway only observes")
@@ -85,7 +95,7 @@ def exclusion_of(chat: ChatRequest, serving: Serving) -> Exclusion | None:
     alpha = bundle.certificate.alpha
     if chat.alpha is not None and chat.alpha < alpha:
         return Exclusion("alpha", f"the certificate promises {alpha:g}, not {chat.alpha:g}")
-    if not serving.guard.allowed(chat.request.group):
+    if not serving.guard.allowed(group):
         return Exclusion("alarm", "an alarm has ended the certificate for this group")
     return None
 

@@ -26,7 +26,7 @@ from suffice.sessions import (
     after,
     choose,
 )
-from suffice.sessions.identity import agent_of, beginning_of, session_of
+from suffice.sessions.identity import agent_of, session_of
 from suffice.sessions.rates import token_rates
 from suffice.types import JSON, estimated
 
@@ -43,17 +43,16 @@ class SeatMemory(Struct, frozen=True, kw_only=True):
 
 
 class Seat(NamedTuple):
-    """A request's session and agent; `turn` is None where the session decides nothing."""
+    """A request's session and agent; `turn` is None where the session decides nothing.
+
+    `state` is what is remembered of the agent, `estimated_tokens` what this prompt is taken for.
+    """
 
     session_id: str | None
     agent: str
     turn: AgentTurn | None = None
-    memory: SeatMemory | None = None
-
-    @property
-    def state(self) -> AgentState | None:
-        """What is remembered of the agent."""
-        return None if self.memory is None else self.memory.state
+    state: AgentState | None = None
+    estimated_tokens: int = 0
 
 
 async def take_seat(
@@ -69,34 +68,34 @@ async def take_seat(
     kept = await asyncio.to_thread(find_session, ledger, session_id or agent, agent=agent)
     memory = None if kept is None else msgspec.json.decode(kept, type=SeatMemory)
     tokens = estimated(request.text).tokens
-    if memory is not None:
-        tokens = max(0, tokens + memory.state.prompt_tokens - memory.estimated_tokens)
+    uncounted = memory.state.prompt_tokens - memory.estimated_tokens if memory else 0
     turn = AgentTurn(
         time_s=datetime.now(UTC).timestamp(),
-        prompt_tokens=tokens,
+        prompt_tokens=max(0, tokens + uncounted),
         in_tool_loop=_in_tool_loop(request.messages),
     )
-    return Seat(session_id, agent, turn, memory)
+    return Seat(session_id, agent, turn, memory.state if memory else None, tokens)
 
 
-def choose_for(seat: Seat, climb: Climb, serving: Serving) -> Choice | None:
-    """Have a climb begin where its session allows it; None where no session decides.
+def choose_for(seat: Seat, turn: AgentTurn, climb: Climb, serving: Serving) -> Choice | None:
+    """Have a climb go on where its session allows it; None where the policy may not choose.
 
-    The policy's wish is its choice for the beginning of the agent. Where it would look at an answer
-    first, the wish is the reference: an agent goes on from an answer before it can be reviewed.
+    The climb begins where the policy wishes, which has read the beginning of the agent. Where the
+    policy would look at an answer first, the wish is the reference: an agent goes on from an answer
+    before it can be reviewed.
     """
     pipeline = climb.pipeline
-    if seat.turn is None or pipeline.router is None or climb.fallback is not None:
+    if pipeline.router is None or climb.fallback is not None:
         return None
-    step = pipeline.router.decide(beginning_of(climb.request))
-    reference = pipeline.ladder.reference
-    now = datetime.now(UTC)
-    prices = {rung.name: pipeline.prices.get(rung.price or "") for rung in pipeline.ladder}
+    ladder, now = pipeline.ladder, datetime.now(UTC)
+    wish = climb.rung if climb.settled else ladder.reference
+    held = [rung for rung in ladder if seat.state is not None and rung.name == seat.state.rung]
+    prices = {rung.name: pipeline.prices.get(rung.price or "") for rung in (*held, wish)}
     choice = choose(
         seat.state,
-        seat.turn,
-        wish=step.rung if step.settled else reference.name,
-        ladder=(*(rung.name for rung in pipeline.ladder.below_reference), reference.name),
+        turn,
+        wish=wish.name,
+        ladder=(*(rung.name for rung in ladder.below_reference), ladder.reference.name),
         rates={
             name: token_rates(price, at=now, cache_life_s=serving.config.gateway.cache_life_s)
             for name, price in prices.items()
@@ -104,7 +103,7 @@ def choose_for(seat: Seat, climb: Climb, serving: Serving) -> Choice | None:
         },
         outlook=SessionOutlook(),
     )
-    climb.take(pipeline.ladder.rung(choice.rung))
+    climb.take(ladder.rung(choice.rung))
     return choice
 
 
@@ -122,7 +121,7 @@ async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger:
             rung=entry.rung,
             escalated=choice is not None and choice.escalated,
         ),
-        estimated_tokens=_estimate(seat),
+        estimated_tokens=seat.estimated_tokens,
     )
     await asyncio.to_thread(
         keep_session,
@@ -132,15 +131,6 @@ async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger:
         body=msgspec.json.encode(memory).decode(),
         at=datetime.fromtimestamp(turn.time_s, UTC),
     )
-
-
-def _estimate(seat: Seat) -> int:
-    """Return what the text of the prompt alone was taken for."""
-    assert seat.turn is not None
-    if seat.memory is None:
-        return seat.turn.prompt_tokens
-    carried = seat.memory.state.prompt_tokens - seat.memory.estimated_tokens
-    return max(0, seat.turn.prompt_tokens - carried)
 
 
 def _in_tool_loop(messages: tuple[JSON, ...]) -> bool:
