@@ -168,9 +168,7 @@ class Climb:
         to have used; `given` says that the client has got part of the answer.
         """
         if at is not None:
-            self.lost(error, at, usage)
-            if given:
-                self.attempts[-1] = replace(self.attempts[-1], role=Role.ANSWER)
+            self.lost(error, at, usage, given=given)
         if isinstance(error, Abstained) and self._router is not None:
             self._seen[self.rung.name] = Signals(finish=Finish.ABSTAINED)
             self._follow(self._router.review(self.request, self._seen))
@@ -181,8 +179,10 @@ class Climb:
         self.rung, self.settled, self._router = higher, True, None
         return True
 
-    def lost(self, error: BaseException, at: datetime, usage: Usage | None) -> None:
-        """Note a call that gave nothing, and that another one may stand in for on this rung."""
+    def lost(
+        self, error: BaseException, at: datetime, usage: Usage | None, *, given: bool = False
+    ) -> None:
+        """Note a call that gave no whole answer, and that another may stand in for on this rung."""
         price = self.pipeline.prices.get(self.rung.price or "")
         used = used_before(error) or usage
         if used is None:
@@ -194,7 +194,8 @@ class Climb:
         else:
             message = describe(error, text=self.pipeline.ledger.store_text)
             generation = Generation(error=message, usage=used or Usage())
-        self._note(generation, role=Role.DISCARDED, charged=charged, at=at)
+        role = Role.ANSWER if given else Role.DISCARDED
+        self._note(generation, role=role, charged=charged, at=at)
 
     def entry(self, status: Status = Status.OK) -> Entry:
         """Write the books' line; a request without an answer has saved nothing."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from suffice.engines.fold import LARGEST_EVENT_BYTES, Fold
 from suffice.errors import EngineProtocolError, EngineRefused
-from suffice.types import CountSource, Finish
+from suffice.types import CountSource, Finish, Usage
 
 
 def event(value: object) -> bytes:
@@ -47,7 +47,7 @@ def test_a_stream_may_be_cut_anywhere(cuts: list[int], line_end: bytes) -> None:
     passed = b"".join(fold.feed(data[a:b]) for a, b in pairwise(edges) if not fold.done)
     assert passed == b"".join(STREAM)
     assert fold.done
-    assert json.loads(fold.held or b"")["usage"] == USAGE
+    assert json.loads(fold.wire(Usage()) or b"")["usage"] == USAGE
     reply = fold.reply()
     first = reply.choices[0]
     assert first.text == 'Grüße 😀\n\n"usage":{} [DONE]'
@@ -61,7 +61,7 @@ def test_of_events_with_usage_the_text_goes_on_at_once_and_the_last_count_is_hel
     events = [event({**delta(content="x"), "usage": {"completion_tokens": i}}) for i in range(3)]
     passed = [json.loads(data[5:]) for data in fold.feed(b"".join(events)).split(b"\n\n") if data]
     assert passed == [delta(content="x")] * 3
-    assert json.loads(fold.held or b"")["usage"] == {"completion_tokens": 2}
+    assert json.loads(fold.wire(Usage()) or b"")["usage"] == {"completion_tokens": 2}
 
 
 @pytest.mark.parametrize("told", [{}, {"object": None}, {"object": "chat.completion"}])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from suffice.engines import fold as module
 from suffice.engines.fold import Fold
 from suffice.errors import EngineError, EngineProtocolError
+from suffice.types import Usage
 
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -70,7 +71,7 @@ def test_where_a_stream_is_cut_changes_nothing(data: st.DataObject, events: list
     whole, pieced = Fold(), Fold()
     passed = read(whole, [b"".join(events)])
     assert read(pieced, cuts(data, b"".join(events))) == passed
-    assert (pieced.held, pieced.used()) == (whole.held, whole.used())
+    assert (pieced.wire(Usage()), pieced.used()) == (whole.wire(Usage()), whole.used())
     assert stopped(pieced)
     assert stopped(whole)
 

@@ -208,6 +208,24 @@ async def test_a_worker_starts_again_whatever_the_files_hold_by_then(
         await again.close()
 
 
+async def test_keys_that_change_while_another_file_is_bad_leave_its_good_copy(
+    tmp_path: Path,
+) -> None:
+    keys = tmp_path / "keys.json"
+    add_key(keys, "alice", limits=KeyLimits())
+    (tmp_path / "shared").mkdir()
+    async with site(tmp_path, more=f'keys = "{keys}"\n') as here:
+        settings = replace(here.gateway.worker.settings, shared=tmp_path / "shared")
+        worker = await workers.open_worker(settings)
+        (tmp_path / "suffice.toml").write_bytes(b"\xff")
+        fresh = add_key(keys, "bob", limits=KeyLimits())
+        await worker.watch_keys()
+        await worker.close()
+        again = await workers.open_worker(settings)
+        assert again.access.desk.limiter.ring.find(fresh) is not None
+        await again.close()
+
+
 async def test_a_process_that_is_to_end_is_unready_first(here: Site) -> None:
     here.gateway.worker.draining = True
     async with here.http.get(here.url + "/readyz") as reply:

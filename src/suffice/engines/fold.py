@@ -175,16 +175,14 @@ class Fold:
         """Whether the usage came with or after the last piece of the answer."""
         return self._usage is not None and self._pieces() == self._pieces_at_usage
 
-    @property
-    def held(self) -> bytes | None:
-        """The JSON of the event that tells the usage; None where the stream told none."""
-        return None if self._usage is None else self._usage_event(self._usage)
-
     def wire(self, usage: Usage) -> bytes | None:
-        """Return the JSON of that event with the counts of `usage`."""
-        return None if self._usage is None else self._usage_event(openai_usage(usage, self._usage))
+        """Return the JSON of the event that told the usage, with the counts of `usage`.
 
-    def _usage_event(self, counts: JSON) -> bytes:
+        None where the stream told none.
+        """
+        if self._usage is None:
+            return None
+        counts = openai_usage(usage, self._usage)
         event = msgspec.json.encode({**self._envelope, "choices": [], "usage": counts})
         return event if self._hidden_path is None else event.replace(*self._hidden_path)
 

@@ -250,7 +250,7 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
             result = {"type": "tool_result", "tool_use_id": tool_use_id(message["tool_call_id"])}
             role, blocks = "user", [result | {"content": blocks}]
         elif role == "assistant":
-            calls = [_use(_with_object(call)) for call in message.get("tool_calls") or ()]
+            calls = [_use(call) for call in message.get("tool_calls") or ()]
             blocks = [*(message.get("thinking_blocks") or ()), *blocks, *calls]
         else:
             role = "user"
@@ -262,14 +262,7 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
 
 
 def _use(call: JSON) -> JSON:
-    arguments = call["function"].get("arguments") or "{}"
-    made = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    name = call["function"]["name"]
-    return {"type": "tool_use", "id": tool_use_id(call["id"]), "name": name, "input": made}
-
-
-def _with_object(call: JSON) -> JSON:
-    """Return a call with an object as its arguments; what is none is wrapped, as Anthropic advises.
+    """Write a call with an object as its input; what is none is wrapped, as Anthropic advises.
 
     https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming
     """
@@ -281,7 +274,8 @@ def _with_object(call: JSON) -> JSON:
         except (msgspec.DecodeError, RecursionError):
             value = None
     value = value if isinstance(value, dict) else {"INVALID_JSON": str(arguments)}
-    return {**call, "function": {**call["function"], "arguments": value}}
+    name = call["function"]["name"]
+    return {"type": "tool_use", "id": tool_use_id(call["id"]), "name": name, "input": value}
 
 
 def _content(content: Any) -> list[JSON]:

@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from suffice.engines.dialects import output_limit
 from suffice.gateway.admissions import AdmissionDesk
@@ -81,13 +81,16 @@ class Access:
             return None
         key, usd, tokens = admission.key, None, None
         check_model(key, chat, models)
+        if key.budget_usd_per_day is None and key.tokens_per_minute is None:
+            return admission
+        worst = WorstCase(
+            prompt_tokens=prompt_bytes(chat.request), assumed_tokens=self.assumed_tokens
+        )
         if key.budget_usd_per_day is not None:
-            known_usd = worst_usd(chat, pipeline, assumed_tokens=self.assumed_tokens)
+            known_usd = worst.usd(chat, pipeline)
             usd = self.desk.limiter.assumed_usd if known_usd is None else known_usd
         if key.tokens_per_minute is not None:
-            tokens = worst_tokens(chat, pipeline, assumed_tokens=self.assumed_tokens)
-        if usd is None and tokens is None:
-            return admission
+            tokens = worst.tokens(chat, pipeline)
         return await self._decide(Wish(admission=admission, usd=usd, tokens=tokens))
 
     def settle(
@@ -150,26 +153,51 @@ def presented_key(headers: Mapping[bytes, bytes]) -> str | None:
     return None if plain is None else plain.strip().decode("latin-1")
 
 
-def worst_usd(chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int) -> Decimal | None:
-    """Price the largest answer that a request allows; None if unknown.
+class WorstCase(NamedTuple):
+    """The largest answer that a request allows, after a prompt of so many tokens.
 
-    A policy that defers pays for each rung on its way up; otherwise the dearest rung answers.
     `assumed_tokens` stands for the length of an answer that neither request nor rung limits.
     """
-    rungs = tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
-    costs = [_worst_on(rung, chat, pipeline, assumed_tokens=assumed_tokens) for rung in rungs]
-    known = [usd for usd in costs if usd is not None]
-    if not known or len(known) < len(costs):
-        return None
-    return max(known) if pipeline.bundle is None else sum(known, Decimal(0))
+
+    prompt_tokens: int
+    assumed_tokens: int
+
+    def usd(self, chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
+        """Price it; None if unknown.
+
+        A policy that defers pays for each rung on its way up; otherwise the dearest rung answers.
+        """
+        costs = [self._usd_on(rung, chat, pipeline) for rung in _rungs(chat, pipeline)]
+        known = [usd for usd in costs if usd is not None]
+        if not known or len(known) < len(costs):
+            return None
+        return max(known) if pipeline.bundle is None else sum(known, Decimal(0))
+
+    def tokens(self, chat: ChatRequest, pipeline: Pipeline) -> int:
+        """Count the most tokens that it takes on one rung, in and out."""
+        longest = max(self._answer_tokens(rung, chat) for rung in _rungs(chat, pipeline))
+        return self.prompt_tokens + longest
+
+    def _usd_on(self, rung: Rung, chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
+        """Price it on one rung, twice where a second call may be made beside it.
+
+        A rung that stops early reads its prompt anew for each piece and probe, and has no such
+        price.
+        """
+        price = pipeline.prices.get(rung.price or "")
+        if price is None or rung.early_stop is not None:
+            return None
+        answer_tokens = self._answer_tokens(rung, chat)
+        usd = max_usd(price, input_tokens=self.prompt_tokens, output_tokens=answer_tokens)
+        return usd * 2 if rung.name in pipeline.hedge_after_s else usd
+
+    def _answer_tokens(self, rung: Rung, chat: ChatRequest) -> int:
+        limit = output_limit(chat.request, rung)
+        return (self.assumed_tokens if limit is None else limit) * _samples(chat.request)
 
 
-def worst_tokens(chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int) -> int:
-    """Count the most tokens that a request may use on one rung, in and out."""
-    rungs = tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
-    limits = (output_limit(chat.request, rung) for rung in rungs)
-    longest = max(assumed_tokens if limit is None else limit for limit in limits)
-    return prompt_bytes(chat.request) + longest * _samples(chat.request)
+def _rungs(chat: ChatRequest, pipeline: Pipeline) -> tuple[Rung, ...]:
+    return tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
 
 
 def prompt_bytes(request: Request) -> int:
@@ -188,24 +216,6 @@ def prompt_bytes(request: Request) -> int:
         elif isinstance(value, list):
             rest += value
     return size
-
-
-def _worst_on(
-    rung: Rung, chat: ChatRequest, pipeline: Pipeline, *, assumed_tokens: int
-) -> Decimal | None:
-    """Price the largest answer of one rung, twice where a second call may be made beside it.
-
-    A rung that stops early reads its prompt anew for each piece and probe: it has no such price.
-    """
-    price, limit = pipeline.prices.get(rung.price or ""), output_limit(chat.request, rung)
-    if price is None or rung.early_stop is not None:
-        return None
-    usd = max_usd(
-        price,
-        input_tokens=prompt_bytes(chat.request),
-        output_tokens=(assumed_tokens if limit is None else limit) * _samples(chat.request),
-    )
-    return usd * 2 if rung.name in pipeline.hedge_after_s else usd
 
 
 def _samples(request: Request) -> int:

@@ -32,7 +32,7 @@ from suffice.gateway.wire import (
     whole,
 )
 from suffice.gateway.worker import Worker
-from suffice.ledger import Entry, ReferenceKnown, Role
+from suffice.ledger import Entry, ReferenceKnown
 from suffice.pipeline import Climb
 from suffice.types import (
     JSON,
@@ -42,6 +42,7 @@ from suffice.types import (
     Finish,
     Usage,
     Vector,
+    estimated,
 )
 
 _UNSERVED = (404, 405, 501)
@@ -191,10 +192,7 @@ class _Forwarding(Answering):
     def _lost(self, error: BaseException, *, at: datetime | None, usage: Usage | None) -> None:
         """Note what a call used that gave no whole answer."""
         if at is not None:
-            self.climb.lost(error, at, usage)
-            if self.exchange.begun:
-                attempts = self.climb.attempts
-                attempts[-1] = replace(attempts[-1], role=Role.ANSWER)
+            self.climb.lost(error, at, usage, given=self.exchange.begun)
 
 
 class _StreamedText:
@@ -293,8 +291,7 @@ def _usage(counts: JSON | None, forwarded: Forwarded, *, written: str) -> Usage:
     usage = replace(usage, input_tokens=prompt or estimated_input(request))
     if forwarded.path == "/embeddings":
         return replace(usage, output_tokens=Count(0, CountSource.REPORTED))
-    guess = Count(-(-len(written.encode()) // 4), CountSource.ESTIMATED)
-    usage = replace(usage, output_tokens=usage.output_tokens or guess)
+    usage = replace(usage, output_tokens=usage.output_tokens or estimated(written))
     return (
         usage if forwarded.prompt_tokens else against_text(usage, written=written, request=request)
     )

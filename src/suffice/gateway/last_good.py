@@ -5,6 +5,7 @@ not turn one dead worker into a dead gateway. The copies lie in the folder that 
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,17 +19,27 @@ _FOLDER, _LADDER, _KEYS, _POLICY = "last-good", "suffice.toml", "keys.json", "ce
 
 def keep_settings(settings: Settings, config: Config) -> None:
     """Copy the files that a worker has just taken over."""
+    copies = {_LADDER: settings.ladder}
+    if settings.policy is not None:
+        copies |= {f"{_POLICY}/{name}": settings.policy / name for name in FILES}
+    _copy(copies, settings)
+    keep_keys(settings, config)
+
+
+def keep_keys(settings: Settings, config: Config) -> None:
+    """Copy the key file alone: it is taken over while the other files may be bad."""
+    if config.gateway.keys is not None:
+        _copy({_KEYS: Path(config.gateway.keys)}, settings)
+
+
+def _copy(files: Mapping[str, Path], settings: Settings) -> None:
     if settings.shared is None:
         return
     folder = settings.shared / _FOLDER
     (folder / _POLICY).mkdir(parents=True, exist_ok=True)
-    copies = {folder / _LADDER: settings.ladder}
-    if config.gateway.keys is not None:
-        copies[folder / _KEYS] = Path(config.gateway.keys)
-    if settings.policy is not None:
-        copies |= {folder / _POLICY / name: settings.policy / name for name in FILES}
-    for copy, file in copies.items():
+    for name, file in files.items():
         if file.is_file():
+            copy = folder / name
             draft = copy.with_name(f".{copy.name}")
             shutil.copy(file, draft)
             draft.replace(copy)

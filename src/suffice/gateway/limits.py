@@ -29,11 +29,11 @@ _LOST_AFTER_S = 3 * 86400.0  # beyond any deadline: the clock was set back
 class Refused(Struct, frozen=True, kw_only=True):
     """Why a request may not go on, in the terms of the OpenAI error object."""
 
-    status: Literal[401, 429]
-    code: Literal["invalid_api_key", "rate_limit_exceeded", "insufficient_quota"]
+    code: Literal["rate_limit_exceeded", "insufficient_quota"]
     message: str
     hint: str
     retry_after_s: float | None = None
+    status: Literal[429] = 429
 
 
 class Admission(Struct, frozen=True, kw_only=True):
@@ -187,7 +187,6 @@ def _too_many(page: HeldAccounts, key: Key) -> Refused | None:
     if most is None or len(page.of(key.name)) < most:
         return None
     return Refused(
-        status=429,
         code="rate_limit_exceeded",
         message=f"this key may have {most} requests in flight at once",
         hint="wait until one has been answered, or ask the operator for a higher limit",
@@ -208,7 +207,6 @@ def _too_fast(account: Account, key: Key, *, now_s: float) -> Refused | None:
     if left >= 1.0:
         return None
     return Refused(
-        status=429,
         code="rate_limit_exceeded",
         message=f"this key may make {key.requests_per_minute} requests a minute",
         hint="wait, or ask the operator for a higher limit",
@@ -229,7 +227,6 @@ def _too_long(account: Account, key: Key, tokens: int, *, now_s: float) -> Refus
     if left >= wanted:
         return None
     return Refused(
-        status=429,
         code="rate_limit_exceeded",
         message=f"this key may use {per_minute} tokens a minute; this request may use {tokens}",
         hint="lower max_tokens, wait, or ask the operator for a higher limit",
@@ -259,7 +256,6 @@ def _too_dear(page: HeldAccounts, wish: Wish) -> Refused | None:
     midnight = datetime.combine(page.now.date(), time(), page.now.tzinfo) + _DAY
     waits_for_others = spent_usd + worst_usd <= budget_usd
     return Refused(
-        status=429,
         code="insufficient_quota",
         message=f"this key's budget of {show_usd(budget_usd)} a day has no room for this request",
         hint="lower max_tokens, or wait until midnight UTC",

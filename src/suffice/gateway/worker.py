@@ -20,8 +20,8 @@ from suffice.gateway.dashboard.live import LivePage
 from suffice.gateway.files import WatchedFiles, files_behind
 from suffice.gateway.group_commit import Books
 from suffice.gateway.intake import Intake
-from suffice.gateway.keys import KeyRing, read_keys
-from suffice.gateway.last_good import keep_settings, last_settings, with_last_keys
+from suffice.gateway.keys import KeyFile, KeyRing, read_keys
+from suffice.gateway.last_good import keep_keys, keep_settings, last_settings, with_last_keys
 from suffice.gateway.limits import KeyLimiter
 from suffice.gateway.metrics.families import (
     CIRCUIT,
@@ -149,13 +149,13 @@ class Worker:
         if config.keys is None or not self.key_file.changed():
             return
         try:
-            await asyncio.to_thread(read_keys, config.keys)
-            read_key_file(self.access, config, ledger=self.books.ledger)
+            keys = await asyncio.to_thread(read_keys, config.keys)
+            take_keys(self.access, config, keys, ledger=self.books.ledger)
         except BaseException:
             self.key_file.request_reload()
             raise
         _log.warning("took over the changed keys")
-        await asyncio.to_thread(keep_settings, self.settings, self.serving.config)
+        await asyncio.to_thread(keep_keys, self.settings, self.serving.config)
         await self.log_states()
 
     async def watch_files(self) -> None:
@@ -293,9 +293,13 @@ def _joined(settings: Settings, files: Settings) -> Worker:
 
 def read_key_file(access: Access, config: GatewayConfig, *, ledger: Ledger) -> None:
     """Read the keys where a configuration names their file; raises ConfigError."""
-    if config.keys is None:
-        return
-    ring = KeyRing(read_keys(config.keys))
+    if config.keys is not None:
+        take_keys(access, config, read_keys(config.keys), ledger=ledger)
+
+
+def take_keys(access: Access, config: GatewayConfig, keys: KeyFile, *, ledger: Ledger) -> None:
+    """Let in who has one of these keys from now on."""
+    ring = KeyRing(keys)
     access.assumed_tokens = config.assumed_output_tokens
     if access.desk is not None:
         access.desk.limiter.reload(ring)

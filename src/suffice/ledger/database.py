@@ -149,8 +149,7 @@ class Ledger:
             ["certificate_id", "time_us", "document"], values.where(~known)
         )
         with self.writing() as connection:
-            if self._is_postgresql:
-                connection.exec_driver_sql(_TAKE_TURNS)
+            migrations.take_turns(connection, migrations.AUDIT_ORDER_LOCK)
             connection.execute(row)
 
     @contextmanager
@@ -187,7 +186,7 @@ class Ledger:
         """
         with self._inserting() as cursor:
             if in_order and self._is_postgresql:
-                cursor.execute(_TAKE_TURNS)
+                cursor.execute(migrations.TAKE_TURNS.format(migrations.AUDIT_ORDER_LOCK))
             for table, rows in tables:
                 if rows:
                     cursor.executemany(self._insert_into[table], rows)
@@ -253,7 +252,6 @@ class Ledger:
             )
 
 
-_TAKE_TURNS = f"SELECT pg_advisory_xact_lock({migrations.AUDIT_ORDER_LOCK})"
 _HOLD_REQUEST = (
     sa.select(schema.requests.c.id)
     .where(schema.requests.c.request_id == sa.bindparam("request_id"))

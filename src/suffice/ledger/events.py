@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.migrations import EVENTS_LOCK
+from suffice.ledger.migrations import EVENTS_LOCK, take_turns
 from suffice.ledger.schema import time_from_us, time_us
 from suffice.types import JSON
 
@@ -42,8 +42,7 @@ def note_states(
     see the same change log it once.
     """
     with ledger.writing() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({EVENTS_LOCK})")
+        take_turns(connection, EVENTS_LOCK)
         newest = sa.select(sa.func.max(_events.c.id)).group_by(_events.c.subject)
         query = sa.select(_events.c.subject, _events.c.state).where(_events.c.id.in_(newest))
         before = {row.subject: row.state for row in connection.execute(query)}

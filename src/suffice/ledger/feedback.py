@@ -6,7 +6,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.migrations import AUDIT_ORDER_LOCK
+from suffice.ledger.migrations import AUDIT_ORDER_LOCK, take_turns
 from suffice.ledger.records import Label, Role
 from suffice.ledger.schema import attempts, requests, scores, time_us
 
@@ -31,8 +31,7 @@ def give_feedback(
         attempts.c.request_id == requests.c.request_id, attempts.c.role == Role.ANSWER.value
     )
     with ledger.writing() as connection:
-        if connection.dialect.name == "postgresql":  # scores show in the order of their ids
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({AUDIT_ORDER_LOCK})")
+        take_turns(connection, AUDIT_ORDER_LOCK)  # scores show in the order of their ids
         query = sa.select(requests.c.id).where(requests.c.request_id == request_id, own, answered)
         if connection.execute(query).one_or_none() is None:
             return FeedbackOutcome.UNKNOWN

@@ -8,6 +8,7 @@ from suffice.errors import LedgerError
 ADVISORY_LOCK = 7_836_342_332  # any constant of our own: two workers must not migrate at once
 AUDIT_ORDER_LOCK = 7_836_342_333
 EVENTS_LOCK = 7_836_342_334
+TAKE_TURNS = "SELECT pg_advisory_xact_lock({})"
 TABLES = ("suffice_requests", "suffice_attempts", "suffice_scores")
 
 
@@ -274,14 +275,19 @@ _KEYS = {
 }
 
 
+def take_turns(connection: sa.Connection, lock: int) -> None:
+    """Wait for other holders of a lock until the transaction ends; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(TAKE_TURNS.format(lock))
+
+
 def migrate(connection: sa.Connection, *, where: str, now_us: int) -> None:
     """Bring a ledger up to date inside the caller's transaction; it needs the write lock.
 
     Raises LedgerError for a ledger that is newer than this program, and for a SQLite file that
     holds something else.
     """
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+    take_turns(connection, ADVISORY_LOCK)
     version = version_of(connection, where=where)
     if version == 0:
         connection.exec_driver_sql(

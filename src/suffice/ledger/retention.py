@@ -92,9 +92,8 @@ def _changeable(ledger: Ledger) -> Iterator[sa.Connection]:
                 connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
             return
         query = sa.text(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN"
-            " ('suffice_requests', 'suffice_attempts', 'suffice_scores')"
-        )
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN :tables"
+        ).bindparams(sa.bindparam("tables", list(TABLES), expanding=True))
         triggers = connection.execute(query).all()
         for trigger in triggers:
             connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")

@@ -135,16 +135,7 @@ def scores_of(
     ledger: Ledger, *, window: Window = ALL_TIME, audited: bool | None = None
 ) -> dict[tuple[str, str | None], Score]:
     """Map request id and rung to the last score given; a rung of None is the answering one."""
-    query = (
-        sa.select(scores)
-        .join(requests, requests.c.request_id == scores.c.request_id)
-        .where(*within(requests.c.time_us, window))
-        .order_by(scores.c.id)
-    )
-    if audited is not None:
-        query = query.where(requests.c.audited == audited)
-    with ledger.reading() as connection:
-        in_order = [schema.score_from_row(row) for row in connection.execute(query)]
+    in_order = _scores_in_order(ledger, window=window, audited=audited)
     return {(score.request_id, score.rung): score for score in in_order}
 
 
@@ -199,14 +190,7 @@ def _last_of_each_rung(entry: Entry) -> list[Attempt]:
 
 def _marks(ledger: Ledger, *, window: Window) -> dict[str, dict[Label, Marks]]:
     """Map audited requests to their marks of each kind, feedback only where there is no other."""
-    query = (
-        sa.select(scores)
-        .join(requests, requests.c.request_id == scores.c.request_id)
-        .where(requests.c.audited, *within(requests.c.time_us, window))
-        .order_by(scores.c.id)
-    )
-    with ledger.reading() as connection:
-        found = [schema.score_from_row(row) for row in connection.execute(query)]
+    found = _scores_in_order(ledger, window=window, audited=True)
     only_feedback = all(score.label is Label.FEEDBACK for score in found)
     marks: dict[str, dict[Label, Marks]] = {}
     for score in found:
@@ -266,6 +250,19 @@ def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
         reference_failed=bool(row.reference_failed),
         scores=scored,
     )
+
+
+def _scores_in_order(ledger: Ledger, *, window: Window, audited: bool | None) -> list[Score]:
+    query = (
+        sa.select(scores)
+        .join(requests, requests.c.request_id == scores.c.request_id)
+        .where(*within(requests.c.time_us, window))
+        .order_by(scores.c.id)
+    )
+    if audited is not None:
+        query = query.where(requests.c.audited == audited)
+    with ledger.reading() as connection:
+        return [schema.score_from_row(row) for row in connection.execute(query)]
 
 
 def _scores_in(request_ids: list[str], connection: sa.Connection) -> dict[str, tuple[Score, ...]]:

@@ -11,7 +11,7 @@ most alpha, wealth does not grow on average, so carrying it over is as valid as 
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -171,6 +171,13 @@ class Guard:
             self._sessions |= sessions
             return self.state
 
+    def read_on(self, *, now: datetime) -> GuardState:
+        """Return what the audits in the ledger say by now, without what they cost; keeps nothing.
+
+        Raises LedgerError.
+        """
+        return self._read_on(self.state, set(), now=now)
+
     def _read_on(self, state: GuardState, sessions: set[str], *, now: datetime) -> GuardState:
         """Take in new audits, and note the `sessions` that now have counted."""
         certificate = self._certificate
@@ -227,7 +234,8 @@ def heritage_of(
     for earlier in reversed(served):
         if any(_takes_over(one, earlier) for one in line):
             line.insert(0, earlier)
-    return _follow(line, ledger, rule=rule, now=now)[0][certificate.certificate_id]
+    before = line[:-1]
+    return _inherited(certificate, before, *_follow(before, ledger, rule=rule, now=now))
 
 
 def alarms_of(
@@ -246,18 +254,29 @@ def _follow(
     heritages: dict[str, Heritage] = {}
     alarms: dict[str, dict[str | None, datetime]] = {}
     for at, certificate in enumerate(line):
-        audits, inherited = dict[str, None](), dict[str | None, datetime]()
-        for earlier in (one for one in line[:at] if _takes_over(certificate, one)):
-            if _is_no_stricter(certificate, earlier):
-                audits |= dict.fromkeys(heritages[earlier.certificate_id].certificate_ids)
-            if _rest_on_the_same(certificate, earlier):
-                inherited |= alarms[earlier.certificate_id]
-        own = certificate.certificate_id
-        heritage = Heritage(certificate_ids=(*audits, own), alarm_times=inherited)
-        heritages[own] = heritage
-        guard = Guard(ledger, certificate, rule=rule, heritage=heritage)
-        alarms[own] = guard.catch_up(now=now).alarm_times
+        heritage = _inherited(certificate, line[:at], heritages, alarms)
+        own, guard = (
+            certificate.certificate_id,
+            Guard(ledger, certificate, rule=rule, heritage=heritage),
+        )
+        heritages[own], alarms[own] = heritage, guard.read_on(now=now).alarm_times
     return heritages, alarms
+
+
+def _inherited(
+    certificate: Certificate,
+    before: Sequence[Certificate],
+    heritages: Mapping[str, Heritage],
+    alarms: Mapping[str, Mapping[str | None, datetime]],
+) -> Heritage:
+    """Say what a certificate takes over from those `before`, given what they took over."""
+    audits, inherited = dict[str, None](), dict[str | None, datetime]()
+    for earlier in (one for one in before if _takes_over(certificate, one)):
+        if _is_no_stricter(certificate, earlier):
+            audits |= dict.fromkeys(heritages[earlier.certificate_id].certificate_ids)
+        if _rest_on_the_same(certificate, earlier):
+            inherited |= alarms[earlier.certificate_id]
+    return Heritage(certificate_ids=(*audits, certificate.certificate_id), alarm_times=inherited)
 
 
 def _readable(documents: Iterable[str]) -> list[Certificate]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from suffice.engines.fold import NATIVE
 from suffice.engines.messages import tool_use_id
@@ -62,6 +63,15 @@ def outline_of_message(body: JSON, *, by_policy: bool) -> Translated:
     return Translated(chat=chat, effort_name="output_config.effort" if in_words else "thinking")
 
 
+class _EventKind(Struct):
+    """The type of an event, read without the rest."""
+
+    type: Any = None
+
+
+_EVENT_KIND = msgspec.json.Decoder(_EventKind)
+
+
 class MessageRelay:
     """Writes a message: events of an engine of this API as they came, all others translated.
 
@@ -85,7 +95,7 @@ class MessageRelay:
         self._native = True
         if text is None:
             return []
-        kind = msgspec.json.decode(text).get("type")
+        kind = _EVENT_KIND.decode(text).type
         if kind in _LAST or kind == "message":
             self._held.append((kind, text))
             return []
