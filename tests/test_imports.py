@@ -43,6 +43,11 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy"})
 
 
+def test_a_gateway_worker_starts_without_scipys_statistics() -> None:
+    code = "import suffice.gateway.worker, sys; print(*sorted(sys.modules))"
+    assert "scipy.stats" not in run_python(code).split()
+
+
 def run_python(code: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60

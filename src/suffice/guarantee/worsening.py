@@ -7,7 +7,6 @@ hypergeometric: an exact test, whatever the risk is.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 LEVEL = 0.01  # chance of seeing a change where there is none
 _SHORTEST = 25  # rows of the shortest stretch that is looked at
@@ -19,6 +18,8 @@ def worse_since(lost: NDArray[np.bool_], *, level: float = LEVEL) -> int | None:
     `lost` has shape (rows,), in order of time, one row a cluster. Stretches of 25, 50, 100 and so
     on, up to half of the rows, share `LEVEL`; of several that show a change the clearest counts.
     """
+    from scipy import stats
+
     rows, losses = len(lost), int(lost.sum())
     lengths = [_SHORTEST << power for power in range(rows.bit_length())]
     lengths = [length for length in lengths if 2 * length <= rows]

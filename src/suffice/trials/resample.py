@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
-from scipy import stats
 
 from suffice.trials.table import Floats, Rows
 
@@ -69,6 +68,8 @@ def _tail(clusters: int | None) -> float:
     tail = (1 - CONFIDENCE) / 2
     if clusters is None or clusters < 2:
         return tail
+    from scipy import stats
+
     wider = np.sqrt(clusters / (clusters - 1)) * stats.t.ppf(tail, clusters - 1)
     return float(stats.norm.cdf(wider))
 
