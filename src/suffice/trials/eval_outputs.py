@@ -202,9 +202,10 @@ def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
     """Read `promptfoo eval -o out.json`: a rung is a provider, and the prompt of several."""
     results = whole["results"]["results"]
     prompts = {row.get("promptIdx", 0) for row in results}
+    several = len(prompts) > len({_provider(row) for row in results})
     for row in results:
         rung = _provider(row)
-        if len(prompts) > len({_provider(other) for other in results}):
+        if several:
             rung += f"#{row.get('promptIdx', 0)}"
         response = row.get("response") or {}
         used = response.get("tokenUsage") or row.get("tokenUsage") or {}
