@@ -123,9 +123,9 @@ def draw(job: FitJob, recorded: OutcomeSet) -> SeedResult:
     seen = recorded.seen if job.grouped else recorded.seen.without_groups()
     fit, certify, report = split_rows(len(seen), seed=job.seed)
     goal = Goal(alpha=ALPHA, delta=DELTA, rows=len(certify))
-    fitted = fit_policies(seen.subset(fit), _rows(recorded.known, fit), goal)
+    fitted = fit_policies(seen.subset(fit), recorded.known.subset(fit), goal)
     held_out = np.concatenate([certify, report])
-    known = _rows(recorded.known, held_out)
+    known = recorded.known.subset(held_out)
     expected = harms(fitted.policy, seen.subset(held_out))
 
     def measured(policy: Policy | None) -> PolicyFigures:
@@ -134,7 +134,7 @@ def draw(job: FitJob, recorded: OutcomeSet) -> SeedResult:
     return SeedResult(
         job=job,
         policy=measured(fitted.policy),
-        random=_random(_rows(recorded.known, fit), known, certify.size),
+        random=_random(recorded.known.subset(fit), known, certify.size),
         fixed=measured(fitted.fixed),
         route=measured(fitted.route),
     )
@@ -148,15 +148,6 @@ def _record(path: Path, *, reference: str) -> OutcomeSet:
         known = replace(known, cost=np.tile(CALL_PRICES, (len(table), 1)))
     unit = table.cost_unit.replace("_", " ") if table.cost_unit else CALLS
     return OutcomeSet(seen=seen, known=known, cost_unit=unit)
-
-
-def _rows(known: Outcomes, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Outcomes:
-    return replace(
-        known,
-        quality=known.quality[rows],
-        cost=known.cost[rows],
-        abstained=known.abstained[rows],
-    )
 
 
 def _certified(

@@ -57,12 +57,7 @@ def _picked(
         table=table.subset(at),
         rows=rows,
         seen=seen.subset(at),
-        known=replace(
-            known,
-            quality=known.quality[at],
-            cost=known.cost[at],
-            abstained=known.abstained[at],
-        ),
+        known=known.subset(at),
     )
 
 

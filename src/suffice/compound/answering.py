@@ -202,14 +202,13 @@ def _effort_path(split: SplitWorkload, *, encoder: Encoder) -> _Path:
     table = on_ladder(_table(split), reference=reference)
     seen = observe_table(table, reference=reference, encoder=encoder)
     known = outcomes(table, reference=reference)
-    fitting = replace(known, quality=known.quality[split.fit], cost=known.cost[split.fit])
     goal = Goal(
         alpha=split.workload.alpha,
         delta=delta_per_combination(split.workload),
         rows=len(split.certify),
         random_part=False,
     )
-    policy = fit_policy(seen.subset(split.fit), fitting, goal)
+    policy = fit_policy(seen.subset(split.fit), known.subset(split.fit), goal)
     plays = play(policy, harms(policy, seen))
     return _Path(
         quality=plays.qualities(known.quality),

@@ -1,6 +1,6 @@
 """From the fitting split to a path of policies; the certifying split is never seen here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from suffice.policy.choose import (
 from suffice.policy.observe import Flags, Floats, Observations
 from suffice.policy.path import ExpectedLosses, Policy, PolicyPath, RungScore
 from suffice.policy.score import after_inputs, before_inputs, fit_score
-from suffice.trials.table import TrialTable
+from suffice.trials.table import Rows, TrialTable
 
 FEWEST_ROWS = 40
 
@@ -34,6 +34,15 @@ class Outcomes:
     quality: Floats
     cost: Floats
     abstained: Flags
+
+    def subset(self, rows: Rows) -> "Outcomes":
+        """Return some rows, in the order of `rows`."""
+        return replace(
+            self,
+            quality=self.quality[rows],
+            cost=self.cost[rows],
+            abstained=self.abstained[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
