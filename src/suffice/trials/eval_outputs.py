@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from suffice.errors import InputError
-from suffice.trials.jsonl import read_bytes
+from suffice.trials.jsonl import Lines, read_bytes
 from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
 
 FOLDER_FILES = (
@@ -44,25 +44,32 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read_outputs(path: Path) -> Iterator[Trial] | None:
-    """Return the trials of a file that a known tool wrote; None for any other file.
+    """Return the trials of a document or table that a known tool wrote; None for any other file.
 
     Raises InputError where such a file misses what it needs.
     """
-    if path.suffix not in (".json", ".jsonl", ".csv"):
+    if path.suffix not in (".json", ".csv"):
         return None
     data = read_bytes(path)
     if path.suffix == ".csv":
         rows = list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
         return _aa_lcr(path, rows) if rows and _AA.issubset(rows[0]) else None
-    whole = _decoded(data) if path.suffix == ".json" else None
+    whole = _decoded(data)
     for knows, read in _DOCUMENTS:
         if whole is not None and knows(whole):
             return read(path, whole)
-    if path.suffix == ".jsonl":
-        first = _decoded(data.lstrip().split(b"\n", 1)[0])
-        for knows, read_rows in _LINES:
-            if isinstance(first, dict) and knows(first):
-                return read_rows(path, _rows(path, data))
+    return None
+
+
+def read_output_lines(path: Path, lines: Lines) -> Iterator[Trial] | None:
+    """Return the trials in the lines of a file that a known tool wrote; None for any other file.
+
+    Raises InputError where such a file misses what it needs.
+    """
+    first = _decoded(lines[0][1].lstrip())
+    for knows, read_rows in _LINES:
+        if isinstance(first, dict) and knows(first):
+            return read_rows(path, _rows(path, lines))
     return None
 
 
@@ -73,16 +80,15 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
-def _rows(path: Path, data: bytes) -> list[JSON]:
+def _rows(path: Path, lines: Lines) -> list[JSON]:
     rows = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
-            row = _decoded(line)
-            if not isinstance(row, dict):
-                raise InputError(
-                    f"{path}, line {number}: no JSON object", hint="run the evaluation to its end"
-                )
-            rows.append(row)
+    for number, line in lines:
+        row = _decoded(line)
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path}, line {number}: no JSON object", hint="run the evaluation to its end"
+            )
+        rows.append(row)
     return rows
 
 

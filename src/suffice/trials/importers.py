@@ -17,8 +17,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from suffice.errors import InputError, writing
-from suffice.trials.eval_outputs import files_of, read_outputs
-from suffice.trials.jsonl import PathLike, convert_row, decode_object, read_lines
+from suffice.trials.eval_outputs import files_of, read_output_lines, read_outputs
+from suffice.trials.jsonl import Lines, PathLike, convert_row, decode_object, read_lines
 from suffice.trials.pricing import Prices, with_charges
 from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import tabulate
@@ -155,7 +155,8 @@ def _files(paths: Iterable[PathLike]) -> Iterator[Path]:
 
 
 def _read_file(path: Path) -> Iterator[tuple[Trial, str]]:
-    outputs = read_outputs(path)
+    lines = read_lines(path) if path.suffix == ".jsonl" else None
+    outputs = read_outputs(path) if lines is None else read_output_lines(path, lines)
     if outputs is not None:
         yield from ((trial, str(path)) for trial in outputs)
     elif path.suffix in {".eval", ".json"}:
@@ -163,12 +164,11 @@ def _read_file(path: Path) -> Iterator[tuple[Trial, str]]:
 
         yield from ((trial, str(path)) for trial in read_inspect(path))
     else:
-        yield from _read_rows(path)
+        yield from _read_rows(path, read_lines(path) if lines is None else lines)
 
 
-def _read_rows(path: Path) -> Iterator[tuple[Trial, str]]:
+def _read_rows(path: Path, lines: Lines) -> Iterator[tuple[Trial, str]]:
     """Read a file of flat or of nested rows; the first line says which."""
-    lines = read_lines(path)
     first = decode_object(lines[0][1], at=f"{path}, line {lines[0][0]}")
     kind = _Nested if "rungs" in first else _Flat
     if kind is _Flat and "rung" not in first:
