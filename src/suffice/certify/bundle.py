@@ -12,8 +12,8 @@ from suffice.certify.manifest import MANIFEST, SIGNATURE, check_manifest, manife
 from suffice.errors import CertificateError, InputError
 from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, from_json, to_json
-from suffice.policy import Policy, load_policy, policy_hash
-from suffice.policy.store import policy_bytes
+from suffice.policy import Policy, policy_hash
+from suffice.policy.store import decode_policy, policy_bytes
 
 POLICY, CERTIFICATE, CHARGES = "policy.msgpack", "certificate.json", "charges.json"
 FILES = (POLICY, CERTIFICATE, CHARGES, SIGNATURE, MANIFEST)
@@ -80,7 +80,7 @@ def load_bundle(folder: str | os.PathLike[str], *, trust: Sequence[Path] = ()) -
         mean_usd = msgspec.json.decode(files[CHARGES], type=dict[str, Decimal])
     if not all(usd.is_finite() and usd >= 0 for usd in mean_usd.values()):
         raise InputError(f"{at / CHARGES} is damaged: not all are amounts", hint="certify again")
-    policy = load_policy(at / POLICY)
+    policy = decode_policy(files[POLICY], where=at / POLICY)
     if policy_hash(policy) != certificate.terms.policy_hash:
         raise CertificateError(
             f"the policy in {at} is not the one its certificate was made for",

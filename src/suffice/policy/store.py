@@ -47,17 +47,22 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return decode_policy(content, where=path)
+
+
+def decode_policy(content: bytes, *, where: str | os.PathLike[str]) -> Policy:
+    """Read a policy from its stored form; raises `InputError`, which names `where`, for others."""
     try:
         version = msgspec.msgpack.decode(content, type=_PolicyVersion).version
         if version != VERSION:
             raise InputError(
-                f"{path} holds a policy of format {version}, this is format {VERSION}",
+                f"{where} holds a policy of format {version}, this is format {VERSION}",
                 hint="fit and certify again; the old file is left as it is",
             )
         stored = msgspec.msgpack.decode(content, type=_PolicyFile, dec_hook=_decode)
     except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is not a policy: {error}", hint="fit and certify again"
+            f"{where} is not a policy: {error}", hint="fit and certify again"
         ) from error
     return stored.policy
 
