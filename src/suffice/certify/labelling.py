@@ -188,9 +188,10 @@ def _worth_marking(
     marks are looked at first changes nothing: whatever has none counts as lost when it is tested.
     """
     policy = fit_policy(fitting.seen, fitting.known, goal_of(ask, test, random_part=False))
-    plays = play(policy, harms(policy, test.seen))
+    expected = harms(policy, test.seen)
+    plays = play(policy, expected)
     known = np.array([name in marked for name in test.table.request_ids])
-    unknown = harms(policy, test.seen.subset(np.flatnonzero(~known)))
+    unknown = expected.subset(np.flatnonzero(~known))
     losses = foreseen_losses(policy.path, play(policy, unknown), unknown)
     losses = losses + plays.losses(test.known.quality)[known].sum(axis=0)
     allowed = losses_allowed(len(test.rows), alpha=ask.alpha, delta=ask.level) or 0

@@ -15,6 +15,7 @@ from suffice.errors import InputError
 from suffice.features.groups import TextGroups
 from suffice.policy.observe import Flags, Floats, Keys, Observations
 from suffice.policy.score import FittedScore, after_inputs, before_inputs
+from suffice.trials.table import Rows
 
 Choices = NDArray[np.int8]
 Places = NDArray[np.int32]
@@ -146,6 +147,17 @@ class ExpectedLosses(Struct, frozen=True, kw_only=True, eq=False):
     spared: Floats
     groups: Keys
     draws: Floats
+
+    def subset(self, rows: Rows) -> "ExpectedLosses":
+        """Return some rows, in the order of `rows`."""
+        return ExpectedLosses(
+            before=self.before[rows],
+            after=self.after[rows],
+            saved=self.saved[rows],
+            spared=self.spared[rows],
+            groups=tuple(self.groups[row] for row in rows.tolist()),
+            draws=self.draws[rows],
+        )
 
     def attempt_prices(self, power: float) -> Floats:
         """Return expected loss over expected saving to a power; inf where nothing is saved."""
