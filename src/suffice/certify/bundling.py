@@ -27,6 +27,7 @@ from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
 from suffice.trials.order import on_ladder
 from suffice.trials.pricing import AS_WRITTEN, TrialCosts
+from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
 
@@ -44,11 +45,12 @@ _LABELS = {
 class Certification(Struct, frozen=True, kw_only=True, eq=False):
     """What certifying some trials came to; `bundle` is None when nothing was certified.
 
-    `notes` say what was left out of the trials, and why. `looks` are all that were taken, this one
-    included: write them down whatever came of it.
+    `table` holds the trials as arrays; `notes` say what was left out of the trials, and why.
+    `looks` are all that were taken, this one included: write them down whatever came of it.
     """
 
     trials: tuple[Trial, ...]
+    table: TrialTable
     certified: CertifiedPolicy
     bundle: Bundle | None
     notes: tuple[str, ...] = ()
@@ -244,7 +246,11 @@ def settle(
         mean = mean_usd([trial for row in kept for trial in rows[row].values()])
         bundle = Bundle(policy=certified.policy, certificate=certificate, mean_usd=mean)
     return Certification(
-        trials=tuple(trials), certified=certified, bundle=bundle, notes=table.notes
+        trials=tuple(trials),
+        table=table,
+        certified=certified,
+        bundle=bundle,
+        notes=table.notes,
     )
 
 

@@ -58,7 +58,7 @@ def trials_report(
     trials: Sequence[Trial], *, source: str, certification: Certification | None
 ) -> TrialsReport:
     """Gather the values of a report on trials, and of their certification if there is one."""
-    whole = tabulate(trials)
+    whole = certification.table if certification else tabulate(trials)
     report = TrialsReport(
         source=source,
         made=datetime.now(UTC),
@@ -69,11 +69,12 @@ def trials_report(
     )
     if certification is None:
         return report
+    paths = _paths(certification.certified)
     return replace(
         report,
         verdict=verdict(certification.result),
-        flow=_flow(certification.certified),
-        sides=_sides(certification),
+        flow=_flow(certification.certified, paths),
+        sides=_sides(certification, paths),
     )
 
 
@@ -99,23 +100,24 @@ def _paths(certified: CertifiedPolicy) -> list[list[str]]:
     return [[rungs[at] for at in np.flatnonzero(column)] for column in attempted.T]
 
 
-def _flow(certified: CertifiedPolicy) -> tuple[Flow, ...]:
+def _flow(certified: CertifiedPolicy, paths: list[list[str]]) -> tuple[Flow, ...]:
     """Count reporting requests by the rung tried first and the rung that answered."""
     chosen = [certified.policy.rungs[at] for at in certified.plays.chosen[:, 0].tolist()]
-    pairs = Counter(zip((path[0] for path in _paths(certified)), chosen, strict=True))
+    pairs = Counter(zip((path[0] for path in paths), chosen, strict=True))
     return tuple(
         Flow(first=first, answered=answered, requests=requests)
         for (first, answered), requests in sorted(pairs.items())
     )
 
 
-def _sides(certification: Certification) -> tuple[Side, Side]:
+def _sides(certification: Certification, paths: list[list[str]]) -> tuple[Side, Side]:
     """Compute the cost identity of the reference and of suffice on the reporting split."""
     rows, reference = pair_runs(certification.trials), certification.result.reference
     ids = certification.certified.reported.request_ids
     always = [[rows[row_id][reference]] for row_id in ids]
-    paths = zip(ids, _paths(certification.certified), strict=True)
-    chosen = [[rows[row_id][rung] for rung in path] for row_id, path in paths]
+    chosen = [
+        [rows[row_id][rung] for rung in path] for row_id, path in zip(ids, paths, strict=True)
+    ]
     return side(f"always {reference}", always), side("suffice", chosen)
 
 
