@@ -6,7 +6,6 @@ than the cache lives. The rest of the prompt is written at the model's price for
 the price of input where a provider asks none.
 """
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -133,9 +132,3 @@ def share_of_sessions(share: float, *, seed: int) -> str:
 def share_of_requests(share: float, *, seed: int) -> str:
     """Write the SQL that moves single requests, a share of them drawn at random."""
     return f"hash(draw, {seed}) % 100000 < {round(share * 100000)}"
-
-
-MOVES: Mapping[str, str] = {
-    "all": "true",
-    "sub-agents": "agent IS NOT NULL AND agent <> 'main'",
-}

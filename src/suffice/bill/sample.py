@@ -6,8 +6,6 @@ from suffice.errors import InputError
 from suffice.logs.read import Logs
 from suffice.types import JSON
 
-LEAST = 1
-
 
 def draw_tasks(logs: Logs, *, count: int, seed: int) -> list[JSON]:
     """Draw `count` requests and read their texts again from the log, the only place that has them.

@@ -6,7 +6,7 @@ from suffice.bill.sums import Bill, Line
 from suffice.bill.what_if import WhatIf
 from suffice.units import show_share, show_usd
 
-SHOWN_MODELS, SHOWN_DAYS, SHOWN_CHANGES = 5, 7, 9
+SHOWN_MODELS, SHOWN_CHANGES = 5, 9
 _BAR = 24
 PART_NAMES = {
     "input": "input, uncached",

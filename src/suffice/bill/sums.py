@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MOST_LINES = 10
-REST = "all others"
 UNNAMED = "unknown"
 RETRY_S = 120
 DIMENSIONS: Mapping[str, str] = {

@@ -8,7 +8,6 @@ from typing import Any
 from suffice.errors import InputError, MissingExtra
 from suffice.logs.files import LogFile, unpacked
 
-_FIRST_FIELD = 0x0A  # of a message: field 1, with a length
 _CONTROL = frozenset(range(9))
 
 
