@@ -116,6 +116,11 @@ def part_sums(v: str) -> dict[str, str]:
     }
 
 
+def charge_sum(v: str) -> str:
+    """Write the SQL of a whole charge at the rates `v`; a part that is not known counts nothing."""
+    return " + ".join(f"coalesce({sql}, 0)" for sql in part_sums(v).values())
+
+
 def add_rates(store: "DuckDBPyConnection", table: str, own: Mapping[str, Price]) -> None:
     """Look up the price of every model, provider and tier of the records."""
     store.execute(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as with_changes
 
-from suffice.bill.charges import add_target, part_sums
+from suffice.bill.charges import add_target, charge_sum
 from suffice.bill.prices import find_price
 from suffice.bill.replay import ONE_HOUR_S, SAME_TALK, Caching, Today, replay
 from suffice.bill.what_if import UNPROVEN, WhatIf, one, proof_of
@@ -157,7 +157,6 @@ def tier_habits(store: "DuckDBPyConnection", own: Mapping[str, Price]) -> Iterat
         "SELECT model, any_value(provider) FROM bill WHERE computed IS NOT NULL "
         "GROUP BY 1 ORDER BY sum(computed) DESC LIMIT 5"
     ).fetchall()
-    parts = " + ".join(f"coalesce({sql}, 0)" for sql in part_sums("x").values())
     for tier in SLOW_TIERS:
         before = after = count = 0
         for model, provider in models:
@@ -169,7 +168,7 @@ def tier_habits(store: "DuckDBPyConnection", own: Mapping[str, Price]) -> Iterat
             add_target(store, with_changes(price, rates=today, tiers={}))
             sums = one(
                 store,
-                f"""SELECT sum(requests), sum(computed), sum({parts}) FROM (
+                f"""SELECT sum(requests), sum(computed), sum({charge_sum("x")}) FROM (
                     SELECT *, pick_target(input_tokens, time) AS x,
                         count(*) OVER (PARTITION BY coalesce(session, id, rowid::VARCHAR))
                             AS turns

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from suffice.bill.charges import add_target, part_sums
+from suffice.bill.charges import add_target, charge_sum
 from suffice.bill.prices import cheaper_models, find_price
 from suffice.bill.replay import Caching, Today, replay, share_of_requests, share_of_sessions
 from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
@@ -142,10 +142,9 @@ def _proof(store: "DuckDBPyConnection", move: Move, model: str) -> Proof:
 def _without_sessions(store: "DuckDBPyConnection", model: str, target: str, price: Price) -> WhatIf:
     """Price the same counts, cached as they were, at the other model's rates."""
     add_target(store, price)
-    sums = ", ".join(f"coalesce({sql}, 0)" for sql in part_sums("x").values())
     count, before, after = one(
         store,
-        f"""SELECT count(*), sum(computed), sum({sums.replace("), coalesce", ") + coalesce")})
+        f"""SELECT count(*), sum(computed), sum({charge_sum("x")})
         FROM (SELECT *, pick_target(input_tokens, time) AS x FROM bill
             WHERE model = '{model.replace(chr(39), chr(39) * 2)}' AND computed IS NOT NULL)""",
     )
