@@ -1,7 +1,8 @@
 """How well the silicon planner predicts: `python -m benchmarks.silicon --data PATH --json`.
 
 Groups are model x chip x engine; a renamed twin (DeepSeek V3 and R1) is one model. Nothing is
-predicted by a fit that has seen its group. Prints errors, intervals, rankings, speed and the law.
+predicted by a fit that has seen its group. `sources` leaves out who measured, each in turn, from
+the fit and from the intervals. Prints errors, intervals, rankings, speed and the law.
 """
 
 import functools
@@ -15,10 +16,22 @@ import numpy as np
 
 from benchmarks.inputs import benchmark_parser
 from benchmarks.silicon import data as silicon_data
-from benchmarks.silicon import learn
-from benchmarks.silicon.fit import FOLDS, calibration_kernel, chip_keys, log_errors, training_rows
+from benchmarks.silicon import intervals, learn
+from benchmarks.silicon.fit import (
+    FOLDS,
+    calibration_kernel,
+    fit_interval,
+    left_out_ways,
+    log_errors,
+    new_source_width,
+    source_names,
+    training_coverage,
+    training_rows,
+)
 from benchmarks.silicon.learn import MeasuredRows
-from suffice.silicon.residual import STEP_START, ideal, interval_width, predict, step_seconds
+from benchmarks.silicon.older import older_errors, older_runs
+from suffice.silicon.intervals import Interval
+from suffice.silicon.residual import STEP_START, ideal, predict, step_seconds
 from suffice.silicon.roofline import Array
 
 TARGETS_PER_S = (20.0, 50.0, 100.0)
@@ -36,14 +49,22 @@ def main() -> None:
 
 
 def measure(data: Path) -> dict[str, Any]:
-    """Run everything; takes about two minutes on two cores."""
+    """Run everything; takes about three minutes on two cores."""
     raw = silicon_data.read_csv(data, silicon_data.SAMPLE)
     peer = {row["id"]: row for row in silicon_data.read_csv(data, silicon_data.PEER)}
-    rows, count = training_rows(data), len(raw)
-    held = learn.cross_validate(rows, keys=rows.group, count=FOLDS)
+    rows, sources, count = training_rows(data), source_names(data), len(raw)
+    ways = left_out_ways(rows, sources)
+    held, runs = ways["group"][1], older_runs(data)
     tpot, ttft = log_errors(rows, held)
     common = _common_rows(raw, peer)
-    coverage, factors, width = _coverage(rows, tpot, held=held, count=count)
+    older, _ = older_errors(runs, learn.fit(rows), coverage=training_coverage(rows, data))
+    left_out = intervals.join_errors(
+        [intervals.collect(rows, ways, target=0, source=sources), older]
+    )
+    interval = fit_interval(left_out)
+    width = new_source_width(rows, interval, held=held)
+    coverage, factors = _coverage(rows, left_out, count=count)
+    factors["new_source"] = float(np.exp(np.median(width[:count])))
     return {
         "tpot": errors(tpot[:count]),
         "ttft": errors(ttft[:count]),
@@ -55,7 +76,13 @@ def measure(data: Path) -> dict[str, Any]:
         | {"rows": len(common), "peer": _peer_errors(raw, peer, common)},
         "interval_coverage": coverage,
         "interval_factor": factors,
-        "rank_correlation": _rank_correlation(rows, data=data, count=count),
+        "sources": _sources(left_out),
+        "fewshot_by_source": {
+            name: _few_shot_against_median(rows.take(here), tpot[here], width=width[here])
+            for name in np.unique(sources)
+            for here in [sources == name]
+        },
+        "rank_correlation": _rank_correlation(rows, ways["chip"][1], data=data, count=count),
         "configs_per_s": _speed(rows),
         "law": {law: _law_error(rows, law=law, count=count) for law in ("unique", "all", "topk")},
         "groups": len(set(rows.group[:count])),
@@ -135,45 +162,81 @@ def _peer_errors(raw: list[Row], peer: dict[str, Row], common: Array) -> dict[st
 
 
 def _coverage(
-    rows: MeasuredRows, error: Array, *, held: learn.HeldOut, count: int
-) -> tuple[float, dict[str, float], Array]:
+    rows: MeasuredRows, left_out: intervals.Errors, *, count: int
+) -> tuple[float, dict[str, float]]:
     """Share of held-out rows inside their 90 % interval, and the median factor of its ends.
 
-    The interval is itself held out. The second figure compares it with that of a chip never
-    seen; the third is the half width of each row.
+    The interval is itself held out. It is that of a source with other measurements behind it; the
+    factors are those of a group held out, and of a chip held out.
     """
-    inside, width = np.zeros(len(error), bool), np.zeros(len(error))
-    for train, test in learn.folds(rows.group, count=FOLDS):
-        interval = learn.fit_interval(
-            rows.table.take(train),
-            error=error[train],
-            distance=held.distance[train],
-            group=rows.group[train],
-        )
-        half = interval_width(ideal(rows.table.take(test)), interval, distance=held.distance[test])
-        inside[test], width[test] = np.abs(error[test]) <= half, half
-    chips = chip_keys(rows)
-    unseen = learn.cross_validate(rows, keys=chips, count=len(set(chips)))
-    interval = learn.fit_interval(rows.table, error=error, distance=held.distance, group=rows.group)
-    more = learn.wider(
-        interval, rows.table, error=log_errors(rows, unseen)[0], distance=unseen.distance
-    )
-    half = more * interval_width(ideal(rows.table), interval, distance=unseen.distance)
+    name = np.array([text.split("|", 1)[1] for text in left_out.group])
+    group = left_out.left_out == "group"
+    inside, half = np.zeros(len(name), bool), np.zeros(len(name))
+    for _, test in learn.folds(rows.group, count=FOLDS):
+        here = np.isin(name, rows.group[test])
+        interval = fit_interval(left_out.take(~here))
+        half[here] = intervals.widths(interval, left_out.terms[here])
+        inside[here] = np.abs(left_out.error[here]) <= half[here]
+    table = left_out.source != "dashboard"
     factors = {
-        "seen_chip": float(np.exp(np.median(width[:count]))),
-        "unseen_chip": float(np.exp(np.median(half[:count]))),
+        "seen_chip": float(np.exp(np.median(half[group & table]))),
+        "unseen_chip": float(np.exp(np.median(half[(left_out.left_out == "chip") & table]))),
     }
-    return float(inside[:count].mean()), factors, width
+    assert (group & table).sum() == count
+    return float(inside[group & table].mean()), factors
 
 
-def _rank_correlation(rows: MeasuredRows, *, data: Path, count: int) -> dict[str, float]:
+def _sources(left_out: intervals.Errors) -> dict[str, dict[str, float]]:
+    """Predict each source by what the others measured: error, and coverage by their intervals.
+
+    The middle of engines of 2024 is moved by what chips other than the row's own say of them.
+    """
+    result, all_inside, all_error = {}, [], []
+    for name in np.unique(left_out.source):
+        own = left_out.source == name
+        interval: Interval = fit_interval(left_out.take(~own))
+        test = own & np.isin(left_out.left_out, [intervals.SOURCE, intervals.OLDER])
+        error = left_out.error[test]
+        half = intervals.widths(interval, left_out.terms[test])
+        all_inside.append(np.abs(error) <= half)
+        all_error.append(error)
+        result[str(name)] = errors(error) | {
+            "rows": len(error),
+            "interval_coverage": float(all_inside[-1].mean()),
+            "interval_factor": float(np.exp(np.median(half))),
+        }
+    joined = np.concatenate(all_error)
+    result["all"] = errors(joined) | {
+        "rows": len(joined),
+        "interval_coverage": float(np.concatenate(all_inside).mean()),
+    }
+    return result
+
+
+def _few_shot_against_median(
+    rows: MeasuredRows, error: Array, *, width: Array
+) -> dict[str, dict[str, float]]:
+    """Three points a group: what kriging leaves, and what the median ratio of the points leaves."""
+    ours, median = [], []
+    kernel = calibration_kernel(rows, error=error / width)
+    for shot in learn.few_shots(rows.table, error=error / width, group=rows.group, kernel=kernel):
+        ours.append(shot.left * width[shot.rows])
+        median.append(error[shot.rows] - np.median(error[shot.points]))
+    return {
+        "calibrated": errors(np.concatenate(ours)),
+        "median_ratio": errors(np.concatenate(median)),
+    }
+
+
+def _rank_correlation(
+    rows: MeasuredRows, held: learn.HeldOut, *, data: Path, count: int
+) -> dict[str, float]:
     """Spearman of chips by dollars per token, chip held out; the mean over lengths and targets."""
     from scipy.stats import spearmanr
 
     raw = silicon_data.dashboard_rows(data)
-    chips = chip_keys(rows)
-    predicted = learn.cross_validate(rows, keys=chips, count=len(set(chips)))
-    tpot, ttft = np.exp(predicted.tpot[count:]), np.exp(predicted.ttft[count:])
+    chips = np.array([chip.key for chip in rows.table.chips])[rows.table.chip]
+    tpot, ttft = np.exp(held.tpot[count:]), np.exp(held.ttft[count:])
     table = rows.table.take(slice(count, None))
     rate = table.batch / (ttft + table.output_tokens * tpot)
     per_chip = rate * (table.input_tokens + table.output_tokens) / (table.tp * table.dp)

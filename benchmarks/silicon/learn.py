@@ -13,11 +13,11 @@ from suffice.silicon import residual
 from suffice.silicon.basis import activations, lift, standardise
 from suffice.silicon.calibrate import krige, parts
 from suffice.silicon.columns import ConfigTable
+from suffice.silicon.intervals import Coverage, Interval
 from suffice.silicon.residual import (
     FIRST_START,
     PARTS,
     STEP_START,
-    Interval,
     Kernel,
     LearnedTarget,
     Trained,
@@ -188,41 +188,6 @@ def cross_validate(rows: MeasuredRows, *, keys: Groups, count: int, seed: int = 
     return HeldOut(tpot=out[0], ttft=out[1], distance=out[2])
 
 
-def fit_interval(table: ConfigTable, *, error: Array, distance: Array, group: Groups) -> Interval:
-    """Find the width that covers 90 % of held-out errors: a linear law, then a conformal factor.
-
-    `error` is log(measured / predicted) of rows whose group was held out. The factor is the mean of
-    the row-wise quantile and of the median over groups of each group's own quantile (group-wise
-    conformal), so that neither one large group nor many small ones decide it alone.
-    """
-    from scipy.optimize import nnls
-
-    known = np.isfinite(error)
-    table, size, distance, group = (
-        table.take(known),
-        np.abs(error[known]),
-        distance[known],
-        group[known],
-    )
-    apart = (table.prefill_chips > 0).astype(float)
-    design = np.column_stack([np.ones(len(size)), table.guessed_batch, apart, distance])
-    width, _ = nnls(design, np.minimum(size, 1.5))
-    score = size / np.maximum(design @ width, 1e-6)
-    own = [np.quantile(score[group == name], COVERAGE) for name in np.unique(group)]
-    quantile = (np.quantile(score, COVERAGE) + np.median(own)) / 2
-    return Interval(
-        width=_plain(width), quantile=float(max(quantile, 1.0)), unseen_chip=1.0, unseen_vendor=1.0
-    )
-
-
-def wider(interval: Interval, table: ConfigTable, *, error: Array, distance: Array) -> float:
-    """How many times wider an interval must be to cover 90 % of these errors; at least once."""
-    known = np.isfinite(error)
-    times = ideal(table.take(known))
-    half = residual.interval_width(times, interval, distance=distance[known])
-    return float(max(np.quantile(np.abs(error[known]) / half, COVERAGE), 1.0))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where trained parameters come from: the command, the tables it read, the day."""
@@ -237,7 +202,8 @@ def assemble(
     *,
     intervals: tuple[Interval, Interval],
     kernels: tuple[Kernel, Kernel],
-    rows: MeasuredRows,
+    coverage: Coverage,
+    older: dict[str, float],
     origin: Provenance,
 ) -> Trained:
     """Join a fit, its intervals and kernels into what ships."""
@@ -249,15 +215,14 @@ def assemble(
             (fitted.tpot, fitted.ttft), fitted.weights, fitted.bias, intervals, kernels, strict=True
         )
     ]
-    used = [rows.table.chips[i] for i in np.unique(rows.table.chip)]
     return Trained(
         mean=_plain(fitted.mean),
         scale=_plain(fitted.scale),
         centres=tuple(tuple(row) for row in np.round(fitted.centres, 4).tolist()),
         tpot=targets[0],
         ttft=targets[1],
-        chips=tuple(c.key for c in used),
-        vendors=tuple(sorted({c.vendor for c in used})),
+        coverage=coverage,
+        older=older,
         made_by=origin.made_by,
         data=origin.data,
         date=origin.date,
@@ -303,11 +268,12 @@ def fit_kernel(table: ConfigTable, *, error: Array, group: Groups, seed: int = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """One draw of calibration points: the other `rows`, what error is `left`, its `sigma`.
+    """One draw of `points` to calibrate on: the other `rows`, what error is `left`, its `sigma`.
 
     Both in units of the row's interval, like the errors that were given.
     """
 
+    points: Array
     rows: Array
     left: Array
     sigma: Array
@@ -331,7 +297,7 @@ def few_shots(
             moved, sigma = krige(
                 table.take(picked), error[picked], at=table.take(rest), kernel=kernel
             )
-            yield Shot(rows=rest, left=error[rest] - moved, sigma=sigma)
+            yield Shot(points=picked, rows=rest, left=error[rest] - moved, sigma=sigma)
 
 
 def _emphasis() -> Array:

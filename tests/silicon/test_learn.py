@@ -1,11 +1,15 @@
 """Learning: groups never leak, planted coefficients come back, intervals cover."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from benchmarks.silicon import learn
+from benchmarks.silicon import intervals, learn
+from benchmarks.silicon.older import OlderRuns, older_factors
 
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.columns import make_table
+from suffice.silicon.intervals import TERMS
 from suffice.silicon.models import find_shape
 from suffice.silicon.residual import STEP_START, ideal, step_seconds
 
@@ -71,21 +75,71 @@ def test_a_planted_world_is_predicted_for_groups_never_seen(rows, held):
     assert np.median(error) < 0.15
 
 
+def errors_of(rows, held, source="lab"):
+    """Errors of rows whose group was held out, as `intervals.fit_interval` takes them."""
+    return intervals.collect(
+        rows,
+        {"group": (rows.group, held, 3)},
+        target=0,
+        source=np.full(len(rows.group), source),
+    )
+
+
 def test_intervals_cover_groups_never_seen(rows, held):
-    error = np.log(rows.tpot_s) - held.tpot
+    errors = errors_of(rows, held)
     covered = []
-    for train, test in learn.folds(rows.group, count=4, seed=3):
-        interval = learn.fit_interval(
-            rows.table.take(train),
-            error=error[train],
-            distance=held.distance[train],
-            group=rows.group[train],
-        )
-        half = learn.residual.interval_width(
-            ideal(rows.table.take(test)), interval, distance=held.distance[test]
-        )
-        covered.append(np.abs(error[test]) <= half)
+    for train, test in learn.folds(errors.group, count=4, seed=3):
+        interval = intervals.fit_interval(errors.take(train), sources=9, engines=9)
+        half = intervals.widths(interval, errors.terms[test])
+        covered.append(np.abs(errors.error[test]) <= half)
     assert 0.8 <= np.concatenate(covered).mean() <= 0.99
+
+
+def test_errors_of_a_source_left_out_make_the_interval_of_a_new_source_wider(rows, held):
+    errors = errors_of(rows, held)
+    away = replace(
+        errors,
+        error=errors.error + 0.6,
+        terms=np.where(np.arange(len(TERMS)) == TERMS.index("source"), 1.0, errors.terms),
+        left_out=np.full(len(errors.error), intervals.SOURCE),
+    )
+    both = intervals.join_errors([errors, away])
+    interval = intervals.fit_interval(both, sources=3, engines=9)
+    known, new = intervals.widths(interval, errors.terms), intervals.widths(interval, away.terms)
+    assert np.median(new / known) > 2
+    assert (np.abs(away.error) <= new).mean() >= 0.8
+
+
+def test_fewer_sources_make_an_interval_wider():
+    factors = [intervals.few(count) for count in (3, 4, 10, 100)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == pytest.approx(1, abs=0.02)
+
+
+def test_older_engines_are_slower_by_vendor_and_no_chip_judges_itself():
+    vendors = tuple(find_chip(c) for c in ("a100", "h100", "mi250", "mi300x", "gaudi2"))
+    table = make_table(
+        (find_shape("llama-3-8b"),),
+        vendors,
+        chip=np.arange(5),
+        batch=8,
+        input_tokens=500,
+        output_tokens=500,
+    )
+    runs = OlderRuns(
+        table=table,
+        seconds=np.ones(5),
+        chip=np.array([chip.key for chip in vendors]),
+        without_room=0,
+    )
+    error = np.log(np.array([1.4, 1.4, 2.0, 4.0, 1.5]))
+    factors = older_factors(runs, error)
+    assert factors["nvidia"] == pytest.approx(1.4)
+    assert factors["amd"] == pytest.approx(8**0.5, rel=1e-3)
+    assert "intel" not in factors
+    assert older_factors(runs, error, without="gaudi2")["other"] == pytest.approx(
+        (1.4 * 1.4 * 2 * 4) ** 0.25, rel=1e-3
+    )
 
 
 def test_the_kernel_finds_offsets_and_noise():

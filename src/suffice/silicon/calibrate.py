@@ -121,9 +121,13 @@ def krige(
 ) -> tuple[Array, Array]:
     """Return the expected error and its standard deviation, noise included, at other rows.
 
-    Errors in and out are in units of each row's interval.
+    Errors in and out are in units of each row's interval. Points that are all off the same way say
+    that their group is: the variance of the shared offset is at least their median squared, so that
+    a deployment unlike all that were trained on is not pulled back to the prediction.
     """
+    error = np.clip(error, -LARGEST, LARGEST)
     variances = np.array(kernel.variances[:-1])
+    variances[0] = max(variances[0], float(np.median(error)) ** 2)
     among = np.tensordot(variances, parts(measured, measured), 1) + kernel.noise * np.eye(
         len(error)
     )
@@ -131,7 +135,7 @@ def krige(
     gain = np.linalg.solve(among, across.T).T
     prior = np.tensordot(variances, _own(at), 1) + kernel.noise
     left = np.maximum(prior - (gain * across).sum(axis=1), kernel.noise)
-    return gain @ np.clip(error, -LARGEST, LARGEST), np.sqrt(left)
+    return gain @ error, np.sqrt(left)
 
 
 def parts(a: ConfigTable, b: ConfigTable) -> Array:

@@ -25,7 +25,8 @@ class ConfigTable:
     `batch` is the number of requests in flight per decode replica. `prefill_chips` is 0 where the
     same chips read prompts and decode, else the chips of one prefill replica, of which there are
     `prefill_replicas` per decode replica (0: not known). `guessed_batch` marks rows whose record
-    does not say over how many replicas its requests were spread.
+    does not say over how many replicas its requests were spread. `version` is -1 or 1 where the
+    engine's release is older or newer than all that were measured.
     """
 
     models: tuple[Shape, ...]
@@ -33,6 +34,7 @@ class ConfigTable:
     model: Array
     chip: Array
     engine: Array
+    version: Array
     tp: Array
     dp: Array
     ep: Array
@@ -76,6 +78,7 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
     Attention has the bits of the dense part where it is not said otherwise.
     """
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
+    defaults |= {"version": 0}
     defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
     defaults |= {"attention_bits": columns.get("dense_bits", 16), "head_bits": 16}
     defaults |= {"prefill_chips": 0, "prefill_tp": 0, "prefill_replicas": 0}
@@ -117,7 +120,7 @@ def prefill_points(table: ConfigTable, *, decode: Points) -> Points:
 def unpacked(table: ConfigTable) -> Array:
     """Mark rows whose 4-bit experts must be widened, as the chip has no 4-bit arithmetic."""
     lacks = _of_chip(table, [chip.fp4 is None for chip in table.chips])
-    return np.asarray(lacks * (_format(table.expert_bits) == 0))
+    return np.asarray(lacks * (arithmetic(table.expert_bits) == 0))
 
 
 def _model(table: ConfigTable) -> Model:
@@ -134,9 +137,9 @@ def _hardware(table: ConfigTable) -> Hardware:
     network = [c.network.si if c.network else NETWORK_SHARE * c.link_bytes_per_s for c in chips]
     return Hardware(
         bandwidth=_of_chip(table, [c.bandwidth.si for c in chips]),
-        flops_attention=rates[table.chip, _format(table.attention_bits)],
-        flops_dense=rates[table.chip, _format(table.dense_bits)],
-        flops_expert=rates[table.chip, _format(table.expert_bits)],
+        flops_attention=rates[table.chip, arithmetic(table.attention_bits)],
+        flops_dense=rates[table.chip, arithmetic(table.dense_bits)],
+        flops_expert=rates[table.chip, arithmetic(table.expert_bits)],
         flops_bf16=_of_chip(table, [c.bf16.si for c in chips]),
         link=_of_chip(table, [c.link_bytes_per_s for c in chips]),
         network=_of_chip(table, network),
@@ -149,8 +152,8 @@ def _of_chip(table: ConfigTable, values: Sequence[float]) -> Array:
     return np.asarray(np.array(values, table.batch.dtype)[table.chip])
 
 
-def _format(bits: Array) -> Any:
-    """Index of the arithmetic that weights of so many bits (scales included) are multiplied in."""
+def arithmetic(bits: Array) -> Any:
+    """Return the index of the arithmetic for weights of so many bits: 4, 8 or 16; scales count."""
     return (bits > 5).astype(np.intp) + (bits > 9)
 
 

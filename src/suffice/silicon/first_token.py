@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from suffice.silicon.columns import ConfigTable
-from suffice.silicon.residual import Prediction, ideal, reading
+from suffice.silicon.intervals import NOVELTIES, novelties
+from suffice.silicon.residual import Prediction, ideal, reading, trained
 from suffice.silicon.roofline import Array
 
 CHUNK_TOKENS = 2048
@@ -86,8 +87,9 @@ def under_arrivals(table: ConfigTable, prediction: Prediction) -> Prediction:
 
     Half a step of waiting for the step under way, the prompt, and the mean wait of a queue with one
     server (Pollaczek and Khinchine). A reader that cannot keep up is taken at FULLEST of its rate:
-    the rate of the row is cut elsewhere. The interval is at least as wide as that of the prediction
-    it replaces, so that chips never measured keep theirs.
+    the rate of the row is cut elsewhere. The interval is at least as wide as that of a step, so
+    that it knows of models and engines that were never measured; of a chip that was never measured
+    it is also as wide as that of the prediction it replaces.
     """
     parts = prompt_reading(table, prediction)
     busy = np.minimum(parts.busy, FULLEST)
@@ -96,7 +98,9 @@ def under_arrivals(table: ConfigTable, prediction: Prediction) -> Prediction:
     ttft_s = parts.service_s + parts.between_s + parts.extra_s + wait_s
     ttft_s = ttft_s + np.where(mixed, parts.step_s / 2, parts.step_s)
     width = np.exp(WIDTH[0] + WIDTH[1] * np.log(np.maximum(table.batch / 3, 1.0)))
-    width = np.maximum(width, prediction.ttft_high_s / prediction.ttft_s)
+    width = np.maximum(width, prediction.tpot_high_s / prediction.tpot_s)
+    unseen = novelties(table, trained().coverage)[NOVELTIES.index("chip")] > 0
+    width = np.where(unseen, np.maximum(width, prediction.ttft_high_s / prediction.ttft_s), width)
     return replace(prediction, ttft_s=ttft_s, ttft_low_s=ttft_s / width, ttft_high_s=ttft_s * width)
 
 

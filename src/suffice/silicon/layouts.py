@@ -27,6 +27,7 @@ class LayoutQuestion:
     output_tokens: float
     formats: Formats
     engine: int
+    version: int = 0
     apart: bool = True
 
 
@@ -75,6 +76,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         chips,
         chip=chip,
         engine=question.engine,
+        version=question.version,
         tp=tp,
         dp=dp,
         ep=ep,

@@ -13,7 +13,9 @@ from suffice.errors import InputError
 from suffice.silicon.catalog import Chip, find_chip
 from suffice.silicon.columns import ENGINES, ConfigTable, make_table
 from suffice.silicon.formats import format_bits, mean_bits, resolve_formats
+from suffice.silicon.intervals import split_version, version_side
 from suffice.silicon.models import find_shape
+from suffice.silicon.residual import trained
 from suffice.silicon.roofline import Array
 from suffice.silicon.shapes import Shape
 
@@ -68,6 +70,7 @@ def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None)
         model=[list(shapes).index(models[r.model].name) for r in records],
         chip=[list(used_chips).index(kinds[r.chip].key) for r in records],
         engine=[engine_index(r.engine) for r in records],
+        version=[engine_release(r.engine) for r in records],
         tp=[r.tp for r in records],
         dp=[r.dp for r in records],
         ep=[r.ep for r in records],
@@ -102,9 +105,23 @@ def _bits(record: Record, shape: Shape) -> tuple[float, float, float, float, flo
 
 
 def engine_index(name: str) -> int:
-    """Index of an engine with measurements behind it, -1 for any other."""
-    key = name.lower().replace("-", "").replace("_", "").replace("tensorrtllm", "trtllm")
+    """Index of an engine with measurements behind it, -1 for any other; a release is left out."""
+    key = (
+        split_version(name)[0]
+        .lower()
+        .replace("-", "")
+        .replace("_", "")
+        .replace("tensorrtllm", "trtllm")
+    )
     return ENGINES.index(key) if key in ENGINES else -1
+
+
+def engine_release(name: str) -> int:
+    """-1 or 1 if an engine's release (`vllm 0.6`) is older or newer than all that were measured."""
+    index, version = engine_index(name), split_version(name)[1]
+    if index < 0 or not version:
+        return 0
+    return version_side(version, trained().coverage.versions.get(ENGINES[index]))
 
 
 def read_measurements(path: Path) -> tuple[Record, ...]:

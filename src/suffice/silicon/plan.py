@@ -22,7 +22,7 @@ from suffice.silicon.catalog import catalogue, find_chip
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
-from suffice.silicon.measured import engine_index
+from suffice.silicon.measured import engine_index, engine_release
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
 from suffice.silicon.shapes import profile
@@ -111,6 +111,7 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         output_tokens=request.workload.output_tokens,
         formats=formats,
         engine=engine_index(request.engine),
+        version=engine_release(request.engine),
         apart=request.apart,
     )
     table = candidates(request.model, chips, question)

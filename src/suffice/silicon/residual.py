@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 from suffice.silicon import basis as network
 from suffice.silicon import roofline
 from suffice.silicon.columns import ENGINES, ConfigTable, points, prefill_points, unpacked
+from suffice.silicon.intervals import Coverage, Interval, half_width, novelties
 from suffice.silicon.roofline import Array, Points, StepTerms
 
 CHUNK_ROWS = 16384
@@ -37,20 +38,6 @@ FIRST_NAMES = tuple(
 FIRST_START = (2.0, 0.5, 0.7, 1.0, 2e-2, 1e-6, 0.5, 0.3, *[1.0] * 4)
 LIMIT = 1.2
 """The residual moves a prediction by at most exp(LIMIT): physics has the last word."""
-
-
-class Interval(Struct, frozen=True, kw_only=True):
-    """What a 90 % interval is made of; widths are in log time.
-
-    `width` is linear in (1, guessed batch, prefill apart, distance); `quantile` is the conformal
-    factor, from groups held out; `unseen_chip` and `unseen_vendor` are how many times
-    wider errors were when a chip, or all chips of a vendor, were left out.
-    """
-
-    width: tuple[float, ...]
-    quantile: float
-    unseen_chip: float
-    unseen_vendor: float
 
 
 PARTS = tuple(
@@ -89,7 +76,8 @@ class Trained(Struct, frozen=True, kw_only=True):
     """All learned parameters, and where they come from.
 
     Features are standardised by `mean` and `scale`, then compared with `centres` (m, d); each
-    target has its own weights.
+    target has its own weights. `older` says by vendor how many times longer a step takes on
+    releases of engines from before the measurements; the key `other` is for the other vendors.
     """
 
     mean: tuple[float, ...]
@@ -97,8 +85,8 @@ class Trained(Struct, frozen=True, kw_only=True):
     centres: tuple[tuple[float, ...], ...]
     tpot: LearnedTarget
     ttft: LearnedTarget
-    chips: tuple[str, ...]
-    vendors: tuple[str, ...]
+    coverage: Coverage
+    older: dict[str, float]
     made_by: str
     data: tuple[str, ...]
     date: str
@@ -313,10 +301,19 @@ def features(times: IdealTimes, *, table: ConfigTable, step_s: Array) -> Array:
     return out
 
 
-def interval_width(times: IdealTimes, interval: Interval, *, distance: Array) -> Array:
-    """Half width of the 90 % interval in log time, before what is known of unseen chips."""
-    a, b, c, d = interval.width
-    return interval.quantile * (a + b * times.guessed + c * times.apart + d * distance)
+def interval_terms(times: IdealTimes, *, distance: Array) -> dict[str, Array]:
+    """Return what the width of an interval grows with, but for what was never measured.
+
+    A deployment that is planned is a source of its own: `source` is 1.
+    """
+    own = np.maximum(times.step.weights + times.step.experts + times.step.cache, FLOOR_S)
+    return {
+        "distance": distance,
+        "guessed": times.guessed,
+        "apart": times.apart,
+        "reading": times.mixed_s / (times.mixed_s + own),
+        "source": np.ones_like(distance),
+    }
 
 
 def _constants(learned: Trained) -> dict[str, Array]:
@@ -343,12 +340,12 @@ def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Ar
         x, lifted=constants["lifted"], weights=constants["weights"], bias=constants["bias"]
     )
     np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved)
-    tpot_s = step_s * moved[0]
+    tpot_s = step_s * moved[0] * _older(table, learned)
     ttft_s = first_seconds(times, constants["ttft"], tpot_s=tpot_s) * moved[1]
-    unseen = _unseen(table, learned)
+    unseen = novelties(table, learned.coverage)
+    terms = interval_terms(times, distance=distance)
     wide = [
-        np.exp(interval_width(times, t.interval, distance=distance) * _times(unseen, t.interval))
-        for t in (learned.tpot, learned.ttft)
+        np.exp(half_width(t.interval, terms, unseen=unseen)) for t in (learned.tpot, learned.ttft)
     ]
     return Prediction(
         tpot_s=tpot_s,
@@ -361,18 +358,8 @@ def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Ar
     )
 
 
-def _unseen(table: ConfigTable, learned: Trained) -> Array:
-    """0 for a chip with measurements, 1 for one without, 2 where its whole vendor has none.
-
-    Pipelines count as 2: no measured row has one.
-    """
-    level = [
-        0 if c.key in learned.chips else 1 if c.vendor in learned.vendors else 2
-        for c in table.chips
-    ]
-    return np.where(table.pp > 1, 2, np.array(level)[table.chip])
-
-
-def _times(unseen: Array, interval: Interval) -> Array:
-    times = (1.0, interval.unseen_chip, interval.unseen_vendor)
-    return np.array(times, np.float32)[unseen]
+def _older(table: ConfigTable, learned: Trained) -> Array:
+    """How many times longer a step takes on an engine's release from before the measurements."""
+    slower = [learned.older.get(c.vendor, learned.older.get("other", 1.0)) for c in table.chips]
+    by_row = np.array(slower, table.batch.dtype)[table.chip]
+    return np.where(table.version < 0, by_row, np.ones_like(by_row))
