@@ -170,6 +170,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     """What a policy may look at of an answer; everything may be missing.
 
     `reasoning` is what the engine showed of it; `samples` are further answers of the same call.
+    `check` says whether it passed the operator's own checks; None where they gave no verdict.
     """
 
     answer: str | None = None
@@ -177,6 +178,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     finish: Finish | None = None
     mean_logprob: float | None = None
     samples: tuple[str, ...] = ()
+    check: bool | None = None
 
     @property
     def abstained(self) -> bool:
@@ -320,6 +322,8 @@ class Trial(Generation, frozen=True):
     a log has no tokens. `retryable` says that running it again may give what is missing. `run`
     tells repeated runs of one request on one rung apart. `cluster` names the conversation, session,
     stream or task that the request belongs to: requests of one cluster are not independent.
+    `check_usd` and `check_s` are what the checks of the answer cost and took; `charge_usd` includes
+    the first.
     """
 
     request_id: str
@@ -335,6 +339,8 @@ class Trial(Generation, frozen=True):
     retryable: bool = False
     run: str | None = None
     cluster: str | None = None
+    check_usd: Decimal | None = None
+    check_s: float | None = None
 
 
 def _fields(value: Struct, kind: type[Struct]) -> JSON:

@@ -507,7 +507,7 @@ def test_a_policy_of_an_earlier_form_says_what_to_do(policy: Policy, tmp_path: P
     whole = msgspec.msgpack.decode(policy_bytes(policy))
     earlier = {"version": 2, "policy": {"thresholds": [], "cutoffs": [], **whole["policy"]}}
     (tmp_path / "old").write_bytes(msgspec.msgpack.encode(earlier))
-    with pytest.raises(InputError, match="format 2, this is format 4") as caught:
+    with pytest.raises(InputError, match="format 2, this is format 5") as caught:
         load_policy(tmp_path / "old")
     assert "certify again" in caught.value.hint
 

@@ -1,6 +1,7 @@
 """What the commands do, without the printing: files and settings in, values out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace as replace_part
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil
@@ -11,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
+from suffice.certify.checking import without_checks
 from suffice.certify.labelling import LabelPlan, plan_labels, read_plan
 from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage
 from suffice.certify.policy import CertifiedPolicy, CertifyResult, certify
@@ -30,6 +32,7 @@ from suffice.trials.pricing import AS_WRITTEN, TrialCosts
 from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
+from suffice.units import show_share
 
 UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 MOST_UNMARKED = 0.2  # of the requests, that may lack any mark without a plan
@@ -60,6 +63,23 @@ class Certification(Struct, frozen=True, kw_only=True, eq=False):
     def result(self) -> CertifyResult:
         """The figures that are printed."""
         return self.certified.result
+
+    @property
+    def about_checks(self) -> tuple[str, ...]:
+        """How the checks of rungs erred, and whether they pay."""
+        result = self.result
+        sentences = [
+            f"check of {rung}: passes {errors.false_accepts:,} of {errors.bad:,} answers that are "
+            f"worse than the reference's (bound {show_share(errors.false_accept_bound)}), fails "
+            f"{errors.false_rejects:,} of {errors.good:,} others (bound "
+            f"{show_share(errors.false_reject_bound)})"
+            for rung, errors in result.checks.items()
+        ]
+        if result.without_checks is not None and result.saving is not None:
+            pays = "pays" if result.saving > result.without_checks else "does not pay"
+            without = show_share(result.without_checks)
+            sentences.append(f"checking {pays}: without it {without} would be saved")
+        return tuple(sentences)
 
     @property
     def advice(self) -> str:
@@ -238,6 +258,9 @@ def settle(
     """Certify trials and bundle the policy with its certificate and what its rungs cost."""
     table = tabulate(trials)
     certified = certify(table, ask, encoder=default_encoder(), labels=labels, plan=plan, say=say)
+    if certified.result.checks:
+        saving = _saving_without_checks(trials, ask, say=say)
+        certified = replace_part(certified, result=replace(certified.result, without_checks=saving))
     certificate = certified.result.certificate
     bundle = None
     if certificate is not None:
@@ -252,6 +275,15 @@ def settle(
         bundle=bundle,
         notes=table.notes,
     )
+
+
+def _saving_without_checks(trials: Sequence[Trial], ask: Target, *, say: Say) -> float | None:
+    say("certifying without the checks, to compare")
+    try:
+        unchecked = tabulate(without_checks(trials))
+        return certify(unchecked, ask, encoder=default_encoder()).result.saving
+    except InputError:  # nothing saves anything without them
+        return 0.0
 
 
 def _kept_cheap(certified: CertifiedPolicy) -> set[str]:

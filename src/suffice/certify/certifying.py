@@ -173,7 +173,7 @@ def rival_policies(
 
 
 def as_good_rung(fitted: FittedPolicies, certifying: CertifyingRows) -> str | None:
-    """Name the cheapest fixed rung that is certified for every request, if there is any.
+    """Name the cheapest fixed rung that is certified for every request, without any check.
 
     Rungs are tested in the order of their losses on the fitting rows, and a dearer one that loses
     more is left out, so the last that passes is the cheapest.
@@ -183,5 +183,5 @@ def as_good_rung(fitted: FittedPolicies, certifying: CertifyingRows) -> str | No
     calibration = certifying.calibrate(fitted.fixed)
     if not calibration.certified:
         return None
-    attempts = fitted.fixed.path.attempts[calibration.index]
-    return fitted.fixed.rungs[int(attempts.argmax())]
+    rung = int(fitted.fixed.path.attempts[calibration.index].argmax())
+    return None if rung in fitted.fixed.checked else fitted.fixed.rungs[rung]

@@ -17,9 +17,9 @@ from suffice.certify.certifying import (
     regrouped,
     rival_policies,
 )
+from suffice.certify.checking import calibrated, check_errors
 from suffice.certify.evidence import (
     LossRule,
-    MarkedRequests,
     answered_cheaply,
     bounds_of,
     check_rows,
@@ -34,6 +34,7 @@ from suffice.errors import InputError
 from suffice.features.groups import PREFIX, learn_text_groups
 from suffice.guarantee import (
     Certificate,
+    CheckErrors,
     LabelSource,
     Lineage,
     Method,
@@ -101,6 +102,8 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
     rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
     request: as good as the reference, so promise against it instead. None if there is none.
+    `checks` says by rung how often its check errs, and `without_checks` what is saved where nobody
+    checks: None without checks, or where costs are unknown.
     """
 
     certified: bool
@@ -138,6 +141,8 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     clusters_needed: int | None
     lineage: Lineage
     certificate: Certificate | None
+    checks: dict[str, CheckErrors] = {}
+    without_checks: float | None = None
 
     @property
     def rungs_between(self) -> dict[str, Baseline]:
@@ -212,15 +217,25 @@ def certify(
         expected=harms(fitted.policy, test.seen),
         human=human,
     )
-    calibration = certifying.calibrate(fitted.policy)
-    tests = calibration.tests * ask.lineage.planned
-    calibration = replace(calibration, delta=ask.delta, tests=tests)
-    policy = fitted.policy.at(calibration.index if calibration.certified else 0)
+    chosen = calibrated(fitted, certifying, fit, first_passing=human is None and plan is None)
+    tests = chosen.calibration.tests * ask.lineage.planned
+    calibration = replace(chosen.calibration, delta=ask.delta, tests=tests)
+    policy = chosen.policy.at(calibration.index if calibration.certified else 0)
     policy = replace(policy, text_groups=text_groups)
+    checks = check_errors((fit, test, report), rule=rule, delta=ask.delta)
     certificate = None
     if calibration.certified:
         promised = certifying.group_bounds(policy)
-        terms = _terms(policy, ask, (fit, test, report), kept=kept, promised=promised)
+        judging = content_hash([_hash(fit), _hash(test)]) if chosen.on_fitting_rows else _hash(test)
+        splits = Splits(fit=_hash(fit), certify=judging, report=_hash(report))
+        scope = Scope(
+            groups=tuple(
+                promised_groups := sorted({g for g in test.table.groups if g is not None})
+            ),
+            unscored=kept.left_out,
+            promised=dict.fromkeys(promised_groups, 1.0) | promised,
+        )
+        terms = _terms(policy, ask, splits=splits, scope=scope, checks=checks)
         certificate = issue(calibration, terms)
     expected = harms(policy, report.seen)
     plays = play(policy, expected, points=slice(policy.point, policy.point + 1))
@@ -240,6 +255,7 @@ def certify(
             unmarked=kept.unmarked,
             left_out={**table.left_out, **({UNSCORED: kept.left_out} if kept.left_out else {})},
             certificate=certificate,
+            checks=checks,
             **found,
         ),
         reported=report.table,
@@ -281,27 +297,22 @@ def _check_source(ask: Target, labels: Mapping[Pair, float] | None) -> None:
 def _terms(
     policy: Policy,
     ask: Target,
-    splits: tuple[RequestSplit, RequestSplit, RequestSplit],
     *,
-    kept: MarkedRequests,
-    promised: dict[str, float],
+    splits: Splits,
+    scope: Scope,
+    checks: dict[str, CheckErrors],
 ) -> Terms:
-    fit, test, report = splits
     created = datetime.now(UTC)
-    groups = tuple(sorted({g for g in test.table.groups if g is not None}))
     return Terms(
         policy_hash=policy_hash(policy),
         reference=ask.reference,
         label_source=ask.label_source,
-        splits=Splits(fit=_hash(fit), certify=_hash(test), report=_hash(report)),
-        scope=Scope(
-            groups=groups,
-            unscored=kept.left_out,
-            promised=dict.fromkeys(groups, 1.0) | promised,
-        ),
+        splits=splits,
+        scope=scope,
         created=created,
         lapses_at=created + timedelta(seconds=ask.lapses_after_s),
         lineage=ask.lineage,
+        checks=checks,
     )
 
 

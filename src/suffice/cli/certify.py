@@ -234,11 +234,16 @@ def _conclude(
     """Print the result, save the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
     from suffice.certify.lineage import write_lineage
-    from suffice.cli.output import note, print_certified, print_json, print_notes
+    from suffice.cli.output import note, print_certified, print_json, print_notes, say
     from suffice.files import check_folder
 
     result = certification.result
-    print_json(command, result) if json else print_certified(result)
+    if json:
+        print_json(command, result)
+    else:
+        print_certified(result)
+        for sentence in certification.about_checks:
+            say(sentence)
     print_notes((("", text) for text in certification.notes), explain=False)
     if out is not None:
         check_folder(out)

@@ -15,6 +15,7 @@ from suffice.guarantee.calibrate import (
 )
 from suffice.guarantee.certificate import (
     Certificate,
+    CheckErrors,
     LabelSource,
     Scope,
     Splits,
@@ -47,6 +48,7 @@ __all__ = [
     "RENEWALS",
     "Calibration",
     "Certificate",
+    "CheckErrors",
     "Clusters",
     "Evidence",
     "GroupMonitors",

@@ -88,11 +88,27 @@ class Scope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     promised: dict[str, Share] = {}
 
 
+class CheckErrors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often an operator's check erred.
+
+    `bad` answers are worse than the reference's, `good` ones are not. A bad answer that passed is a
+    false accept, a good one that did not is a false reject. The bounds are upper ones of the rates.
+    """
+
+    bad: Natural
+    good: Natural
+    false_accepts: Natural
+    false_rejects: Natural
+    false_accept_bound: Share
+    false_reject_bound: Share
+
+
 class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a certificate is about, besides the numbers.
 
     `policy_hash` covers the policy and its encoder; rungs are known by name, which `limits` says.
-    `lineage` says how many looks share delta. Times need a time zone.
+    `lineage` says how many looks share delta. `checks` says by rung how the operator's check erred,
+    where its answers stay only if they pass. Times need a time zone.
     """
 
     policy_hash: str
@@ -103,6 +119,7 @@ class Terms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     created: Annotated[datetime, Meta(tz=True)]
     lapses_at: Annotated[datetime, Meta(tz=True)]
     lineage: Lineage = Lineage()
+    checks: dict[str, CheckErrors] = {}
 
 
 class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

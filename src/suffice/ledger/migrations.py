@@ -267,6 +267,10 @@ MIGRATIONS = (
         sqlite=_sqlite_refuses_changes("suffice_events"),
         postgresql=(_postgresql_refuses_changes("suffice_events"),),
     ),
+    Migration(
+        version=10,
+        statements=('ALTER TABLE suffice_attempts ADD COLUMN "check" BOOLEAN',),
+    ),
 )
 
 _KEYS = {

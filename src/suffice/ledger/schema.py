@@ -62,6 +62,7 @@ GENERATION_COLUMNS: Mapping[str, GenerationColumn] = {
     "ttft_s": GenerationColumn(sa.Double),
     "mean_logprob": GenerationColumn(sa.Double),
     "effort_seen": GenerationColumn(sa.Boolean),
+    "check": GenerationColumn(sa.Boolean),
     "error": GenerationColumn(sa.Text, to_column=_storable),
     "answer": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
     "reasoning": GenerationColumn(sa.Text, to_column=_storable, is_text=True),

@@ -125,7 +125,7 @@ def certifiable_path(value: FamilyValue, goal: Goal) -> PolicyPath:
     if value.by_part:
         return growing_part(value, goal)
     later = np.arange(value.first, len(path))
-    return _from_reference(path.take(later[_records(family.cost[later])]))
+    return from_reference(path.take(later[_records(family.cost[later])]))
 
 
 def growing_part(value: FamilyValue, goal: Goal) -> PolicyPath:
@@ -136,12 +136,12 @@ def growing_part(value: FamilyValue, goal: Goal) -> PolicyPath:
     grown = path.take(np.concatenate([np.full(PARTS, value.point), later]))
     growing = np.geomspace(goal.alpha, 1.0, PARTS + 1)[1:]
     parts = np.concatenate([growing, np.ones(len(later))])
-    return _from_reference(replace(grown, parts=parts))
+    return from_reference(replace(grown, parts=parts))
 
 
 def walk_path(family: PolicyFamily) -> PolicyPath:
     """Return a family from its first point on, as `certifiable_path` does for a walk."""
-    return _from_reference(family.path.take(np.flatnonzero(_records(family.cost))))
+    return from_reference(family.path.take(np.flatnonzero(_records(family.cost))))
 
 
 def _certifying_losses(family: PolicyFamily, goal: Goal, *, fitting_rows: int) -> Floats:
@@ -203,7 +203,7 @@ def _records(cost: Floats) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     return np.asarray(cost < before, dtype=np.bool_)
 
 
-def _from_reference(path: PolicyPath) -> PolicyPath:
+def from_reference(path: PolicyPath) -> PolicyPath:
     """Put a point before all others that leaves everything to the reference."""
     never = np.full((1, path.attempts.shape[1]), -np.inf)
     return replace(

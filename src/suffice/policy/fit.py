@@ -7,15 +7,17 @@ import numpy as np
 from suffice.errors import InputError
 from suffice.policy.candidates import FittingRows, families
 from suffice.policy.choose import (
+    PARTS,
     Goal,
     best_value,
     certifiable_path,
+    from_reference,
     growing_part,
     valued,
     walk_path,
 )
 from suffice.policy.observe import Flags, Floats, Observations
-from suffice.policy.path import ExpectedLosses, Policy, PolicyPath, RungScore
+from suffice.policy.path import ExpectedLosses, Policy, PolicyPath, RungScore, follow
 from suffice.policy.score import after_inputs, before_inputs, fit_score
 from suffice.trials.table import Rows, TrialTable
 
@@ -52,7 +54,10 @@ class FittedPolicies:
     `fixed` has a point for every fixed rung that may be certified, the safest first; `random` sends
     a random part of the requests to the fixed rung that is expected to save most so, and is None
     where the goal allows no random part. `route` is the best policy that decides before any
-    attempt, `table` the best table by group, if there are any.
+    attempt, `table` the best table by group, if there are any. `first_passing` keeps the first
+    answer that passes its check, from the cheapest checked rung up, for a growing random part of
+    the requests where the goal allows it: it learns nothing from any row. None without checks, or
+    where that costs no less than the reference.
     """
 
     policy: Policy
@@ -60,6 +65,7 @@ class FittedPolicies:
     random: Policy | None
     route: Policy | None
     table: Policy | None
+    first_passing: Policy | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,9 +109,13 @@ def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolic
     )
     kinds = families(rows)
     if not kinds:
+        failing = ", failed its check" if seen.checked else ""
         raise InputError(
-            f"every rung below {known.rungs[-1]!r} abstained on every request, or costs no less",
-            hint="a latent rung answers only what it was trained and certified for",
+            f"every rung below {known.rungs[-1]!r} abstained on every request{failing}, or costs "
+            "no less",
+            hint="leave out what makes the cheaper rungs dear"
+            if seen.checked
+            else "a latent rung answers only what it was trained and certified for",
         )
     values = [valued(kind, goal, fitting_rows=len(seen)) for kind in kinds]
 
@@ -115,6 +125,7 @@ def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolic
             scores=tuple(f.score for f in fitted),
             path=path,
             encoder=seen.encoder,
+            checked=seen.checked,
         )
 
     def best(*names: str) -> Policy | None:
@@ -130,17 +141,40 @@ def fit_policies(seen: Observations, known: Outcomes, goal: Goal) -> FittedPolic
         random=along(growing_part(fixed, goal)) if fixed and fixed.part > 0 else None,
         route=best("fixed", "route"),
         table=best("table"),
+        first_passing=along(passing) if (passing := _first_passing(rows, seen, goal)) else None,
     )
 
 
+def _first_passing(rows: FittingRows, seen: Observations, goal: Goal) -> PolicyPath | None:
+    if not seen.checked:
+        return None
+    parts = np.geomspace(goal.alpha, 1.0, PARTS + 1)[1:] if goal.random_part else np.ones(1)
+    tried = np.isin(np.arange(rows.losses.shape[1] - 1), seen.checked)
+    always = np.tile(np.where(tried, np.inf, -np.inf), (len(parts), 1))
+    path = PolicyPath(
+        attempts=always,
+        keeps=always,
+        starts=np.zeros((len(parts), 1), dtype=np.int32),
+        parts=parts,
+        families=("check",) * len(parts),
+    )
+    spent = follow(path.take(np.arange(1)).whole(), rows.expected).costs(rows.cost)
+    return from_reference(path) if spent.mean() < rows.cost[:, -1].mean() else None
+
+
 def _fit_rung(seen: Observations, quality: Floats, cost: Floats, *, rung: int) -> _FittedScores:
+    """Fit the scores of a rung; what fails its check is neither lost nor saved, only paid for."""
     reached, wanted = quality[:, rung], quality[:, -1]
     targets = np.stack([np.maximum(0.0, wanted - reached), reached, wanted], axis=1)
     reference = cost[:, -1:]
-    carried = np.hstack([reference - cost[:, rung, None], reference])
-    before, unseen_before = fit_score(before_inputs(seen), targets, carried=carried)
-    score, unseen_after = RungScore(before=before), unseen_before[:, [0, 2]]
     attempts = seen.attempts[rung]
+    stays = np.ones(len(seen))
+    if rung in seen.checked and attempts is not None:
+        stays -= attempts.abstained
+    carried = np.hstack([stays[:, None] * reference - cost[:, rung, None], reference])
+    kept = targets * np.column_stack([stays, np.ones((len(seen), 2))])
+    before, unseen_before = fit_score(before_inputs(seen), kept, carried=carried)
+    score, unseen_after = RungScore(before=before), unseen_before[:, [0, 2]]
     if attempts is not None:
         given = np.flatnonzero(attempts.given)
         if len(given) >= FEWEST_ROWS:

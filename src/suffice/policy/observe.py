@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec.structs import replace as replace_field
 from numpy.typing import NDArray
 
 from suffice.encoders.base import Encoder, Vectors
@@ -29,7 +30,8 @@ NOTHING = Signals()
 class Attempts:
     """One rung's answers: `numbers` of shape (rows, answer features), zeros where none `given`.
 
-    Where the rung `abstained` there is nothing to keep, whatever the policy expects.
+    Where the rung `abstained` there is nothing to keep, whatever the policy expects; an answer that
+    did not pass its check counts as such.
     """
 
     numbers: Floats
@@ -52,6 +54,7 @@ class Observations:
     """Requests as numbers; `attempts` has one entry a rung below the reference, None if unseen.
 
     `draws`, shape (rows,), are uniform random numbers in [0, 1), the same for the same request id.
+    `checked` are the places of the rungs whose answers must pass a check.
     """
 
     numbers: Floats
@@ -60,6 +63,7 @@ class Observations:
     attempts: tuple[Attempts | None, ...]
     encoder: str
     draws: Floats
+    checked: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -73,6 +77,7 @@ class Observations:
             attempts=tuple(a.subset(rows) if a else None for a in self.attempts),
             encoder=self.encoder,
             draws=self.draws[rows],
+            checked=self.checked,
         )
 
     def without_groups(self) -> "Observations":
@@ -87,6 +92,7 @@ def observe(
     *,
     request_ids: Sequence[str],
     encoder: Encoder,
+    checked: tuple[int, ...] = (),
 ) -> Observations:
     """Turn requests into numbers; `attempts` holds a rung's signals by request, or None."""
     prompts = [read_prompt(text) for text in texts]
@@ -94,9 +100,12 @@ def observe(
         numbers=_matrix([text_features(prompt) for prompt in prompts]),
         vectors=encoder.embed([text[:LONGEST_TEXT] for text in texts]),
         groups=tuple(groups),
-        attempts=tuple(_attempts(prompts, seen) for seen in attempts),
+        attempts=tuple(
+            _attempts(prompts, seen, checked=rung in checked) for rung, seen in enumerate(attempts)
+        ),
         encoder=encoder.fingerprint,
         draws=np.array([draw(request_id) for request_id in request_ids], dtype=np.float64),
+        checked=checked,
     )
 
 
@@ -107,17 +116,29 @@ def draw(request_id: str) -> float:
 
 
 def observe_table(table: TrialTable, *, reference: str, encoder: Encoder) -> Observations:
-    """Turn a table into numbers, with the answers of the rungs below the reference."""
+    """Turn a table into numbers, with the answers of the rungs below the reference.
+
+    A rung with a verdict of a check on any answer needs one on every answer.
+    """
     below = range(table.rung_index(reference))
     signals = [[row[rung] for row in table.signals] for rung in below]
+    checked = (r for r in below if any(shown.check is not None for shown in signals[r]))
     return observe(
-        table.texts, table.groups, signals, request_ids=table.request_ids, encoder=encoder
+        *(table.texts, table.groups, signals),
+        request_ids=table.request_ids,
+        encoder=encoder,
+        checked=tuple(checked),
     )
 
 
-def _attempts(prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None) -> Attempts | None:
-    given = np.array([is_given(signals) for signals in seen or ()], dtype=np.bool_)
-    abstained = np.array([s is not None and s.abstained for s in seen or ()], dtype=np.bool_)
+def _attempts(
+    prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None, *, checked: bool
+) -> Attempts | None:
+    abstained = np.array(
+        [s is not None and (s.abstained or (checked and not s.check)) for s in seen or ()],
+        dtype=np.bool_,
+    )
+    given = np.array([is_given(signals) for signals in seen or ()], dtype=np.bool_) & ~abstained
     if seen is None or not (given | abstained).any():
         return None
     pairs = [
@@ -136,8 +157,10 @@ def _attempts(prompts: Sequence[Prompt], seen: Sequence[Signals | None] | None) 
 
 
 def is_given(signals: Signals | None) -> bool:
-    """Whether an attempt shows anything that it can be judged by."""
-    return signals is not None and signals != NOTHING and not signals.abstained
+    """Whether an attempt shows anything that it can be judged by, the verdict of a check aside."""
+    if signals is None or signals.abstained:
+        return False
+    return (signals if signals.check is None else replace_field(signals, check=None)) != NOTHING
 
 
 def _matrix(rows: list[dict[str, float]]) -> Floats:

@@ -69,7 +69,7 @@ class Router:
                 return PolicyStep(
                     rung=policy.rungs[at],
                     keep=False,
-                    settled=bool(path.keeps[policy.point, at] == np.inf),
+                    settled=policy.settles(at),
                     expected_loss=expected,
                 )
         return PolicyStep(rung=policy.reference, keep=False, settled=True)
@@ -91,7 +91,9 @@ class Router:
             if rung not in attempts:
                 always = policy.path.attempts[policy.point, at] == np.inf
                 loss = None if always else float(expected.before[0, at])
-                return PolicyStep(rung=rung, keep=False, settled=unread, expected_loss=loss)
+                return PolicyStep(
+                    rung=rung, keep=False, settled=policy.settles(at), expected_loss=loss
+                )
             if played.chosen[0, 0] == at:
                 loss = None if unread else float(expected.after[0, at])
                 return PolicyStep(rung=rung, keep=True, settled=True, expected_loss=loss)
@@ -104,6 +106,7 @@ class Router:
             [[attempts[r]] if r in attempts else None for r in self.policy.rungs[:-1]],
             request_ids=[request.request_id],
             encoder=self.encoder,
+            checked=self.policy.checked,
         )
 
     @cached_property

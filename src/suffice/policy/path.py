@@ -87,7 +87,8 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
     Only where a part of the requests is drawn does it read their ids. `rungs` run from the cheapest
     to the reference, which is last and has no score. Point 0 always takes the reference. `encoder`
     is the fingerprint of the encoder that the scores were fitted with. Groups are those that
-    `text_groups` tells from the text; None leaves them to be declared.
+    `text_groups` tells from the text; None leaves them to be declared. `checked` are the places of
+    the rungs whose answers stay only if they pass the operator's check.
     """
 
     rungs: tuple[str, ...]
@@ -96,6 +97,7 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
     encoder: str
     point: int = 0
     text_groups: TextGroups | None = None
+    checked: tuple[int, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -118,6 +120,10 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
         tried = self.path.attempts[self.point] > -np.inf
         read = tried & np.isfinite(self.path.keeps[self.point])
         return tuple(rung for rung, yes in zip(self.rungs, read.tolist(), strict=False) if yes)
+
+    def settles(self, rung: int) -> bool:
+        """Whether an answer of a rung stays whatever it says, at the policy's point."""
+        return rung not in self.checked and bool(self.path.keeps[self.point, rung] == np.inf)
 
     @property
     def points(self) -> int:

@@ -69,6 +69,8 @@ class _AnswerRow(Generation, frozen=True, kw_only=True):
     charge_usd: Decimal | None = None
     cost_usd: Decimal | None = None
     charge_estimated: bool = False
+    check_usd: Decimal | None = None
+    check_s: float | None = None
     retryable: bool = False
 
 
@@ -229,6 +231,8 @@ def _trial(row: _Flat | _Nested, outcome: _AnswerRow, *, rung: str, at: str) -> 
         output_words=outcome.output_words,
         charge_usd=_charge_usd(outcome, at=f"{at}, rung {rung!r}"),
         charge_estimated=outcome.charge_estimated,
+        check_usd=outcome.check_usd,
+        check_s=outcome.check_s,
         retryable=outcome.retryable,
         **generation,
     )
