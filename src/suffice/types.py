@@ -219,7 +219,8 @@ class Completion(Struct, frozen=True, kw_only=True):
     `effort_seen` is what the reply itself proves about effort: True (reasoning present when asked
     for, absent for `none`), False (the engine ignored it), None (nothing in the reply tells).
     `wire` is the JSON that a server sent: the whole reply, or the event of a stream that holds the
-    usage; None where there is no server.
+    usage; None where there is no server. `check` is the verdict of the operator's checks, once they
+    have looked at it.
     """
 
     text: str
@@ -234,6 +235,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     effort_seen: bool | None = None
     model: str | None = None
     wire: bytes | None = None
+    check: bool | None = None
 
     @property
     def mean_logprob(self) -> float | None:

@@ -269,7 +269,7 @@ MIGRATIONS = (
     ),
     Migration(
         version=10,
-        statements=('ALTER TABLE suffice_attempts ADD COLUMN "check" BOOLEAN',),
+        statements=("ALTER TABLE suffice_attempts ADD COLUMN check_passed BOOLEAN",),
     ),
 )
 

@@ -28,12 +28,16 @@ Row = dict[str, Any]
 
 
 class GenerationColumn(NamedTuple):
-    """How one field of a generation stands in its column; `is_text` is kept only with text on."""
+    """How one field of a generation stands in its column; `is_text` is kept only with text on.
+
+    The column has the name of the field, unless `column` names it.
+    """
 
     type: type[sa.types.TypeEngine[Any]]
     to_column: Callable[[Any], Any] = lambda value: value
     from_column: Callable[[Any], Any] = lambda value: value
     is_text: bool = False
+    column: str | None = None
 
 
 def _storable(text: str | None) -> str | None:
@@ -62,7 +66,7 @@ GENERATION_COLUMNS: Mapping[str, GenerationColumn] = {
     "ttft_s": GenerationColumn(sa.Double),
     "mean_logprob": GenerationColumn(sa.Double),
     "effort_seen": GenerationColumn(sa.Boolean),
-    "check": GenerationColumn(sa.Boolean),
+    "check": GenerationColumn(sa.Boolean, column="check_passed"),  # `check` is a word of SQL
     "error": GenerationColumn(sa.Text, to_column=_storable),
     "answer": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
     "reasoning": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
@@ -122,7 +126,7 @@ attempts = sa.Table(
     sa.Column("charge_picousd", sa.BigInteger),
     sa.Column("charge_estimated", sa.Boolean, nullable=False),
     sa.Column("price", sa.Text),
-    *(sa.Column(name, field.type) for name, field in GENERATION_COLUMNS.items()),
+    *(sa.Column(field.column or name, field.type) for name, field in GENERATION_COLUMNS.items()),
 )
 
 scores = sa.Table(
@@ -252,7 +256,7 @@ def attempt_row(
     }
     for name, field in GENERATION_COLUMNS.items():
         kept = store_text or not field.is_text
-        row[name] = field.to_column(getattr(attempt, name)) if kept else None
+        row[field.column or name] = field.to_column(getattr(attempt, name)) if kept else None
     for name in COUNTS:
         count = getattr(attempt.usage, f"{name}_tokens")
         row[f"{name}_tokens"] = count and count.tokens
@@ -307,7 +311,7 @@ def attempt_from_row(row: Any) -> Attempt:
         usage=_usage(row._mapping),
         charge=Charge(usd=usd(row.charge_picousd), estimated=row.charge_estimated, price=row.price),
         **{
-            name: field.from_column(getattr(row, name))
+            name: field.from_column(getattr(row, field.column or name))
             for name, field in GENERATION_COLUMNS.items()
         },
     )
