@@ -101,23 +101,33 @@ def grow(x: Singles, targets: Floats, *, carried: Floats) -> tuple[Forest, Float
     Also returns the out-of-bag predictions, shape (rows, outputs): means over the trees that did
     not see the row. Where no column varies, every prediction is the mean.
     """
-    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn import config_context
+    from sklearn.tree import ExtraTreeRegressor
 
     outputs = np.column_stack([targets[:, 0], carried])
     varying = np.flatnonzero(np.ptp(x, axis=0) > 0).astype(np.int32)
     if not varying.size:
         return _stump(outputs.mean(axis=0)), np.tile(outputs.mean(axis=0), (len(x), 1))
-    trees = ExtraTreesRegressor(
-        n_estimators=TREES,
-        min_samples_leaf=LEAF_ROWS,
-        max_depth=DEEPEST,
-        max_features=COLUMN_SHARE,
-        bootstrap=True,
-        oob_score=True,
-        random_state=_SEED,
-    ).fit(x[:, varying], np.column_stack([targets, _NO_SAY * carried]))
+    rows, seen = len(x), np.ascontiguousarray(x[:, varying], dtype=np.float32)
+    wanted = np.column_stack([targets, _NO_SAY * carried])
+    rng, trees = np.random.RandomState(_SEED), []
+    sums, votes = np.zeros(wanted.shape), np.zeros(rows)
+    with config_context(skip_parameter_validation=True):
+        for seed in rng.randint(np.iinfo(np.int32).max, size=TREES):
+            drawn = np.random.RandomState(seed).randint(0, rows, rows, dtype=np.int32)
+            weights = np.bincount(drawn, minlength=rows).astype(np.float64)
+            tree = ExtraTreeRegressor(
+                min_samples_leaf=LEAF_ROWS,
+                max_depth=DEEPEST,
+                max_features=COLUMN_SHARE,
+                random_state=seed,
+            ).fit(seen, wanted, sample_weight=weights, check_input=False)
+            left_out = np.flatnonzero(weights == 0)
+            sums[left_out] += tree.tree_.predict(seen[left_out]).reshape(-1, wanted.shape[1])
+            votes[left_out] += 1
+            trees.append(tree.tree_)
     places = [0, *range(targets.shape[1], targets.shape[1] + carried.shape[1])]
-    unseen = trees.oob_prediction_.reshape(len(x), -1)[:, places]
+    unseen = (sums / np.maximum(votes, 1)[:, None])[:, places]
     unseen[:, 1:] /= _NO_SAY
     return _frozen(trees, columns=varying, places=places), unseen
 
@@ -135,9 +145,8 @@ def _stump(value: Floats) -> Forest:
     )
 
 
-def _frozen(trees: Any, *, columns: Nodes, places: list[int]) -> Forest:
+def _frozen(parts: list[Any], *, columns: Nodes, places: list[int]) -> Forest:
     """Read a forest as arrays; `columns` are those that it was grown on, `places` its outputs."""
-    parts = [estimator.tree_ for estimator in trees.estimators_]
     starts = np.cumsum([0, *(part.node_count for part in parts)])[:-1].astype(np.int32)
     leaf = [part.children_left == _LEAF for part in parts]
     value = np.concatenate([part.value[:, places, 0] for part in parts])
