@@ -6,6 +6,7 @@ STAMP := .venv/.ready
 TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+unexport PYTHONDONTWRITEBYTECODE  # with it, each command that a test starts compiles the package anew
 
 .PHONY: demo test test-all test-clients test-engines check audit bench docs venv venv-train lock clean
 

@@ -56,10 +56,14 @@ def test_a_setting_is_as_good_as_itself_and_a_broken_one_is_worse() -> None:
     assert again.interval[0] <= again.difference <= again.interval[1]
 
 
-@pytest.mark.parametrize(("net_loss", "wrong"), [(0.1, "as good"), (0.1, "worse")])
-def test_verdicts_are_wrong_no_more_often_than_delta(net_loss: float, wrong: str) -> None:
-    """At a true net loss of exactly alpha either verdict counts as wrong: both are at the edge."""
-    rng, mistakes, draws = np.random.default_rng(1), 0, 120
+def test_verdicts_are_wrong_no_more_often_than_delta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a true net loss of exactly alpha either verdict counts as wrong: both are at the edge.
+
+    How many tasks would decide is not looked for: that takes most of the time.
+    """
+    monkeypatch.setattr("suffice.certify.compare.MOST_TASKS", 0)
+    rng, draws, net_loss = np.random.default_rng(1), 120, 0.1
+    mistakes = {Replacement.AS_GOOD: 0, Replacement.WORSE: 0}
     for _ in range(draws):
         right = rng.choice([0.2, 0.9], TASKS)
         trials = [
@@ -68,8 +72,10 @@ def test_verdicts_are_wrong_no_more_often_than_delta(net_loss: float, wrong: str
             *runs("c", right - net_loss, times=1, rng=rng),
         ]
         verdicts = by_name(compare(trials, reference="a", alpha=net_loss, delta=0.1)).values()
-        mistakes += any(verdict.value == wrong for verdict in verdicts)
-    assert mistakes <= 0.1 * draws + 3 * np.sqrt(draws * 0.1 * 0.9)
+        for wrong in mistakes:
+            mistakes[wrong] += wrong in verdicts
+    for wrong, count in mistakes.items():
+        assert count <= 0.1 * draws + 3 * np.sqrt(draws * 0.1 * 0.9), wrong
 
 
 def test_repeats_of_a_task_do_not_make_evidence() -> None:

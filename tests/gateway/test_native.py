@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import pytest
 from gateway_support import Call, Site, answer, completion, event, site
 from hypothesis import given
@@ -259,6 +258,8 @@ async def test_where_every_rung_speaks_messages_the_policys_model_passes_all(
 
 
 async def test_the_official_client_reads_it(here: Site) -> None:
+    import anthropic  # a second at least, which no other test has to pay
+
     async with anthropic.AsyncAnthropic(base_url=here.url, api_key="any", max_retries=0) as client:
         fields: Any = {name: ASK[name] for name in ("model", "max_tokens", "messages", "tools")}
         async with client.messages.stream(**fields) as stream:

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -235,7 +237,7 @@ MAKE_LOGS = """
 import sys
 from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
-from inspect_ai.log import EvalError, read_eval_log, write_eval_log
+from inspect_ai.log import write_eval_log
 from inspect_ai.model import (
     ContentReasoning, ContentText, GenerateConfig, ModelOutput, ModelUsage, get_model
 )
@@ -262,41 +264,51 @@ samples = [Sample(id="one", input="1+1?", target="2"), Sample(id="two", input="2
 low, high = eval(
     Task(name="sums", dataset=samples, scorer=match()),
     model=[model("low", ["2", "5"], "stop", 0.5), model("high", ["2", "4"], "max_tokens", None)],
-    log_dir=f"{folder}/made", display="none", max_samples=1, max_tasks=1,
+    log_dir=f"{folder}/both", display="none", max_samples=1, max_tasks=1,
 )
-write_eval_log(low, f"{folder}/good/1.eval")
-write_eval_log(high, f"{folder}/good/2.json")
-
-def changed(name, change):
-    log = read_eval_log(low.location)
-    change(log)
-    write_eval_log(log, f"{folder}/{name}/1.json")
-
-def score(value):
-    return lambda log: [setattr(s.scores["match"], "value", value) for s in log.samples]
-
-def fail(log):
-    log.samples[1].error = EvalError(message="gone", traceback="", traceback_ansi="")
-
-changed("nan", score(float("nan")))
-changed("ten", score(10))
-changed("word", score({"a": 1}))
-changed("failed", fail)
 eval(
     Task(name="sums", dataset=samples, scorer=match(), epochs=2),
     model=[model("low", ["2", "5", "2", "4"], "stop", 0.5)],
     log_dir=f"{folder}/epochs", display="none", max_samples=1, max_tasks=1,
 )
-changed("empty", lambda log: setattr(log, "samples", []))
+for log, name in ((low, "low.eval"), (low, "low.json"), (high, "high.json")):
+    write_eval_log(log, f"{folder}/{name}")
 """
+RECORDED = Path(__file__).parent / "inspect"  # what the script above has written
 
 
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("logs")
-    for name in ("good", "nan", "ten", "word", "failed", "epochs", "empty"):
+@pytest.fixture(scope="module", params=["recorded", pytest.param("new", marks=pytest.mark.slow)])
+def logs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, source = tmp_path_factory.mktemp("logs"), RECORDED
+    if request.param == "new":
+        source = tmp_path_factory.mktemp("new")
+        command = [sys.executable, "-c", MAKE_LOGS, str(source)]
+        subprocess.run(command, check=True, capture_output=True)
+    for name in ("good", "nan", "ten", "word", "failed", "empty"):
         (folder / name).mkdir()
-    subprocess.run([sys.executable, "-c", MAKE_LOGS, str(folder)], check=True, capture_output=True)
+    shutil.copy(source / "low.eval", folder / "good" / "1.eval")
+    shutil.copy(source / "high.json", folder / "good" / "2.json")
+    shutil.copytree(source / "epochs", folder / "epochs")
+
+    def change(name: str, change_sample: Callable[[dict[str, Any]], None] | None) -> None:
+        log = json.loads((source / "low.json").read_text())
+        for sample in log["samples"] if change_sample else ():
+            change_sample(sample)
+        log["samples"] = log["samples"] if change_sample else []
+        (folder / name / "1.json").write_text(json.dumps(log))
+
+    def score(value: object) -> Callable[[dict[str, Any]], None]:
+        return lambda sample: sample["scores"]["match"].update(value=value)
+
+    def fail(sample: dict[str, Any]) -> None:
+        if sample["id"] == "two":
+            sample["error"] = {"message": "gone", "traceback": "", "traceback_ansi": ""}
+
+    change("nan", score(float("nan")))
+    change("ten", score(10))
+    change("word", score({"a": 1}))
+    change("failed", fail)
+    change("empty", None)
     return folder
 
 
