@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 from gateway_support import CHAT, Site, site
 from msgspec.structs import replace
 
@@ -18,8 +19,9 @@ from suffice.gateway.keys import KeyLimits, add_key, revoke_key, rotate_key
 from suffice.gateway.metrics.families import UPKEEP_ERRORS
 from suffice.gateway.metrics.registry import Metrics
 from suffice.gateway.upkeep import Upkeep
-from suffice.ledger import Ledger
+from suffice.ledger import Ledger, totals
 from suffice.ledger.events import events, note_states
+from suffice.ledger.measures import rollup_marks
 from support import make_trials, settle_trials
 
 ASK = {"model": "suffice", "messages": [{"role": "user", "content": "Hi"}]}
@@ -231,3 +233,21 @@ async def test_a_process_that_is_to_end_is_unready_first(here: Site) -> None:
     async with here.http.get(here.url + "/readyz") as reply:
         assert reply.status == 503
     assert (await here.post(ASK, path=CHAT))[0] == 200
+
+
+async def test_a_gateway_sums_its_books_by_the_tags_that_clients_give(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "ROLLUP_S", 0.0)
+    await here.chat(extra_headers={"x-suffice-tag": "team a"})
+    await here.chat(extra_headers={"x-suffice-tag": "b" * 100})
+    await here.post({"model": "nobody"}, **{"x-suffice-tag": "team a"})
+
+    def marked() -> bool:
+        with Ledger.open(here.ledger, read_only=True) as books, books.reading() as connection:
+            return connection.execute(sa.select(rollup_marks.c.requests_id)).scalar_one() == 3
+
+    await until(marked)
+    with Ledger.open(here.ledger, read_only=True) as books:
+        sums = {row.key: row.requests for row in totals(books, by="tag")}
+    assert sums == {"team a": 2, "b" * 64: 1}

@@ -1,5 +1,6 @@
 """`suffice ledger`: look after the books."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,6 +92,26 @@ def export(
         return
     for name, count in counts.items():
         say(f"{out / name}: {count} rows")
+
+
+@app.command()
+def rollup(
+    ledger: LedgerArgument,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="All sums anew, from the rows.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Add all rows to the hourly sums that dashboard and report read, as gateways do by and by."""
+    from suffice.cli.output import print_json, say
+    from suffice.ledger import rollups
+
+    with _open_existing(ledger) as books:
+        if rebuild:
+            rollups.clear(books)
+        while not (done := rollups.advance(books)):
+            time.sleep(0.1)
+    print_json("ledger rollup", {"complete": done}) if json else say("the hourly sums are complete")
 
 
 def _open_existing(ledger: str) -> "Ledger":

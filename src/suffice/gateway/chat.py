@@ -27,6 +27,7 @@ from suffice.gateway.wire import (
     answer_head,
     costs,
     read_chat,
+    tag_of,
     tail,
     whole,
 )
@@ -232,6 +233,7 @@ class Answering:
             entry,
             audited=task.audited and auditable(entry),
             key_id=task.admission.key.name if task.admission else None,
+            tag=tag_of(self.exchange.headers),
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
         )
@@ -288,6 +290,7 @@ async def refuse(
         status=Status.REFUSED,
         reference_rung=worker.serving.pipeline.ladder.reference.name,
         key_id=key_id,
+        tag=tag_of(exchange.headers),
         error=error.message,
     )
     if exchange.served is not None:

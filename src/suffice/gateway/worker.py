@@ -39,10 +39,13 @@ from suffice.gateway.serving import Serving, Settings, build_serving, read_setti
 from suffice.gateway.upkeep import Upkeep
 from suffice.ledger import Ledger
 from suffice.ledger.events import note_states
+from suffice.ledger.rollups import advance
 from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
 
 UPKEEP_S = 1.0  # how often the ledger is read for audits, and the files for changes
+ROLLUP_S = 10.0  # between two additions of new rows to the hourly sums
+ROLLUP_SHARE_S = 0.3  # of a round, while a ledger without sums catches up
 EXPIRY_S = 60.0  # between two looks for kept responses whose time is over
 RELOAD_AGAIN_S = 5.0  # until files that could not be taken over are read again
 SESSIONS_KEPT = timedelta(days=30)
@@ -75,6 +78,7 @@ class Worker:
     reload_error: Exception | None = None
     _reloaded_s: float = 0.0
     _expired_s: float = field(default_factory=time.monotonic)
+    _rolled_up_s: float = field(default_factory=time.monotonic)
     _old: list[tuple[float, Serving]] = field(default_factory=list)
 
     async def close(self) -> None:
@@ -165,13 +169,17 @@ class Worker:
             await self.reload()
 
     async def watch_ledger(self) -> None:
-        """Take in what audits have shown, and erase kept responses whose time is over."""
+        """Take in what audits have shown, erase what is over, and add new rows to the sums."""
         await self.refresh_guard()
         if time.monotonic() - self._expired_s > EXPIRY_S:
             self._expired_s = time.monotonic()
             now = datetime.now(UTC)
             await asyncio.to_thread(erase_expired, self.books.ledger, now=now)
             await asyncio.to_thread(forget_sessions, self.books.ledger, before=now - SESSIONS_KEPT)
+        if time.monotonic() - self._rolled_up_s > ROLLUP_S and await asyncio.to_thread(
+            advance, self.books.ledger, within_s=ROLLUP_SHARE_S
+        ):
+            self._rolled_up_s = time.monotonic()
 
     async def publish_metrics(self) -> None:
         """Close what no request uses any more, and leave the metrics where they are gathered."""

@@ -61,9 +61,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One request: `rung` answered it (None when none did); `attempts` in the order they ended.
 
     `conversation_id` names the agent whose history the request has, `session_id` the session that
-    the client says it belongs to. `key_id` names an API key without being one; `text` is what
-    features read, kept only with text on; `reference_usd` is what the reference rung alone costs
-    for it. Characters that a database cannot hold (NUL, lone surrogates) are replaced.
+    the client says it belongs to. `key_id` names an API key without being one, and `tag` is a word
+    of the client's for sums. `text` is what features read, kept only with text on; `reference_usd`
+    is what the reference rung alone costs for it. Characters that a database cannot hold (NUL, lone
+    surrogates) are replaced.
     """
 
     request_id: str
@@ -77,6 +78,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     conversation_id: str | None = None
     session_id: str | None = None
     key_id: str | None = None
+    tag: str | None = None
     audited: bool = False
     reference_usd: Decimal | None = None
     reference_known: ReferenceKnown = ReferenceKnown.UNKNOWN

@@ -13,10 +13,12 @@ import sqlalchemy as sa
 
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import TABLES
+from suffice.ledger.rollups import subtract
 from suffice.ledger.schema import attempts, requests, scores, states, time_us
 
 _BATCH = 5_000  # requests in one transaction: gateways write in between
-_WORDS = ("error", "answer", "reasoning", "samples")
+_WORDS = ("answer", "reasoning", "samples")
+_ERASED = "erased"
 
 
 def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
@@ -27,13 +29,18 @@ def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
     """
     old = [requests.c.time_us < time_us(before)]
     old += [] if audited else [sa.not_(requests.c.audited)]
-    page = sa.select(requests.c.request_id).where(*old).order_by(requests.c.id).limit(_BATCH)
+    page = sa.select(requests.c.id).where(*old).order_by(requests.c.id).limit(_BATCH)
     removed = 0
     while True:
         with _changeable(ledger) as connection:
             ids = list(connection.execute(page).scalars())
-            for table in (scores, attempts, requests):
-                _in_pieces(connection, sa.delete(table), table.c.request_id, ids)
+            if ids:
+                leaving = sa.and_(*old, requests.c.id <= ids[-1])
+                subtract(connection, leaving)
+                names = sa.select(requests.c.request_id).where(leaving)
+                for table in (scores, attempts):
+                    connection.execute(sa.delete(table).where(table.c.request_id.in_(names)))
+                connection.execute(sa.delete(requests).where(leaving))
         removed += len(ids)
         if len(ids) < _BATCH:
             return removed
@@ -61,7 +68,8 @@ def erase(ledger: Ledger, *, key_id: str | None = None, conversation_id: str | N
             )
             rows = connection.execute(page).all()
             ids = [row.request_id for row in rows]
-            blank = sa.update(attempts).values(dict.fromkeys(_WORDS))
+            erased = sa.case((attempts.c.error.is_not(None), _ERASED))  # it goes on being counted
+            blank = sa.update(attempts).values({**dict.fromkeys(_WORDS), "error": erased})
             _in_pieces(connection, blank, attempts.c.request_id, ids)
             blank = sa.update(requests).values(
                 text=None, error=None, conversation_id=None, session_id=None

@@ -1,28 +1,35 @@
 """Sums over a ledger by any column: money, tokens, and the flow between rungs."""
 
-from collections.abc import Mapping
+from collections import Counter
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.ledger import schema
 from suffice.ledger.database import Ledger
-from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Status, Window
-from suffice.ledger.schema import attempts, audited_by_reference, audits, requests, within
+from suffice.ledger.measures import CALLS, CORRECTIONS, FLOW, REQUESTS, SPLIT
+from suffice.ledger.records import ALL_TIME, Role, Status, Window
+from suffice.ledger.rollups import Sums, summed
+from suffice.ledger.schema import attempts, requests, within
 from suffice.types import CountSource, Spend
 from suffice.units import usd_from_picousd
 
 RequestKey = Literal[
-    "rung", "reference_rung", "vector", "group", "day", "status", "key_id", "certificate_id"
+    "rung",
+    "reference_rung",
+    "vector",
+    "group",
+    "day",
+    "status",
+    "key_id",
+    "tag",
+    "certificate_id",
 ]
 CallKey = Literal["rung", "role", "group", "day"]
-
-_DAY_US = 86_400_000_000
-_SPLIT = 10**6  # sums of 64-bit amounts are taken in two halves, so that no sum overflows
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -93,43 +100,20 @@ def totals(
     ledger: Ledger, *, by: RequestKey | None = None, window: Window = ALL_TIME
 ) -> tuple[Totals, ...]:
     """Sum requests by one of their columns, sorted by it, or all together in one item."""
-    charge, estimated = requests.c.charge_picousd, requests.c.charge_estimated
-    either_estimated = sa.or_(estimated, _REFERENCE_ESTIMATED)
-    query = (
-        sa.select(
-            _key(by, _REQUEST_KEYS).label("key"),
-            sa.func.count().label("requests"),
-            sa.func.count(sa.case((requests.c.audited, 1))).label("audited"),
-            *(
-                sa.func.count(sa.case((requests.c.status == s.value, 1))).label(s.value)
-                for s in Status
-            ),
-            *_spend_columns("spend", charge, estimated),
-            *_spend_columns("reference", _REFERENCE, _REFERENCE_ESTIMATED),
-            *_spend_columns(
-                "compared", sa.case((_REFERENCE.is_not(None), charge)), either_estimated
-            ),
-            *_spend_columns("saved", _REFERENCE - charge, either_estimated),
-        )
-        .select_from(requests.outerjoin(audits, audited_by_reference))
-        .where(*within(requests.c.time_us, window))
-    )
-    if by is not None:
-        query = query.group_by("key").order_by("key")
-    with ledger.reading() as connection:
-        rows = connection.execute(query).all()
+    sums = summed(ledger, (REQUESTS, CORRECTIONS), by=by, window=window)
     return tuple(
         Totals(
-            key=_shown(row.key, by),
-            requests=row.requests,
-            audited=row.audited,
-            statuses={s.value: row._mapping[s.value] for s in Status},
-            spend=_spend(row._mapping, "spend"),
-            reference=_spend(row._mapping, "reference"),
-            compared=_spend(row._mapping, "compared"),
-            saved=_spend(row._mapping, "saved"),
+            key=_shown(key, by),
+            requests=row["requests"],
+            audited=row["audited"],
+            statuses={s.value: row[s.value] for s in Status},
+            spend=_spend(row, "spend"),
+            reference=_spend(row, "reference"),
+            compared=_spend(row, "compared"),
+            saved=_spend(row, "saved"),
         )
-        for row in rows
+        for key, row in _in_order(sums, by)
+        if row["requests"] or by is None
     )
 
 
@@ -137,71 +121,69 @@ def calls(
     ledger: Ledger, *, by: CallKey | None = None, window: Window = ALL_TIME
 ) -> tuple[CallTotals, ...]:
     """Sum calls to engines and their tokens by one column, sorted by it, or all together."""
-    query = (
-        sa.select(
-            _key(by, _CALL_KEYS).label("key"),
-            sa.func.count().label("calls"),
-            sa.func.count(attempts.c.error).label("failed"),
-            *_spend_columns("spend", attempts.c.charge_picousd, attempts.c.charge_estimated),
-            *(column for name in schema.COUNTS for column in _token_columns(name)),
-        )
-        .select_from(attempts.join(requests, requests.c.request_id == attempts.c.request_id))
-        .where(*within(attempts.c.time_us, window))
-    )
-    if by is not None:
-        query = query.group_by("key").order_by("key")
-    with ledger.reading() as connection:
-        rows = connection.execute(query).all()
+    sums = summed(ledger, (CALLS,), by=by, window=window)
     return tuple(
         CallTotals(
-            key=_shown(row.key, by),
-            calls=row.calls,
-            failed=row.failed,
-            spend=_spend(row._mapping, "spend"),
-            **{f"{name}_tokens": _token_sum(row._mapping, name) for name in schema.COUNTS},
+            key=_shown(key, by),
+            calls=row["calls"],
+            failed=row["failed"],
+            spend=_spend(row, "spend"),
+            **{f"{name}_tokens": _token_sum(row, name) for name in schema.COUNTS},
         )
-        for row in rows
+        for key, row in _in_order(sums, by)
+        if row["calls"] or by is None
     )
 
 
 def flow(ledger: Ledger, *, window: Window = ALL_TIME) -> tuple[Flow, ...]:
     """Count requests by the rung that was tried first and the rung that answered."""
-    query = (
-        sa.select(attempts.c.rung.label("first"), requests.c.rung, sa.func.count().label("n"))
-        .join(requests, requests.c.request_id == attempts.c.request_id)
-        .where(attempts.c.ordinal == 0, attempts.c.role != Role.AUDIT.value)
-        .where(*within(requests.c.time_us, window))
-        .group_by(attempts.c.rung, requests.c.rung)
-        .order_by(attempts.c.rung, requests.c.rung)
-    )
-    with ledger.reading() as connection:
-        rows = connection.execute(query).all()
-    return tuple(Flow(first=row.first, answered=row.rung, requests=row.n) for row in rows)
+    sums = summed(ledger, (FLOW,), by="flow", window=window)
+    flows = []
+    for key, row in sums.items():
+        length, _, names = str(key).partition(":")
+        first, answered = names[: int(length)], names[int(length) :]
+        flows.append(
+            Flow(
+                first=first,
+                answered=answered.removeprefix("=") if answered else None,
+                requests=row["requests"],
+            )
+        )
+    present = (one for one in flows if one.requests)
+    return tuple(sorted(present, key=lambda one: (one.first, one.answered or "")))
 
 
 def audit_spend(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditSpend:
-    """Sum what audits cost; an index of its own keeps this as quick as the audits are few."""
-    query = sa.select(
-        *_spend_columns("spend", attempts.c.charge_picousd, attempts.c.charge_estimated),
-        sa.func.max(attempts.c.time_us).label("last_us"),
-    ).where(schema.is_audit, *within(attempts.c.time_us, window))
+    """Sum what audits cost."""
+    sums = summed(ledger, (CALLS,), by="role", window=window, only=(schema.is_audit,))
+    query = sa.select(sa.func.max(attempts.c.time_us)).where(
+        schema.is_audit, *within(attempts.c.time_us, window)
+    )
     with ledger.reading() as connection:
-        row = connection.execute(query).one()
-    last = None if row.last_us is None else schema.time_from_us(row.last_us)
-    return AuditSpend(spend=_spend(row._mapping, "spend"), last=last)
+        last_us = connection.execute(query).scalar_one()
+    return AuditSpend(
+        spend=_spend(Counter(sums.get(Role.AUDIT.value)), "spend"),
+        last=None if last_us is None else schema.time_from_us(last_us),
+    )
 
 
 def traffic(ledger: Ledger, *, window: Window = ALL_TIME) -> Traffic:
     """Count the answered requests of a window; quicker than `totals`, for it joins nothing."""
-    query = sa.select(
-        sa.func.count().label("requests"),
-        sa.func.count(sa.case((requests.c.audited, 1))).label("audited"),
-        sa.func.min(requests.c.time_us).label("first_us"),
-    ).where(requests.c.status == Status.OK.value, *within(requests.c.time_us, window))
+    sums = summed(ledger, (REQUESTS,), by="status", window=window)
+    answered = Counter(sums.get(Status.OK.value))
+    query = (
+        sa.select(requests.c.time_us)
+        .where(requests.c.status == Status.OK.value, *within(requests.c.time_us, window))
+        .order_by(requests.c.time_us)
+        .limit(1)
+    )
     with ledger.reading() as connection:
-        row = connection.execute(query).one()
-    first = None if row.first_us is None else schema.time_from_us(row.first_us)
-    return Traffic(requests=row.requests, audited=row.audited, first=first)
+        first_us = connection.execute(query).scalar_one_or_none()
+    return Traffic(
+        requests=answered["requests"],
+        audited=answered["audited"],
+        first=None if first_us is None else schema.time_from_us(first_us),
+    )
 
 
 def answer_seconds(
@@ -213,7 +195,7 @@ def answer_seconds(
         .select_from(requests.join(attempts, requests.c.request_id == attempts.c.request_id))
         .where(attempts.c.role == Role.ANSWER.value, attempts.c.duration_s.is_not(None))
         .where(*within(requests.c.time_us, window))
-        .order_by(requests.c.id.desc())
+        .order_by(requests.c.time_us.desc())
         .limit(most)
     )
     with ledger.reading() as connection:
@@ -224,62 +206,24 @@ def answer_seconds(
     }
 
 
-_REFERENCE = sa.func.coalesce(audits.c.charge_picousd, requests.c.reference_picousd)
-_REFERENCE_ESTIMATED = sa.case(
-    (audits.c.charge_picousd.is_not(None), audits.c.charge_estimated),
-    else_=requests.c.reference_known != ReferenceKnown.MEASURED.value,
-)
+def _in_order(
+    sums: dict[str | int | None, Sums], by: str | None
+) -> list[tuple[str | int | None, Counter[str]]]:
+    """Return the sums by their key, the null first; those of no rows where nothing is asked for."""
+    keys = sorted(sums, key=lambda key: (key is not None, key)) if by else [None]
+    return [(key, Counter(sums.get(key))) for key in keys]
 
 
-def _key(by: str | None, columns: Mapping[str, sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
-    return sa.null() if by is None else columns[by]
+def _shown(key: str | int | None, by: str | None) -> str | None:
+    if by == "day" and isinstance(key, int):
+        return (date(1970, 1, 1) + timedelta(days=key)).isoformat()
+    return cast("str | None", key)
 
 
-_REQUEST_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
-    "rung": requests.c.rung,
-    "reference_rung": requests.c.reference_rung,
-    "vector": requests.c.vector,
-    "group": requests.c.group_name,
-    "day": requests.c.time_us // _DAY_US,
-    "status": requests.c.status,
-    "key_id": requests.c.key_id,
-    "certificate_id": requests.c.certificate_id,
-}
-_CALL_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
-    "rung": attempts.c.rung,
-    "role": attempts.c.role,
-    "group": requests.c.group_name,
-    "day": attempts.c.time_us // _DAY_US,
-}
-
-
-def _shown(key: Any, by: str | None) -> str | None:
-    if key is None or by != "day":
-        return cast("str | None", key)
-    return (date(1970, 1, 1) + timedelta(days=key)).isoformat()
-
-
-def _spend_columns(
-    name: str, amount: sa.ColumnElement[Any], estimated: sa.ColumnElement[Any]
-) -> list[sa.ColumnElement[Any]]:
-    """Sum an amount in 1e-12 dollars apart by how it is known, each sum in two halves."""
-    count, total = sa.func.count, sa.func.sum
-    columns: list[sa.ColumnElement[Any]] = [
-        (sa.func.count() - count(amount)).label(f"{name}_unknown_count")
-    ]
-    for part, condition in (("reported", sa.not_(estimated)), ("estimated", estimated)):
-        columns += [
-            count(sa.case((condition, amount))).label(f"{name}_{part}_count"),
-            total(sa.case((condition, amount // _SPLIT))).label(f"{name}_{part}_high"),
-            total(sa.case((condition, amount % _SPLIT))).label(f"{name}_{part}_low"),
-        ]
-    return columns
-
-
-def _spend(row: sa.RowMapping, name: str) -> Spend:
+def _spend(row: Counter[str], name: str) -> Spend:
     def usd(part: str) -> Decimal:
-        high, low = row[f"{name}_{part}_high"] or 0, row[f"{name}_{part}_low"] or 0
-        return usd_from_picousd(int(high) * _SPLIT + int(low))
+        high, low = row[f"{name}_{part}_high"], row[f"{name}_{part}_low"]
+        return usd_from_picousd(high * SPLIT + low)
 
     return Spend(
         reported_usd=usd("reported"),
@@ -290,16 +234,6 @@ def _spend(row: sa.RowMapping, name: str) -> Spend:
     )
 
 
-def _token_columns(name: str) -> list[sa.ColumnElement[Any]]:
-    tokens, source = attempts.c[f"{name}_tokens"], attempts.c[f"{name}_source"]
-    unknown = sa.func.count() - sa.func.count(tokens)
-    sums = (
-        sa.func.sum(sa.case((source == known.value, tokens))).label(f"{name}_{known.value}")
-        for known in CountSource
-    )
-    return [unknown.label(f"{name}_unknown_calls"), *sums]
-
-
-def _token_sum(row: sa.RowMapping, name: str) -> TokenSum:
-    sums = {known.value: int(row[f"{name}_{known.value}"] or 0) for known in CountSource}
+def _token_sum(row: Counter[str], name: str) -> TokenSum:
+    sums = {known.value: row[f"{name}_{known.value}"] for known in CountSource}
     return TokenSum(unknown_calls=row[f"{name}_unknown_calls"], **sums)

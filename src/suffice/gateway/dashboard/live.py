@@ -31,10 +31,11 @@ class LivePage:
 
     def _make(self, serving: Serving) -> bytes:
         now = datetime.now(UTC)
+        since = (now - SHOWN).replace(minute=0, second=0, microsecond=0)  # sums are by the hour
         bundle = serving.pipeline.bundle
         seen = snapshot(
             self._ledger,
-            window=Window(since=now - SHOWN),
+            window=Window(since=since),
             now=now,
             guard=serving.guard.state if bundle else None,
             certificate=bundle.certificate if bundle else None,
