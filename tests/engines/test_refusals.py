@@ -32,3 +32,25 @@ def test_usage_beside_an_error_is_kept() -> None:
     plain = error_in({"error": {"message": "filtered"}})
     assert plain is not None
     assert plain.used is None
+
+
+FAULTS = [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"detail": FAULTS}, "body.seed: Extra inputs are not permitted"),
+        ({"object": "error", "message": {"detail": FAULTS}}, "body.seed: Extra inputs"),
+        ({"detail": [{"msg": "odd"}, "other"]}, "odd; other"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "login fail"),
+    ],
+)
+def test_the_words_of_an_error_are_found_in_any_form(body: dict[str, object], words: str) -> None:
+    error = error_in(body)
+    assert error is not None
+    assert words in error.detail.message
+
+
+def test_a_state_of_zero_is_no_error() -> None:
+    assert error_in({"base_resp": {"status_code": 0, "status_msg": ""}, "choices": []}) is None

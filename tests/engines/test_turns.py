@@ -1,6 +1,7 @@
 """System and developer messages as templates of open models take them: nothing is lost."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.engines.dialects import request_body
-from suffice.engines.servers import DIALECTS
-from suffice.engines.turns import one_system
+from suffice.engines.servers import DIALECTS, at_url
+from suffice.engines.turns import nine_id, one_system, short_id
 from suffice.types import Request, Rung
 
 RUNG = Rung(name="r", engine="e", model="m")
@@ -70,3 +71,68 @@ def test_only_servers_that_take_any_order_get_it(name: Any) -> None:
     any_order = not DIALECTS[name].one_system
     assert roles == (["developer", "user", "system"] if any_order else ["system", "user"])
     assert any_order or name != "openai"
+
+
+# -- what some servers do not take: lists of texts, ids of another form ----------------------------
+
+TALK = [
+    {"role": "system", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+    {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": f"toolu_{'0' * 60}", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {
+        "role": "tool",
+        "tool_call_id": f"toolu_{'0' * 60}",
+        "content": [{"type": "text", "text": "1"}, {"type": "text", "text": "2"}],
+    },
+]
+
+
+def sent(dialect: str, *, url: str = "https://api.openai.com/v1") -> list[dict[str, Any]]:
+    request = Request(request_id="r", messages=tuple(TALK))
+    spoken = at_url(DIALECTS[dialect], url)  # type: ignore[index]
+    return request_body(request, RUNG, dialect=spoken, stream=False)["messages"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "url"), [("deepseek", ""), ("kimi", ""), ("openai", "http://127.0.0.1/v1")]
+)
+def test_texts_are_one_text_for_servers_that_take_no_list(dialect: str, url: str) -> None:
+    system, user, _, result = sent(dialect, url=url or "https://api.openai.com/v1")
+    assert (system["content"], result["content"]) == ("a\n\nb", "1\n\n2")
+    assert user == TALK[1]
+
+
+@pytest.mark.parametrize("dialect", ["openai", "azure", "openrouter", "vllm"])
+def test_lists_of_texts_stay_lists_for_all_others(dialect: str) -> None:
+    assert [m["content"] for m in sent(dialect)] == [m["content"] for m in TALK]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "form"),
+    [
+        ("mistral", "[A-Za-z0-9]{9}"),
+        ("openai", "toolu_0+_[A-Z2-7]{16}"),
+        ("azure", "toolu_0+_[A-Z2-7]{16}"),
+        ("vllm", "toolu_0+"),
+    ],
+)
+def test_ids_of_calls_have_the_form_that_a_server_takes(dialect: str, form: str) -> None:
+    _, _, call, result = sent(dialect)
+    assert call["tool_calls"][0]["id"] == result["tool_call_id"]
+    assert re.fullmatch(form, result["tool_call_id"])
+    assert dialect == "vllm" or len(result["tool_call_id"]) <= 40
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_ids_stay_apart_and_what_fits_stays(one: str, other: str) -> None:
+    for of, fits in (
+        (short_id, len(one) <= 40),
+        (nine_id, bool(re.fullmatch("[0-9a-zA-Z]{9}", one))),
+    ):
+        assert (of(one) == of(other)) == (one == other)
+        assert of(of(one)) == of(one)
+        assert not fits or of(one) == one

@@ -119,3 +119,105 @@ async def test_a_client_finds_its_request_again_by_its_own_id_or_ours(here: Site
         here.url + CHAT, data=b"{", headers={"x-request-id": "t"}
     ) as response:
         assert (response.status, response.headers["x-request-id"]) == (400, "t")
+
+
+# -- base URLs, and bodies that cannot be read -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/chat/completions", {"model": "big", "messages": USER}),
+        ("/v1/v1/chat/completions", {"model": "big", "messages": USER}),
+        ("/v1/messages/", {**MESSAGE, "model": "big"}),
+        ("/v1/v1/messages?beta=true", {**MESSAGE, "model": "big"}),
+        ("/responses", {"model": "big", "input": "What is 2 + 2?"}),
+        ("/v1/v1/messages/count_tokens", {"model": "big", "messages": USER}),
+    ],
+)
+async def test_a_base_url_with_a_v1_too_many_or_too_few_is_understood(
+    here: Site, path: str, body: dict[str, Any]
+) -> None:
+    assert (await here.post(body, path=path))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1//metrics", "/v1/metrics", "//", "/v2/messages"])
+async def test_no_other_path_has_a_second_name(here: Site, path: str) -> None:
+    async with here.http.get(here.url + path) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses"])
+async def test_a_compressed_body_is_refused_in_plain_words(here: Site, path: str) -> None:
+    status, body = await here.post(b"\x1f\x8b", path=path, **{"content-encoding": "gzip"})
+    assert status == 415
+    assert "compressed" in body["error"]["message"]
+
+
+# -- tools, or none --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "/v1/responses",
+            {
+                "model": "big",
+                "input": "Go on.",
+                "tools": [],
+                "tool_choice": "auto",
+                "parallel_tool_calls": True,
+            },
+        ),
+        (
+            "/v1/messages",
+            {
+                **MESSAGE,
+                "model": "big",
+                "tools": [],
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            },
+        ),
+    ],
+)
+async def test_no_choice_of_tools_goes_out_where_there_are_none(
+    here: Site, path: str, body: dict[str, Any]
+) -> None:
+    assert (await here.post(body, path=path))[0] == 200
+    sent = here.upstream.calls[-1].body
+    assert sent.keys().isdisjoint({"tools", "tool_choice", "parallel_tool_calls"})
+
+
+MARKED = {"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "marks", "named"),
+    [("openrouter", 4, None), ("qwen", 4, None), ("vllm", 0, "cache_control")],
+)
+async def test_marks_of_what_to_cache_reach_the_engines_that_heed_them(
+    tmp_path: Path, dialect: str, marks: int, named: str | None
+) -> None:
+    tool = {"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "4", **MARKED}
+    del result["text"]
+    result["type"] = "tool_result"
+    called = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+    body = {
+        **MESSAGE,
+        "model": "big",
+        "system": [MARKED],
+        "tools": [tool],
+        "messages": [
+            {"role": "user", "content": [MARKED]},
+            {"role": "assistant", "content": [called]},
+            {"role": "user", "content": [result]},
+        ],
+    }
+    async with site(tmp_path, dialect=dialect) as here:
+        async with here.http.post(f"{here.url}/v1/messages", json=body) as response:
+            assert response.status == 200
+            assert response.headers.get("x-suffice-ignored") == named
+        sent = here.upstream.calls[-1].body
+        assert json.dumps(sent).count("cache_control") == marks

@@ -61,6 +61,15 @@ def chat(fields: dict[str, Any], *, by_policy: bool = False) -> dict[str, Any]:
             },
         ),
         (
+            {"output_format": {"type": "json_schema", "schema": {"a": 1}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": {"a": 1}, "strict": True},
+                }
+            },
+        ),
+        (
             {
                 "tools": [TOOL],
                 "tool_choice": {"type": "any", "disable_parallel_tool_use": True},
@@ -400,17 +409,48 @@ def test_streamed_calls_are_told_apart_without_an_index(
     ]
 
 
-def test_calls_that_come_side_by_side_are_an_error() -> None:
+def part_of_call(index: int, arguments: str) -> dict[str, Any]:
+    function = {"name": f"f{index}", "arguments": arguments}
+    calls = [{"index": index, "id": f"c{index}", "function": function}]
+    return {"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(0, '{"a"'), (1, '{"b"'), (0, ":1}"), (1, ":2}")],
+        [(0, '{"a"'), (1, '{"b":2}'), (0, ":1}")],
+        [(0, '{"a"'), (1, '{"b"'), (2, "{"), (2, '"c":3}'), (1, ":2}"), (0, ":1}")],
+        [(0, ""), (1, '{"b"'), (0, '{"a":1}'), (1, ":2}")],
+        [(0, '{"a":1}'), (1, '{"b":2}')],
+    ],
+)
+def test_calls_that_come_side_by_side_are_told_one_after_another(
+    parts: list[tuple[int, str]],
+) -> None:
     writer = MessageWriter({}, request_id="r1")
+    events = [e for index, text in parts for e in writer.feed(part_of_call(index, text))]
+    events += writer.end()
+    told: dict[int, str] = {}
+    for piece in events:
+        if piece["type"] == "content_block_delta":
+            told[piece["index"]] = told.get(piece["index"], "") + piece["delta"]["partial_json"]
+    arguments = {i: "".join(text for index, text in parts if index == i) for i, _ in sorted(parts)}
+    assert told == arguments
+    names = [e["content_block"]["name"] for e in events if e["type"] == "content_block_start"]
+    assert names == [f"f{index}" for index in arguments]
+    assert [block["input"] for block in writer.result()["content"]] == [
+        json.loads(text) for text in arguments.values()
+    ]
 
-    def part(index: int) -> dict[str, Any]:
-        calls = [{"index": index, "id": f"c{index}", "function": {"arguments": "{"}}]
-        return {"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}
 
-    writer.feed(part(0))
-    writer.feed(part(1))
+def test_a_call_that_goes_on_after_its_end_is_an_error() -> None:
+    writer = MessageWriter({}, request_id="r1")
+    writer.feed(part_of_call(0, "{}"))
+    writer.feed(part_of_call(1, "{"))
+    writer.feed(part_of_call(1, "}"))
     with pytest.raises(EngineProtocolError):
-        writer.feed(part(0))
+        writer.feed(part_of_call(0, "}"))
 
 
 # -- live, with the official client where it is installed ------------------------------------------

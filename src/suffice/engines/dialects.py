@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import DialectName
-from suffice.engines.turns import one_system
+from suffice.engines.turns import nine_id, one_system, plain_texts, short_id, with_call_ids
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -35,7 +35,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     no count but the total holds its tokens. `tokenizes` names the
     field of POST /tokenize, `renders` the route that lays out a chat as a prompt, for going on from
     the start of an answer. `one_system` says that templates behind it may take one system message
-    alone, at the beginning.
+    alone, at the beginning; with `plain_text` the server takes no list of texts for a message.
+    `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
+    letters or digits. A server that `caches` heeds the marks `cache_control`.
     """
 
     name: DialectName
@@ -56,6 +58,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     echoes_prefill: bool = False
     counts_one_sample: bool = False
     one_system: bool = True
+    plain_text: bool = False
+    call_ids: Literal["any", "short", "nine"] = "any"
+    caches: bool = False
 
 
 _NESTED = ("chat_template_kwargs", "custom_params")
@@ -101,6 +106,10 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     messages = one_system(request.messages) if dialect.one_system else list(request.messages)
+    if dialect.plain_text:
+        messages = plain_texts(messages)
+    if dialect.call_ids != "any":
+        messages = with_call_ids(messages, of=short_id if dialect.call_ids == "short" else nine_id)
     body |= {"model": rung.model, "messages": messages, "stream": stream}
     body.pop("stream_options", None)
     if stream and dialect.asks_for_usage:

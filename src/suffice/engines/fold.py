@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.engines.calls import ToolCalls
+from suffice.engines.finishes import shown_finish
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, shown_model, texts_of
@@ -25,21 +26,25 @@ class _Delta(Struct):
     refusal: Any = None
     reasoning: Any = None
     reasoning_content: Any = None
-    tool_calls: list[JSON] | None = None
+    reasoning_text: Any = None
+    reasoning_details: Any = None
+    thinking: Any = None
+    tool_calls: list[JSON] | JSON | str | None = None  # some write nothing as an empty one
 
 
 class _Choice(Struct):
     index: int | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
-    logprobs: JSON | None = None
-    usage: JSON | None = None
+    logprobs: Any = None
+    usage: Any = None
 
 
 class _Event(Struct):
     choices: list[_Choice] | None = None
     usage: Any = None
-    model: str | None = None
+    model: Any = None
+    service_tier: Any = None
     error: Any = None
     x_groq: Any = None
 
@@ -58,7 +63,8 @@ _NO_CHUNK = (  # what reading a chunk of another shape ends in
 class _ChoiceRecord:
     """What one choice came to until now."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, forced: bool) -> None:
+        self._forced = forced
         self.texts: list[str] = []
         self.reasoning: list[str] = []
         self.calls: ToolCalls | None = None
@@ -66,16 +72,16 @@ class _ChoiceRecord:
         self.logprobs: list[JSON] = []
         self.finish: str | None = None
 
-    def add(self, choice: _Choice) -> list[JSON] | None:
-        """Take a choice; return the parts of calls to pass on where they are not what came."""
-        delta, ready = choice.delta, None
+    def add(self, choice: _Choice) -> JSON | None:
+        """Take a choice; return what clients have to read in it in place of what came."""
+        delta, ready, reason = choice.delta, None, choice.finish_reason
         if delta is not None:
             content = delta.content
-            if type(content) is str and delta.reasoning is None:  # what nearly all are
-                if content:
-                    self.texts.append(content)
-                if delta.reasoning_content:
-                    self.reasoning.append(_texts(delta)[0])
+            if type(content) is str and content:  # what nearly all are: text alone
+                self.texts.append(content)
+                if delta.reasoning is not None or delta.reasoning_content is not None:
+                    reasoning = _texts(delta)[0]
+                    self.reasoning += [reasoning] if reasoning else []
             else:
                 reasoning, text = _texts(delta)
                 self.reasoning += [reasoning] if reasoning else []
@@ -84,12 +90,13 @@ class _ChoiceRecord:
                 ready = self._add_calls(delta.tool_calls)
         if choice.logprobs:
             self.logprobs += choice.logprobs.get("content") or []
-        if choice.finish_reason:
-            self.finish = choice.finish_reason
+        mended: JSON | None = None
+        if reason is not None:
             late = self.calls.end() if self.calls is not None else []
             if late:
                 ready = [*((delta and delta.tool_calls) or () if ready is None else ready), *late]
-        return ready
+            mended = self._end(reason)
+        return mended if ready is None else {**(mended or {}), "tool_calls": ready}
 
     def pieces(self) -> int:
         """How many pieces of text, reasoning and calls came until now."""
@@ -110,7 +117,16 @@ class _ChoiceRecord:
             "finish_reason": self.finish,
         }
 
-    def _add_calls(self, parts: list[JSON]) -> list[JSON] | None:
+    def _end(self, reason: str) -> JSON | None:
+        """Take a reason to finish; an empty one, as some servers write with every part, is none."""
+        if not reason:
+            return {"finish_reason": None}
+        self.finish = reason
+        called = self.calls is not None and bool(self.calls.calls)
+        told = shown_finish(reason, called=called, forced=self._forced)
+        return None if told == reason else {"finish_reason": told}
+
+    def _add_calls(self, parts: Any) -> list[JSON] | None:
         self.calls = self.calls or ToolCalls()
         self.call_parts += len(parts)
         ready = self.calls.add(parts)
@@ -124,11 +140,13 @@ class Fold:
     Usage and [DONE] are held back. Every event is checked to be a chat-completion chunk, and passed
     on as it came, unless clients could not read it: parts of tool calls get their number, id and
     name, cut characters are joined. Raises EngineProtocolError, and EngineRefused for an error
-    that the server sends inside its stream.
+    that the server sends inside its stream. Where a call was `forced`, its reason to finish may be
+    `stop`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, forced: bool = True) -> None:
         self.done = False
+        self._forced = forced
         self._rest = bytearray()  # the start of an event, its line ends mended
         self._half = b""  # a carriage return that may be half of a line end
         self._split = SplitCharacters()
@@ -136,6 +154,7 @@ class Fold:
         self._pieces_at_usage = 0
         self._envelope: JSON = {}
         self._model: str | None = None
+        self._service_tier: str | None = None
         self._lacks_object: bool | None = None  # None until the first chunk
         self._hidden_path: tuple[bytes, bytes] | None = None
         self._choices: dict[int, _ChoiceRecord] = {}
@@ -165,9 +184,8 @@ class Fold:
         """Return all that was read as one reply."""
         reply = Reply(prefill=prefill)
         choices = [record.event(index) for index, record in sorted(self._choices.items())]
-        tier = self._envelope.get("service_tier")
         event = {"choices": choices, "usage": self._usage, "model": self._model}
-        reply.add({**event, "service_tier": tier})
+        reply.add({**event, "service_tier": self._service_tier})
         return reply
 
     @property
@@ -247,36 +265,42 @@ class Fold:
         if seen is None:
             data = self._split.joined(data)
             seen, event = _EVENT.decode(data), b"data: " + data
-        usage, parts = seen.usage, None
+        usage, mended = seen.usage, None
         if seen.choices is None or seen.error:
             _check_error(data)
         else:
-            parts = self._add(seen.choices)
+            mended = self._add(seen.choices)
             if self._lacks_object is None:
                 self._lacks_object = _OBJECT not in data
-        if seen.model != self._model and seen.model is not None:
+        if seen.model != self._model and isinstance(seen.model, str):
             self._set_model(seen.model)
-        if parts is None and usage is None and seen.x_groq is None and not self._lacks_object:
+        if seen.service_tier != self._service_tier and isinstance(seen.service_tier, str):
+            self._service_tier = seen.service_tier
+        bare = seen.choices is None
+        changed = mended is not None or usage is not None or self._lacks_object
+        if not (bare or changed or seen.x_groq):
             return event
-        return self._rewritten(event, data, parts or {})
+        return self._rewritten(event, data, mended or {})
 
-    def _add(self, choices: list[_Choice]) -> dict[int, list[JSON]] | None:
-        """Record choices; return the parts of calls to pass on in place of what came."""
-        parts = None
+    def _add(self, choices: list[_Choice]) -> dict[int, JSON] | None:
+        """Record choices; return what stands in each in place of what came; None for no change."""
+        mended: dict[int, JSON] | None = None
         for position, choice in enumerate(choices):
             index = position if choice.index is None else choice.index
             record = self._choices.get(index)
             if record is None:
-                record = self._choices[index] = _ChoiceRecord()
-            ready = record.add(choice)
-            if ready is not None:
-                parts = {**(parts or {}), position: ready}
+                record = self._choices[index] = _ChoiceRecord(forced=self._forced)
+            changes = record.add(choice)
+            if choice.index is None:
+                changes = {**(changes or {}), "index": index}
+            if changes is not None:
+                mended = {**(mended or {}), position: changes}
             if choice.usage is not None:
-                parts = parts or {}
-        return parts
+                mended = mended or {}
+        return mended
 
-    def _rewritten(self, event: bytes, data: bytes, parts: dict[int, list[JSON]]) -> bytes:
-        """Return an event without its usage, and with other `parts` of calls."""
+    def _rewritten(self, event: bytes, data: bytes, mended: dict[int, JSON]) -> bytes:
+        """Return an event without its usage, with what is missing, and with `mended` choices."""
         fields = msgspec.json.decode(data)
         choices, groq = fields.get("choices") or (), fields.get("x_groq")
         inner = [choice.get("usage") for choice in choices]  # Moonshot
@@ -285,20 +309,24 @@ class Fold:
         usage = next((usage for usage in (told, *inner) if usage and isinstance(usage, dict)), None)
         if self._lacks_object:
             fields["object"] = OBJECT
-        elif not parts and usage is None and choices:
+        elif choices and usage is None and not mended:
             return event
-        for position, calls in parts.items():
-            delta = choices[position]["delta"] = {**(choices[position].get("delta") or {})}
-            if calls:
-                delta["tool_calls"] = calls
-            else:
-                delta.pop("tool_calls", None)
+        for position, changes in mended.items():
+            choice = choices[position]
+            calls = changes.pop("tool_calls", None)
+            choice.update(changes)
+            if calls is not None:
+                delta = choice["delta"] = {**(choice.get("delta") or {}), "tool_calls": calls}
+                if not calls:
+                    del delta["tool_calls"]
         if usage is not None:
             self._envelope = {k: v for k, v in fields.items() if k not in _NOT_OF_ALL}
             self._usage = merged_usage(self._usage, usage)
             if tells_output(usage):
                 self._pieces_at_usage = self._pieces()
-        return b"data: " + msgspec.json.encode(fields) if choices or NATIVE in fields else b""
+        if not choices and usage is not None and NATIVE not in fields:
+            return b""
+        return b"data: " + msgspec.json.encode({"choices": [], **fields})
 
     def _set_model(self, name: str) -> None:
         self._model, shown = name, shown_model(name)

@@ -15,6 +15,7 @@ from suffice.engines.base import Engine, Retries, entered, last, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import output_limit, request_body
+from suffice.engines.finishes import forces_call
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
 from suffice.engines.overrun import OverrunNotice
@@ -107,7 +108,7 @@ class OpenAIEngine(Engine):
             )
 
         def attempt() -> AsyncGenerator[bytes | Completion, None]:
-            folds.append(Fold())
+            folds.append(Fold(forced=forces_call(call.body)))
             return self._events(call, folds[-1])
 
         return Relay(items=retried(attempt, retries=self._retries), used=used)
@@ -158,7 +159,7 @@ class OpenAIEngine(Engine):
             fold.close()
             yield await self._folded(fold, call, timing)
             return
-        body, reply = decoded(data), Reply(prefill=prefill)
+        body, reply = decoded(data), Reply(prefill=prefill, forced=forces_call(call.body))
         error = error_in(body, retry_after=response.headers.get("Retry-After"))
         if error is not None:
             raise error

@@ -91,7 +91,8 @@ async def refused(
         text = text.replace(key, "***")
     status, body = response.status, text[:_BODY_CHARACTERS]
     try:
-        error = _error_of(msgspec.json.decode(text))
+        told = msgspec.json.decode(text)
+        error = _error_of(told) or (told if isinstance(told, dict) else None)
     except (msgspec.DecodeError, RecursionError):
         error = None
     refusal = EngineRefused(
@@ -146,7 +147,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _error_of(body: object) -> JSON | None:
-    """Find the table that tells an error: of OpenAI, Anthropic, Gemini, vLLM, Zhipu, DashScope."""
+    """Find the table that tells an error, in the form of any vendor."""
     if isinstance(body, list) and len(body) == 1:  # Gemini
         return _error_of(body[0])
     if not isinstance(body, dict):
@@ -158,15 +159,22 @@ def _error_of(body: object) -> JSON | None:
         return {**body, "message": error if isinstance(error, str) else str(error)}
     if "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
         return body
+    state = body.get("base_resp")
+    if isinstance(state, dict) and state.get("status_code"):
+        return {"message": state.get("status_msg"), "code": state["status_code"]}
     if body.get("choices") is not None or body.get("usage") is not None or "id" in body:
         return None
     told = [body.get(name) for name in _WORDS]
-    return body if any(isinstance(words, str) and words for words in told) else None
+    return body if any(words and isinstance(words, str | list) for words in told) else None
 
 
 def _detail(error: JSON | None, *, text: str) -> ErrorDetail:
     error = error or {}
     words = next((error[name] for name in _WORDS if error.get(name)), text)
+    if isinstance(words, dict) and isinstance(words.get("detail"), list):  # Mistral
+        words = words["detail"]
+    if isinstance(words, list):
+        words = "; ".join(map(_fault, words))
     code, param, kind = error.get("code"), error.get("param"), error.get("type")
     if any(sign in text for sign in _TOO_LONG):
         code = "context_length_exceeded"
@@ -176,6 +184,15 @@ def _detail(error: JSON | None, *, text: str) -> ErrorDetail:
         param=param if isinstance(param, str) else None,
         kind=kind if isinstance(kind, str) else None,
     )
+
+
+def _fault(fault: object) -> str:
+    """Read one of a list of faults, as FastAPI writes them: where it is, and what it is."""
+    if not isinstance(fault, dict) or not isinstance(fault.get("msg"), str):
+        return str(fault)
+    place = fault.get("loc")
+    at = ".".join(map(str, place)) if isinstance(place, list) else ""
+    return f"{at}: {fault['msg']}" if at else str(fault["msg"])
 
 
 def _status_of(error: JSON, *, words: str) -> int:

@@ -15,7 +15,7 @@ def relayed(
 ) -> Relay:
     """Return a relay that writes an engine's chunks as server-sent events."""
     output = [Count(0, CountSource.ESTIMATED)]
-    head = _head(request, model=model, kind="chat.completion.chunk")
+    head = completion_head(request, model=model, kind="chat.completion.chunk")
 
     async def items() -> AsyncGenerator[bytes | Completion, None]:
         async with aclosing(answer) as stream:
@@ -43,12 +43,14 @@ def completion_body(completion: Completion, *, request: Request, model: str) -> 
         {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         for i, text in enumerate(completion.samples, 1)
     ]
-    return _head(request, model=model, kind="chat.completion") | {"choices": [first, *others]}
+    return completion_head(request, model=model, kind="chat.completion") | {
+        "choices": [first, *others]
+    }
 
 
 def usage_chunk(request: Request, *, model: str) -> JSON:
     """Return the last chunk of a stream, without its usage."""
-    return _head(request, model=model, kind="chat.completion.chunk") | {"choices": []}
+    return completion_head(request, model=model, kind="chat.completion.chunk") | {"choices": []}
 
 
 def event(value: object) -> bytes:
@@ -56,7 +58,8 @@ def event(value: object) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def _head(request: Request, *, model: str, kind: str) -> JSON:
+def completion_head(request: Request, *, model: str, kind: str) -> JSON:
+    """Return what a completion, or a chunk of one, says of itself."""
     return {
         "id": f"chatcmpl-{request.request_id}",
         "object": kind,

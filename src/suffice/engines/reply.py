@@ -7,58 +7,25 @@ import msgspec
 
 from suffice.engines.calls import ToolCalls
 from suffice.engines.chunk import Chunk
+from suffice.engines.finishes import FAILURES, finish_of, shown_finish
 from suffice.engines.refusals import error_in
 from suffice.engines.stream import InlineReasoning
 from suffice.engines.usage import openai_usage
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Effort, Finish, Rung, Usage
 
-FINISHES = {
-    "stop": Finish.STOP,
-    "end_turn": Finish.STOP,
-    "stop_sequence": Finish.STOP,
-    "eos": Finish.STOP,
-    "eos_token": Finish.STOP,
-    "complete": Finish.STOP,
-    "completed": Finish.STOP,
-    "finished": Finish.STOP,
-    "length": Finish.LENGTH,
-    "max_tokens": Finish.LENGTH,
-    "max_output_tokens": Finish.LENGTH,
-    "incomplete": Finish.LENGTH,
-    "model_length": Finish.LENGTH,  # Mistral: the context is full
-    "model_context_window_exceeded": Finish.LENGTH,  # Anthropic, Zhipu
-    "tool_calls": Finish.TOOL_CALLS,
-    "tool_use": Finish.TOOL_CALLS,
-    "tool_call": Finish.TOOL_CALLS,
-    "function_call": Finish.TOOL_CALLS,
-    "content_filter": Finish.CONTENT_FILTER,
-    "content-filter": Finish.CONTENT_FILTER,
-    "refusal": Finish.CONTENT_FILTER,
-    "safety": Finish.CONTENT_FILTER,
-    "recitation": Finish.CONTENT_FILTER,
-    "prohibited_content": Finish.CONTENT_FILTER,
-    "blocklist": Finish.CONTENT_FILTER,
-    "spii": Finish.CONTENT_FILTER,
-    "sensitive": Finish.CONTENT_FILTER,  # Zhipu
-    "abort": Finish.CANCELLED,  # vLLM, SGLang
-    "cancelled": Finish.CANCELLED,
-    "insufficient_system_resource": Finish.CANCELLED,  # DeepSeek
-}
-_FAILURES = frozenset({"error", "network_error"})
+# Fields of a message that hold what a model thought: of most, of open engines, Copilot, Ollama.
+REASONING = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
 _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all on these
-
-
-def finish_of(reason: str) -> Finish:
-    """Return what a reason to finish means; OTHER for one that is not known here."""
-    return FINISHES.get(reason.lower(), Finish.OTHER)
 
 
 class ReplyChoice:
     """One of the answers of a reply while it is being put together."""
 
-    def __init__(self, sample: int) -> None:
+    def __init__(self, sample: int, *, forced: bool) -> None:
+        self._forced = forced
         self.finish: Finish | None = None
+        self.told_finish: str | None = None
         self.failed = False
         self._sample = sample
         self._text: list[str] = []
@@ -92,7 +59,8 @@ class ReplyChoice:
 
     def end(self, reason: str) -> Chunk:
         """Take the reason to finish and return what was held back until now."""
-        self.failed = reason in _FAILURES
+        self.failed = reason.lower() in FAILURES
+        self.told_finish = shown_finish(reason, called=bool(self._calls.calls), forced=self._forced)
         self.finish = finish_of(reason)
         reasoning, text = self._inline.flush() if self._inline else ("", "")
         return self._grow(text, reasoning)
@@ -145,10 +113,12 @@ class ReplyChoice:
 class Reply:
     """A reply while it is being read: feed it the one whole reply, or every event of a stream.
 
-    `prefill` is the start of the answer that the request gave and that a whole reply repeats.
+    `prefill` is the start of the answer that the request gave and that a whole reply repeats. Where
+    a call was `forced`, its reason to finish may be `stop`.
     """
 
-    def __init__(self, *, prefill: str = "") -> None:
+    def __init__(self, *, prefill: str = "", forced: bool = True) -> None:
+        self._forced = forced
         self.usage: object = None
         self.service_tier: object = None
         self.model: str | None = None
@@ -178,14 +148,13 @@ class Reply:
     def cleaned(self, body: JSON, *, usage: Usage) -> JSON:
         """Return the one whole reply as clients of the OpenAI API expect it.
 
-        Calls are complete, counts are under OpenAI's names; the rest stays as the engine sent it.
+        Calls are complete, counts and reasons to finish are under OpenAI's names; the rest stays as
+        the engine sent it.
         """
-        choices = []
-        for choice, read in zip(body["choices"], self._choices.values(), strict=True):
-            if read.tool_calls and "tool_calls" in choice.get("message", ()):
-                message = {**choice["message"], "tool_calls": list(read.tool_calls)}
-                choice = {**choice, "message": message}  # noqa: PLW2901
-            choices.append(choice)
+        choices = [
+            _cleaned(choice, read, index=index)
+            for choice, (index, read) in zip(body["choices"], self._choices.items(), strict=True)
+        ]
         fields: JSON = {"choices": choices}
         if self.model:
             fields["model"] = self.model
@@ -203,7 +172,8 @@ class Reply:
         inner = groq.get("usage") if isinstance(groq, dict) else None
         self.usage = event.get("usage") or inner or self.usage
         self.service_tier = event.get("service_tier") or self.service_tier
-        self.model = shown_model(_string(event.get("model"))) or self.model
+        model = event.get("model")
+        self.model = (shown_model(model) if isinstance(model, str) else None) or self.model
         chunks = []
         for position, item in enumerate(event.get("choices") or ()):
             index = item.get("index")
@@ -214,16 +184,26 @@ class Reply:
     def _add_choice(self, item: JSON, *, sample: int) -> list[Chunk]:
         choice = self._choices.get(sample)
         if choice is None:
-            choice = self._choices[sample] = ReplyChoice(sample)
+            choice = self._choices[sample] = ReplyChoice(sample, forced=self._forced)
         part = item.get("delta") or item.get("message") or {}
         if self._prefill and isinstance(part.get("content"), str) and "message" in item:
             part = {**part, "content": part["content"].removeprefix(self._prefill)}
         if item.get("logprobs"):
             choice.add_logprobs(item["logprobs"].get("content") or [])
         chunks = [choice.add(part, whole="message" in item)]
-        if item.get("finish_reason"):
-            chunks.append(choice.end(item["finish_reason"]))
+        reason = item.get("finish_reason")
+        if reason or (reason == "" and "message" in item):  # a whole answer, without a word on it
+            chunks.append(choice.end(reason or "stop"))
         return [chunk for chunk in chunks if chunk.text or chunk.reasoning or chunk.tool_calls]
+
+
+def _cleaned(choice: JSON, read: ReplyChoice, *, index: int) -> JSON:
+    """Return a whole choice as strict clients read it."""
+    message = choice.get("message") or {}
+    if read.tool_calls and "tool_calls" in message:
+        message = {**message, "tool_calls": list(read.tool_calls)}
+    fields = {"message": message} if "message" in choice else {}
+    return {**choice, "index": index, **fields, "finish_reason": read.told_finish}
 
 
 def as_events(body: object) -> bytes:
@@ -266,20 +246,21 @@ def effort_seen(
 
 def texts_of(part: JSON) -> tuple[str, str]:
     """Read (reasoning, text) of a message or delta from wherever an engine puts them."""
-    reasoning = part.get("reasoning") or part.get("reasoning_content") or ""
-    if not isinstance(reasoning, str):
-        reasoning = ""
+    told = (part.get(name) for name in REASONING)
+    reasoning = next((text for text in told if text and isinstance(text, str)), "")
+    details = part.get("reasoning_details")
+    if not reasoning and isinstance(details, list):  # OpenRouter, MiniMax
+        reasoning = "".join(_detail_text(detail) for detail in details)
     content = part.get("content") or part.get("refusal") or ""
     if isinstance(content, str):
         return reasoning, content
     return reasoning + _joined(content, "thinking"), _joined(content, "text")
 
 
-def _string(value: object) -> str:
-    """Take a string, or nothing for an empty one; raises TypeError for the rest."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    raise TypeError(f"{value!r} is no text")
+def _detail_text(detail: object) -> str:
+    table = detail if isinstance(detail, dict) else {}
+    text = table.get("text") or table.get("summary")
+    return text if isinstance(text, str) else ""
 
 
 def _joined(parts: list[JSON], kind: str) -> str:

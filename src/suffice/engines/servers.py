@@ -45,7 +45,11 @@ _TYPE = Switch(("thinking", "type"), on="enabled", off="disabled")
 DIALECTS: dict[DialectName, Dialect] = {
     # https://platform.openai.com/docs/api-reference/chat/create
     "openai": Dialect(
-        name="openai", refuses=ENGINE_FIELDS, shows_reasoning=False, one_system=False
+        name="openai",
+        refuses=ENGINE_FIELDS,
+        shows_reasoning=False,
+        one_system=False,
+        call_ids="short",
     ),
     # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
     # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
@@ -81,14 +85,23 @@ DIALECTS: dict[DialectName, Dialect] = {
         shows_reasoning=False,  # `none` "thinks minimally and the thinking chunk is omitted"
         renames={"seed": "random_seed"},
         refuses=ENGINE_FIELDS
-        | {"logit_bias", "logprobs", "service_tier", "store", "top_logprobs", "user"},
+        | {"logit_bias", "logprobs", "prompt_cache_retention", "safety_identifier"}
+        | {"service_tier", "store", "top_logprobs", "user", "verbosity"},
         asks_for_usage=False,  # the last chunk has it anyway
+        call_ids="nine",
     ),
     # learn.microsoft.com/azure/foundry/openai/api-version-lifecycle: its v1 API is OpenAI's.
-    "azure": Dialect(name="azure", refuses=ENGINE_FIELDS, shows_reasoning=False, one_system=False),
+    "azure": Dialect(
+        name="azure",
+        refuses=ENGINE_FIELDS,
+        shows_reasoning=False,
+        one_system=False,
+        call_ids="short",
+    ),
     # api-docs.deepseek.com/guides/thinking_mode: other efforts are mapped to these in silence.
     "deepseek": Dialect(
         name="deepseek",
+        plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
         switches=(_TYPE,),
         switches_none=True,
@@ -99,6 +112,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # lists what is refused. Effort since GLM-5.2; models from 5.3 on always think.
     "glm": Dialect(
         name="glm",
+        plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
         switches=(_TYPE,),
         switches_none=True,
@@ -109,6 +123,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # platform.moonshot.ai/docs/api/chat: `thinking` allows no other field, max_tokens is old.
     "kimi": Dialect(
         name="kimi",
+        plain_text=True,
         effort=None,
         levels=(Effort.NONE, Effort.HIGH),
         switches=(_TYPE,),
@@ -117,6 +132,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # help.aliyun.com/en/model-studio/deep-thinking
     "qwen": Dialect(
         name="qwen",
+        caches=True,
         effort=None,
         levels=(Effort.NONE, Effort.HIGH),
         switches=(Switch(("enable_thinking",)),),
@@ -140,6 +156,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # openrouter.ai/docs/use-cases/reasoning-tokens: effort or budget, not both.
     "openrouter": Dialect(
         name="openrouter",
+        caches=True,
         effort=("reasoning", "effort"),
         levels=tuple(level for level in Effort if level is not Effort.MAX),
         budget=("reasoning", "max_tokens"),
@@ -152,11 +169,12 @@ DIALECTS: dict[DialectName, Dialect] = {
     # ollama/ollama openai/openai.go @0098875: ChatCompletionRequest; an unknown effort is an error.
     "ollama": Dialect(
         name="ollama",
+        plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.MEDIUM, Effort.HIGH),
         limits=("max_tokens",),
     ),
     # lmstudio.ai/docs/developer/openai-compat/chat-completions
-    "lmstudio": Dialect(name="lmstudio", limits=("max_tokens",)),
+    "lmstudio": Dialect(name="lmstudio", plain_text=True, limits=("max_tokens",)),
 }
 
 # Who answers at a host; subdomains count.
@@ -186,10 +204,11 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
     """Return the dialect of the server at a URL.
 
     Only OpenAI and Azure refuse the older name of the limit; many servers that speak their API read
-    no other, so these get both.
+    no other, so these get both. Some of them take no list of texts.
     """
     host = urlsplit(url).hostname or ""
     dialect = vendor_at(url, dialect=dialect)
     if dialect.name != "openai" or host.endswith("openai.com"):
         return dialect
-    return msgspec.structs.replace(dialect, limits=("max_completion_tokens", "max_tokens"))
+    limits = ("max_completion_tokens", "max_tokens")
+    return msgspec.structs.replace(dialect, limits=limits, plain_text=True, call_ids="any")

@@ -4,12 +4,17 @@ The template of Qwen and others refuses a second system message, a later one, an
 `developer`; some demand that turns of user and assistant alternate.
 """
 
-from collections.abc import Sequence
+import re
+from base64 import b32encode
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from suffice.types import JSON
 
 _ORDERS = ("system", "developer")
+_LONGEST_ID = 40  # that OpenAI takes
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 def one_system(messages: Sequence[JSON]) -> list[JSON]:
@@ -33,6 +38,57 @@ def one_system(messages: Sequence[JSON]) -> list[JSON]:
             turns.append({**message, "role": "user"} if order else message)
         converted = order or (joins and converted and role != "user")
     return turns
+
+
+def plain_texts(messages: Sequence[JSON]) -> list[JSON]:
+    """Write a content of texts alone as one text, for servers that take no list of them."""
+    return [
+        {**message, "content": _text(message["content"])} if _is_texts(message) else message
+        for message in messages
+    ]
+
+
+def with_call_ids(messages: Sequence[JSON], *, of: Callable[[str], str]) -> list[JSON]:
+    """Rewrite the ids of tool calls, in the calls and in their results alike."""
+    return [_with_ids(message, of) for message in messages]
+
+
+def short_id(call_id: str) -> str:
+    """Shorten an id to what OpenAI takes."""
+    if len(call_id) <= _LONGEST_ID:
+        return call_id
+    return f"{call_id[: _LONGEST_ID - 17]}_{_digest(call_id)[:16]}"
+
+
+def nine_id(call_id: str) -> str:
+    """Write an id as Mistral's API takes it: nine letters or digits."""
+    return call_id if _NINE.fullmatch(call_id) else _digest(call_id)[:9]
+
+
+def _digest(text: str) -> str:
+    return b32encode(blake2b(text.encode("utf-8", "replace"), digest_size=10).digest()).decode()
+
+
+def _with_ids(message: JSON, of: Callable[[str], str]) -> JSON:
+    result_id, calls = message.get("tool_call_id"), message.get("tool_calls")
+    if isinstance(result_id, str):
+        return {**message, "tool_call_id": of(result_id)}
+    if not isinstance(calls, list):
+        return message
+    named = [
+        {**call, "id": of(call["id"])}
+        if isinstance(call, dict) and isinstance(call.get("id"), str)
+        else call
+        for call in calls
+    ]
+    return {**message, "tool_calls": named}
+
+
+def _is_texts(message: JSON) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+    )
 
 
 def _joined(content: Any, more: Any) -> Any:

@@ -37,6 +37,18 @@ _PAGE = [
     (b"cache-control", b"no-store"),
     (b"x-frame-options", b"DENY"),
 ]
+# Paths that clients make of a base URL with a `/v1` too many or too few, or a slash at its end.
+_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    *ANSWERING,
+    *COUNTING,
+)
+_ALIASES = {
+    f"{start}{path.removeprefix('/v1')}": path for path in _PATHS for start in ("", "/v1", "/v1/v1")
+}
 # Paths with a part that varies, by the name that they have in the OpenAPI document.
 _PATTERNS = {
     "/v1/models/{model}": re.compile(r"/v1/models/.+"),
@@ -100,6 +112,9 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the start and the end of the process."""
         if scope["type"] == "http":
+            path = scope["path"]
+            if path not in self._routes and (alias := _ALIASES.get("/" + path.strip("/"))):
+                scope = {**scope, "path": alias}
             exchange = self._exchange(scope, receive, send)
             exchange.intake = self.worker.intake
             try:
@@ -123,6 +138,7 @@ class Gateway:
             keeping=keeping if api is RESPONSES else lambda: None,
             has_native=bool(self.worker.serving.native_rungs),
             native=self.worker.serving.native_models,
+            caching=self.worker.serving.caching_models,
         )
         return TranslatedExchange(endpoint, scope=scope, receive=receive, send=send)
 

@@ -72,6 +72,13 @@ class Exchange:
         """
         if sum(len(k) + len(v) for k, v in self.headers.items()) > HEADER_LIMIT_BYTES:
             raise Problem("the headers are too large", status=431, hint="send less in headers")
+        coding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        if coding not in (b"", b"identity"):
+            raise Problem(
+                f"the body is compressed: {coding.decode('latin-1')}",
+                status=415,
+                hint="switch off the compression of requests in the client",
+            )
         length = self.headers.get(b"content-length", b"0")
         parts: list[bytes] = []
         size = int(length) if length.isdigit() else 0

@@ -13,9 +13,9 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from suffice.engines.bounded import reply_bytes, reply_pieces
+from suffice.engines.finishes import finish_of
 from suffice.engines.refusals import error_in
 from suffice.engines.render import event
-from suffice.engines.reply import finish_of
 from suffice.engines.stream import EventReader
 from suffice.engines.usage import against_text, estimated_input, read_usage
 from suffice.errors import EngineProtocolError, EngineRefused

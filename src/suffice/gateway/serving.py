@@ -12,6 +12,7 @@ from msgspec import Struct
 from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.deployment import build_engines
+from suffice.engines.servers import DIALECTS, at_url
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
 from suffice.gateway.keys import Key
@@ -43,7 +44,7 @@ class Serving:
     """One configuration at work; `places` bound what its engines are given.
 
     The engines of `native_rungs` speak Anthropic's API; the names in `native_models` lead to such
-    rungs alone.
+    rungs alone, those in `caching_models` to engines that heed `cache_control` in chat requests.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class Serving:
     embeddings: Mapping[str, Rung]
     native_rungs: frozenset[str]
     native_models: frozenset[str]
+    caching_models: frozenset[str]
     guard: Guard
 
     async def close(self) -> None:
@@ -75,6 +77,7 @@ def build_serving(
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
     _check_unit(config.gateway, bundle)
     rungs = (*config.ladder, *config.embedding)
+    native_rungs = _native_rungs(config)
     places = Places((rung.name for rung in rungs), config.gateway)
     pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
     pipeline = replace(
@@ -91,8 +94,9 @@ def build_serving(
         places=places,
         models=_models(config, pipeline),
         embeddings=_embeddings(config),
-        native_rungs=_native_rungs(config),
-        native_models=_native_models(config, pipeline),
+        native_rungs=native_rungs,
+        native_models=_models_of(native_rungs, config, pipeline),
+        caching_models=_models_of(_caching_rungs(config), config, pipeline),
         guard=Guard(
             ledger,
             bundle.certificate if bundle else None,
@@ -158,17 +162,27 @@ def _native_rungs(config: Config) -> frozenset[str]:
     return frozenset(rung.name for rung in config.ladder if kinds[rung.engine] == "anthropic")
 
 
-def _native_models(config: Config, pipeline: Pipeline) -> frozenset[str]:
+def _caching_rungs(config: Config) -> frozenset[str]:
+    """Name the rungs whose engines heed `cache_control` in the parts of chat messages."""
+    caching = {
+        name
+        for name, engine in config.engine.items()
+        if engine.kind == "openai" and at_url(DIALECTS[engine.dialect], engine.url or "").caches
+    }
+    return frozenset(rung.name for rung in config.ladder if rung.engine in caching)
+
+
+def _models_of(kind: frozenset[str], config: Config, pipeline: Pipeline) -> frozenset[str]:
     """Name the models whose requests only such rungs answer, also when one stands in for another.
 
     A request of the policy may go to any rung, and without one to the reference and above.
     """
-    native, rungs = _native_rungs(config), list(pipeline.ladder)
+    rungs = list(pipeline.ladder)
     names = set()
     for name, rung in _models(config, pipeline).items():
         start = rung or (pipeline.ladder.reference if pipeline.bundle is None else rungs[0])
         first = rungs.index(start)
         above = rungs[first:] if config.gateway.failover or rung is None else [start]
-        if all(other.name in native for other in above):
+        if all(other.name in kind for other in above):
             names.add(name)
     return frozenset(names)

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from suffice.engines.messages import without_native_effort
-from suffice.engines.render import completion_body, event, usage_chunk
+from suffice.engines.render import completion_body, completion_head, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
 from suffice.gateway.problems import Problem
 from suffice.gateway.sealed import MARK, unsealed_messages
@@ -117,10 +117,20 @@ def whole(answer: BookedAnswer) -> bytes:
         body = answer.trim.chunk(msgspec.json.decode(completion.wire))
         return msgspec.json.encode(_completed(body, answer))
     if not _counted(completion) and b'"suffice"' not in completion.wire:
-        account = msgspec.json.encode(account_of(answer))
-        return completion.wire.rstrip()[:-1] + b"," + account[1:]
+        more = msgspec.json.encode(_missing(completion.wire, answer) | account_of(answer))
+        return completion.wire.rstrip()[:-1] + b"," + more[1:]
     fields = msgspec.json.decode(completion.wire, type=dict[str, Raw])
-    return msgspec.json.encode(_completed(fields, answer))
+    missing = _missing(completion.wire, answer)
+    return msgspec.json.encode(_completed({**fields, **missing}, answer))
+
+
+def _missing(wire: bytes, answer: BookedAnswer) -> JSON:
+    """Return what strict clients look for at the head of a chat completion and do not find."""
+    if b'"object"' in wire or b'"message"' not in wire:
+        return {}
+    fields = msgspec.json.decode(wire, type=dict[str, Raw])
+    head = completion_head(answer.request, model=answer.rung.model, kind="chat.completion")
+    return {name: value for name, value in head.items() if name not in fields}
 
 
 def tail(answer: BookedAnswer, *, wants_usage: bool) -> bytes:

@@ -39,11 +39,13 @@ class Writer(Protocol):
 class Reading(Struct, frozen=True, kw_only=True):
     """What a body is read with: who chooses the rung, and whether only tokens are counted.
 
-    `history` are items of the Responses API that it goes on from; None where none are kept.
+    `history` are items of the Responses API that it goes on from; None where none are kept. An
+    engine may be one that `caches` by the marks in a body.
     """
 
     by_policy: bool = False
     counting: bool = False
+    caches: bool = False
     history: tuple[JSON, ...] | None = None
 
 
@@ -81,7 +83,7 @@ RESPONSES = Api(
 )
 MESSAGES = Api(
     read=lambda body, reading: chat_of_message(
-        body, by_policy=reading.by_policy, counting=reading.counting
+        body, by_policy=reading.by_policy, counting=reading.counting, caches=reading.caches
     ),
     writer=lambda writing: MessageRelay(
         writing.body, request_id=writing.request_id, prompt_tokens=writing.prompt_tokens

@@ -1,5 +1,6 @@
 """What a chat completion says, piece by piece, whether it comes whole or in chunks."""
 
+import secrets
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 from msgspec import Struct
 
 from suffice.engines.calls import arguments_of
-from suffice.engines.reply import texts_of
+from suffice.engines.reply import REASONING, texts_of
 from suffice.engines.stream import InlineReasoning
 from suffice.gateway.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
 
-_READ = OPAQUE | {
-    "role", "content", "refusal", "reasoning", "reasoning_content", "tool_calls", "function_call",
-}  # fmt: skip
+_READ = OPAQUE | {"role", "content", "refusal", "tool_calls", "function_call", *REASONING}
+# Parts of an answer that stand beside the message (Perplexity).
+_BESIDE = ("citations", "search_results", "images", "related_questions")
 
 
 class BlockKind(StrEnum):
@@ -82,6 +83,7 @@ class AnswerFacts:
         self.dropped: set[str] = set()
         self._account: JSON | None = None
         self._calls = _Calls()
+        self._call_id = f"call_{secrets.token_hex(12)}"
         self._inline: InlineReasoning | None = InlineReasoning()
 
     def add(self, chunk: JSON) -> Iterator[BlockDelta]:
@@ -90,8 +92,9 @@ class AnswerFacts:
         self.created = chunk.get("created") or self.created
         self.usage = chunk.get("usage") or self.usage
         self._account = chunk.get("suffice") or self._account
+        self.dropped.update(name for name in _BESIDE if chunk.get(name))
         for choice in chunk.get("choices") or ():
-            if choice.get("index", 0) == 0:
+            if not choice.get("index"):
                 self.finish = choice.get("finish_reason") or self.finish
                 self.stopped_by = _stop_text(choice) or self.stopped_by
                 part = choice.get("delta") or choice.get("message") or {}
@@ -145,9 +148,12 @@ class AnswerFacts:
             yield BlockDelta(kind=BlockKind.REFUSAL, text=part["refusal"])
 
     def _call_parts(self, part: JSON, *, whole: bool) -> Iterator[BlockDelta]:
-        if part.get("tool_calls"):
+        calls = part.get("tool_calls") or ()
+        if part.get("function_call"):  # the older form, of a single call
+            calls = [{"index": 0, "id": self._call_id, "function": part["function_call"]}]
+        if calls:
             yield from self.end()
-        for position, call in enumerate(part.get("tool_calls") or ()):
+        for position, call in enumerate(calls):
             function = call.get("function") or {}
             yield BlockDelta(
                 kind=BlockKind.CALL,

@@ -20,14 +20,24 @@ class Fields:
     """A JSON object; every `take` removes a field, and `done` refuses those that are left.
 
     Fields that are null count as absent. `at` is the path of the object, for Problems. `ignored`
-    holds the names of hints that change no answer; it is shared with the objects inside.
+    holds the names of hints that change no answer; it is shared with the objects inside, and so are
+    the names of hints to `carry` on to the engine.
     """
 
-    def __init__(self, value: object, *, at: str = "", ignored: set[str] | None = None) -> None:
+    def __init__(
+        self,
+        value: object,
+        *,
+        at: str = "",
+        ignored: set[str] | None = None,
+        carry: frozenset[str] = frozenset(),
+    ) -> None:
         if not isinstance(value, dict):
             raise wrong(at, "an object")
         self.at = at
         self.ignored: set[str] = set() if ignored is None else ignored
+        self.carry = carry
+        self.hints: JSON = {}
         self._left = {name: field for name, field in value.items() if field is not None}
 
     def path(self, name: str) -> str:
@@ -70,13 +80,21 @@ class Fields:
 
     def of(self, value: object, *, at: str) -> "Fields":
         """Read another object of the same body."""
-        return Fields(value, at=at, ignored=self.ignored)
+        return Fields(value, at=at, ignored=self.ignored, carry=self.carry)
 
     def ignore(self, *names: str, path: bool = False) -> None:
         """Take hints that change no answer, and note them by name, or by their whole path."""
         for name in names:
             if self.any(name) not in (None, [], {}):
                 self.ignored.add(_INDEX.sub("", self.path(name)) if path else name)
+
+    def hint(self, name: str) -> JSON:
+        """Take a hint that engines of some kinds heed: as a field for those, else it is ignored."""
+        if name not in self.carry:
+            self.ignore(name)
+            return {}
+        value = self.any(name)
+        return {} if value is None else {name: value}
 
     def only(self, name: str, allowed: Sequence[object] = (), *, why: str) -> None:
         """Take a field that may only have a value without effect; the Problem says `why`."""

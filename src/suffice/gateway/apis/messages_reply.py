@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from suffice.engines.reply import finish_of
+from suffice.engines.finishes import finish_of
 from suffice.errors import EngineProtocolError
 from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.gateway.sealed import seal, seal_id
@@ -41,6 +41,11 @@ class _Block:
         self.call_id, self.name = seal_id(piece.call_id, piece.opaque), piece.name
         self.signature = ""
         self.texts: list[str] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether these are all arguments of a call: an object has an end."""
+        return _arguments("".join(self.texts)) is not None
 
     def empty(self) -> JSON:
         """Show it as it begins."""
@@ -83,6 +88,7 @@ class MessageWriter:
         )
         self._facts = AnswerFacts()
         self._blocks: list[_Block] = []
+        self._waiting: list[BlockDelta] = []  # of calls that come beside the one that is open
         self._open = False
         self._begun = False
         self._sealed: str | None = None
@@ -90,14 +96,16 @@ class MessageWriter:
     def feed(self, chunk: JSON) -> list[JSON]:
         """Take a chunk, or a whole completion, and return the events that it makes.
 
-        Raises EngineProtocolError where calls come side by side: blocks come one after another.
+        Blocks come one after another: of calls that come side by side, the later ones wait for the
+        arguments of the first. Raises EngineProtocolError for a call that goes on after its end.
         """
         pieces = list(self._facts.add(chunk))
         return [*self._begin(), *self._add_all(pieces)]
 
     def end(self) -> list[JSON]:
         """Return the last events, with the reason to stop and the usage."""
-        last = [*self._begin(), *self._add_all(self._facts.end()), *self._stop(), *self._leftover()]
+        last = [*self._begin(), *self._add_all(self._facts.end()), *self._write_waiting()]
+        last += [*self._stop(), *self._leftover()]
         reason = self._reason(called=any(block.kind is BlockKind.CALL for block in self._blocks))
         usage, unknown = _usage(self._facts)
         delta = {"type": "message_delta", "delta": reason, "usage": usage}
@@ -139,6 +147,25 @@ class MessageWriter:
             yield from self._add(piece)
 
     def _add(self, piece: BlockDelta) -> Iterator[JSON]:
+        last = self._blocks[-1] if self._open else None
+        calling = last is not None and last.kind is BlockKind.CALL
+        if piece.kind is not BlockKind.CALL:
+            yield from self._write_waiting()
+        elif last is not None and calling and last.call != piece.call and not last.is_complete:
+            self._waiting.append(piece)
+            return
+        yield from self._write(piece)
+        if self._waiting and self._blocks[-1].is_complete:
+            waiting, self._waiting = self._waiting, []
+            yield from self._add_all(waiting)
+
+    def _write_waiting(self) -> Iterator[JSON]:
+        """Write the calls that wait, one after another, in the order of their begin."""
+        waiting, self._waiting = self._waiting, []
+        for piece in sorted(waiting, key=lambda piece: piece.call):
+            yield from self._write(piece)
+
+    def _write(self, piece: BlockDelta) -> Iterator[JSON]:
         kind = BlockKind.TEXT if piece.kind is BlockKind.REFUSAL else piece.kind
         last = self._blocks[-1] if self._blocks else None
         if last is None or (last.kind, last.call) != (kind, piece.call):
@@ -157,7 +184,7 @@ class MessageWriter:
     def _check_new(self, kind: BlockKind, call: int) -> None:
         if kind is BlockKind.CALL and any(b.kind is kind and b.call == call for b in self._blocks):
             raise EngineProtocolError(
-                "the engine streams the parts of its tool calls side by side",
+                "the engine goes on with a tool call after its end",
                 hint="ask without stream, or set disable_parallel_tool_use",
             )
 

@@ -17,13 +17,15 @@ from suffice.types import JSON
 
 # Fields without an effect here: engines cache by themselves, keep the whole context, and have one
 # speed; thoughts are shown as the engine shows them.
-_HINTS = ("cache_control", "context_management", "speed")
+_HINTS = ("context_management", "speed")
+_CACHE = "cache_control"
 _SAME = ("temperature", "top_p", "top_k")
 # The largest budget of each effort, between the budgets that LiteLLM 1.x gives the efforts low,
 # medium, high, xhigh and max (1024, 2048, 4096, 8192, 16384: litellm/constants.py).
 _EFFORTS = ((1535, "low"), (3071, "medium"), (6143, "high"), (12287, "xhigh"))
 # Claude Code's first system block: a header of its own with a hash that differs by conversation. As
 # the first tokens of a prompt it would keep engines from sharing what they cache of all the rest.
+_TOLD = ("mcp_tool_use", "mcp_tool_result", "compaction")
 _BILLING = "x-anthropic-billing-header"
 
 
@@ -38,20 +40,23 @@ class Translated(Struct, frozen=True, kw_only=True):
     effort_name: str = "reasoning_effort"
 
 
-def chat_of_message(body: object, *, by_policy: bool, counting: bool = False) -> Translated:
+def chat_of_message(
+    body: object, *, by_policy: bool, counting: bool = False, caches: bool = False
+) -> Translated:
     """Translate a body; raises Problem for what chat completions cannot carry.
 
     A budget for thinking is a limit: where the policy chooses (`by_policy`) it asks for nothing,
     and a rung that is asked for by name gets the nearest effort. A request that is only `counting`
-    tokens needs no `max_tokens`.
+    tokens needs no `max_tokens`. Marks of what to cache stay for an engine that `caches` by them.
     """
-    fields = Fields(body)
+    fields = Fields(body, carry=frozenset({_CACHE} if caches else ()))
     fields.ignore(*_HINTS)
     limit = fields.take("max_tokens", int) if counting else fields.need("max_tokens", int)
     chat = {
         "model": fields.need("model", str),
         "messages": [*_system(fields), *_messages(fields)],
         **({} if limit is None else {"max_completion_tokens": limit}),
+        **fields.hint(_CACHE),
         **fields.same(_SAME),
         **_stop(fields),
         **chat_tools(fields),
@@ -96,7 +101,7 @@ def _blocks(fields: Fields, name: str) -> Iterator[tuple[str, Fields]]:
         raise wrong(fields.path(name), "a text, or a list of blocks")
     for i, value in enumerate(blocks):
         block = fields.of(value, at=f"{fields.path(name)}[{i}]")
-        block.ignore("cache_control")
+        block.hints = block.hint(_CACHE)
         yield block.need("type", str), block
         block.done()
 
@@ -174,6 +179,8 @@ def _tool_result(block: Fields) -> tuple[JSON, list[JSON]]:
         texts = [{"type": "text", "text": "The tool failed:"}, *texts]
     if media and not texts:
         texts = [{"type": "text", "text": "The result follows in the next message."}]
+    if block.hints and texts:
+        texts[-1] |= block.hints
     return {"role": "tool", "tool_call_id": call_id, "content": _short(texts)}, media
 
 
@@ -195,6 +202,8 @@ def _assistant(message: Fields) -> JSON:
         elif _is_search(block, kind):
             block.ignored.add(kind)  # what was found is sealed: only its vendor can read it
             block.drop()
+        elif kind in _TOLD:
+            texts.append({"type": "text", "text": _told(block, kind)})
         else:
             texts.append(_text(block, kind))
     chat: JSON = {"role": "assistant", **opaque}
@@ -204,16 +213,26 @@ def _assistant(message: Fields) -> JSON:
 
 
 def _is_search(block: Fields, kind: str) -> bool:
-    searches = ("web_search_tool_result", "web_fetch_tool_result")
     called = kind == "server_tool_use" and block.any("name") in ("web_search", "web_fetch")
-    return kind in searches or called
+    return kind in ("web_search_tool_result", "web_fetch_tool_result") or called
+
+
+def _told(block: Fields, kind: str) -> str:
+    """Read what a server did in an earlier turn as text: a tool's call and result, or a summary."""
+    name, value, content = block.any("name"), block.any("input"), block.any("content")
+    block.drop()
+    if kind == "compaction":
+        return content if isinstance(content, str) else ""
+    if kind == "mcp_tool_use":
+        return f"({name} was called with {msgspec.json.encode(value).decode()})"
+    return f"(The tool returned {msgspec.json.encode(content).decode()})"
 
 
 def _short(parts: list[JSON]) -> str | list[JSON]:
     """Write one part of text as that text, and no part as an empty one."""
     if not parts:
         return ""
-    alone = len(parts) == 1 and parts[0]["type"] == "text"
+    alone = len(parts) == 1 and parts[0]["type"] == "text" and _CACHE not in parts[0]
     return str(parts[0]["text"]) if alone else parts
 
 
@@ -221,7 +240,7 @@ def _text(block: Fields, kind: str) -> JSON:
     if kind != "text":
         raise refused(block.path("type"), f"only text can stand here, not {kind!r}")
     block.ignore("citations")  # of an answer that was given before
-    return {"type": "text", "text": block.need("text", str)}
+    return {"type": "text", "text": block.need("text", str), **block.hints}
 
 
 def _parts(block: Fields, kind: str) -> list[JSON]:
@@ -231,8 +250,11 @@ def _parts(block: Fields, kind: str) -> list[JSON]:
         _refuse_citations(block)
         texts = [_text(inner, kind) for kind, inner in _blocks(block, "content")]
         return [{"type": "text", "text": head}, *texts]
+    if kind == "tool_reference":  # all tools are told at once here
+        text = f"The tool {block.need('tool_name', str)} is available."
+        return [{"type": "text", "text": text}]
     if kind == "image":
-        return [{"type": "image_url", "image_url": {"url": _url(_source(block))}}]
+        return [{"type": "image_url", "image_url": {"url": _url(_source(block))}, **block.hints}]
     return _document(block) if kind == "document" else [_text(block, kind)]
 
 
@@ -309,11 +331,11 @@ def _user(fields: Fields) -> JSON:
 
 def _effort(fields: Fields, *, by_policy: bool) -> JSON:
     """Read what is said of thinking: an effort in words, and else a budget or a switch."""
-    config, chat = fields.inner("output_config"), {}
+    config, chat = fields.inner("output_config"), _format(fields, "output_format")  # its older name
     effort = _thinking(fields, by_policy=by_policy)
     if config is not None:
         effort = config.take("effort", str) or effort
-        chat = _format(config)
+        chat |= _format(config, "format")
         config.done()
     return chat if effort is None else chat | {"reasoning_effort": effort}
 
@@ -341,8 +363,8 @@ def effort_of_budget(thinking: JSON, *, by_policy: bool) -> str | None:
     return next((effort for most, effort in _EFFORTS if budget <= most), "max")
 
 
-def _format(config: Fields) -> JSON:
-    wanted: Any = config.inner("format")
+def _format(config: Fields, name: str) -> JSON:
+    wanted: Any = config.inner(name)
     if wanted is None:
         return {}
     wanted.only("type", ["json_schema"], why="json_schema is the one format")

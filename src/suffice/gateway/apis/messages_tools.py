@@ -59,6 +59,9 @@ def chat_tools(fields: Fields) -> JSON:
     if choice is None:
         return chat
     kind = choice.need("type", str)
+    if not tools and kind in ("auto", "none"):  # engines refuse it without tools
+        choice.drop()
+        return chat
     if kind == "tool":
         function = {"name": choice.need("name", str)}
         chat["tool_choice"] = {"type": "function", "function": function}
@@ -73,8 +76,15 @@ def chat_tools(fields: Fields) -> JSON:
 
 def _tool(tool: Fields) -> JSON | None:
     kind = tool.take("type", str) or "custom"
+    if kind != "custom" and not kind.startswith((*_CLIENT_TOOLS, _SEARCHES_TOOLS)):
+        raise refused(
+            tool.path("type"),
+            f"a tool of the type {kind!r} runs at its vendor's, or is known to its models alone",
+            hint="send a tool of your own with an input_schema, or leave it out",
+        )
     name = tool.need("name", str)
-    tool.ignore("cache_control", "eager_input_streaming", "defer_loading")
+    tool.ignore("eager_input_streaming", "defer_loading")
+    hints = tool.hint("cache_control")
     callers = tool.take("allowed_callers", list)
     if callers is not None and "direct" not in callers:
         raise refused(tool.path("allowed_callers"), "models call tools directly here")
@@ -87,9 +97,12 @@ def _tool(tool: Fields) -> JSON | None:
         tool.ignored.add(kind)
         return None
     else:
-        function = {"name": name, **_client_tool(tool, kind)}
+        start = next(start for start in _CLIENT_TOOLS if kind.startswith(start))
+        tool.ignore("max_characters")
+        description, schema = _CLIENT_TOOLS[start]
+        function = {"name": name, "description": description, "parameters": schema}
     tool.done()
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": function, **hints}
 
 
 def _described(tool: Fields) -> JSON:
@@ -98,15 +111,3 @@ def _described(tool: Fields) -> JSON:
     lines = [f"Example input: {msgspec.json.encode(example).decode()}" for example in examples]
     whole = "\n\n".join([*([] if text is None else [text]), *lines])
     return {} if text is None and not lines else {"description": whole}
-
-
-def _client_tool(tool: Fields, kind: str) -> JSON:
-    for start, (description, schema) in _CLIENT_TOOLS.items():
-        if kind.startswith(start):
-            tool.ignore("max_characters")
-            return {"description": description, "parameters": schema}
-    raise refused(
-        tool.path("type"),
-        f"a tool of the type {kind!r} runs at its vendor's, or is known to its models alone",
-        hint="send a tool of your own with an input_schema, or leave it out",
-    )

@@ -25,7 +25,17 @@ _OUTPUTS = frozenset(
         "apply_patch_call_output",
     }
 )
-_HOSTED = frozenset({"web_search_call"})  # the record of a search, without what was found
+# Records of what a vendor's tools did, without what came of it.
+_HOSTED = frozenset(
+    {
+        "web_search_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "mcp_approval_response",
+    }
+)
 
 
 class ItemReader:
@@ -52,6 +62,8 @@ class ItemReader:
         elif kind in _HOSTED:
             item.ignored.add(kind)
             return
+        elif kind in ("mcp_call", "code_interpreter_call"):
+            self._add_record(item, kind)
         else:
             call = chat_call_of(item, kind)
             if call is None:
@@ -95,6 +107,19 @@ class ItemReader:
         if thought or summary:
             turn["reasoning_content"] = _joined(turn.get("reasoning_content"), thought or summary)
         turn.update(opaque or {})
+
+    def _add_record(self, item: Fields, kind: str) -> None:
+        """Take a call that a vendor's tool has answered, as text of the assistant."""
+        if kind == "mcp_call":
+            name, arguments = item.need("name", str), item.any("arguments")
+            result = item.any("output") or item.any("error")
+        else:
+            name, arguments, result = "python", item.any("code"), item.any("outputs")
+        item.drop()
+        told = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        turn = self._own()
+        text = f"({name} was called with {arguments}\n\nand returned {told})"
+        turn["content"] = _joined(turn.get("content"), text)
 
     def _add_output(self, item: Fields, item_id: Any) -> None:
         call_id, _ = unseal_id(_id_of_call(item, item_id))

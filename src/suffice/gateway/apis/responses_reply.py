@@ -7,7 +7,7 @@ usage as whole numbers: one that is not known is 0, and named in the `suffice` o
 import time
 from collections.abc import Iterable, Iterator
 
-from suffice.engines.reply import finish_of
+from suffice.engines.finishes import finish_of
 from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.gateway.apis.fields import Fields
 from suffice.gateway.apis.responses_tools import (
@@ -109,9 +109,19 @@ class ResponseWriter:
         return list(self._numbered(self._end_events()))
 
     def failed(self, error: JSON) -> list[JSON]:
-        """Return the event of a stream that broke off; `error` also for clients that look there."""
-        fields = {name: error.get(name) for name in ("code", "message", "param", "hint")}
-        return list(self._numbered([{"type": "error", **fields, "error": error}]))
+        """Return the events of a stream that broke off: agents know `response.failed` alone.
+
+        A code is always there, for clients that fail at null.
+        """
+        told = {**error, "code": error.get("code") or "server_error"}
+        why = {name: told[name] for name in ("code", "message")}
+        response = self._response("failed", None) | {"error": why}
+        fields = {name: told.get(name) for name in ("code", "message", "param", "hint")}
+        events: list[JSON] = [
+            {"type": "response.failed", "response": response},
+            {"type": "error", **fields, "error": told},
+        ]
+        return list(self._numbered(events))
 
     def result(self) -> JSON:
         """Return the whole response, once everything is fed and ended."""

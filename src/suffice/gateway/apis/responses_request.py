@@ -13,11 +13,13 @@ from suffice.gateway.apis.responses_tools import read_choice, read_tools
 from suffice.types import JSON
 
 _SAME = (
-    "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
-    "service_tier", "temperature", "top_p", "user",
+    "frequency_penalty", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
+    "prompt_cache_retention", "safety_identifier", "seed", "service_tier", "stop", "temperature",
+    "top_k", "top_p", "user",
 )  # fmt: skip
-# Fields without an effect here: notes of the client's, and limits to tools that do not run here.
-_HINTS = ("client_metadata", "max_tool_calls")
+# Fields without an effect here: notes of the client's, when to shorten a conversation (it is never
+# shortened), and limits to tools that do not run here.
+_HINTS = ("client_metadata", "context_management", "max_tool_calls")
 # What may be added to a response: sealed reasoning, and results of tools that do not run here.
 _ADDITIONS = frozenset(
     {
@@ -55,6 +57,8 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
         **read_choice(fields, table),
         **_stream(fields),
     }
+    if "tools" not in chat:
+        chat.pop("parallel_tool_calls", None)  # engines refuse it without tools
     fields.take("metadata", dict)  # a note to oneself, which the response repeats
     fields.done()
     ignored = tuple(sorted(fields.ignored))

@@ -176,7 +176,8 @@ def read_choice(fields: Fields, table: ToolTable) -> JSON:
     chat: JSON = {"tools": table.chat} if table.chat else {}
     choice = fields.any("tool_choice")
     if not isinstance(choice, dict):
-        return chat if choice is None else chat | {"tool_choice": choice}
+        free = choice in (None, "auto", "none") and not table.chat  # engines refuse it there
+        return chat if choice is None or free else chat | {"tool_choice": choice}
     chosen = fields.of(choice, at="tool_choice")
     kind = chosen.need("type", str)
     if kind == "allowed_tools":

@@ -24,7 +24,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     `models` says what a name asks for, None for the policy. At one that is `counting` the answer is
     a number of tokens, which no writer changes. `keeping` returns where the client's state is kept,
     None where there is none. `has_native` says that an engine speaks this API too; the names of
-    models in `native` lead to such engines alone.
+    models in `native` lead to such engines alone, those in `caching` to engines that heed
+    `cache_control`.
     """
 
     api: Api
@@ -33,6 +34,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     keeping: Callable[[], Keeping | None] = lambda: None
     has_native: bool = False
     native: frozenset[str] = frozenset()
+    caching: frozenset[str] = frozenset()
 
 
 class TranslatedExchange(Exchange):
@@ -64,8 +66,13 @@ class TranslatedExchange(Exchange):
         model = str(self.fields.get("model"))
         policies = {name for name, rung in self._endpoint.models.items() if rung is None}
         by_policy = model in policies and RUNG not in self.headers
-        reading = Reading(by_policy=by_policy, counting=self._endpoint.counting, history=history)
         asked = self.headers.get(RUNG, model.encode()).decode("utf-8", "replace")
+        reading = Reading(
+            by_policy=by_policy,
+            counting=self._endpoint.counting,
+            caches=asked in self._endpoint.caching,
+            history=history,
+        )
         if self.api.outline is not None and self._endpoint.has_native:
             self._read_native(fields)
         if self.api.outline is not None and asked in self._endpoint.native:
