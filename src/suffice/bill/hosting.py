@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from suffice.bill.what_if import UNPROVEN, WhatIf, one, proof_of
 from suffice.errors import InputError
 from suffice.silicon.models import find_shape
-from suffice.silicon.plan import Option, make_plan
+from suffice.silicon.option import Option
+from suffice.silicon.plan import make_plan
 from suffice.silicon.question import PlanRequest, Slo, Workload
 from suffice.units import usd_from_picousd
 

@@ -2,20 +2,23 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from suffice.cli.options import Explain, Figure, Json, Shape, out
+from suffice.cli.plan_options import (
+    parse_adapters,
+    parse_day,
+    parse_kind,
+    parse_prices,
+    parse_slo,
+    parse_speculation,
+    parse_stock,
+    parse_workload,
+)
 from suffice.errors import InputError, PriceError
 from suffice.files import check_figure, check_file, save_figure, write_file
-from suffice.units import show_seconds
-
-if TYPE_CHECKING:
-    from suffice.silicon.plan import Option, Plan
-from suffice.cli.plan_options import parse_kind, parse_prices, parse_slo, parse_workload
-
-SHOWN_CHIPS = 12
 
 app = typer.Typer(
     help="Rank chips and layouts by dollars per million tokens, under a latency target."
@@ -27,8 +30,15 @@ def plan(
     context: typer.Context,
     model: Shape = "",
     workload: Annotated[
-        str, typer.Option(help="in=TOKENS,out=TOKENS[,rps=PEAK][,variation=SHARE].")
-    ] = "in=1000,out=500",
+        list[str] | None,
+        typer.Option(
+            help="in=TOKENS,out=TOKENS[,rps=PEAK][,variation=SHARE][,hit=SHARE]; repeatable.",
+            show_default="in=1000,out=500",
+        ),
+    ] = None,
+    cache_hit: Annotated[
+        float, typer.Option(help="Share of prompt tokens that a prefix cache holds.")
+    ] = 0.0,
     slo: Annotated[
         str, typer.Option(help="Latency target: ttft=DURATION,tpot=DURATION, or one of them.")
     ] = "",
@@ -66,6 +76,17 @@ def plan(
             help="Number format of the KV cache.", show_default="the checkpoint's own, else bf16"
         ),
     ] = "",
+    speculate: Annotated[
+        str,
+        typer.Option(help="Guessed tokens a step: tokens=N,accept=RATE[,draft=COST or MODEL]."),
+    ] = "",
+    lora: Annotated[str, typer.Option(help="LoRA adapters in memory: count=N,rank=N.")] = "",
+    day: Annotated[
+        str, typer.Option(help="Requests a second in equal intervals of a day, by commas.")
+    ] = "",
+    stock: Annotated[
+        str, typer.Option(help="Chips in stock to fill the demand from: CHIP=COUNT, by commas.")
+    ] = "",
     price: Annotated[
         list[str] | None, typer.Option(help="CHIP=DOLLARS per hour; repeatable.")
     ] = None,
@@ -90,6 +111,7 @@ def plan(
     from suffice.cli.output import note, print_json, say
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.catalog import catalogue, load_chips
+    from suffice.silicon.demand import mixture
     from suffice.silicon.models import find_shape, load_shapes
     from suffice.silicon.plan import make_plan, price_block
     from suffice.silicon.question import PlanRequest
@@ -99,12 +121,20 @@ def plan(
     if figure is not None:
         check_figure(figure)
     known = load_chips(chip_file) if chip_file else catalogue()
+    works = [parse_workload(text, cache_hit=cache_hit) for text in workload or ["in=1000,out=500"]]
+    in_stock = parse_stock(stock, known=known)
+    named = tuple(name.strip() for name in chips.split(",") if name.strip())
     request = PlanRequest(
         known_chips=known,
         model=find_shape(model, load_shapes(model_file) if model_file else None),
-        workload=parse_workload(workload),
+        workload=mixture(works, percentile=percentile),
+        mixture=tuple(works) if len(works) > 1 else (),
+        speculation=parse_speculation(speculate) if speculate else None,
+        adapters=parse_adapters(lora) if lora else None,
+        day=parse_day(day),
+        stock=in_stock,
         slo=parse_slo(slo),
-        chips=tuple(name.strip() for name in chips.split(",") if name.strip()),
+        chips=named or tuple(in_stock),
         engine=engine,
         weight_format=weights or None,
         expert_format=experts or None,
@@ -127,6 +157,8 @@ def plan(
     elif json:
         print_json("plan", result)
     else:
+        from suffice.cli.plan_output import print_plan
+
         print_plan(result, explain=explain)
     if figure is not None:
         from suffice.silicon.figures import frontier_chart
@@ -240,103 +272,6 @@ def law(model: Shape, figure: Figure = None, json: Json = False) -> None:
 
         save_figure(figure, law_chart(experts=experts.count, active=experts.active))
         note(f"wrote {figure}")
-
-
-def print_plan(plan: "Plan", *, explain: bool) -> None:
-    """Print the cheapest option, the ranking with its 90 % intervals, and its notes.
-
-    Without `explain`, chips without a price are one line, and sources are left out.
-    """
-    from suffice.cli.output import note, print_notes, print_table, say
-    from suffice.silicon.plan import overlaps
-    from suffice.silicon.weights import describe_formats
-
-    priced = [option for option in plan.ranking if option.usd_per_mtok is not None]
-    unpriced = [option for option in plan.ranking if option.usd_per_mtok is None]
-    visible = plan.ranking if explain else (priced or unpriced)[:SHOWN_CHIPS]
-    if priced:
-        ties = [option.chip for option in priced[1:] if overlaps(priced[0], option)]
-        order = f"; not settled against {', '.join(ties)}" if ties else ""
-        say(f"cheapest: {_describe(priced[0])}{order}")
-    else:
-        say("cheapest: unknown, because no chip has a price")
-    mean = (
-        "seconds of the usual request, a constant number in flight"
-        if plan.percentile is None
-        else f"seconds at the {plan.percentile:g}th percentile, requests arriving at random"
-    )
-    say(
-        f"{plan.model}: {plan.workload.input_tokens:g} tokens in, "
-        f"{plan.workload.output_tokens:g} out; {mean}"
-    )
-    say(f"formats: {describe_formats(plan.weights, plan.formats)}")
-    if explain:
-        print_table(
-            ("part", "parameters", "format", "bytes"),
-            (
-                (
-                    part.part,
-                    _billions(part.parameters),
-                    part.format,
-                    "unknown" if part.bytes is None else f"{part.bytes / 1e9:.2f} GB",
-                )
-                for part in plan.weights
-            ),
-        )
-        say(
-            f"parameters: {_billions(plan.total_parameters)} in all, "
-            f"{_billions(plan.active_parameters)} active for each token, "
-            f"{_billions(plan.active_parameters_with_embedding)} with the embedding"
-        )
-    print_table(
-        ("chip", "$/Mtok out", "90 %", "TPOT", "TTFT", "layout"),
-        (
-            (
-                option.chip,
-                *_show_cost(option),
-                show_seconds(option.tpot_s),
-                show_seconds(option.ttft_s),
-                _show_layout(option),
-            )
-            for option in visible
-        ),
-    )
-    if len(priced) > len(visible):
-        say(f"{len(priced) - len(visible)} dearer chips: --explain")
-    if unpriced and not explain:
-        names = ", ".join(option.chip for option in unpriced)
-        say(f"{len(unpriced)} without a price: {names} (--price CHIP=DOLLARS)")
-    if plan.left_out:
-        say(f"nothing fits or meets the target on: {', '.join(plan.left_out)}")
-    print_notes(
-        ((option.chip, text) for option in visible for text in option.notes), explain=explain
-    )
-    if explain:
-        for option in priced:
-            note(f"price: {option.chip} ${option.chip_usd_per_hour}/h: {option.price_source}")
-
-
-def _describe(option: "Option") -> str:
-    cost, interval = _show_cost(option)
-    return f"{option.chip} at ${cost} a million output tokens (90 %: {interval})"
-
-
-def _show_cost(option: "Option") -> tuple[str, str]:
-    if option.usd_per_mtok is None:
-        return "no price", ""
-    return (
-        f"{option.usd_per_mtok:.3f}",
-        f"{option.usd_per_mtok_low:.3f}-{option.usd_per_mtok_high:.3f}",
-    )
-
-
-def _show_layout(option: "Option") -> str:
-    peak = "" if option.chips_needed is None else f", {option.chips_needed} chips for the peak"
-    return f"{option.layout}, batch {option.batch}{peak}"
-
-
-def _billions(count: float | None) -> str:
-    return "unknown" if count is None else f"{count / 1e9:.2f} billion"
 
 
 def _percent(share: float | None) -> str:

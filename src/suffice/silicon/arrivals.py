@@ -87,7 +87,7 @@ def replay(table: ConfigTable, loaded: Loaded, row: int) -> tuple[float, float]:
     count, rng = REPLAYED + skip, np.random.default_rng(0)
     inputs, outputs = (
         Lengths(mean=float(mean[row]), variation=loaded.variation).draw(count, rng=rng)
-        for mean in (table.input_tokens, table.output_tokens)
+        for mean in (table.new_tokens, table.output_tokens)
     )
     rate = float(loaded.requests_per_s[row] * pool)
     served = simulate(
@@ -110,7 +110,7 @@ def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
     return Replica(
         batches=tuple((pool * table.batch[rows]).tolist()),
         step_s=tuple(np.maximum.accumulate(loaded.step_s[rows]).tolist()),
-        read_token_s=float(loaded.service_s[row] / table.input_tokens[row]),
+        read_token_s=float(loaded.service_s[row] / table.new_tokens[row]),
         places=int(pool * table.batch[rows[-1]]),
         start_s=float(loaded.start_s[row]),
         chunk_tokens=CHUNK_TOKENS,

@@ -13,6 +13,8 @@ from suffice.silicon.shapes import Shape, profile
 ENGINES = ("trtllm", "vllm", "sglang")
 """Engines with measurements behind them; any other name is an unknown engine (index -1)."""
 
+SPECULATION = ("draft_tokens", "acceptance", "draft_cost", "held_bytes")
+ADAPTERS = ("adapters", "adapter_bytes")
 DEFAULT_DOMAIN = 8.0
 NETWORK_SHARE = 1 / 9
 """Rate beyond the scale-up network over the rate inside it, where not published (H100's ratio)."""
@@ -27,6 +29,11 @@ class ConfigTable:
     `prefill_replicas` per decode replica (0: not known). `guessed_batch` marks rows whose record
     does not say over how many replicas its requests were spread. `version` is -1 or 1 where the
     engine's release is older or newer than all that were measured.
+
+    `cache_hit` is the share of prompt tokens that a prefix cache holds. With speculative decoding
+    each step checks `draft_tokens` guesses, of which each is accepted with probability `acceptance`
+    if those before it were, and one guess takes `draft_cost` of a step. `held_bytes` lie in memory
+    beside the weights. `adapters` are LoRA adapters of `adapter_bytes` each, asked for evenly.
     """
 
     models: tuple[Shape, ...]
@@ -51,6 +58,18 @@ class ConfigTable:
     prefill_tp: Array
     prefill_replicas: Array
     guessed_batch: Array
+    cache_hit: Array
+    draft_tokens: Array
+    acceptance: Array
+    draft_cost: Array
+    held_bytes: Array
+    adapters: Array
+    adapter_bytes: Array
+
+    @property
+    def new_tokens(self) -> Array:
+        """Prompt tokens that no cache holds; at least one is always read."""
+        return np.asarray(np.maximum(self.input_tokens * (1 - self.cache_hit), 1.0))
 
     def __len__(self) -> int:
         return len(self.model)
@@ -78,7 +97,7 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
     Attention has the bits of the dense part where it is not said otherwise.
     """
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
-    defaults |= {"version": 0}
+    defaults |= dict.fromkeys((*SPECULATION, *ADAPTERS, "version", "cache_hit"), 0)
     defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
     defaults |= {"attention_bits": columns.get("dense_bits", 16), "head_bits": 16}
     defaults |= {"prefill_chips": 0, "prefill_tp": 0, "prefill_replicas": 0}
@@ -172,4 +191,7 @@ def _work(table: ConfigTable) -> Work:
         expert_bytes=table.expert_bits / 8,
         head_bytes=table.head_bits / 8,
         kv_bytes=table.kv_bits / 8,
+        held_bytes=table.held_bytes + table.adapters * table.adapter_bytes,
+        adapters=table.adapters,
+        adapter_bytes=table.adapter_bytes,
     )

@@ -65,7 +65,7 @@ def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
     side_by_side_s = times.loaded_read_s / np.maximum(table.prefill_replicas, 1.0)
     own_s = share * out * tpot / np.maximum(table.batch, 1.0)
     service_s = np.where(mixed, own_s, side_by_side_s)
-    between_s = np.ceil(table.input_tokens / CHUNK_TOKENS) * step_s * mixed
+    between_s = np.ceil(table.new_tokens / CHUNK_TOKENS) * step_s * mixed
     experts = np.array([model.experts is not None for model in table.models])[table.model]
     longer = np.where(experts, EXPERT_READING, 1.0)
     extra_s = np.maximum(longer * times.loaded_read_s - service_s, 0)

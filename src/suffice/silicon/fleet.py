@@ -8,7 +8,7 @@ from statistics import fmean
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.silicon.plan import Option
+from suffice.silicon.option import Option
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -92,7 +92,8 @@ def novelties(table: ConfigTable, measured: Coverage) -> Array:
     """Say for each row which of NOVELTIES it is: array of 0 and 1, one row a novelty.
 
     A chip, model or engine that was never measured counts as such, not again as a combination.
-    A pipeline counts as an unknown vendor: no measured row has one.
+    A pipeline counts as an unknown vendor, and guessed tokens or adapters as an unknown release: no
+    measured row has them.
     """
     chips, models = measured.chips, measured.models
     engines = {engine for _, _, engine in measured.groups}
@@ -117,8 +118,9 @@ def novelties(table: ConfigTable, measured: Coverage) -> Array:
         ]
     )[table.chip, arithmetic(table.dense_bits), arithmetic(table.expert_bits)]
     known = ~(model | chip | engine)
+    release = (table.version != 0) | (table.draft_tokens > 0) | (table.adapters > 0)
     return np.array(
-        [model, chip, vendor, engine, group & known, layout & ~chip, table.version != 0],
+        [model, chip, vendor, engine, group & known, layout & ~chip, release],
         table.batch.dtype,
     )
 

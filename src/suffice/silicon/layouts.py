@@ -1,7 +1,8 @@
 """Which ways of spreading a model over chips are worth a prediction, and which of them fit."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -16,12 +17,18 @@ WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STAGES = (1, 2, 4, 8)
 BATCHES = tuple(int(b) for b in np.unique(np.rint(np.geomspace(1, 1024, 21))))
 USABLE = 0.88
-PREFILL_SHARES = (0.25, 0.5, 1.0, 2.0)
+BATCH_GROUPS = 8
+PREFILL_SHARES = (0.125, 0.25, 1 / 3, 0.5, 2 / 3, 1.0, 1.5, 2.0, 3.0, 4.0)
+ACROSS_NODES = (16, 32, 64, 128)
+"""Expert-parallel replicas that are worth their messages over the network between nodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutQuestion:
-    """What every candidate has in common: lengths in tokens, number formats, engine."""
+    """What every candidate has in common: lengths in tokens, number formats, engine.
+
+    `serving` are other columns of `ConfigTable` by name: cached prompts, guesses, adapters.
+    """
 
     input_tokens: float
     output_tokens: float
@@ -29,12 +36,13 @@ class LayoutQuestion:
     engine: int
     version: int = 0
     apart: bool = True
+    serving: Mapping[str, float] = field(default_factory=dict)
 
 
 def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
     """List (tp, dp, ep) within the chip's scale-up network: tensor, data and expert parallel.
 
-    Pipelines (`stages`) may reach beyond it.
+    Pipelines (`stages`) and wide expert parallelism (`wide_spreads`) may reach beyond it.
     """
     domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
     heads = math.gcd(*(block.heads for block in shape.attention if block.kind != "conv"))
@@ -52,11 +60,32 @@ def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
     return [spread for spread in layouts if not latent or spread[0] <= 8]
 
 
+def wide_spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
+    """List (tp, dp, ep) over several nodes, for experts of models with a latent cache.
+
+    Their attention is data parallel, so only experts' tokens cross the network. Chips without a
+    network that is published, or without faster links inside a node, are left out.
+    """
+    domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
+    if shape.experts is None or not any(b.kind in ("mla", "compressed") for b in shape.attention):
+        return []
+    if chip.network is None or chip.link_bytes_per_s <= chip.network.si:
+        return []
+    count = shape.experts.count
+    return [(1, width, width) for width in ACROSS_NODES if width > domain and count % width == 0]
+
+
 def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple[int, ...]:
     """Pipeline stages worth trying: over tensor-parallel groups that read their own prompts."""
     _, dp, ep = spread
     plain = dp == ep == 1 and share == 0
     return tuple(pp for pp in STAGES if pp == 1 or (plain and pp <= shape.layers))
+
+
+def batches(groups: int) -> tuple[int, ...]:
+    """List the requests in flight worth trying: more where many groups share them."""
+    scale = max(groups // BATCH_GROUPS, 1)
+    return tuple(scale * batch for batch in BATCHES)
 
 
 def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) -> ConfigTable:
@@ -65,8 +94,8 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
     rows = [
         (i, *spread, pp, batch, share)
         for i, chip in enumerate(chips)
-        for spread, share in product(spreads(shape, chip), shares)
-        for pp, batch in product(stages(shape, spread, share=share), BATCHES)
+        for spread, share in product(spreads(shape, chip) + wide_spreads(shape, chip), shares)
+        for pp, batch in product(stages(shape, spread, share=share), batches(spread[1]))
         if batch >= spread[1] * pp
     ]
     chip, tp, dp, ep, pp, batch, share = np.array(rows, float).T
@@ -92,6 +121,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         prefill_chips=np.where(share > 0, tp * dp, 0),
         prefill_tp=np.where(share > 0, tp, 0),
         prefill_replicas=share,
+        **question.serving,
     )
 
 
@@ -116,6 +146,7 @@ def describe(table: ConfigTable, row: int) -> str:
     text = ", ".join(parts) or "1 chip"
     if table.prefill_chips[row] > 0:
         text += (
-            f" + prefill on {int(table.prefill_chips[row])} chips x {table.prefill_replicas[row]:g}"
+            f" + prefill on {int(table.prefill_chips[row])} chips"
+            f" x {table.prefill_replicas[row]:.3g}"
         )
     return text

@@ -1,13 +1,13 @@
 """Rank chips and layouts by dollars per million tokens, under a latency target, with intervals."""
 
 import math
-from decimal import Decimal
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError
+from suffice.silicon.adapters import adapter_bytes
 from suffice.silicon.calibrate import Correction
 from suffice.silicon.candidates import (
     ChipRow,
@@ -19,54 +19,27 @@ from suffice.silicon.candidates import (
     score,
 )
 from suffice.silicon.catalog import catalogue, find_chip
-from suffice.silicon.columns import ConfigTable
+from suffice.silicon.columns import DEFAULT_DOMAIN, ConfigTable
+from suffice.silicon.demand import (
+    DayOnChip,
+    StockUse,
+    WorkloadCost,
+    cost_by_workload,
+    day_on_chip,
+    use_stock,
+)
 from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index, engine_release
+from suffice.silicon.option import Option
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
+from suffice.silicon.residual import tokens_per_step
 from suffice.silicon.shapes import profile
+from suffice.silicon.speculation import drafting
 from suffice.silicon.weights import PartWeights, weight_parts
 
 PERCENTILES = (50.0, 99.9)
-
-
-class Option(Struct, frozen=True, kw_only=True):
-    """One chip and layout: speed and cost with 90 % intervals; dollars are None without a price.
-
-    `usd_per_mtok` is per million output tokens with the reading of their prompts included;
-    `usd_per_mtok_total` per million tokens in and out. `read_tokens_per_s` and
-    `output_tokens_per_s` are what the replica does when it only reads or only writes: a request
-    takes its input over the one plus its output over the other of the replica's time.
-    `replica_chips` may be a fraction where several decode replicas share prefill chips.
-    """
-
-    chip: str
-    layout: str
-    replica_chips: float
-    batch: int
-    tpot_s: float
-    tpot_low_s: float
-    tpot_high_s: float
-    ttft_s: float
-    ttft_low_s: float
-    ttft_high_s: float
-    output_tokens_per_s: float
-    read_tokens_per_s: float
-    requests_per_s: float
-    usd_per_mtok: float | None
-    usd_per_mtok_low: float | None
-    usd_per_mtok_high: float | None
-    usd_per_mtok_total: float | None
-    chip_usd_per_hour: Decimal | None
-    price_source: str | None
-    chips_needed: int | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def tokens_per_s_per_user(self) -> float:
-        """Interactivity: output tokens a second that one user sees."""
-        return 1 / self.tpot_s
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -74,6 +47,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     `formats` are the number formats that were planned with, `weights` what they make of each part.
     `active_parameters` are those that one token multiplies with, the output head included.
+    `tokens_per_step` is above 1 where tokens are guessed. `by_workload` splits the cheapest option
+    over the workloads of a mixture; `day` and `stock` are empty where nobody asked.
 
     With a `percentile`, seconds are that percentile over requests that arrive at random: of the
     ranking as the event model saw it, of the frontier in closed form.
@@ -91,6 +66,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     ranking: tuple[Option, ...]
     frontier: tuple[Option, ...]
     left_out: tuple[str, ...]
+    tokens_per_step: float = 1.0
+    by_workload: tuple[WorkloadCost, ...] = ()
+    day: tuple[DayOnChip, ...] = ()
+    stock: tuple[StockUse, ...] = ()
 
 
 def make_plan(request: PlanRequest, *, calibration: Correction | None = None) -> Plan:
@@ -113,6 +92,7 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         engine=engine_index(request.engine),
         version=engine_release(request.engine),
         apart=request.apart,
+        serving=_serving(request),
     )
     table = candidates(request.model, chips, question)
     table = table.take(fits(table))
@@ -123,12 +103,17 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         )
     scored = score(table, request, offers=offers, calibration=calibration)
     feasible = meets(scored, request)
+    if request.stock:
+        stock = np.array([request.stock.get(chip.key, 0) for chip in chips])
+        feasible &= scored.chips <= stock[table.chip]
     chosen = [choose(scored, feasible & (table.chip == i), request) for i in range(len(chips))]
     if not any(chosen):
         raise InputError(
             nearest_feasible(scored, request), hint="relax --slo, or allow other chips"
         )
-    best = [_chosen(scored, choice, request, offers=offers) for choice in chosen if choice]
+    best = sorted(
+        (_chosen(scored, choice, request, offers=offers) for choice in chosen if choice), key=_cost
+    )
     rows = [row for i in range(len(chips)) for row in frontier(scored, table.chip == i)]
     return Plan(
         model=request.model.name,
@@ -140,9 +125,19 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         total_parameters=counts.total,
         active_parameters=counts.active,
         active_parameters_with_embedding=counts.active + counts.embedding,
-        ranking=tuple(sorted(best, key=_cost)),
+        ranking=tuple(best),
         left_out=tuple(c.key for c, choice in zip(chips, chosen, strict=True) if not choice),
         frontier=tuple(_option(scored, row, request, offers=offers) for row in rows),
+        tokens_per_step=float(tokens_per_step(table)[0]),
+        by_workload=cost_by_workload(best[0], request.mixture) if request.mixture else (),
+        day=tuple(
+            day_on_chip(option, request.day, redundancy=request.redundancy)
+            for option in best
+            if request.day
+        ),
+        stock=use_stock(best, request.stock, requests_per_s=_stock_rate(request))
+        if request.stock
+        else (),
     )
 
 
@@ -158,20 +153,47 @@ def price_block(option: Option, *, name: str, plan: Plan, date: str) -> str:
 
     Input over one rate plus output over the other is the deployment's time that a request takes.
     The speeds are predicted, so the price is `assumed`: its charges are booked as estimates.
+    Tokens that a cache holds take no time, so at the plan's hit rate the input rate is higher.
     Where prefill chips are shared, chips and rates are those of the next whole number of chips.
     """
     chips = math.ceil(option.replica_chips)
     rounding = chips / option.replica_chips
+    new_share = max(1 - plan.workload.cache_hit, 1 / plan.workload.input_tokens)
     lines = {
         "assumed": "true",
         "chip_usd_per_hour": f'"{option.chip_usd_per_hour}"',
         "chips": str(chips),
-        "input_tokens_per_s": f"{rounding * option.read_tokens_per_s:.1f}",
+        "input_tokens_per_s": f"{rounding * option.read_tokens_per_s / new_share:.1f}",
         "output_tokens_per_s": f"{rounding * option.output_tokens_per_s:.1f}",
         "source": f'"suffice plan: {plan.model} on {option.chip}, {option.layout}"',
         "date": f'"{date}"',
     }
     return "\n".join([f"[price.{name}]", *(f"{key} = {value}" for key, value in lines.items())])
+
+
+def _serving(request: PlanRequest) -> dict[str, float]:
+    """Columns of the table that say how requests are served beyond lengths and formats."""
+    columns = {"cache_hit": request.workload.cache_hit}
+    if request.speculation is not None:
+        draft = drafting(request.speculation, request.model)
+        columns |= {
+            "draft_tokens": request.speculation.tokens,
+            "acceptance": request.speculation.acceptance,
+            "draft_cost": draft.cost,
+            "held_bytes": draft.held_bytes,
+        }
+    if request.adapters is not None:
+        columns |= {
+            "adapters": request.adapters.count,
+            "adapter_bytes": adapter_bytes(request.adapters, request.model),
+        }
+    return columns
+
+
+def _stock_rate(request: PlanRequest) -> float:
+    if request.workload.requests_per_s is None:
+        raise InputError("chips in stock need a demand to serve", hint="add rps= to --workload")
+    return request.workload.requests_per_s
 
 
 def _check(request: PlanRequest) -> None:
@@ -181,6 +203,11 @@ def _check(request: PlanRequest) -> None:
             f"{work.input_tokens:g} tokens in and {work.output_tokens:g} out are more than the "
             f"{longest:g} that {request.model.name} can hold",
             hint="shorten the workload, or plan a model with a longer context",
+        )
+    if not 0 <= work.cache_hit <= 1:
+        raise InputError(
+            f"a cache cannot hold {work.cache_hit:g} of a prompt",
+            hint="the hit rate is a share of prompt tokens, from 0 to 1",
         )
     low, high = PERCENTILES
     if request.percentile is not None and not low <= request.percentile <= high:
@@ -247,7 +274,7 @@ def _option(
         ttft_low_s=float(prediction.ttft_low_s[row]),
         ttft_high_s=float(prediction.ttft_high_s[row]),
         output_tokens_per_s=rate * work.output_tokens / (1 - reading),
-        read_tokens_per_s=rate * work.input_tokens / reading,
+        read_tokens_per_s=rate * float(table.new_tokens[row]) / reading,
         requests_per_s=rate,
         usd_per_mtok=usd,
         usd_per_mtok_low=None if usd is None else usd / slower * cheap,
@@ -265,6 +292,14 @@ def _notes(table: ConfigTable, row: int, offer: Offer | None) -> tuple[str, ...]
     four_bits = min(table.expert_bits[row], table.dense_bits[row]) < 5
     if four_bits and chip.fp4 is None:
         notes.append("no 4-bit arithmetic: 4-bit weights save memory, and are widened to compute")
+    if table.draft_tokens[row] > 0:
+        notes.append(
+            "no measured row is known to guess tokens: its interval is that of an unknown release"
+        )
+    if table.adapters[row] > 0:
+        notes.append("no measured row has adapters: their kernels may add 10 to 30 % to a step")
+    if table.tp[row] * table.dp[row] > (chip.domain.si if chip.domain else DEFAULT_DOMAIN):
+        notes.append("experts reach over the network between nodes: it must be fast everywhere")
     if table.pp[row] > 1:
         notes.append("no measured row has a pipeline: its interval is that of an unknown vendor")
     if chip.note:

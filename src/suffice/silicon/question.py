@@ -5,21 +5,25 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from suffice.silicon.adapters import Adapters
 from suffice.silicon.catalog import Chip
 from suffice.silicon.prices import Kind, Offer, find_offer, stated_offer
 from suffice.silicon.shapes import Shape
+from suffice.silicon.speculation import Speculation
 
 
 class Workload(Struct, frozen=True, kw_only=True):
     """Mean lengths in tokens, and how many requests a second must be served at the peak.
 
-    `variation` is the standard deviation of both lengths over their means (log-normal).
+    `variation` is the standard deviation of both lengths over their means (log-normal),
+    `cache_hit` the share of prompt tokens that a prefix cache holds.
     """
 
     input_tokens: float
     output_tokens: float
     requests_per_s: float | None = None
     variation: float = 0.0
+    cache_hit: float = 0.0
 
 
 class Slo(Struct, frozen=True, kw_only=True):
@@ -39,6 +43,9 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     number of requests is kept in flight and the target is one for the usual request.
     `weight_format` sets all linear layers but the head, `expert_format` the routed experts alone;
     formats that are not named are the checkpoint's own, and a cache that nobody states has 16 bits.
+
+    `mixture` lists the workloads that `workload` joins, `day` the requests a second in equal
+    intervals of a day, `stock` how many chips of each kind there are; all may be left out.
     """
 
     model: Shape
@@ -56,6 +63,11 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     apart: bool = True
     safe: bool = False
     percentile: float | None = None
+    speculation: Speculation | None = None
+    adapters: Adapters | None = None
+    mixture: tuple[Workload, ...] = ()
+    day: tuple[float, ...] = ()
+    stock: Mapping[str, int] = {}
 
 
 def offer_for(chip: Chip, request: PlanRequest) -> Offer | None:

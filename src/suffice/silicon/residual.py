@@ -6,7 +6,7 @@ Evaluation is plain numpy over chunks that fit the cache, on as many threads as 
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 
 import msgspec
@@ -172,7 +172,9 @@ def ideal(table: ConfigTable, *, experts: str = "unique") -> IdealTimes:
     step = roofline.decode(times, experts=experts)
     kind = table.batch.dtype
     apart = (table.prefill_chips > 0).astype(kind)
-    read = roofline.prefill(prefill_points(table, decode=times), tokens=times.work.input_tokens)
+    new = table.new_tokens
+    cached = times.work.input_tokens - new
+    read = roofline.prefill(prefill_points(table, decode=times), tokens=new, before=cached)
     read_s = np.maximum(read.compute + read.compute_attention, read.weights + read.experts)
     vendors = np.array([chip.vendor == "amd" for chip in table.chips], kind)
     known = table.engine[:, None] == np.arange(len(ENGINES))
@@ -341,6 +343,8 @@ def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Ar
     )
     np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved)
     tpot_s = step_s * moved[0] * _older(table, learned)
+    if table.draft_tokens.any():
+        tpot_s = tpot_s * _speculation_factor(table, times, constants["tpot"])
     ttft_s = first_seconds(times, constants["ttft"], tpot_s=tpot_s) * moved[1]
     unseen = novelties(table, learned.coverage)
     terms = interval_terms(times, distance=distance)
@@ -356,6 +360,28 @@ def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Ar
         ttft_high_s=ttft_s * wide[1],
         distance=distance,
     )
+
+
+def _speculation_factor(table: ConfigTable, times: IdealTimes, coefficients: Array) -> Array:
+    """Seconds per token with guesses that are checked, over seconds per token without.
+
+    A step checks all guesses and costs their drafts on top; it yields the accepted ones and one
+    token more. Prompts read in between take their time per token, guesses or not.
+    """
+    drafts = table.draft_tokens
+    checked = roofline.decode(times.points, tokens=1 + drafts)
+    unmixed = replace(times, mixed_s=np.zeros_like(times.mixed_s))
+    step_s = step_seconds(replace(unmixed, step=checked), coefficients)
+    per_token_s = step_s * (1 + drafts * table.draft_cost) / tokens_per_step(table)
+    plain_s, alone_s = step_seconds(times, coefficients), step_seconds(unmixed, coefficients)
+    return np.asarray((per_token_s + plain_s - alone_s) / plain_s)
+
+
+def tokens_per_step(table: ConfigTable) -> Array:
+    """Tokens that a step yields: 1 + a + a^2 + ... with `draft_tokens` guesses accepted at `a`."""
+    a, k = table.acceptance, table.draft_tokens
+    short = np.minimum(a, 1 - 1e-6)
+    return np.where(a < 1, (1 - short ** (k + 1)) / (1 - short), k + 1)
 
 
 def _older(table: ConfigTable, learned: Trained) -> Array:

@@ -107,7 +107,8 @@ class Layout:
 class Work:
     """What the replica does: `batch` sequences in each micro-batch, over all its groups.
 
-    Without a pipeline that is all of them. Bytes are per number.
+    Without a pipeline that is all of them. Bytes are per number, but for `held_bytes` beside the
+    weights and `adapter_bytes` of each of `adapters`.
     """
 
     batch: Array
@@ -118,6 +119,9 @@ class Work:
     expert_bytes: Array
     head_bytes: Array
     kv_bytes: Array
+    held_bytes: Array
+    adapters: Array
+    adapter_bytes: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +214,7 @@ def weight_bytes(points: Points) -> Array:
     looked_up = (model.embedding + model.vision) * ACTIVATION_BYTES / layout.tp
     head = model.head * work.head_bytes / layout.tp
     total = _fixed_bytes(points) + routed * work.expert_bytes + head + looked_up
+    total = total + work.held_bytes / layout.stage_chips
     return np.asarray(total / layout.pp)
 
 
@@ -229,17 +234,22 @@ class StepTerms:
     sequences: Array
 
 
-def decode(points: Points, *, experts: str = "unique") -> StepTerms:
-    """Ideal time of one decode step (one token for each of `batch` sequences) on the busiest chip.
+def decode(points: Points, *, experts: str = "unique", tokens: Array | float = 1.0) -> StepTerms:
+    """Ideal time of one decode step (`tokens` for each of `batch` sequences) on the busiest chip.
 
-    `experts` picks the law for how many are read: `unique`, `all`, or `topk` (for comparison only).
+    With more than one token a step checks guesses: weights and cache are read once. `experts` picks
+    the law for how many are read: `unique`, `all`, or `topk` (for comparison only). Of the adapters
+    it reads those that its sequences ask for.
     """
     model, chip, layout, work = points.model, points.hardware, points.layout, points.work
     context = work.input_tokens + work.output_tokens / 2
     rank = np.maximum(work.batch / layout.dp, 1.0)
-    touched = _touched(model, work.batch, law=experts)
+    passed = work.batch * tokens
+    touched = _touched(model, passed, law=experts)
+    adapters = np.maximum(work.adapters, 1.0)
+    adapters = unique_experts(adapters, np.ones_like(adapters), work.batch)
     head = model.head * work.head_bytes / layout.tp
-    fixed = _fixed_bytes(points) + head
+    fixed = _fixed_bytes(points) + head + adapters * work.adapter_bytes / layout.stage_chips
     read = (
         model.moe_layers * touched * model.expert * work.expert_bytes / (layout.ep * layout.moe_tp)
     )
@@ -248,12 +258,12 @@ def decode(points: Points, *, experts: str = "unique") -> StepTerms:
         weights=fixed / chip.bandwidth,
         experts=read / chip.bandwidth,
         cache=rank * _cache_read(points, context) / chip.bandwidth,
-        compute=_matmul_seconds(points, work.batch),
-        compute_attention=work.batch
+        compute=_matmul_seconds(points, passed),
+        compute_attention=passed
         * _score_flops(model, context, decode=True)
         / chips
         / chip.flops_bf16,
-        wire=_wire_seconds(points, tokens=work.batch),
+        wire=_wire_seconds(points, tokens=passed),
         messages=_messages(points),
         layers=model.layers,
         moe_layers=model.moe_layers,
@@ -261,8 +271,11 @@ def decode(points: Points, *, experts: str = "unique") -> StepTerms:
     )
 
 
-def prefill(points: Points, *, tokens: Array) -> StepTerms:
-    """Ideal time to read `tokens` prompt tokens (one prompt) on one data-parallel group."""
+def prefill(points: Points, *, tokens: Array, before: Array | float = 0.0) -> StepTerms:
+    """Ideal time to read `tokens` of one prompt, `before` of it cached, on one data-parallel group.
+
+    Each new token looks at those cached and at half of the new ones.
+    """
     model, chip, layout = points.model, points.hardware, points.layout
     touched = _touched(model, tokens, law="unique")
     read = model.moe_layers * touched * model.expert * points.work.expert_bytes
@@ -273,7 +286,7 @@ def prefill(points: Points, *, tokens: Array) -> StepTerms:
         cache=np.zeros_like(tokens * chip.bandwidth),
         compute=_matmul_seconds(points, tokens, chips=group),
         compute_attention=tokens
-        * _score_flops(model, tokens / 2, decode=False)
+        * _score_flops(model, before + tokens / 2, decode=False)
         / group
         / chip.flops_bf16,
         wire=_wire_seconds(points, tokens=tokens * layout.dp),
