@@ -75,6 +75,7 @@ def test_the_readme_is_short() -> None:
         config.EngineConfig,
         Rung,
         config.PriceConfig,
+        config.CheckConfig,
         config.Targets,
         config.GatewayConfig,
     ],

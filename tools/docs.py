@@ -27,6 +27,7 @@ SECTIONS = (
     config.EngineConfig,
     types.Rung,
     config.PriceConfig,
+    config.CheckConfig,
     config.Targets,
     config.GatewayConfig,
 )

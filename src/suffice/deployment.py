@@ -1,6 +1,7 @@
 """One suffice.toml at work: its engines, built and opened."""
 
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +10,11 @@ from suffice.engines.base import Engine
 from suffice.engines.dialects import Dialect, check_rung, request_body
 from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.errors import ConfigError
-from suffice.types import JSON, Request, Rung
+from suffice.ladder import build_ladder
+from suffice.meter import charge, price_for
+from suffice.scoring.checks import Checks
+from suffice.scoring.scorers import check_scorer, find_scorer
+from suffice.types import JSON, Charge, Completion, Request, Rung
 
 
 async def opened(stack: AsyncExitStack, config: Config) -> dict[str, Engine]:
@@ -41,6 +46,34 @@ def build_engines(config: Config) -> dict[str, Engine]:
         name: _stopping(config, name, open_engine(name, engine))
         for name, engine in config.engine.items()
     }
+
+
+def build_checks(config: Config, engines: Mapping[str, Engine]) -> Checks | None:
+    """Make the checks of a configuration; None where it has none.
+
+    Raises InputError for a function that cannot be found, MissingExtra without a library for JSON
+    schemas.
+    """
+    if not config.check:
+        return None
+    for name, check in config.check.items():
+        if check.kind == "python":
+            find_scorer(check.function or "", at=f"check.{name}.function")
+        if check.kind == "json_schema":
+            check_scorer("json_schema", target=check.schema, options={}, at=f"check.{name}")
+    ladder = build_ladder(config)
+    prices = {name: price_for(name, price) for name, price in config.price.items()}
+
+    async def call(request: Request, rung: Rung) -> tuple[Completion, Charge]:
+        completion = await engines[rung.engine].complete(request, rung)
+        return completion, charge(completion.usage, prices.get(rung.price or ""))
+
+    return Checks(
+        config.check,
+        below=tuple(rung.name for rung in ladder.below_reference),
+        judges={rung.name: rung for rung in ladder},
+        call=call,
+    )
 
 
 def open_engine(name: str, config: EngineConfig) -> Engine:

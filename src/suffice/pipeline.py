@@ -12,17 +12,19 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.certify.bundle import Bundle
+from suffice.certify.bundle import Bundle, check_rungs
 from suffice.config import Config
+from suffice.deployment import build_checks
 from suffice.engines import Engine, last
 from suffice.engines.chunk import Relay
 from suffice.engines.hedge import Hedge, HedgeOutcome, hedged, in_one_piece
-from suffice.errors import Abstained, CertificateError, ConfigError, EngineError, SufficeError
+from suffice.errors import Abstained, CertificateError, EngineError, SufficeError
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.meter import Price, charge, charge_without_answer, price_for, used_before
 from suffice.policy import PolicyStep, Router, policy_hash
+from suffice.scoring.checks import Checks, CheckVerdict
 from suffice.types import (
     NO_TOKENS,
     Charge,
@@ -57,6 +59,7 @@ class Pipeline:
     place: Callable[[Rung], AbstractAsyncContextManager[None]] = lambda _rung: nullcontext()
     hedge_after_s: Mapping[str, float] = field(default_factory=dict)
     spare: Callable[[Rung], AbstractContextManager[bool]] = lambda _rung: nullcontext(True)  # noqa: FBT003
+    checks: Checks | None = None
 
     def grouped(self, request: Request) -> Request:
         """Return a request in the group that the policy tells from its text, if it does that."""
@@ -85,9 +88,9 @@ def build_pipeline(
     """Join the parts; raises ConfigError when the bundle's rungs are not those of the ladder."""
     from suffice.encoders.base import default_encoder
 
-    ladder = build_ladder(config)
+    ladder, checks = build_ladder(config), build_checks(config, engines)
     if bundle is not None:
-        _check_rungs(bundle, ladder)
+        check_rungs(bundle, ladder, checks)
     return Pipeline(
         ladder=ladder,
         engines=engines,
@@ -96,6 +99,7 @@ def build_pipeline(
         bundle=bundle,
         router=None if bundle is None else Router(policy=bundle.policy, encoder=default_encoder()),
         policy_hash="" if bundle is None else policy_hash(bundle.policy),
+        checks=checks,
     )
 
 
@@ -125,6 +129,7 @@ class Climb:
         self._router = None if named or self.fallback else pipeline.router
         self._by_policy = self._router is not None
         self._seen: dict[str, Signals] = {}
+        self._verdicts: tuple[CheckVerdict, ...] = ()
         self.rung, self.settled = named or pipeline.ladder.reference, True
         if self._router is not None:
             self._follow(self._router.decide(read or request))
@@ -139,18 +144,41 @@ class Climb:
         """Ask a rung that the caller may choose, whose answer stays whatever it says."""
         self.rung, self.settled = rung, True
 
+    async def checked(self, completion: Completion, *, at: datetime) -> Completion:
+        """Have the operator's checks look at an answer, where the policy goes by what they say."""
+        if self.settled or self._router is None:
+            return completion
+        policy = self._router.policy
+        if policy.rungs.index(self.rung.name) not in policy.checked:
+            return completion
+        return await self.looked_at(completion, at=at)
+
+    async def looked_at(self, completion: Completion, *, at: datetime) -> Completion:
+        """Have the operator's checks of the rung, if any, look at an answer to a call at `at`."""
+        checks, rung = self.pipeline.checks, self.rung.name
+        if checks is None or not checks.covers(rung):
+            return completion
+        try:
+            result = await checks.look(self.request, rung, completion.text)
+        except BaseException:  # the client left: the answer was paid for
+            self._note_answer(completion, role=Role.DISCARDED, at=at)
+            raise
+        self._verdicts = result.verdicts
+        return replace(completion, check=result.passed)
+
     def answered(self, completion: Completion, *, at: datetime) -> bool:
         """Note an answer to a call made at `at`; False when the next rung is to be asked."""
-        charged = charge(completion.usage, self.pipeline.prices.get(self.rung.price or ""), at=at)
-        generation = completion.generation
-        self._note(generation, role=Role.ANSWER, charged=charged, at=at)
-        self._seen[self.rung.name] = generation.signals
+        self._note_answer(completion, role=Role.ANSWER, at=at)
+        answer = len(self.attempts) - 1
+        self.attempts += [verdict.attempt(at) for verdict in self._verdicts]
+        self._verdicts = ()
+        self._seen[self.rung.name] = completion.generation.signals
         if self.settled or self._router is None:
             return True
         step = self._router.review(self.request, self._seen)
         if step.keep:
             return True
-        self.attempts[-1] = replace(self.attempts[-1], role=Role.DISCARDED)
+        self.attempts[answer] = replace(self.attempts[answer], role=Role.DISCARDED)
         self._follow(step)
         return False
 
@@ -220,6 +248,11 @@ class Climb:
             text=self.request.text if pipeline.ledger.store_text else None,
         )
 
+    def _note_answer(self, completion: Completion, *, role: Role, at: datetime) -> None:
+        price = self.pipeline.prices.get(self.rung.price or "")
+        charged = charge(completion.usage, price, at=at)
+        self._note(completion.generation, role=role, charged=charged, at=at)
+
     def _note(self, generation: Generation, *, role: Role, charged: Charge, at: datetime) -> None:
         name, fields = self.rung.name, generation.generation_fields
         self.attempts.append(Attempt(rung=name, role=role, charge=charged, time=at, **fields))
@@ -271,6 +304,7 @@ async def ascend(climb: Climb) -> Completion:
             if not climb.failed(error, at=called):
                 raise
             continue
+        completion = await climb.checked(completion, at=called)
         if climb.answered(completion, at=called):
             return completion
 
@@ -314,7 +348,10 @@ def status_of(error: BaseException) -> Status:
 
 
 async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -> Attempt:
-    """Ask one rung off the policy's path, as an audit does; an EngineError is in the attempt."""
+    """Ask one rung off the policy's path, as an audit does; an EngineError is in the attempt.
+
+    Its charge includes the checks of the answer.
+    """
     climb = Climb(pipeline, request, named=rung)
     async with pipeline.place(rung):
         called = datetime.now(UTC)
@@ -323,8 +360,9 @@ async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -
         except EngineError as error:
             climb.failed(error, at=called)
         else:
-            climb.answered(completion, at=called)
-    return replace(climb.attempts[-1], role=role)
+            climb.answered(await climb.looked_at(completion, at=called), at=called)
+    charges = [attempt.charge for attempt in climb.attempts]
+    return replace(climb.attempts[0], role=role, charge=sum(charges[1:], charges[0]))
 
 
 def _reference_cost(
@@ -359,19 +397,3 @@ def why_not(pipeline: Pipeline, request: Request) -> str | None:
     except CertificateError as error:
         return error.message
     return None
-
-
-def _check_rungs(bundle: Bundle, ladder: Ladder) -> None:
-    names = {rung.name for rung in ladder}
-    missing = [rung for rung in bundle.policy.rungs if rung not in names]
-    if missing:
-        raise ConfigError(
-            f"the certified policy uses rung {missing[0]!r}, which the ladder does not have",
-            hint=f"rungs of the ladder: {', '.join(sorted(names))}",
-        )
-    if bundle.policy.reference != ladder.reference.name:
-        raise ConfigError(
-            f"the certificate is against {bundle.policy.reference!r}, the ladder's reference is "
-            f"{ladder.reference.name!r}",
-            hint="use the ladder that was certified, or certify this one",
-        )

@@ -1,8 +1,5 @@
 """The verdict of an operator's check as a signal: it keeps and lifts answers, and is paid for."""
 
-from decimal import Decimal
-
-import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -14,44 +11,10 @@ from suffice.errors import InputError
 from suffice.guarantee import LabelSource, RiskKind
 from suffice.policy import Router
 from suffice.trials.tabulate import tabulate
-from suffice.types import Request, Signals, Trial, TrialStatus
+from suffice.types import Request, Signals, Trial
+from support import checked_trials
 
 ASK = Target(reference="big", label_source=LabelSource.TARGET, alpha=0.05)
-
-
-def checked_trials(
-    rows: int = 300,
-    *,
-    wrong: float = 0.3,
-    accepts: float = 0.05,
-    rejects: float = 0.1,
-    small_usd: str = "0.1",
-    check_usd: str = "0.01",
-    seed: int = 0,
-) -> list[Trial]:
-    """Make trials whose texts tell nothing; the check errs at the given rates."""
-    random, trials = np.random.default_rng(seed), []
-    for row in range(rows):
-        right = random.random() >= wrong
-        passes = random.random() >= (rejects if right else 1 - accepts)
-        for rung, quality, usd in (("small", float(right), small_usd), ("big", 1.0, "1")):
-            trial = Trial(
-                request_id=f"q{row}",
-                rung=rung,
-                status=TrialStatus.SCORED,
-                text="",
-                quality=quality,
-                charge_usd=Decimal(usd),
-            )
-            if rung == "small":
-                trial = replace(
-                    trial,
-                    check=passes,
-                    check_usd=Decimal(check_usd),
-                    charge_usd=Decimal(usd) + Decimal(check_usd),
-                )
-            trials.append(trial)
-    return trials
 
 
 def settled(trials: list[Trial], **changes: object) -> Certification:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
 from suffice.certify.bundle import save_bundle
@@ -161,3 +162,38 @@ def blind_trials(requests: int, *, wrong_every: int) -> list[Trial]:
         )
         for i, t in enumerate(make_trials(requests))
     ]
+
+
+def checked_trials(
+    rows: int = 300,
+    *,
+    wrong: float = 0.3,
+    accepts: float = 0.05,
+    rejects: float = 0.1,
+    small_usd: str = "0.1",
+    check_usd: str = "0.01",
+    seed: int = 0,
+) -> list[Trial]:
+    """Make trials whose texts tell nothing; the check errs at the given rates."""
+    draw, trials = np.random.default_rng(seed), []
+    for row in range(rows):
+        right = draw.random() >= wrong
+        passes = draw.random() >= (rejects if right else 1 - accepts)
+        for rung, quality, usd in (("small", float(right), small_usd), ("big", 1.0, "1")):
+            trial = Trial(
+                request_id=f"q{row}",
+                rung=rung,
+                status=TrialStatus.SCORED,
+                text="",
+                quality=quality,
+                charge_usd=Decimal(usd),
+            )
+            if rung == "small":
+                trial = replace(
+                    trial,
+                    check=passes,
+                    check_usd=Decimal(check_usd),
+                    charge_usd=Decimal(usd) + Decimal(check_usd),
+                )
+            trials.append(trial)
+    return trials

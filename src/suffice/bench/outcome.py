@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from suffice.bench.tasks import Task
 from suffice.errors import Abstained, EngineError
+from suffice.scoring.checks import CheckedAnswer
 from suffice.scoring.scorers import SCORERS, ScorerVerdict, mark
 from suffice.types import NO_TOKENS, Charge, Completion, Finish, Rung, Trial, TrialStatus
 
@@ -53,6 +54,20 @@ def with_verdict(trial: Trial, verdict: ScorerVerdict) -> Trial:
         quality=verdict.quality,
         error=verdict.reason,
         retryable=False,
+    )
+
+
+def with_checks(trial: Trial, result: CheckedAnswer) -> Trial:
+    """Return the trial with the verdict of its checks, and what they cost."""
+    charges = [verdict.charge for verdict in result.verdicts]
+    usd = sum(charges[1:], charges[0]).usd
+    known = trial.charge_usd is not None and usd is not None
+    return replace(
+        trial,
+        check=result.passed,
+        check_usd=usd,
+        check_s=max(verdict.duration_s for verdict in result.verdicts),
+        charge_usd=trial.charge_usd + usd if known else None,  # type: ignore[operator]
     )
 
 

@@ -26,13 +26,14 @@ from suffice.bench.outcome import (
     failure_trial,
     is_marked_later,
     mark_by_program,
+    with_checks,
     with_verdict,
 )
 from suffice.bench.progress import Progress, Silent
 from suffice.bench.tasks import Task
 from suffice.bench.trials_file import Fingerprint, TrialsFile, fingerprint, open_trials_file
-from suffice.config import Config, nearest
-from suffice.deployment import opened
+from suffice.config import CheckConfig, Config, nearest
+from suffice.deployment import build_checks, opened
 from suffice.engines.base import Engine
 from suffice.errors import (
     Abstained,
@@ -45,6 +46,7 @@ from suffice.errors import (
 )
 from suffice.ladder import build_ladder
 from suffice.meter import Price, charge, charge_without_answer, price_for
+from suffice.scoring.checks import Checks
 from suffice.scoring.scorers import JUDGED, ScorerVerdict
 from suffice.types import Charge, Completion, Request, Rung, Spend, Trial, TrialStatus
 
@@ -73,6 +75,7 @@ class Bench:
     max_usd: Decimal | None = None
     judge: Rung | None = None
     reference: str | None = None
+    check: Mapping[str, CheckConfig] = field(default_factory=dict)
 
 
 class BenchResult(Struct, frozen=True, kw_only=True):
@@ -100,11 +103,16 @@ def bench_of(
         parallel={name: engine.parallel for name, engine in config.engine.items()},
         max_usd=max_usd,
         reference=config.reference,
+        check=config.check,
     )
 
 
 async def run_bench(
-    bench: Bench, *, engines: Mapping[str, Engine], show: Show = Silent
+    bench: Bench,
+    *,
+    engines: Mapping[str, Engine],
+    checks: Checks | None = None,
+    show: Show = Silent,
 ) -> BenchResult:
     """Answer and mark what is missing in `bench.out`, and return all its trials.
 
@@ -117,7 +125,7 @@ async def run_bench(
     with open_trials_file(bench.out, _fingerprint(bench)) as file:
         spent = spent_at_most(file.most_usd) if bench.max_usd is not None else Decimal(0)
         budget = Budget(bench.max_usd, spent_usd=spent)
-        run = _BenchRun(bench, engines=engines, file=file, budget=budget)
+        run = _BenchRun(bench, engines=engines, checks=checks, file=file, budget=budget)
         kept = len(file.trials)
         await run.answer_and_mark(show)
         trials = tuple(
@@ -135,9 +143,16 @@ class _BenchRun:
     """The state of one run: its budget, its progress, and the error that stopped it."""
 
     def __init__(
-        self, bench: Bench, *, engines: Mapping[str, Engine], file: TrialsFile, budget: Budget
+        self,
+        bench: Bench,
+        *,
+        engines: Mapping[str, Engine],
+        checks: Checks | None,
+        file: TrialsFile,
+        budget: Budget,
     ) -> None:
         self.bench, self.engines, self.file, self.budget = bench, engines, file, budget
+        self.checks = checks
         self.answered = 0
         self._done = 0
         self._progress: Progress = Silent(0)
@@ -216,7 +231,11 @@ class _BenchRun:
             return
         self.answered += 1
         self._failed_in_a_row[rung.engine] = 0
-        self._keep(answer_trial(task, rung, completion=completion, charged=charged))
+        trial = answer_trial(task, rung, completion=completion, charged=charged)
+        if self.checks is not None and self.checks.covers(rung.name):
+            result = await self.checks.look(task.request, rung.name, completion.text)
+            trial = with_checks(trial, result)
+        self._keep(trial)
 
     async def _mark(self, task: Task, rung: Rung) -> None:
         """Let the judge, or the user's own function, mark an answer that is on disk."""
@@ -313,10 +332,11 @@ def _judged_scorers(bench: Bench) -> list[str]:
 
 
 def _fingerprint(bench: Bench) -> Fingerprint:
-    """Hash the tasks, the rungs, and the judge and reference that the marks depend on."""
+    """Hash the tasks, the rungs, the checks, and what the marks depend on."""
     judged = _judged_scorers(bench)
     reference = bench.reference if "pairwise" in judged else None
-    return fingerprint(bench.tasks, (bench.rungs, bench.judge if judged else None, reference))
+    depends = (bench.rungs, bench.judge if judged else None, reference)
+    return fingerprint(bench.tasks, (*depends, bench.check) if bench.check else depends)
 
 
 def _check_judged(bench: Bench) -> None:
@@ -352,6 +372,9 @@ def bench_tasks(
     async def run() -> BenchResult:
         async with AsyncExitStack() as stack:
             engines = await opened(stack, config)
-            return await run_bench(plan, engines=engines, show=show)
+            checks = build_checks(config, engines)
+            if checks is not None:
+                stack.push_async_callback(checks.close)
+            return await run_bench(plan, engines=engines, checks=checks, show=show)
 
     return asyncio.run(run())

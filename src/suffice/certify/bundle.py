@@ -9,11 +9,13 @@ import msgspec
 from msgspec import Struct
 
 from suffice.certify.manifest import MANIFEST, SIGNATURE, check_manifest, manifest_files
-from suffice.errors import CertificateError, InputError
+from suffice.errors import CertificateError, ConfigError, InputError
 from suffice.files import reading_folder, write_folder
 from suffice.guarantee import Certificate, from_json, to_json
+from suffice.ladder import Ladder
 from suffice.policy import Policy, policy_hash
 from suffice.policy.store import decode_policy, policy_bytes
+from suffice.scoring.checks import Checks
 
 POLICY, CERTIFICATE, CHARGES = "policy.msgpack", "certificate.json", "charges.json"
 FILES = (POLICY, CERTIFICATE, CHARGES, SIGNATURE, MANIFEST)
@@ -95,3 +97,27 @@ def load_bundle(folder: str | os.PathLike[str], *, trust: Sequence[Path] = ()) -
     ):
         check_manifest(at, files, trust=trust)
     return Bundle(policy=policy, certificate=certificate, mean_usd=mean_usd)
+
+
+def check_rungs(bundle: Bundle, ladder: Ladder, checks: Checks | None) -> None:
+    """Raise ConfigError where a ladder is not the one that was certified, or lacks its checks."""
+    policy, names = bundle.policy, {rung.name for rung in ladder}
+    missing = [rung for rung in policy.rungs if rung not in names]
+    if missing:
+        raise ConfigError(
+            f"the certified policy uses rung {missing[0]!r}, which the ladder does not have",
+            hint=f"rungs of the ladder: {', '.join(sorted(names))}",
+        )
+    if policy.reference != ladder.reference.name:
+        raise ConfigError(
+            f"the certificate is against {policy.reference!r}, the ladder's reference is "
+            f"{ladder.reference.name!r}",
+            hint="use the ladder that was certified, or certify this one",
+        )
+    for rung in (policy.rungs[at] for at in policy.checked):
+        if checks is None or not checks.covers(rung):
+            raise ConfigError(
+                f"the certified policy keeps an answer of {rung!r} only if it passes a check, and "
+                "none is configured for it",
+                hint="add the [check.NAME] section that the trials were made with",
+            )

@@ -4,6 +4,7 @@ from suffice.config.checks import nearest
 from suffice.config.reading import load_config, named_structs, parse_config, to_struct
 from suffice.config.sections import (
     POLICY_MODEL,
+    CheckConfig,
     Config,
     DialectName,
     EngineConfig,
@@ -14,6 +15,7 @@ from suffice.config.sections import (
 
 __all__ = [
     "POLICY_MODEL",
+    "CheckConfig",
     "Config",
     "DialectName",
     "EngineConfig",

@@ -1,11 +1,13 @@
 """Checks of a `suffice.toml` whose keys are right: names that point nowhere, odd values."""
 
 import difflib
+import re
 from decimal import Decimal
 from math import isfinite
 
 from suffice.config.sections import (
     POLICY_MODEL,
+    CheckConfig,
     Config,
     EngineConfig,
     GatewayConfig,
@@ -16,6 +18,7 @@ from suffice.errors import ConfigError
 from suffice.types import Rung, Vector
 from suffice.units import seconds
 
+_LEAST_MEMORY = 64 * 1024 * 1024
 _MAY_BE_ZERO = frozenset(
     {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd", "drain_delay_s"}
 )
@@ -56,6 +59,8 @@ def check_references(config: Config, *, where: str) -> None:
         _check_engine(engine, at=f"{where}: engine.{name}")
     for name, price in config.price.items():
         _check_amounts(price, at=f"{where}: price.{name}")
+    for name, check in config.check.items():
+        _check_check(check, config, at=f"{where}: check.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
     _check_gateway(config.gateway, names=names + embedding, at=f"{where}: gateway")
 
@@ -89,6 +94,59 @@ def _check_embedding(rung: Rung, config: Config, *, at: str) -> None:
     for key in ("effort", "max_output_tokens", "thinking_budget_tokens", "early_stop"):
         if getattr(rung, key) is not None:
             raise ConfigError(f"{at}.{key}: an embedding has no output", hint="leave it out")
+
+
+_KEY_OF_KIND = {
+    "json_schema": "schema",
+    "regex": "pattern",
+    "python": "function",
+    "command": "command",
+    "http": "url",
+    "judge": "judge",
+}
+_KIND_OF_KEY = {
+    **{key: kind for kind, key in _KEY_OF_KIND.items()},
+    "folder": "command",
+    "rubric": "judge",
+}
+
+
+def _check_check(check: CheckConfig, config: Config, *, at: str) -> None:
+    wanted = _KEY_OF_KIND[check.kind]
+    if not getattr(check, wanted):
+        raise ConfigError(
+            f"{at}.{wanted}: missing for a check of the kind {check.kind!r}", hint=f"add {wanted}"
+        )
+    for key, kind in _KIND_OF_KEY.items():
+        if getattr(check, key) and kind != check.kind:
+            raise ConfigError(
+                f"{at}.{key}: not for a check of the kind {check.kind!r}", hint="leave it out"
+            )
+    _check_check_rungs(check, config, at=at)
+    if not (isfinite(check.timeout_s) and check.timeout_s > 0):
+        raise ConfigError(f"{at}.timeout_s: {check.timeout_s} is no time", hint="10 is usual")
+    if check.memory_bytes < _LEAST_MEMORY:
+        raise ConfigError(
+            f"{at}.memory_bytes: {check.memory_bytes} is too small", hint="give 64 MiB or more"
+        )
+    if not (check.usd.is_finite() and check.usd >= 0):
+        raise ConfigError(f"{at}.usd: {check.usd} is not an amount", hint="write 0 or more")
+    try:
+        re.compile(check.pattern or "")
+    except re.error as error:
+        raise ConfigError(f"{at}.pattern: {error}", hint="write a Python pattern") from error
+
+
+def _check_check_rungs(check: CheckConfig, config: Config, *, at: str) -> None:
+    names = tuple(rung.name for rung in config.ladder)
+    for name in (*check.rungs, *([check.judge] if check.judge else [])):
+        if name not in names:
+            raise ConfigError(f"{at}: no rung {name!r}", hint=nearest(name, names))
+    if config.reference in check.rungs:
+        raise ConfigError(
+            f"{at}.rungs: {config.reference!r} is the reference, whose answers always stay",
+            hint="list rungs below it",
+        )
 
 
 def _is_latent(config: Config, rung: Rung) -> bool:

@@ -9,7 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config.checks import check_references, nearest
-from suffice.config.sections import Config, EngineConfig, GatewayConfig, PriceConfig, Targets
+from suffice.config.sections import (
+    CheckConfig,
+    Config,
+    EngineConfig,
+    GatewayConfig,
+    PriceConfig,
+    Targets,
+)
 from suffice.errors import ConfigError
 from suffice.types import Rung
 
@@ -53,6 +60,7 @@ def _convert(tree: Table, *, where: str) -> Config:
     tables = {
         "engine": named_structs(tree.get("engine", {}), EngineConfig, at=f"{where}: engine"),
         "price": named_structs(tree.get("price", {}), PriceConfig, at=f"{where}: price"),
+        "check": named_structs(tree.get("check", {}), CheckConfig, at=f"{where}: check"),
         "targets": to_struct(tree.get("targets", {}), Targets, at=f"{where}: targets"),
         "gateway": to_struct(tree.get("gateway", {}), GatewayConfig, at=f"{where}: gateway"),
         "ladder": _listed(tree.get("ladder", []), Rung, at=f"{where}: ladder"),

@@ -1,7 +1,7 @@
 """The sections of `suffice.toml`, key by key."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -101,6 +101,45 @@ class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     assumed: bool = False
     source: str | None = None
     date: str | None = None
+
+
+CheckKind = Literal["json_schema", "regex", "python", "command", "http", "judge"]
+
+
+class CheckConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Your own acceptance test of an answer ([checks](checks.md)).
+
+    kind: `json_schema`, `regex`, `python` (a function of yours), `command`, `http` (a hook) or
+      `judge` (a rung that judges)
+    rungs: rungs whose answers it looks at; all below the reference where none is listed
+    schema: `json_schema`: the JSON schema, as a table
+    pattern: `regex`: what must be found in the answer
+    function: `python`: `package.module:function`
+    command: `command`: the program and its arguments, as a list
+    folder: `command`: folder that it gets a copy of to work in
+    url: `http`: where the answer is posted to
+    judge: `judge`: name of the rung
+    rubric: `judge`: what makes an answer acceptable
+    timeout_s: longest time to a verdict
+    memory_bytes: memory of a process that checks; its largest file, too
+    network: let a process that checks use the network
+    usd: dollars of one check, where you know them; a judge is charged by its tokens
+    """
+
+    kind: CheckKind
+    rungs: tuple[str, ...] = ()
+    schema: dict[str, Any] | None = None
+    pattern: str | None = None
+    function: str | None = None
+    command: tuple[str, ...] = ()
+    folder: str | None = None
+    url: str | None = None
+    judge: str | None = None
+    rubric: str | None = None
+    timeout_s: float = 10.0
+    memory_bytes: int = 1024 * 1024 * 1024
+    network: bool = False
+    usd: Decimal = Decimal(0)
 
 
 class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,6 +256,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embedding: sections `[[embedding]]`, one a model for `POST /v1/embeddings`; of a rung's keys
       they have `name`, `engine`, `model`, `price` and `params`
     price: sections `[price.NAME]`, which rungs refer to
+    check: sections `[check.NAME]`, your own tests of answers
     targets: section `[targets]`
     gateway: section `[gateway]`, for `suffice serve`
     """
@@ -226,5 +266,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ladder: tuple[Rung, ...]
     embedding: tuple[Rung, ...] = ()
     price: dict[str, PriceConfig] = {}
+    check: dict[str, CheckConfig] = {}
     targets: Targets = Targets()
     gateway: GatewayConfig = GatewayConfig()

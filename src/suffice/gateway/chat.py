@@ -178,6 +178,7 @@ class Answering:
             return None
         assert completion is not None
         assert called is not None
+        completion = await climb.checked(completion, at=called)
         if not climb.answered(completion, at=called):
             return None
         await self.pass_on(b"".join(held))

@@ -59,10 +59,12 @@ class Serving:
     guard: Guard
 
     async def close(self) -> None:
-        """Close the engines."""
+        """Close the engines and checks."""
         async with AsyncExitStack() as stack:
             for engine in self.pipeline.engines.values():
                 stack.push_async_callback(engine.close)
+            if self.pipeline.checks is not None:
+                stack.push_async_callback(self.pipeline.checks.close)
 
 
 def read_settings(settings: Settings) -> tuple[Config, Bundle | None]:

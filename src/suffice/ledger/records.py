@@ -23,6 +23,7 @@ class Role(StrEnum):
 
     ANSWER = "answer"  # the client got it, whole or in part
     DISCARDED = "discarded"  # it was paid for and not used: deferred, failed, or a lost hedge
+    CHECK = "check"  # the operator's check of an answer, under the check's name
     AUDIT = "audit"  # made off the client's path, to learn what another rung would have said
 
 
