@@ -31,7 +31,8 @@ def add(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the key opens: chat, feedback, metrics, dashboard, admin; repeatable.",
+            help="What the key opens: chat, feedback, outcomes, metrics, dashboard, admin; "
+            "repeatable.",
             show_default="chat and feedback",
         ),
     ] = None,

@@ -24,6 +24,7 @@ from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.metrics.spans import RequestTrace, Served
 from suffice.gateway.openapi import DOCUMENT
+from suffice.gateway.outcomes import take_outcome
 from suffice.gateway.problems import Problem, problem_of
 from suffice.gateway.protocol import BoundedProtocol, ConnectionLimits
 from suffice.gateway.serving import Settings
@@ -102,6 +103,7 @@ class Gateway:
             },
             "/v1/conversations/{id}/items/{item}": {"GET": self._with_worker(kept.show_item)},
             "/v1/feedback": {"POST": lambda exchange: take_feedback(exchange, self.worker)},
+            "/v1/outcomes": {"POST": lambda exchange: take_outcome(exchange, self.worker)},
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
             "/": {"GET": self._page},

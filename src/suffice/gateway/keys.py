@@ -27,7 +27,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-Scope = Literal["chat", "feedback", "metrics", "dashboard", "admin"]
+Scope = Literal["chat", "feedback", "outcomes", "metrics", "dashboard", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 USUAL_SCOPES: tuple[Scope, ...] = ("chat", "feedback")
 

@@ -158,6 +158,16 @@ _SCHEMAS: JSON = {
             "fallback": {"type": "string", "description": "why the policy did not choose"},
         },
     },
+    "ReportedOutcome": {
+        "type": "object",
+        "properties": {
+            "session": {"type": "string", "minLength": 1},
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "kind": {"type": "string", "minLength": 1, "maxLength": 100},
+        },
+        "required": ["session", "score", "kind"],
+        "additionalProperties": False,
+    },
     "Feedback": {
         "type": "object",
         "required": ["request_id", "score"],
@@ -322,6 +332,19 @@ _PATHS: JSON = {
             "summary": "Say how good an answer was",
             "security": _KEY,
             "requestBody": {"required": True, "content": _json(_ref("Feedback"))},
+            "responses": {
+                "200": _ok("booked", _json(_ref("Status"))),
+                **dict.fromkeys(
+                    ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
+                ),
+            },
+        }
+    },
+    "/v1/outcomes": {
+        "post": {
+            "summary": "Say how a session came out",
+            "security": _KEY,
+            "requestBody": {"required": True, "content": _json(_ref("ReportedOutcome"))},
             "responses": {
                 "200": _ok("booked", _json(_ref("Status"))),
                 **dict.fromkeys(

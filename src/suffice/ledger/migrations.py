@@ -318,6 +318,22 @@ MIGRATIONS = (
             "CREATE INDEX suffice_requests_audits ON suffice_requests (id) WHERE audited",
         ),
     ),
+    Migration(
+        version=12,
+        statements=(
+            """CREATE TABLE suffice_outcomes (
+                id {key},
+                session_id TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                score DOUBLE PRECISION NOT NULL,
+                key_id TEXT,
+                time_us BIGINT NOT NULL,
+                UNIQUE (session_id, kind)
+            )""",
+        ),
+        sqlite=_sqlite_refuses_changes("suffice_outcomes"),
+        postgresql=(_postgresql_refuses_changes("suffice_outcomes"),),
+    ),
 )
 
 _KEYS = {

@@ -14,15 +14,16 @@ import sqlalchemy as sa
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import TABLES
 from suffice.ledger.rollups import subtract
-from suffice.ledger.schema import attempts, requests, scores, states, time_us
+from suffice.ledger.schema import attempts, outcomes, requests, scores, states, time_us
 
+_APPENDED = (*TABLES, "suffice_outcomes")
 _BATCH = 5_000  # requests in one transaction: gateways write in between
 _WORDS = ("answer", "reasoning", "samples")
 _ERASED = "erased"
 
 
 def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
-    """Delete requests of before a time with their calls and scores; returns how many.
+    """Delete requests of before a time with calls, scores and outcomes; returns how many.
 
     Audited requests stay unless `audited` says otherwise: the guard reads its certificate's again
     at every start, and `recertify` needs them. Raises LedgerError.
@@ -41,8 +42,12 @@ def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
                 for table in (scores, attempts):
                     connection.execute(sa.delete(table).where(table.c.request_id.in_(names)))
                 connection.execute(sa.delete(requests).where(leaving))
+            else:
+                known = sa.select(requests.c.session_id).where(requests.c.session_id.is_not(None))
+                gone = outcomes.c.session_id.not_in(known)
+                connection.execute(sa.delete(outcomes).where(gone))
         removed += len(ids)
-        if len(ids) < _BATCH:
+        if not ids:
             return removed
 
 
@@ -93,15 +98,15 @@ def _in_pieces(
 def _changeable(ledger: Ledger) -> Iterator[sa.Connection]:
     with ledger.writing() as connection:
         if connection.dialect.name == "postgresql":
-            for table in TABLES:
+            for table in _APPENDED:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
             yield connection
-            for table in TABLES:
+            for table in _APPENDED:
                 connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
             return
         query = sa.text(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name IN :tables"
-        ).bindparams(sa.bindparam("tables", list(TABLES), expanding=True))
+        ).bindparams(sa.bindparam("tables", list(_APPENDED), expanding=True))
         triggers = connection.execute(query).all()
         for trigger in triggers:
             connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")

@@ -174,6 +174,17 @@ sessions = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 
+outcomes = sa.Table(
+    "suffice_outcomes",
+    _METADATA,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("session_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("key_id", sa.Text),
+    sa.Column("time_us", sa.BigInteger, nullable=False),
+)
+
 _AUDIT: sa.ColumnElement[str] = sa.literal_column(
     f"'{Role.AUDIT.value}'"
 )  # spelt out, for the partial indexes

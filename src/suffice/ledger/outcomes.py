@@ -1,0 +1,82 @@
+"""How whole sessions came out, as tests, reviews or tickets say afterwards: once for each kind."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from suffice.ledger.database import Ledger
+from suffice.ledger.migrations import AUDIT_ORDER_LOCK, take_turns
+from suffice.ledger.schema import outcomes, requests, time_from_us, time_us
+
+
+class OutcomeReceipt(StrEnum):
+    """What became of a report of an outcome."""
+
+    BOOKED = "booked"
+    REPEATED = "repeated"  # the same word of the same kind is in the books already
+    UNKNOWN = "unknown"  # the books have no request of this session
+    CONTRADICTED = "contradicted"  # another score of the same kind is in the books
+
+
+class SessionOutcome(Struct, frozen=True, kw_only=True):
+    """What was said of a session: a score in [0, 1] of one kind, such as `tests` or `ticket`.
+
+    `session_id` is the hash that requests have; `key_id` names the key that said it.
+    """
+
+    session_id: str
+    kind: str
+    score: float
+    time: datetime
+    key_id: str | None = None
+
+
+def book_outcome(ledger: Ledger, outcome: SessionOutcome) -> OutcomeReceipt:
+    """Book how a session came out, however late; the first word of a kind counts.
+
+    Raises LedgerError.
+    """
+    known = sa.select(requests.c.id).where(requests.c.session_id == outcome.session_id).limit(1)
+    before = sa.select(outcomes.c.score).where(
+        outcomes.c.session_id == outcome.session_id, outcomes.c.kind == outcome.kind
+    )
+    with ledger.writing() as connection:
+        take_turns(connection, AUDIT_ORDER_LOCK)
+        score = connection.execute(before).scalar_one_or_none()
+        if score is not None:
+            same = score == outcome.score
+            return OutcomeReceipt.REPEATED if same else OutcomeReceipt.CONTRADICTED
+        if connection.execute(known).one_or_none() is None:
+            return OutcomeReceipt.UNKNOWN
+        row = {
+            "session_id": outcome.session_id,
+            "kind": outcome.kind,
+            "score": outcome.score,
+            "key_id": outcome.key_id,
+            "time_us": time_us(outcome.time),
+        }
+        connection.execute(sa.insert(outcomes), [row])
+    return OutcomeReceipt.BOOKED
+
+
+def outcomes_of(ledger: Ledger, *, kinds: Iterable[str] = ()) -> tuple[SessionOutcome, ...]:
+    """List what was said of sessions, in the order in which it came; of some kinds, or of all."""
+    wanted = tuple(kinds)
+    query = sa.select(outcomes).order_by(outcomes.c.id)
+    if wanted:
+        query = query.where(outcomes.c.kind.in_(wanted))
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+    return tuple(
+        SessionOutcome(
+            session_id=row.session_id,
+            kind=row.kind,
+            score=row.score,
+            time=time_from_us(row.time_us),
+            key_id=row.key_id,
+        )
+        for row in rows
+    )
