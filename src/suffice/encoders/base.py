@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 
+_BATCH = 256  # texts that are cut into tokens at once, on all processors
+
 
 class Encoder(Protocol):
     """Turns texts into vectors, the same text always into the same vector."""
@@ -47,11 +49,16 @@ class WordLlamaEncoder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one vector a text, shape (texts, dim); zeros for a text with no token."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for row, text in enumerate(texts):
-            whole = text.encode("utf-8", "ignore").decode("utf-8")  # lone surrogates are refused
-            ids = self._tokenizer.encode(whole, add_special_tokens=False).ids
-            if ids:
-                vectors[row] = self._table[ids].mean(axis=0)
+        for start in range(0, len(texts), _BATCH):
+            # lone surrogates are refused
+            whole = [
+                text.encode("utf-8", "ignore").decode("utf-8")
+                for text in texts[start : start + _BATCH]
+            ]
+            encodings = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+            for row, encoding in enumerate(encodings, start):
+                if encoding.ids:
+                    vectors[row] = self._table[encoding.ids].mean(axis=0)
         return vectors
 
 

@@ -25,11 +25,12 @@ _ROWS_MOST = 10**9
 # -- losses of 0 or 1: exact --------------------------------------------------------------------
 
 
-def binomial_p_value(losses: ArrayLike, n: ArrayLike, *, alpha: float) -> Floats:
+def binomial_p_value(losses: ArrayLike, n: ArrayLike, *, alpha: ArrayLike) -> Floats:
     """Return P(Bin(n, alpha) <= losses), elementwise; 1 where n is 0."""
     from scipy import special
 
-    check_probability("alpha", alpha)
+    for limit in (np.min(alpha), np.max(alpha)):
+        check_probability("alpha", float(limit))
     k, rows = _counts(losses, n)
     p = special.bdtr(k, np.maximum(rows, 1), alpha)
     return np.where(k == rows, 1.0, p).astype(np.float64)

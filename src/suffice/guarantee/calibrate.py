@@ -272,17 +272,20 @@ def _search(evidence: Evidence, *, alpha: float, delta: float, method: Method) -
     A part of at most alpha cannot lose more than alpha, whatever the losses.
     """
     level = delta / evidence.tests
+    single_rows = evidence.clusters is None or evidence.clusters.single_rows
+    parts = np.ones(evidence.points) if evidence.parts is None else evidence.parts
 
     def tested(point: int) -> float:
-        part = evidence.part(point)
-        if part <= alpha:
+        if parts[point] <= alpha:
             return 0.0
         sample = _whole(evidence.sample(point), evidence.clusters, method=method)
-        return p_value(sample, alpha=alpha / part, delta=level, method=method)
+        return p_value(sample, alpha=float(alpha / parts[point]), delta=level, method=method)
 
-    if method is Method.BINOMIAL and evidence.clusters is None and evidence.parts is None:
+    if method is Method.BINOMIAL and single_rows:
         check_binary(evidence.losses)
-        p_values = iter(binomial_p_value(evidence.totals(), evidence.counts(), alpha=alpha))
+        levels = np.minimum(alpha / parts, _CERTAIN)
+        counted = binomial_p_value(evidence.totals(), evidence.counts(), alpha=levels)
+        p_values = iter(np.where(parts <= alpha, 0.0, counted))
     else:
         p_values = map(tested, range(evidence.points))
     if evidence.answered is None:

@@ -13,6 +13,7 @@ must bound the size of every cluster, and be fixed before the losses are seen.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,17 @@ class Clusters:
         if self.largest < 1:
             raise InputError(f"the largest cluster must have a row at least, got {self.largest}")
 
-    @property
+    @cached_property
     def counted(self) -> Flags:
         """Mark the rows that count, shape (rows,)."""
         if self.per is Per.SESSION:
             return np.ones(len(self.codes), dtype=np.bool_)
         return ranks(self.codes) < self.largest
+
+    @property
+    def single_rows(self) -> bool:
+        """Whether every row that counts is a cluster of its own."""
+        return self.per is Per.REQUEST and self.largest == 1
 
     def means(self, values: Floats, keep: Flags) -> tuple[Floats, Floats | None]:
         """Return losses and weights of the clusters that have a kept row; shapes (clusters,).

@@ -289,7 +289,7 @@ def _answer_cost(
     if keep == np.inf:
         return np.where(abstained, ahead, loss_cost * expected.before[:, rung])
     stays = rows.keep_prices[:, rung] <= keep
-    return np.where(stays, loss_cost * np.nan_to_num(expected.after[:, rung]), ahead)
+    return np.where(stays, loss_cost * expected.after[:, rung], ahead)
 
 
 def _table(rows: FittingRows, usable: Sequence[int]) -> list[PolicyFamily]:
