@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from suffice.engines.replay import ReplayEngine
 from suffice.errors import ConfigError, EngineError, EngineRefused, LedgerError
 from suffice.ledger import Ledger, ReferenceKnown, Role, Status, entries
 from suffice.ledger.records import Entry
-from suffice.pipeline import Pipeline, answer, ask, build_pipeline
+from suffice.pipeline import Climb, Pipeline, answer, ask, build_pipeline
 from suffice.policy import policy_hash
 from suffice.types import (
     NO_TOKENS,
@@ -123,6 +123,21 @@ async def test_the_cheap_rung_answers_where_the_policy_keeps_it(
     assert entry.reference_known is ReferenceKnown.ESTIMATED
     assert entry.certificate_id == settled.result.certificate.certificate_id
     assert only_entry(ledger).charge == entry.charge
+
+
+async def test_a_rung_that_the_caller_names_saves_nothing(
+    ledger: Ledger, settled: Certification, made: dict
+) -> None:
+    request = first_with(settled, ["small"])
+    pipeline = pipeline_of(ledger, settled, bundle=settled.bundle)
+    small = pipeline.ladder.rung("small")
+    climb = Climb(pipeline, request, named=small)
+    completion = await pipeline.engines[small.engine].complete(request, small)
+    climb.answered(completion, at=datetime.now(UTC))
+    entry = climb.entry()
+    assert (entry.rung, entry.vector) == ("small", Vector.NONE)
+    assert entry.reference_usd == entry.charge.usd == usd_of(made[request.request_id, "small"])
+    assert entry.reference_known is ReferenceKnown.MEASURED
 
 
 async def test_a_deferred_request_pays_for_both_attempts(

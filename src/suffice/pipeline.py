@@ -125,6 +125,7 @@ class Climb:
         self.pipeline, self.request = pipeline, request
         self.attempts: list[Attempt] = []
         self.hedges: list[tuple[str, HedgeOutcome]] = []
+        self._named = named is not None
         self.fallback = None if named else barred or why_not(pipeline, request)
         self._router = None if named or self.fallback else pipeline.router
         self._by_policy = self._router is not None
@@ -226,26 +227,34 @@ class Climb:
         self._note(generation, role=role, charged=charged, at=at)
 
     def entry(self, status: Status = Status.OK) -> Entry:
-        """Write the books' line; a request without an answer has saved nothing."""
+        """Write the books' line.
+
+        A request without an answer has saved nothing, nor has one whose rung the caller named: it
+        would have cost the same without a policy.
+        """
         pipeline, attempts, ok = self.pipeline, self.attempts, status is Status.OK
-        rung = self.rung if ok else None
-        unknown = (None, ReferenceKnown.UNKNOWN)
-        reference_usd, known = _reference_cost(pipeline, attempts) if ok else unknown
         bundle = pipeline.bundle if self.certified else None
-        return Entry(
+        entry = Entry(
             request_id=self.request.request_id,
             time=min((a.time for a in attempts if a.time), default=datetime.now(UTC)),
             status=status,
             reference_rung=pipeline.ladder.reference.name,
             attempts=tuple(attempts),
-            rung=rung.name if rung else None,
-            vector=rung.vector if rung and rung != pipeline.ladder.reference else Vector.NONE,
+            rung=self.rung.name if ok else None,
             group=self.request.group,
-            reference_usd=reference_usd,
-            reference_known=known,
             certificate_id=bundle.certificate.certificate_id if bundle else None,
             error=attempts[-1].error if attempts and not ok else None,
             text=self.request.text if pipeline.ledger.store_text else None,
+        )
+        if not ok:
+            return entry
+        below = not self._named and self.rung != pipeline.ladder.reference
+        cost = _known(entry.charge) if self._named else _reference_cost(pipeline, attempts)
+        return replace(
+            entry,
+            vector=self.rung.vector if below else Vector.NONE,
+            reference_usd=cost[0],
+            reference_known=cost[1],
         )
 
     def _note_answer(self, completion: Completion, *, role: Role, at: datetime) -> None:
@@ -372,12 +381,17 @@ def _reference_cost(
     name = pipeline.ladder.reference.name
     for attempt in attempts:
         if attempt.rung == name and attempt.error is None and attempt.charge.usd is not None:
-            estimated = attempt.charge.estimated
-            known = ReferenceKnown.ESTIMATED if estimated else ReferenceKnown.MEASURED
-            return attempt.charge.usd, known
+            return _known(attempt.charge)
     mean_usd = pipeline.bundle.mean_usd.get(name) if pipeline.bundle else None
     known = ReferenceKnown.UNKNOWN if mean_usd is None else ReferenceKnown.ESTIMATED
     return mean_usd, known
+
+
+def _known(charge: Charge) -> tuple[Decimal | None, ReferenceKnown]:
+    """Take a charge for what the reference costs."""
+    if charge.usd is None:
+        return None, ReferenceKnown.UNKNOWN
+    return charge.usd, ReferenceKnown.ESTIMATED if charge.estimated else ReferenceKnown.MEASURED
 
 
 def why_not(pipeline: Pipeline, request: Request) -> str | None:

@@ -35,10 +35,13 @@ def test_a_bundle_comes_back_as_it_went(folder: Path, settled: Certification) ->
 
 
 def test_mean_charges_are_those_of_requests_that_were_kept_cheap(settled: Certification) -> None:
-    chosen = settled.certified.plays.chosen[:, 0].tolist()
-    ids = settled.certified.reported.request_ids
-    kept = {ids[row] for row, rung in enumerate(chosen) if rung == 0}
-    assert 0 < len(kept) < len(ids)
+    certified = settled.certified
+    chosen = certified.plays.chosen[:, 0].tolist()
+    reported = certified.reported.request_ids
+    kept = certified.kept_cheap
+    assert {name for name, rung in zip(reported, chosen, strict=True) if rung == 0} < kept
+    rows = certified.result.rows
+    assert len(kept) <= rows["certify"] + rows["report"]
     for rung in ("small", "big"):
         charges = [t.charge_usd for t in settled.trials if t.rung == rung and t.request_id in kept]
         assert settled.bundle.mean_usd[rung] == sum(charges) / len(charges)

@@ -25,6 +25,7 @@ from postgres_server import postgresql_server, server_binaries
 from suffice.errors import InputError, LedgerError
 from suffice.ledger import (
     Attempt,
+    AuditedCosts,
     Entry,
     Flow,
     Label,
@@ -36,6 +37,7 @@ from suffice.ledger import (
     TokenSum,
     Totals,
     Window,
+    audited_costs,
     calls,
     database,
     entries,
@@ -322,6 +324,22 @@ def test_an_audit_without_a_charge_leaves_the_estimate_standing(ledger: Ledger) 
     ledger.append(entry(audited=True, **guess))
     ledger.audit("r1", attempt("high", usd=None, role=Role.AUDIT))
     assert only(ledger).reference == Spend(estimated_usd=Decimal("0.5"), estimated_count=1)
+
+
+def test_audits_tell_how_far_the_estimates_of_the_reference_are_off(ledger: Ledger) -> None:
+    guess = {"reference_usd": Decimal("0.5"), "reference_known": ReferenceKnown.ESTIMATED}
+    known = {"reference_usd": Decimal("0.5"), "reference_known": ReferenceKnown.MEASURED}
+    audited = [entry(f"r{i}", audited=True, **guess) for i in range(3)]
+    ledger.append_many([*audited, entry("r3", **guess), entry("r4", audited=True, **known)])
+    assert audited_costs(ledger) == AuditedCosts(audits=0, mean_usd=None, spread_usd=None)
+    for i, usd in enumerate(("0.25", "0.5", "0.75")):
+        ledger.audit(f"r{i}", attempt("high", usd=usd, role=Role.AUDIT))
+        ledger.audit(f"r{i}", attempt("mid", usd="9", role=Role.AUDIT))
+    ledger.audit("r4", attempt("high", usd="9", role=Role.AUDIT))
+    costs = audited_costs(ledger)
+    assert costs.audits == 3
+    assert costs.mean_usd == pytest.approx(0.0)
+    assert costs.spread_usd == pytest.approx(0.25)
 
 
 def test_audits_come_back_with_their_request_in_the_order_made(ledger: Ledger) -> None:

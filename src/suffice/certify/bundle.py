@@ -24,8 +24,8 @@ FILES = (POLICY, CERTIFICATE, CHARGES, SIGNATURE, MANIFEST)
 class Bundle(Struct, frozen=True, kw_only=True, eq=False):
     """A certified policy, and what each rung charged on average for requests that it keeps cheap.
 
-    `mean_usd` is taken over the reporting requests that a cheaper rung answered, because those are
-    easier than most; a rung whose charges are unknown is absent.
+    `mean_usd` is taken over the requests that a cheaper rung answered and that the policy was not
+    fitted on, because those are easier than most; a rung whose charges are unknown is absent.
     """
 
     policy: Policy

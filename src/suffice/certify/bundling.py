@@ -7,7 +7,6 @@ from decimal import Decimal
 from math import ceil
 from pathlib import Path
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -264,9 +263,10 @@ def settle(
     certificate = certified.result.certificate
     bundle = None
     if certificate is not None:
-        kept = _kept_cheap(certified)
         rows = pair_runs(trials)
-        mean = mean_usd([trial for row in kept for trial in rows[row].values()])
+        mean = mean_usd(
+            [trial for request_id in certified.kept_cheap for trial in rows[request_id].values()]
+        )
         bundle = Bundle(policy=certified.policy, certificate=certificate, mean_usd=mean)
     return Certification(
         trials=tuple(trials),
@@ -284,13 +284,6 @@ def _saving_without_checks(trials: Sequence[Trial], ask: Target, *, say: Say) ->
         return certify(unchecked, ask, encoder=default_encoder()).result.saving
     except InputError:  # nothing saves anything without them
         return 0.0
-
-
-def _kept_cheap(certified: CertifiedPolicy) -> set[str]:
-    """Name the reporting requests that a cheaper rung answered: easier, and cheaper, than most."""
-    reference = len(certified.policy.rungs) - 1
-    kept = np.flatnonzero(certified.plays.chosen[:, 0] < reference).tolist()
-    return {certified.reported.request_ids[row] for row in kept}
 
 
 def mean_usd(trials: Sequence[Trial]) -> dict[str, Decimal]:

@@ -64,6 +64,7 @@ from suffice.policy import (
 )
 from suffice.scoring.labels import HumanLabels, Pair, human_labels
 from suffice.trials.order import on_ladder
+from suffice.trials.resample import cluster_sums, drawn_sums, estimate
 from suffice.trials.table import (
     UNSCORED,
     CostUnit,
@@ -71,6 +72,7 @@ from suffice.trials.table import (
 )
 from suffice.types import Say
 
+_DRAW_SEED = 0
 SPLITS = ("fit", "certify", "report")
 _CALIBRATED = (  # fields that a result takes over from its calibration
     "bound",
@@ -92,6 +94,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     `certified` is True when a cheaper choice than always the reference holds the promise; if not,
     the figures are those of always the reference. `share` is by rung. `saving` is a fraction of the
     reference's cost in `saving_unit`, discarded attempts paid; None where costs are unknown.
+    `saving_interval` holds it with 95 %, from clusters drawn again; None where there is only one.
     `rung_bounds` hold together with confidence 1 - delta. `clusters_needed`, and the `rows_needed`
     in them, assume the loss rate seen. With a judge's labels, risk and quality are the judge's, and
     no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
@@ -122,6 +125,7 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     largest: int
     losses: float
     saving: float | None
+    saving_interval: tuple[float, float] | None
     saving_unit: CostUnit | None
     risk_kind: RiskKind
     per: Per
@@ -155,12 +159,14 @@ class CertifiedPolicy:
     """The policy at its certified point (always the reference if there is none), and the findings.
 
     `plays` is what it did with `reported`, the rows of the reporting split, at that one point.
+    `kept_cheap` names the requests beyond the fitting split that a cheaper rung answers.
     """
 
     policy: Policy
     result: CertifyResult
     reported: TrialTable
     plays: PathOutcomes
+    kept_cheap: frozenset[str]
 
 
 def certify(
@@ -237,8 +243,9 @@ def certify(
         )
         terms = _terms(policy, ask, splits=splits, scope=scope, checks=checks)
         certificate = issue(calibration, terms)
-    expected = harms(policy, report.seen)
-    plays = play(policy, expected, points=slice(policy.point, policy.point + 1))
+    expected, here = harms(policy, report.seen), slice(policy.point, policy.point + 1)
+    plays = play(policy, expected, points=here)
+    certified_plays = play(policy, certifying.expected, points=here)
     rivals = {} if plan else rival_policies(fitted, certifying, report, expected)
     found = _measured(report, plays, ask, rule=rule, rivals=rivals)
     return CertifiedPolicy(
@@ -260,7 +267,30 @@ def certify(
         ),
         reported=report.table,
         plays=plays,
+        kept_cheap=frozenset(
+            _kept_cheap(test.table, certified_plays) + _kept_cheap(report.table, plays)
+        ),
     )
+
+
+def _kept_cheap(table: TrialTable, plays: PathOutcomes) -> list[str]:
+    """Name the requests that a cheaper rung answers, at the one point of `plays`."""
+    return [table.request_ids[row] for row in np.flatnonzero(answered_cheaply(plays)[:, 0])]
+
+
+def _saving_interval(report: RequestSplit, plays: PathOutcomes) -> tuple[float, float] | None:
+    """Draw the clusters of the reporting split again, and read the saving of each draw."""
+    table, known = report.table, report.known
+    names = [table.cluster_names[code] for code in table.clusters.tolist()]
+    costs = np.column_stack([plays.costs(known.cost)[:, 0], known.cost[:, -1]])
+    sums = cluster_sums(costs, names)
+    spent, whole = drawn_sums(sums, seed=_DRAW_SEED).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = estimate(1.0 - spent / whole, clusters=len(sums))
+    if found is None or found.interval is None:
+        return None
+    low, high = found.interval
+    return None if low is None or high is None else (low, high)
 
 
 def _told_before(table: TrialTable) -> bool:
@@ -350,6 +380,7 @@ def _measured(
         "share": shown.share,
         "risk": float(losses[counts].mean()) if counts.any() else None,
         "saving": shown.saving,
+        "saving_interval": None if shown.saving is None else _saving_interval(report, plays),
         "saving_unit": report.table.cost_unit,
         "quality": shown.quality,
         "reference_quality": wanted,

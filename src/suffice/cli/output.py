@@ -187,12 +187,23 @@ def print_certified(result: "CertifyResult") -> None:
         say(f"left out: {counts}")
     if result.saving is not None and result.saving_unit is not None:
         unit = result.saving_unit.replace("_", " ")
-        say(f"saving is counted in {unit}, and the policy chosen by its expected cost in {unit}")
+        say(
+            f"saving: {_saving_words(result)}, counted in {unit}, and the policy chosen by its "
+            f"expected cost in {unit}"
+        )
     else:
         say(
             "costs are unknown, so the policy was chosen by the share of requests that "
             f"{result.reference} is expected to be spared"
         )
+
+
+def _saving_words(result: "CertifyResult") -> str:
+    """Write the saving with its interval."""
+    if result.saving_interval is None:
+        return show_share(result.saving)
+    low, high = map(show_share, result.saving_interval)
+    return f"{show_share(result.saving)} (95 %: {low} to {high})"
 
 
 def _luck_and_judgement(result: "CertifyResult", random: "Baseline") -> str:

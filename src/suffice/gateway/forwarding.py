@@ -32,7 +32,6 @@ from suffice.gateway.wire import (
     whole,
 )
 from suffice.gateway.worker import Worker
-from suffice.ledger import Entry, ReferenceKnown
 from suffice.pipeline import Climb
 from suffice.types import (
     JSON,
@@ -41,7 +40,6 @@ from suffice.types import (
     CountSource,
     Finish,
     Usage,
-    Vector,
     estimated,
 )
 
@@ -174,20 +172,6 @@ class _Forwarding(Answering):
                 hint="the answer is cut off: the server, or a proxy before it, broke the stream",
                 retryable=True,
             )
-
-    def entry(self) -> Entry:
-        """Write the books' line; embeddings have no cheaper rung, so they save nothing."""
-        entry, ladder = super().entry(), self.climb.pipeline.ladder
-        if self.climb.rung in ladder:
-            return entry
-        estimated = entry.charge.estimated
-        known = ReferenceKnown.ESTIMATED if estimated else ReferenceKnown.MEASURED
-        return replace(
-            entry,
-            vector=Vector.NONE,
-            reference_usd=entry.charge.usd,
-            reference_known=ReferenceKnown.UNKNOWN if entry.charge.usd is None else known,
-        )
 
     def _lost(self, error: BaseException, *, at: datetime | None, usage: Usage | None) -> None:
         """Note what a call used that gave no whole answer."""

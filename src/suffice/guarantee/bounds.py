@@ -25,7 +25,7 @@ _ROWS_MOST = 10**9
 # -- losses of 0 or 1: exact --------------------------------------------------------------------
 
 
-def binomial_p_value(losses: ArrayLike, n: ArrayLike, *, alpha: ArrayLike) -> Floats:
+def binomial_p_value(losses: ArrayLike, n: ArrayLike, *, alpha: float | Floats) -> Floats:
     """Return P(Bin(n, alpha) <= losses), elementwise; 1 where n is 0."""
     from scipy import special
 

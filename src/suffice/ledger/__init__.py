@@ -20,6 +20,12 @@ from suffice.ledger.rows import (
     labelled_trials,
     scores_of,
 )
+from suffice.ledger.savings import (
+    AuditedCosts,
+    SavingEstimate,
+    audited_costs,
+    saving_estimate,
+)
 from suffice.ledger.sums import (
     AuditSpend,
     CallTotals,
@@ -38,6 +44,7 @@ from suffice.ledger.sums import (
 __all__ = [
     "Attempt",
     "AuditSpend",
+    "AuditedCosts",
     "AuditedRequest",
     "CallTotals",
     "Entry",
@@ -47,6 +54,7 @@ __all__ = [
     "Ledger",
     "ReferenceKnown",
     "Role",
+    "SavingEstimate",
     "Score",
     "Status",
     "TokenSum",
@@ -55,12 +63,14 @@ __all__ = [
     "Window",
     "answer_seconds",
     "audit_spend",
+    "audited_costs",
     "audited_under",
     "calls",
     "entries",
     "flow",
     "kept_certificates",
     "labelled_trials",
+    "saving_estimate",
     "scores_of",
     "totals",
     "traffic",

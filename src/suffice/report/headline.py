@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from suffice.report.style import (
     baseline_usd,
+    known_words,
     saved_share,
     saving_words,
     show_spend,
@@ -140,7 +141,7 @@ def ledger_opening(report: LedgerReport) -> Opening:
         before, after = show_usd(baseline_usd(whole)), show_usd(whole.compared.known_usd)
         lede = (
             f"{after} was spent on {some(known, 'request')} that would have cost {before} on the "
-            f"reference rung. {_how_known(report)}"
+            f"reference rung. {_how_known(report)} {known_words(report.saving)}".rstrip()
         )
     return Opening(kicker=kicker, headline=headline, lede=lede, tiles=_ledger_tiles(report))
 

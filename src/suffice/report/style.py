@@ -3,7 +3,8 @@
 from decimal import Decimal
 from html import escape
 
-from suffice.ledger import Totals
+from suffice.ledger import SavingEstimate, Totals
+from suffice.ledger.savings import LEAST_AUDITS
 from suffice.types import Spend
 from suffice.units import show_share, show_usd
 
@@ -75,6 +76,20 @@ def saving_words(totals: Totals) -> str:
     if share is None:
         return "saving unknown"
     return f"{show_share(abs(share))} {'less' if share >= 0 else 'more'}"
+
+
+def known_words(saving: SavingEstimate) -> str:
+    """Say how well the dollars saved are known; nothing where all of it is measured."""
+    if saving.usd is None or not saving.estimated:
+        return ""
+    basis = (
+        f"The reference's cost of {some(saving.estimated, 'request')} is an estimate that "
+        f"{some(saving.audits, 'audit')}"
+    )
+    if saving.interval is None:
+        return f"{basis} cannot correct yet: {LEAST_AUDITS} audits say how far it is off."
+    low, high = map(signed_usd, saving.interval)
+    return f"{basis} corrected: {signed_usd(saving.usd)} saved, with 95 % {low} to {high}."
 
 
 def signed_usd(amount: Decimal) -> str:

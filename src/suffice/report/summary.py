@@ -13,10 +13,13 @@ from suffice.ledger import (
     CallTotals,
     Flow,
     Ledger,
+    SavingEstimate,
     Totals,
     Window,
+    audited_costs,
     calls,
     flow,
+    saving_estimate,
     totals,
 )
 from suffice.trials.frontier import Frontier
@@ -119,6 +122,7 @@ class LedgerReport(Struct, frozen=True, kw_only=True):
     window: Window
     references: tuple[str, ...]
     whole: Totals
+    saving: SavingEstimate
     days: tuple[Totals, ...]
     vectors: tuple[Totals, ...]
     rungs: tuple[Totals, ...]
@@ -137,17 +141,21 @@ def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerRe
     Rows after `made` do not count, so all queries agree while requests are still being written.
     """
     window = replace(window, until=window.until or made)
+    (whole,), rungs = totals(ledger, window=window), totals(ledger, by="rung", window=window)
+    references = tuple(
+        str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
+    )
+    audited = audited_costs(ledger, window=window)
     return LedgerReport(
         source=ledger.where,
         made=made,
         window=window,
-        references=tuple(
-            str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
-        ),
-        whole=totals(ledger, window=window)[0],
+        references=references,
+        whole=whole,
+        saving=saving_estimate(whole, rungs, references=references, audited=audited),
         days=totals(ledger, by="day", window=window),
         vectors=totals(ledger, by="vector", window=window),
-        rungs=totals(ledger, by="rung", window=window),
+        rungs=rungs,
         groups=totals(ledger, by="group", window=window),
         roles=calls(ledger, by="role", window=window),
         calls=calls(ledger, window=window)[0],

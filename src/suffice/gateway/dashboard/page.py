@@ -12,6 +12,7 @@ from suffice.gateway.dashboard.snapshot import Snapshot
 from suffice.report.style import (
     baseline_usd,
     head_of_page,
+    known_words,
     saved_share,
     saving_words,
     show_spend,
@@ -64,11 +65,12 @@ def _opening(snapshot: Snapshot) -> tuple[str, str]:
         headline = f"{some(whole.requests, 'request')}; what they saved is unknown"
         return headline, "A saving needs a known charge and a known reference cost."
     measured, estimated = whole.saved.reported_count, whole.saved.estimated_count
+    known = known_words(snapshot.saving)
     how = f", {estimated:,} of them by estimate" if measured else ", all by estimate"
     return (
         f"{saving_words(whole)} than the reference alone",
         f"Over {some(measured + estimated, 'request')} whose cost and reference cost are known"
-        f"{how if estimated else ''}. Audits are not part of it.",
+        f"{how if estimated else ''}. Audits are not part of it. {known}".rstrip(),
     )
 
 

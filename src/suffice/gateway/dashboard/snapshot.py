@@ -6,7 +6,18 @@ from math import ceil
 from msgspec import Struct
 
 from suffice.guarantee import Certificate
-from suffice.ledger import CallTotals, Ledger, Totals, Window, answer_seconds, calls, totals
+from suffice.ledger import (
+    CallTotals,
+    Ledger,
+    SavingEstimate,
+    Totals,
+    Window,
+    answer_seconds,
+    audited_costs,
+    calls,
+    saving_estimate,
+    totals,
+)
 from suffice.scoring.guard import GuardState
 
 
@@ -26,6 +37,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     time: datetime
     window: Window
     whole: Totals
+    saving: SavingEstimate
     days: tuple[Totals, ...]
     vectors: tuple[Totals, ...]
     rungs: tuple[Totals, ...]
@@ -45,21 +57,24 @@ def snapshot(
     certificate: Certificate | None = None,
 ) -> Snapshot:
     """Read a window of the ledger. Blocks: keep it off an event loop, and a few seconds apart."""
-    (whole,) = totals(ledger, window=window)
+    (whole,), rungs = totals(ledger, window=window), totals(ledger, by="rung", window=window)
+    references = tuple(
+        str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
+    )
+    audited = audited_costs(ledger, window=window)
     return Snapshot(
         time=now,
         window=window,
         whole=whole,
+        saving=saving_estimate(whole, rungs, references=references, audited=audited),
         days=totals(ledger, by="day", window=window),
         vectors=totals(ledger, by="vector", window=window),
-        rungs=totals(ledger, by="rung", window=window),
+        rungs=rungs,
         calls=calls(ledger, by="rung", window=window),
         latencies=tuple(
             _latency(rung, took) for rung, took in answer_seconds(ledger, window=window).items()
         ),
-        references=tuple(
-            str(row.key) for row in totals(ledger, by="reference_rung", window=window)
-        ),
+        references=references,
         guard=guard,
         certificate=certificate,
     )

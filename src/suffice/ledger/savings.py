@@ -1,0 +1,99 @@
+"""How well a saving is known: what the reference would have cost is mostly an estimate.
+
+A request that a cheaper rung answered is booked with the reference's mean charge in the
+certificate's trials. Audits ask the reference too, for requests drawn at random, so the mean
+difference between their charges and that mean corrects the estimate of all other requests, and its
+spread says how well (the difference estimator of survey sampling: Cochran, Sampling Techniques,
+1977, section 7.4).
+"""
+
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+from math import sqrt
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from suffice.ledger.database import Ledger
+from suffice.ledger.records import ALL_TIME, ReferenceKnown, Window
+from suffice.ledger.schema import audited_by_reference, audits, requests, within
+from suffice.ledger.sums import Totals
+
+LEAST_AUDITS = 30  # below which a spread says too little
+_CONFIDENCE = 0.95
+_PICO = 1e12
+
+
+class AuditedCosts(Struct, frozen=True, kw_only=True):
+    """How far the reference's charges for audited requests lie above their estimates.
+
+    `mean_usd` and `spread_usd` (a standard deviation) are those of the differences of `audits`
+    requests; None where there are too few to tell.
+    """
+
+    audits: int
+    mean_usd: float | None
+    spread_usd: float | None
+
+
+class SavingEstimate(Struct, frozen=True, kw_only=True):
+    """What was saved in dollars, with its 95 % interval.
+
+    `estimated` requests have a reference cost that is an estimate, and `audits` correct it. `usd`
+    is corrected, and has an `interval`, from `LEAST_AUDITS` on; it is None where nothing is known.
+    """
+
+    usd: Decimal | None
+    interval: tuple[Decimal, Decimal] | None
+    estimated: int
+    audits: int
+
+
+def audited_costs(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditedCosts:
+    """Compare the reference's charges for audited requests with the estimates booked for them."""
+    beyond = (audits.c.charge_picousd - requests.c.reference_picousd) / _PICO
+    query = (
+        sa.select(sa.func.count(), sa.func.sum(beyond), sa.func.sum(beyond * beyond))
+        .select_from(requests.join(audits, audited_by_reference))
+        .where(
+            requests.c.audited,
+            requests.c.reference_known == ReferenceKnown.ESTIMATED.value,
+            requests.c.charge_picousd.is_not(None),
+            beyond.is_not(None),
+            *within(requests.c.time_us, window),
+        )
+    )
+    with ledger.reading() as connection:
+        count, total, squares = connection.execute(query).one()
+    if count < 2:
+        return AuditedCosts(audits=count, mean_usd=None, spread_usd=None)
+    mean = float(total) / count
+    variance = max(0.0, float(squares) - count * mean * mean) / (count - 1)
+    return AuditedCosts(audits=count, mean_usd=mean, spread_usd=sqrt(variance))
+
+
+def saving_estimate(
+    whole: Totals, rungs: Sequence[Totals], *, references: Collection[str], audited: AuditedCosts
+) -> SavingEstimate:
+    """Correct the saving of a window by its audits; `rungs` are its totals by rung."""
+    from scipy import special
+
+    saved = whole.saved
+    estimated = sum(r.reference.estimated_count for r in rungs if r.key not in references)
+    if not saved.reported_count + saved.estimated_count:
+        return SavingEstimate(usd=None, interval=None, estimated=estimated, audits=audited.audits)
+    usd, interval = saved.known_usd, None
+    if not estimated:
+        interval = (usd, usd)
+    elif audited.audits >= LEAST_AUDITS and audited.mean_usd is not None:
+        usd += _usd(estimated * audited.mean_usd)
+        spread = (audited.spread_usd or 0.0) * sqrt(estimated * (1 + estimated / audited.audits))
+        quantile = float(special.stdtrit(audited.audits - 1, (1 + _CONFIDENCE) / 2))
+        reach = _usd(quantile * spread)
+        interval = (usd - reach, usd + reach)
+    return SavingEstimate(usd=usd, interval=interval, estimated=estimated, audits=audited.audits)
+
+
+def _usd(amount: float) -> Decimal:
+    """Turn an estimate into dollars, to the nearest 1e-12."""
+    return Decimal(amount).quantize(Decimal("1e-12"))
