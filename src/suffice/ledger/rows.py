@@ -38,6 +38,23 @@ _AUDITED_COLUMNS = (
     sa.func.coalesce(requests.c.session_id, requests.c.conversation_id).label("session"),
     audits.c.error.is_not(None).label("reference_failed"),
 )
+_AUDITED = (
+    sa.select(*_AUDITED_COLUMNS)
+    .select_from(
+        requests.outerjoin(audits, audited_by_reference).outerjoin(
+            answers, sa.and_(requests.c.rung.is_(None), answered_by)
+        )
+    )
+    .where(
+        schema.is_audited,
+        requests.c.certificate_id.in_(sa.bindparam("ids", expanding=True)),
+        requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
+        sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
+        requests.c.id > sa.bindparam("last"),
+    )
+    .order_by(requests.c.id)
+    .limit(_AUDITED_PAGE)
+)
 
 
 class LabelledTrials(Struct, frozen=True, kw_only=True):
@@ -105,26 +122,9 @@ def audited_under(
 
     Only those of an `id` above `after`, so that a reader can go on where it stopped.
     """
-    page = (
-        sa.select(*_AUDITED_COLUMNS)
-        .select_from(
-            requests.outerjoin(audits, audited_by_reference).outerjoin(
-                answers, sa.and_(requests.c.rung.is_(None), answered_by)
-            )
-        )
-        .where(
-            schema.is_audited,
-            requests.c.certificate_id.in_(certificate_ids),
-            requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
-            sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
-            requests.c.id > sa.bindparam("last"),
-        )
-        .order_by(requests.c.id)
-        .limit(_AUDITED_PAGE)
-    )
     last = after
     with ledger.reading() as connection:
-        while rows := connection.execute(page, {"last": last}).all():
+        while rows := connection.execute(_AUDITED, {"ids": certificate_ids, "last": last}).all():
             scored = _scores_in([row.request_id for row in rows], connection)
             for row in rows:
                 yield _audited(row, scored.get(row.request_id, ()))
