@@ -48,7 +48,8 @@ def test_the_shape_is_counted_outside_of_strings_whatever_the_pieces(
             patch.setattr(intake, "MOST_ITEMS", most)
             patch.setattr(intake, "DEEPEST", deepest)
             try:
-                asyncio.run(check_shape(body))
+                steps = check_shape(body).__await__()  # only makes way for others: no loop needed
+                assert set(steps) <= {None}
             except Problem as problem:
                 return problem.status
         return None

@@ -3,6 +3,7 @@
 import difflib
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
@@ -26,8 +27,6 @@ _RATE_KEYS = {
 
 def list_price(name: str, config: PriceConfig) -> Price:
     """Look the list price up in genai-prices; `date` holds it at that day's, else it follows."""
-    from importlib.metadata import version
-
     as_of = _as_of(name, config)
     model = _find_model(name, provider_id=str(config.provider), model_id=str(config.model))
     rates = tuple(_in_force(_schedule(name, model), as_of))
@@ -35,9 +34,17 @@ def list_price(name: str, config: PriceConfig) -> Price:
         tier: tuple(_in_force(_schedule(name, model, tier=tier), as_of))
         for tier in _tiers_of(model)
     }
-    source = f"genai-prices {version('genai-prices')}: {config.provider} {model.id}"
+    source = f"genai-prices {_edition()}: {config.provider} {model.id}"
     source = source if as_of is None else f"{source} {as_of}"
     return Price(name=name, rates=rates, source=source, tiers=tiers)
+
+
+@cache
+def _edition() -> str:
+    """Return the version of the list; its package's metadata takes milliseconds to read."""
+    from importlib.metadata import version
+
+    return version("genai-prices")
 
 
 def _as_of(name: str, config: PriceConfig) -> date | None:
