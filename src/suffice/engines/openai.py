@@ -73,8 +73,7 @@ class OpenAIEngine(Engine):
         self._transport = Transport(config, headers=headers, key=api_key)
         self._url = self._transport.url
         self._dialect = at_url(DIALECTS[config.dialect], self._url)
-        self._retries = Retries(limit=config.max_retries)
-        self._overrun = OverrunNotice(self._url)
+        self._retries, self._overrun = Retries(limit=config.max_retries), OverrunNotice(self._url)
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from suffice.engines.transport import TRACE_HEADERS
 from suffice.errors import ConfigError, SufficeError
 from suffice.gateway.metrics.families import LOST_AUDITS
 from suffice.gateway.metrics.record import measure_audit
@@ -27,6 +28,7 @@ class _Audit(NamedTuple):
     pipeline: Pipeline
     request: Request
     entry: Entry
+    trace: Mapping[str, str]  # headers of the request that is audited
 
 
 class Auditor:
@@ -56,7 +58,7 @@ class Auditor:
         if len(self._waiting) >= MOST_WAITING:
             self._metrics.add(LOST_AUDITS, ("dropped",))
             return
-        self._waiting.append(_Audit(pipeline, request, entry))
+        self._waiting.append(_Audit(pipeline, request, entry, TRACE_HEADERS.get()))
         if len(self._tasks) < self._at_once:
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
@@ -73,6 +75,7 @@ class Auditor:
     async def _work(self) -> None:
         while self._waiting:
             audit = self._waiting.popleft()
+            TRACE_HEADERS.set(audit.trace)
             request_id = audit.entry.request_id
             try:
                 await self._one(audit)

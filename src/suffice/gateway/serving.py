@@ -16,6 +16,7 @@ from suffice.engines.servers import DIALECTS, at_url
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
 from suffice.gateway.keys import Key
+from suffice.gateway.metrics.engine_spans import traced
 from suffice.guarantee.clusters import Per
 from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
@@ -81,7 +82,8 @@ def build_serving(
     rungs = (*config.ladder, *config.embedding)
     native_rungs = _native_rungs(config)
     places = Places((rung.name for rung in rungs), config.gateway)
-    pipeline = build_pipeline(config, engines=build_engines(config), ledger=ledger, bundle=bundle)
+    engines = traced(build_engines(config), config)
+    pipeline = build_pipeline(config, engines=engines, ledger=ledger, bundle=bundle)
     pipeline = replace(
         pipeline,
         failover=config.gateway.failover,

@@ -54,16 +54,22 @@ class RequestTrace:
         self._span.end(time.time_ns())
 
 
+def find_tracer() -> Any:
+    """Return the tracer; None where OpenTelemetry has no provider."""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        return None
+    from opentelemetry import trace
+
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    return trace.get_tracer("suffice.gateway")
+
+
 class Spans:
     """Begins the traces of requests; without OpenTelemetry it hands on those of the callers."""
 
     def __init__(self) -> None:
-        self._tracer: Any = None
-        if find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None:
-            from opentelemetry import trace
-
-            if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-                self._tracer = trace.get_tracer("suffice.gateway")
+        self._tracer = find_tracer()
 
     def begin(self, headers: Mapping[bytes, bytes], *, operation: str) -> RequestTrace:
         """Go on with the caller's trace, or begin one."""
