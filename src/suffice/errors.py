@@ -80,7 +80,7 @@ class EngineError(SufficeError):
 
 
 class EngineUnreachable(EngineError):
-    """No connection to the engine (`unsent`: nothing was asked), or it went silent for too long."""
+    """No connection to the engine (`unsent`: nothing was asked), or it was `silent` too long."""
 
     def __init__(
         self,
@@ -89,9 +89,11 @@ class EngineUnreachable(EngineError):
         hint: str | None = None,
         retryable: bool = False,
         unsent: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, retryable=retryable)
         self.unsent = unsent
+        self.silent = silent
 
     @property
     def unbilled(self) -> bool:

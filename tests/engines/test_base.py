@@ -5,10 +5,12 @@ import pytest
 
 from suffice.engines.base import Retries, last, retried
 from suffice.engines.chunk import Chunk
-from suffice.errors import EngineError, EngineRefused
+from suffice.errors import EngineError, EngineRefused, EngineUnreachable
 from suffice.types import Completion, Finish, Usage
 
-BUSY = EngineError("busy", retryable=True)
+BUSY = EngineRefused("busy", status=503, retryable=True)
+DROPPED = EngineUnreachable("it dropped the line", retryable=True)
+UNSENT = EngineUnreachable("nobody listens", retryable=True, unsent=True)
 BROKEN = EngineError("broken")
 DONE = Completion(text="4", finish=Finish.STOP, usage=Usage(), duration_s=1.0)
 AT_ONCE = Retries(limit=2, first_s=0.0)
@@ -40,7 +42,15 @@ async def test_a_retryable_error_starts_over() -> None:
 
 @pytest.mark.parametrize(
     ("plots", "attempts"),
-    [(([BUSY],), 3), (([BROKEN],), 1), (([1, BUSY],), 1), (([BUSY], [1, BUSY]), 2)],
+    [
+        (([BUSY],), 3),
+        (([UNSENT],), 3),
+        (([BROKEN],), 1),
+        (([DROPPED],), 1),
+        (([BUSY], [DROPPED]), 2),
+        (([1, BUSY],), 1),
+        (([BUSY], [1, BUSY]), 2),
+    ],
 )
 async def test_what_no_retry_helps_is_raised(
     plots: tuple[list[object], ...], attempts: int

@@ -392,10 +392,13 @@ async def test_a_long_retry_after_is_left_to_the_caller(no_waiting: list[float])
     assert no_waiting == []
 
 
-async def test_a_stream_is_tried_again_only_before_its_first_chunk(
+async def test_a_stream_is_tried_again_only_where_it_was_refused(
     no_waiting: list[float],
 ) -> None:
-    assert (await completed(sse(), STREAM, stream=True, max_retries=1)).text == "four"
+    busy = http(b"busy", status="503 Busy")
+    assert (await completed(busy, STREAM, stream=True, max_retries=1)).text == "four"
+    assert len(no_waiting) == 1
+    await failed(sse(), STREAM, stream=True, max_retries=1)
     assert len(no_waiting) == 1
     await failed(sse(delta(content="fo"), end=b""), STREAM, stream=True, max_retries=1)
     assert len(no_waiting) == 1

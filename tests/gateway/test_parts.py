@@ -14,7 +14,7 @@ from suffice.certify.bundling import Certification
 from suffice.config import GatewayConfig, parse_config
 from suffice.engines.replay import ReplayEngine
 from suffice.errors import EngineRefused, EngineUnreachable, LedgerError
-from suffice.gateway.concurrency import Breaker, Places, Slots
+from suffice.gateway.concurrency import CLIENT, Breaker, Places, Slots
 from suffice.gateway.group_commit import Books
 from suffice.gateway.problems import Problem
 from suffice.gateway.route import Conversations, leaving_pays
@@ -216,6 +216,40 @@ async def test_calls_during_a_trial_wait_for_what_becomes_of_it(*, back: bool) -
     breaker.note(None if back else down)
     found = await asyncio.gather(*others, return_exceptions=True)
     assert all(isinstance(each, EngineUnreachable) != back for each in found)
+
+
+POISON = EngineRefused("it fell over", status=500, retryable=True)
+
+
+async def test_one_client_does_not_shut_the_others_out() -> None:
+    breaker = Breaker("big", GatewayConfig(breaker_failures=3, breaker_open_s=10))
+    CLIENT.set("mallory")
+    for _ in range(20):
+        breaker.note(POISON)
+    with pytest.raises(EngineUnreachable):
+        await breaker.admit()
+    CLIENT.set("alice")
+    await breaker.admit()
+    breaker.note(POISON)
+    await breaker.admit()
+    CLIENT.set("bob")
+    breaker.note(POISON)  # three clients in a row: it is the engine
+    assert breaker.state == 2
+    for client in ("alice", "bob", "carol"):
+        CLIENT.set(client)
+        with pytest.raises(EngineUnreachable):
+            await breaker.admit()
+
+
+@pytest.mark.parametrize("status", [502, 503, 529])
+async def test_an_engine_that_is_down_is_left_alone_for_all(status: int) -> None:
+    breaker = Breaker("big", GatewayConfig(breaker_failures=3, breaker_open_s=10))
+    CLIENT.set("alice")
+    for _ in range(3):
+        breaker.note(EngineRefused("bad gateway", status=status, retryable=True))
+    CLIENT.set("bob")
+    with pytest.raises(EngineUnreachable):
+        await breaker.admit()
 
 
 def test_a_second_call_needs_a_slot_and_a_rung_that_is_well() -> None:

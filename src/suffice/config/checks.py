@@ -167,6 +167,10 @@ def _check_engine(engine: EngineConfig, *, at: str) -> None:
     for key in ("context_tokens", "parallel"):
         if getattr(engine, key) < 1:
             raise ConfigError(f"{at}.{key}: {getattr(engine, key)} is too small", hint="write 1+")
+    if isinstance(engine.url, tuple) and len({url.rstrip("/") for url in engine.url}) < max(
+        1, len(engine.url)
+    ):
+        raise ConfigError(f"{at}.url: a list of different urls is needed", hint="or one url alone")
     if engine.max_retries < 0:
         raise ConfigError(f"{at}.max_retries: {engine.max_retries} is below 0", hint="0 for none")
 

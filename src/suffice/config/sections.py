@@ -33,7 +33,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kind: `openai` (any OpenAI-compatible server), `anthropic` ([the Messages
       API](engines.md)), `embedded` (llama.cpp in this process),
       `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
-    url: base URL of an `openai` engine, with its `/v1`; keys never stand in it
+    url: base URL of an `openai` or `anthropic` engine, with its `/v1`; or a list of them, for
+      servers of one model ([several servers](engines.md#several-servers)); keys never stand in it
     dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,
       `llamacpp`, `mistral`, `azure`, `deepseek`, `gemini`, `glm`, `kimi`, `lmstudio`, `ollama`,
       `openrouter`, `qwen` ([the table](engines.md))
@@ -46,11 +47,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     parallel: how many requests an engine is given at once
     timeout_s: longest silence before the call is given up; an answer that is not streamed is
       one silence
-    max_retries: how often a call is tried again when the error says that a retry can help
+    max_retries: how often a call that was refused, or could not be sent, is tried again
     """
 
     kind: EngineKind
-    url: str | None = None
+    url: str | tuple[str, ...] | None = None
     dialect: DialectName = "openai"
     api_key_env: str | None = None
     model_path: str | None = None
@@ -60,6 +61,13 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     parallel: int = 4
     timeout_s: float = 120.0
     max_retries: int = 2
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The base URLs, none where the engine has no server."""
+        if self.url is None or isinstance(self.url, tuple):
+            return self.url or ()
+        return (self.url,)
 
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

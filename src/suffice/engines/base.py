@@ -103,8 +103,9 @@ async def last(stream: AsyncIterator[Chunk | bytes | Completion]) -> Completion:
 class Retries(Struct, frozen=True, kw_only=True):
     """How often to try again, and how long to wait: doubling from `first_s`, with jitter.
 
-    A server's Retry-After replaces the doubling; one longer than `longest_s` is not waited for,
-    so that the caller may choose another rung.
+    Only a call that was refused, or is known not to have begun, is made again: of another nobody
+    knows what it has cost. A server's Retry-After replaces the doubling; one longer than
+    `longest_s` is not waited for, so that the caller may choose another rung.
     """
 
     limit: int = 2
@@ -113,7 +114,8 @@ class Retries(Struct, frozen=True, kw_only=True):
 
     def wait_s(self, error: EngineError, *, tried: int) -> float | None:
         """Return how long to wait after `tried` failures, or None to give up."""
-        if tried > self.limit or not error.retryable:
+        refused = isinstance(error, EngineRefused) or error.unbilled
+        if tried > self.limit or not (error.retryable and refused):
             return None
         asked_s = error.retry_after_s if isinstance(error, EngineRefused) else None
         if asked_s is not None:

@@ -2,22 +2,33 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
+from http import HTTPStatus
 from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from suffice.config import EngineConfig
+from suffice.engines.balance import Balance, Server
 from suffice.engines.bounded import reply_bytes
 from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import refused
-from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineUnreachable
+from suffice.errors import (
+    ConfigError,
+    EngineError,
+    EngineProtocolError,
+    EngineRefused,
+    EngineUnreachable,
+)
 from suffice.types import JSON
 
 _LAST_BYTES_TIMEOUT_S = 0.05
+_CLOSED_S = 0.05  # in which a closed connection shows; an engine that dies takes longer
 # Headers by which the calls of this task belong to a caller's trace.
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 TRACE_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("TRACE_HEADERS", default=NO_HEADERS)
@@ -26,12 +37,15 @@ TRACE_HEADERS: ContextVar[Mapping[str, str]] = ContextVar("TRACE_HEADERS", defau
 class Transport:
     """Posts JSON to the server at `url`, which is what OpenAI clients call the base URL.
 
-    The timeout of the configuration bounds each silence, not the whole answer. Raises ConfigError
-    for a url that cannot be one. The key is kept out of every message.
+    Of several urls the first stands for all: each call goes to one of them. The timeout of the
+    configuration bounds each silence, not the whole answer. Raises ConfigError for a url that
+    cannot be one. The key is kept out of every message.
     """
 
     def __init__(self, config: EngineConfig, *, headers: dict[str, str], key: str | None) -> None:
-        self.url = _checked(config.url)
+        urls = [_checked(url) for url in config.urls or ("",)]
+        self.url = urls[0]
+        self._balance = Balance(urls)
         self._timeout_s = config.timeout_s
         self._headers = {"Content-Type": "application/json", **headers}
         self._key = key
@@ -43,22 +57,51 @@ class Transport:
         self, url: str, body: JSON, *, headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send JSON and hand over an answer with status 200; raises EngineError otherwise."""
-        answering = False
         headers = {**headers, **TRACE_HEADERS.get()} if headers else TRACE_HEADERS.get()
+        data = msgspec.json.encode(body)
+        async with AsyncExitStack() as stack:
+            asked: list[Server] = []
+            while True:
+                server = stack.enter_context(self._balance.lend(but=asked))
+                asked.append(server)
+                at = server.url.removesuffix("/v1") + url.removeprefix(self.url.removesuffix("/v1"))
+                try:
+                    call = self._asked(at, data, headers, server=server)
+                    response = await stack.enter_async_context(call)
+                    break
+                except EngineUnreachable as error:
+                    if not error.unsent or len(asked) == len(self._balance.servers):
+                        raise
+            yield response
+
+    @asynccontextmanager
+    async def _asked(
+        self, url: str, data: bytes, headers: Mapping[str, str], *, server: Server
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a body to one server, and take notice of how it does."""
+        answering = False
         try:
-            async with await self._send(url, msgspec.json.encode(body), headers) as response:
-                if response.status != 200:
+            async with await self._send(url, data, headers) as response:
+                if response.status != HTTPStatus.OK:
                     raise await refused(response, key=self._key, key_env=self._key_env)
                 answering = True
                 yield response
         except TimeoutError as error:
+            server.note(fault=True)
             raise EngineUnreachable(
-                f"{self.url} was silent for {self._timeout_s:g} s",
+                f"{server.url} was silent for {self._timeout_s:g} s",
                 hint="is the engine overloaded? raise its timeout_s, or stream long answers",
                 retryable=True,
+                silent=True,
             ) from error
         except aiohttp.ClientError as error:
-            raise self._failure(error, answering=answering) from error
+            server.note(fault=True)
+            raise self._failure(error, url=server.url, answering=answering) from error
+        except EngineRefused as error:
+            server.note(fault=error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+            raise
+        else:
+            server.note(fault=False)
 
     async def ask(self, url: str, body: JSON) -> JSON:
         """Post to a route that answers with one JSON object."""
@@ -80,15 +123,21 @@ class Transport:
     async def _send(
         self, url: str, data: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
-        """Post; and at once again where a kept connection turns out to be closed.
+        """Post; and once more where a connection that was kept turns out to be closed.
 
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
+        Any other call whose line is dropped may have begun, and is not made twice.
         """
+        line, began_s = _Line(), time.monotonic()
         try:
-            return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
+            return await self._open().post(
+                url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=line
+            )
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not line.kept or time.monotonic() - began_s > _CLOSED_S:
+                raise
             return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -96,6 +145,7 @@ class Transport:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
                 connector=aiohttp.TCPConnector(limit=0),  # callers bound what runs at once
+                trace_configs=[_lines()],
                 cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s
@@ -103,19 +153,37 @@ class Transport:
             )
         return self._session
 
-    def _failure(self, error: aiohttp.ClientError, *, answering: bool) -> EngineError:
+    def _failure(self, error: aiohttp.ClientError, *, url: str, answering: bool) -> EngineError:
         if answering:
             return EngineProtocolError(
-                f"{self.url} broke off in the middle of its answer",
+                f"{url} broke off in the middle of its answer",
                 hint="see whether the engine was restarted, or ran out of memory",
                 retryable=True,
             )
         return EngineUnreachable(
-            f"no connection to {self.url}: {error}",
+            f"no connection to {url}: {error}",
             hint="is the engine running, and its url right?",
             retryable=True,
             unsent=isinstance(error, aiohttp.ClientConnectorError),
         )
+
+
+class _Line:
+    """The connection of one call; `kept` says that an earlier call has used it."""
+
+    kept = False
+
+
+def _lines() -> aiohttp.TraceConfig:
+    """Have every call learn whether its connection is a kept one."""
+
+    async def kept(_session: object, context: Any, _parameters: object) -> None:
+        if isinstance(context.trace_request_ctx, _Line):
+            context.trace_request_ctx.kept = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(kept)
+    return trace
 
 
 async def finish(response: aiohttp.ClientResponse) -> None:
@@ -125,8 +193,8 @@ async def finish(response: aiohttp.ClientResponse) -> None:
             await response.content.read()
 
 
-def _checked(url: str | None) -> str:
-    if url is None or not url.startswith(("http://", "https://")) or "@" in url:
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")) or "@" in url:
         raise ConfigError(
             f"an engine behind HTTP needs a url of http or https without a password, not {url!r}",
             hint='write url = "http://host:8000/v1", and name the variable of a key in api_key_env',

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from suffice.errors import EngineError, SufficeError
 from suffice.gateway.auditor import auditable
+from suffice.gateway.concurrency import CLIENT
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
@@ -100,6 +101,7 @@ class Entrance:
 async def entering(exchange: Exchange, worker: Worker, key: Key | None) -> AsyncIterator[Entrance]:
     """Let a request in; one that fails on the way gives back its place, and a refusal is booked."""
     entrance, came_s = Entrance(), time.perf_counter()
+    CLIENT.set(key.name if key else exchange.client)
     try:
         entrance.admission = await worker.access.enter(key, request_id=exchange.request_id)
         yield entrance

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 
 from suffice.config import GatewayConfig
-from suffice.errors import EngineError, EngineUnreachable
+from suffice.errors import EngineError, EngineRefused, EngineUnreachable
 from suffice.gateway.problems import Problem
 from suffice.types import Rung
 
 TRIAL_WAIT_S = 1.0  # that calls wait for the trial of a rung which was left alone
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")  # whose request a task answers
+_MOST_CLIENTS = 1_000
+_ENGINE_STATUSES = frozenset({429, 502, 503, 529})
 
 
 class Slots:
@@ -76,7 +80,7 @@ class Slots:
         )
 
 
-class Breaker:
+class Circuit:
     """Opens after some failures in a row, and lets one call through to try again after a while.
 
     Calls that come during the trial wait a little for what becomes of it: an engine that is back
@@ -115,17 +119,74 @@ class Breaker:
             self._trial = asyncio.Event()
             self._shut_until_s = time.monotonic() + self._config.breaker_open_s
 
-    def note(self, error: EngineError | None) -> None:
-        """Take the outcome of a call: an error that a retry cannot mend says nothing of health."""
+    def end_trial(self) -> None:
+        """Let go who waits for a trial."""
         if self._trial is not None:
             self._trial.set()
             self._trial = None
-        if error is None or not error.retryable:
+
+    def note(self, *, failed: bool) -> None:
+        """Take the outcome of a call."""
+        self.end_trial()
+        if not failed:
             self.failures, self._shut_until_s = 0, 0.0
             return
         self.failures += 1
         if self.failures >= self._config.breaker_failures:
             self._shut_until_s = time.monotonic() + self._config.breaker_open_s
+
+
+class Breaker:
+    """Leaves a rung alone that keeps failing: for all, or for the client whose requests fail.
+
+    An error that one request can bring about (a 500, a silence) counts for its client, and for all
+    but once in a row: one client cannot shut the others out. A connection that fails and a 502, 503
+    or 529 count for all. An error that a retry cannot mend says nothing of health.
+    """
+
+    def __init__(self, name: str, config: GatewayConfig) -> None:
+        self._name, self._config = name, config
+        self._all = Circuit(name, config)
+        self._clients: OrderedDict[str, Circuit] = OrderedDict()
+
+    @property
+    def state(self) -> int:
+        """0 closed, 1 half open (the next call is the trial), 2 open, for all."""
+        return self._all.state
+
+    async def admit(self) -> None:
+        """Raise EngineUnreachable while the rung is left alone."""
+        own = self._clients.get(CLIENT.get())
+        if own is not None:
+            await own.admit()
+        await self._all.admit()
+
+    def note(self, error: EngineError | None) -> None:
+        """Take the outcome of a call."""
+        client = CLIENT.get()
+        if error is None or not error.retryable:
+            self._clients.pop(client, None)
+            self._all.note(failed=False)
+            return
+        if not _of_request(error):
+            self._all.note(failed=True)
+            return
+        own = self._clients.setdefault(client, Circuit(self._name, self._config))
+        self._clients.move_to_end(client)
+        if len(self._clients) > _MOST_CLIENTS:
+            self._clients.popitem(last=False)
+        own.note(failed=True)
+        if own.failures == 1:
+            self._all.note(failed=True)
+        else:
+            self._all.end_trial()
+
+
+def _of_request(error: EngineError) -> bool:
+    """Whether one odd request may have brought an error about, and not the engine's own state."""
+    if isinstance(error, EngineRefused):
+        return error.status not in _ENGINE_STATUSES
+    return not (isinstance(error, EngineUnreachable) and not error.silent)
 
 
 class Places:

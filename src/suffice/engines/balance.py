@@ -1,0 +1,63 @@
+"""Several servers of one engine: the one with the least to do is asked, and outliers rest."""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+EJECT_AFTER = 3  # faults in a row
+REST_S = 10.0  # the first time; twice as long each time after that
+LONGEST_REST_S = 300.0
+
+
+class Server:
+    """One address; `in_flight` calls are under way there."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.in_flight = 0
+        self._faults = 0
+        self._rests = 0
+        self._rests_until_s = 0.0
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is left alone after its faults, for longer each time."""
+        return time.monotonic() < self._rests_until_s
+
+    def note(self, *, fault: bool) -> None:
+        """Take the outcome of a call; a sound answer makes up for all faults."""
+        if not fault:
+            self._faults = self._rests = 0
+            self._rests_until_s = 0.0
+            return
+        self._faults += 1
+        if self._faults >= EJECT_AFTER:
+            rest_s = min(LONGEST_REST_S, REST_S * 2.0**self._rests)
+            self._rests_until_s = time.monotonic() + rest_s
+            self._rests, self._faults = self._rests + 1, EJECT_AFTER - 1  # the next call is a trial
+
+
+class Balance:
+    """The servers of an engine; where all rest, all are asked as if none did."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.servers = tuple(Server(url) for url in urls)
+        self._turn = itertools.count()
+
+    @contextmanager
+    def lend(self, *, but: Sequence[Server] = ()) -> Iterator[Server]:
+        """Lend the server with the fewest calls under way, of several the next in turn.
+
+        One of `but` is lent only where there is no other.
+        """
+        others = [server for server in self.servers if server not in but] or list(self.servers)
+        sound = [server for server in others if not server.resting] or others
+        least = min(server.in_flight for server in sound)
+        idle = [server for server in sound if server.in_flight == least]
+        server = idle[next(self._turn) % len(idle)]
+        server.in_flight += 1
+        try:
+            yield server
+        finally:
+            server.in_flight -= 1
