@@ -10,7 +10,7 @@ import pytest
 
 from suffice.config import EngineConfig, parse_config
 from suffice.engines import balance
-from suffice.engines.balance import Balance
+from suffice.engines.balance import LoadBalancer
 from suffice.engines.openai import OpenAIEngine
 from suffice.errors import ConfigError, EngineError, EngineRefused, EngineUnreachable
 from suffice.types import Request, Rung
@@ -95,7 +95,7 @@ async def test_a_server_that_cannot_be_reached_costs_no_request() -> None:
 async def test_outliers_rest_for_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 1000.0
     monkeypatch.setattr(balance, "time", SimpleNamespace(monotonic=lambda: now_s))
-    servers = Balance(["a", "b"])
+    servers = LoadBalancer(["a", "b"])
     bad, good = servers.servers
     for _ in range(balance.EJECT_AFTER):
         bad.note(fault=True)

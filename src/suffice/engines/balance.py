@@ -38,7 +38,7 @@ class Server:
             self._rests, self._faults = self._rests + 1, EJECT_AFTER - 1  # the next call is a trial
 
 
-class Balance:
+class LoadBalancer:
     """The servers of an engine; where all rest, all are asked as if none did."""
 
     def __init__(self, urls: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from suffice.config import EngineConfig
-from suffice.engines.balance import Balance, Server
+from suffice.engines.balance import LoadBalancer, Server
 from suffice.engines.bounded import reply_bytes
 from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import refused
@@ -45,7 +45,7 @@ class Transport:
     def __init__(self, config: EngineConfig, *, headers: dict[str, str], key: str | None) -> None:
         urls = [_checked(url) for url in config.urls or ("",)]
         self.url = urls[0]
-        self._balance = Balance(urls)
+        self._balance = LoadBalancer(urls)
         self._timeout_s = config.timeout_s
         self._headers = {"Content-Type": "application/json", **headers}
         self._key = key
@@ -128,7 +128,7 @@ class Transport:
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         Any other call whose line is dropped may have begun, and is not made twice.
         """
-        line, began_s = _Line(), time.monotonic()
+        line, began_s = _Connection(), time.monotonic()
         try:
             return await self._open().post(
                 url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=line
@@ -168,7 +168,7 @@ class Transport:
         )
 
 
-class _Line:
+class _Connection:
     """The connection of one call; `kept` says that an earlier call has used it."""
 
     kept = False
@@ -178,7 +178,7 @@ def _lines() -> aiohttp.TraceConfig:
     """Have every call learn whether its connection is a kept one."""
 
     async def kept(_session: object, context: Any, _parameters: object) -> None:
-        if isinstance(context.trace_request_ctx, _Line):
+        if isinstance(context.trace_request_ctx, _Connection):
             context.trace_request_ctx.kept = True
 
     trace = aiohttp.TraceConfig()
