@@ -128,7 +128,7 @@ class Transport:
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         Any other call whose line is dropped may have begun, and is not made twice.
         """
-        line, began_s = _Connection(), time.monotonic()
+        line, began_s = _KeptConnection(), time.monotonic()
         try:
             return await self._open().post(
                 url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=line
@@ -168,7 +168,7 @@ class Transport:
         )
 
 
-class _Connection:
+class _KeptConnection:
     """The connection of one call; `kept` says that an earlier call has used it."""
 
     kept = False
@@ -178,7 +178,7 @@ def _lines() -> aiohttp.TraceConfig:
     """Have every call learn whether its connection is a kept one."""
 
     async def kept(_session: object, context: Any, _parameters: object) -> None:
-        if isinstance(context.trace_request_ctx, _Connection):
+        if isinstance(context.trace_request_ctx, _KeptConnection):
             context.trace_request_ctx.kept = True
 
     trace = aiohttp.TraceConfig()
