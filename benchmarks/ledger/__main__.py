@@ -1,7 +1,8 @@
 """How long a ledger of millions of rows takes to read, in seconds, and with how much memory.
 
 A year of invented traffic is written into SQLite and into a PostgreSQL of the benchmark's own, and
-summed up by the hour. Then each of these runs in a process of its own, whose start counts for `report` and `start`:
+summed up by the hour. Then each of these runs in a process of its own, whose beginning counts for
+`report` and `start`:
 - `dashboard`: reading all that the page of the last seven days shows;
 - `report`: `suffice report LEDGER`, all time;
 - `labelled`: reading what `suffice recertify` learns from, the audited requests with their text;
@@ -129,7 +130,7 @@ def _measured(ledger: str, folder: Path, *, rows: int) -> dict[str, object]:
     page = str(folder / "report.html")
     costs["report"] = _timed(python("-m", "suffice", "report", ledger, "--out", page, "--json"))
     costs |= _served(ledger, folder)
-    figures = {name: _figures(cost) for name, cost in costs.items()}
+    figures: dict[str, object] = {name: _figures(cost) for name, cost in costs.items()}
     print(json.dumps(figures), file=sys.stderr)
     return figures
 

@@ -6,7 +6,8 @@ from suffice.ledger import Ledger
 
 CHUNK = 200_000
 _YEAR_US = 365 * 86_400_000_000
-_NUMBERS = "WITH RECURSIVE n(i) AS (SELECT CAST({first} AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+_NUMBERS = """WITH RECURSIVE n(i) AS (SELECT CAST({first} AS BIGINT)
+    UNION ALL SELECT i + 1 FROM n WHERE i < {last})"""
 _REQUESTS = """INSERT INTO suffice_requests (request_id, time_us, status, rung, reference_rung,
     vector, group_name, conversation_id, key_id, tag, audited, charge_picousd, charge_estimated,
     reference_picousd, reference_known, certificate_id, text)
