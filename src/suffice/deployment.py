@@ -123,7 +123,7 @@ def _dialect_of(config: EngineConfig) -> Dialect | None:
         return None
     if config.kind == "embedded":
         return DIALECTS["llamacpp"]
-    return vendor_at(next(iter(config.urls), ""), dialect=DIALECTS[config.dialect])
+    return vendor_at(config.first_url, dialect=DIALECTS[config.dialect])
 
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:

@@ -69,6 +69,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return self.url or ()
         return (self.url,)
 
+    @property
+    def first_url(self) -> str:
+        """The base URL, of several the first, which stands for all; "" where there is none."""
+        return next(iter(self.urls), "")
+
 
 class PriceConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One way to price tokens: hosted, stated rates, or chips and measured speed; give exactly one.

@@ -171,7 +171,7 @@ def _caching_rungs(config: Config) -> frozenset[str]:
     caching = {
         name
         for name, engine in config.engine.items()
-        if engine.kind == "openai" and at_url(DIALECTS[engine.dialect], engine.url or "").caches
+        if engine.kind == "openai" and at_url(DIALECTS[engine.dialect], engine.first_url).caches
     }
     return frozenset(rung.name for rung in config.ladder if rung.engine in caching)
 

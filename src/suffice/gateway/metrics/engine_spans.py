@@ -175,9 +175,9 @@ def _server(config: EngineConfig) -> JSON:
     if config.kind != "openai":
         provider: str = config.kind
     else:
-        dialect = vendor_at(config.url or "", dialect=DIALECTS[config.dialect]).name
+        dialect = vendor_at(config.first_url, dialect=DIALECTS[config.dialect]).name
         provider = _PROVIDERS.get(dialect, dialect)
-    url = urlsplit(config.url or "")
+    url = urlsplit(config.first_url)
     port = url.port or {"https": 443, "http": 80}.get(url.scheme)
     return {
         "gen_ai.provider.name": provider,
