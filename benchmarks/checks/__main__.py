@@ -2,8 +2,9 @@
 
 MBPP (dshakes/firstpass, Apache-2.0): 974 tasks, Claude Haiku 4.5 below Claude Opus 4.8, each answer
 with the verdict of the operator's own check and marked by hidden tests. `mbpp` certifies over seeds
-that deal the splits; shares and savings are those of the reporting splits. `dear_sampling` is the
-same rule with five samples of the cheap model below a reference at Sonnet's price, 60 % of Opus's.
+that deal the splits: shares, savings and risks are what the worst of these policies makes of all
+tasks, and `_reported` the mean of the reporting splits. `dear_sampling` is the same rule with five
+samples of the cheap model below a reference at Sonnet's price, 60 % of Opus's.
 
 WolfBench (wandb, Apache-2.0): agent trials on 50 tasks of Terminal-Bench. The task's own tests
 stand in for the operator's check, which therefore never errs; a real check does. A cascade asks the
@@ -37,7 +38,7 @@ from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, RiskKind
-from suffice.policy import harms, observe_table, outcomes, play
+from suffice.policy import described, harms, observe_table, outcomes, play
 from suffice.trials.importers import read_trials
 from suffice.trials.order import on_ladder
 from suffice.trials.tabulate import tabulate
@@ -99,7 +100,17 @@ def certified(trials: Sequence[Trial], *, reference: str, **changes: Any) -> Cer
 def mbpp(trials: Sequence[Trial]) -> dict[str, Any]:
     """Certify the check as signal, and the same trials without it, over seeds."""
     reference = trials[1].rung
-    results = [certified(trials, reference=reference, seed=s).result for s in range(SEEDS)]
+    fits = [certified(trials, reference=reference, seed=s) for s in range(SEEDS)]
+    results = [fit.result for fit in fits]
+    table = on_ladder(tabulate(trials), reference=reference)
+    seen = observe_table(table, reference=reference, encoder=default_encoder())
+    whole = [
+        described(
+            outcomes(table, reference=reference),
+            play(fit.policy, harms(fit.policy, seen), points=slice(p := fit.policy.point, p + 1)),
+        )
+        for fit in fits
+    ]
     unchecked = [
         certified(without_checks(trials), reference=reference, seed=s).result for s in range(SEEDS)
     ]
@@ -108,9 +119,11 @@ def mbpp(trials: Sequence[Trial]) -> dict[str, Any]:
         "alpha": ALPHA,
         "certified": sum(result.certified for result in results),
         "seeds": SEEDS,
-        "cheap_share": float(np.mean([1 - result.share[reference] for result in results])),
-        "saving": float(np.mean([result.saving for result in results])),
-        "risk": float(np.mean([result.risk for result in results])),
+        "cheap_share": min(1 - way.share[reference] for way in whole),
+        "saving": min(way.saving or 0.0 for way in whole),
+        "risk": max(way.risk for way in whole),
+        "cheap_share_reported": float(np.mean([1 - r.share[reference] for r in results])),
+        "saving_reported": float(np.mean([result.saving for result in results])),
         "bound": float(np.mean([result.bound for result in results])),
         "cheap_share_without": float(np.mean([1 - r.share[reference] for r in unchecked])),
         "saving_without": float(np.mean([result.saving for result in unchecked])),

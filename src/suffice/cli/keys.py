@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from suffice.cli.options import Json, KeyFile, KeyName, amount, duration
+from suffice.cli.options import Json, KeyFile, KeyName, Tag, amount, duration
 
 app = typer.Typer(
     help="Make, list, rotate and revoke the API keys of the gateway.", no_args_is_help=True
@@ -40,6 +40,10 @@ def add(
         list[str] | None,
         typer.Option(help="Model that the key may ask for; repeatable.", show_default="all"),
     ] = None,
+    team: Annotated[
+        str | None, typer.Option(help="Team that its requests count for in reports.")
+    ] = None,
+    tag: Tag = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime of the key, such as 90d.", show_default="none")
     ] = None,
@@ -59,6 +63,8 @@ def add(
     rights = KeyRights(
         scopes=cast("tuple[Scope, ...]", tuple(scope)) if scope else USUAL_SCOPES,
         models=tuple(may_ask) if may_ask else None,
+        team=team,
+        tag=tag,
         lasts=None if expires is None else duration(expires),
     )
     key = add_key(file, name, limits=limits, rights=rights)

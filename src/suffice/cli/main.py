@@ -23,6 +23,7 @@ from suffice.cli import (
     forecast,
     keys,
     latent,
+    launch,
     ledger,
     plan,
     report,
@@ -54,6 +55,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "Serve": {
         "serve": serve.serve,
+        "launch": launch.launch,
         "key": keys.app,
         "ledger": ledger.app,
         "answer": answer.answer,
@@ -64,6 +66,10 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Train": {"train": train.app},
     "Evidence": {"compound": report.compound, "claims": claims.claims},
 }
+
+
+# What these commands do not know goes to the client that they start.
+_FORWARDING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 class CommandOrder(TyperGroup):
@@ -86,7 +92,8 @@ for panel, commands in PANELS.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            settings = _FORWARDING if command is launch.launch else {}
+            app.command(name, rich_help_panel=panel, context_settings=settings)(command)
 
 
 @app.callback(invoke_without_command=True)

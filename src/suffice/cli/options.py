@@ -48,6 +48,10 @@ ZeroCosts = Annotated[
 ]
 LedgerArgument = Annotated[str, typer.Argument(help="Ledger file, or database URL.")]
 
+Tag = Annotated[
+    str | None, typer.Option("--tag", help="Tag of requests in the books that name none.")
+]
+
 Ladder = Annotated[Path, _LADDER]
 LadderOrNone = Annotated[Path | None, _LADDER]
 Ledger = Annotated[str, _LEDGER]

@@ -1,7 +1,7 @@
 """`suffice report` and `suffice compound`: an HTML page about trials, a ledger, or all levers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -12,12 +12,17 @@ from suffice.cli.options import (
     Json,
     ReferenceOrNone,
     Seed,
+    Since,
     TrialFiles,
     ZeroCosts,
+    moment,
     out,
 )
-from suffice.errors import CertificateError
+from suffice.errors import CertificateError, InputError
 from suffice.files import check_file
+
+if TYPE_CHECKING:
+    from suffice.ledger.spenders import Spender
 
 
 def report(
@@ -28,12 +33,23 @@ def report(
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
     seed: Seed = 0,
+    by: Annotated[
+        Literal["key", "team", "tag", "session", "agent"] | None,
+        typer.Option(help="Who spent, as a table in place of the page; for a ledger."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys, which names their teams.")
+    ] = None,
+    since: Since = None,
     json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page about trials or a ledger.
+    """Write one self-contained HTML page about trials or a ledger, or print who spent.
 
     With --reference, trials are certified against that rung, and the page shows the result.
     """
+    if by is not None:
+        _report_spenders(source, by, keys=keys, since=since, json=json)
+        return
     from suffice.certify.promise import Promise
     from suffice.cli.output import note, print_json, stages
     from suffice.report.gather import report_on, write_report
@@ -50,6 +66,30 @@ def report(
     else:
         write_report(out, contents)
         note(f"wrote {out}")
+
+
+def _report_spenders(
+    source: str, by: str, *, keys: Path | None, since: str | None, json: bool
+) -> None:
+    from suffice.cli.output import print_json
+    from suffice.cli.spenders import print_spenders
+    from suffice.gateway.keys import read_keys
+    from suffice.ledger import Ledger, Window
+    from suffice.ledger.spenders import by_team, spenders
+
+    if by == "team" and keys is None:
+        raise InputError("teams stand in the file of keys", hint="name it: --keys keys.json")
+    window = Window(since=None if since is None else moment(since))
+    with Ledger.open(source, read_only=True) as books:
+        if by == "team" and keys is not None:
+            teams = {key.name: key.team for key in read_keys(keys).keys}
+            totals = by_team(spenders(books, by="key", window=window), teams)
+        else:
+            totals = spenders(books, by=cast("Spender", by), window=window)
+    if json:
+        print_json("report", {"by": by, "spenders": totals})
+    else:
+        print_spenders(totals, by=by)
 
 
 def compound(

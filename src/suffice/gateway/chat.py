@@ -232,11 +232,12 @@ class Answering:
 
     async def _book(self, entry: Entry) -> Entry:
         task, worker = self.task, self.worker
+        key = task.admission.key if task.admission else None
         entry = replace(
             entry,
             audited=task.audited and auditable(entry),
-            key_id=task.admission.key.name if task.admission else None,
-            tag=tag_of(self.exchange.headers),
+            key_id=key.name if key else None,
+            tag=tag_of(self.exchange.headers) or (key.tag if key else None),
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
         )

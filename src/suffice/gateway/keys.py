@@ -42,7 +42,8 @@ class FormerDigest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One API key by its `name`, which is also the `key_id` of the books; None sets no limit.
 
-    `scopes` say what it opens, `admin` everything; `models` what may be asked for by it.
+    `scopes` say what it opens, `admin` everything; `models` what may be asked for by it. Its
+    requests count for its `team`, and have its `tag` where they name none.
     """
 
     name: Name
@@ -53,6 +54,8 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     former: tuple[FormerDigest, ...] = ()
     scopes: tuple[Scope, ...] = USUAL_SCOPES
     models: tuple[str, ...] | None = None
+    team: str | None = None
+    tag: str | None = None
     budget_usd_per_day: Decimal | None = None
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     tokens_per_minute: Annotated[int, Meta(gt=0)] | None = None
@@ -89,10 +92,15 @@ class KeyLimits(Struct, frozen=True, kw_only=True):
 
 
 class KeyRights(Struct, frozen=True, kw_only=True):
-    """What a key opens and for how long; None for `models` allows all, for `lasts` is forever."""
+    """What a key opens and for how long; None for `models` allows all, for `lasts` is forever.
+
+    `team` and `tag` say whose money it spends.
+    """
 
     scopes: tuple[Scope, ...] = USUAL_SCOPES
     models: tuple[str, ...] | None = None
+    team: str | None = None
+    tag: str | None = None
     lasts: timedelta | None = None
 
 
@@ -171,6 +179,8 @@ def add_key(
             expires=None if rights.lasts is None else now + rights.lasts,
             scopes=rights.scopes,
             models=rights.models,
+            team=rights.team,
+            tag=rights.tag,
             **structs.asdict(limits),
         )
         return replace(file, keys=(*file.keys, key))

@@ -1,0 +1,45 @@
+"""A table of who spends, for `suffice report --by` and `suffice launch`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from suffice.ledger.spenders import SpenderTotals
+    from suffice.types import Spend
+
+_SHOWN = 12  # characters of a hash that stands for a session or an agent
+
+
+def print_spenders(totals: "Sequence[SpenderTotals]", *, by: str) -> None:
+    """Print a line for each spender, and what they came to together."""
+    from suffice.cli.output import print_table, say
+
+    hashes = by in ("session", "agent")
+    print_table(
+        (by, "requests", "agents", "cost", "saved", "read", "written", "other input", "output"),
+        (
+            (
+                ("none" if one.name is None else one.name[:_SHOWN] if hashes else one.name),
+                f"{one.requests:,}",
+                f"{one.agents:,}",
+                _usd(one.spend),
+                _usd(one.saved),
+                f"{one.cache_read_tokens:,}",
+                f"{one.cache_write_tokens:,}",
+                f"{one.input_tokens - one.cache_read_tokens - one.cache_write_tokens:,}",
+                f"{one.output_tokens:,}",
+            )
+            for one in totals
+        ),
+    )
+    spend = sum((one.spend for one in totals[1:]), totals[0].spend) if totals else None
+    if spend is not None:
+        say(f"in all: {_usd(spend)}; tokens read from and written to caches are part of the input")
+
+
+def _usd(spend: "Spend") -> str:
+    """Show dollars; `~` marks an estimate, `+` that some are unknown."""
+    if not spend.reported_count and not spend.estimated_count:
+        return "unknown" if spend.unknown_count else "$0"
+    estimated = "~" if spend.estimated_count else ""
+    return f"{estimated}${spend.known_usd:.4f}{'+' if spend.unknown_count else ''}"

@@ -1,0 +1,163 @@
+"""Who spends: requests and tokens of each key, tag, session or agent, read row by row."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import replace
+
+from suffice.ledger.database import Ledger
+from suffice.ledger.measures import SPLIT
+from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Window
+from suffice.ledger.schema import attempts, requests, time_from_us, within
+from suffice.types import Spend
+from suffice.units import usd_from_picousd
+
+Spender = Literal["key", "tag", "session", "agent"]
+
+_NAMES: dict[Spender, sa.ColumnElement[str]] = {
+    "key": requests.c.key_id,
+    "tag": requests.c.tag,
+    "session": sa.func.coalesce(requests.c.session_id, requests.c.conversation_id),
+    "agent": requests.c.conversation_id,
+}
+_TOKENS = ("input", "cache_read", "cache_write", "output")
+
+
+class SpenderTotals(Struct, frozen=True, kw_only=True):
+    """What one spender's requests came to; `name` is None for requests that name none.
+
+    `spend` is what serving cost, `saved` what the reference would have cost more. Tokens are of all
+    calls but audits, `cache_read_tokens` and `cache_write_tokens` parts of `input_tokens`; calls
+    whose count is unknown add nothing, and `uncounted_calls` lacked their input or output.
+    """
+
+    name: str | None
+    requests: int
+    sessions: int
+    agents: int
+    first: datetime
+    last: datetime
+    spend: Spend
+    saved: Spend
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    uncounted_calls: int
+
+
+def spenders(
+    ledger: Ledger, *, by: Spender, window: Window = ALL_TIME, tag: str | None = None
+) -> tuple[SpenderTotals, ...]:
+    """Sum requests by who spent, the dearest first; only those with a tag, where one is given.
+
+    A request without the id of a session is a session of its agent. Raises LedgerError.
+    """
+    name = _NAMES[by].label("name")
+    only = [*within(requests.c.time_us, window)]
+    only += [] if tag is None else [requests.c.tag == tag]
+    charge, estimated = requests.c.charge_picousd, requests.c.charge_estimated
+    guessed = sa.or_(estimated, requests.c.reference_known != ReferenceKnown.MEASURED.value)
+    whole = (
+        sa.select(
+            name,
+            sa.func.count().label("requests"),
+            sa.func.count(sa.distinct(_NAMES["session"])).label("sessions"),
+            sa.func.count(sa.distinct(_NAMES["agent"])).label("agents"),
+            sa.func.min(requests.c.time_us).label("first_us"),
+            sa.func.max(requests.c.time_us).label("last_us"),
+            *_spend_columns("spend", charge, estimated),
+            *_spend_columns("saved", requests.c.reference_picousd - charge, guessed),
+        )
+        .where(*only)
+        .group_by(name)
+    )
+    counts = [attempts.c[f"{kind}_tokens"] for kind in _TOKENS]
+    uncounted = sa.case((sa.or_(counts[0].is_(None), counts[-1].is_(None)), 1))
+    tokens = (
+        sa.select(
+            name,
+            *(sa.func.sum(c).label(kind) for kind, c in zip(_TOKENS, counts, strict=True)),
+            sa.func.count(uncounted).label("uncounted"),
+        )
+        .join(attempts, attempts.c.request_id == requests.c.request_id)
+        .where(*only, attempts.c.role != Role.AUDIT.value)
+        .group_by(name)
+    )
+    with ledger.reading() as connection:
+        by_name = {row["name"]: row for row in connection.execute(tokens).mappings()}
+        rows = connection.execute(whole).mappings().all()
+    found = [_totals(row, by_name.get(row["name"])) for row in rows]
+    return tuple(sorted(found, key=lambda one: (-one.spend.known_usd, one.name or "")))
+
+
+def by_team(
+    keys: Iterable[SpenderTotals], teams: Mapping[str, str | None]
+) -> tuple[SpenderTotals, ...]:
+    """Add up the totals of keys by the team of each; sessions of two keys count twice."""
+    found: dict[str | None, SpenderTotals] = {}
+    for one in keys:
+        team = None if one.name is None else teams.get(one.name)
+        before = found.get(team)
+        found[team] = replace(one, name=team) if before is None else _added(before, one)
+    return tuple(sorted(found.values(), key=lambda one: (-one.spend.known_usd, one.name or "")))
+
+
+def _added(one: SpenderTotals, other: SpenderTotals) -> SpenderTotals:
+    sums = {
+        name: getattr(one, name) + getattr(other, name)
+        for name in SpenderTotals.__struct_fields__
+        if name not in ("name", "first", "last")
+    }
+    return replace(one, first=min(one.first, other.first), last=max(one.last, other.last), **sums)
+
+
+def _totals(row: sa.RowMapping, tokens: sa.RowMapping | None) -> SpenderTotals:
+    counts = {f"{kind}_tokens": int((tokens and tokens[kind]) or 0) for kind in _TOKENS}
+    return SpenderTotals(
+        name=row["name"],
+        requests=row["requests"],
+        sessions=row["sessions"],
+        agents=row["agents"],
+        first=time_from_us(row["first_us"]),
+        last=time_from_us(row["last_us"]),
+        spend=_spend(row, "spend"),
+        saved=_spend(row, "saved"),
+        uncounted_calls=int((tokens and tokens["uncounted"]) or 0),
+        **counts,
+    )
+
+
+def _spend_columns(
+    name: str, amount: sa.ColumnElement[int], estimated: sa.ColumnElement[bool]
+) -> list[sa.ColumnElement[int]]:
+    """Sum an amount in 1e-12 dollars apart by how it is known, in halves that never overflow."""
+    columns: list[sa.ColumnElement[int]] = [
+        (sa.func.count() - sa.func.count(amount)).label(f"{name}_unknown")
+    ]
+    for part, condition in (("reported", sa.not_(estimated)), ("estimated", estimated)):
+        known = sa.case((condition, amount))
+        columns += [
+            sa.func.count(known).label(f"{name}_{part}"),
+            sa.func.sum(known // SPLIT).label(f"{name}_{part}_high"),
+            sa.func.sum(known % SPLIT).label(f"{name}_{part}_low"),
+        ]
+    return columns
+
+
+def _spend(row: sa.RowMapping, name: str) -> Spend:
+    def usd(part: str) -> Decimal:
+        high, low = (int(row[f"{name}_{part}_{half}"] or 0) for half in ("high", "low"))
+        return usd_from_picousd(high * SPLIT + low)
+
+    return Spend(
+        reported_usd=usd("reported"),
+        estimated_usd=usd("estimated"),
+        reported_count=row[f"{name}_reported"],
+        estimated_count=row[f"{name}_estimated"],
+        unknown_count=row[f"{name}_unknown"],
+    )

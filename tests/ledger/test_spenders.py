@@ -1,0 +1,83 @@
+"""Who spends: sums by key, team, tag, session and agent equal those over the rows."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from suffice.ledger import Ledger, ReferenceKnown, Role, Status, Window
+from suffice.ledger.records import Attempt, Entry
+from suffice.ledger.spenders import by_team, spenders
+from suffice.types import Charge, Count, CountSource, Usage
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+def tokens(number: int) -> Count:
+    return Count(number, CountSource.REPORTED)
+
+
+def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **names: str) -> Entry:
+    amount = None if usd is None else Decimal(usd)
+    attempt = Attempt(
+        rung="big",
+        role=Role.ANSWER,
+        charge=Charge(usd=amount, estimated=estimated),
+        usage=Usage(
+            input_tokens=tokens(100),
+            cache_read_tokens=tokens(80),
+            cache_write_tokens=tokens(10),
+            output_tokens=None if usd is None else tokens(7),
+        ),
+    )
+    return Entry(
+        request_id=f"r{number}",
+        time=NOON + timedelta(minutes=number),
+        status=Status.OK,
+        rung="big",
+        reference_rung="big",
+        attempts=(attempt,),
+        reference_usd=Decimal(2),
+        reference_known=ReferenceKnown.MEASURED,
+        **names,
+    )
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    with Ledger.open(tmp_path / "books.db") as books:
+        books.append(entry(1, key_id="ann", tag="web", session_id="s1", conversation_id="a1"))
+        books.append(entry(2, key_id="ann", session_id="s1", conversation_id="a2", usd="0.25"))
+        books.append(entry(3, key_id="bob", tag="web", conversation_id="a3", estimated=True))
+        books.append(entry(4, usd=None, conversation_id="a4"))
+    return Ledger.open(tmp_path / "books.db", read_only=True)
+
+
+def test_each_spender_has_its_own_and_unknown_stays_unknown(ledger: Ledger) -> None:
+    ann, bob, nobody = spenders(ledger, by="key")
+    assert (ann.name, ann.requests, ann.sessions, ann.agents) == ("ann", 2, 1, 2)
+    assert (ann.spend.reported_usd, ann.saved.known_usd) == (Decimal("0.75"), Decimal("3.25"))
+    assert (ann.first, ann.last) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=2))
+    assert (ann.input_tokens, ann.cache_read_tokens, ann.cache_write_tokens) == (200, 160, 20)
+    assert bob.spend.estimated_usd == Decimal("0.5")
+    assert (nobody.name, nobody.spend.usd, nobody.spend.unknown_count) == (None, None, 1)
+    assert nobody.uncounted_calls == 1
+
+
+def test_a_request_without_a_session_is_its_agents(ledger: Ledger) -> None:
+    assert [one.name for one in spenders(ledger, by="session")] == ["s1", "a3", "a4"]
+    assert len(spenders(ledger, by="agent")) == 4
+
+
+def test_a_window_and_a_tag_narrow_it(ledger: Ledger) -> None:
+    later = Window(since=NOON + timedelta(minutes=2))
+    assert [one.name for one in spenders(ledger, by="session", window=later, tag="web")] == ["a3"]
+
+
+def test_teams_add_their_keys_up(ledger: Ledger) -> None:
+    teams = {"ann": "core", "bob": "core"}
+    core, none = by_team(spenders(ledger, by="key"), teams)
+    assert (core.name, core.requests, core.spend.known_usd) == ("core", 3, Decimal("1.25"))
+    assert (core.first, core.last) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=3))
+    assert none.name is None
