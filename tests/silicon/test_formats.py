@@ -11,6 +11,7 @@ from suffice.silicon.formats import format_text, mean_bits, named_format, resolv
 from suffice.silicon.models import find_shape, shape_from_file
 from suffice.silicon.plan import make_plan
 from suffice.silicon.question import PlanRequest, Workload
+from suffice.silicon.shapes import profile
 from suffice.silicon.weights import describe_formats, weight_parts
 
 DENSE = {
@@ -39,6 +40,42 @@ LATENT = {
     "qk_nope_head_dim": 128,
     "qk_rope_head_dim": 64,
     "v_head_dim": 128,
+}
+
+
+GATED = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "vocab_size": 32000,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 64,
+    "num_experts_per_tok": 8,
+}
+COMPRESSED = {
+    "model_type": "deepseek_v4",
+    "compress_ratios": [0, 4, 128, 4],
+    "head_dim": 512,
+    "hidden_size": 4096,
+    "index_head_dim": 128,
+    "index_n_heads": 64,
+    "index_topk": 512,
+    "moe_intermediate_size": 2048,
+    "n_routed_experts": 64,
+    "n_shared_experts": 1,
+    "num_attention_heads": 64,
+    "num_experts_per_tok": 6,
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 1,
+    "o_groups": 8,
+    "o_lora_rank": 1024,
+    "q_lora_rank": 1024,
+    "qk_rope_head_dim": 64,
+    "sliding_window": 128,
+    "vocab_size": 32000,
 }
 
 
@@ -400,3 +437,122 @@ def test_four_bits_on_a_chip_without_such_arithmetic_is_noted():
             PlanRequest(model=model, workload=work, chips=(chip,), weight_format="nvfp4")
         )
         assert any("4-bit" in note for note in plan.ranking[0].notes) == noted
+
+
+def test_bits_of_layers_of_their_own_are_read_from_gptqmodel_and_autoround():
+    dynamic = {
+        "-:.*self_attn.*": {},
+        "+:.*down_proj.*": {"bits": 8},
+        r".*\.0\..*up_proj": {"bits": 8},
+    }
+    own = formats({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": dynamic})
+    assert own.attention == "bf16"
+    third, first_up = 1 / 3, 1 / (3 * 32)
+    assert own.dense["int8"] == pytest.approx(third + first_up)
+    extra = {f"model.layers.{i}.self_attn.v_proj": {"bits": 16} for i in range(32)}
+    own = formats({"quant_method": "auto-round", "bits": 4, "extra_config": extra})
+    assert own.attention["bf16"] == pytest.approx(0.25)
+    pattern = {"model.layers.*.mlp.down_proj": {"bits": 8}}
+    own = formats({"quant_method": "auto-round", "bits": 4, "extra_config": pattern})
+    assert own.dense["int8"] == pytest.approx(third)
+
+
+@pytest.mark.parametrize("place", ["quantization_config", "compression_config"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_quantisation_is_found_under_its_old_name_and_in_the_text_part(place, inside):
+    statement = {place: {"quant_method": "compressed-tensors", "config_groups": group(8, "float")}}
+    text = DENSE | (statement if inside else {})
+    whole = {"model_type": "llava", "text_config": text} | ({} if inside else statement)
+    own = shape_from_config(whole, name="x", source="x", neighbour=None).formats
+    assert own.attention == own.dense == "fp8"
+
+
+def test_two_statements_in_one_file_that_differ_are_refused():
+    eight = {"quant_method": "fp8"}
+    four = {"quant_method": "awq", "bits": 4}
+    whole = {"model_type": "llava", "text_config": DENSE | {"quantization_config": four}}
+    with pytest.raises(InputError, match="two quantisations"):
+        shape_from_config(
+            whole | {"quantization_config": eight}, name="x", source="x", neighbour=None
+        )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"quant_method": "awq", "bits": 4, "quant_algo": "FP8"},
+        {"quant_method": "gptq", "bits": 8, "quant_algo": "NVFP4"},
+        {"quant_method": "mxfp4", "quant_algo": "FP8"},
+    ],
+)
+def test_an_algorithm_that_says_another_format_than_the_method_is_refused(statement):
+    with pytest.raises(InputError, match="contradicts"):
+        formats(statement)
+
+
+def test_sparse_weights_are_refused_by_name_and_dense_ones_are_not():
+    whole = {"quant_method": "compressed-tensors", "config_groups": group(8, "float")}
+    with pytest.raises(InputError, match="sparse-24-bitmask"):
+        formats(whole | {"sparsity_config": {"format": "sparse-24-bitmask"}})
+    assert formats(whole | {"sparsity_config": {"format": "dense"}}).dense == "fp8"
+    assert formats(whole | {"sparsity_config": {}}).dense == "fp8"
+
+
+def test_double_quantisation_of_scales_takes_fewer_bits():
+    plain = formats({"quant_method": "bitsandbytes", "load_in_4bit": True})
+    double = formats(
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}
+    )
+    assert mean_bits(plain.dense) == 4.5
+    assert mean_bits(double.dense) == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=1e-3)
+
+
+def test_four_bit_experts_inside_eight_bit_layers():
+    own = formats({"quant_method": "w4afp8", "group_size": 128}, model=GATED)
+    assert (own.attention, own.experts) == ("fp8", "int4")
+
+
+def test_names_of_original_checkpoints_are_known():
+    groups = {
+        "group_0": {
+            "targets": ["re:.*attn.*(fused_wqa_wkv|wq_b|wo_a|wo_b)$"],
+            "weights": {"num_bits": 8, "type": "float"},
+        },
+        "group_1": {
+            "targets": ["re:.*ffn.*(gate|up|down)_proj$"],
+            "weights": {"num_bits": 4, "type": "float", "group_size": 16},
+        },
+    }
+    own = formats(
+        {
+            "quant_method": "compressed-tensors",
+            "format": "mixed-precision",
+            "config_groups": groups,
+        },
+        model=COMPRESSED,
+    )
+    assert own.attention["fp8"] > 0.85
+    assert own.experts == own.dense == "nvfp4"
+
+
+def test_a_method_that_nobody_knows_may_be_planned_with_formats_that_are_named(tmp_path):
+    statement = {"quantization_config": {"quant_method": "aqlm"}, "torch_dtype": "bfloat16"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(DENSE | statement))
+    with pytest.raises(InputError, match="aqlm"):
+        find_shape(str(path))
+    shape = find_shape(str(path), formats=False)
+    assert resolve_formats(shape.formats, weights="int4").dense == "int4"
+
+
+def test_public_reports_of_memory_come_out_right():
+    """Bytes a token that vLLM logged: hf-mem #60, vllm #21348, vllm #15783; and weights."""
+    gpt, big, small = (find_shape(n) for n in ("gpt-oss-120b", "qwen3-235b-a22b", "qwen2-7b"))
+    counts = profile(gpt)
+    assert 2 * (counts.kv_full + counts.kv_window) == 73_728
+    assert sum(part.bytes for part in weight_parts(gpt, gpt.formats)) == pytest.approx(
+        65_248_815_744, rel=0.01
+    )
+    tokens = 8.11 * 2**30 / (2 * profile(big).kv_full / 4)
+    assert tokens == pytest.approx(178_880, rel=0.02)
+    assert 46.11 * 2**30 / (2 * profile(small).kv_full) == pytest.approx(53_965 * 16, rel=0.01)

@@ -126,7 +126,9 @@ def plan(
     named = tuple(name.strip() for name in chips.split(",") if name.strip())
     request = PlanRequest(
         known_chips=known,
-        model=find_shape(model, load_shapes(model_file) if model_file else None),
+        model=find_shape(
+            model, load_shapes(model_file) if model_file else None, formats=not weights
+        ),
         workload=mixture(works, percentile=percentile),
         mixture=tuple(works) if len(works) > 1 else (),
         speculation=parse_speculation(speculate) if speculate else None,

@@ -19,6 +19,7 @@ FORMAT_BITS = {
     "nvfp4": 4.5,
     "fp4": 4.5,
     "nf4": 4.5,
+    "nf4-double": 4.127,
     "mxfp4": 4.25,
     "int4": 4.25,
     "int3": 3.25,

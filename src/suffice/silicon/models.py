@@ -16,6 +16,7 @@ from suffice.silicon.checkpoint.reader import shape_from_config
 from suffice.silicon.formats import Formats, named_format
 from suffice.silicon.shapes import Shape
 
+QUANTISATION = ("quantization_config", "compression_config", "expert_dtype")
 NEIGHBOURS = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
 """Files beside a `config.json` in which ModelOpt, AutoAWQ and GPTQ note the number formats."""
 
@@ -38,13 +39,14 @@ def load_shapes(path: Path) -> dict[str, Shape]:
     return built_in_shapes() | _shapes(tree, where=str(path))
 
 
-def find_shape(name: str, shapes: dict[str, Shape] | None = None) -> Shape:
+def find_shape(name: str, shapes: dict[str, Shape] | None = None, *, formats: bool = True) -> Shape:
     """Look a model up by short name, alias, or path of a `config.json`; raises InputError.
 
     Where a name ends in a number format (`-fp8`, `-nvfp4`, `-awq`), all linear layers have it.
+    Without `formats` a file's own are not read: the caller names them.
     """
     if name.endswith(".json") or Path(name).is_dir():
-        return shape_from_file(Path(name))
+        return shape_from_file(Path(name), formats=formats)
     shapes = built_in_shapes() if shapes is None else shapes
     lowered = name.lower()
     for candidate in (lowered, lowered.rpartition("/")[2]):
@@ -58,10 +60,15 @@ def find_shape(name: str, shapes: dict[str, Shape] | None = None) -> Shape:
     )
 
 
-def shape_from_file(path: Path) -> Shape:
-    """Read a checkpoint's `config.json` and a quantisation file beside it; raises InputError."""
+def shape_from_file(path: Path, *, formats: bool = True) -> Shape:
+    """Read a checkpoint's `config.json` and a quantisation file beside it; raises InputError.
+
+    Without `formats` only the dimensions are read, so that a method that nobody knows can be used.
+    """
     path = path / "config.json" if path.is_dir() else path
-    config, neighbour = _json(path), _neighbour(path)
+    config, neighbour = _json(path), _neighbour(path) if formats else None
+    if not formats:
+        config = _without_quantisation(config)
     if neighbour is not None and neighbour.name != NEIGHBOURS[0] and _quantised(config):
         neighbour = None
     name = path.parent.name if path.stem == "config" else path.stem.removesuffix(".config")
@@ -127,8 +134,11 @@ def _neighbour(path: Path) -> Neighbour | None:
 
 
 def _quantised(config: dict[str, Any]) -> bool:
-    inner = config.get("text_config")
-    return bool(
-        config.get("quantization_config")
-        or (isinstance(inner, dict) and inner.get("quantization_config"))
-    )
+    return _without_quantisation(config) != config
+
+
+def _without_quantisation(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a configuration says of number formats, in its text part too."""
+    kept = {key: value for key, value in config.items() if key not in QUANTISATION}
+    inner = kept.get("text_config")
+    return kept | {"text_config": _without_quantisation(inner)} if isinstance(inner, dict) else kept

@@ -13,6 +13,16 @@ LAYER = re.compile(r"(?:^|\.)layers\.(\d+|\*)(?:\.|(?=\*)|$)")
 ELSEWHERE = re.compile(r"^(?:model\.)?(?:mtp|visual|vision|audio|embed_vision|eh_proj)")
 NESTED_REPEAT = re.compile(r"[+*]\)[+*{]")
 LONGEST = 300
+FUSED = {
+    "gate_up_proj": "gate_up",
+    "qkv_proj": "qkv",
+    "in_proj_qkvz": "qkvz",
+    "in_proj_ba": "_ba",
+    "fused_wqa_wkv": "fused",
+    "fused_qkv_a_proj_with_mqa": "fused",
+}
+"""Names of several matrices in one, and the word that a pattern has which means them by it: the
+pattern `*up_proj` does not mean the gate beside it."""
 
 
 def layer_of(pattern: str) -> int | None:
@@ -75,9 +85,16 @@ def _runs(names: tuple[str, ...]) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=65536)
 def _globbed(pattern: str, names: tuple[str, ...]) -> bool:
     """Whether a shell pattern, read from below its layer, means one of a matrix's names."""
+    names = _meant(names, pattern)
     return any(fnmatch.fnmatchcase(f".{name}", f"*.{pattern}") for name in names) or (
         pattern.startswith("*") and any(fnmatch.fnmatchcase(name, pattern) for name in names)
     )
+
+
+@functools.lru_cache(maxsize=65536)
+def _meant(names: tuple[str, ...], pattern: str) -> tuple[str, ...]:
+    """Leave out fused names whose word the pattern does not have."""
+    return tuple(n for n in names if FUSED.get(n.rpartition(".")[2], "") in pattern)
 
 
 def _matches(regex: re.Pattern[str], matrix: Matrix) -> bool:
@@ -90,6 +107,7 @@ def _matches(regex: re.Pattern[str], matrix: Matrix) -> bool:
 
 @functools.lru_cache(maxsize=65536)
 def _matches_layer(regex: re.Pattern[str], names: tuple[str, ...], layer: int) -> bool:
+    names = _meant(names, regex.pattern)
     heads = [f"{prefix}layers.{layer}." for prefix in PREFIXES]
     return any(regex.match(head + name) for head in heads for name in names)
 

@@ -50,7 +50,7 @@ def read_formats(
     plain = DTYPES.get(dtype.removeprefix("torch."))
     if plain is None:
         raise InputError(f"config.json: dtype {dtype!r} is not known", hint="bfloat16 is usual")
-    stated = whole.get("quantization_config") or inner.get("quantization_config")
+    stated = _stated(whole, inner)
     own = read_scheme(stated, where="config.json: quantization_config") if stated else None
     beside = None
     if neighbour is not None:
@@ -86,6 +86,25 @@ def read_formats(
         origin=origin or f"config.json: dtype {dtype.removeprefix('torch.')}",
         cache_origin=origin if cache else Formats().cache_origin,
     )
+
+
+def _stated(whole: Config, inner: Config) -> Any:
+    """Find the statement on quantisation: of the file, else of its text part, or by its old name.
+
+    Raises InputError where two of them differ.
+    """
+    places = [
+        part[name]
+        for name in ("quantization_config", "compression_config")
+        for part in (whole, inner)
+        if part.get(name)
+    ]
+    if any(place != places[0] for place in places):
+        raise InputError(
+            "config.json states two quantisations that differ",
+            hint="quantization_config may stand in the file, or in its text part: keep one",
+        )
+    return places[0] if places else None
 
 
 def _draft_heads(inner: Config) -> int:

@@ -99,6 +99,7 @@ def read_scheme(config: Config, *, where: str) -> Scheme:
             hint=f"{nearest(method, tuple(METHODS))}; or name formats with --weights and --experts",
         )
     default, named = METHODS[method](config, where)
+    _check_fields(config, default, where=where)
     ignored = [
         name
         for key in LEFT_ALONE
@@ -137,6 +138,19 @@ def _method(config: Config, *, where: str) -> str:
     raise InputError(f"{where} names no quantisation method", hint="add quant_method")
 
 
+def _check_fields(config: Config, default: str | None, *, where: str) -> None:
+    """Refuse sparse weights, and an algorithm that says another format than the method."""
+    sparsity = config.get("sparsity_config") or {}
+    packing = sparsity.get("format") if isinstance(sparsity, dict) else None
+    if packing and packing != "dense":
+        raise InputError(
+            f"{where}: sparse weights ({packing}) are not known", hint="name formats with --weights"
+        )
+    stated = MODELOPT.get(str(config.get("quant_algo")))
+    if default is not None and stated is not None and stated != default:
+        raise _contradiction(where, f"the method is {default}, quant_algo is {stated}")
+
+
 def _contradiction(where: str, message: str) -> InputError:
     return InputError(f"{where} contradicts itself: {message}", hint="mend the file")
 
@@ -160,7 +174,29 @@ def _integers(config: Config, where: str) -> tuple[str | None, Named]:
             if (stated)
             else InputError(f"{where} names no bits", hint="add bits")
         )
-    return _integer(next(iter(stated)), where=where), []
+    bits = next(iter(stated))
+    return _integer(bits, where=where), [
+        *_overrides(config.get("dynamic"), where=f"{where}: dynamic"),
+        *_overrides(config.get("extra_config"), where=f"{where}: extra_config"),
+    ]
+
+
+def _overrides(entries: Any, *, where: str) -> Named:
+    """Read bits of layers of their own: GPTQModel's `dynamic`, AutoRound's `extra_config`.
+
+    A name may be an expression. `-:` before it leaves the layers alone, `+:` or nothing changes
+    them; an entry without bits changes nothing that is counted here.
+    """
+    named: Named = []
+    for text, entry in (entries or {}).items():
+        sign, _, rest = text.rpartition(":") if text.startswith(("+:", "-:")) else ("", "", text)
+        bits = (entry or {}).get("bits")
+        if sign != "-" and bits is None:
+            continue
+        name = None if sign == "-" or bits >= 16 else _integer(bits, where=where)
+        expression = f"re:{rest}" if sign or set(rest) & set("*^$|(\\") else rest
+        named.append((Patterns([expression], where=where), name))
+    return named
 
 
 def _integer(bits: Any, *, where: str) -> str:
@@ -174,7 +210,8 @@ def _bitsandbytes(config: Config, where: str) -> tuple[str | None, Named]:
     eight = config.get("load_in_8bit") or config.get("_load_in_8bit")
     if bool(four) == bool(eight):
         raise _contradiction(where, "exactly one of load_in_4bit and load_in_8bit must be true")
-    return ("nf4" if four else "int8"), []
+    double = config.get("bnb_4bit_use_double_quant")
+    return (("nf4-double" if double else "nf4") if four else "int8"), []
 
 
 def _compressed(config: Config, where: str) -> tuple[str | None, Named]:
@@ -288,6 +325,17 @@ def _torchao(config: Config, where: str) -> tuple[str | None, Named]:
     raise InputError(f"{where}: torchao type {text[:60]} is not known", hint="use --weights")
 
 
+def _half_quadratic(config: Config, where: str) -> tuple[str | None, Named]:
+    """HQQ: whole numbers in groups, with a scale and a zero point each."""
+    weights = (config.get("quant_config") or {}).get("weight_quant_params") or {}
+    return _integer(weights.get("nbits"), where=where), []
+
+
+def _fp8_around_int4(_config: Config, where: str) -> tuple[str | None, Named]:
+    """SGLang's w4afp8: routed experts in 4 bits, all other layers in fp8."""
+    return "fp8", [(Patterns(["experts"], where=where), "int4")]
+
+
 def _fixed(name: str) -> Callable[[Config, str], tuple[str | None, Named]]:
     return lambda _config, _where: (name, [])
 
@@ -300,6 +348,10 @@ METHODS: dict[str, Callable[[Config, str], tuple[str | None, Named]]] = {
     "mxfp8": _fixed("mxfp8"),
     "mxfp4": _fixed("mxfp4"),
     "nvfp4": _fixed("nvfp4"),
+    "ptpc-fp8": _fixed("fp8"),
+    "w4afp8": _fp8_around_int4,
+    "hqq": _half_quadratic,
+    "inc": _integers,
     "awq": _integers,
     "awq-marlin": _integers,
     "gptq": _integers,
@@ -312,6 +364,8 @@ METHODS: dict[str, Callable[[Config, str], tuple[str | None, Named]]] = {
     "compressed-tensors": _compressed,
     "modelopt": _modelopt,
     "modelopt-fp4": _modelopt,
+    "modelopt-fp8": _modelopt,
+    "modelopt-mxfp8": _modelopt,
     "modelopt-mixed": _modelopt,
     "quark": _quark,
     "torchao": _torchao,
