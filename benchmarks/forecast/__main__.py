@@ -7,7 +7,8 @@ and predicts the price 90 and 180 days on; `coverage` is the share of later quot
 fan, each group of prices that move together counting once a day. Horizons past the end of a series
 are not scored.
 The market is scored on chips of lists and marketplace; the published contract prices of 2026 are
-too few to score, and are only in the shipped fit. `--write` prints the tables for forecast.toml.
+too few to score, and are only in the shipped fit. `--write` prints the tables for
+forecast.toml, those of earlier days too.
 """
 
 import datetime as dt
@@ -36,6 +37,8 @@ COMMAND = "python -m benchmarks.forecast --data PATH"
 HORIZONS_DAYS = (90, 180)
 NEAR_DAYS = 20  # a quote this near to the horizon is scored
 FAN = (0.1, 0.9)
+AS_OF = (dt.date(2024, 12, 31), dt.date(2025, 6, 30), dt.date(2025, 11, 30))
+"""Days whose knowledge is kept, for `suffice forecast --as-of`."""
 PATHS = 1_000
 FIRST_YEAR_DAYS = 365  # nothing is predicted from less
 SOURCES = {
@@ -56,7 +59,13 @@ def main() -> None:
     if arguments.write:
         extended = series | {"market": series["market"] + contract_series()}
         for kind, rows in extended.items():
-            print(_table(kind, _fitted(kind, rows)))
+            print(_table(f"[price.{kind}]", _fitted(kind, rows)))
+        for kind, rows in extended.items():
+            for day in AS_OF:
+                fitted = msgspec.structs.replace(
+                    _fitted(kind, until(rows, day)), date=day.isoformat()
+                )
+                print(_table(f"[[earlier.{kind}]]", fitted))
         return
     lists = list_series(arguments.data)
     report: dict[str, Any] = {kind: back_test(rows) for kind, rows in series.items()}
@@ -147,10 +156,10 @@ def _fitted(kind: str, series: Sequence[Series]) -> Process:
     return fit_process(series, source=SOURCES[kind], date=last.isoformat(), command=COMMAND)
 
 
-def _table(kind: str, process: Process) -> str:
+def _table(head: str, process: Process) -> str:
     """Write a fitted process as TOML; JSON's arrays and strings are TOML's."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in msgspec.to_builtins(process).items()]
-    return "\n".join([f"[price.{kind}]", *lines, ""])
+    return "\n".join([head, *lines, ""])
 
 
 def report_lines(report: dict[str, Any]) -> str:

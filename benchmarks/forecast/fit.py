@@ -12,6 +12,7 @@ from suffice.errors import InputError
 from suffice.forecast.process import QUANTILES, Array, Process
 
 DAYS_PER_MONTH = 30.4375
+DRIFT_MONTHS = 6
 STILL = 0.01  # a log move smaller than this is rounding
 
 
@@ -52,6 +53,7 @@ def fit_process(series: Sequence[Series], *, source: str, date: str, command: st
         source=source,
         date=date,
         command=command,
+        drift=round(_drift(series), 4),
     )
 
 
@@ -79,6 +81,20 @@ def _on_grid(series: Series, *, step_days: float) -> Array:
         return np.asarray(np.exp(np.interp(grid, days, np.log(usd))))
     held: Array = usd[np.searchsorted(days, grid, side="right") - 1]
     return held
+
+
+def _drift(series: Sequence[Series]) -> float:
+    """Root mean square of mean monthly moves over half-years, of prices that are not quoted.
+
+    A group counts as one series, however long it is.
+    """
+    by_group: dict[str, list[float]] = {}
+    for one in series:
+        logs = np.log(monthly(one)) if not one.quoted else np.zeros(0)
+        moves = (logs[DRIFT_MONTHS:] - logs[:-DRIFT_MONTHS]) / DRIFT_MONTHS
+        by_group.setdefault(one.group, []).extend(moves.tolist())
+    squares = [float(np.mean(np.square(moves))) for moves in by_group.values() if moves]
+    return float(np.sqrt(np.mean(squares))) if squares else 0.0
 
 
 def _deciles(sizes: Array, weights: Array, *, sign: int) -> tuple[float, ...]:

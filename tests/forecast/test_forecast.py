@@ -13,7 +13,7 @@ from suffice.errors import InputError, PriceError
 from suffice.files import save_figure
 from suffice.forecast.fan import FAN, ForecastQuestion, forecast, model_factors
 from suffice.forecast.figures import fan_chart
-from suffice.forecast.parameters import Models, Range, parameters
+from suffice.forecast.parameters import Models, Range, parameters, parameters_as_of
 from suffice.forecast.process import REGIMES, Level, Process, Simulation, simulate
 
 START = dt.date(2026, 11, 23)
@@ -274,3 +274,41 @@ def test_the_figure_is_one_page_that_needs_no_network(tmp_path: Path) -> None:
     page = (tmp_path / "fan.html").read_text("utf-8")
     assert "moved to the cheapest" in page
     assert "https://cdn" not in page
+
+
+def test_a_market_drifts_as_far_as_it_did_and_either_way() -> None:
+    """Prices that fell for years do not say that they go on: the fan holds a rise as well."""
+    fallen = [
+        series(list(np.exp(-0.04 * np.arange(24))), group=str(n), quoted=False) for n in range(6)
+    ]
+    process = fit(*fallen)
+    assert process.drift == pytest.approx(0.04, rel=0.02)
+    assert fit(*[replace(one, quoted=True) for one in fallen]).drift == 0
+    still = replace(certain(0), drift=0.05)
+    paths = simulate(still, Simulation(months=6, paths=4000), rng=np.random.default_rng(0))
+    assert np.std(paths[:, 6]) == pytest.approx(6 * 0.05, rel=0.05)
+    assert abs(np.mean(paths[:, 6])) < 0.02
+
+
+def test_as_of_an_earlier_day_only_what_was_known_then_is_used() -> None:
+    day = dt.date(2025, 11, 30)
+    known = parameters_as_of(parameters(), day, kind="market")
+    assert known.price["market"].date == "2025-11-30"
+    assert known.price["market"] != parameters().price["market"]
+    assert all(arrival.date <= "2025-11-30" for arrival in known.arrival)
+    late = forecast(question(start=day, rent_usd=1.7, until="2026-06", as_of_start=True))
+    assert any("as of an earlier day" in note for note in late.notes)
+    with pytest.raises(PriceError, match="after 2025-11-30"):
+        forecast(question(start=day, until="2026-06", as_of_start=True))
+    with pytest.raises(InputError, match="2024-12-31"):
+        parameters_as_of(parameters(), dt.date(2020, 1, 1), kind="market")
+
+
+def test_fans_of_2025_hold_the_contract_prices_of_2026_where_rents_were_rising() -> None:
+    """One-year H100 contracts: $1.70 in October 2025, $2.35 in March and $2.65 in June 2026."""
+    process = parameters_as_of(parameters(), dt.date(2025, 11, 30), kind="market").price["market"]
+    run = Simulation(months=8, paths=4000, regime=REGIMES.index("rising"))
+    paths = simulate(process, run, rng=np.random.default_rng(0))
+    for months, usd in ((5, 2.35), (8, 2.65)):
+        low, high = np.exp(np.quantile(paths[:, months], [0.1, 0.9]))
+        assert low < usd / 1.70 < high

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from suffice.cli.options import Chip, Explain, Figure, Json, Paths, Regime, Seed
+from suffice.errors import InputError
 from suffice.files import check_figure, save_figure
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def forecast(
     ] = False,
     regime: Regime = None,
     until: Annotated[str, typer.Option(help="Last month, as YYYY-MM.")] = "2028-12",
+    as_of: Annotated[
+        str,
+        typer.Option(
+            help="Day to forecast from, with what was known then, as YYYY-MM-DD.",
+            show_default="today",
+        ),
+    ] = "",
     paths: Paths = 20_000,
     seed: Seed = 0,
     figure: Figure = None,
@@ -45,7 +53,8 @@ def forecast(
     if figure is not None:
         check_figure(figure)
     question = ForecastQuestion(
-        start=dt.datetime.now(tz=dt.UTC).date(),
+        start=_day(as_of) if as_of else dt.datetime.now(tz=dt.UTC).date(),
+        as_of_start=bool(as_of),
         chip=chip,
         kind="hosted" if hosted else "market",
         usd=usd,
@@ -174,6 +183,16 @@ def _print_advice(result: "Advice") -> None:
     )
     for source in result.basis:
         note(f"price {source}")
+
+
+def _day(text: str) -> dt.date:
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"--as-of {text!r} is not a day", hint="write 2025-11-30") from error
+    if day > dt.datetime.now(tz=dt.UTC).date():
+        raise InputError(f"--as-of {day} is still to come", hint="leave it out for today")
+    return day
 
 
 def _quantiles(values: tuple[float, ...]) -> str:

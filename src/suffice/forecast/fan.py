@@ -15,7 +15,14 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.errors import InputError, PriceError
-from suffice.forecast.parameters import Models, Parameters, PriceKind, Range, parameters
+from suffice.forecast.parameters import (
+    Models,
+    Parameters,
+    PriceKind,
+    Range,
+    parameters,
+    parameters_as_of,
+)
 from suffice.forecast.process import REGIMES, Array, Level, Simulation, simulate
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.prices import Offer, find_offer
@@ -28,7 +35,8 @@ PRICE_NAMES: dict[PriceKind, str] = {"market": "rent", "hosted": "list price"}
 class ForecastQuestion(Struct, frozen=True, kw_only=True):
     """What to forecast: `usd` is a request's cost today, `regime` the present move of prices.
 
-    `rent_usd` is the rent per chip and hour; None for the built-in price.
+    `rent_usd` is the rent per chip and hour; None for the built-in price. With `as_of_start` only
+    what was known on that day is used, so that a forecast can be held against what came.
     """
 
     start: dt.date
@@ -40,6 +48,7 @@ class ForecastQuestion(Struct, frozen=True, kw_only=True):
     until: str = LAST_MONTH
     paths: int = 20_000
     seed: int = 0
+    as_of_start: bool = False
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -70,6 +79,8 @@ class Forecast(Struct, frozen=True, kw_only=True):
 def forecast(question: ForecastQuestion, *, params: Parameters | None = None) -> Forecast:
     """Simulate the paths and return their quantiles; raises InputError or PriceError."""
     params = parameters() if params is None else params
+    if question.as_of_start:
+        params = parameters_as_of(params, question.start, kind=question.kind)
     months = _months(question)
     rng = np.random.default_rng(question.seed)
     factors = _factors(question, params, months=months, rng=rng)
@@ -116,6 +127,11 @@ def rent_today(question: ForecastQuestion) -> Offer | float:
     offer = find_offer(key, kind="contract") or find_offer(key, kind="on_demand")
     if offer is None:
         raise PriceError(f"no public rent of {key}", hint="give yours: --rent DOLLARS")
+    if question.as_of_start and offer.date > question.start.isoformat():
+        raise PriceError(
+            f"the rent of {key} that is kept is of {offer.date}, after {question.start}",
+            hint="give the rent of that day: --rent DOLLARS",
+        )
     return offer
 
 
@@ -251,6 +267,11 @@ def _notes(question: ForecastQuestion, params: Parameters) -> tuple[str, ...]:
         "a short history makes a wide fan",
         "only price moves were back-tested; chips, software and models are ranges by judgement",
     ]
+    if question.as_of_start:
+        lines.append(
+            "as of an earlier day: prices and announced chips are those known then; the ranges of "
+            "level, software, slip and models are today's"
+        )
     if question.kind == "market":
         lines.append("`moved` leaves out what the best chip of today would save: suffice plan")
         if question.regime is None:

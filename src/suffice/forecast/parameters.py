@@ -1,5 +1,6 @@
 """The ranges and fitted processes of a forecast, read from `silicon/data/forecast.toml`."""
 
+import datetime as dt
 import functools
 import tomllib
 from importlib import resources
@@ -8,6 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from suffice.errors import InputError
 from suffice.forecast.process import Process
 
 PriceKind = Literal["market", "hosted"]
@@ -68,7 +70,10 @@ class Models(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a forecast draws from."""
+    """Everything that a forecast draws from.
+
+    `earlier` holds the price processes as they were fitted to what was known on earlier days.
+    """
 
     price: dict[PriceKind, Process]
     level: Reversion
@@ -76,6 +81,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arrival: tuple[Arrival, ...]
     slip: Slip
     models: Models
+    earlier: dict[PriceKind, tuple[Process, ...]] = {}
 
 
 @functools.cache
@@ -83,3 +89,22 @@ def parameters() -> Parameters:
     """Read the built-in parameters."""
     text = resources.files("suffice.silicon").joinpath("data/forecast.toml").read_text("utf-8")
     return msgspec.convert(tomllib.loads(text), Parameters, strict=False)
+
+
+def parameters_as_of(params: Parameters, day: dt.date, *, kind: PriceKind) -> Parameters:
+    """Return what was known on a day: the newest price process then, and the chips then announced.
+
+    Raises InputError for a day before the first process that is kept.
+    """
+    fits = [*params.earlier.get(kind, ()), params.price[kind]]
+    known = [fit for fit in fits if fit.date <= day.isoformat()]
+    if not known:
+        first = min(fit.date for fit in fits)
+        raise InputError(
+            f"no {kind} process is kept of what was known on {day}", hint=f"{first} is the first"
+        )
+    return msgspec.structs.replace(
+        params,
+        price=params.price | {kind: max(known, key=lambda fit: fit.date)},
+        arrival=tuple(a for a in params.arrival if a.date <= day.isoformat()),
+    )

@@ -2,7 +2,9 @@
 
 A quoted price stays for months, then steps. A market price falls or rises for months. Both are a
 Markov chain over three regimes, fitted by counting. Every path draws its own transition matrix,
-size of moves, level and half-life, so a short history makes a wide fan.
+size of moves, level and half-life, so a short history makes a wide fan. A market also drifts for
+longer than its regimes last: a glut of years was followed by a shortage, so a path's drift is as
+large as those seen before, and of either sign.
 """
 
 import numpy as np
@@ -20,7 +22,8 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `transitions[i][j]` counts months of regime i that were followed by regime j; a group counts as
     one series. `falls` and `rises` are the eleven deciles of monthly moves. `spells` is the number
-    of spells of falling or rising: the independent observations behind them.
+    of spells of falling or rising: the independent observations behind them. `drift` is the
+    standard deviation of a path's own move a month, 0 for prices that are quoted.
     """
 
     transitions: tuple[tuple[float, ...], ...]
@@ -30,6 +33,7 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     date: str
     command: str
+    drift: float = 0.0
 
 
 class Level(Struct, frozen=True, kw_only=True):
@@ -58,12 +62,13 @@ def simulate(process: Process, run: Simulation, *, rng: np.random.Generator) -> 
     scale = np.exp(rng.normal(0.0, 1.0 / np.sqrt(max(process.spells, 1.0)), run.paths))
     target, pull = _pulls(run, rng=rng)
     regime = _first_regimes(counts, run, rng=rng)
+    drift = rng.normal(0.0, process.drift, run.paths) if process.drift else np.zeros(run.paths)
     logs = np.zeros((run.paths, run.months + 1))
     for month in range(1, run.months + 1):
         chance = rng.random(run.paths)
         regime = np.minimum((chance[:, None] > cumulated[rows, regime]).sum(axis=1), 2)
         before = logs[:, month - 1]
-        move = scale * _moves(process, regime, rng.random(run.paths))
+        move = scale * _moves(process, regime, rng.random(run.paths)) + drift
         logs[:, month] = before + move + pull * (target - before)
     return logs
 
