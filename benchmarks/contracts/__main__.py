@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -159,6 +160,7 @@ def _expected(market: Sequence[Series], day: dt.date, *, days: int) -> float:
     except InputError:
         return 1.0
     run = Simulation(months=round(days / 30.4), paths=PATHS)
+    process = msgspec.structs.replace(process, drift=0.0)
     return float(np.exp(simulate(process, run, rng=np.random.default_rng(0))).mean())
 
 

@@ -363,6 +363,21 @@ def test_self_hosting_is_planned_for_the_peak_of_the_trace(agent_log: Path) -> N
         bill_of(agent_log, options=BillOptions(host="no-such-model"))
 
 
+def test_on_rented_chips_a_prefix_cache_and_guessed_tokens_are_changes_of_their_own(
+    agent_log: Path,
+) -> None:
+    changes = by_name(bill_of(agent_log, options=BillOptions(host="llama-3-8b")))
+    hosting, cache = changes["self-hosting"], changes["self-hosting-prefix-cache"]
+    assert cache.usd_before == hosting.high
+    assert cache.usd_after == hosting.low
+    assert cache.saving_usd >= 0
+    guessed = changes["self-hosting-guessed-tokens"]
+    assert guessed.usd_before == hosting.usd_after
+    assert guessed.low <= guessed.usd_after <= guessed.high
+    assert "accepted" in guessed.unknown
+    assert "hit=" in hosting.proof.command
+
+
 # -- what comes out ------------------------------------------------------------------------------
 
 

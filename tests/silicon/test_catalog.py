@@ -39,6 +39,18 @@ WANTED_CHIPS = [
     "mtia-450",
     "mtia-500",
 ]
+WANTED_CHIPS += [
+    "a100-pcie",
+    "h100-pcie",
+    "h100-nvl",
+    "h200-nvl",
+    "h20",
+    "h800",
+    "rtx-pro-6000",
+    "mi350x",
+    "trainium1",
+    "inferentia2",
+]
 WANTED_MODELS = [
     "suffice-moe-13m",
     "mistral-small-4",
@@ -270,3 +282,33 @@ def test_every_number_in_the_data_files_is_finite():
 
     for name in ("chips.toml", "models.toml", "prices.toml"):
         assert all(math.isfinite(value) for value in numbers(raw(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("bandwidth", 3350, "another unit"),
+        ("bandwidth", 3.35e12, "another unit"),
+        ("memory", 80_000, "another unit"),
+        ("memory", 8e10, "another unit"),
+        ("bf16", 989e12, "another unit"),
+        ("bf16", 0.989, "FLOP a byte"),
+        ("bandwidth", 0.00335, "FLOP a byte"),
+        ("power", 700_000, "another unit"),
+        ("link", 450e9, "another unit"),
+    ],
+)
+def test_a_chip_in_the_wrong_units_is_refused(name, value, words):
+    units = {"bf16": "TFLOP/s"} | catalog.UNITS
+    good = {"bf16": 989, "memory": 80, "bandwidth": 3.35, "power": 700, "link": 450}
+    entry = {
+        key: {"value": number, "unit": units[key], "source": "x"}
+        for key, number in (good | {name: value}).items()
+    }
+    tree = {
+        "source": {"x": {"title": "x", "date": "2026-01-01"}},
+        "chip": {"mine": {"title": "Mine", "vendor": "nvidia"} | entry},
+    }
+    with pytest.raises(ConfigError) as refusal:
+        parse_chips(tree, where="mine.toml")
+    assert words in f"{refusal.value} {refusal.value.hint}"

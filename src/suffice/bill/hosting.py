@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from suffice.silicon.models import find_shape
 from suffice.silicon.option import Option
 from suffice.silicon.plan import make_plan
 from suffice.silicon.question import PlanRequest, Slo, Workload
+from suffice.silicon.shapes import Shape
+from suffice.silicon.speculation import Speculation
 from suffice.units import usd_from_picousd
 
 if TYPE_CHECKING:
@@ -20,15 +23,102 @@ DEFAULT_MODEL = "gpt-oss-120b"
 SLO = Slo(ttft_s=5.0, tpot_s=0.05)
 PEAK = 0.99  # share of the busy minutes that the fleet must keep up with
 LEAST_REQUESTS = 100
+GUESSED = 3
+DRAFT_COST = 0.05
+ACCEPTED = (0.5, 0.65, 0.8)
+"""Rates of acceptance as published for draft heads, on chat and on code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedTrace:
+    """A trace as the planner needs it: means of a request, its peak a minute, hours, dollars."""
+
+    requests: int
+    hours: int
+    usd: Decimal
+    input_tokens: int
+    new_tokens: int
+    output_tokens: int
+    peak: int
+
+    @property
+    def cache_hit(self) -> float:
+        """Share of prompt tokens that the log says were read from a cache."""
+        return 1 - max(self.new_tokens, 1) / max(self.input_tokens, 1)
 
 
 def self_hosting(store: "DuckDBPyConnection", *, model: str) -> Iterator[WhatIf]:
-    """Plan chips for the peak of the trace, rented for all of its hours.
+    """Plan chips for the peak of the trace, rented for all of its hours, and what would cut them.
 
-    Prompts are read whole at worst, and only where no cache held them at best: the two ends of the
-    range. Raises InputError for a model whose shape is not known.
+    A prefix cache holds what the log says was cached at best, and nothing at worst: the two ends of
+    the range. Then what that cache is worth on those chips, and what guessed tokens are. Raises
+    InputError for a model whose shape is not known.
     """
-    shape = find_shape(model)
+    shape, trace = find_shape(model), _trace(store)
+    if trace.requests < LEAST_REQUESTS or not trace.hours:
+        return
+    cached, plain = (_cheapest(shape, trace, cache_hit=hit) for hit in (trace.cache_hit, 0.0))
+    options = [option for option in (cached, plain) if option is not None]
+    if not options:
+        return
+    costs = sorted(cost for cost, _ in options)
+    best_usd, best = options[0]
+    command = f"suffice plan --model {model} --workload " + (
+        f"in={trace.input_tokens},out={trace.output_tokens},hit={trace.cache_hit:.2f}"
+    )
+    each = trace.usd / trace.requests
+    yield WhatIf(
+        name="self-hosting",
+        title=f"{model} on {best.chips_needed} {best.chip} ({best.layout}) "
+        f"for {trace.hours:,} hours",
+        usd_before=trace.usd,
+        usd_after=costs[0],
+        low=costs[0],
+        high=costs[-1],
+        measured=f"the busiest minutes: {trace.peak} requests a minute, {trace.input_tokens:,} "
+        f"tokens in ({trace.new_tokens:,} of them new) and {trace.output_tokens:,} out on average",
+        modelled="speeds of the planner, first token within 5 s, contract prices of chips",
+        unknown="people, idle nights outside of the log, and " + UNPROVEN,
+        proof=proof_of("request", usd_each=each, command=command),
+    )
+    if cached is not None and plain is not None and trace.cache_hit > 0:
+        yield WhatIf(
+            name="self-hosting-prefix-cache",
+            title=f"a prefix cache that holds {trace.cache_hit:.0%} of prompts on those chips",
+            usd_before=plain[0],
+            usd_after=cached[0],
+            measured="the share of prompt tokens that were read from a cache",
+            modelled="speeds of the planner with and without those tokens to read",
+            unknown="whether your engine's cache would hold as much",
+        )
+    guessed = [
+        _cheapest(
+            shape,
+            trace,
+            cache_hit=trace.cache_hit,
+            speculation=Speculation(
+                tokens=GUESSED, acceptance=rate, draft_cost=None if shape.mtp else DRAFT_COST
+            ),
+        )
+        for rate in ACCEPTED
+    ]
+    after = sorted(option[0] for option in guessed if option is not None)
+    if after:
+        yield WhatIf(
+            name="self-hosting-guessed-tokens",
+            title=f"{GUESSED} guessed tokens a step on rented chips",
+            usd_before=best_usd,
+            usd_after=after[len(after) // 2],
+            low=after[0],
+            high=after[-1],
+            measured="nothing: a log does not say how often guesses would be accepted",
+            modelled=f"speeds of the planner, {ACCEPTED[0]:.0%} to {ACCEPTED[-1]:.0%} of guesses "
+            "accepted; answers stay the same",
+            unknown="the rate at which your traffic's guesses are accepted",
+        )
+
+
+def _trace(store: "DuckDBPyConnection") -> HostedTrace:
     count, hours, usd, whole, fresh, output, peak = one(
         store,
         f"""SELECT count(*), ceil((epoch(max(time)) - epoch(min(time))) / 3600), sum(usd),
@@ -38,45 +128,42 @@ def self_hosting(store: "DuckDBPyConnection", *, model: str) -> Iterator[WhatIf]
         FROM bill WHERE requests = 1 AND input_tokens > 0 AND output_tokens > 0
             AND time IS NOT NULL""",
     )
-    if count < LEAST_REQUESTS or not hours:
-        return
-    longest = shape.max_context_tokens or math.inf
-    options = []
-    for read in (max(fresh, 1), whole):
-        if read + output > longest:
-            continue
-        work = Workload(
-            input_tokens=read, output_tokens=max(output, 1), requests_per_s=max(peak, 1) / 60
-        )
-        try:
-            plan = make_plan(PlanRequest(model=shape, workload=work, slo=SLO, apart=False))
-        except InputError:
-            continue
-        priced = [(_usd_per_hour(option), option) for option in plan.ranking]
-        known = [(cost, option) for cost, option in priced if cost is not None]
-        if known:
-            options.append(min(known, key=lambda pair: pair[0]))
-    if not options:
-        return
-    costs = sorted(cost * hours for cost, _ in options)
-    best = options[0][1]
-    yield WhatIf(
-        name="self-hosting",
-        title=f"{model} on {best.chips_needed} {best.chip} ({best.layout}) for {hours:,} hours",
-        usd_before=usd_from_picousd(usd),
-        usd_after=costs[0],
-        low=costs[0],
-        high=costs[-1],
-        measured=f"the busiest minutes: {peak} requests a minute, {whole:,} tokens in "
-        f"({fresh:,} of them new) and {output:,} out on average",
-        modelled="speeds of the planner, first token within 5 s, contract prices of chips",
-        unknown="people, idle nights outside of the log, and " + UNPROVEN,
-        proof=proof_of(
-            "request",
-            usd_each=usd_from_picousd(usd) / count,
-            command=f"suffice plan --model {model} --workload in={whole},out={output}",
-        ),
+    return HostedTrace(
+        requests=count,
+        hours=hours,
+        usd=usd_from_picousd(usd),
+        input_tokens=whole,
+        new_tokens=fresh,
+        output_tokens=output,
+        peak=peak,
     )
+
+
+def _cheapest(
+    shape: Shape,
+    trace: HostedTrace,
+    *,
+    cache_hit: float,
+    speculation: Speculation | None = None,
+) -> tuple[Decimal, Option] | None:
+    """Return the cheapest option for the trace's hours; None where none fits or has a price."""
+    longest = shape.max_context_tokens or math.inf
+    if trace.input_tokens + trace.output_tokens > longest:
+        return None
+    work = Workload(
+        input_tokens=max(trace.input_tokens, 1),
+        output_tokens=max(trace.output_tokens, 1),
+        requests_per_s=max(trace.peak, 1) / 60,
+        cache_hit=cache_hit,
+    )
+    request = PlanRequest(model=shape, workload=work, slo=SLO, apart=False, speculation=speculation)
+    try:
+        plan = make_plan(request)
+    except InputError:
+        return None
+    priced = [(_usd_per_hour(option), option) for option in plan.ranking]
+    known = [(cost * trace.hours, option) for cost, option in priced if cost is not None]
+    return min(known, key=lambda pair: pair[0]) if known else None
 
 
 def _usd_per_hour(option: Option) -> Decimal | None:

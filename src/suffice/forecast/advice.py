@@ -15,7 +15,7 @@ from msgspec import Struct
 from suffice.errors import InputError, PriceError
 from suffice.forecast.contracts import TRUST, ContractTerms, guaranteed_ratio
 from suffice.forecast.fan import ForecastQuestion, rent_paths
-from suffice.forecast.parameters import Parameters, parameters
+from suffice.forecast.parameters import Parameters, parameters, without_drift
 from suffice.forecast.process import Array
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.prices import Kind, find_offer
@@ -120,7 +120,7 @@ def _costs(
         paths=situation.paths,
     )
     months = situation.months
-    rent = rent_paths(question, params, months=months, rng=rng)[:, :-1]
+    rent = rent_paths(question, without_drift(params), months=months, rng=rng)[:, :-1]
     spend = HOURS_PER_MONTH * on_demand * situation.busy * rent * _needed(situation, rng)
     left = (months - np.arange(months)) / months
     fees = HOURS_PER_MONTH * contract * months * rent * left

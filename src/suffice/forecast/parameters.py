@@ -108,3 +108,18 @@ def parameters_as_of(params: Parameters, day: dt.date, *, kind: PriceKind) -> Pa
         price=params.price | {kind: max(known, key=lambda fit: fit.date)},
         arrival=tuple(a for a in params.arrival if a.date <= day.isoformat()),
     )
+
+
+def without_drift(params: Parameters) -> Parameters:
+    """Return the processes without a drift of their own.
+
+    Its sign is not known, so it widens a fan; as a cost it would count twice over for rising rents,
+    and make every contract look cheap.
+    """
+    return msgspec.structs.replace(
+        params,
+        price={
+            kind: msgspec.structs.replace(process, drift=0.0)
+            for kind, process in params.price.items()
+        },
+    )

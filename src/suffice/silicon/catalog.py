@@ -15,6 +15,21 @@ from suffice.config import nearest
 from suffice.errors import ConfigError, InputError
 
 SI = {"TFLOP/s": 1e12, "GB": 1e9, "TB/s": 1e12, "GB/s": 1e9, "W": 1.0, "chips": 1.0}
+PLAUSIBLE = {
+    "bf16": (1e-3, 1e6),
+    "memory": (0.1, 5000.0),
+    "bandwidth": (1e-3, 100.0),
+    "power": (1.0, 50_000.0),
+    "domain": (1.0, 100_000.0),
+    "link": (0.1, 20_000.0),
+    "network": (0.01, 20_000.0),
+}
+"""What any processor's value lies within, in UNITS; other rates are like bf16's."""
+
+RIDGE = (1.0, 5000.0)
+"""FLOPs a byte at which a chip turns from memory to arithmetic: 3 on processors, 600 on the newest
+accelerators."""
+
 UNITS = {
     "memory": "GB",
     "bandwidth": "TB/s",
@@ -135,6 +150,13 @@ def parse_chips(tree: dict[str, Any], *, where: str) -> dict[str, Chip]:
     for chip in chips.values():
         for name, value in chip.values.items():
             _check_value(value, sources, at=f"{where}: chip.{chip.key}.{name}", name=name)
+        ridge = chip.bf16.si / chip.bandwidth.si
+        if not RIDGE[0] <= ridge <= RIDGE[1]:
+            raise ConfigError(
+                f"{where}: chip.{chip.key}: bf16 over bandwidth is {ridge:.3g} FLOP a byte, "
+                f"outside {RIDGE[0]:g} to {RIDGE[1]:g} of any chip",
+                hint="is one of the two in another unit? bf16 is in TFLOP/s, bandwidth in TB/s",
+            )
     return chips
 
 
@@ -164,6 +186,12 @@ def _check_value(value: Value, sources: dict[str, Source], *, at: str, name: str
         raise ConfigError(f"{at}: unit {value.unit!r}", hint=f"give it in {unit}")
     if not value.value > 0 or not math.isfinite(value.value):
         raise ConfigError(f"{at}: {value.value} is not positive", hint="leave unknown values out")
+    least, most = PLAUSIBLE.get(name, PLAUSIBLE["bf16"])
+    if not least <= value.value <= most:
+        raise ConfigError(
+            f"{at}: {value.value:g} {unit} lies outside {least:g} to {most:g} of any chip",
+            hint=f"is it in another unit? write it in {unit}",
+        )
     if value.source not in sources:
         raise ConfigError(
             f"{at}: no source {value.source!r}",

@@ -191,9 +191,12 @@ def _overrides(entries: Any, *, where: str) -> Named:
     for text, entry in (entries or {}).items():
         sign, _, rest = text.rpartition(":") if text.startswith(("+:", "-:")) else ("", "", text)
         bits = (entry or {}).get("bits")
-        if sign != "-" and bits is None:
+        if sign == "-" or (bits is not None and bits >= 16):
+            name = None
+        elif bits is not None:
+            name = _integer(bits, where=where)
+        else:
             continue
-        name = None if sign == "-" or bits >= 16 else _integer(bits, where=where)
         expression = f"re:{rest}" if sign or set(rest) & set("*^$|(\\") else rest
         named.append((Patterns([expression], where=where), name))
     return named
