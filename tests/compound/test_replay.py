@@ -1,5 +1,7 @@
 """From a workload file and trials to the cells: what is replayed, and what is refused."""
 
+import json
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -16,11 +18,35 @@ from suffice.compound.answering import FRACTIONS
 from suffice.encoders.base import default_encoder
 from suffice.errors import ConfigError, InputError
 from suffice.meter import charge
+from suffice.silicon.models import find_shape
+from suffice.silicon.plan import make_plan, price_block
+from suffice.silicon.question import PlanRequest, Slo, Workload
+from suffice.silicon.speculation import Speculation
 from suffice.trials.table import split_rows
 from suffice.types import Trial, TrialStatus
 from support import write_jsonl
 
 CLOSE = 1e-9
+
+
+def toml_text(tree: dict[str, object]) -> str:
+    """Write a workload as TOML: JSON's values, with inline tables below the second level."""
+
+    def inline(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k} = {inline(v)}" for k, v in value.items()) + "}"
+        return json.dumps(value, default=str)
+
+    lines = [
+        f"{k} = {v if k == 'fixed' else inline(v)}"
+        for k, v in tree.items()
+        if not isinstance(v, dict)
+    ]
+    for table, entries in tree.items():
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            lines.append(f"[{table}.{name}]")
+            lines += [f"{key} = {inline(value)}" for key, value in entry.items()]
+    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +88,44 @@ def test_another_deployment_changes_only_the_price(replayed: Replay) -> None:
     assert sparse.answer_work == pytest.approx(base.answer_work * rates[1] / rates[0], rel=CLOSE)
     assert sparse.as_reference
     assert sparse.grade is Grade.MEASURED
+
+
+def test_a_prefix_cache_and_guessed_tokens_are_a_lever_of_silicon(
+    trials: list[Trial], tmp_path: Path
+) -> None:
+    """The same chip before and after, each priced by the block that `suffice plan` writes."""
+    guessing = Speculation(tokens=3, acceptance=0.7, draft_cost=0.05)
+    plain, changed = (
+        make_plan(
+            PlanRequest(
+                model=find_shape("llama-3-70b"),
+                workload=Workload(input_tokens=4000, output_tokens=400, cache_hit=hit),
+                chips=("h200",),
+                slo=Slo(tpot_s=0.03),
+                speculation=speculation,
+            )
+        )
+        for hit, speculation in ((0.0, None), (0.8, guessing))
+    )
+    prices = [
+        tomllib.loads(price_block(p.ranking[0], name="x", plan=p, date="2026-11-30"))["price"]["x"]
+        for p in (plain, changed)
+    ]
+    tree = tomllib.loads(WORKLOAD)
+    tree["lever"] = {"serving": {"vector": "silicon", "before": "h200", "after": "h200, guessing"}}
+    tree["deployment"] = {
+        name: {"model": "llama", "chip": chip, "grade": "modelled", "price": price}
+        for (name, chip), price in zip(
+            (("plain", "h200"), ("guessing", "h200, guessing")), prices, strict=True
+        )
+    }
+    workload = read_workload(write_workload(tmp_path, text=toml_text(tree)))
+    cells = replay(workload, trials, now=NOW, encoder=default_encoder()).factorial
+    base, after = cells.baseline, cells.cell("serving")
+    assert 0.2 < after.usd.sum() / base.usd.sum() < 0.9
+    assert (after.output_tokens == base.output_tokens).all()
+    assert after.quality == pytest.approx(base.quality)
+    assert after.grade is Grade.MODELLED
 
 
 def test_a_prediction_costs_one_call_and_decodes_nothing(replayed: Replay) -> None:
