@@ -228,3 +228,56 @@ def test_a_workload_longer_than_the_context_is_refused():
 def test_a_folder_is_read_as_its_configuration(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen--Qwen3-32B"]["config"]))
     assert find_shape(str(tmp_path)) == shape_from_file(tmp_path / "config.json")
+
+
+HUNYUAN = {
+    "model_type": "hunyuan_v1_moe",
+    "hidden_size": 4096,
+    "intermediate_size": 3072,
+    "moe_intermediate_size": [3072] * 32,
+    "num_experts": 64,
+    "moe_topk": [8] * 32,
+    "num_shared_expert": [1] * 32,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128167,
+    "tie_word_embeddings": True,
+}
+LING = {
+    "model_type": "bailing_moe_v2",
+    "hidden_size": 8192,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_experts": 256,
+    "num_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "first_k_dense_replace": 4,
+    "vocab_size": 157184,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "total", "active"),
+    [(HUNYUAN, 80.4e9, 12.75e9), (LING, 999.7e9, 49.77e9)],
+    ids=["Hunyuan-A13B", "Ling-1T"],
+)
+def test_families_of_2025_have_their_published_sizes(config, total, active):
+    """Published: 80B with 13B active, and 1T with about 50B active."""
+    counts = profile(shape_from_config(config, name="x", source="x", neighbour=None))
+    assert counts.total == pytest.approx(total, rel=0.01)
+    assert counts.active == pytest.approx(active, rel=0.01)
+
+
+def test_a_number_listed_for_every_layer_is_that_number_and_its_length_is_checked():
+    short = HUNYUAN | {"moe_intermediate_size": [3072] * 30}
+    with pytest.raises(InputError, match="30 entries for 32 layers"):
+        shape_from_config(short, name="x", source="x", neighbour=None)
+    mixed = HUNYUAN | {"moe_topk": [8] * 31 + [4]}
+    with pytest.raises(InputError, match="num_experts_per_tok"):
+        shape_from_config(mixed, name="x", source="x", neighbour=None)

@@ -68,8 +68,15 @@ class ConfigFields:
         return value
 
     def number(self, name: str) -> int | None:
-        """Return a positive whole number, or None where the field is absent or 0."""
+        """Return a positive whole number, or None where the field is absent or 0.
+
+        A list that names the same number for every layer is that number.
+        """
         value = self.raw(name)
+        if isinstance(value, list) and value and all(entry == value[0] for entry in value):
+            layers = self.raw("num_hidden_layers")
+            listed = self.listed(name, layers=layers, spare=8) if isinstance(layers, int) else value
+            value = listed[0] if listed else None
         if value is None or value == 0:
             return None
         if isinstance(value, float) and value.is_integer():
