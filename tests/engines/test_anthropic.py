@@ -323,3 +323,74 @@ def test_a_message_of_another_shape_is_the_clients_fault(message: dict[str, Any]
     with pytest.raises(EngineRefused) as caught:
         message_body(Request(request_id="r", messages=(message,)), RUNG, stream=False)
     assert (caught.value.status, caught.value.retryable) == (400, False)
+
+
+# -- what a chat request says in other words, or what no message can hold --------------------------
+
+SCHEMA = {"type": "object", "properties": {"river": {"type": "string"}}}
+NAMED = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
+
+
+def body_of(*messages: JSON, rung: Rung | None = None, **params: Any) -> JSON:
+    rung = rung or Rung(name="r", engine="a", model="m")
+    return message_body(chat(*messages or (ASKED,), **params), rung, stream=False)
+
+
+@pytest.mark.parametrize(
+    ("params", "fields"),
+    [
+        ({"response_format": NAMED}, {"format": {"type": "json_schema", "schema": SCHEMA}}),
+        ({"reasoning_effort": "high"}, {"effort": "high"}),
+        ({"reasoning_effort": "minimal"}, {"effort": "low"}),
+        (
+            {"reasoning_effort": "low", "response_format": NAMED},
+            {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
+        ),
+    ],
+)
+def test_an_effort_and_a_schema_are_carried(params: JSON, fields: JSON) -> None:
+    body = body_of(**params)
+    assert body["output_config"] == fields
+    assert ("thinking" in body) is ("effort" in fields)
+    assert body_of(reasoning_effort="none")["thinking"] == {"type": "disabled"}
+    rung = Rung(name="r", engine="a", model="m", effort=Effort.MEDIUM)
+    assert body_of(rung=rung, **params)["output_config"]["effort"] == "medium"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n": 3},
+        {"logprobs": True},
+        {"logit_bias": {"5": 1}},
+        {"response_format": {"type": "json_object"}},
+    ],
+)
+def test_what_no_message_can_hold_is_refused_by_name(params: JSON) -> None:
+    with pytest.raises(EngineRefused) as caught:
+        body_of(**params)
+    assert (caught.value.status, caught.value.detail.param) == (400, next(iter(params)))
+    assert caught.value.hint
+    assert body_of(n=1, logprobs=False, logit_bias={}, response_format={"type": "text"})
+
+
+def test_thinking_of_a_rung_goes_with_no_forced_call_and_no_sampling() -> None:
+    rung = Rung(name="r", engine="a", model="m", thinking_budget_tokens=2048)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = body_of(rung=rung, temperature=0.2, top_k=5, tools=tools)
+    assert body.keys().isdisjoint({"temperature", "top_k"})
+    assert body["thinking"]["budget_tokens"] == 2048
+    forced = body_of(rung=rung, temperature=0.2, tools=tools, tool_choice="required")
+    assert (forced["thinking"], forced["tool_choice"]["type"]) == ({"type": "disabled"}, "any")
+    assert body_of(temperature=0.2, top_k=5)["temperature"] == 0.2
+
+
+def test_no_message_is_empty() -> None:
+    alone = body_of({"role": "system", "content": "Name a river."})
+    assert alone["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Name a river."}]}
+    ]
+    assert "system" not in alone
+    turns = body_of(ASKED, {"role": "assistant", "content": ""}, ASKED)["messages"]
+    assert all(turn["content"] for turn in turns)
+    assert [turn["role"] for turn in turns] == ["user"]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from suffice.engines.dialects import output_limit, without_effort
-from suffice.errors import EngineRefused
+from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 
 DEFAULT_LIMIT = 8192  # the API demands a limit
@@ -33,8 +33,10 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     """Build the body of POST /v1/messages; the settings of the rung win.
 
     Caches stay where the client put them. Where it put none, a conversation that has had a turn is
-    cached up to its last message. Raises EngineRefused for a message of another shape.
+    cached up to its last message. Raises EngineRefused for a message of another shape, and for what
+    changes the answer and has no equal there.
     """
+    _refuse_what_has_no_equal(request.params)
     try:
         system, messages = _turns(request.messages)
     except (AttributeError, KeyError, TypeError) as error:
@@ -47,14 +49,19 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
     params = {**asked, **rung.params}
+    limit = output_limit(request, rung) or DEFAULT_LIMIT
+    thinking, tools = _thinking(params, rung), _tools(params)
+    shape = _shape(params.get("response_format"))
+    if shape:
+        thinking[_CONFIG] = {**thinking.get(_CONFIG, {}), **shape}
     body: JSON = {
         "model": rung.model,
-        "max_tokens": output_limit(request, rung) or DEFAULT_LIMIT,
+        "max_tokens": limit,
         "messages": messages,
         "stream": stream,
         **{name: params[name] for name in _SAME if params.get(name) is not None},
-        **_thinking(params, rung),
-        **_tools(params),
+        **thinking,
+        **tools,
     }
     if system:
         body["system"] = system
@@ -69,7 +76,7 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
         for blocks in (system, messages[-1]["content"]):
             if blocks:
                 blocks[-1] = {**blocks[-1], "cache_control": _EPHEMERAL}
-    return body
+    return _consistent(body, own_thinking=own_effort)
 
 
 def native_body(body: JSON, rung: Rung, *, stream: bool) -> JSON:
@@ -85,7 +92,8 @@ def native_body(body: JSON, rung: Rung, *, stream: bool) -> JSON:
         config = kept.get("output_config")
         thinking["output_config"] = {**(config or {}), **thinking["output_config"]}
     fixed = {"model": rung.model, "max_tokens": limit, "stream": stream}
-    return {**kept, **own, **thinking, **fixed}
+    own_thinking = rung.effort is not None or rung.thinking_budget_tokens is not None
+    return _consistent({**kept, **own, **thinking, **fixed}, own_thinking=own_thinking)
 
 
 def without_native_effort(body: JSON) -> JSON:
@@ -205,13 +213,66 @@ def _call(block: JSON) -> JSON:
 
 def _thinking(params: JSON, rung: Rung) -> JSON:
     if rung.effort is Effort.NONE:
-        return {"thinking": {"type": "disabled"}}
+        return _of_effort(rung.effort)
     if rung.thinking_budget_tokens is not None:
         return {"thinking": {"type": "enabled", "budget_tokens": rung.thinking_budget_tokens}}
     if rung.effort is not None:
-        effort = _EFFORTS.get(rung.effort, rung.effort.value)
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
-    return {name: params[name] for name in ("thinking", "output_config") if name in params}
+        return _of_effort(rung.effort)
+    told: JSON = {name: params[name] for name in ("thinking", _CONFIG) if name in params}
+    effort = params.get("reasoning_effort")
+    if told or effort not in list(Effort):
+        return told
+    return _of_effort(Effort(effort))
+
+
+def _of_effort(effort: Effort) -> JSON:
+    if effort is Effort.NONE:
+        return {"thinking": {"type": "disabled"}}
+    word = _EFFORTS.get(effort, effort.value)
+    return {"thinking": {"type": "adaptive"}, _CONFIG: {"effort": word}}
+
+
+def _refuse_what_has_no_equal(params: JSON) -> None:
+    """Raise EngineRefused for what a client asks for and no message can hold."""
+    several = isinstance(params.get("n"), int) and params["n"] > 1
+    asked = {
+        "n": several,
+        "logprobs": params.get("logprobs") is True,
+        "logit_bias": bool(params.get("logit_bias")),
+        "response_format": (params.get("response_format") or {}).get("type") == "json_object",
+    }
+    for name, has_no_equal in asked.items():
+        if has_no_equal:
+            error = EngineRefused(
+                f"the Messages API has no {name} like this",
+                status=400,
+                body="",
+                hint="leave it out, give a json_schema for JSON, or ask another rung",
+            )
+            error.detail = ErrorDetail(message=error.message, param=name)
+            raise error
+
+
+def _shape(form: Any) -> JSON:
+    schema = form.get("json_schema") if isinstance(form, dict) else None
+    if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+        return {}
+    return {"format": {"type": "json_schema", "schema": schema["schema"]}}
+
+
+def _consistent(body: JSON, *, own_thinking: bool) -> JSON:
+    """Fit thinking that a rung sets into the rest of a body: the API refuses what contradicts it.
+
+    A call cannot be forced beside it, and sampling has no settings.
+    """
+    thinking = body.get("thinking")
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    if not own_thinking or kind not in ("enabled", "adaptive"):
+        return body
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
+        return {**body, "thinking": {"type": "disabled"}}
+    return {name: value for name, value in body.items() if name not in _SAME}
 
 
 def _tools(params: JSON) -> JSON:
@@ -256,9 +317,9 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
             role = "user"
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
-        else:
+        elif blocks:  # the API takes no empty message
             turns.append({"role": role, "content": blocks})
-    return system, turns
+    return (system, turns) if turns else ([], [{"role": "user", "content": system}])
 
 
 def _use(call: JSON) -> JSON:

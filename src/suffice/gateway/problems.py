@@ -157,7 +157,7 @@ def _refused(error: EngineRefused) -> Problem:
             hint="the operator's ledger has the engine's own words",
         )
     words = error.detail.message or error.body
-    if error.detail.code == "context_length_exceeded":
+    if error.detail.code == "context_length_exceeded" and "prompt is too long" not in words:
         words = f"prompt is too long: {words}"  # by these words Claude Code knows to compact
     problem = Problem(
         f"the engine refused the request with HTTP {error.status}: {words}",
