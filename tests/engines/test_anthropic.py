@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestServer
+from charging_server import ChargingServer
 
 from suffice.config import EngineConfig, PriceConfig
 from suffice.engines.anthropic import AnthropicEngine
@@ -20,125 +20,15 @@ JSON = dict[str, Any]
 RUNG = Rung(name="r", engine="a", model="claude-sonnet-4-5", price="list")
 SIGNED = {"type": "thinking", "thinking": "dry or wet?", "signature": "c2lnbmVk"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "set_oven", "input": {"celsius": 230}}
-RATES = {"input": "3", "read": "0.3", "5m": "3.75", "1h": "6", "output": "15"}  # $ a million
-
-
-class MessageServer:
-    """Answers as Anthropic does (docs.claude.com/en/api/messages, /streaming) and adds up dollars.
-
-    A prefix up to a `cache_control` is read from the cache where it was written before.
-    """
-
-    def __init__(self) -> None:
-        self.sent: list[JSON] = []
-        self.headers: list[Any] = []
-        self.usd = Decimal(0)
-        self.content: list[JSON] = [{"type": "text", "text": "Mild"}]
-        self.stop_reason = "end_turn"
-        self._cached: dict[str, int] = {}
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.router.add_post("/v1/messages", self._answer)
-        return app
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        self.sent.append(body)
-        self.headers.append(request.headers)
-        if body["messages"][-1]["content"][0].get("text") == "refuse":
-            error = {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}
-            return web.json_response({"type": "error", "error": error}, status=400)
-        usage = self._usage(body)
-        message = {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": body["model"],
-            "content": self.content, "stop_reason": self.stop_reason, "usage": usage,
-        }  # fmt: skip
-        if not body["stream"]:
-            return web.json_response(message)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for event in self._events(message):
-            await response.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
-        return response
-
-    def _usage(self, body: JSON) -> JSON:
-        parts = [*body.get("tools", []), *body.get("system", [])]
-        parts += [block for turn in body["messages"] for block in turn["content"]]
-        read, written, text, seen = 0, {"5m": 0, "1h": 0}, "", 0
-        for part in parts:
-            plain = {k: v for k, v in part.items() if k != "cache_control"}
-            text += json.dumps(plain)
-            if "cache_control" in part:
-                tokens = len(text) // 4
-                if text in self._cached:
-                    read = tokens
-                else:
-                    written[part["cache_control"].get("ttl", "5m")] += tokens - max(read, seen)
-                    self._cached[text] = tokens
-                seen = max(seen, tokens)
-        fresh = len(text) // 4 - seen + 3
-        output = 5 + len(json.dumps(self.content)) // 4
-        for name, tokens in (
-            ("input", fresh),
-            ("read", read),
-            ("output", output),
-            *written.items(),
-        ):
-            self.usd += Decimal(RATES[name]) * tokens / 10**6
-        return {
-            "input_tokens": fresh, "cache_read_input_tokens": read,
-            "cache_creation_input_tokens": sum(written.values()), "output_tokens": output,
-            "cache_creation": {f"ephemeral_{k}_input_tokens": v for k, v in written.items()},
-            "service_tier": "standard",
-        }  # fmt: skip
-
-    def _events(self, message: JSON) -> list[JSON]:
-        usage = message["usage"]
-        start = {
-            **message,
-            "content": [],
-            "stop_reason": None,
-            "usage": usage | {"output_tokens": 1},
-        }
-        events: list[JSON] = [{"type": "message_start", "message": start}, {"type": "ping"}]
-        for index, block in enumerate(message["content"]):
-            empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}}
-            begun = block | ({"input": {}} if "input" in block else empty.get(block["type"], {}))
-            events.append({"type": "content_block_start", "index": index, "content_block": begun})
-            events.extend(
-                {"type": "content_block_delta", "index": index, "delta": delta}
-                for delta in deltas_of(block)
-            )
-            events.append({"type": "content_block_stop", "index": index})
-        last_usage = {"output_tokens": usage["output_tokens"]}
-        delta = {"stop_reason": message["stop_reason"], "stop_sequence": None}
-        events.append({"type": "message_delta", "delta": delta, "usage": last_usage})
-        return [*events, {"type": "message_stop"}]
-
-
-def deltas_of(block: JSON) -> list[JSON]:
-    if block["type"] == "text":
-        return [{"type": "text_delta", "text": piece} for piece in block["text"]]
-    if block["type"] == "thinking":
-        pieces = [{"type": "thinking_delta", "thinking": piece} for piece in block["thinking"]]
-        return [*pieces, {"type": "signature_delta", "signature": block["signature"]}]
-    if block["type"] == "tool_use":
-        text = json.dumps(block["input"])
-        return [
-            {"type": "input_json_delta", "partial_json": text[i : i + 3]}
-            for i in range(0, len(text), 3)
-        ]
-    return []
 
 
 @pytest.fixture
-def server() -> MessageServer:
-    return MessageServer()
+def server() -> ChargingServer:
+    return ChargingServer()
 
 
 async def answered(
-    server: MessageServer, request: Request, rung: Rung = RUNG, *, stream: bool
+    server: ChargingServer, request: Request, rung: Rung = RUNG, *, stream: bool
 ) -> tuple[Completion, list[JSON]]:
     async with TestServer(server.app()) as http:
         config = EngineConfig(
@@ -166,7 +56,7 @@ ASKED = {"role": "user", "content": "How is it?"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_blocks_become_parts_of_a_chat_message(server: MessageServer, stream: bool) -> None:
+async def test_blocks_become_parts_of_a_chat_message(server: ChargingServer, stream: bool) -> None:
     server.content = [SIGNED, {"type": "text", "text": "Mild"}, CALL]
     server.stop_reason = "tool_use"
     completion, events = await answered(server, chat(ASKED), stream=stream)
@@ -183,7 +73,7 @@ async def test_blocks_become_parts_of_a_chat_message(server: MessageServer, stre
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_whole_session_costs_what_the_server_charges(
-    server: MessageServer, stream: bool
+    server: ChargingServer, stream: bool
 ) -> None:
     price = price_for("list", PriceConfig(provider="anthropic", model="claude-sonnet-4-5"))
     hour = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
@@ -243,7 +133,7 @@ async def test_a_whole_session_costs_what_the_server_charges(
     ],
 )
 async def test_the_settings_of_a_rung_win(
-    server: MessageServer, changes: JSON, fields: JSON
+    server: ChargingServer, changes: JSON, fields: JSON
 ) -> None:
     rung = Rung(name="r", engine="a", model="m", **changes)
     asked = {"thinking": {"type": "enabled", "budget_tokens": 9}, "max_completion_tokens": 16}
@@ -255,7 +145,7 @@ async def test_the_settings_of_a_rung_win(
     assert sent["stop_sequences"] == ["x"]
 
 
-async def test_a_conversation_without_caches_is_cached_to_its_end(server: MessageServer) -> None:
+async def test_a_conversation_without_caches_is_cached_to_its_end(server: ChargingServer) -> None:
     turns = [
         ASKED,
         {"role": "assistant", "content": "Mild"},
@@ -269,7 +159,7 @@ async def test_a_conversation_without_caches_is_cached_to_its_end(server: Messag
     assert "cache_control" not in json.dumps(server.sent[-1])
 
 
-async def test_errors_are_read_with_their_code(server: MessageServer) -> None:
+async def test_errors_are_read_with_their_code(server: ChargingServer) -> None:
     for stream in (False, True):
         with pytest.raises(EngineRefused) as caught:
             await answered(server, chat({"role": "user", "content": "refuse"}), stream=stream)
@@ -277,7 +167,7 @@ async def test_errors_are_read_with_their_code(server: MessageServer) -> None:
         assert caught.value.status == 400
 
 
-async def test_a_stream_that_breaks_off_is_no_answer(server: MessageServer) -> None:
+async def test_a_stream_that_breaks_off_is_no_answer(server: ChargingServer) -> None:
     server.stop_reason = None  # type: ignore[assignment]
     async with TestServer(server.app()) as http:
         config = EngineConfig(
