@@ -63,7 +63,7 @@ $(TRAIN_STAMP): $(STAMP) requirements/train.txt
 
 lock:  ## pin and hash requirements/*.in again (needs uv on the PATH)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra tasks --extra inspect --extra postgres --extra otel --extra latent --extra video --group test --group check --group docs \
+		--extra all --extra tasks --extra inspect --extra postgres --extra otel --extra latent --extra video --group test --group check --group docs \
 		pyproject.toml requirements/build.in -o requirements/dev.txt
 	uv pip compile -q --no-deps --generate-hashes --no-emit-index-url --no-header requirements/models.in -o requirements/models.txt
 

@@ -1,5 +1,6 @@
 """One suffice.toml at work: its engines, built and opened."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -9,7 +10,7 @@ from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
 from suffice.engines.dialects import Dialect, check_rung, request_body
 from suffice.engines.servers import DIALECTS, vendor_at
-from suffice.errors import ConfigError
+from suffice.errors import ConfigError, MissingExtra
 from suffice.ladder import build_ladder
 from suffice.meter import charge, price_for
 from suffice.scoring.checks import Checks
@@ -89,6 +90,11 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
     if config.kind == "embedded":
         from suffice.engines.embedded import EmbeddedEngine
 
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingExtra(
+                f"engine {name!r} is embedded, and llama.cpp is not installed",
+                hint="pip install 'suffice[embedded]'",
+            )
         return EmbeddedEngine(config)
     if config.kind == "latent":
         from suffice.latent.rung_folder import load_rung

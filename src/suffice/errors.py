@@ -38,6 +38,30 @@ class MissingExtra(SufficeError):
     """An optional dependency is not installed."""
 
 
+# What each library belongs to; the core, which a gateway needs, comes without them.
+_EXTRAS = {
+    "altair": "charts",
+    "duckdb": "logs",
+    "scipy": "certify",
+    "sklearn": "certify",
+    "vl_convert": "charts",
+    "xllamacpp": "embedded",
+    "zstandard": "logs",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
+    """Name the extra that a module belongs to which cannot be imported; None for any other."""
+    library = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(library)
+    if extra is None:
+        return None
+    return MissingExtra(
+        f"this needs {library}, which is not installed",
+        hint=f"pip install 'suffice[{extra}]', or 'suffice[all]' for everything",
+    )
+
+
 class PriceError(SufficeError):
     """A price was asked for that no source gives."""
 

@@ -31,11 +31,11 @@ from suffice.report import (
     Side,
     TokenSpread,
     TrialsReport,
-    build_report,
     ledger_report,
     side,
     token_spreads,
 )
+from suffice.report.build import build_report
 from suffice.report.headline import trials_opening
 from suffice.report.ledger_figures import ledger_figures
 from suffice.report.style import PALETTE, VECTORS

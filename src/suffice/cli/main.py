@@ -33,7 +33,7 @@ from suffice.cli import (
     train,
 )
 from suffice.cli.output import print_error, say
-from suffice.errors import SufficeError
+from suffice.errors import SufficeError, missing_extra
 from suffice.units import printable
 
 UNEXPECTED = 1
@@ -129,6 +129,10 @@ def main(arguments: list[str] | None = None) -> None:
         )
         status = SufficeError.exit_status
     except Exception as error:  # the last resort: no command ends in a traceback
+        missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None:
+            print_error(missing.message, hint=missing.hint, code="MissingExtra", json=json)
+            raise SystemExit(missing.exit_status) from error
         if os.environ.get("SUFFICE_TRACEBACK"):
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]

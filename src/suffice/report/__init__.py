@@ -1,6 +1,5 @@
 """Reports on trials or a ledger: one self-contained HTML page, or the same numbers as JSON."""
 
-from suffice.report.build import build_report
 from suffice.report.summary import (
     BaselineFigures,
     CertifyVerdict,
@@ -22,7 +21,6 @@ __all__ = [
     "Side",
     "TokenSpread",
     "TrialsReport",
-    "build_report",
     "ledger_report",
     "side",
     "token_spreads",

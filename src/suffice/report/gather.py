@@ -20,7 +20,6 @@ from suffice.report import (
     Report,
     Side,
     TrialsReport,
-    build_report,
     ledger_report,
     side,
     token_spreads,
@@ -147,6 +146,8 @@ def report_on(
 
 def write_report(path: Path, report: Report) -> None:
     """Write a report as one HTML page; raises InputError if the disk refuses."""
+    from suffice.report.build import build_report
+
     write_file(path, build_report(report))
 
 
