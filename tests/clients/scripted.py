@@ -9,6 +9,7 @@ WORD = "river-rhine"
 SAY = "Say the river."
 SHELL = {"command": f"echo {WORD}", "description": "say it"}
 PICTURE = "picture.png"
+HEAD_WORK = "Work for thirty turns."  # begins a prompt of the long session
 
 # The prompts that a client is given, and for each the tools by which it can be met. The engine
 # calls the first one that the client offers.

@@ -19,6 +19,7 @@ from suffice.types import Rung, Vector
 from suffice.units import seconds
 
 _LEAST_MEMORY = 64 * 1024 * 1024
+_SHARES = {"audit_share": 0.02, "rollout": 0.05}
 _MAY_BE_ZERO = frozenset(
     {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd", "drain_delay_s"}
 )
@@ -211,9 +212,11 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
             raise ConfigError(f"{at}.{key}: {value} is no number", hint="leave it out if in doubt")
         if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
             raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
-    if gateway.audit_share > 1:
+    over = [key for key in _SHARES if getattr(gateway, key) > 1]
+    if over:
         raise ConfigError(
-            f"{at}.audit_share: {gateway.audit_share} is over 1", hint="0.02 is usual"
+            f"{at}.{over[0]}: {getattr(gateway, over[0])} is over 1",
+            hint=f"{_SHARES[over[0]]} is usual",
         )
 
 

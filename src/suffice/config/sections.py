@@ -204,6 +204,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       ([sessions](sessions.md))
     session_header: a header that names the session, read before those that are known
     cache_life_s: how long engines keep a prompt that nobody reads, for the choice by session
+    rollout: share of sessions that the policy chooses for; the reference answers the others
+      ([roll-out](sessions.md#roll-out))
     responses_ttl: how long responses and conversations are kept that clients ask to be
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
@@ -247,6 +249,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     route_by: Literal["request", "session"] = "request"
     session_header: str | None = None
     cache_life_s: float = 300.0
+    rollout: float = 1.0
     responses_ttl: str | None = None
     keys: str | None = None
     assumed_usd: Decimal = Decimal("0.01")

@@ -37,6 +37,7 @@ from suffice.ledger import Entry, Status
 from suffice.pipeline import Climb, ascend, describe
 from suffice.pipeline import relay as begin_relay
 from suffice.sessions import Choice
+from suffice.sessions.rollout import SessionArm
 from suffice.types import Completion
 
 LARGE_BYTES = 64 * 1024  # a policy reads a larger request in a thread, beside the loop
@@ -72,12 +73,13 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             metrics=worker.metrics,
         )
         large = len(body) > LARGE_BYTES
-        climb, choice = await asyncio.to_thread(start) if large else start()
+        climb, choice, arm = await asyncio.to_thread(start) if large else start()
     task = AdmittedChat(
         chat=request,
         climb=climb,
         seat=seat,
         choice=choice,
+        arm=arm,
         admission=entrance.admission,
         audited=request.rung is None and serving.guard.drawn(request.request.request_id),
         deadline_s=gateway.deadline_s,
@@ -120,6 +122,7 @@ class AdmittedChat(NamedTuple):
     climb: Climb
     seat: Seat | None
     choice: Choice | None
+    arm: SessionArm | None
     admission: Admission | None
     audited: bool
     deadline_s: float
@@ -240,7 +243,11 @@ class Answering:
             tag=tag_of(self.exchange.headers) or (key.tag if key else None),
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
+            turn=1 + sum(m.get("role") == "assistant" for m in task.chat.request.messages),
         )
+        if task.arm is not None:
+            arm = "policy" if task.arm.by_policy else "reference"
+            entry = replace(entry, arm=arm, arm_chance=task.arm.chance, wish=task.arm.wish)
         booked = worker.books.add(entry)
         charge = entry.charge if entry.attempts else None
         tokens = tokens_used(entry)

@@ -87,6 +87,7 @@ async def _forward(
         climb=climb,
         seat=None,
         choice=None,
+        arm=None,
         admission=entrance.admission,
         audited=False,
         deadline_s=gateway.deadline_s,

@@ -19,6 +19,7 @@ from suffice.meter import Price, charge
 from suffice.pipeline import Climb, Pipeline
 from suffice.sessions import Choice
 from suffice.sessions.identity import beginning_of
+from suffice.sessions.rollout import SessionArm
 from suffice.types import Count, CountSource, Request, Rung, Usage, estimated
 
 _NONE = Count(0, CountSource.ESTIMATED)
@@ -29,6 +30,14 @@ class Exclusion(NamedTuple):
 
     label: str
     sentence: str
+
+
+class Start(NamedTuple):
+    """Where a request begins: its climb, its session's choice and its arm of a roll-out, if any."""
+
+    climb: Climb
+    choice: Choice | None
+    arm: SessionArm | None
 
 
 class Conversations:
@@ -57,32 +66,34 @@ def start_climb(
     *,
     conversations: Conversations,
     metrics: Metrics,
-) -> tuple[Climb, Choice | None]:
+) -> Start:
     """Choose where a request begins, and why where its session decides.
 
     A request that the policy may not serve is counted.
     """
-    pipeline = serving.pipeline
+    pipeline, rollout, arm = serving.pipeline, serving.rollout, None
     request = chat.request if chat.rung else pipeline.grouped(chat.request)
     exclusion = None if chat.rung else exclusion_of(chat, serving, group=request.group)
-    climb = Climb(
-        *(pipeline, request),
-        named=chat.rung,
-        barred=exclusion.sentence if exclusion else None,
-        read=None if seat.turn is None else beginning_of(request),
-    )
+    read = None if seat.turn is None else beginning_of(request)
+    barred = exclusion.sentence if exclusion else None
+    climb = Climb(pipeline, request, named=chat.rung, barred=barred, read=read)
+    if rollout.partial and chat.rung is None and climb.fallback is None:
+        arm = rollout.arm(seat.session_id or seat.agent, wish=climb.rung.name)
+        if not arm.by_policy:
+            exclusion = Exclusion("rollout", "the policy does not choose for this session yet")
+            climb = Climb(pipeline, request, barred=exclusion.sentence)
     if climb.fallback is not None:
         metrics.add(FALLBACKS, (exclusion.label if exclusion else "certificate",))
     if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
         climb.take(pipeline.ladder.reference)
     reference = pipeline.ladder.reference
     if seat.turn is not None:
-        return climb, choose_for(seat, seat.turn, climb, serving)
+        return Start(climb, choose_for(seat, seat.turn, climb, serving), arm)
     if chat.rung is None and climb.rung != reference and len(request.messages) > 1:
         before = conversations.rung_of(seat.agent)
         if before == reference.name and not leaving_pays(pipeline, request, climb.rung):
             climb.take(reference)
-    return climb, None
+    return Start(climb, None, arm)
 
 
 def exclusion_of(chat: ChatRequest, serving: Serving, *, group: str | None) -> Exclusion | None:
@@ -95,6 +106,8 @@ def exclusion_of(chat: ChatRequest, serving: Serving, *, group: str | None) -> E
     alpha = bundle.certificate.alpha
     if chat.alpha is not None and chat.alpha < alpha:
         return Exclusion("alpha", f"the certificate promises {alpha:g}, not {chat.alpha:g}")
+    if serving.rollout.stopped:
+        return Exclusion("canary", "outcomes of its sessions have ended the roll-out")
     if not serving.guard.allowed(group):
         return Exclusion("alarm", "an alarm has ended the certificate for this group")
     return None

@@ -22,6 +22,7 @@ from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import Guard
+from suffice.sessions.rollout import RollOut
 from suffice.types import JSON, Rung
 
 
@@ -58,6 +59,7 @@ class Serving:
     native_models: frozenset[str]
     caching_models: frozenset[str]
     guard: Guard
+    rollout: RollOut
 
     async def close(self) -> None:
         """Close the engines and checks."""
@@ -106,6 +108,7 @@ def build_serving(
             bundle.certificate if bundle else None,
             rule=_audit_rule(config.gateway, watching=bundle is not None or settings.observe),
         ),
+        rollout=RollOut(config.gateway.rollout),
     )
 
 

@@ -37,8 +37,10 @@ from suffice.gateway.problems import Problem
 from suffice.gateway.route import Conversations
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings, states_of
 from suffice.gateway.upkeep import Upkeep
-from suffice.ledger import Ledger
+from suffice.guarantee.canary import ArmOutcome, canary
+from suffice.ledger import Ledger, Window
 from suffice.ledger.events import note_states
+from suffice.ledger.outcomes import arm_outcomes
 from suffice.ledger.rollups import advance
 from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
@@ -171,6 +173,7 @@ class Worker:
     async def watch_ledger(self) -> None:
         """Take in what audits have shown, erase what is over, and add new rows to the sums."""
         await self.refresh_guard()
+        await self.refresh_rollout()
         if time.monotonic() - self._expired_s > EXPIRY_S:
             self._expired_s = time.monotonic()
             now = datetime.now(UTC)
@@ -218,6 +221,20 @@ class Worker:
                 "nobody watches the certificate: the last %d audits got no label (%s)",
                 *(state.silent, ", ".join(state.labels)),
             )
+
+    async def refresh_rollout(self) -> None:
+        """Take in how the sessions of a roll-out came out; an alarm stops it."""
+        serving, bundle = self.serving, self.serving.pipeline.bundle
+        if bundle is None or not serving.rollout.partial or serving.rollout.stopped:
+            return
+        certificate = bundle.certificate
+        since = Window(since=certificate.terms.created)
+        logged = await asyncio.to_thread(arm_outcomes, self.books.ledger, window=since)
+        outcomes = [ArmOutcome(one.arm == "policy", one.score) for one in logged]
+        watch = canary(outcomes, alpha=certificate.alpha, delta=certificate.delta)
+        if watch.alarm_at is not None:
+            serving.rollout.stopped = True
+            _log.warning("outcomes of its sessions have ended the roll-out of the policy")
 
     def _publish(self) -> None:
         """Leave the metrics where the worker that is scraped finds them."""

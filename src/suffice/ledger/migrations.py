@@ -47,6 +47,10 @@ def _postgresql_refuses_changes(table: str) -> str:
     )
 
 
+def _added(*columns: str) -> tuple[str, ...]:
+    return tuple(f"ALTER TABLE suffice_requests ADD COLUMN {column}" for column in columns)
+
+
 def _table_of_sums(name: str, *columns: str) -> str:
     sums = "".join(f", {column} BIGINT NOT NULL" for column in " ".join(columns).split())
     return (
@@ -322,17 +326,17 @@ MIGRATIONS = (
         version=12,
         statements=(
             """CREATE TABLE suffice_outcomes (
-                id {key},
-                session_id TEXT NOT NULL,
-                kind TEXT NOT NULL,
-                score DOUBLE PRECISION NOT NULL,
-                key_id TEXT,
-                time_us BIGINT NOT NULL,
+                id {key}, session_id TEXT NOT NULL, kind TEXT NOT NULL,
+                score DOUBLE PRECISION NOT NULL, key_id TEXT, time_us BIGINT NOT NULL,
                 UNIQUE (session_id, kind)
             )""",
         ),
         sqlite=_sqlite_refuses_changes("suffice_outcomes"),
         postgresql=(_postgresql_refuses_changes("suffice_outcomes"),),
+    ),
+    Migration(
+        version=13,
+        statements=_added("turn INTEGER", "arm TEXT", "arm_chance DOUBLE PRECISION", "wish TEXT"),
     ),
 )
 

@@ -9,7 +9,10 @@ from msgspec import Struct
 
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK, take_turns
-from suffice.ledger.schema import outcomes, requests, time_from_us, time_us
+from suffice.ledger.records import ALL_TIME, Window
+from suffice.ledger.schema import outcomes, requests, time_from_us, time_us, within
+
+_SERVED = ("session_id", "arm", "arm_chance", "wish", "rung", "text")
 
 
 class OutcomeReceipt(StrEnum):
@@ -80,3 +83,48 @@ def outcomes_of(ledger: Ledger, *, kinds: Iterable[str] = ()) -> tuple[SessionOu
         )
         for row in rows
     )
+
+
+class ArmRecord(Struct, frozen=True, kw_only=True):
+    """How a session of a roll-out was served, by its first request, and how it came out."""
+
+    session_id: str
+    kind: str
+    score: float
+    arm: str
+    arm_chance: float
+    wish: str
+    rung: str | None
+    text: str | None
+
+
+def arm_outcomes(
+    ledger: Ledger, *, kind: str | None = None, window: Window = ALL_TIME
+) -> tuple[ArmRecord, ...]:
+    """List the outcomes of sessions that a roll-out drew for, in the order in which they came.
+
+    The window is of the requests. A session with outcomes of several kinds is there for each.
+    Raises LedgerError.
+    """
+    drawn = [requests.c.arm.is_not(None), *within(requests.c.time_us, window)]
+    first = (
+        sa.select(sa.func.min(requests.c.id).label("id"))
+        .where(*drawn, requests.c.session_id.is_not(None))
+        .group_by(requests.c.session_id)
+        .subquery()
+    )
+    query = (
+        sa.select(
+            outcomes.c.kind,
+            outcomes.c.score,
+            *(requests.c[name] for name in _SERVED),
+        )
+        .join(requests, requests.c.session_id == outcomes.c.session_id)
+        .join(first, first.c.id == requests.c.id)
+        .order_by(outcomes.c.id)
+    )
+    if kind is not None:
+        query = query.where(outcomes.c.kind == kind)
+    with ledger.reading() as connection:
+        rows = connection.execute(query).mappings().all()
+    return tuple(ArmRecord(**row) for row in rows)

@@ -64,8 +64,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     `conversation_id` names the agent whose history the request has, `session_id` the session that
     the client says it belongs to. `key_id` names an API key without being one, and `tag` is a word
     of the client's for sums. `text` is what features read, kept only with text on; `reference_usd`
-    is what the reference rung alone costs for it. Characters that a database cannot hold (NUL, lone
-    surrogates) are replaced.
+    is what the reference rung alone costs for it. `turn` counts the answers that the prompt holds,
+    and this one. During a roll-out `arm` is what the session was drawn for, `policy` or
+    `reference`, `arm_chance` how likely that was, and `wish` the rung that the policy chooses.
+    Characters that a database cannot hold (NUL, lone surrogates) are replaced.
     """
 
     request_id: str
@@ -80,6 +82,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     key_id: str | None = None
     tag: str | None = None
+    turn: int | None = None
+    arm: str | None = None
+    arm_chance: float | None = None
+    wish: str | None = None
     audited: bool = False
     reference_usd: Decimal | None = None
     reference_known: ReferenceKnown = ReferenceKnown.UNKNOWN
