@@ -30,6 +30,7 @@ from benchmarks.silicon.fit import (
 )
 from benchmarks.silicon.learn import MeasuredRows
 from benchmarks.silicon.older import older_errors, older_runs
+from benchmarks.silicon.peers import beside_peers
 from suffice.silicon.intervals import Interval
 from suffice.silicon.residual import STEP_START, ideal, predict, step_seconds
 from suffice.silicon.roofline import Array
@@ -82,6 +83,13 @@ def measure(data: Path) -> dict[str, Any]:
             for name in np.unique(sources)
             for here in [sources == name]
         },
+        "peers": beside_peers(
+            rows,
+            tpot,
+            common=common,
+            peer=_peer_errors(raw, peer, common),
+            data=data,
+        ),
         "rank_correlation": _rank_correlation(rows, ways["chip"][1], data=data, count=count),
         "configs_per_s": _speed(rows),
         "law": {law: _law_error(rows, law=law, count=count) for law in ("unique", "all", "topk")},

@@ -113,7 +113,7 @@ def join_errors(parts: Sequence[Errors]) -> Errors:
 
 
 def fit_interval(errors: Errors, *, sources: int, engines: int) -> Interval:
-    """Fit the 90 % quantile of |error| as exp(weights x TERMS); no term makes it narrower.
+    """Fit a quantile (COVERAGE) of |error| as exp(weights x TERMS); no term makes it narrower.
 
     Groups count by the root of their rows, and every way of leaving out counts the same. The factor
     on top is the mean of the row-wise quantile of scores and of the median over groups of each
@@ -126,8 +126,8 @@ def fit_interval(errors: Errors, *, sources: int, engines: int) -> Interval:
 
     def loss(b: Array) -> tuple[float, Array]:
         z = (size - errors.terms @ b) / SMOOTH
-        value = SMOOTH * np.logaddexp(0, z) - (1 - COVERED) * SMOOTH * z
-        slope = 1 / (1 + np.exp(-z)) - (1 - COVERED)
+        value = SMOOTH * np.logaddexp(0, z) - (1 - learn.COVERAGE) * SMOOTH * z
+        slope = 1 / (1 + np.exp(-z)) - (1 - learn.COVERAGE)
         pull = RIDGE * np.concatenate([[0.0], b[1:]])
         return float((weight * value).mean() + pull @ b), (
             2 * pull - errors.terms.T @ (weight * slope) / len(weight)

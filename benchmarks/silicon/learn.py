@@ -114,7 +114,7 @@ def fit(rows: MeasuredRows, *, seed: int = 0) -> PointPredictors:
     )
     step_s = step_seconds(times, step)
     raw = features(times, table=rows.table, step_s=step_s).astype(float)
-    mean, scale = raw.mean(axis=1), np.maximum(raw.std(axis=1), 0.3) / _emphasis()
+    mean, scale = raw.mean(axis=1), np.maximum(raw.std(axis=1), 0.3) / emphasis()
     x = standardise(raw, mean=mean, scale=scale)
     centres = _centres(x.T, seed=seed)
     basis = activations(x, lifted=lift(centres))[0].T
@@ -300,7 +300,8 @@ def few_shots(
             yield Shot(points=picked, rows=rest, left=error[rest] - moved, sigma=sigma)
 
 
-def _emphasis() -> Array:
+def emphasis() -> Array:
+    """Return how much the distance along each feature counts."""
     return np.concatenate([np.full(count, weight) for count, weight in EMPHASIS.values()])
 
 

@@ -9,7 +9,8 @@ the 90 % interval.
 
 `open_arrivals` are vLLM runs on H100 whose requests arrive at random (`open_arrivals.py`): errors
 of TTFT and ITL by load, beside the simulators of the suite. `alone` says how TTFT of the training
-rows with few requests in flight compares with the same physics.
+rows with few requests in flight compares with the same physics. `mlperf` are the throughputs of
+MLPerf v5.1 (`mlperf.py`).
 """
 
 import json
@@ -20,6 +21,7 @@ import numpy as np
 
 from benchmarks.inputs import benchmark_parser
 from benchmarks.silicon.older import older_runs
+from benchmarks.silicon_outside.mlperf import measure_mlperf
 from benchmarks.silicon_outside.open_arrivals import measure_alone, measure_runs
 from suffice.silicon.residual import predict
 from suffice.silicon.roofline import Array
@@ -47,6 +49,7 @@ def measure(data: Path) -> dict[str, Any]:
         **by_chip,
         "open_arrivals": measure_runs(data),
         "alone": measure_alone(data),
+        "mlperf": measure_mlperf(data),
     }
 
 
