@@ -37,7 +37,7 @@ Row = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class MlperfTask:
     """A task: the model, mean tokens in and out, and limits (TTFT, TPOT) in seconds by scenario."""
 
     model: str
@@ -48,31 +48,31 @@ class Task:
 
 
 TASKS = {
-    "llama2-70b": Task(
+    "llama2-70b": MlperfTask(
         model="llama-2-70b",
         input_tokens=294,
         output_tokens=294,
         server=(2.0, 0.2),
         interactive=(0.45, 0.04),
     ),
-    "llama3.1-405b": Task(
+    "llama3.1-405b": MlperfTask(
         model="llama-3-405b",
         input_tokens=9428,
         output_tokens=684,
         server=(6.0, 0.175),
         interactive=(4.5, 0.08),
     ),
-    "llama3.1-8b": Task(
+    "llama3.1-8b": MlperfTask(
         model="llama-3-8b",
         input_tokens=778,
         output_tokens=73,
         server=(2.0, 0.1),
         interactive=(0.5, 0.03),
     ),
-    "mixtral-8x7b": Task(
+    "mixtral-8x7b": MlperfTask(
         model="mixtral-8x7b", input_tokens=348, output_tokens=145, server=(2.0, 0.2)
     ),
-    "deepseek-r1": Task(
+    "deepseek-r1": MlperfTask(
         model="deepseek-r1", input_tokens=850, output_tokens=3880, server=(2.0, 0.08)
     ),
 }

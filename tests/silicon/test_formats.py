@@ -556,3 +556,20 @@ def test_public_reports_of_memory_come_out_right():
     tokens = 8.11 * 2**30 / (2 * profile(big).kv_full / 4)
     assert tokens == pytest.approx(178_880, rel=0.02)
     assert 46.11 * 2**30 / (2 * profile(small).kv_full) == pytest.approx(53_965 * 16, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "context", "gib"),
+    [
+        ("qwen3-0-6b", 40_960, 4.38),
+        ("deepseek-v3.1", 163_840, 10.72),
+        ("kimi-k2.5", 262_144, 17.16),
+        ("qwen3-5-27b", 262_144, 16.00),
+    ],
+)
+def test_caches_of_a_public_report_come_out_right(model, context, gib):
+    """Caches of one sequence in 16 bits as unsloth #4757 has them, windows and states apart."""
+    counts = profile(find_shape(model))
+    held = (counts.kv_full + counts.kv_sparse) * context
+    held += counts.kv_window * min(context, counts.window)
+    assert 2 * held / 2**30 == pytest.approx(gib, abs=0.005)
