@@ -16,6 +16,7 @@ from suffice.certify.bundle import Bundle, save_bundle
 from suffice.certify.bundling import Certification
 from suffice.errors import ConfigError
 from suffice.gateway.app import Gateway
+from suffice.gateway.keys import KeyLimits, add_key
 from suffice.gateway.seats import SeatMemory
 from suffice.gateway.serving import Settings
 from suffice.gateway.worker import open_worker
@@ -197,3 +198,50 @@ async def test_sessions_are_forgotten_in_time(here: Site) -> None:
     with Ledger.open(here.ledger) as ledger:
         assert await asyncio.to_thread(forget_sessions, ledger, before=datetime.now(UTC)) == 1
     assert await ask(here, next_turn(opening())) == ("small", "start")
+
+
+# -- reports of other people's gateways ----------------------------------------------------------
+
+
+async def test_a_pause_is_as_long_as_the_client_has_the_cache_live(here: Site) -> None:
+    """OpenRouterTeam/ai-sdk-provider#499: stickiness ended after 5 minutes, the cache after 60."""
+    marked = opening()
+    marked[0]["content"] = [
+        {
+            "type": "text",
+            "text": "Be an agent.",
+            "cache_control": {"type": "ephemeral", "ttl": "1h"},
+        }
+    ]
+    remember(here, marked, "big", ago_s=400)
+    assert await ask(here, next_turn(marked)) == ("big", "held")
+    later = [marked[0], {"role": "user", "content": "Another task."}]
+    remember(here, later, "big", ago_s=4000)
+    assert await ask(here, next_turn(later)) == ("small", "moved")
+
+
+async def test_siblings_that_begin_alike_are_told_apart_by_their_header(here: Site) -> None:
+    """router-for-me/CLIProxyAPI#4982: sub-agents of Claude Code fell into one."""
+    body = {"model": "suffice", "messages": opening()}
+    for agent in ("one", "two"):
+        headers = {"x-session-id": SESSION, "x-claude-code-agent-id": agent}
+        status, _ = await here.post(body, **headers)
+        assert status == 200
+    assert len({row["conversation_id"] for row in here.rows()}) == 2
+    assert len({row["session_id"] for row in here.rows()}) == 1
+
+
+async def test_a_session_belongs_to_its_key(tmp_path: Path, always_small: Bundle) -> None:
+    """BerriAI/litellm#36146: whoever sent the same session id shared its pin."""
+    path = tmp_path / "keys.json"
+    alice, mallory = (add_key(path, name, limits=KeyLimits()) for name in ("alice", "mallory"))
+    more = BY_SESSION + f'keys = "{path}"\n'
+    reasons = []
+    async with site(tmp_path, more=more, bundle=always_small) as made:
+        for secret in (alice, mallory, alice):
+            headers = {"x-session-id": SESSION, "authorization": f"Bearer {secret}"}
+            body = {"model": "suffice", "messages": opening()}
+            url = made.url + "/v1/chat/completions"
+            async with made.http.post(url, json=body, headers=headers) as response:
+                reasons.append(response.headers["x-suffice-choice"])
+    assert reasons == ["start", "start", "held"]

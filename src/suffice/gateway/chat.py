@@ -57,7 +57,11 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             request_id=exchange.request_id,
             native=exchange.native,
         )
-        seat = await take_seat(exchange, request, serving, ledger=worker.books.ledger)
+        seat = await take_seat(
+            *(exchange, request, serving),
+            ledger=worker.books.ledger,
+            key=None if key is None else key.name,
+        )
         entrance.admission = await access.reserve(
             *(entrance.admission, request, serving.pipeline), models=serving.models
         )

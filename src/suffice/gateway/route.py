@@ -88,7 +88,7 @@ def start_climb(
         climb.take(pipeline.ladder.reference)
     reference = pipeline.ladder.reference
     if seat.turn is not None:
-        return Start(climb, choose_for(seat, seat.turn, climb, serving), arm)
+        return Start(climb, choose_for(seat, seat.turn, climb), arm)
     if chat.rung is None and climb.rung != reference and len(request.messages) > 1:
         before = conversations.rung_of(seat.agent)
         if before == reference.name and not leaving_pays(pipeline, request, climb.rung):

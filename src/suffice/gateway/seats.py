@@ -26,8 +26,9 @@ from suffice.sessions import (
     after,
     choose,
 )
+from suffice.sessions.cache_life import cache_life_of
 from suffice.sessions.identity import agent_of, session_of
-from suffice.sessions.rates import token_rates
+from suffice.sessions.rates import CACHE_LIFE_S, token_rates
 from suffice.types import JSON, estimated
 
 
@@ -45,7 +46,8 @@ class SeatMemory(Struct, frozen=True, kw_only=True):
 class Seat(NamedTuple):
     """A request's session and agent; `turn` is None where the session decides nothing.
 
-    `state` is what is remembered of the agent, `estimated_tokens` what this prompt is taken for.
+    `state` is what is remembered of the agent, `estimated_tokens` what this prompt is taken for,
+    and `owner` the key whose session it is. The cache keeps the prompt for `cache_life_s`.
     """
 
     session_id: str | None
@@ -53,19 +55,30 @@ class Seat(NamedTuple):
     turn: AgentTurn | None = None
     state: AgentState | None = None
     estimated_tokens: int = 0
+    cache_life_s: float = CACHE_LIFE_S
+    owner: str = ""
+
+    @property
+    def memory_id(self) -> str:
+        """The name under which the session is remembered: nobody else's session of that id."""
+        return self.owner + (self.session_id or self.agent)
 
 
 async def take_seat(
-    exchange: Exchange, chat: ChatRequest, serving: Serving, *, ledger: Ledger
+    exchange: Exchange, chat: ChatRequest, serving: Serving, *, ledger: Ledger, key: str | None
 ) -> Seat:
-    """Find the place of a request in its session; raises LedgerError."""
+    """Find the place of a request of a key in its session; raises LedgerError."""
     gateway, request = serving.config.gateway, chat.request
-    fields = exchange.fields or request.params
-    session_id = session_of(exchange.headers, fields, header=gateway.session_header)
-    agent = agent_of(request)
+    fields = exchange.fields or {**request.params, "messages": list(request.messages)}
+    seat = Seat(
+        session_of(exchange.headers, fields, header=gateway.session_header),
+        agent_of(request, exchange.headers),
+        cache_life_s=cache_life_of(fields, default_s=gateway.cache_life_s),
+        owner="" if key is None else f"{key}/",
+    )
     if chat.rung is not None or gateway.route_by == "request":
-        return Seat(session_id, agent)
-    kept = await asyncio.to_thread(find_session, ledger, session_id or agent, agent=agent)
+        return seat
+    kept = await asyncio.to_thread(find_session, ledger, seat.memory_id, agent=seat.agent)
     memory = None if kept is None else msgspec.json.decode(kept, type=SeatMemory)
     tokens = estimated(request.text).tokens
     uncounted = memory.state.prompt_tokens - memory.estimated_tokens if memory else 0
@@ -74,10 +87,10 @@ async def take_seat(
         prompt_tokens=max(0, tokens + uncounted),
         in_tool_loop=_in_tool_loop(request.messages),
     )
-    return Seat(session_id, agent, turn, memory.state if memory else None, tokens)
+    return seat._replace(turn=turn, state=memory.state if memory else None, estimated_tokens=tokens)
 
 
-def choose_for(seat: Seat, turn: AgentTurn, climb: Climb, serving: Serving) -> Choice | None:
+def choose_for(seat: Seat, turn: AgentTurn, climb: Climb) -> Choice | None:
     """Have a climb go on where its session allows it; None where the policy may not choose.
 
     The climb begins where the policy wishes, which has read the beginning of the agent. Where the
@@ -97,7 +110,7 @@ def choose_for(seat: Seat, turn: AgentTurn, climb: Climb, serving: Serving) -> C
         wish=wish.name,
         ladder=(*(rung.name for rung in ladder.below_reference), ladder.reference.name),
         rates={
-            name: token_rates(price, at=now, cache_life_s=serving.config.gateway.cache_life_s)
+            name: token_rates(price, at=now, cache_life_s=seat.cache_life_s)
             for name, price in prices.items()
             if price is not None
         },
@@ -126,7 +139,7 @@ async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger:
     await asyncio.to_thread(
         keep_session,
         ledger,
-        seat.session_id or seat.agent,
+        seat.memory_id,
         agent=seat.agent,
         body=msgspec.json.encode(memory).decode(),
         at=datetime.fromtimestamp(turn.time_s, UTC),

@@ -17,10 +17,20 @@ HEADERS = (
     b"session-id",
     b"x-session-id",
     b"x-litellm-session-id",
+    b"x-session-affinity",
+    b"x-opencode-session",
 )
-FIELDS = ("session_id", "litellm_session_id", "conversation", "prompt_cache_key")
+FIELDS = (
+    "session_id",
+    "litellm_session_id",
+    "conversation",
+    "conversation_id",
+    "prompt_cache_key",
+)
+AGENT_HEADER = b"x-claude-code-agent-id"  # Claude Code names its sub-agents in it
 _CLAUDE_CODE_USER = re.compile(r"session_([0-9a-fA-F-]{36})")
 _LONGEST = 1_000
+_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 
 def session_of(
@@ -48,10 +58,14 @@ def session_of(
     return _session_of_user(user) if isinstance(user, str) else None
 
 
-def agent_of(request: Request) -> str:
-    """Name an agent by a hash of its beginning, which all its turns share."""
+def agent_of(request: Request, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> str:
+    """Name an agent by a hash of its beginning, which all its turns share.
+
+    Sub-agents that began alike are told apart where the client names them in a header.
+    """
     start = msgspec.json.encode(beginning_of(request).messages)
-    return blake2b(start, digest_size=12).hexdigest()
+    named = headers.get(AGENT_HEADER, b"").strip()[:_LONGEST]
+    return blake2b(named + start, digest_size=12).hexdigest()
 
 
 def beginning_of(request: Request) -> Request:
