@@ -107,3 +107,11 @@ def test_no_replica_is_larger_than_the_stock():
 def test_stock_needs_a_demand():
     with pytest.raises(InputError, match="demand"):
         plan(Workload(input_tokens=500, output_tokens=500), stock={"h100": 8})
+
+
+def test_no_workload_of_a_mixture_may_be_longer_than_the_context():
+    long = Workload(input_tokens=200_000, output_tokens=500, requests_per_s=0.1)
+    both = mixture([CHAT, long], percentile=None)
+    assert both.input_tokens < 2000
+    with pytest.raises(InputError, match="200000 tokens in"):
+        plan(both, mixture=(CHAT, long))

@@ -106,9 +106,11 @@ def under_arrivals(table: ConfigTable, prediction: Prediction) -> Prediction:
 
 def layout_numbers(table: ConfigTable) -> Array:
     """Return a number for each row's layout, the same for rows that differ in batch only."""
-    columns = (table.chip, table.tp, table.dp, table.ep, table.pp, table.prefill_replicas)
-    _, number = np.unique(np.column_stack(columns), axis=0, return_inverse=True)
-    return np.asarray(number)
+    number = np.zeros(len(table), np.int64)
+    for column in (table.chip, table.tp, table.dp, table.ep, table.pp, table.prefill_replicas):
+        values, place = np.unique(column, return_inverse=True)
+        number = number * len(values) + place
+    return np.asarray(np.unique(number, return_inverse=True)[1])
 
 
 def _smallest(values: Array, *, table: ConfigTable) -> Array:

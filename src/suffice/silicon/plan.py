@@ -197,18 +197,19 @@ def _stock_rate(request: PlanRequest) -> float:
 
 
 def _check(request: PlanRequest) -> None:
-    work, longest = request.workload, request.model.max_context_tokens
-    if longest is not None and work.input_tokens + work.output_tokens > longest:
-        raise InputError(
-            f"{work.input_tokens:g} tokens in and {work.output_tokens:g} out are more than the "
-            f"{longest:g} that {request.model.name} can hold",
-            hint="shorten the workload, or plan a model with a longer context",
-        )
-    if not 0 <= work.cache_hit <= 1:
-        raise InputError(
-            f"a cache cannot hold {work.cache_hit:g} of a prompt",
-            hint="the hit rate is a share of prompt tokens, from 0 to 1",
-        )
+    longest = request.model.max_context_tokens
+    for work in (request.workload, *request.mixture):
+        if longest is not None and work.input_tokens + work.output_tokens > longest:
+            raise InputError(
+                f"{work.input_tokens:g} tokens in and {work.output_tokens:g} out are more than the "
+                f"{longest:g} that {request.model.name} can hold",
+                hint="shorten the workload, or plan a model with a longer context",
+            )
+        if not 0 <= work.cache_hit <= 1:
+            raise InputError(
+                f"a cache cannot hold {work.cache_hit:g} of a prompt",
+                hint="the hit rate is a share of prompt tokens, from 0 to 1",
+            )
     low, high = PERCENTILES
     if request.percentile is not None and not low <= request.percentile <= high:
         raise InputError(
@@ -261,6 +262,7 @@ def _option(
     share = work.output_tokens / (work.output_tokens + work.input_tokens)
     needed = None if work.requests_per_s is None else _needed(scored, row, request)
     rate, reading = float(scored.requests_per_s[row]), float(scored.read_share[row])
+    new_tokens = max(work.input_tokens * (1 - work.cache_hit), 1.0)
     return Option(
         chip=chip.key,
         layout=describe(table, row),
@@ -274,7 +276,7 @@ def _option(
         ttft_low_s=float(prediction.ttft_low_s[row]),
         ttft_high_s=float(prediction.ttft_high_s[row]),
         output_tokens_per_s=rate * work.output_tokens / (1 - reading),
-        read_tokens_per_s=rate * float(table.new_tokens[row]) / reading,
+        read_tokens_per_s=rate * new_tokens / reading,
         requests_per_s=rate,
         usd_per_mtok=usd,
         usd_per_mtok_low=None if usd is None else usd / slower * cheap,
