@@ -136,3 +136,41 @@ def test_ids_stay_apart_and_what_fits_stays(one: str, other: str) -> None:
         assert (of(one) == of(other)) == (one == other)
         assert of(of(one)) == of(one)
         assert not fits or of(one) == one
+
+
+OF_ANOTHER = {
+    "role": "assistant",
+    "content": "Right.",
+    "reasoning_content": "So it is.",
+    "thinking_blocks": [{"type": "thinking", "thinking": "So", "signature": "s"}],
+    "tool_calls": [
+        {
+            "id": "abcdefgh9",
+            "type": "function",
+            "function": {"name": "f", "arguments": "{}"},
+            "extra_content": {"google": {"thought_signature": "s"}},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "url", "strict"),
+    [
+        ("openai", "https://api.openai.com/v1", True),
+        ("azure", "https://x.openai.azure.com/openai/v1", True),
+        ("mistral", "https://api.mistral.ai/v1", True),
+        ("openai", "http://127.0.0.1/v1", False),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", False),
+        ("deepseek", "https://api.deepseek.com", False),
+    ],
+)
+def test_what_another_engine_wants_back_does_not_reach_one_that_refuses_it(
+    dialect: str, url: str, strict: bool
+) -> None:
+    request = Request(request_id="r", messages=(says("user", "x"), OF_ANOTHER))
+    spoken = at_url(DIALECTS[dialect], url)  # type: ignore[index]
+    _, sent = request_body(request, RUNG, dialect=spoken, stream=False)["messages"]
+    text = json.dumps(sent)
+    assert (sent["content"], sent["tool_calls"][0]["id"]) == ("Right.", "abcdefgh9")
+    assert ("So it is." in text, "thought_signature" in text) == (not strict, not strict)

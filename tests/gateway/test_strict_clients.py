@@ -274,3 +274,31 @@ async def test_agents_are_told_that_a_response_failed_and_why(
     assert failed["response"]["error"]["message"]
     numbers = [e["sequence_number"] for e in found]
     assert numbers == list(range(len(found)))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_within_a_choice_keeps_its_words_and_what_was_used(
+    here: Site, stream: bool
+) -> None:
+    error = {"code": 502, "message": "Upstream idle timeout exceeded"}
+    usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+    if stream:
+
+        async def script(call: Call) -> None:
+            await call.events()
+            await call.write(event({**HEAD, "choices": [choice(content="The Rhine")]}))
+            await asyncio.sleep(0.05)
+            broken = choice("error") | {"error": error}
+            await call.write(event({**HEAD, "choices": [broken], "usage": usage}))
+
+        here.upstream.script = script
+        assert "error" in (await events(here))[-1]
+    else:
+        reply = completion("The Rhine", usage=usage)
+        reply["choices"][0] |= {"finish_reason": "error", "error": error}
+        whole(here, reply)
+        assert (await here.post(BODIES[CHAT]))[0] == 502
+    row = here.rows()[-1]
+    assert row["status"] == "failed"
+    assert row["error"] == "the engine broke off with an error: Upstream idle timeout exceeded"
+    assert row["output_tokens"] is not None

@@ -9,7 +9,14 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import DialectName
-from suffice.engines.turns import nine_id, one_system, plain_texts, short_id, with_call_ids
+from suffice.engines.turns import (
+    nine_id,
+    one_system,
+    plain_texts,
+    short_id,
+    with_call_ids,
+    without_thoughts,
+)
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -37,7 +44,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     the start of an answer. `one_system` says that templates behind it may take one system message
     alone, at the beginning; with `plain_text` the server takes no list of texts for a message.
     `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
-    letters or digits. A server that `caches` heeds the marks `cache_control`.
+    letters or digits. A server that `caches` heeds the marks `cache_control`. One that is
+    `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them.
     """
 
     name: DialectName
@@ -61,6 +69,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     plain_text: bool = False
     call_ids: Literal["any", "short", "nine"] = "any"
     caches: bool = False
+    strict_messages: bool = False
 
 
 _NESTED = ("chat_template_kwargs", "custom_params")
@@ -106,6 +115,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     messages = one_system(request.messages) if dialect.one_system else list(request.messages)
+    if dialect.strict_messages:
+        messages = without_thoughts(messages)
     if dialect.plain_text:
         messages = plain_texts(messages)
     if dialect.call_ids != "any":

@@ -38,6 +38,7 @@ class _Choice(Struct):
     finish_reason: str | None = None
     logprobs: Any = None
     usage: Any = None
+    error: Any = None
 
 
 class _Event(Struct):
@@ -290,6 +291,8 @@ class Fold:
             record = self._choices.get(index)
             if record is None:
                 record = self._choices[index] = _ChoiceRecord(forced=self._forced)
+            if choice.error and (error := error_in({"error": choice.error})) is not None:
+                raise error  # OpenRouter
             changes = record.add(choice)
             if choice.index is None:
                 changes = {**(changes or {}), "index": index}

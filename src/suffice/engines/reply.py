@@ -10,7 +10,7 @@ from suffice.engines.chunk import Chunk
 from suffice.engines.finishes import FAILURES, finish_of, shown_finish
 from suffice.engines.refusals import error_in
 from suffice.engines.stream import InlineReasoning
-from suffice.engines.usage import openai_usage
+from suffice.engines.usage import openai_usage, read_usage
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Effort, Finish, Rung, Usage
 
@@ -185,6 +185,9 @@ class Reply:
         choice = self._choices.get(sample)
         if choice is None:
             choice = self._choices[sample] = ReplyChoice(sample, forced=self._forced)
+        if item.get("error") and (error := error_in({"error": item["error"]})) is not None:
+            error.used = read_usage(self.usage, reasoning="") if self.usage else None
+            raise error  # OpenRouter
         part = item.get("delta") or item.get("message") or {}
         if self._prefill and isinstance(part.get("content"), str) and "message" in item:
             part = {**part, "content": part["content"].removeprefix(self._prefill)}

@@ -50,6 +50,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         shows_reasoning=False,
         one_system=False,
         call_ids="short",
+        strict_messages=True,
     ),
     # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
     # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
@@ -89,6 +90,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         | {"service_tier", "store", "top_logprobs", "user", "verbosity"},
         asks_for_usage=False,  # the last chunk has it anyway
         call_ids="nine",
+        strict_messages=True,
     ),
     # learn.microsoft.com/azure/foundry/openai/api-version-lifecycle: its v1 API is OpenAI's.
     "azure": Dialect(
@@ -97,6 +99,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         shows_reasoning=False,
         one_system=False,
         call_ids="short",
+        strict_messages=True,
     ),
     # api-docs.deepseek.com/guides/thinking_mode: other efforts are mapped to these in silence.
     "deepseek": Dialect(
@@ -211,4 +214,6 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
     if dialect.name != "openai" or host.endswith("openai.com"):
         return dialect
     limits = ("max_completion_tokens", "max_tokens")
-    return msgspec.structs.replace(dialect, limits=limits, plain_text=True, call_ids="any")
+    return msgspec.structs.replace(
+        dialect, limits=limits, plain_text=True, call_ids="any", strict_messages=False
+    )

@@ -13,6 +13,10 @@ from typing import Any
 from suffice.types import JSON
 
 _ORDERS = ("system", "developer")
+_THOUGHTS = frozenset(
+    {"reasoning", "reasoning_content", "reasoning_text", "thinking", "thinking_blocks"}
+    | {"reasoning_details", "reasoning_opaque", "extra_content"}
+)
 _LONGEST_ID = 40  # that OpenAI takes
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
@@ -48,6 +52,11 @@ def plain_texts(messages: Sequence[JSON]) -> list[JSON]:
     ]
 
 
+def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
+    """Leave out what an assistant thought, and what other servers want back with its calls."""
+    return [_plain_turn(message) for message in messages]
+
+
 def with_call_ids(messages: Sequence[JSON], *, of: Callable[[str], str]) -> list[JSON]:
     """Rewrite the ids of tool calls, in the calls and in their results alike."""
     return [_with_ids(message, of) for message in messages]
@@ -67,6 +76,22 @@ def nine_id(call_id: str) -> str:
 
 def _digest(text: str) -> str:
     return b32encode(blake2b(text.encode("utf-8", "replace"), digest_size=10).digest()).decode()
+
+
+def _plain_turn(message: JSON) -> JSON:
+    calls = message.get("tool_calls")
+    if message.get("role") != "assistant" or not (calls or _THOUGHTS & message.keys()):
+        return message
+    kept = {name: value for name, value in message.items() if name not in _THOUGHTS}
+    if not isinstance(calls, list):
+        return kept
+    plain = [
+        {name: call[name] for name in ("id", "type", "function") if name in call}
+        if isinstance(call, dict)
+        else call
+        for call in calls
+    ]
+    return {**kept, "tool_calls": plain}
 
 
 def _with_ids(message: JSON, of: Callable[[str], str]) -> JSON:
