@@ -444,6 +444,17 @@ def test_calls_that_come_side_by_side_are_told_one_after_another(
     ]
 
 
+def test_a_text_within_the_arguments_of_a_call_comes_after_it() -> None:
+    writer = MessageWriter({}, request_id="r1")
+    said = [{"choices": [{"delta": {"content": text}}]} for text in ("So", "it is", ".")]
+    for piece in (said[0], part_of_call(0, '{"a"'), said[1], part_of_call(0, ":1}"), said[2]):
+        writer.feed(piece)
+    writer.end()
+    blocks = writer.result()["content"]
+    assert [block["type"] for block in blocks] == ["text", "tool_use", "text"]
+    assert (blocks[0]["text"], blocks[1]["input"], blocks[2]["text"]) == ("So", {"a": 1}, "it is.")
+
+
 def test_a_call_that_goes_on_after_its_end_is_an_error() -> None:
     writer = MessageWriter({}, request_id="r1")
     writer.feed(part_of_call(0, "{}"))

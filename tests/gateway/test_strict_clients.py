@@ -224,9 +224,14 @@ async def test_a_call_in_the_older_form_is_a_call(here: Site, path: str) -> None
 async def test_what_stands_beside_the_message_is_named_where_it_has_no_place(
     here: Site, path: str
 ) -> None:
-    whole(here, completion("The Rhine.") | {"citations": ["https://rhine.example"]})
+    reply = completion("The Rhine.") | {"citations": ["https://rhine.example"]}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    parts = [{"type": "text", "text": "The Rhine."}, picture]
+    reply["choices"][0]["message"]["content"] = parts
+    whole(here, reply)
     _, body = await here.post(BODIES[path], path=path)
-    assert body["suffice"]["dropped"] == ["citations"]
+    assert "The Rhine." in json.dumps(body)
+    assert body["suffice"]["dropped"] == ["citations", "image_url"]
 
 
 async def test_a_tier_that_only_the_first_event_tells_is_booked(here: Site) -> None:

@@ -14,6 +14,7 @@ from suffice.gateway.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
 
 _READ = OPAQUE | {"role", "content", "refusal", "tool_calls", "function_call", *REASONING}
+_TEXTS = ("text", "thinking", None)  # of the parts of a content
 # Parts of an answer that stand beside the message (Perplexity).
 _BESIDE = ("citations", "search_results", "images", "related_questions")
 
@@ -137,6 +138,9 @@ class AnswerFacts:
                 self.opaque[name] = value
 
     def _texts(self, part: JSON) -> Iterator[BlockDelta]:
+        content = part.get("content")
+        if isinstance(content, list):
+            self.dropped.update(one["type"] for one in content if one.get("type") not in _TEXTS)
         reasoning, text = texts_of({**part, "refusal": None})
         if self._inline is not None:
             if reasoning:  # the server parts them itself

@@ -88,7 +88,7 @@ class MessageWriter:
         )
         self._facts = AnswerFacts()
         self._blocks: list[_Block] = []
-        self._waiting: list[BlockDelta] = []  # of calls that come beside the one that is open
+        self._waiting: list[BlockDelta] = []  # what comes beside a call that is not complete
         self._open = False
         self._begun = False
         self._sealed: str | None = None
@@ -96,8 +96,8 @@ class MessageWriter:
     def feed(self, chunk: JSON) -> list[JSON]:
         """Take a chunk, or a whole completion, and return the events that it makes.
 
-        Blocks come one after another: of calls that come side by side, the later ones wait for the
-        arguments of the first. Raises EngineProtocolError for a call that goes on after its end.
+        Blocks come one after another: what comes beside a call waits for its last arguments. Raises
+        EngineProtocolError for a call that goes on after its end.
         """
         pieces = list(self._facts.add(chunk))
         return [*self._begin(), *self._add_all(pieces)]
@@ -149,9 +149,8 @@ class MessageWriter:
     def _add(self, piece: BlockDelta) -> Iterator[JSON]:
         last = self._blocks[-1] if self._open else None
         calling = last is not None and last.kind is BlockKind.CALL
-        if piece.kind is not BlockKind.CALL:
-            yield from self._write_waiting()
-        elif last is not None and calling and last.call != piece.call and not last.is_complete:
+        beside = last is not None and (piece.kind, piece.call) != (last.kind, last.call)
+        if last is not None and calling and beside and not last.is_complete:
             self._waiting.append(piece)
             return
         yield from self._write(piece)
@@ -160,10 +159,12 @@ class MessageWriter:
             yield from self._add_all(waiting)
 
     def _write_waiting(self) -> Iterator[JSON]:
-        """Write the calls that wait, one after another, in the order of their begin."""
+        """Write what waits, one call after another, in the order of their begin."""
         waiting, self._waiting = self._waiting, []
-        for piece in sorted(waiting, key=lambda piece: piece.call):
-            yield from self._write(piece)
+        for kind, call in dict.fromkeys((piece.kind, piece.call) for piece in waiting):
+            for piece in waiting:
+                if (piece.kind, piece.call) == (kind, call):
+                    yield from self._write(piece)
 
     def _write(self, piece: BlockDelta) -> Iterator[JSON]:
         kind = BlockKind.TEXT if piece.kind is BlockKind.REFUSAL else piece.kind
