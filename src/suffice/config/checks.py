@@ -212,12 +212,19 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
             raise ConfigError(f"{at}.{key}: {value} is no number", hint="leave it out if in doubt")
         if not (value >= 0 if key in _MAY_BE_ZERO else value > 0):
             raise ConfigError(f"{at}.{key}: {value} is too small", hint="leave it out if in doubt")
+    _check_tag_budgets(gateway.tag_budget_usd_per_day, at=f"{at}.tag_budget_usd_per_day")
     over = [key for key in _SHARES if getattr(gateway, key) > 1]
     if over:
         raise ConfigError(
             f"{at}.{over[0]}: {getattr(gateway, over[0])} is over 1",
             hint=f"{_SHARES[over[0]]} is usual",
         )
+
+
+def _check_tag_budgets(budgets: dict[str, Decimal], *, at: str) -> None:
+    for tag, usd in budgets.items():
+        if not (usd.is_finite() and usd > 0):
+            raise ConfigError(f"{at}.{tag}: {usd} is no budget", hint="write more than 0")
 
 
 def _check_hedges(after_s: dict[str, float], *, names: tuple[str, ...], at: str) -> None:

@@ -209,7 +209,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     responses_ttl: how long responses and conversations are kept that clients ask to be
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
-    assumed_usd: what a request of unknown cost counts as in a key's budget
+    session_budget_usd: what one session may cost; its requests are refused from then on
+    tag_budget_usd_per_day: what requests of a tag may cost a day (UTC): `{web = 5}`
+    assumed_usd: what a request of unknown cost counts as in a budget
     assumed_output_tokens: length that a key's limits assume of an answer that neither request nor
       rung limits
     audit_share: share of requests that are audited, with `--certificate` or `--observe`
@@ -252,6 +254,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rollout: float = 1.0
     responses_ttl: str | None = None
     keys: str | None = None
+    session_budget_usd: Decimal | None = None
+    tag_budget_usd_per_day: dict[str, Decimal] = {}
     assumed_usd: Decimal = Decimal("0.01")
     assumed_output_tokens: int = 16_384
     audit_share: float = 0.02

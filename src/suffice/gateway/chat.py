@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from suffice.errors import EngineError, SufficeError
 from suffice.gateway.auditor import auditable
+from suffice.gateway.budgets import check_budgets
 from suffice.gateway.concurrency import CLIENT
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.keys import Key
@@ -62,6 +63,8 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             ledger=worker.books.ledger,
             key=None if key is None else key.name,
         )
+        tag = tag_of(exchange.headers) or (key.tag if key else None)
+        await check_budgets(*(worker.books.ledger, gateway), session_id=seat.session_id, tag=tag)
         entrance.admission = await access.reserve(
             *(entrance.admission, request, serving.pipeline), models=serving.models
         )

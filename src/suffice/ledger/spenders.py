@@ -95,6 +95,14 @@ def spenders(
     return tuple(sorted(found, key=lambda one: (-one.spend.known_usd, one.name or "")))
 
 
+def session_spend(ledger: Ledger, session_id: str) -> Spend:
+    """Sum what serving one session has cost so far; raises LedgerError."""
+    columns = _spend_columns("spend", requests.c.charge_picousd, requests.c.charge_estimated)
+    query = sa.select(*columns).where(requests.c.session_id == session_id)
+    with ledger.reading() as connection:
+        return _spend(connection.execute(query).mappings().one(), "spend")
+
+
 def by_team(
     keys: Iterable[SpenderTotals], teams: Mapping[str, str | None]
 ) -> tuple[SpenderTotals, ...]:
