@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from suffice.ledger import Ledger
 
-CHUNK = 200_000
+CHUNK = 20_000  # a transaction may take ten seconds
 _YEAR_US = 365 * 86_400_000_000
 _NUMBERS = """WITH RECURSIVE n(i) AS (SELECT CAST({first} AS BIGINT)
     UNION ALL SELECT i + 1 FROM n WHERE i < {last})"""

@@ -142,7 +142,22 @@ def request_fields(rung: Rung, config: EngineConfig) -> JSON:
     return {field: value for field, value in body.items() if field not in ("messages", "stream")}
 
 
+def read_secret(path: str, *, at: str) -> str:
+    """Read a secret from a file of one line; raises ConfigError, which does not show it."""
+    try:
+        secret = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{at}: cannot read {path}: {type(error).__name__}", hint="is it there, and readable?"
+        ) from error
+    if not secret or not secret.isprintable():
+        raise ConfigError(f"{at}: {path} holds no secret of one line", hint="write it there")
+    return secret
+
+
 def _api_key(name: str, config: EngineConfig) -> str | None:
+    if config.api_key_file is not None:
+        return read_secret(config.api_key_file, at=f"engine.{name}.api_key_file")
     if config.api_key_env is None:
         return None
     key = os.environ.get(config.api_key_env)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +145,50 @@ def test_policies_of_the_cluster_choose_pods_that_there_are() -> None:
     ports = {port["name"] for port in next(containers())["ports"]}
     for rule in kinds["NetworkPolicy"]["spec"]["ingress"]:
         assert {port["port"] for port in rule["ports"]} <= ports
+
+
+def rendered() -> list[dict]:
+    """Render the kustomization as a cluster would see it."""
+    done = subprocess.run(
+        ["kubectl", "kustomize", DEPLOY], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl (kubernetes-client)")
+def test_the_kustomization_renders_all_that_is_in_it() -> None:
+    def names(objects: list[dict]) -> set[tuple[str, str]]:
+        return {(one["kind"], one["metadata"]["name"]) for one in objects}
+
+    objects = rendered()
+    assert names(objects) == names(documents("kubernetes.yaml"))
+    assert {one["metadata"]["namespace"] for one in objects} == {"suffice"}
+
+
+def test_the_gateway_rolls_without_a_gap() -> None:
+    """Probes, room to drain, limits, no rights: what a cluster needs to know of each container."""
+    kinds = {one["kind"]: one for one in documents("kubernetes.yaml")}
+    pod = kinds["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"readinessProbe", "livenessProbe", "startupProbe"} <= set(container)
+    assert container["resources"]["limits"]["memory"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    delay_s = load_config(DEPLOY / "suffice.toml").gateway.drain_delay_s
+    assert delay_s > 0
+    drain_s = delay_s + server.DRAIN_S + worker.DRAIN_S
+    assert pod["terminationGracePeriodSeconds"] > drain_s
+    assert kinds["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    for kind, path in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert kinds[kind]["spec"][path]["matchLabels"].items() <= labels
+    assert kinds["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_no_image_is_whatever_is_newest() -> None:
+    for container in containers():
+        tag = container["image"].rpartition(":")[2]
+        assert tag[:1].isdigit() or tag.startswith("v"), container["image"]
+    build = (DEPLOY / "Containerfile").read_text("utf-8")
+    assert re.findall(r"^FROM (\S+)", build, re.M) == ["${PYTHON}", "${PYTHON}"]

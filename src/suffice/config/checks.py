@@ -172,6 +172,8 @@ def _check_engine(engine: EngineConfig, *, at: str) -> None:
         1, len(engine.url)
     ):
         raise ConfigError(f"{at}.url: a list of different urls is needed", hint="or one url alone")
+    if engine.api_key_env is not None and engine.api_key_file is not None:
+        raise ConfigError(f"{at}.api_key_file: the key has two sources", hint="name one of them")
     if engine.max_retries < 0:
         raise ConfigError(f"{at}.max_retries: {engine.max_retries} is below 0", hint="0 for none")
 

@@ -39,6 +39,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
       `llamacpp`, `mistral`, `azure`, `deepseek`, `gemini`, `glm`, `kimi`, `lmstudio`, `ollama`,
       `openrouter`, `qwen` ([the table](engines.md))
     api_key_env: environment variable that holds the key
+    api_key_file: file that holds the key instead, as Docker, Kubernetes and Vault write them; a
+      gateway reads it again when it changes
     model_path: GGUF file of an `embedded` engine, or the folder of a `latent` one
     packaged: packaged model of an `embedded` engine: `suffice-moe-13m` (the default) or
       `SmolLM2-135M-Instruct`
@@ -54,6 +56,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     url: str | tuple[str, ...] | None = None
     dialect: DialectName = "openai"
     api_key_env: str | None = None
+    api_key_file: str | None = None
     model_path: str | None = None
     packaged: str | None = None
     trials: str | None = None
@@ -177,6 +180,11 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ledger: file of the books, or `postgresql://` URL
     fsync: have rows survive a power cut too (SQLite)
     store_text: keep prompts, answers and the reasoning shown, as `recertify` needs
+    redact: a `package.module:function` from text to text, for all that the books keep of texts
+      ([privacy](security.md#privacy))
+    id_key_file: file of a secret that conversation and session ids are hashed with
+      ([privacy](security.md#privacy))
+    log_format: `text`, or `json`: one object a line, with a line for each request
     models: further names that clients may use: `{"gpt-4o" = "suffice", "mini" = "small"}`
     effort: what an effort asked of the policy is: `limit`, `refuse` or `ignore`
       ([effort](apis.md#effort))
@@ -229,6 +237,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ledger: str = "suffice.db"
     fsync: bool = False
     store_text: bool = False
+    redact: str | None = None
+    id_key_file: str | None = None
+    log_format: Literal["text", "json"] = "text"
     models: dict[str, str] = {}
     effort: Literal["limit", "refuse", "ignore"] = "limit"
     defer_streams: Literal["hold", "route"] = "hold"

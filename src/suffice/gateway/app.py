@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,7 @@ from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from suffice.gateway.feedback import take_feedback
 from suffice.gateway.forwarding import complete_text, embed
 from suffice.gateway.front import check_front
+from suffice.gateway.json_logs import log_as_json, log_request
 from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.metrics.spans import RequestTrace, Served
@@ -118,11 +120,14 @@ class Gateway:
             if path not in self._routes and (alias := _ALIASES.get("/" + path.strip("/"))):
                 scope = {**scope, "path": alias}
             exchange = self._exchange(scope, receive, send)
-            exchange.intake = self.worker.intake
+            exchange.intake, began_s = self.worker.intake, time.perf_counter()
             try:
                 await self._http(exchange)
             finally:
                 exchange.release()
+                if self.worker.serving.config.gateway.log_format == "json":
+                    route = self._route(exchange.path) or "other"
+                    log_request(exchange, route=route, seconds=time.perf_counter() - began_s)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -188,6 +193,11 @@ class Gateway:
         self.worker.metrics.add(ERRORS, (problem.label,))
         await exchange.reply(problem.body, status=problem.status, headers=problem.headers)
 
+    def _route(self, path: str) -> str:
+        """Return the route of a path, "" where there is none."""
+        matching = (name for name, one in _PATTERNS.items() if one.fullmatch(path))
+        return path if path in self._routes else next(matching, "")
+
     def _handler(self, exchange: Exchange) -> Handler:
         if exchange.headers.get(b"upgrade", b"").lower() == b"websocket":
             problem = Problem(
@@ -197,9 +207,7 @@ class Gateway:
             raise problem
         gateway = self.worker.serving.config.gateway
         check_front(exchange, hosts=gateway.hosts, origins=gateway.cors_origins)
-        path = exchange.path
-        matching = (name for name, one in _PATTERNS.items() if one.fullmatch(path))
-        methods = self._routes.get(path) or self._routes.get(next(matching, ""))
+        methods = self._routes.get(self._route(exchange.path))
         if methods is None:
             raise Problem(
                 f"there is no {exchange.path}", status=404, hint="GET /openapi.json lists all"
@@ -273,6 +281,8 @@ class Gateway:
         try:
             worker = self.worker = await open_worker(self._settings)
             gateway = worker.serving.config.gateway
+            if gateway.log_format == "json":
+                log_as_json()
             BoundedProtocol.limits = ConnectionLimits(
                 total=gateway.connections, by_address=gateway.connections_by_address
             )

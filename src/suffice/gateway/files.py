@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from suffice.certify.bundle import FILES
-from suffice.config import GatewayConfig
+from suffice.config import Config
 from suffice.gateway.serving import Settings
 
 Stamp = tuple[int, int, int] | None
@@ -33,10 +33,16 @@ class WatchedFiles:
         return requested or before != self._stamps
 
 
-def files_behind(settings: Settings, config: GatewayConfig) -> list[Path]:
+def files_behind(settings: Settings, config: Config) -> list[Path]:
     """List the files behind a configuration."""
     policy = [] if settings.policy is None else [settings.policy / name for name in FILES]
-    return [settings.ladder, *policy, *([] if config.keys is None else [Path(config.keys)])]
+    gateway = config.gateway
+    named = (
+        gateway.keys,
+        gateway.id_key_file,
+        *(engine.api_key_file for engine in config.engine.values()),
+    )
+    return [settings.ladder, *policy, *(Path(name) for name in named if name is not None)]
 
 
 def _stamp(path: Path) -> Stamp:

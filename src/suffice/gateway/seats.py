@@ -27,7 +27,7 @@ from suffice.sessions import (
     choose,
 )
 from suffice.sessions.cache_life import cache_life_of
-from suffice.sessions.identity import agent_of, session_of
+from suffice.sessions.identity import agent_of, keyed, session_of
 from suffice.sessions.rates import CACHE_LIFE_S, token_rates
 from suffice.types import JSON, estimated
 
@@ -70,9 +70,14 @@ async def take_seat(
     """Find the place of a request of a key in its session; raises LedgerError."""
     gateway, request = serving.config.gateway, chat.request
     fields = exchange.fields or {**request.params, "messages": list(request.messages)}
+    session_id = session_of(exchange.headers, fields, header=gateway.session_header)
+    agent = agent_of(request, exchange.headers)
+    if serving.id_key is not None:
+        agent = keyed(agent, serving.id_key)
+        session_id = None if session_id is None else keyed(session_id, serving.id_key)
     seat = Seat(
-        session_of(exchange.headers, fields, header=gateway.session_header),
-        agent_of(request, exchange.headers),
+        session_id,
+        agent,
         cache_life_s=cache_life_of(fields, default_s=gateway.cache_life_s),
         owner="" if key is None else f"{key}/",
     )

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
+from suffice.gateway import tls
 from suffice.gateway.app import Gateway
 from suffice.gateway.auditor import label_written, marker
 from suffice.gateway.keys import read_keys
@@ -21,6 +22,7 @@ from suffice.guarantee import Certificate
 from suffice.ledger import Label, Ledger
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.audits import watching_labels
+from suffice.scoring.scorers import load_function
 
 DRAIN_S = 30
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -53,7 +55,20 @@ def _run(settings: Settings, listen: Listen) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:  # each connection is a file to the system
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    config = uvicorn.Config(
+
+    class ServerConfig(uvicorn.Config):
+        """Lets the upkeep of each worker see to its TLS certificate."""
+
+        def load(self) -> None:
+            super().load()
+            if self.ssl is not None and listen.ssl_certfile is not None:
+                tls.served.append(
+                    tls.ServedCertificate(
+                        self.ssl, chain=listen.ssl_certfile, key=listen.ssl_keyfile
+                    )
+                )
+
+    config = ServerConfig(
         partial(Gateway, settings),
         factory=True,
         http=BoundedProtocol,
@@ -100,6 +115,8 @@ def _notes(settings: Settings, listen: Listen) -> list[str]:
     if gateway.keys is not None:
         read_keys(gateway.keys)
     marker(gateway.audit_scorer)
+    if gateway.redact is not None:
+        load_function(gateway.redact, at="gateway.redact", what="function")
     with Ledger.open(gateway.ledger) as ledger:
         built = build_serving(settings, config, bundle, ledger=ledger)
     notes = [*built.pipeline.ladder.notes, *_about(settings, listen, gateway)]

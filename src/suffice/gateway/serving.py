@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
-from suffice.deployment import build_engines
+from suffice.deployment import build_engines, read_secret
 from suffice.engines.servers import DIALECTS, at_url
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
@@ -22,6 +22,7 @@ from suffice.ledger import Label, Ledger
 from suffice.pipeline import Pipeline, build_pipeline
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import Guard
+from suffice.sessions.identity import LEAST_KEY_BYTES, MOST_KEY_BYTES
 from suffice.sessions.rollout import RollOut
 from suffice.types import JSON, Rung
 
@@ -60,6 +61,7 @@ class Serving:
     caching_models: frozenset[str]
     guard: Guard
     rollout: RollOut
+    id_key: bytes | None = None
 
     async def close(self) -> None:
         """Close the engines and checks."""
@@ -103,6 +105,7 @@ def build_serving(
         native_rungs=native_rungs,
         native_models=_models_of(native_rungs, config, pipeline),
         caching_models=_models_of(_caching_rungs(config), config, pipeline),
+        id_key=_id_key(config.gateway),
         guard=Guard(
             ledger,
             bundle.certificate if bundle else None,
@@ -119,6 +122,19 @@ def _check_unit(gateway: GatewayConfig, bundle: Bundle | None) -> None:
             'gateway.route_by is "session", and the certificate promises per request',
             hint="certify trials of whole sessions with --per session, or route by request",
         )
+
+
+def _id_key(gateway: GatewayConfig) -> bytes | None:
+    """Read the secret of ids; raises ConfigError for one that is too short to be one."""
+    if gateway.id_key_file is None:
+        return None
+    secret = read_secret(gateway.id_key_file, at="gateway.id_key_file").encode()
+    if not LEAST_KEY_BYTES <= len(secret) <= MOST_KEY_BYTES:
+        raise ConfigError(
+            f"gateway.id_key_file: {len(secret)} bytes are no secret for ids",
+            hint=f"write {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}, as `openssl rand -hex 32` does",
+        )
+    return secret
 
 
 def states_of(serving: Serving, keys: Mapping[str, Key]) -> dict[str, JSON]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from suffice.config import GatewayConfig
 from suffice.errors import SufficeError
+from suffice.gateway import tls
 from suffice.gateway.access import Access
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.auditor import Auditor
@@ -44,6 +45,7 @@ from suffice.ledger.outcomes import arm_outcomes
 from suffice.ledger.rollups import advance
 from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
+from suffice.scoring.scorers import load_function
 
 UPKEEP_S = 1.0  # how often the ledger is read for audits, and the files for changes
 ROLLUP_S = 10.0  # between two additions of new rows to the hourly sums
@@ -142,7 +144,7 @@ class Worker:
             if serving is not None:
                 await serving.close()
             return
-        self.files.watch(files_behind(self.settings, config.gateway))
+        self.files.watch(files_behind(self.settings, config))
         self._old.append((time.monotonic(), self.serving))
         self.serving, self.reload_error = serving, None
         _log.warning("took over the changed configuration")
@@ -166,6 +168,8 @@ class Worker:
 
     async def watch_files(self) -> None:
         """Take over changed files; those that could not be are tried again every few seconds."""
+        for certificate in tls.served:
+            await asyncio.to_thread(certificate.refresh)
         waited_s = time.monotonic() - self._reloaded_s
         if self.files.changed() or (self.reload_error is not None and waited_s > RELOAD_AGAIN_S):
             await self.reload()
@@ -292,7 +296,12 @@ def _joined(settings: Settings, files: Settings) -> Worker:
     if files is not settings:
         config = with_last_keys(config, settings)
     gateway, metrics, access = config.gateway, Metrics(), Access()
-    ledger = Ledger.open(gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text)
+    redact = None
+    if gateway.redact is not None:
+        redact = load_function(gateway.redact, at="gateway.redact", what="function")
+    ledger = Ledger.open(
+        gateway.ledger, fsync=gateway.fsync, store_text=gateway.store_text, redact=redact
+    )
     try:
         serving = build_serving(settings, config, bundle, ledger=ledger)
         read_key_file(access, gateway, ledger=ledger)
@@ -310,7 +319,7 @@ def _joined(settings: Settings, files: Settings) -> Worker:
         access=access,
         conversations=Conversations(most=gateway.conversations),
         page=LivePage(ledger),
-        files=WatchedFiles(files_behind(settings, gateway)),
+        files=WatchedFiles(files_behind(settings, config)),
         key_file=WatchedFiles([] if gateway.keys is None else [Path(gateway.keys)]),
         spans=Spans(),
     )

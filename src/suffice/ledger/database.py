@@ -19,6 +19,7 @@ from suffice.ledger import migrations, schema
 from suffice.ledger.failures import translated
 from suffice.ledger.patience import Patience
 from suffice.ledger.records import Attempt, Entry, Role, Score
+from suffice.ledger.redaction import Redact, redacted_attempt, redacted_entry
 
 BUSY_TIMEOUT_S = 10
 CONNECT_TIMEOUT_S = 5
@@ -37,9 +38,12 @@ class Ledger:
     the same call may succeed later; a refused call has written nothing.
     """
 
-    def __init__(self, engine: sa.Engine, *, where: str, store_text: bool) -> None:
+    def __init__(
+        self, engine: sa.Engine, *, where: str, store_text: bool, redact: Redact | None = None
+    ) -> None:
         self.where = where
         self.store_text = store_text
+        self._redact = redact
         self._engine = engine
         self._lock = threading.Lock()
         self._is_postgresql = engine.dialect.name == "postgresql"
@@ -53,11 +57,13 @@ class Ledger:
         read_only: bool = False,
         fsync: bool = False,
         store_text: bool = False,
+        redact: Redact | None = None,
     ) -> Self:
         """Open a path or a database URL, creating or upgrading the ledger unless `read_only`.
 
         With `store_text`, prompts and answers are kept: `suffice recertify` needs those of audited
-        requests. Raises LedgerError, and MissingExtra for PostgreSQL without its driver.
+        requests. All texts go through `redact` before. Raises LedgerError, and MissingExtra for
+        PostgreSQL without its driver.
         """
         url = _url(where)
         name = url.database if url.drivername == "sqlite" else url.render_as_string()
@@ -65,6 +71,7 @@ class Ledger:
             _engine(url, read_only=read_only, fsync=fsync),
             where=str(name),
             store_text=store_text,
+            redact=redact,
         )
         try:
             ledger._prepare(read_only=read_only)
@@ -80,7 +87,8 @@ class Ledger:
     def append_many(self, entries: Iterable[Entry]) -> None:
         """Write requests in one transaction: all of them or, on an error, none."""
         rows, attempts, audited = [], [], False
-        for entry in entries:
+        for original in entries:
+            entry = original if self._redact is None else redacted_entry(original, self._redact)
             audited |= entry.audited
             rows.append(schema.request_row(entry, store_text=self.store_text))
             attempts += [
@@ -114,7 +122,7 @@ class Ledger:
                 hint="only audits come after their request",
             )
         row = schema.attempt_row(
-            attempt,
+            attempt if self._redact is None else redacted_attempt(attempt, self._redact),
             request_id=request_id,
             ordinal=0,
             at=datetime.now(UTC),

@@ -94,7 +94,7 @@ def find_scorer(name: str, *, at: str = "scorer") -> Scorer:
     if name in SCORERS:
         return SCORERS[name]
     if ":" in name:
-        return Scorer(score=_load(name, at=at), check=lambda _target, _options: None)
+        return Scorer(score=load_function(name, at=at), check=lambda _target, _options: None)
     raise InputError(
         f"{at}: unknown scorer {name!r}", hint=nearest(name, (*SCORERS, *JUDGED, "module:function"))
     )
@@ -242,7 +242,7 @@ def _validator(schema: JSON) -> Any:
     return kind(schema, registry=Registry())
 
 
-def _load(name: str, *, at: str) -> ScoreFunction:
+def load_function(name: str, *, at: str, what: str = "scorer") -> Callable[..., Any]:
     """Import `package.module:function`, also from the current folder; raises InputError."""
     module, _, function = name.partition(":")
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
@@ -251,11 +251,11 @@ def _load(name: str, *, at: str) -> ScoreFunction:
         score = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{at}: cannot import scorer {name!r}: {error}",
+            f"{at}: cannot import {what} {name!r}: {error}",
             hint="write package.module:function, importable from this folder",
         ) from error
     if not callable(score):
-        raise InputError(f"{at}: scorer {name!r} is not callable", hint="name a function")
+        raise InputError(f"{at}: {what} {name!r} is not callable", hint="name a function")
     return score  # type: ignore[no-any-return]
 
 

@@ -31,6 +31,7 @@ AGENT_HEADER = b"x-claude-code-agent-id"  # Claude Code names its sub-agents in 
 _CLAUDE_CODE_USER = re.compile(r"session_([0-9a-fA-F-]{36})")
 _LONGEST = 1_000
 _NO_HEADERS: Mapping[bytes, bytes] = {}
+LEAST_KEY_BYTES, MOST_KEY_BYTES = 16, 64
 
 
 def session_of(
@@ -77,6 +78,11 @@ def beginning_of(request: Request) -> Request:
 def hashed(session: bytes) -> str:
     """Return the form in which an id is kept: 24 hexadecimal digits."""
     return blake2b(session[:_LONGEST], digest_size=12).hexdigest()
+
+
+def keyed(name: str, key: bytes) -> str:
+    """Return a hash of an id that nobody can confirm a guess of without the key."""
+    return blake2b(name.encode(), key=key, digest_size=12).hexdigest()
 
 
 def _session_of_user(user: str) -> str | None:
