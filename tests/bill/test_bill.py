@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from suffice.bench.tasks import read_tasks
 from suffice.bill.charges import PARTS
-from suffice.bill.focus import COLUMNS, focus_csv
+from suffice.bill.focus import COLUMNS, focus_csv, write_focus
 from suffice.bill.make import BillOptions, billed
 from suffice.bill.page import bill_page
 from suffice.bill.prices import cheaper_models, find_price, read_prices
@@ -34,8 +34,10 @@ from suffice.bill.sums import Bill
 from suffice.cli.bill import demo_folder
 from suffice.cli.main import main
 from suffice.errors import ConfigError, InputError, PriceError
+from suffice.ledger import Ledger, Role, Status
+from suffice.ledger.records import Attempt, Entry
 from suffice.meter import charge
-from suffice.types import Count, CountSource, Usage
+from suffice.types import Charge, Count, CountSource, Usage
 
 OPTIONS = BillOptions(host=None)
 
@@ -398,6 +400,41 @@ def test_the_page_is_whole_and_holds_no_text(tmp_path: Path) -> None:
     table = list(csv.DictReader(io.StringIO(rows)))
     assert set(table[0]) == set(COLUMNS)
     assert sum(Decimal(row["BilledCost"]) for row in table) == bill.whole.usd
+
+
+def test_a_ledger_becomes_focus_rows_with_its_keys_and_tags(tmp_path: Path) -> None:
+    """CSV and Parquet hold the same rows, and their cost is that of the books."""
+    count = Count(1_000_000, CountSource.REPORTED)
+    usage = Usage(input_tokens=count, output_tokens=count)
+    with Ledger.open(tmp_path / "books.db") as ledger:
+        for number, tag in enumerate(("web", "web", None)):
+            charge = Charge(usd=Decimal("1.5"))
+            attempt = Attempt(rung="ours", role=Role.ANSWER, charge=charge, usage=usage)
+            ledger.append(
+                Entry(
+                    request_id=f"r{number}",
+                    time=datetime(2026, 11, 30, 12, tzinfo=UTC),
+                    status=Status.OK,
+                    reference_rung="ours",
+                    rung="ours",
+                    attempts=(attempt,),
+                    key_id="ann",
+                    tag=tag,
+                )
+            )
+    with billed([str(tmp_path / "books.db")], OPTIONS) as (_, logs):
+        table = list(csv.DictReader(io.StringIO(focus_csv(logs.store))))
+        write_focus(logs.store, tmp_path / "focus.parquet")
+        query = f"SELECT * FROM '{tmp_path}/focus.parquet'"
+        columnar = logs.store.execute(query).fetchall()
+        names = [name for name, *_ in logs.store.execute(query).description]
+    assert {row["Tags"]: Decimal(row["BilledCost"]) for row in table} == {
+        '{"tag": "web"}': 3,
+        "{}": Decimal("1.5"),
+    }
+    assert {row["SubAccountId"] for row in table} == {"ann"}
+    assert tuple(names) == COLUMNS
+    assert sum(row[names.index("BilledCost")] for row in columnar) == Decimal("4.5")
 
 
 def test_the_screen_is_one_page(tmp_path: Path) -> None:

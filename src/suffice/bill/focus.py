@@ -1,11 +1,15 @@
-"""The bill as FOCUS 1.2 rows: one a day, model, key, tier and kind of token."""
+"""The bill as FOCUS 1.2 rows: one a day, model, key, tier, tags and kind of token."""
 
 import csv
 import io
+import json
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from suffice.bill.charges import PARTS
+from suffice.files import write_file
 from suffice.units import usd_from_picousd
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ def focus_csv(store: "DuckDBPyConnection") -> str:
     unknown cost are left out, for FOCUS knows no unknown.
     """
     parts = " UNION ALL ".join(
-        f"SELECT time, model, provider, key, tier, '{part}' AS part, "
+        f"SELECT time, model, provider, key, tier, tags, '{part}' AS part, "
         f"greatest({_TOKENS[part]}, 0) AS tokens, pico_{part} AS pico FROM bill "
         "WHERE computed IS NOT NULL AND usd IS NOT NULL"
         for part in PARTS
@@ -65,15 +69,16 @@ def focus_csv(store: "DuckDBPyConnection") -> str:
     rows = store.execute(
         f"""SELECT strftime(time AT TIME ZONE 'UTC', '%Y-%m-%d'), coalesce(model, 'unknown'),
             coalesce(provider, split_part(model, '-', 1), 'unknown'), coalesce(key, ''),
-            coalesce(tier, ''), part, sum(tokens), sum(pico)
-        FROM ({parts} UNION ALL SELECT time, model, provider, key, tier, 'stated', NULL, usd
+            coalesce(tier, ''), coalesce(array_to_string(tags, ','), ''), part, sum(tokens),
+            sum(pico)
+        FROM ({parts} UNION ALL SELECT time, model, provider, key, tier, tags, 'stated', NULL, usd
             FROM bill WHERE computed IS NULL AND usd > 0)
         WHERE time IS NOT NULL GROUP BY ALL HAVING sum(pico) <> 0 ORDER BY ALL"""
     ).fetchall()
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for day, model, provider, key, tier, part, tokens, pico in rows:
+    for day, model, provider, key, tier, tags, part, tokens, pico in rows:
         usd = _plain(usd_from_picousd(int(pico)))
         quantity = "" if tokens is None else _plain(Decimal(int(tokens)) / _MILLION)
         unit = "" if tokens is None else "Tokens"
@@ -104,10 +109,34 @@ def focus_csv(store: "DuckDBPyConnection") -> str:
                 usd,
                 usd,
                 usd,
-                "{}",
+                json.dumps({"tag": tags} if tags else {}),
             )
         )
     return out.getvalue()
+
+
+def write_focus(store: "DuckDBPyConnection", path: Path) -> None:
+    """Write the rows as CSV, or to a `.parquet` file with numbers and times in place of texts."""
+    if path.suffix != ".parquet":
+        write_file(path, focus_csv(store))
+        return
+    kinds = {
+        name: "TIMESTAMPTZ"
+        if name.endswith(("Start", "End"))
+        else "DECIMAL(38, 12)"
+        if name.endswith(("Cost", "Quantity"))
+        else "VARCHAR"
+        for name in COLUMNS
+    }
+    with TemporaryDirectory() as folder:
+        rows, out = Path(folder, "rows.csv"), Path(folder, "rows.parquet")
+        rows.write_text(focus_csv(store), "utf-8")
+        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in kinds.items())
+        store.execute(
+            f"COPY (SELECT * FROM read_csv('{rows}', header = true, columns = {{{columns}}})) "
+            f"TO '{out}' (FORMAT parquet)"
+        )
+        write_file(path, out.read_bytes())
 
 
 def _plain(amount: Decimal) -> str:

@@ -20,7 +20,7 @@ def bill(
     ] = False,
     html: Annotated[Path | None, typer.Option("--html", help="File for the HTML page.")] = None,
     focus: Annotated[
-        Path | None, typer.Option("--focus", help="File for the FOCUS 1.2 rows (CSV).")
+        Path | None, typer.Option("--focus", help="File for the FOCUS 1.2 rows: .csv or .parquet.")
     ] = None,
     to: Annotated[
         str | None,
@@ -107,9 +107,9 @@ def bill(
             write_file(html, bill_page(result))
             note(f"wrote {html}")
         if focus is not None:
-            from suffice.bill.focus import focus_csv
+            from suffice.bill.focus import write_focus
 
-            write_file(focus, focus_csv(read.store))
+            write_focus(read.store, focus)
             note(f"wrote {focus}")
         if sample is not None:
             import msgspec

@@ -69,8 +69,12 @@ def _ledger_query() -> Any:
     return sa.select(
         (attempts.c.request_id + "/" + sa.cast(attempts.c.ordinal, sa.Text)).label("id"),
         attempts.c.time_us.label("time"),
-        sa.func.coalesce(requests.c.conversation_id, attempts.c.request_id).label("session"),
-        attempts.c.role.label("agent"),
+        sa.func.coalesce(
+            requests.c.session_id, requests.c.conversation_id, attempts.c.request_id
+        ).label("session"),
+        sa.func.coalesce(requests.c.conversation_id + "/", "")
+        .concat(attempts.c.role)
+        .label("agent"),
         attempts.c.rung.label("model"),
         attempts.c.input_tokens,
         attempts.c.cache_read_tokens,
@@ -80,7 +84,7 @@ def _ledger_query() -> Any:
         attempts.c.service_tier.label("tier"),
         (attempts.c.charge_picousd * 1.0 / picousd).label("stated_usd"),
         requests.c.key_id.label("key"),
-        requests.c.group_name.label("tag"),
+        sa.func.coalesce(requests.c.tag, requests.c.group_name).label("tag"),
         attempts.c.error,
         attempts.c.duration_s.label("latency_s"),
         requests.c.text,
