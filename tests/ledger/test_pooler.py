@@ -1,0 +1,146 @@
+"""Books behind PgBouncer in transaction mode: every transaction may meet another connection."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from postgres_server import AS_USER, USER, postgresql_server, server_binaries
+
+from suffice.errors import LedgerError
+from suffice.ledger import (
+    Attempt,
+    Entry,
+    Label,
+    Ledger,
+    Role,
+    Score,
+    Status,
+    entries,
+    scores_of,
+    totals,
+)
+from suffice.ledger.accounts import Reservation, held_accounts
+from suffice.ledger.retention import prune
+from suffice.ledger.rollups import advance
+from suffice.types import Charge
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WRITERS, EACH = 8, 8
+POOLER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+SETTINGS = """[databases]
+* = host={host} user={user}
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 2
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {home}
+auth_type = any
+"""
+pytestmark = pytest.mark.skipif(
+    server_binaries() is None or not Path(POOLER).exists(),
+    reason="needs PostgreSQL and PgBouncer (Debian packages postgresql and pgbouncer)",
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql_server() as url:
+        yield url
+
+
+@contextmanager
+def pooled(url: str) -> Iterator[str]:
+    """Run a pooler of two connections before a server; yields its URL."""
+    home = Path(tempfile.mkdtemp(prefix="suffice-bouncer-"))
+    shutil.chown(home, USER)
+    (host,) = parse_qs(urlsplit(url).query)["host"]
+    (home / "pgbouncer.ini").write_text(SETTINGS.format(host=host, home=home, user=USER))
+    process = subprocess.Popen(
+        [POOLER, "-q", home / "pgbouncer.ini"], stderr=subprocess.DEVNULL, cwd="/", **AS_USER
+    )
+    behind = f"postgresql://{USER}@/postgres?host={home}&port=6432"
+    try:
+        for _ in range(100):
+            try:
+                psycopg.connect(behind, connect_timeout=5).close()
+                break
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+        yield behind
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(home)
+
+
+def entry(name: str) -> Entry:
+    call = Attempt(rung="low", role=Role.ANSWER, charge=Charge(usd=Decimal("0.001")))
+    return Entry(
+        request_id=name,
+        time=NOON,
+        status=Status.OK,
+        rung="low",
+        reference_rung="high",
+        attempts=(call,),
+        key_id="alice",
+        audited=True,
+    )
+
+
+def test_gateways_share_the_books_through_a_pooler(server: str) -> None:
+    def write(ledger: Ledger, writer: int) -> None:
+        audit = Attempt(rung="high", role=Role.AUDIT, charge=Charge(usd=Decimal("0.01")))
+        for at in range(EACH):
+            name = f"{writer}-{at}"
+            with held_accounts(ledger, ["alice"], now=NOON) as page:
+                page.reserve(Reservation(request_id=name, key_id="alice", day=page.day, until_s=0))
+            ledger.append(entry(name))
+            ledger.audit(name, audit)
+            ledger.score([Score(request_id=name, time=NOON, quality=1.0, label=Label.AGREEMENT)])
+            if at % 10 == 0:
+                advance(ledger, within_s=0.0)
+            totals(ledger, by="key_id")
+
+    with pooled(server) as behind:
+        ledgers = [Ledger.open(behind) for _ in range(2)]
+        with ThreadPoolExecutor(WRITERS) as pool:
+            tasks = [pool.submit(write, ledgers[i % 2], i) for i in range(WRITERS)]
+            for task in tasks:
+                task.result()
+        books = ledgers[0]
+        while not advance(books):
+            time.sleep(0.05)
+        (whole,) = totals(books)
+        assert (
+            whole.requests == len(list(entries(books))) == len(scores_of(books)) == WRITERS * EACH
+        )
+        assert whole.spend.known_usd == Decimal("0.064")
+        assert whole.reference.reported_usd == Decimal("0.64")
+        assert prune(books, before=NOON + timedelta(days=1), audited=True) == WRITERS * EACH
+        assert totals(books)[0].requests == 0
+        for ledger in ledgers:
+            ledger.close()
+
+
+def test_the_books_go_on_after_a_pooler_that_was_restarted(server: str) -> None:
+    with pooled(server) as behind:
+        ledger = Ledger.open(behind)
+        ledger.append(entry("before"))
+    with pytest.raises(LedgerError) as caught:
+        ledger.append(entry("while it is away"))
+    assert caught.value.retryable
+    ledger.close()
+    with pooled(server) as behind, Ledger.open(behind) as again:
+        again.append(entry("after"))
+        assert {row.request_id for row in entries(again)} >= {"before", "after"}
