@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 DATA = Path("../shared/data")
+OUTCOME_SETS = {  # recorded outcomes with their reference rung
+    "mmlu": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106"),
+    "gsm8k": ("outcomes/routellm_gsm8k.jsonl.gz", "gpt4_1106"),
+    "bbh": ("outcomes/bbh_none_vs_cot.jsonl.gz", "cot"),
+    "crux": ("outcomes/crux_llama8_70.jsonl.gz", "Meta-Llama-3.1-70B-Instruct"),
+}
 
 
 def benchmark_parser(

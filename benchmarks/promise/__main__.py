@@ -17,13 +17,10 @@ python -m benchmarks.promise [--data DATA] [--json] [--soak] [--cells NAME ...] 
 
 import argparse
 import json
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from math import sqrt
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -42,10 +39,10 @@ from benchmarks.promise.labels import (
     label_figures,
     run_labels,
 )
+from benchmarks.workers import rounded, spread
 
 T = TypeVar("T")
 RUNS, SOAK_RUNS = 60, 200
-WORKERS = 2
 
 
 class CellFigures(Struct, frozen=True, kw_only=True):
@@ -76,7 +73,7 @@ def main() -> None:
         labels = measure_labels(str(arguments.data), runs=max(1, runs // 3))
     if arguments.json:
         cells: dict[str, CellFigures | LabelFigures] = {**figures, **labels}
-        print(json.dumps({name: plain(cell) for name, cell in cells.items()}, indent=2))
+        print(json.dumps({name: rounded(cell) for name, cell in cells.items()}, indent=2))
     else:
         _show(figures, f"alpha {ALPHA} (sessions {SESSION_ALPHA}), delta {DELTA}")
         _show(labels, f"label plans at alpha {ALPHA}, delta {DELTA}")
@@ -102,14 +99,10 @@ def measure_labels(data: str, *, runs: int) -> dict[str, LabelFigures]:
 
 
 def _run(work: Callable[..., T], jobs: list[Any]) -> Iterator[T]:
-    """Work on two fresh processes with one thread each."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with (
-        Progress(console=Console(stderr=True)) as progress,
-        ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers,
-    ):
+    """Spread work over processes, and show how far it is."""
+    with Progress(console=Console(stderr=True)) as progress:
         running = progress.add_task("certifying", total=len(jobs))
-        for outcome in workers.map(work, *zip(*jobs, strict=True)):
+        for outcome in spread(work, jobs):
             progress.advance(running)
             yield outcome
 
@@ -127,12 +120,6 @@ def figures_of(outcomes: list[RunOutcome]) -> CellFigures:
     )
 
 
-def plain(cell: CellFigures | LabelFigures) -> dict[str, float | int | bool]:
-    """Return the figures of a cell, rounded."""
-    values = {name: getattr(cell, name) for name in cell.__struct_fields__}
-    return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
-
-
 def _show(figures: Mapping[str, CellFigures | LabelFigures], title: str) -> None:
     if not figures:
         return
@@ -140,7 +127,7 @@ def _show(figures: Mapping[str, CellFigures | LabelFigures], title: str) -> None
     for name in ("", *next(iter(figures.values())).__struct_fields__):
         table.add_column(name.replace("_", " "))
     for name, cell in figures.items():
-        table.add_row(name, *(str(value) for value in plain(cell).values()))
+        table.add_row(name, *(str(value) for value in rounded(cell).values()))
     Console().print(table)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace as with_field
 
-from benchmarks.inputs import data_file
+from benchmarks.inputs import OUTCOME_SETS, data_file
 from suffice.certify.labelling import plan_labels
 from suffice.certify.policy import CertifiedPolicy, certify
 from suffice.certify.target import Target
@@ -20,10 +20,7 @@ from suffice.trials.importers import read_table
 from suffice.trials.order import on_ladder
 from suffice.trials.table import TrialTable, split_rows
 
-SETS = {
-    "mmlu": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106"),
-    "bbh": ("outcomes/bbh_none_vs_cot.jsonl.gz", "cot"),
-}
+SETS = ("mmlu", "bbh")
 ROWS = 4000  # that are drawn for each certificate
 ALPHA, DELTA = 0.05, 0.1
 
@@ -55,7 +52,7 @@ class LabelFigures(Struct, frozen=True, kw_only=True):
 def run_labels(data: str, name: str, seed: int) -> LabelOutcome:
     """Draw requests of a set, mark what the plan names, and certify; then with all marks."""
     whole, seen = _recorded(data, name)
-    reference = SETS[name][1]
+    reference = OUTCOME_SETS[name][1]
     rows = np.sort(np.random.default_rng([seed, 5]).permutation(len(whole))[:ROWS])
     table = whole.subset(rows)
     ask = Target(
@@ -100,13 +97,13 @@ def label_figures(outcomes: list[LabelOutcome]) -> LabelFigures:
 
 def check_data(data: Path) -> None:
     """Stop with exit status 2 where a file is missing."""
-    for file, _ in SETS.values():
-        data_file(data, file)
+    for name in SETS:
+        data_file(data, OUTCOME_SETS[name][0])
 
 
 @cache
 def _recorded(data: str, name: str) -> tuple[TrialTable, Observations]:
-    file, reference = SETS[name]
+    file, reference = OUTCOME_SETS[name]
     table = on_ladder(read_table(Path(data) / file).scored(), reference=reference)
     return table, observe_table(table, reference=reference, encoder=default_encoder())
 

@@ -27,15 +27,15 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inputs import benchmark_parser, data_file
+from benchmarks.inputs import OUTCOME_SETS, benchmark_parser, data_file
 from benchmarks.routing.measure import (
     ALPHA,
     DELTA,
-    SETS,
     SHARE_SEEDS,
     SetFigures,
     measure,
 )
+from benchmarks.workers import rounded
 
 VIOLATION_SEEDS, SOAK_SEEDS = 200, 1000
 
@@ -44,31 +44,26 @@ def main() -> None:
     """Print the figures of all sets, as one JSON object with `--json`."""
     parser = benchmark_parser(__package__, __doc__, data=True)
     parser.add_argument("--soak", action="store_true", help=f"{SOAK_SEEDS} seeds for violations")
-    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=list(OUTCOME_SETS), default=list(OUTCOME_SETS))
     parser.add_argument("--seeds", type=int, help=f"seeds for violations, {VIOLATION_SEEDS}")
     arguments = parser.parse_args()
-    files = {name: data_file(arguments.data, SETS[name][0]) for name in arguments.sets}
+    files = {name: data_file(arguments.data, OUTCOME_SETS[name][0]) for name in arguments.sets}
     seeds = arguments.seeds or (SOAK_SEEDS if arguments.soak else VIOLATION_SEEDS)
-    found = measure(files, seeds=seeds)
+    by_set = measure(files, seeds=seeds)
     if arguments.json:
-        print(json.dumps({name: _plain(figures) for name, figures in found.items()}, indent=2))
+        print(json.dumps({name: rounded(figures) for name, figures in by_set.items()}, indent=2))
     else:
-        _show(found, seeds=seeds)
+        _show(by_set, seeds=seeds)
 
 
-def _plain(figures: SetFigures) -> dict[str, float | str]:
-    values = {name: getattr(figures, name) for name in figures.__struct_fields__}
-    return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
-
-
-def _show(found: dict[str, SetFigures], *, seeds: int) -> None:
+def _show(by_set: dict[str, SetFigures], *, seeds: int) -> None:
     table = Table(
         title=f"alpha {ALPHA}, delta {DELTA}, {SHARE_SEEDS} seeds ({seeds} for violations)"
     )
     for name in ("set", *SetFigures.__struct_fields__):
         table.add_column(name.replace("_", " "))
-    for name, figures in found.items():
-        values = _plain(figures).values()
+    for name, figures in by_set.items():
+        values = rounded(figures).values()
         table.add_row(name, *(v if isinstance(v, str) else f"{v:.3f}" for v in values))
     Console().print(table)
 

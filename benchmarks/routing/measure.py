@@ -1,10 +1,7 @@
 """One fit and certificate a seed: what the certified policy and its rivals come to."""
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 
@@ -14,6 +11,8 @@ from msgspec.structs import replace as with_field
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.inputs import OUTCOME_SETS
+from benchmarks.workers import spread
 from suffice.encoders.base import default_encoder
 from suffice.guarantee import Evidence, Method, calibrate
 from suffice.guarantee.bounds import clopper_pearson_upper
@@ -36,13 +35,6 @@ from suffice.trials.table import split_rows
 
 ALPHA, DELTA = 0.05, 0.1
 SHARE_SEEDS = 20
-WORKERS = 2
-SETS = {
-    "mmlu": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106"),
-    "gsm8k": ("outcomes/routellm_gsm8k.jsonl.gz", "gpt4_1106"),
-    "bbh": ("outcomes/bbh_none_vs_cot.jsonl.gz", "cot"),
-    "crux": ("outcomes/crux_llama8_70.jsonl.gz", "Meta-Llama-3.1-70B-Instruct"),
-}
 CALL_PRICES = (1.0, 24.5)  # of RouteLLM's two models, which have no tokens on record
 CALLS = "calls at 1 to 24.5, RouteLLM's published price ratio"
 
@@ -104,13 +96,13 @@ def measure(files: dict[str, Path], *, seeds: int) -> dict[str, SetFigures]:
         reading = progress.add_task("reading", total=len(files))
         sets = {}
         for name, path in files.items():
-            sets[name] = _record(path, reference=SETS[name][1])
+            sets[name] = _record(path, reference=OUTCOME_SETS[name][1])
             progress.advance(reading)
         jobs = list(_jobs(sets, seeds=seeds))
         fitting = progress.add_task("fitting and certifying", total=len(jobs))
         drawn = []
-        for one in _run(sets, jobs):
-            drawn.append(one)
+        for result in spread(_work, [(job,) for job in jobs], start=_start, inputs=(sets,)):
+            drawn.append(result)
             progress.advance(fitting)
     return {
         name: _figures([d for d in drawn if d.job.name == name], cost_unit=recorded.cost_unit)
@@ -224,15 +216,6 @@ def _start(sets: dict[str, OutcomeSet]) -> None:
 
 def _work(job: FitJob) -> SeedResult:
     return draw(job, _recorded[job.name])
-
-
-def _run(sets: dict[str, OutcomeSet], jobs: list[FitJob]) -> Iterator[SeedResult]:
-    """Work on two fresh processes with one thread each: more threads only wait for each other."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with ProcessPoolExecutor(
-        WORKERS, mp_context=get_context("spawn"), initializer=_start, initargs=(sets,)
-    ) as workers:
-        yield from workers.map(_work, jobs)
 
 
 def _figures(drawn: list[SeedResult], *, cost_unit: str) -> SetFigures:

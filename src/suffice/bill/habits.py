@@ -8,9 +8,11 @@ from msgspec.structs import replace as with_changes
 
 from suffice.bill.charges import add_target, charge_sum
 from suffice.bill.prices import find_price
-from suffice.bill.replay import ONE_HOUR_S, SAME_TALK, Caching, Today, replay
+from suffice.bill.replay import ONE_HOUR_S, Caching, Today, replay
 from suffice.bill.what_if import UNPROVEN, WhatIf, one, proof_of
+from suffice.logs.sql import sql_text
 from suffice.meter import Price
+from suffice.sessions.boundary import COMPACTED_SHARE
 from suffice.units import show_share, show_usd, usd_from_picousd
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def _missed(store: "DuckDBPyConnection", caching: Caching) -> Iterator[WhatIf]:
         FROM (SELECT *, lag(input) OVER (PARTITION BY chain, model ORDER BY n) AS last_input,
                 clock - lag(clock) OVER (PARTITION BY chain, model ORDER BY n) AS since FROM steps)
         WHERE since <= {caching.ttl_s} AND last_input > {CACHEABLE_TOKENS}
-            AND input >= {SAME_TALK} * last_input AND potential < 0.5 * last_input""",
+            AND input >= {COMPACTED_SHARE} * last_input AND potential < 0.5 * last_input""",
     )
     if not missed:
         return
@@ -106,7 +108,8 @@ def _missed(store: "DuckDBPyConnection", caching: Caching) -> Iterator[WhatIf]:
         usd_before=usd_from_picousd(spent),
         usd_after=usd_from_picousd(spent - max(lost, 0)),
         measured=f"what was read and when; {first}",
-        modelled="the prompts begin alike, since the later is no shorter than half the earlier",
+        modelled="the prompts begin alike, since the later has at least "
+        f"{show_share(COMPACTED_SHARE)} of the earlier's tokens",
         unknown="how many of them were compactions or new talks, which no cache could have held",
     )
 
@@ -174,7 +177,7 @@ def tier_habits(store: "DuckDBPyConnection", own: Mapping[str, Price]) -> Iterat
                             AS turns
                     FROM bill WHERE computed IS NOT NULL AND error IS NULL
                         AND coalesce(lower(tier), '') NOT IN ('batch', 'flex')
-                        AND model = '{model.replace(chr(39), chr(39) * 2)}')
+                        AND model = {sql_text(model)})
                 WHERE turns = 1""",
             )
             count, before, after = count + sums[0], before + sums[1], after + sums[2]

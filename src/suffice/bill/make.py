@@ -10,9 +10,10 @@ from suffice.bill.charges import Unpriced, charge_records
 from suffice.bill.habits import cache_habits, effort_habits, repeated_prompts, tier_habits
 from suffice.bill.hosting import DEFAULT_MODEL, self_hosting
 from suffice.bill.moves import moves
-from suffice.bill.replay import FIVE_MINUTES_S, Caching, Today, lay_out_steps, replay
+from suffice.bill.replay import Caching, Today, lay_out_steps, replay
 from suffice.bill.sums import Bill, compare_stated, mishaps, period, sum_lines
 from suffice.bill.what_if import WhatIf
+from suffice.config.sections import CACHE_LIFE_S
 from suffice.errors import InputError
 from suffice.logs.clean import Cleaned
 from suffice.logs.read import DEFAULTS, LogOptions, Logs, read_logs
@@ -30,7 +31,7 @@ class BillOptions(Struct, frozen=True, kw_only=True):
     """
 
     prices: Mapping[str, Price] = {}
-    ttl_s: float = FIVE_MINUTES_S
+    ttl_s: float = CACHE_LIFE_S
     to: str | None = None
     host: str | None = DEFAULT_MODEL
     logs: LogOptions = DEFAULTS

@@ -11,6 +11,7 @@ from suffice.bill.prices import cheaper_models, find_price
 from suffice.bill.replay import Caching, Today, replay, share_of_requests, share_of_sessions
 from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
 from suffice.errors import PriceError
+from suffice.logs.sql import sql_text
 from suffice.meter import Price
 from suffice.units import show_share, usd_from_picousd
 
@@ -92,7 +93,7 @@ def moves(
 
 def _replayed(store: "DuckDBPyConnection", move: Move, *, shares: bool) -> Iterator[WhatIf]:
     """Replay the move of everything, and with `shares` that of sessions, requests, sub-agents."""
-    model = f"model = '{move.source.replace(chr(39), chr(39) * 2)}'"
+    model = f"model = {sql_text(move.source)}"
     proof = _proof(store, move, model)
     changes = {"all": (f"every request of {move.source} on {move.target}", [model])}
     if shares:
@@ -146,7 +147,7 @@ def _without_sessions(store: "DuckDBPyConnection", model: str, target: str, pric
         store,
         f"""SELECT count(*), sum(computed), sum({charge_sum("x")})
         FROM (SELECT *, pick_target(input_tokens, time) AS x FROM bill
-            WHERE model = '{model.replace(chr(39), chr(39) * 2)}' AND computed IS NOT NULL)""",
+            WHERE model = {sql_text(model)} AND computed IS NOT NULL)""",
     )
     each = usd_from_picousd(before + after) / count if count else None
     return WhatIf(

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from suffice.bill.charges import add_target
+from suffice.config.sections import CACHE_LIFE_S
 from suffice.meter import Price
+from suffice.sessions.boundary import COMPACTED_SHARE
 from suffice.units import usd_from_picousd
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FIVE_MINUTES_S, ONE_HOUR_S = 300.0, 3600.0
-SAME_TALK = 0.5  # a prompt below this share of the last one has lost it: a compaction
+ONE_HOUR_S = 3600.0
 
 
 class Replayed(Struct, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class Replayed(Struct, frozen=True, kw_only=True):
 class Caching(Struct, frozen=True, kw_only=True):
     """How caches behave: how long a prefix lives, and whether writes cost the one-hour price."""
 
-    ttl_s: float = FIVE_MINUTES_S
+    ttl_s: float = CACHE_LIFE_S
     one_hour: bool = False
 
 
@@ -81,7 +82,7 @@ def lay_out_steps(store: "DuckDBPyConnection", *, ttl_s: float) -> int:
             requests, sum(idle_s) OVER (PARTITION BY chain ORDER BY n) AS clock,
             CASE WHEN modelled THEN prefix_tokens
                 WHEN read IS NOT NULL AND (n = 1 OR idle_s <= {ttl_s} OR read > 0) THEN read
-                WHEN n > 1 AND input >= {SAME_TALK} * before THEN least(before, input)
+                WHEN n > 1 AND input >= {COMPACTED_SHARE} * before THEN least(before, input)
                 ELSE 0 END AS potential
         FROM paused"""
     )

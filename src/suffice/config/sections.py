@@ -8,6 +8,7 @@ from msgspec import Struct
 from suffice.types import Rung
 
 EngineKind = Literal["openai", "anthropic", "embedded", "replay", "latent"]
+CACHE_LIFE_S = 300.0  # of a prefix that nobody reads, in seconds
 POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
 DialectName = Literal[
     "openai",
@@ -261,7 +262,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     conversations: int = 10_000
     route_by: Literal["request", "session"] = "request"
     session_header: str | None = None
-    cache_life_s: float = 300.0
+    cache_life_s: float = CACHE_LIFE_S
     rollout: float = 1.0
     responses_ttl: str | None = None
     keys: str | None = None

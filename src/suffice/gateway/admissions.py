@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from suffice.errors import LedgerError
+from suffice.gateway.batch_thread import BatchThread
 from suffice.gateway.limits import Admission, KeyLimiter, Refused, Settlement, Wish
 
-RETRY_S = 1.0
 _log = logging.getLogger("suffice.gateway")
 
 
@@ -31,37 +30,28 @@ class AdmissionDesk:
         self._loop = asyncio.get_running_loop()
         self._wishes: deque[_PendingWish] = deque()
         self._settlements: deque[Settlement] = deque()
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="suffice-admissions", daemon=True)
-        self._thread.start()
+        self._thread = BatchThread(self._work, name="suffice-admissions")
 
     async def decide(self, wish: Wish) -> Admission | Refused:
         """Admit a request or say why not; raises LedgerError."""
         waiting = _PendingWish(wish, self._loop.create_future())
         self._wishes.append(waiting)
-        self._wake.set()
+        self._thread.wake()
         return await waiting.decided
 
     def settle(self, settlement: Settlement) -> None:
         """End a reservation soon; the caller does not wait for it."""
         self._settlements.append(settlement)
-        self._wake.set()
+        self._thread.wake()
 
     async def close(self) -> None:
         """Write what is left and stop."""
-        self._closing = True
-        self._wake.set()
-        await asyncio.to_thread(self._thread.join)
+        await self._thread.close()
 
-    def _run(self) -> None:
-        while not (self._closing and not self._wishes):
-            self._wake.wait(RETRY_S if self._settlements else None)
-            self._wake.clear()
-            if self._wishes or self._settlements:
-                self._transact()
-        if self._settlements:
+    def _work(self) -> bool:
+        if self._wishes or self._settlements:
             self._transact()
+        return bool(self._settlements)
 
     def _transact(self) -> None:
         wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from suffice.certify.bundle import FILES
-from suffice.config import Config
+from suffice.config import Config, GatewayConfig
 from suffice.gateway.serving import Settings
 
 Stamp = tuple[int, int, int] | None
@@ -34,15 +34,18 @@ class WatchedFiles:
 
 
 def files_behind(settings: Settings, config: Config) -> list[Path]:
-    """List the files behind a configuration."""
+    """List the files whose change makes a new configuration; keys are taken over without one."""
     policy = [] if settings.policy is None else [settings.policy / name for name in FILES]
-    gateway = config.gateway
     named = (
-        gateway.keys,
-        gateway.id_key_file,
+        config.gateway.id_key_file,
         *(engine.api_key_file for engine in config.engine.values()),
     )
     return [settings.ladder, *policy, *(Path(name) for name in named if name is not None)]
+
+
+def key_files(config: GatewayConfig) -> list[Path]:
+    """List the file of keys, if there is one."""
+    return [] if config.keys is None else [Path(config.keys)]
 
 
 def _stamp(path: Path) -> Stamp:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.finishes import finish_of
+from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import error_in
 from suffice.engines.render import event
 from suffice.engines.stream import EventReader
@@ -195,7 +196,7 @@ class _StreamedText:
         if data == "[DONE]":
             self.done = True
             return b""
-        chunk = _decoded(data.encode())
+        chunk = _whole(data.encode())
         error = error_in(chunk)
         if error is not None:
             raise error
@@ -250,7 +251,7 @@ def _completion(data: bytes, forwarded: Forwarded, *, began_s: float) -> Complet
     except msgspec.DecodeError:
         reply = _ForwardedReply()
     if reply.choices is None and not bytes(reply.data):
-        error = error_in(_decoded(data))
+        error = error_in(_whole(data))
         raise error or EngineProtocolError(
             f"the engine answered with what is no reply of /v1{forwarded.path}: {data[:200]!r}",
             hint="does the engine's url end in /v1?",
@@ -282,11 +283,7 @@ def _usage(counts: JSON | None, forwarded: Forwarded, *, written: str) -> Usage:
     )
 
 
-def _decoded(data: bytes) -> JSON:
-    try:
-        value = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise EngineProtocolError(
-            f"the engine sent what is not JSON: {data[:200]!r}", hint="is there a proxy before it?"
-        ) from error
+def _whole(data: bytes) -> JSON:
+    """Decode a JSON object; anything else is the text of an error."""
+    value = decoded(data)
     return value if isinstance(value, dict) else {"error": str(value)[:200]}

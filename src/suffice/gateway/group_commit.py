@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,11 +10,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from suffice.errors import LedgerError
+from suffice.gateway.batch_thread import BatchThread
 from suffice.ledger import Entry, Ledger, Role, Status
 from suffice.types import Vector
 from suffice.units import show_usd
 
-RETRY_S = 1.0
 _log = logging.getLogger("suffice.gateway")
 _UNBOOKED = "the ledger could not be written, so the client got no answer"
 
@@ -44,38 +43,29 @@ class Books:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Waiting] = deque()
         self._unwritten: list[Entry] = []
-        self._wake = threading.Event()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="suffice-books", daemon=True)
-        self._thread.start()
+        self._thread = BatchThread(self._work, name="suffice-books")
 
     def add(self, entry: Entry) -> "asyncio.Future[None]":
         """Book an entry; the future is done once it is durable, or fails with a LedgerError."""
         booked = self._loop.create_future()
         booked.add_done_callback(_notice_error)
         self._queue.append(_Waiting(entry, booked))
-        self._wake.set()
+        self._thread.wake()
         return booked
 
     async def close(self) -> None:
         """Write what is left and stop."""
-        self._closing = True
-        self._wake.set()
-        await asyncio.to_thread(self._thread.join)
-
-    def _run(self) -> None:
-        while not (self._closing and not self._queue):
-            self._wake.wait(RETRY_S if self._unwritten else None)
-            self._wake.clear()
-            if self._unwritten:
-                self._write_late()
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
-            if batch:
-                self._write(batch)
-        if self._unwritten:
-            self._write_late()
+        await self._thread.close()
         if self._unwritten:
             _log.error("%d requests could not be booked any more", len(self._unwritten))
+
+    def _work(self) -> bool:
+        if self._unwritten:
+            self._write_late()
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
+        if batch:
+            self._write(batch)
+        return bool(self._unwritten)
 
     def _write(self, batch: list[_Waiting]) -> None:
         errors = self._append([waiting.entry for waiting in batch])

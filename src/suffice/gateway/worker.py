@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from suffice.config import GatewayConfig
 from suffice.errors import SufficeError
@@ -18,7 +17,7 @@ from suffice.gateway.access import Access
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.auditor import Auditor
 from suffice.gateway.dashboard.live import LivePage
-from suffice.gateway.files import WatchedFiles, files_behind
+from suffice.gateway.files import WatchedFiles, files_behind, key_files
 from suffice.gateway.group_commit import Books
 from suffice.gateway.intake import Intake
 from suffice.gateway.keys import KeyFile, KeyRing, read_keys
@@ -145,6 +144,7 @@ class Worker:
                 await serving.close()
             return
         self.files.watch(files_behind(self.settings, config))
+        self.key_file.watch(key_files(config.gateway))
         self._old.append((time.monotonic(), self.serving))
         self.serving, self.reload_error = serving, None
         _log.warning("took over the changed configuration")
@@ -320,7 +320,7 @@ def _joined(settings: Settings, files: Settings) -> Worker:
         conversations=Conversations(most=gateway.conversations),
         page=LivePage(ledger),
         files=WatchedFiles(files_behind(settings, config)),
-        key_file=WatchedFiles([] if gateway.keys is None else [Path(gateway.keys)]),
+        key_file=WatchedFiles(key_files(gateway)),
         spans=Spans(),
     )
 

@@ -15,6 +15,7 @@ from suffice.logs.format import (
     whole_prompt,
 )
 from suffice.logs.record import LogRecord
+from suffice.logs.sql import sql_name
 
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "request_id", "response_id", "generation_id", "uuid"),
@@ -139,7 +140,7 @@ def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat 
     taken = _taken(by_lower, mapping)
     if not {"input_tokens", "output_tokens", "stated_usd"} & taken.keys():
         return None
-    columns = {name: f"r.{_quoted(column)}" for name, column in taken.items()}
+    columns = {name: f"r.{sql_name(column)}" for name, column in taken.items()}
     structure = {
         column: _KINDS.get(name, NUMBER if name in _COUNTED else TEXT)
         for name, column in taken.items()
@@ -159,7 +160,7 @@ def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat 
     in_ms = next((by_lower[name] for name in _IN_MS if name in by_lower), None)
     if "latency_s" not in taken and in_ms is not None:
         structure[in_ms] = NUMBER
-        fields["latency_s"] = f"r.{_quoted(in_ms)} / 1000"
+        fields["latency_s"] = f"r.{sql_name(in_ms)} / 1000"
     known = [fields[name] for name in _REQUEST if name in fields]
     texts = _texts(by_lower, taken)
     return LogFormat(
@@ -170,8 +171,8 @@ def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat 
         fields=fields,
         where=" OR ".join(f"({field}) IS NOT NULL" for field in known),
         missing="whatever has no column",
-        prompt=f"filled(r.{_quoted(texts['prompt'])})" if "prompt" in texts else "",
-        answer=f"filled(r.{_quoted(texts['answer'])})" if "answer" in texts else "",
+        prompt=f"filled(r.{sql_name(texts['prompt'])})" if "prompt" in texts else "",
+        answer=f"filled(r.{sql_name(texts['answer'])})" if "answer" in texts else "",
     )
 
 
@@ -200,13 +201,9 @@ def _texts(by_lower: Mapping[str, str], taken: Mapping[str, str]) -> dict[str, s
 def _prompt(taken: Mapping[str, str]) -> str:
     """Write the whole prompt; Anthropic's names mean counts beside each other, not inside."""
     parts = [
-        f"r.{_quoted(taken[name])}" if name in taken else "NULL"
+        f"r.{sql_name(taken[name])}" if name in taken else "NULL"
         for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens")
     ]
     if taken.get("cache_read_tokens", "").lower() == "cache_read_input_tokens":
         return plus(*parts)
     return whole_prompt(*parts)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -19,6 +19,7 @@ from suffice.logs.protobuf import is_protobuf, spans_as_json
 from suffice.logs.record import Skipped
 from suffice.logs.server_formats import TextFormat
 from suffice.logs.sniff import SQLITE, Sniffed, of_names, sniff
+from suffice.logs.sql import sql_text
 from suffice.logs.store import open_store
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Logs(Struct, frozen=True, kw_only=True):
         for source in self.sources:
             form = source.sniffed.format
             if isinstance(form, LogFormat) and form.prompt:
-                paths = "'" + str(source.read_as).replace("'", "''") + "'"
+                paths = sql_text(source.read_as)
                 packed = _packed(source)
                 found = self.store.execute(
                     f"""WITH rows AS ({_rows(source, form, paths, packed)})
@@ -244,7 +245,7 @@ def _insert(group: list[_Source]) -> str:
     """Write the query that appends the records of files of one shape and format."""
     first = group[0]
     form = first.sniffed.format
-    paths = ", ".join("'" + str(s.read_as).replace("'", "''") + "'" for s in group)
+    paths = ", ".join(sql_text(source.read_as) for source in group)
     packed = _packed(first)
     if isinstance(form, TextFormat):
         rows = (

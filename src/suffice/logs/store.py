@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from suffice.errors import InputError
 from suffice.logs.record import columns
+from suffice.logs.sql import sql_text
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -51,7 +52,7 @@ def open_store(*, timezone: str = "UTC") -> Iterator["DuckDBPyConnection"]:
     try:
         with duckdb.connect(str(folder / "records.duckdb"), config=_settings(folder)) as store:
             try:
-                store.execute(f"SET TimeZone = '{timezone.replace(chr(39), '')}'")
+                store.execute(f"SET TimeZone = {sql_text(timezone)}")
             except duckdb.Error as error:
                 raise InputError(
                     f"no time zone {timezone!r}", hint="name one such as Europe/Berlin"

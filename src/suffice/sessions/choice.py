@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from suffice.config.sections import CACHE_LIFE_S
 from suffice.sessions.boundary import Boundary, boundary_of
-from suffice.sessions.rates import CACHE_LIFE_S, TokenRates
+from suffice.sessions.rates import TokenRates
 from suffice.sessions.state import AgentState, AgentTurn
 
 

@@ -4,10 +4,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from suffice.config.sections import CACHE_LIFE_S
 from suffice.meter import Price
 from suffice.units import TOKENS_PER_MTOK
-
-CACHE_LIFE_S = 300.0
 
 
 class TokenRates(Struct, frozen=True, kw_only=True):
