@@ -208,10 +208,10 @@ def _ours(ready: Bed, policies: Policies, options: argparse.Namespace) -> Ours:
     """Measure ours, then soak the same process, and check its books over all of that."""
     gateway_ours.reset_stub(ready.stub.port)
     first = next(ready.tags) + 1
-    asked = gateway_ours.questions(policies.groups)
+    questions = gateway_ours.questions(policies.groups)
     setup = Setup(name="ours", upstream=ready.stub.port, policy=policies.routes)
     with ready.gateway(setup) as server:
-        target = LoadTarget(name="ours", port=server.port, model="suffice", questions=asked)
+        target = LoadTarget(name="ours", port=server.port, model="suffice", questions=questions)
         speed = _speed(ready, target, server, seconds=options.seconds)
         requests = options.requests or (SOAK if options.soak else SHORT_SOAK)
         soaked = soak(ready, target, server, requests=requests)
@@ -228,9 +228,9 @@ def _deferring_rps(ready: Bed, policies: Policies, *, seconds: float) -> float:
     """Measure the policy that also looks at the cheap rung's answers, not streamed."""
     say("measuring ours with a policy that defers")
     setup = Setup(name="defers", upstream=ready.stub.port, policy=policies.defers)
-    asked = gateway_ours.questions(policies.groups)
+    questions = gateway_ours.questions(policies.groups)
     with ready.gateway(setup) as server:
-        target = LoadTarget(name="defers", port=server.port, model="suffice", questions=asked)
+        target = LoadTarget(name="defers", port=server.port, model="suffice", questions=questions)
         limits = LoadSize(connections=CONNECTIONS, seconds=seconds, warm_s=WARM_S)
         return round(ready.load(target, limits).rps, 1)
 
@@ -242,8 +242,8 @@ def _decision_ms(ready: Bed, policies: Policies) -> dict[str, float]:
     taken = ready.folder / "decisions.json"
     command = gateway_ours.serve(setup, folder=ready.folder, port=free_port(), timed=taken)
     with running(command, core=ready.cores.proxy) as server:
-        asked = gateway_ours.questions(policies.groups)
-        target = LoadTarget(name="timed", port=server.port, model="suffice", questions=asked)
+        questions = gateway_ours.questions(policies.groups)
+        target = LoadTarget(name="timed", port=server.port, model="suffice", questions=questions)
         ready.load(target, LoadSize(connections=1, requests=DECISIONS))
     if not taken.is_file():
         raise Broken("the timed gateway wrote no decisions when it ended")

@@ -207,14 +207,14 @@ def forged_feedback(arena: Arena) -> Finding:
     path, keys = arena.keys("forged", {"alice": KeyLimits(), "mallory": KeyLimits()})
     with arena.gateways("forged", lines=f'keys = "{path}"\n') as [server]:
         answer = post(server.port, "/v1/chat/completions", arena.question(), key=keys["alice"])
-        said = {"request_id": answer[1]["suffice"]["request_id"], "score": 1}
+        mark = {"request_id": answer[1]["suffice"]["request_id"], "score": 1}
         tries = {
-            "of_another": post(server.port, "/v1/feedback", said, key=keys["mallory"])[0],
+            "of_another": post(server.port, "/v1/feedback", mark, key=keys["mallory"])[0],
             "of_a_rung": post(
-                server.port, "/v1/feedback", said | {"rung": "none"}, key=keys["alice"]
+                server.port, "/v1/feedback", mark | {"rung": "none"}, key=keys["alice"]
             )[0],
-            "own": post(server.port, "/v1/feedback", said, key=keys["alice"])[0],
-            "again": post(server.port, "/v1/feedback", said, key=keys["alice"])[0],
+            "own": post(server.port, "/v1/feedback", mark, key=keys["alice"])[0],
+            "again": post(server.port, "/v1/feedback", mark, key=keys["alice"])[0],
             "dashboard": status_of(server.port, "/", key=keys["mallory"]),
         }
     expected = {"of_another": 404, "of_a_rung": 400, "own": 200, "again": 409, "dashboard": 403}

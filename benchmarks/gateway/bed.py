@@ -82,6 +82,6 @@ def say(text: str) -> None:
 
 def _hand_down_path() -> None:
     """Let children, which run in other folders, import what this process does."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [str(ROOT), *(str(Path(path).resolve()) for path in given if path)]
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(ROOT), *(str(Path(path).resolve()) for path in inherited if path)]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))

@@ -42,16 +42,16 @@ def environment(folder: Path, *, package: str, wanted: str) -> Installed | Absen
         except (OSError, subprocess.SubprocessError) as error:
             return Absent(reason=f"{package} could not be installed into {folder}: {_said(error)}")
     code = f"from importlib.metadata import version; print(version({package!r}))"
-    found = subprocess.run(
+    installer = subprocess.run(
         [str(folder / "bin" / "python"), "-c", code],
         check=False,
         capture_output=True,
         text=True,
         cwd=folder,
     )
-    if found.returncode != 0:
+    if installer.returncode != 0:
         return Absent(reason=f"{folder} holds no {package}; remove it to try again")
-    return Installed(folder=folder, version=found.stdout.strip())
+    return Installed(folder=folder, version=installer.stdout.strip())
 
 
 def _install(folder: Path, wanted: str) -> None:

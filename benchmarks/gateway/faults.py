@@ -159,8 +159,9 @@ class Scene:
 
         async def one(session: aiohttp.ClientSession) -> ClientOutcome:
             async with places:
-                self.outcomes.append(found := await self._ask(session, leave=leave))
-                return found
+                outcome = await self._ask(session, leave=leave)
+                self.outcomes.append(outcome)
+                return outcome
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             return await asyncio.gather(*(one(session) for _ in range(requests)))
@@ -296,8 +297,8 @@ async def gateway_killed(scene: Scene) -> None:
 async def disk_full(scene: Scene) -> None:
     """Fill up the disk of the ledger under load, and make space again."""
     for _ in range(100):
-        found = await scene.ask(BURST)
-        if any(outcome.status == HTTPStatus.SERVICE_UNAVAILABLE for outcome in found):
+        outcomes = await scene.ask(BURST)
+        if any(outcome.status == HTTPStatus.SERVICE_UNAVAILABLE for outcome in outcomes):
             break
     else:
         raise Broken("the disk did not fill up")

@@ -153,10 +153,10 @@ class _Connection(asyncio.Protocol):
             self._next()
 
     def _next(self) -> None:
-        asked = self.load.next()
-        if asked is None:
+        turn = self.load.next()
+        if turn is None:
             return
-        self.tag, request = asked
+        self.tag, request = turn
         self.buffer = bytearray()
         self.length = None
         self.sent_s = time.perf_counter()
@@ -167,8 +167,8 @@ class _Connection(asyncio.Protocol):
             head_end = self.buffer.find(_HEAD_END)
             if head_end < 0:
                 return False
-            found = _LENGTH.search(self.buffer, 0, head_end)
-            self.length = head_end + len(_HEAD_END) + int(found[1]) if found else 0
+            match = _LENGTH.search(self.buffer, 0, head_end)
+            self.length = head_end + len(_HEAD_END) + int(match[1]) if match else 0
         if self.length:
             return len(self.buffer) >= self.length
         return self.buffer.endswith(_LAST_CHUNK)

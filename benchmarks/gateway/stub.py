@@ -129,8 +129,8 @@ class Connection(asyncio.Protocol):
         head_end = self.buffer.find(_HEAD_END)
         if head_end < 0:
             return
-        found = _LENGTH.search(self.buffer, 0, head_end)
-        end = head_end + len(_HEAD_END) + (int(found[1]) if found else 0)
+        match = _LENGTH.search(self.buffer, 0, head_end)
+        end = head_end + len(_HEAD_END) + (int(match[1]) if match else 0)
         if len(self.buffer) < end:
             return
         head, body = bytes(self.buffer[:head_end]), bytes(self.buffer[head_end + 4 : end])
@@ -149,9 +149,9 @@ class Connection(asyncio.Protocol):
         self.transport.write(_whole(200, msgspec.json.encode(self.stub.counts())))
 
     def _answer(self, body: bytes) -> None:
-        found = _MODEL.search(body)
+        match = _MODEL.search(body)
         tagged = _TAG.search(body)
-        model = found[1].decode() if found else ""
+        model = match[1].decode() if match else ""
         tag = tagged[1] if tagged else _NO_TAG
         variant, streamed = int(tag) % VARIANTS, _STREAMED.search(body) is not None
         stub = self.stub

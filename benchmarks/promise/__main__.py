@@ -109,13 +109,13 @@ def _run(work: Callable[..., T], jobs: list[Any]) -> Iterator[T]:
 
 def figures_of(outcomes: list[RunOutcome]) -> CellFigures:
     """Sum up the runs of a cell."""
-    violations = fmean(one.violated for one in outcomes)
+    violations = fmean(outcome.violated for outcome in outcomes)
     noise = 2 * sqrt(DELTA * (1 - DELTA) / len(outcomes))
     return CellFigures(
         violations=violations,
         noise=noise,
         runs=len(outcomes),
-        acted=fmean(one.acted for one in outcomes),
+        acted=fmean(outcome.acted for outcome in outcomes),
         holds=violations <= DELTA + noise,
     )
 

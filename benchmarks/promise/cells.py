@@ -101,22 +101,23 @@ def ten_seeds(seed: int, folder: Path) -> RunOutcome:
     sample = draw_requests(rng, 400)
     trials = list(trials_of(sample, draw_wrong(rng, sample)))
     promise = replace(PROMISE, looks=10)
-    found = [_certify(folder, trials, one, promise=promise) for one in range(10)]
-    bundles = [one for one in found if one is not None and one.bundle is not None]
-    best = max(bundles, key=lambda one: one.result.share[CHEAP], default=None)
+    drawn = (_certify(folder, trials, seed, promise=promise) for seed in range(10))
+    issued = [c for c in drawn if c is not None and c.bundle is not None]
+    best = max(issued, key=lambda c: c.result.share[CHEAP], default=None)
     return _judged(best)
 
 
 def five_looks(seed: int, folder: Path) -> RunOutcome:
     """Certify anew at 200, 400 and up to 1,000 audits of one ledger, and use each certificate."""
     with LiveTraffic.opened(folder, seed, label=Label.AGREEMENT) as live:
-        found = []
+        certifications = []
         for look in range(5):
             live.audit(200, at=START + look * DAY)
-            found.append(_recertify(folder, live.ledger))
-    outcomes = [_judged(one) for one in found]
+            certifications.append(_recertify(folder, live.ledger))
+    outcomes = [_judged(certification) for certification in certifications]
     return RunOutcome(
-        violated=any(one.violated for one in outcomes), acted=any(one.acted for one in outcomes)
+        violated=any(outcome.violated for outcome in outcomes),
+        acted=any(outcome.acted for outcome in outcomes),
     )
 
 
@@ -132,7 +133,8 @@ def drift(seed: int, folder: Path) -> RunOutcome:
             live.audit(audits, at=START + day * DAY, worst=worst)
             outcomes.append(_judged(_recertify(folder, live.ledger), worst=worst))
     return RunOutcome(
-        violated=any(one.violated for one in outcomes), acted=any(one.acted for one in outcomes)
+        violated=any(outcome.violated for outcome in outcomes),
+        acted=any(outcome.acted for outcome in outcomes),
     )
 
 
@@ -208,33 +210,33 @@ def _certify(
     path = folder / "trials.jsonl"
     write_trials(path, trials)
     out = folder / "policy"
-    asked = replace(promise, seed=seed, folder=out)
+    variant = replace(promise, seed=seed, folder=out)
     try:
-        found = certify_files([path], asked)
+        certification = certify_files([path], variant)
     except InputError:
         return None
-    write_lineage(out, found.looks)
-    return found
+    write_lineage(out, certification.looks)
+    return certification
 
 
 def _recertify(folder: Path, ledger: Ledger) -> Certification | None:
     """Do what `suffice recertify LEDGER --out FOLDER` does; None where it refuses."""
     out = folder / "policy"
     try:
-        asked = replace(PROMISE, folder=out)
-        found = certify_ledger(ledger, asked, say=lambda _stage: None)
+        variant = replace(PROMISE, folder=out)
+        certification = certify_ledger(ledger, variant, say=lambda _stage: None)
     except (InputError, CertificateError):
         return None
-    write_lineage(out, found.looks)
-    return found
+    write_lineage(out, certification.looks)
+    return certification
 
 
-def _judged(found: Certification | None, *, worst: float = WORST) -> RunOutcome:
+def _judged(certification: Certification | None, *, worst: float = WORST) -> RunOutcome:
     """Compare what was certified with the truth."""
-    if found is None or found.bundle is None:
+    if certification is None or certification.bundle is None:
         return RunOutcome(violated=False, acted=False)
-    risk = true_risk(found.bundle.policy, worst=worst)
-    return RunOutcome(violated=risk > found.bundle.certificate.alpha, acted=True)
+    risk = true_risk(certification.bundle.policy, worst=worst)
+    return RunOutcome(violated=risk > certification.bundle.certificate.alpha, acted=True)
 
 
 @cache
@@ -243,17 +245,17 @@ def _base(number: int) -> Bundle:
     rng = np.random.default_rng([number, 7])
     sample = draw_requests(rng, 1500)
     with tempfile.TemporaryDirectory() as folder:
-        found = _certify(Path(folder), trials_of(sample, draw_wrong(rng, sample)), number)
-    assert found is not None
-    assert found.bundle is not None
-    return found.bundle
+        certification = _certify(Path(folder), trials_of(sample, draw_wrong(rng, sample)), number)
+    assert certification is not None
+    assert certification.bundle is not None
+    return certification.bundle
 
 
 @cache
 def _kept(certificate_id: str) -> Flags:
     """Mark the fresh requests whose cheap answer the policy of a base keeps."""
     bases = (_base(number) for number in range(BASES))
-    base = next(one for one in bases if one.certificate.certificate_id == certificate_id)
+    base = next(base for base in bases if base.certificate.certificate_id == certificate_id)
     return kept_cheap(base.policy, fresh_requests()[1])
 
 
@@ -291,7 +293,7 @@ class LiveTraffic:
             entry_of(sample, i, cheap=bool(kept[i]), time=at + i * MINUTE / 2)
             for i in range(requests)
         ]
-        self._book(booked, [(one, lost) for one, lost in zip(booked, wrong, strict=True)])
+        self._book(booked, list(zip(booked, wrong, strict=True)))
         praise = np.flatnonzero(self.rng.random(requests) < praised).tolist()
         self.ledger.score(
             Score(
@@ -321,7 +323,7 @@ class LiveTraffic:
             entry = entry_of(fresh, i, cheap=bool(kept[i]), time=at + number * 80 * SECOND)
             entry = replace(entry, request_id=f"q{self.rng.integers(2**62)}")
             if not drawn(entry.request_id):
-                answers = tuple(one for one in entry.attempts if one.role is Role.ANSWER)
+                answers = tuple(a for a in entry.attempts if a.role is Role.ANSWER)
                 entry = replace(entry, audited=False, attempts=answers)
             booked.append(entry)
             if entry.audited and self.rng.random() < told:

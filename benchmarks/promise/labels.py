@@ -86,11 +86,11 @@ def run_labels(data: str, name: str, seed: int) -> LabelOutcome:
 def label_figures(outcomes: list[LabelOutcome]) -> LabelFigures:
     """Average the draws of one set."""
     return LabelFigures(
-        labels=fmean(one.labels for one in outcomes),
-        labels_certifying=fmean(one.labels_certifying for one in outcomes),
-        share=fmean(one.share for one in outcomes),
-        share_all_labels=fmean(one.share_all_labels for one in outcomes),
-        violations=fmean(one.violated for one in outcomes),
+        labels=fmean(outcome.labels for outcome in outcomes),
+        labels_certifying=fmean(outcome.labels_certifying for outcome in outcomes),
+        share=fmean(outcome.share for outcome in outcomes),
+        share_all_labels=fmean(outcome.share_all_labels for outcome in outcomes),
+        violations=fmean(outcome.violated for outcome in outcomes),
         runs=len(outcomes),
     )
 
@@ -114,9 +114,11 @@ def _only_marked(table: TrialTable, request_ids: tuple[str, ...]) -> TrialTable:
     return replace(table, quality=np.where(known[:, None], table.quality, np.nan))
 
 
-def _measured(found: CertifiedPolicy, seen: Observations, table: TrialTable) -> tuple[float, float]:
+def _measured(
+    certified: CertifiedPolicy, seen: Observations, table: TrialTable
+) -> tuple[float, float]:
     """Return the share that a policy keeps from the reference, and its risk, over some requests."""
-    policy = found.policy
+    policy = certified.policy
     whole = with_field(policy, path=policy.path.whole())
     plays = play(whole, harms(whole, seen), points=slice(policy.point, policy.point + 1))
     kept = plays.chosen < len(policy.rungs) - 1

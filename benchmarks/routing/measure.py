@@ -148,10 +148,10 @@ def _certified(
     """Certify a policy on the first `rows` rows, and measure it; nothing if it is not certified."""
     plays = play(with_field(policy, path=policy.path.whole()), expected)
     evidence = Evidence(losses=plays.losses(known.quality)[:rows, 1:], parts=policy.path.parts[1:])
-    found = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
-    if not found.certified:
+    calibration = calibrate(evidence, alpha=ALPHA, delta=DELTA, method=Method.BINOMIAL)
+    if not calibration.certified:
         return _nothing()
-    point = found.index + 1
+    point = calibration.index + 1
     return _measured(plays, known, rows, point=point, part=float(policy.path.parts[point]))
 
 
@@ -180,14 +180,14 @@ def _random(fit: Outcomes, known: Outcomes, rows: int) -> PolicyFigures:
     The test is the policy's own: all certifying rows say what the rung loses, and the largest part
     that passes is drawn.
     """
-    best, found = 0.0, _nothing()
+    best, figures = 0.0, _nothing()
     for rung in range(len(known.rungs) - 1):
         loss = np.maximum(0.0, fit.quality[:, -1] - fit.quality[:, rung]).mean()
         saving = 1.0 - fit.cost[:, rung].sum() / fit.cost[:, -1].sum()
         hope = saving * min(1.0, ALPHA / max(float(loss), 1e-9))
         if hope > best:
-            best, found = hope, _random_part(known, rung, rows)
-    return found
+            best, figures = hope, _random_part(known, rung, rows)
+    return figures
 
 
 def _random_part(known: Outcomes, rung: int, rows: int) -> PolicyFigures:
@@ -219,17 +219,17 @@ def _work(job: FitJob) -> SeedResult:
 
 
 def _figures(drawn: list[SeedResult], *, cost_unit: str) -> SetFigures:
-    grouped = [one for one in drawn if one.job.grouped]
-    first = [one for one in grouped if one.job.seed < SHARE_SEEDS]
+    grouped = [seed for seed in drawn if seed.job.grouped]
+    first = [seed for seed in grouped if seed.job.seed < SHARE_SEEDS]
     return SetFigures(
-        share=fmean(one.policy.share for one in first),
-        risk=fmean(one.policy.risk for one in first),
-        saving=fmean(one.policy.saving for one in first),
-        saving_random=fmean(one.random.saving for one in first),
-        saving_best_fixed=fmean(one.fixed.saving for one in first),
-        saving_route_only=fmean(one.route.saving for one in first),
-        random_share=fmean(one.random.share for one in first),
-        share_without_group=fmean(one.policy.share for one in drawn if not one.job.grouped),
-        violations=fmean(one.policy.true_risk > ALPHA for one in grouped),
+        share=fmean(seed.policy.share for seed in first),
+        risk=fmean(seed.policy.risk for seed in first),
+        saving=fmean(seed.policy.saving for seed in first),
+        saving_random=fmean(seed.random.saving for seed in first),
+        saving_best_fixed=fmean(seed.fixed.saving for seed in first),
+        saving_route_only=fmean(seed.route.saving for seed in first),
+        random_share=fmean(seed.random.share for seed in first),
+        share_without_group=fmean(seed.policy.share for seed in drawn if not seed.job.grouped),
+        violations=fmean(seed.policy.true_risk > ALPHA for seed in grouped),
         cost_unit=cost_unit,
     )

@@ -41,11 +41,11 @@ def main() -> None:
     arguments = parser.parse_args()
     stats = _rows(data_file(arguments.data, STATS))
     prices = _rows(data_file(arguments.data, PRICES))
-    found = compare(stats, prices)
+    comparison = compare(stats, prices)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(comparison, indent=2))
     else:
-        _show(found)
+        _show(comparison)
 
 
 def compare(stats: list[Row], prices: list[Row]) -> dict[str, Any]:
@@ -139,13 +139,13 @@ def _clusters(result: Frontier) -> str:
     return f"{result.clusters} prompts, {result.resamples} resamples, {result.confidence:.0%}"
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(comparison: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("model", "runs", "accuracy", "published", "tokens/correct", "published"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for name in ("$/correct", "recomputed", "on front"):
         table.add_column(name, justify="right")
-    for model in sorted(found["models"], key=lambda m: m["tokens_per_correct"]["ours"]):
+    for model in sorted(comparison["models"], key=lambda m: m["tokens_per_correct"]["ours"]):
         accuracy, tokens, usd = (
             model[name] for name in ("accuracy", "tokens_per_correct", "usd_per_correct")
         )
@@ -162,9 +162,9 @@ def _show(found: dict[str, Any]) -> None:
         )
     console = Console(width=140)
     console.print(table)
-    console.print(f"intervals: {found['clusters']}; * on the front of accuracy and tokens")
-    console.print("largest relative differences:", found["largest_relative_difference"])
-    for note in found["notes"]:
+    console.print(f"intervals: {comparison['clusters']}; * on the front of accuracy and tokens")
+    console.print("largest relative differences:", comparison["largest_relative_difference"])
+    for note in comparison["notes"]:
         console.print(note)
 
 

@@ -80,9 +80,9 @@ def check_file(path: Path) -> None:
 
 def check_folder(path: Path) -> None:
     """Raise InputError where no folder can be made; call it before long work."""
-    found = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not found.is_dir():
-        raise InputError(f"cannot write {path}: {found} is a file", hint="name another folder")
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise InputError(f"cannot write {path}: {nearest} is a file", hint="name another folder")
 
 
 def check_figure(path: Path) -> None:

@@ -94,6 +94,23 @@ async def test_a_damaged_key_file_leaves_the_keys_and_is_tried_again(tmp_path: P
         assert (await here.post(ASK, path=CHAT, authorization=f"Bearer {secret}"))[0] == 401
 
 
+async def test_new_keys_make_no_new_engines_and_another_key_file_is_watched(tmp_path: Path) -> None:
+    first, second = tmp_path / "keys.json", tmp_path / "others.json"
+    add_key(first, "alice", limits=KeyLimits())
+    add_key(second, "bob", limits=KeyLimits())
+    async with site(tmp_path, more=f'keys = "{first}"\n') as here:
+        worker, toml = here.gateway.worker, here.folder / "suffice.toml"
+        serving = worker.serving
+        fresh = add_key(first, "carol", limits=KeyLimits())
+        await until(lambda: worker.access.desk.limiter.ring.find(fresh) is not None)
+        await asyncio.sleep(0.1)
+        assert worker.serving is serving
+        toml.write_text(toml.read_text().replace(str(first), str(second)))
+        await until(lambda: worker.serving is not serving)
+        later = add_key(second, "dave", limits=KeyLimits())
+        await until(lambda: worker.access.desk.limiter.ring.find(later) is not None)
+
+
 def _errors(here: Site) -> float:
     return _failed(here.gateway.worker.metrics)
 

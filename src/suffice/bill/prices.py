@@ -82,10 +82,10 @@ def _listed(name: str, provider: str | None) -> "tuple[Provider, ModelInfo] | No
     owner = find_provider_by_id(snapshot.providers, provider) if provider else None
     for known in (owner, None):
         try:
-            found: Any = snapshot.find_provider_model(name, known, None, None)
+            match: Any = snapshot.find_provider_model(name, known, None, None)
         except LookupError:
             continue
-        return found  # type: ignore[no-any-return]
+        return match  # type: ignore[no-any-return]
     return None
 
 

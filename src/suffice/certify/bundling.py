@@ -207,9 +207,9 @@ def certify_ledger(
     if ended is not None and (since is None or since <= ended):
         since = ended + timedelta(microseconds=1)
         notes.append(f"an alarm fell at {ended:%Y-%m-%d %H:%M} UTC: only requests after it count")
-    found = labelled_trials(ledger, window=Window(since=since))
-    trials = since_change(found.trials, reference=promise.reference, note=notes.append)
-    sources = [_LABELS[label] for label in found.labels]
+    labelled = labelled_trials(ledger, window=Window(since=since))
+    trials = since_change(labelled.trials, reference=promise.reference, note=notes.append)
+    sources = [_LABELS[label] for label in labelled.labels]
     source = max(sources, key=list(LabelSource).index, default=LabelSource.AGREEMENT)
     paired, target = _all_pairs(trials), promise.ask(source)
     look = look_at(paired, target, planned=promise.looks or RENEWALS, renewal=True)

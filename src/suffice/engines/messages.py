@@ -47,8 +47,8 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
             hint="a tool call needs an id and a named function, a result the id of its call",
         ) from error
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
-    asked = without_effort(request.params) if own_effort else request.params
-    params = {**asked, **rung.params}
+    own_params = without_effort(request.params) if own_effort else request.params
+    params = {**own_params, **rung.params}
     limit = output_limit(request, rung) or DEFAULT_LIMIT
     thinking, tools = _thinking(params, rung), _tools(params)
     shape = _shape(params.get("response_format"))
@@ -120,22 +120,21 @@ def tool_use_id(call_id: str) -> str:
 
 def completion_of(message: JSON) -> JSON:
     """Turn a whole message into a chat completion; the usage stays Anthropic's."""
-    told: JSON = {"role": "assistant", "content": None}
-    texts = [block["text"] for block in _blocks(message, "text")]
-    thoughts = [block for block in message["content"] if block["type"] in _THOUGHTS]
+    reply: JSON = {"role": "assistant", "content": None}
+    texts = [block["text"] for block in _blocks(reply, "text")]
+    thoughts = [block for block in reply["content"] if block["type"] in _THOUGHTS]
     calls = [
-        _call(block) | {"index": number}
-        for number, block in enumerate(_blocks(message, "tool_use"))
+        _call(block) | {"index": number} for number, block in enumerate(_blocks(reply, "tool_use"))
     ]
     if texts:
-        told["content"] = "".join(texts)
+        reply["content"] = "".join(texts)
     if thoughts:
-        told["reasoning_content"] = "".join(block.get("thinking") or "" for block in thoughts)
-        told["thinking_blocks"] = thoughts
+        reply["reasoning_content"] = "".join(block.get("thinking") or "" for block in thoughts)
+        reply["thinking_blocks"] = thoughts
     if calls:
-        told["tool_calls"] = calls
-    finish = _finish(message.get("stop_reason"))
-    choice = {"index": 0, "message": told, "finish_reason": finish}
+        reply["tool_calls"] = calls
+    finish = _finish(reply.get("stop_reason"))
+    choice = {"index": 0, "message": reply, "finish_reason": finish}
     head = {"id": message.get("id"), "object": "chat.completion", "model": message.get("model")}
     return {**head, "created": 0, "choices": [choice], "usage": message.get("usage")}
 

@@ -278,17 +278,17 @@ class OpenAIEngine(Engine):
         reasoning = "".join(choice.reasoning for choice in reply.choices)
         in_total = self._dialect.thoughts_in_total
         usage = read_usage(reply.usage, reasoning=reasoning, thoughts_in_total=in_total)
-        tier, asked = reply.service_tier or usage.service_tier, call.body.get("service_tier")
-        if not tier and isinstance(asked, str):
-            tier = asked + ASKED_TIER
+        tier, wanted_tier = reply.service_tier or usage.service_tier, call.body.get("service_tier")
+        if not tier and isinstance(wanted_tier, str):
+            tier = wanted_tier + ASKED_TIER
         if isinstance(tier, str):
             usage = msgspec.structs.replace(usage, service_tier=tier)
         one_counted = self._dialect.counts_one_sample and len(reply.choices) > 1
         output, thought = usage.output_tokens, usage.reasoning_tokens
         if output is None or one_counted or not output_is_final:
-            told, output = output, await self._count_output(reply.choices, call)
-            if told is not None and output is not None and told.tokens > output.tokens:
-                output = Count(told.tokens, CountSource.ESTIMATED)
+            reported, output = output, await self._count_output(reply.choices, call)
+            if reported is not None and output is not None and reported.tokens > output.tokens:
+                output = Count(reported.tokens, CountSource.ESTIMATED)
         if thought is None and (reasoning or self._shows(call)):
             thought = await self._count(reasoning, call)
         usage = msgspec.structs.replace(

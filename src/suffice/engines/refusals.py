@@ -91,8 +91,8 @@ async def refused(
         text = text.replace(key, "***")
     status, body = response.status, text[:_BODY_CHARACTERS]
     try:
-        told = msgspec.json.decode(text)
-        error = _error_of(told) or (told if isinstance(told, dict) else None)
+        document = msgspec.json.decode(text)
+        error = _error_of(document) or (document if isinstance(document, dict) else None)
     except (msgspec.DecodeError, RecursionError):
         error = None
     refusal = EngineRefused(
@@ -164,8 +164,8 @@ def _error_of(body: object) -> JSON | None:
         return {"message": state.get("status_msg"), "code": state["status_code"]}
     if body.get("choices") is not None or body.get("usage") is not None or "id" in body:
         return None
-    told = [body.get(name) for name in _WORDS]
-    return body if any(words and isinstance(words, str | list) for words in told) else None
+    values = [body.get(name) for name in _WORDS]
+    return body if any(words and isinstance(words, str | list) for words in values) else None
 
 
 def _detail(error: JSON | None, *, text: str) -> ErrorDetail:

@@ -126,8 +126,8 @@ class Auditor:
 
 def auditable(entry: Entry) -> bool:
     """Whether the client got an answer, or so much of one that it had enough and left."""
-    given = any(attempt.role is Role.ANSWER for attempt in entry.attempts)
-    return entry.status is Status.OK or (entry.status is Status.CANCELLED and given)
+    has_answer = any(attempt.role is Role.ANSWER for attempt in entry.attempts)
+    return entry.status is Status.OK or (entry.status is Status.CANCELLED and has_answer)
 
 
 def label_written(scorer: str) -> Label:

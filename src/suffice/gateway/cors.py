@@ -38,10 +38,10 @@ def is_preflight(exchange: Exchange) -> bool:
 
 async def preflight(exchange: Exchange) -> None:
     """Answer that question; without the header of `allow_origin` the answer is no."""
-    asked = exchange.headers.get(b"access-control-request-headers", _USUAL_HEADERS)
+    names = exchange.headers.get(b"access-control-request-headers", _USUAL_HEADERS)
     headers = [
         (b"access-control-allow-methods", _METHODS),
-        (b"access-control-allow-headers", asked),
+        (b"access-control-allow-headers", names),
         (b"access-control-max-age", str(_MAX_AGE_S).encode()),
     ]
     await exchange.begin(204, headers)

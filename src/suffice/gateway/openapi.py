@@ -206,14 +206,14 @@ def _get(summary: str, content: JSON, *errors: str, security: bool = False) -> J
 def _asking(summary: str, name: str, *, error: JSON) -> JSON:
     """Describe a path that answers on the cheapest rung that the policy keeps."""
     reply = _json(_ref(f"{name}Reply")) | {"text/event-stream": {"schema": _TEXT}}
-    told = {name: {"schema": _TEXT} for name in ("x-suffice-rung", "x-suffice-certificate")}
+    headers = {name: {"schema": _TEXT} for name in ("x-suffice-rung", "x-suffice-certificate")}
     operation = {
         "summary": f"{summary} on the cheapest rung that the policy keeps",
         "security": _KEY,
         "parameters": _CHOICES,
         "requestBody": {"required": True, "content": _json(_ref(f"{name}Request"))},
         "responses": {
-            "200": _ok("the engine's answer, with our account of it", reply, told),
+            "200": _ok("the engine's answer, with our account of it", reply, headers),
             **dict.fromkeys(_CHAT_ERRORS, error),
         },
     }

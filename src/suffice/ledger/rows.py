@@ -190,10 +190,10 @@ def _last_of_each_rung(entry: Entry) -> list[Attempt]:
 
 def _marks(ledger: Ledger, *, window: Window) -> dict[str, dict[Label, Marks]]:
     """Map audited requests to their marks of each kind, feedback only where there is no other."""
-    found = _scores_in_order(ledger, window=window, audited=True)
-    only_feedback = all(score.label is Label.FEEDBACK for score in found)
+    scores = _scores_in_order(ledger, window=window, audited=True)
+    only_feedback = all(score.label is Label.FEEDBACK for score in scores)
     marks: dict[str, dict[Label, Marks]] = {}
-    for score in found:
+    for score in scores:
         if only_feedback or score.label is not Label.FEEDBACK:
             kinds = marks.setdefault(score.request_id, {})
             kinds.setdefault(score.label, {})[score.rung] = score

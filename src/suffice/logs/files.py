@@ -37,7 +37,7 @@ def find_files(names: Iterable[str]) -> list[Path]:
 
     Of a folder, with all below it, the files with the endings of logs are taken.
     """
-    found: dict[Path, Path] = {}
+    paths: dict[Path, Path] = {}
     for name in names:
         path = Path(name).expanduser()
         matches = [path] if path.exists() else _glob(path)
@@ -49,8 +49,8 @@ def find_files(names: Iterable[str]) -> list[Path]:
                 raise InputError(
                     f"{match} holds no log", hint=f"logs end in {', '.join(ENDINGS)}, .gz or .zst"
                 )
-            found.update({Path(os.path.realpath(file)): file for file in files})
-    return list(found.values())
+            paths.update({Path(os.path.realpath(file)): file for file in files})
+    return list(paths.values())
 
 
 def _glob(path: Path) -> list[Path]:

@@ -62,13 +62,13 @@ class Logs(Struct, frozen=True, kw_only=True):
             if isinstance(form, LogFormat) and form.prompt:
                 paths = sql_text(source.read_as)
                 packed = _packed(source)
-                found = self.store.execute(
+                rows = self.store.execute(
                     f"""WITH rows AS ({_rows(source, form, paths, packed)})
                     SELECT DISTINCT ON (1) hash_of(p), p FROM (
                         SELECT ({form.prompt})::VARCHAR AS p FROM {form.relation})
                     WHERE p IS NOT NULL AND hash_of(p) IN ({wanted})"""
                 ).fetchall()
-                texts.update(found)
+                texts.update(rows)
         return texts
 
 

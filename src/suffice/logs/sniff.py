@@ -88,8 +88,8 @@ def _of_rows(shape: Shape, rows: list[Any], text: str, mapping: Mapping[str, str
 
 
 def _list_in(row: Any, key: str) -> list[Any]:
-    found = row.get(key) if isinstance(row, dict) else None
-    return found[:_SAMPLE_ROWS] if isinstance(found, list) else []
+    rows = row.get(key) if isinstance(row, dict) else None
+    return rows[:_SAMPLE_ROWS] if isinstance(rows, list) else []
 
 
 def of_names(names: list[str], mapping: Mapping[str, str]) -> LogFormat | None:

@@ -111,18 +111,18 @@ def families(rows: FittingRows) -> list[PolicyFamily]:
     if not usable:
         return []
     fixed = _estimated(rows, _fixed(rows, usable))
-    found = [fixed.take(np.argsort(fixed.seen, kind="stable")), *_table(rows, usable)]
-    found += _ordered(rows, usable)
+    candidates = [fixed.take(np.argsort(fixed.seen, kind="stable")), *_table(rows, usable)]
+    candidates += _ordered(rows, usable)
     if np.ptp(rows.expected.saved, axis=0).any() or np.ptp(rows.expected.spared, axis=0).any():
-        found += _ordered(replace(rows, cost_power=COST_POWER), usable)
-    return [family for family in found if len(family.path)]
+        candidates += _ordered(replace(rows, cost_power=COST_POWER), usable)
+    return [family for family in candidates if len(family.path)]
 
 
 def _ordered(rows: FittingRows, usable: Sequence[int]) -> list[PolicyFamily]:
     """Return the families that order requests by a score, by the rows' power of costs."""
     reviewed = [rung for rung in usable if rows.reviewed[rung]]
     prices = _prices(rows, usable)
-    found = [_estimated(rows, _route(rows, rung)) for rung in usable]
+    ordered = [_estimated(rows, _route(rows, rung)) for rung in usable]
     plans = [
         ("review", _Steps(rows=rows, rungs=(rung,), unread=False, read=True)) for rung in reviewed
     ]
@@ -131,8 +131,8 @@ def _ordered(rows: FittingRows, usable: Sequence[int]) -> list[PolicyFamily]:
     if reviewed:
         ladders = [usable[first:] for first in range(len(usable) - 1)]
         plans += [("mixed", _Steps(rows=rows, rungs=r, unread=True, read=True)) for r in ladders]
-    found += [_estimated(rows, _planned(steps, prices, name=name)) for name, steps in plans]
-    return found
+    ordered += [_estimated(rows, _planned(steps, prices, name=name)) for name, steps in plans]
+    return ordered
 
 
 def _estimated(rows: FittingRows, path: PolicyPath) -> PolicyFamily:

@@ -187,8 +187,8 @@ class Guard:
             self._heritage = heritage_of(self._ledger, certificate, rule=self.rule, now=now)
         state = replace(state, alarm_times=self._heritage.alarm_times | state.alarm_times)
         ids = self._heritage.certificate_ids
-        found = audited_under(self._ledger, *ids, after=state.cursor)
-        with closing(found) as rows:
+        audited = audited_under(self._ledger, *ids, after=state.cursor)
+        with closing(audited) as rows:
             for row in rows:
                 counted = row.session in self._sessions or row.session in sessions
                 if counted and certificate.largest > 1:
@@ -281,11 +281,11 @@ def _inherited(
 
 def _readable(documents: Iterable[str]) -> list[Certificate]:
     """Read certificates; those of earlier forms have no lineage, and nothing is taken over."""
-    found = []
+    certificates = []
     for document in documents:
         with suppress(CertificateError, InputError):
-            found.append(from_json(document))
-    return found
+            certificates.append(from_json(document))
+    return certificates
 
 
 def _takes_over(certificate: Certificate, earlier: Certificate) -> bool:

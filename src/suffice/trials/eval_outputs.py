@@ -131,9 +131,11 @@ def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
                 f"{path}: doc {row.get('doc_id')} has no value of its metrics",
                 hint="run lm_eval with --log_samples",
             )
-        asked = row.get("arguments")
-        texts = asked.get("gen_args_0", {}) if isinstance(asked, dict) else {}
-        text = texts.get("arg_0", "") if isinstance(asked, dict) else asked[0][0] if asked else ""
+        arguments = row.get("arguments")
+        if isinstance(arguments, dict):
+            text = arguments.get("gen_args_0", {}).get("arg_0", "")
+        else:
+            text = arguments[0][0] if arguments else ""
         answers = row.get("filtered_resps") or [None]
         yield _trial(
             row[metric],
@@ -182,7 +184,7 @@ def _openai_evals(path: Path, rows: list[JSON]) -> Iterator[Trial]:
     """Read the record of a run: its spec, then events; `match` or `metrics` gives the quality."""
     spec = rows[0]["spec"]
     model = (spec.get("completion_fns") or [spec.get("model_name")])[0] or path.stem
-    asked = {
+    questions = {
         row["sample_id"]: row["data"]
         for row in rows
         if row.get("type") == "sampling" and row.get("sample_id")
@@ -191,7 +193,7 @@ def _openai_evals(path: Path, rows: list[JSON]) -> Iterator[Trial]:
         data = row.get("data") or {}
         quality = {"match": data.get("correct"), "metrics": data.get("accuracy", data.get("score"))}
         if row.get("type") in quality and row.get("sample_id"):
-            sampled = asked.get(row["sample_id"], {})
+            sampled = questions.get(row["sample_id"], {})
             answer = sampled.get("sampled", data.get("sampled"))
             yield _trial(
                 quality[row["type"]],

@@ -66,16 +66,16 @@ class TranslatedExchange(Exchange):
         model = str(self.fields.get("model"))
         policies = {name for name, rung in self._endpoint.models.items() if rung is None}
         by_policy = model in policies and RUNG not in self.headers
-        asked = self.headers.get(RUNG, model.encode()).decode("utf-8", "replace")
+        rung = self.headers.get(RUNG, model.encode()).decode("utf-8", "replace")
         reading = Reading(
             by_policy=by_policy,
             counting=self._endpoint.counting,
-            caches=asked in self._endpoint.caching,
+            caches=rung in self._endpoint.caching,
             history=history,
         )
         if self.api.outline is not None and self._endpoint.has_native:
             self._read_native(fields)
-        if self.api.outline is not None and asked in self._endpoint.native:
+        if self.api.outline is not None and rung in self._endpoint.native:
             translated = self.api.outline(fields, reading)
         else:
             translated = self._read(fields, reading)
