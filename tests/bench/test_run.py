@@ -685,8 +685,8 @@ def test_progress_is_plain_lines_outside_a_terminal(tmp_path: Path) -> None:
     run(bench(tmp_path, 10), Engine(), show=lambda total: show_progress(total, console=console))
     lines = out.getvalue().splitlines()
     assert len(lines) == 11
-    assert lines[0].startswith("bench: 1 of 20, $0.00400, unknown left")
-    assert lines[-1].startswith("bench: 20 of 20, $0.08, ")
+    assert lines[0].startswith("answers: 1 of 20, $0.00400, unknown left")
+    assert lines[-1].startswith("answers: 20 of 20, $0.08, ")
 
 
 def test_progress_is_a_bar_on_a_terminal(tmp_path: Path) -> None:

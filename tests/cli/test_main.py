@@ -116,6 +116,7 @@ def test_certify_says_the_same_to_people(folder: Path, run: Run, settled: Certif
     assert f"small {100 * settled.result.share['small']:.1f} %" in ran.out
     for words in ("random, matched", "always the cheapest", "always the reference", "oracle"):
         assert words in ran.out
+    assert "(seeds ;" not in ran.out
 
 
 def test_without_costs_the_saving_is_null(folder: Path, run: Run) -> None:

@@ -42,7 +42,7 @@ class Silent:
 class _Bar:
     def __init__(self, bar: Bar, total: int) -> None:
         self._bar = bar
-        self._task = bar.add_task("bench", total=total, cost="")
+        self._task = bar.add_task("answers", total=total, cost="")
 
     def step(self, done: int, spend: Spend) -> None:
         self._bar.update(self._task, completed=done, cost=show_spend(spend))
@@ -61,7 +61,7 @@ class _Lines:
         if tenths > self._tenths:
             self._tenths = tenths
             self._console.print(
-                f"bench: {done} of {self._total}, {show_spend(spend)}, {self._left(done)} left",
+                f"answers: {done} of {self._total}, {show_spend(spend)}, {self._left(done)} left",
                 highlight=False,
             )
 

@@ -181,7 +181,8 @@ def print_certified(result: "CertifyResult") -> None:
     worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
     unmarked = f"; {result.unmarked:,} unmarked count as lost where kept" if result.unmarked else ""
     say(f"rows: {rows}{worthless}{unmarked}")
-    say(result.lineage.plan(result.delta))
+    if result.lineage.planned > 1 or result.lineage.seeds:
+        say(result.lineage.plan(result.delta))
     if result.left_out:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
         say(f"left out: {counts}")

@@ -35,13 +35,15 @@ class Lineage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def plan(self, delta: float) -> str:
         """Say what is spent, in one line."""
         what = "renewal" if self.renewal else "look"
-        tried = f"seeds {', '.join(map(str, self.seeds))}; alphas " + ", ".join(
-            f"{alpha:g}" for alpha in self.alphas
-        )
-        return (
+        share = delta / self.planned
+        plan = (
             f"{what} {self.looks} of {self.planned} that share delta {delta:g}: each is tested at "
-            f"{delta / self.planned:.3g} ({tried})"
+            f"{share:.3g}"
         )
+        if not self.seeds:
+            return plan
+        alphas = ", ".join(f"{alpha:g}" for alpha in self.alphas)
+        return f"{plan} (seeds {', '.join(map(str, self.seeds))}; alphas {alphas})"
 
 
 def sketch_of(request_ids: Iterable[str]) -> tuple[int, ...]:
