@@ -31,6 +31,7 @@ from suffice.bill.replay import (
 from suffice.bill.sample import draw_tasks
 from suffice.bill.screen import show_bill
 from suffice.bill.sums import Bill
+from suffice.bill.what_if import WhatIf
 from suffice.cli.bill import demo_folder
 from suffice.cli.main import main
 from suffice.errors import ConfigError, InputError, PriceError
@@ -392,7 +393,15 @@ def test_the_page_is_whole_and_holds_no_text(tmp_path: Path) -> None:
         bill,
         logs,
     ):
-        page, rows = bill_page(bill), focus_csv(logs.store)
+        dear = bill.whole.usd * 100
+        plan = WhatIf(
+            name="plan", title="another plan", usd_before=dear, usd_after=Decimal(0),
+            measured="", modelled="", unknown="",
+        )  # fmt: skip
+        page = bill_page(replace(bill, what_if=(plan, *bill.what_if)))
+        rows = focus_csv(logs.store)
+    assert "another plan" in page
+    assert "another plan; unproven" not in page, "it saves more than the bill"
     assert "secret" not in page + rows + "\n".join(show_bill(bill))
     assert "<b>eve" not in page
     assert not re.search(r'(?:src|href)="?https?:', page)

@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit statuses, and no traceback for any bad input."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from suffice.certify.bundle import CERTIFICATE, POLICY
 from suffice.certify.bundling import Certification
 from suffice.cli.main import main
 from suffice.ladder import example_ladders
-from suffice.ledger import Ledger
+from suffice.ledger import Ledger, totals
 from suffice.policy import load_policy, save_policy
 from suffice.trials.importers import read_trials
 from support import CONFIG, blind_trials, lay_out, make_tasks, make_trials, write_jsonl
@@ -663,3 +664,33 @@ def test_an_audit_share_out_of_range_is_refused(
     refuses: Callable[..., str], folder: Path, share: str
 ) -> None:
     assert "audit share" in refuses("answer", "some.jsonl", *ANSWER, f"--audit={share}")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault_and_no_file_takes_its_number(
+    folder: Path, closed: str
+) -> None:
+    script = Path(sys.executable).with_name("suffice")
+    words = f"{script} answer some.jsonl {' '.join(ANSWER)} {closed}"
+    done = subprocess.run(
+        ["bash", "-c", words], check=False, cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "unexpected" not in done.stderr
+    with Ledger.open(folder / "books.db", read_only=True) as ledger:
+        assert sum(line.requests for line in totals(ledger)) == 20
+
+
+def test_what_a_terminal_cannot_show_is_written_plainly(folder: Path) -> None:
+    script = Path(sys.executable).with_name("suffice")
+    done = subprocess.run(
+        [script, "bill", "--demo"],
+        check=True,
+        cwd=folder,
+        capture_output=True,
+        env=os.environ | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+    )
+    text = done.stdout.decode("ascii")
+    assert "\\u" not in text
+    assert "-$" in text
+    assert "##" in text

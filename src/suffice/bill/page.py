@@ -62,11 +62,7 @@ def _opening(bill: Bill) -> Opening:
         kicker += f", {span.first:%-d %B %Y} to {span.last:%-d %B %Y}"
     parts = sorted(PART_NAMES, key=lambda part: -whole.share(part))
     first, second = parts[:2]
-    best = max(
-        (change for change in bill.what_if if change.saving_usd is not None),
-        key=lambda change: change.saving_usd or 0,
-        default=None,
-    )
+    best = max(_to_the_bill(bill), key=lambda change: change.saving_usd or 0, default=None)
     tiles = [
         Tile(name="spent", value=show_usd(whole.usd), note=f"{whole.requests:,} requests"),
         Tile(
@@ -165,10 +161,19 @@ def _parts_figure(bill: Bill) -> Figure:
     )
 
 
+def _to_the_bill(bill: Bill) -> list[WhatIf]:
+    """Return the changes whose effect is known and within the bill: not those to other plans."""
+    return [
+        change
+        for change in bill.what_if
+        if change.saving_usd is not None and abs(change.saving_usd) <= bill.whole.usd
+    ]
+
+
 def _changes_figure(bill: Bill) -> Figure:
-    """Draw what each change saves; one that costs more than the bill is in the table alone."""
+    """Draw what each change to the bill saves; the others are in the table alone."""
     changes = bill.what_if
-    known = [c for c in changes if c.saving_usd is not None]
+    known = _to_the_bill(bill)
     points = [
         {
             "name": change.name.replace("-", " "),
@@ -177,14 +182,14 @@ def _changes_figure(bill: Bill) -> Figure:
             "colour": GREEN if (change.saving_usd or 0) >= 0 else VERMILION,
         }
         for change in sorted(known, key=lambda c: -(c.saving_usd or 0))
-        if (change.saving_usd or 0) >= -bill.whole.usd
     ]
     names = [str(point["name"]) for point in points]
     points = [point for at, point in enumerate(points) if point["name"] not in names[:at]]
     return Figure(
         title="What if: saved in green, dearer in red",
         caption="Answers are assumed to stay as good, which no log can prove; changes do not add "
-        "up. The table says what of each is measured, modelled and unknown.",
+        "up. A percentage is of what the change touches. The table says what of each is measured, "
+        "modelled and unknown.",
         alt="; ".join(f"{change.title}: {show_effect(change)}" for change in known),
         chart=bars(points, title="dollars saved") if points else None,
         height=44 * len(points) + 40,

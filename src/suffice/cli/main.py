@@ -1,6 +1,5 @@
 """The command line: thin commands over the library, one exit status for each kind of error."""
 
-import io
 import os
 import sys
 import traceback
@@ -34,6 +33,7 @@ from suffice.cli import (
     train,
 )
 from suffice.cli.output import print_error, say
+from suffice.cli.streams import prepare_streams
 from suffice.errors import SufficeError, missing_extra
 from suffice.units import printable
 
@@ -111,9 +111,7 @@ def version(
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; an error ends it with its hint and status, never with a traceback."""
     json = "--json" in (sys.argv[1:] if arguments is None else arguments)
-    for output in (sys.stdout, sys.stderr):
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")
+    prepare_streams()
     try:
         status = app(args=arguments, standalone_mode=False)
     except typer.TyperException as error:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from suffice.config.sections import CACHE_LIFE_S
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest
@@ -28,7 +29,7 @@ from suffice.sessions import (
 )
 from suffice.sessions.cache_life import cache_life_of
 from suffice.sessions.identity import agent_of, keyed, session_of
-from suffice.sessions.rates import CACHE_LIFE_S, token_rates
+from suffice.sessions.rates import token_rates
 from suffice.types import JSON, estimated
 
 

@@ -214,7 +214,8 @@ def _collide(one: Point, other: Point) -> bool:
 def bars(points: Sequence[Point], *, title: str) -> Chart:
     """Draw a horizontal bar of dollars for each point: `name`, `value`, `label` and `colour`."""
     values = [point["value"] for point in points]
-    ends = [min(0.0, *values), 1.3 * max(0.0, *values) or 1.0]  # labels stand on the right
+    space = 1 + 0.05 * max(len(point["label"]) for point in points)  # for the labels on the right
+    ends = [min(0.0, *values), space * max(0.0, *values) or 1.0]
     x = along(alt.X, "value", ends, title=title, form=dollars(values), zero=True)
     rows = alt.Chart(data([point | {"label_at": max(0.0, point["value"])} for point in points]))
     rows = rows.encode(y=down([point["name"] for point in points]))
