@@ -27,6 +27,7 @@ _LETTER = 0.033  # width of a letter, as a share of a bar's length on a phone
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _LONG = 18  # most letters of a name in a label
 _BAR = 26
+MORE = " and "  # between a point's name and the number of those in the same place
 
 Cells = tuple[str, ...]
 Point = dict[str, Any]
@@ -134,6 +135,11 @@ def down(names: Sequence[str]) -> alt.Y:
     return alt.Y("name:N", sort=list(names), axis=labels)
 
 
+def is_ours(name: str) -> bool:
+    """Whether a point is suffice's, alone or with others in the same place."""
+    return name.partition(MORE)[0] == "suffice"
+
+
 def labelled(points: Sequence[Point], *, x: alt.X, y: alt.Y, middle: float) -> Chart:
     """Write each point's name beside it, on the side with room, and `dy` pixels down."""
     field = str(x.shorthand).split(":")[0]
@@ -145,7 +151,7 @@ def labelled(points: Sequence[Point], *, x: alt.X, y: alt.Y, middle: float) -> C
             dx=-14 if right else 14,
             dy=point["dy"],
             limit=170,
-            fontWeight=700 if point["name"] == "suffice" else 400,
+            fontWeight=700 if is_ours(point["name"]) else 400,
         )
         layers.append(text.encode(x=x, y=y, text="name:N"))
     return alt.layer(*layers)

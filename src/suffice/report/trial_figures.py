@@ -11,6 +11,7 @@ from suffice.report.charts import (
     GREEN,
     GREY,
     INK,
+    MORE,
     VERMILION,
     Cells,
     Chart,
@@ -21,6 +22,7 @@ from suffice.report.charts import (
     data,
     dollars,
     down,
+    is_ours,
     labelled,
     ladder_colours,
     quoted,
@@ -81,7 +83,8 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
     if verdict.saving is None or verdict.risk is None:
         why = "Some rung has trials without a cost, so what was saved is not known."
         return Figure(title=title, caption=why, header=header, rows=rows)
-    drawn = _apart([p for p in points if p["risk"] is not None and p["saving"] is not None])
+    known = [p for p in points if p["risk"] is not None and p["saving"] is not None]
+    drawn = _apart(_merged(known))
     return Figure(
         title=_choice_title(verdict, verdict.baselines.get("cost_matched_random")),
         caption="Each dot is a way of choosing rungs for the same requests. None of these requests "
@@ -120,6 +123,19 @@ def _ways(verdict: CertifyVerdict) -> list[Point]:
     ]
 
 
+def _merged(points: Sequence[Point]) -> list[Point]:
+    """Draw ways that come to the same as one dot, with the first name and a count of the others."""
+    places: dict[tuple[float, float], list[Point]] = {}
+    for point in points:
+        places.setdefault((round(point["risk"], 4), round(point["saving"], 4)), []).append(point)
+    return [
+        alike[0] | {"name": f"{alike[0]['name']}{MORE}{len(alike) - 1} more"}
+        if len(alike) > 1
+        else alike[0]
+        for alike in places.values()
+    ]
+
+
 def _apart(points: Sequence[Point]) -> list[Point]:
     """Move the names of near points up, so that none covers another; suffice is drawn last."""
     most = max(p["risk"] for p in points) or 1.0
@@ -134,7 +150,7 @@ def _apart(points: Sequence[Point]) -> list[Point]:
             place = at + _LINE if abs(at - place) < _LINE else place
         placed.append((point["saving"], place))
         apart.append(point | {"dy": above - place})
-    return sorted(apart, key=lambda point: bool(point["name"] == "suffice"))
+    return sorted(apart, key=lambda point: is_ours(point["name"]))
 
 
 def _choice_title(verdict: CertifyVerdict, random: BaselineFigures | None) -> str:
