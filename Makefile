@@ -21,6 +21,8 @@ test-all: $(TRAIN_STAMP)  ## everything
 
 test-clients: $(STAMP)  ## real clients from npm and PyPI, against a scripted engine
 	$(BIN)/python tests/clients/drive.py
+	$(BIN)/python tests/clients/session.py claude
+	$(BIN)/python tests/clients/session.py codex
 
 test-engines: $(STAMP)  ## the contract of engines against real servers: llama.cpp, and vLLM where it is installed
 	SUFFICE_ENGINES=1 $(BIN)/python -m pytest tests/contract

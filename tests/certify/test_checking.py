@@ -37,6 +37,7 @@ def test_a_check_certifies_what_nothing_else_can() -> None:
     assert result.certificate is not None
     assert result.certificate.terms.checks == result.checks
     assert result.certificate.tests == 2
+    assert any("a check that changes" in limit for limit in result.certificate.limits)
     assert result.without_checks is not None
     assert any("checking pays" in sentence for sentence in found.about_checks)
 

@@ -122,6 +122,18 @@ def test_what_cannot_start_is_an_error(folder: Path, capfd: pytest.CaptureFixtur
     assert launched("claude") == 2
 
 
+def test_a_running_gateway_keeps_its_own_books(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "suffice.toml").unlink()
+    program = folder / "bin" / "claude"
+    program.write_text(f"#!{sys.executable}\nimport os\nprint(os.environ['ANTHROPIC_BASE_URL'])\n")
+    assert launched("claude", "--url", "http://gateway:1/v1") == 0
+    printed = capfd.readouterr()
+    assert printed.out.strip() == "http://gateway:1"
+    assert "the books are with http://gateway:1" in printed.err
+
+
 def test_codex_is_told_of_a_provider_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUFFICE_API_KEY", "sk-mine")
     environment, options = _settings("codex", "http://h:1", model="suffice", tag="codex")

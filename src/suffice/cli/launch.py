@@ -40,18 +40,22 @@ def launch(
     Further arguments go to the client: suffice launch claude -- -p "Fix the test". With --url the
     variable SUFFICE_API_KEY holds the gateway's key, where it wants one.
     """
+    from suffice.cli.output import note
     from suffice.config import load_config
 
     program = shutil.which(client)
     if program is None:
         raise InputError(f"{client} is not installed", hint=f"put {client} on the PATH")
-    config = load_config(ladder)
+    books = load_config(ladder).gateway.ledger if url is None or ladder.exists() else None
     began, tag = datetime.now(UTC), tag or client
     with _served(ladder, certificate) if url is None else _running(url) as address:
         environment, options = _settings(client, address, model=model, tag=tag)
         command = [program, *options, *context.args]
         status = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
-    _print_bill(config.gateway.ledger, began, tag=tag)
+    if books is None:
+        note(f"the books are with {url}: suffice report LEDGER --by session shows the bill")
+    else:
+        _print_bill(books, began, tag=tag)
     if status:
         raise typer.Exit(status if 0 < status < 256 else 1)
 

@@ -268,6 +268,11 @@ def _limits(calibration: Calibration, terms: Terms) -> tuple[str, ...]:
         sentences.append(
             "Better answers make up for worse ones: it is the average quality that is promised."
         )
+    if terms.checks:
+        sentences.append(
+            f"Answers of {', '.join(sorted(terms.checks))} stay only if they pass the operator's "
+            "check: a check that changes, or runs on other files, is not covered."
+        )
     if calibration.part < 1:
         sentences.append(
             f"A random {calibration.part:.1%} of requests, drawn by their ids, may be kept from "
