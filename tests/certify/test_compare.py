@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from suffice.certify.compare import Comparisons, Replacement, compare, tasks_needed
 from suffice.errors import InputError
@@ -85,6 +86,30 @@ def test_repeats_of_a_task_do_not_make_evidence() -> None:
         result = compare(trials, reference="a", alpha=0.05)
         assert by_name(result) == {"b": Replacement.UNDECIDED}
         assert result.settings[0].tasks == 6
+
+
+@pytest.mark.parametrize("fields", [{"text": "the same words"}, {"cluster": "session"}])
+def test_copies_and_turns_under_many_ids_do_not_make_evidence(fields: dict[str, str]) -> None:
+    """A text asked under eight ids, or a session of eight turns, is one draw for every setting."""
+    trials = [
+        replace(
+            trial(name, 8 * task + turn, float(task % 3 > 0)),
+            **{field: f"{value} {task}" for field, value in fields.items()},
+        )
+        for name in "ab"
+        for task in range(6)
+        for turn in range(8)
+    ]
+    result = compare(trials, reference="a", alpha=0.05)
+    assert by_name(result) == {"b": Replacement.UNDECIDED}
+    assert (result.reference.tasks, result.settings[0].tasks) == (6, 6)
+
+
+def test_a_long_session_counts_once_and_only_the_turns_that_both_settings_had() -> None:
+    long = [replace(trial(name, turn, 1.0), cluster="long") for name in "ab" for turn in range(9)]
+    alone = [trial("a", 20, 1.0), trial("b", 20, 0.0), replace(trial("a", 9, 0.0), cluster="long")]
+    setting = compare([*long, *alone], reference="a").settings[0]
+    assert (setting.tasks, setting.quality, setting.difference) == (2, 0.5, -0.5)
 
 
 def test_an_undecided_setting_says_how_many_tasks_would_decide() -> None:

@@ -2,7 +2,8 @@
 
 A setting is a rung of the trials: a model, an effort, an agent. Its *net loss* on a task is the
 reference's mean quality there less its own, over their runs, so that the noise of single runs
-cancels. Tasks are the independent draws; runs of one task are not.
+cancels. Tasks are the independent draws; runs of one task are not, nor are the requests of one
+cluster or copies of one text, which count as one task.
 """
 
 from collections import defaultdict
@@ -15,11 +16,12 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.guarantee.bounds import betting_p_value, betting_upper
-from suffice.trials.table import CostUnit, Floats
+from suffice.trials.table import CostUnit, Floats, clusters_of
 from suffice.trials.tabulate import cost_of
 from suffice.types import Trial
 
 KNOWN_SHARE = 0.9  # of a setting's trials whose cost must be known for its mean to be shown
+_ALONE: Mapping[str, int] = {}  # every request is a task of its own
 MOST_TASKS = 2**20  # that are tried to see how many would decide
 
 
@@ -34,6 +36,7 @@ class Replacement(StrEnum):
 class Comparison(Struct, frozen=True, kw_only=True):
     """One setting beside the reference, on the `tasks` that both were run on.
 
+    Requests of one cluster are one task, and their mean counts once.
     `difference` is its mean quality less the reference's, with a `1 - delta` interval of its own.
     `verdict` holds for all settings together. `tasks_needed` is how many tasks like these would
     decide: None if decided, or if no number tried would do. Costs are in the comparison's unit,
@@ -86,8 +89,9 @@ def compare(
         raise InputError(f"only {reference!r} has scored trials", hint="add another setting")
     unit = _unit(trials)
     means = {name: task_means(runs) for name, runs in by_setting.items()}
+    tasks = _task_of(trials)
     others = [name for name in means if name != reference and means[name].keys() & means[reference]]
-    losses = {name: net_losses(means[name], means[reference]) for name in others}
+    losses = {name: net_losses(means[name], means[reference], tasks=tasks) for name in others}
     as_good, worse = (
         _holm({n: test(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
         for test in (net_loss_p_value, _p_worse)
@@ -98,7 +102,7 @@ def compare(
             by_setting[name],
             losses[name],
             verdict=_verdict(name, as_good=as_good, worse=worse),
-            quality=_mean(means[name], means[name].keys() & means[reference]),
+            quality=_mean(means[name], means[name].keys() & means[reference], tasks=tasks),
             terms=_Terms(alpha=alpha, delta=delta / len(others), interval_delta=delta, unit=unit),
         )
         for name in others
@@ -108,9 +112,9 @@ def compare(
         reference=_comparison(
             reference,
             by_setting[reference],
-            np.zeros(len(means[reference])),
+            net_losses(means[reference], means[reference], tasks=tasks),
             verdict=Replacement.AS_GOOD,
-            quality=_mean(means[reference], means[reference].keys()),
+            quality=_mean(means[reference], means[reference].keys(), tasks=tasks),
             terms=_Terms(alpha=alpha, delta=delta, interval_delta=delta, unit=unit),
         ),
         alpha=alpha,
@@ -144,21 +148,50 @@ def _by_setting(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
 
 
 def task_means(trials: Iterable[Trial]) -> dict[str, float]:
-    """Return the mean quality of each task over its runs."""
+    """Return the mean quality of each request over its runs."""
     runs: dict[str, list[float]] = defaultdict(list)
     for trial in trials:
         runs[trial.request_id].append(trial.quality or 0.0)
-    return {task: sum(qualities) / len(qualities) for task, qualities in runs.items()}
+    return {request: sum(qualities) / len(qualities) for request, qualities in runs.items()}
 
 
-def _mean(means: Mapping[str, float], tasks: Iterable[str]) -> float:
-    return float(np.mean([means[task] for task in tasks]))
+def _task_of(trials: Iterable[Trial]) -> dict[str, int]:
+    """Number the task of each request: its declared cluster, or else the requests of its text."""
+    texts: dict[str, str] = {}
+    declared: dict[str, str | None] = {}
+    for trial in trials:
+        texts[trial.request_id] = texts.get(trial.request_id) or trial.text or ""
+        declared[trial.request_id] = declared.get(trial.request_id) or trial.cluster
+    numbers, _ = clusters_of(tuple(texts), tuple(texts.values()), tuple(declared.values()))
+    return dict(zip(texts, numbers.tolist(), strict=True))
 
 
-def net_losses(setting: Mapping[str, float], reference: Mapping[str, float]) -> Floats:
-    """Return the reference's quality less the setting's on each task of both, shape (tasks,)."""
-    tasks = sorted(setting.keys() & reference)
-    return np.array([reference[task] - setting[task] for task in tasks])
+def _mean(
+    means: Mapping[str, float], requests: Iterable[str], *, tasks: Mapping[str, int]
+) -> float:
+    return float(_by_task({name: means[name] for name in requests}, tasks).mean())
+
+
+def _by_task(values: Mapping[str, float], tasks: Mapping[str, int]) -> Floats:
+    """Average the values of each task's requests, shape (tasks,)."""
+    of_task: dict[int | str, list[float]] = defaultdict(list)
+    for request in sorted(values):
+        of_task[tasks.get(request, request)].append(values[request])
+    return np.array([np.mean(each) for each in of_task.values()])
+
+
+def net_losses(
+    setting: Mapping[str, float],
+    reference: Mapping[str, float],
+    *,
+    tasks: Mapping[str, int] = _ALONE,
+) -> Floats:
+    """Return the reference's quality less the setting's on each task of both, shape (tasks,).
+
+    `tasks` numbers the task of each request; a request that is not there is a task of its own.
+    """
+    both = setting.keys() & reference
+    return _by_task({name: reference[name] - setting[name] for name in both}, tasks)
 
 
 def net_loss_p_value(losses: Floats, *, alpha: float, delta: float) -> float:

@@ -26,7 +26,7 @@ def compare(
     """Say for every setting whether it is as good as the reference, worse, or undecided.
 
     A setting is a rung of the trials: a model, an effort, an agent. Repeated runs of a task count
-    as one task.
+    as one task, and so do requests of one cluster or of the same text.
     """
     from suffice.certify.compare import compare as compare_settings
     from suffice.cli.output import note, print_comparisons, print_json
