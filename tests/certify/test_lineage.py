@@ -13,7 +13,7 @@ from suffice.certify.bundling import Certification, certify_files, certify_ledge
 from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage, write_lineage
 from suffice.certify.promise import Promise
 from suffice.certify.recent import since_change
-from suffice.certify.target import Target
+from suffice.certify.target import GroupSource, Target
 from suffice.errors import InputError, LedgerError
 from suffice.guarantee import LabelSource, to_json
 from suffice.guarantee.bounds import clopper_pearson_upper
@@ -50,6 +50,40 @@ def test_alphas_are_looks_too_and_the_same_question_twice_is_one() -> None:
     assert (again.looks, len(file.looks)) == (1, 1)
     file, other = take(file, planned=2, alpha=0.1)
     assert (other.looks, other.alphas) == (2, (0.05, 0.1))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"groups": GroupSource.TEXT},
+        {"random_part": False},
+        {"label_source": LabelSource.SCORER},
+        {"trials": [replace(t, quality=1.0) for t in TRIALS]},
+        {"trials": [t for t in TRIALS if t.rung != TRIALS[0].rung]},
+        {"trials": [replace(t, charge_usd=Decimal(1)) for t in TRIALS]},
+    ],
+    ids=["groups", "no random part", "label source", "other marks", "fewer rungs", "other costs"],
+)
+def test_whatever_can_change_the_result_makes_a_look_another_one(asked: dict[str, object]) -> None:
+    """Trying options or other marks until one passes is trying seeds by another name."""
+    file, _ = take(NONE, planned=2)
+    file, lineage = take(file, planned=2, **asked)
+    assert lineage.looks == 2
+    with pytest.raises(InputError, match="delta is spent: 2 of 2 looks"):
+        take(file, planned=2, seed=1)
+
+
+def test_the_order_of_the_trials_and_the_time_make_no_other_look() -> None:
+    file, _ = take(NONE, planned=1)
+    file, lineage = take(file, planned=1, trials=TRIALS[::-1])
+    assert (lineage.looks, len(file.looks)) == (1, 1)
+
+
+def test_a_look_of_a_file_of_before_is_like_no_other() -> None:
+    file, _ = take(NONE, planned=2)
+    before = LineageFile(looks=tuple(replace(look, content="") for look in file.looks))
+    _, lineage = take(before, planned=2)
+    assert lineage.looks == 2
 
 
 def test_other_requests_have_a_delta_of_their_own() -> None:

@@ -132,7 +132,7 @@ def certify_files(
         _refuse_unmarked(trials)
     human = None if labels is None else read_labels(labels)
     target = promise.ask(label_source(trials))
-    look = look_at(trials, target, planned=promise.looks or 1, renewal=False)
+    look = look_at(trials, target, planned=promise.looks or 1, renewal=False, labels=human)
     looks, lineage = add_look(_known_looks(promise), look)
     settled = settle(
         trials,

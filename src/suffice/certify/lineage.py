@@ -1,7 +1,7 @@
 """The looks that were taken at a folder's trials, in a file beside it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,15 @@ from msgspec import Struct
 from suffice.certify.target import Target
 from suffice.errors import InputError, writing
 from suffice.files import write_file
-from suffice.guarantee import Lineage, Per, RiskKind, share_requests, sketch_of
+from suffice.guarantee import (
+    Lineage,
+    Per,
+    RiskKind,
+    content_hash,
+    share_requests,
+    sketch_of,
+)
+from suffice.scoring.labels import Pair
 from suffice.types import Trial
 
 LINEAGE = ".lineage.json"  # after the name of the folder
@@ -20,7 +28,9 @@ LINEAGE = ".lineage.json"  # after the name of the folder
 class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One attempt to certify, of `planned` on these requests: how they were dealt, what was asked.
 
-    `sketch` stands for the requests, as in `Lineage`.
+    `sketch` stands for the requests, as in `Lineage`. `content` is a hash of everything else that a
+    result depends on: marks, answers and costs of the trials, and how groups are told. Files of
+    before have none, which is like no other.
     """
 
     time: datetime
@@ -33,10 +43,11 @@ class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     renewal: bool
     planned: int
     sketch: tuple[int, ...]
+    content: str = ""
 
     def repeats(self, other: "Look") -> bool:
         """Whether both asked the same of the same requests, so that one of them spends nothing."""
-        return msgspec.structs.replace(other, time=self.time) == self
+        return msgspec.structs.replace(other, time=self.time) == self and self.content != ""
 
 
 class LineageFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,8 +56,15 @@ class LineageFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     looks: tuple[Look, ...] = ()
 
 
-def look_at(trials: Iterable[Trial], target: Target, *, planned: int, renewal: bool) -> Look:
-    """Describe the attempt to certify some trials."""
+def look_at(
+    trials: Sequence[Trial],
+    target: Target,
+    *,
+    planned: int,
+    renewal: bool,
+    labels: Mapping[Pair, float] | None = None,
+) -> Look:
+    """Describe the attempt to certify some trials; `labels` are those that mend a judge's."""
     return Look(
         time=datetime.now(UTC),
         seed=target.seed,
@@ -58,6 +76,15 @@ def look_at(trials: Iterable[Trial], target: Target, *, planned: int, renewal: b
         renewal=renewal,
         planned=planned,
         sketch=sketch_of(trial.request_id for trial in trials),
+        content=content_hash(
+            (
+                sorted(msgspec.json.encode(trial) for trial in trials),
+                sorted((labels or {}).items()),
+                target.label_source,
+                target.groups,
+                target.random_part,
+            )
+        ),
     )
 
 
@@ -113,7 +140,7 @@ def add_look(file: LineageFile, look: Look) -> tuple[LineageFile, Lineage]:
         alphas = ", ".join(f"{alpha:g}" for alpha in dict.fromkeys(one.alpha for one in same))
         raise InputError(
             f"delta is spent: {len(same)} of {planned} looks at these requests were taken "
-            f"(seeds {seeds}; alphas {alphas})",
+            f"(seeds {seeds}; alphas {alphas}), and this one differs from them",
             hint="certify fresh trials, or plan for several looks from the start: --looks 10",
         )
     lineage = Lineage(
