@@ -156,7 +156,7 @@ def task_means(trials: Iterable[Trial]) -> dict[str, float]:
 
 
 def _task_of(trials: Iterable[Trial]) -> dict[str, int]:
-    """Number the task of each request: its declared cluster, or else its text."""
+    """Map each request to the number of its task: its declared cluster, or else its text."""
     texts: dict[str, str] = {}
     declared: dict[str, str | None] = {}
     for trial in trials:
