@@ -117,6 +117,23 @@ def test_rows_of_the_same_text_are_one_cluster_and_rows_without_text_are_alone()
     assert names == ("a", "b", "d", "e")
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "Re\u0301sume\u0301 du cafe\u0301",
+        "R\u00e9sum\u00e9 du caf\u00e9\u200b",
+        "\ufeffR\u00e9sum\u00e9\u00a0du caf\u00e9",
+        "R\u00e9\u00adsum\u00e9 du caf\u00e9 \u2060",
+    ],
+    ids=["letters in parts", "zero width", "byte order mark", "soft hyphen"],
+)
+def test_two_writings_of_one_text_are_one_cluster(copy: str) -> None:
+    """One system composes its letters and another does not: the prompt is still one draw."""
+    texts = ("R\u00e9sum\u00e9 du caf\u00e9", copy, "Resume du cafe", "\u200b", "\u200b")
+    clusters, _ = clusters_of(("a", "b", "c", "d", "e"), texts)
+    assert clusters.tolist() == [0, 0, 1, 2, 3]
+
+
 def test_clusters_follow_their_rows() -> None:
     whole = table(clusters=np.array([0, 1, 0]), cluster_names=("s", "t"))
     assert whole.subset([1, 2]).clusters.tolist() == [0, 1]

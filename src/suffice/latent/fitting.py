@@ -160,7 +160,7 @@ def fit(
 
 
 def text_clusters(texts: Sequence[str] | NDArray[Any]) -> Ints:
-    """Return the cluster of each text: texts equal but for spacing share it, empty texts do not."""
+    """Return the cluster of each text: texts that look equal share it, empty texts do not."""
     return clusters_of([str(row) for row in range(len(texts))], list(texts))[0]
 
 

@@ -1,5 +1,6 @@
 """Trials as arrays: what each rung made of each request, and the random splits of the requests."""
 
+import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -36,7 +37,7 @@ class TrialTable:
     in `cost_unit` or NaN where unknown. `signals` holds one tuple a request, one entry a rung.
     `clusters`, shape (requests,), numbers the cluster of each row from 0 in the order of the rows,
     and `cluster_names` has one name a cluster: rows of one cluster are not independent. By default
-    rows of the same text, spacing aside, are one cluster. `left_out` counts the requests that are
+    rows of the same text, as it is seen, are one cluster. `left_out` counts the requests that are
     not here, by reason; `notes` are sentences about them for people. Raises `InputError` for shapes
     that do not fit, repeated ids or rungs, or values out of range.
     """
@@ -112,14 +113,14 @@ def clusters_of(
 ) -> tuple[Rows, tuple[str, ...]]:
     """Put each row into its declared cluster, or else with the rows of the same text.
 
-    Spacing does not tell texts apart; a row without text goes with its own request. Returns the
-    number of each row's cluster, shape (rows,), and a name for each cluster: the declared one, or
-    the id of its first row.
+    Neither spacing nor what cannot be seen tells texts apart; a row without text goes with its own
+    request. Returns the number of each row's cluster, shape (rows,), and a name for each cluster:
+    the declared one, or the id of its first row.
     """
     keys, names = [], dict[tuple[str, str], str]()
     nothing = (None,) * len(request_ids)
     for request_id, text, name in zip(request_ids, texts, declared or nothing, strict=True):
-        words = " ".join(text.split())
+        words = visible_words(text)
         key = ("request", request_id)
         if name is not None:
             key = ("cluster", name)
@@ -128,6 +129,17 @@ def clusters_of(
         names.setdefault(key, name or request_id)
         keys.append(key)
     return numbered(keys)[0], tuple(names.values())
+
+
+def visible_words(text: str) -> str:
+    """Return a text as it is seen: single spaces, composed letters (NFC), no invisible characters.
+
+    Two writings of one text, as two systems store it, are one text.
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+        text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return " ".join(text.split())
 
 
 def numbered(keys: Sequence[K]) -> tuple[Rows, tuple[K, ...]]:
