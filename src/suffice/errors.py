@@ -218,3 +218,10 @@ def writing(path: object) -> Iterator[None]:
         raise InputError(
             f"cannot write {path}: {error.strerror}", hint="check the folder and the disk"
         ) from error
+
+
+def describe(error: BaseException, *, text: bool) -> str:
+    """Say in the books what went wrong; with `text`, in the engine's words too."""
+    if isinstance(error, EngineError) and not text:
+        return error.own_words
+    return error.message if isinstance(error, SufficeError) else type(error).__name__

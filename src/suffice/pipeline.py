@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from suffice.deployment import build_checks
 from suffice.engines import Engine, last
 from suffice.engines.chunk import Relay
 from suffice.engines.hedge import Hedge, HedgeOutcome, hedged, in_one_piece
-from suffice.errors import Abstained, CertificateError, EngineError, SufficeError
+from suffice.errors import Abstained, CertificateError, EngineError, describe
 from suffice.guarantee import check
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
@@ -249,12 +248,12 @@ class Climb:
         if not ok:
             return entry
         below = not self._named and self.rung != pipeline.ladder.reference
-        cost = _known(entry.charge) if self._named else _reference_cost(pipeline, attempts)
+        reference = entry.charge if self._named else _reference_charge(pipeline, attempts)
         return replace(
             entry,
             vector=self.rung.vector if below else Vector.NONE,
-            reference_usd=cost[0],
-            reference_known=cost[1],
+            reference_usd=reference.usd,
+            reference_known=ReferenceKnown.of(reference),
         )
 
     def _note_answer(self, completion: Completion, *, role: Role, at: datetime) -> None:
@@ -344,13 +343,6 @@ def _hedge(climb: Climb) -> Hedge:
     )
 
 
-def describe(error: BaseException, *, text: bool) -> str:
-    """Say in the books what went wrong; with `text`, in the engine's words too."""
-    if isinstance(error, EngineError) and not text:
-        return error.own_words
-    return error.message if isinstance(error, SufficeError) else type(error).__name__
-
-
 def status_of(error: BaseException) -> Status:
     """Say how a request ended that an error ended: an error that is no failure is a leaving."""
     return Status.FAILED if isinstance(error, Exception) else Status.CANCELLED
@@ -374,24 +366,14 @@ async def ask(pipeline: Pipeline, request: Request, rung: Rung, *, role: Role) -
     return replace(climb.attempts[0], role=role, charge=sum(charges[1:], charges[0]))
 
 
-def _reference_cost(
-    pipeline: Pipeline, attempts: list[Attempt]
-) -> tuple[Decimal | None, ReferenceKnown]:
+def _reference_charge(pipeline: Pipeline, attempts: list[Attempt]) -> Charge:
     """Take the reference's own charge where it answered, else its mean in the bundle's trials."""
     name = pipeline.ladder.reference.name
     for attempt in attempts:
         if attempt.rung == name and attempt.error is None and attempt.charge.usd is not None:
-            return _known(attempt.charge)
+            return attempt.charge
     mean_usd = pipeline.bundle.mean_usd.get(name) if pipeline.bundle else None
-    known = ReferenceKnown.UNKNOWN if mean_usd is None else ReferenceKnown.ESTIMATED
-    return mean_usd, known
-
-
-def _known(charge: Charge) -> tuple[Decimal | None, ReferenceKnown]:
-    """Take a charge for what the reference costs."""
-    if charge.usd is None:
-        return None, ReferenceKnown.UNKNOWN
-    return charge.usd, ReferenceKnown.ESTIMATED if charge.estimated else ReferenceKnown.MEASURED
+    return Charge(usd=mean_usd, estimated=True)
 
 
 def why_not(pipeline: Pipeline, request: Request) -> str | None:

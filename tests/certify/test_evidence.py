@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from suffice.certify.bundling import Certification
 from suffice.certify.evidence import GRID
-from suffice.certify.policy import CertifyResult, certify
+from suffice.certify.policy import certify
+from suffice.certify.result import CertifyResult
 from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
@@ -68,6 +69,37 @@ def test_the_advice_for_clusters_of_very_different_size_is_a_promise_per_session
             break
     assert not refused.result.certified
     assert "--per session" in refused.advice
+
+
+def uneven(**asked: object) -> CertifyResult:
+    """Certify 400 requests of which one session holds half."""
+    trials = [
+        replace(trial, cluster="long" if int(trial.request_id[1:]) < 200 else trial.request_id)
+        for trial in make_trials(400)
+    ]
+    return result(trials, **{"alpha": 0.3} | asked)
+
+
+def test_a_session_of_half_the_requests_is_named_or_counted() -> None:
+    """By the seed it falls to the certifying split, which then has no other, or beyond the fit."""
+    refused, found = [], []
+    for seed in range(5):
+        try:
+            found.append(uneven(seed=seed))
+        except InputError as error:
+            refused.append((error.message, str(error.hint)))
+    assert refused
+    for message, hint in refused:
+        assert "one cluster holds 200 of the 400 requests" in message
+        assert "--per session" in hint
+    assert {(one.largest, one.beyond_largest) for one in found} == {(1, 199), (200, 0)}
+
+
+def test_sessions_of_very_different_size_certify_per_session() -> None:
+    found = uneven(per=Per.SESSION)
+    assert found.certified
+    assert found.clusters in (80, 81)
+    assert found.beyond_largest == 0
 
 
 # -- the three risks ------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def judged(human_share: float = 1.0) -> tuple[list[Trial], dict[tuple[str, str],
 def test_human_labels_mend_a_judge() -> None:
     trials, labels = judged()
     result = run(trials, labels, label_source=LabelSource.JUDGE, alpha=0.3).result
-    assert result.method is Method.PREDICTION_POWERED
+    assert result.method is Method.JUDGED
     assert result.certified
     assert result.certificate.human_n == result.rows["certify"] == 240
     assert result.rung_bounds == (), "a judge's own risk bounds nothing that people would say"

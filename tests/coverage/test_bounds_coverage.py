@@ -233,6 +233,15 @@ def test_no_judge_breaks_the_prediction_powered_test(judge) -> None:
     assert not too_often(judged_passes(judge, judged.prediction_powered_p_value), 0.1)
 
 
+@pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
+@pytest.mark.parametrize("least", [0, 5000])
+def test_no_judge_breaks_the_test_of_labels_and_judge(
+    judge, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judged, "JUDGED_LEAST", least)
+    assert not too_often(judged_passes(judge, judged.judged_p_value, runs=150), 0.1)
+
+
 def test_trusting_a_lenient_judge_is_caught() -> None:
     def trusting(sample: Sample, *, alpha: float, delta: float) -> float:
         return float(bounds.betting_p_value(sample.losses, alpha=alpha, delta=delta))

@@ -221,6 +221,23 @@ def test_prediction_powered_test_and_bound_agree(seed: int, alpha: float) -> Non
         assert passes == (upper < alpha)
 
 
+def test_few_judged_values_leave_the_labels_alone_and_many_share_delta_with_them() -> None:
+    rng = np.random.default_rng(4)
+    human = (rng.random(judged.JUDGED_LEAST) < 0.03).astype(float)
+    few = judge_sample(judge=human[:1000], human=human[:1000], labelled=300)
+    alone = bounds.betting_upper(human[:300], delta=DELTA)
+    assert judged.judged_upper(few, delta=DELTA) == alone
+    assert judged.judged_p_value(few, alpha=0.08, delta=DELTA) == bounds.betting_p_value(
+        human[:300], alpha=0.08, delta=DELTA
+    )
+    many = judge_sample(judge=human, human=human, labelled=300)
+    share = judged.LABEL_SHARE
+    assert judged.judged_upper(many, delta=DELTA) == min(
+        bounds.betting_upper(human[:300], delta=share * DELTA),
+        judged.prediction_powered_upper(many, delta=(1 - share) * DELTA),
+    )
+
+
 def test_labels_must_fit_the_rows() -> None:
     for rows, losses in [([0, 0], [0.0, 1.0]), ([1, 2], [0.0]), ([1], [0.0, 0.0])]:
         with pytest.raises(InputError, match="do not fit"):
@@ -252,7 +269,7 @@ def test_the_door_leads_to_each_method() -> None:
         (sample, Method.BINOMIAL, bounds.clopper_pearson_upper(5, 100, delta=DELTA)),
         (half, Method.BETTING, bounds.betting_upper(parts, delta=DELTA)),
         (half, Method.HOEFFDING_BENTKUS, bounds.hoeffding_bentkus_upper(0.025, 100, delta=DELTA)),
-        (judge, Method.PREDICTION_POWERED, judged.prediction_powered_upper(judge, delta=DELTA)),
+        (judge, Method.JUDGED, judged.judged_upper(judge, delta=DELTA)),
     ]
     for given_sample, method, expected in pairs:
         upper = methods.upper_bound(given_sample, delta=DELTA, method=method)

@@ -69,7 +69,7 @@ def test_rows_needed_are_those_of_the_method(method: Method) -> None:
 
 def test_a_judge_short_of_labels_is_not_told_to_add_rows() -> None:
     few = Evidence(losses=np.zeros((900, 1)), human=labels(0, points=1))
-    found = calibrate(few, alpha=ALPHA, delta=DELTA, method=Method.PREDICTION_POWERED)
+    found = calibrate(few, alpha=ALPHA, delta=DELTA, method=Method.JUDGED)
     assert (found.certified, found.rows_needed, found.human_n) == (False, None, 1)
 
 
@@ -144,7 +144,7 @@ def judge_evidence(*, answered: bool = False) -> Evidence:
 
 
 def test_a_judge_is_certified_through_the_human_labels() -> None:
-    method = Method.PREDICTION_POWERED
+    method = Method.JUDGED
     found = calibrate(judge_evidence(), alpha=ALPHA, delta=DELTA, method=method)
     assert (found.certified, found.index, found.n, found.human_n) == (True, 0, 3000, 600)
     assert found.losses / found.n < found.bound <= ALPHA
@@ -159,7 +159,7 @@ def test_a_judge_among_answered_rows_uses_the_labels_of_those_rows() -> None:
     assert sample.human.losses.tolist() == evidence.human.losses[kept, 0].tolist()
     judge_at = evidence.losses[evidence.human.rows[kept], 0]
     assert sample.losses[sample.human.rows].tolist() == judge_at.tolist()
-    found = calibrate(evidence, alpha=0.1, delta=DELTA, method=Method.PREDICTION_POWERED)
+    found = calibrate(evidence, alpha=0.1, delta=DELTA, method=Method.JUDGED)
     assert (found.certified, found.index, found.human_n) == (True, 0, len(kept))
 
 
@@ -200,7 +200,7 @@ def test_evidence_that_does_not_fit_is_refused(losses, kwargs, message: str) -> 
 
 def test_methods_that_do_not_fit_the_evidence_are_refused() -> None:
     with pytest.raises(InputError, match="human labels"):
-        calibrate(walk_evidence(0), alpha=ALPHA, delta=DELTA, method=Method.PREDICTION_POWERED)
+        calibrate(walk_evidence(0), alpha=ALPHA, delta=DELTA, method=Method.JUDGED)
     with pytest.raises(InputError, match="human labels"):
         calibrate(judge_evidence(), alpha=ALPHA, delta=DELTA, method=Method.BETTING)
     halves = Evidence(losses=np.full((50, 1), 0.5))

@@ -129,7 +129,7 @@ def test_nothing_is_issued_for_a_failed_calibration() -> None:
     assert "too high" in caught.value.hint
     one = LabelledLosses(rows=np.array([0]), losses=np.zeros((1, 1)))
     unlabelled = Evidence(losses=np.zeros((100, 1)), human=one)
-    short = calibrate(unlabelled, alpha=0.05, delta=0.1, method=Method.PREDICTION_POWERED)
+    short = calibrate(unlabelled, alpha=0.05, delta=0.1, method=Method.JUDGED)
     with pytest.raises(CertificateError) as caught:
         issue(short, TERMS)
     assert "more human labels" in caught.value.hint
@@ -168,7 +168,7 @@ def test_a_conditional_certificate_speaks_of_answered_requests() -> None:
 def test_a_judged_certificate_counts_its_human_labels() -> None:
     losses, rows = np.zeros((900, 1)), np.arange(300)
     evidence = Evidence(losses=losses, human=LabelledLosses(rows=rows, losses=losses[rows]))
-    found = calibrate(evidence, alpha=0.05, delta=0.1, method=Method.PREDICTION_POWERED)
+    found = calibrate(evidence, alpha=0.05, delta=0.1, method=Method.JUDGED)
     made = issue(found, msgspec.structs.replace(TERMS, label_source=LabelSource.JUDGE))
     assert made.human_n == 300
     with pytest.raises(CertificateError, match="'target'"):

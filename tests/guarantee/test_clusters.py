@@ -237,7 +237,7 @@ def test_a_judge_is_mended_cluster_by_cluster(per: Per) -> None:
     assert sample.human.rows.tolist() == [0, 1, 2, 3, 20, 21]
     assert sample.human.losses.tolist() == [1.0, 0, 0, 0, 1.0, 0]
     assert sample.losses[[0, 20]].tolist() == [0.5, 0.5]
-    bound = upper_bound(sample, delta=DELTA, method=Method.PREDICTION_POWERED)
+    bound = upper_bound(sample, delta=DELTA, method=Method.JUDGED)
     assert 0.1 < bound <= 1.0
 
 

@@ -173,6 +173,13 @@ def test_parts_are_as_near_to_the_fractions_as_whole_clusters_allow() -> None:
         assert np.abs(np.cumsum(sizes) - np.cumsum(shares) * len(clusters)).max() <= 7 / 2 + 0.5
 
 
+def test_sessions_are_dealt_by_their_number_where_each_counts_once() -> None:
+    clusters = np.array([0] * 200 + list(range(1, 201)))
+    for seed in range(20):
+        parts = split_rows(clusters, seed=seed, of_clusters=True)
+        assert [len(np.unique(clusters[part])) for part in parts] == [100, 81, 20]
+
+
 def test_every_cluster_is_as_likely_to_certify_as_any_other_of_its_size() -> None:
     clusters = np.repeat(np.arange(30), 5)
     counts = np.zeros(30)

@@ -14,9 +14,10 @@ from suffice.certify.bundle import Bundle
 from suffice.certify.checking import without_checks
 from suffice.certify.labelling import LabelPlan, plan_labels, read_plan
 from suffice.certify.lineage import LineageFile, add_look, look_at, read_lineage
-from suffice.certify.policy import CertifiedPolicy, CertifyResult, certify
+from suffice.certify.policy import CertifiedPolicy, certify
 from suffice.certify.promise import Promise
 from suffice.certify.recent import since_change
+from suffice.certify.result import CertifyResult
 from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
@@ -86,7 +87,7 @@ class Certification(Struct, frozen=True, kw_only=True, eq=False):
         result = self.result
         least = ceil(result.bound * 10_000) / 10_000
         larger = f"these requests certify no alpha below {least:.4f}"
-        if result.method is Method.PREDICTION_POWERED:
+        if result.method is Method.JUDGED:
             return f"{larger}; more human labels would bring it down"
         if result.rows_needed is None:
             return f"{larger}; the loss rate itself is too high for more of them to help"

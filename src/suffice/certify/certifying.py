@@ -15,8 +15,9 @@ from suffice.certify.evidence import (
     path_evidence,
 )
 from suffice.encoders.base import Encoder
+from suffice.errors import InputError
 from suffice.features.groups import TextGroups
-from suffice.guarantee import Calibration, RiskKind, calibrate
+from suffice.guarantee import Calibration, Per, RiskKind, calibrate
 from suffice.policy import (
     Baseline,
     ExpectedLosses,
@@ -62,16 +63,28 @@ def _picked(
 
 
 def deal(
-    table: TrialTable, *, reference: str, seed: int, encoder: Encoder
+    table: TrialTable, *, reference: str, seed: int, per: Per, encoder: Encoder
 ) -> tuple[RequestSplit, RequestSplit, RequestSplit]:
-    """Observe all requests at once, then deal whole clusters out: to fit, certify and report."""
+    """Observe all requests at once, then deal whole clusters out: to fit, certify and report.
+
+    Raises InputError where one cluster is so large that nothing else is left to certify on.
+    """
+    parts = dealt_rows(table, seed=seed, per=per)
+    if len(np.unique(table.clusters[parts[1]])) == 1 < len(np.unique(table.clusters)):
+        raise InputError(
+            f"one cluster holds {len(parts[1]):,} of the {len(table):,} requests: the certifying "
+            "split has no other",
+            hint="promise per session (--per session), or give more of the other clusters",
+        )
     seen = observe_table(table, reference=reference, encoder=encoder)
     known = outcomes(table, reference=reference)
-    fit, test, report = (
-        _picked(table, seen, known, rows, rows=rows)
-        for rows in split_rows(table.clusters, seed=seed)
-    )
+    fit, test, report = (_picked(table, seen, known, rows, rows=rows) for rows in parts)
     return fit, test, report
+
+
+def dealt_rows(table: TrialTable, *, seed: int, per: Per) -> tuple[Rows, ...]:
+    """Deal rows to fit, certify and report: shares of the requests, or of the sessions."""
+    return split_rows(table.clusters, seed=seed, of_clusters=per is Per.SESSION)
 
 
 def regrouped(split: RequestSplit, text_groups: TextGroups | None) -> RequestSplit:

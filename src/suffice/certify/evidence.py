@@ -127,7 +127,7 @@ def loss_rule(fit: Floats, codes: Rows, *, risk: RiskKind, per: Per, judged: boo
     losses = against - fit if net else np.maximum(0.0, against - fit)
     method = method_for(losses, largest=largest, net=net)
     if judged:
-        method = Method.PREDICTION_POWERED
+        method = Method.JUDGED
     return LossRule(risk=risk, per=per, method=method, largest=largest)
 
 
@@ -192,7 +192,7 @@ def bounds_of(
 
     The labels that mend a judge are too few to split up.
     """
-    if rule.method is Method.PREDICTION_POWERED or not len(losses):
+    if rule.method is Method.JUDGED or not len(losses):
         return ()
     return part_bounds(
         counted(losses, rule.method),

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from suffice.certify.certifying import RequestSplit, deal
+from suffice.certify.certifying import RequestSplit, deal, dealt_rows
 from suffice.certify.evidence import MarkedRequests
 from suffice.certify.target import Target, goal_of
 from suffice.encoders.base import Encoder
@@ -25,7 +25,7 @@ from suffice.files import write_file
 from suffice.guarantee import Per, RiskKind, content_hash, losses_allowed
 from suffice.policy import fit_policy, foreseen_losses, harms, play
 from suffice.scoring.audits import is_drawn
-from suffice.trials.table import Rows, TrialTable, split_rows
+from suffice.trials.table import Rows, TrialTable
 
 FIT_SHARE, REPORT_SHARE = 0.65, 0.5  # of those splits
 SPREADS = 1.0  # standard deviations of the losses, by which more than are allowed may be foreseen
@@ -66,7 +66,7 @@ def plan_labels(table: TrialTable, ask: Target, *, encoder: Encoder) -> LabelPla
     mark. `table` is on its ladder, every request in it. Raises InputError where marks that were
     drawn are missing here and there.
     """
-    fit, _, report = split_rows(table.clusters, seed=ask.seed)
+    fit, _, report = dealt_rows(table, seed=ask.seed, per=ask.per)
 
     def drawn(rows: Rows, share: float) -> list[int]:
         """Draw whole clusters by their names."""
@@ -89,7 +89,9 @@ def plan_labels(table: TrialTable, ask: Target, *, encoder: Encoder) -> LabelPla
     if not marked_rows(table)[fitting].any():
         return _with_rest(plan, table)
     check_plan(plan, table, ask, parts=("fit",))
-    rows, test, _ = deal(filled(table), reference=ask.reference, seed=ask.seed, encoder=encoder)
+    rows, test, _ = deal(
+        filled(table), reference=ask.reference, seed=ask.seed, per=ask.per, encoder=encoder
+    )
     marked = marked_among(table, table.request_ids)
     certify = _worth_marking(rows.only(marked & {*plan.fit}), test, ask, marked=marked)
     return _with_rest(msgspec.structs.replace(plan, certify=certify), table)

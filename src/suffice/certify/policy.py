@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.certify.certifying import (
@@ -28,18 +27,14 @@ from suffice.certify.evidence import (
     marked,
 )
 from suffice.certify.labelling import LabelPlan, marked_among, planned
+from suffice.certify.result import CertifyResult
 from suffice.certify.target import GroupSource, Target, goal_of
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
 from suffice.features.groups import PREFIX, learn_text_groups
 from suffice.guarantee import (
-    Certificate,
     CheckErrors,
     LabelSource,
-    Lineage,
-    Method,
-    PartBound,
-    Per,
     RiskKind,
     Scope,
     Splits,
@@ -67,7 +62,6 @@ from suffice.trials.order import on_ladder
 from suffice.trials.resample import cluster_sums, drawn_sums, estimate
 from suffice.trials.table import (
     UNSCORED,
-    CostUnit,
     TrialTable,
 )
 from suffice.types import Say
@@ -86,72 +80,6 @@ _CALIBRATED = (  # fields that a result takes over from its calibration
     "rows_needed",
     "clusters_needed",
 )
-
-
-class CertifyResult(Struct, frozen=True, kw_only=True):
-    """What certifying said; shares, risk, saving and quality are those of the reporting split.
-
-    `certified` is True when a cheaper choice than always the reference holds the promise; if not,
-    the figures are those of always the reference. `share` is by rung. `saving` is a fraction of the
-    reference's cost in `saving_unit`, discarded attempts paid; None where costs are unknown.
-    `saving_interval` holds it with 95 %, from clusters drawn again; None where there is only one.
-    `rung_bounds` hold together with confidence 1 - delta. `clusters_needed`, and the `rows_needed`
-    in them, assume the loss rate seen. With a judge's labels, risk and quality are the judge's, and
-    no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
-    the certificate. `unscored` requests were left out; `worthless` ones have an answer that no
-    scorer could judge. `unmarked` ones were not marked, as planned or not, and count as lost where
-    they are kept. The risk of baselines is the excess, or for a net loss the net loss.
-    `family` is the kind of policy, and `part` the share of requests, drawn at random, that it
-    applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
-    rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
-    request: as good as the reference, so promise against it instead. None if there is none.
-    `checks` says by rung how often its check errs, and `without_checks` what is saved where nobody
-    checks: None without checks, or where costs are unknown.
-    """
-
-    certified: bool
-    family: str
-    part: float
-    use_as_reference: str | None
-    reference: str
-    alpha: float
-    delta: float
-    seed: int
-    share: dict[str, float]
-    risk: float | None
-    bound: float
-    n: int
-    clusters: int
-    largest: int
-    losses: float
-    saving: float | None
-    saving_interval: tuple[float, float] | None
-    saving_unit: CostUnit | None
-    risk_kind: RiskKind
-    per: Per
-    method: Method
-    label_source: LabelSource
-    baselines: dict[str, Baseline]
-    fixed_rungs: dict[str, Baseline]
-    quality: float
-    reference_quality: float
-    rung_bounds: tuple[PartBound, ...]
-    rows: dict[str, int]
-    unscored: int
-    worthless: int
-    unmarked: int
-    left_out: dict[str, int]
-    rows_needed: int | None
-    clusters_needed: int | None
-    lineage: Lineage
-    certificate: Certificate | None
-    checks: dict[str, CheckErrors] = {}
-    without_checks: float | None = None
-
-    @property
-    def rungs_between(self) -> dict[str, Baseline]:
-        """The fixed rungs between the cheapest and the reference."""
-        return dict(list(self.fixed_rungs.items())[1:-1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,7 +124,9 @@ def certify(
         kept = planned(ordered, plan, ask)
     check_rows(kept.table, alpha=ask.alpha, delta=ask.level, net=ask.risk is RiskKind.NET_LOSS)
     say(f"reading {len(kept.table):,} requests")
-    fit, test, report = deal(kept.table, reference=ask.reference, seed=ask.seed, encoder=encoder)
+    fit, test, report = deal(
+        kept.table, reference=ask.reference, seed=ask.seed, per=ask.per, encoder=encoder
+    )
     if plan is not None:
         fit, report = fit.only(marked_among(ordered, plan.fit)), report.only({*plan.report})
     text_groups = None
@@ -257,6 +187,7 @@ def certify(
             use_as_reference=None if plan else as_good_rung(fitted, certifying),
             **{name: getattr(calibration, name) for name in _CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
+            beyond_largest=int((~rule.clusters(kept.table.clusters).counted).sum()),
             unscored=kept.left_out,
             worthless=kept.worthless,
             unmarked=kept.unmarked,

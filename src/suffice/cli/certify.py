@@ -234,7 +234,8 @@ def _conclude(
     """Print the result, save the bundle, and exit with 3 if nothing was certified."""
     from suffice.certify.bundle import save_bundle
     from suffice.certify.lineage import write_lineage
-    from suffice.cli.output import note, print_certified, print_json, print_notes, say
+    from suffice.cli.certify_output import print_certified
+    from suffice.cli.output import note, print_json, print_notes, say
     from suffice.files import check_folder
 
     result = certification.result

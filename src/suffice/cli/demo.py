@@ -13,11 +13,11 @@ from suffice.bench.sources import load_tasks
 from suffice.certify.bundle import save_bundle
 from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
+from suffice.cli.certify_output import print_certified
 from suffice.cli.output import (
     note,
     print_answers,
     print_bench,
-    print_certified,
     print_compound,
     say,
     stages,

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from suffice.batch import BatchResult
     from suffice.bench.run import BenchResult
     from suffice.certify.compare import Comparisons
-    from suffice.certify.policy import CertifyResult
     from suffice.compound import Compound
-    from suffice.policy import Baseline
     from suffice.selective.timeline import TimedStep
     from suffice.stream import StreamResult
     from suffice.trials.frontier import Frontier, RungPoint
@@ -38,15 +36,6 @@ CLOSED_PIPE = 141  # 128 + SIGPIPE, as shells report it
 SHOWN_NOTES = 6
 SHOWN_SETTINGS = 25
 WHOLE_TOKENS = 100
-NAMES = {
-    "always_reference": "always the reference",
-    "always_cheapest": "always the cheapest",
-    "cost_matched_random": "random, matched",
-    "random": "random, certified",
-    "best_table": "best table by group",
-    "route_only": "route only",
-    "oracle": "oracle (hindsight)",
-}
 COST_COLUMNS = {
     "tokens_per_correct": "tokens/correct",
     "usd_per_correct": "$/correct",
@@ -128,105 +117,6 @@ def stages() -> Iterator["Say"]:
     """Show the present stage of a long computation on a terminal."""
     with Console(stderr=True).status("starting") as status:
         yield lambda stage: status.update(Text(printable(stage)))
-
-
-def print_certified(result: "CertifyResult") -> None:
-    """Print a certification: the promise, its cost and saving, and the baselines."""
-    risk = f"{result.risk_kind.value.replace('_', ' ')} per {result.per.value}"
-    rows = f"{result.n:,}" + (
-        f" in {result.clusters:,} clusters" if result.clusters < result.n else ""
-    )
-    drawn = " if the policy applied to all" if result.part < 1 else ""
-    if result.certified:
-        say(
-            f"certified: with {show_share(1 - result.delta)} confidence the risk is at most "
-            f"{show_share(result.alpha)} ({result.losses:g} of {rows} lost{drawn}; bound "
-            f"{show_share(result.bound)}; {risk})"
-        )
-    else:
-        say(
-            f"NOT certified at alpha {result.alpha:g} ({risk}): of {rows} certifying requests "
-            f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
-        )
-    ways = {"suffice": result} | {
-        NAMES[name]: baseline for name, baseline in result.baselines.items()
-    }
-    ways |= {f"always {rung}": way for rung, way in result.rungs_between.items()}
-    print_table(
-        ("", "risk", "saving", "quality", "cheaper share"),
-        (
-            (
-                name,
-                show_share(way.risk),
-                show_share(way.saving),
-                show_share(way.quality),
-                show_share(1.0 - way.share[result.reference]),
-            )
-            for name, way in ways.items()
-        ),
-    )
-    part = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
-    say(f"policy: {result.family}{part}")
-    random = result.baselines.get("random")
-    whole_fixed = result.family == "fixed" and result.part == 1
-    if result.certified and random is not None and not whole_fixed:
-        say(_luck_and_judgement(result, random))
-    if result.use_as_reference is not None:
-        say(
-            f"use {result.use_as_reference} as your reference: always {result.use_as_reference} "
-            f"is certified at {show_share(result.alpha)} too"
-        )
-    say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
-    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
-    worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
-    unmarked = f"; {result.unmarked:,} unmarked count as lost where kept" if result.unmarked else ""
-    say(f"rows: {rows}{worthless}{unmarked}")
-    if result.lineage.planned > 1 or result.lineage.seeds:
-        say(result.lineage.plan(result.delta))
-    if result.left_out:
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
-        say(f"left out: {counts}")
-    if result.saving is not None and result.saving_unit is not None:
-        unit = result.saving_unit.replace("_", " ")
-        say(
-            f"saving: {_saving_words(result)}, counted in {unit}, and the policy chosen by its "
-            f"expected cost in {unit}"
-        )
-    else:
-        say(
-            "costs are unknown, so the policy was chosen by the share of requests that "
-            f"{result.reference} is expected to be spared"
-        )
-
-
-def _saving_words(result: "CertifyResult") -> str:
-    """Write the saving with its interval."""
-    if result.saving_interval is None:
-        return show_share(result.saving)
-    low, high = map(show_share, result.saving_interval)
-    return f"{show_share(result.saving)} (95 %: {low} to {high})"
-
-
-def _luck_and_judgement(result: "CertifyResult", random: "Baseline") -> str:
-    """Say how much of the saving random routing reaches under the same certificate."""
-    name, whole, luck = "saving", result.saving, random.saving
-    if whole is None or luck is None:
-        name, whole, luck = (
-            "cheaper share",
-            1.0 - result.share[result.reference],
-            1.0 - random.share[result.reference],
-        )
-    if result.family == "fixed" and result.part < 1:
-        return f"this is random routing: no score judged a request, and all of its {name} is luck"
-    if whole <= luck:
-        return (
-            f"of the {name}, the policy's judgement adds nothing: random routing is certified "
-            f"for {show_share(luck)}"
-        )
-    return (
-        f"of the {name}, random routing is certified for {show_share(luck)}; the policy's "
-        f"judgement adds {show_share(whole - luck)}"
-    )
 
 
 def print_frontier(frontier: "Frontier", *, explain: bool = False) -> None:

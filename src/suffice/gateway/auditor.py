@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from suffice.engines.transport import TRACE_HEADERS
-from suffice.errors import ConfigError, SufficeError
+from suffice.errors import ConfigError, SufficeError, describe
 from suffice.gateway.metrics.families import LOST_AUDITS
 from suffice.gateway.metrics.record import measure_audit
 from suffice.gateway.metrics.registry import Metrics
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
-from suffice.pipeline import Pipeline, ask, describe
+from suffice.pipeline import Pipeline, ask
 from suffice.scoring.audits import agreement_scores
 from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import find_scorer, mark

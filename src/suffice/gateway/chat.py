@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from suffice.errors import EngineError, SufficeError
+from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import check_budgets
 from suffice.gateway.concurrency import CLIENT
@@ -35,7 +35,7 @@ from suffice.gateway.wire import (
 )
 from suffice.gateway.worker import Worker
 from suffice.ledger import Entry, Status
-from suffice.pipeline import Climb, ascend, describe
+from suffice.pipeline import Climb, ascend
 from suffice.pipeline import relay as begin_relay
 from suffice.sessions import Choice
 from suffice.sessions.rollout import SessionArm

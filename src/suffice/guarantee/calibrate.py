@@ -349,7 +349,7 @@ def _clusters_needed(sample: Sample, *, alpha: float, delta: float, method: Meth
     rate = sample.risk if len(sample.losses) else 0.0
     if method is Method.BINOMIAL:
         return rows_needed(alpha, delta, loss_rate=rate)
-    if method is Method.PREDICTION_POWERED or rate >= alpha or not len(sample.losses):
+    if method is Method.JUDGED or rate >= alpha or not len(sample.losses):
         return None
 
     def enough(n: int) -> bool:
@@ -380,10 +380,10 @@ def _check_parts(parts: Floats, points: int, *, conditional: bool) -> None:
 
 
 def _check_labels(evidence: Evidence, *, method: Method) -> None:
-    if (method is Method.PREDICTION_POWERED) != (evidence.human is not None):
+    if (method is Method.JUDGED) != (evidence.human is not None):
         raise InputError(
             f"method {method.value!r} and human labels do not go together as given",
-            hint="a judge's losses with human labels need 'prediction_powered', and only they do",
+            hint="a judge's losses with human labels need 'judged', and only they do",
         )
 
 

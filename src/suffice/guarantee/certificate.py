@@ -305,7 +305,7 @@ def _way_out(calibration: Calibration) -> str:
     """Say what would certify: a larger alpha at these losses, or more rows."""
     least = ceil(calibration.bound * 10_000) / 10_000
     larger = f"these {calibration.n} rows certify no alpha below {least:.4f}"
-    if calibration.method is Method.PREDICTION_POWERED:
+    if calibration.method is Method.JUDGED:
         return f"{larger}; more human labels would bring it down"
     if calibration.rows_needed is None:
         return f"{larger}; the loss rate itself is too high for more rows to help"
@@ -320,10 +320,10 @@ def _check_terms(terms: Terms, method: Method) -> None:
     _check_zone("lapses_at", terms.lapses_at)
     if terms.lapses_at <= terms.created:
         raise CertificateError("a certificate must lapse after it is made")
-    if (terms.label_source is LabelSource.JUDGE) != (method is Method.PREDICTION_POWERED):
+    if (terms.label_source is LabelSource.JUDGE) != (method is Method.JUDGED):
         raise CertificateError(
             f"labels from {terms.label_source.value!r} do not go with method {method.value!r}",
-            hint="a judge needs human labels and method 'prediction_powered'; without any human "
+            hint="a judge needs human labels and method 'judged'; without any human "
             "labels certify 'agreement' with the reference",
         )
 

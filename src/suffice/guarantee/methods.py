@@ -17,7 +17,7 @@ from suffice.guarantee.bounds import (
     hoeffding_bentkus_upper,
     rows_needed,
 )
-from suffice.guarantee.judged import prediction_powered_p_value, prediction_powered_upper
+from suffice.guarantee.judged import judged_p_value, judged_upper
 from suffice.guarantee.losses import (
     Floats,
     Sample,
@@ -36,7 +36,7 @@ class Method(StrEnum):
     BINOMIAL = "binomial"  # losses are 0 or 1, and no two rows depend on each other
     BETTING = "betting"  # losses lie anywhere in [0, 1] or, as differences, in [-1, 1]
     HOEFFDING_BENTKUS = "hoeffding_bentkus"  # the same; looser, but needs only the mean
-    PREDICTION_POWERED = "prediction_powered"  # a judge's losses, mended by human labels
+    JUDGED = "judged"  # human labels of a random part, and a judge's losses where those help
 
 
 def method_for(losses: ArrayLike, *, largest: int = 1, net: bool = False) -> Method:
@@ -73,8 +73,8 @@ def p_value(sample: Sample, *, alpha: float, delta: float, method: Method) -> fl
         case Method.HOEFFDING_BENTKUS:
             mean, n = _single_rows(sample, method).mean(), len(sample.losses)
             return float(hoeffding_bentkus_p_value(mean, n, alpha=alpha))
-        case Method.PREDICTION_POWERED:
-            return prediction_powered_p_value(sample, alpha=alpha, delta=delta)
+        case Method.JUDGED:
+            return judged_p_value(sample, alpha=alpha, delta=delta)
 
 
 def upper_bound(sample: Sample, *, delta: float, method: Method) -> float:
@@ -93,8 +93,8 @@ def upper_bound(sample: Sample, *, delta: float, method: Method) -> float:
         case Method.HOEFFDING_BENTKUS:
             mean, n = _single_rows(sample, method).mean(), len(sample.losses)
             return float(hoeffding_bentkus_upper(mean, n, delta=delta))
-        case Method.PREDICTION_POWERED:
-            return prediction_powered_upper(sample, delta=delta)
+        case Method.JUDGED:
+            return judged_upper(sample, delta=delta)
 
 
 @lru_cache
@@ -108,7 +108,7 @@ def clusters_needed(alpha: float, delta: float, *, method: Method, net: bool = F
 
     def enough(clusters: int) -> bool:
         lossless = Sample(losses=np.zeros(clusters), net=net)
-        way = Method.BETTING if method is Method.PREDICTION_POWERED else method
+        way = Method.BETTING if method is Method.JUDGED else method
         return p_value(lossless, alpha=alpha, delta=delta, method=way) <= delta
 
     high = next((2**power for power in range(_DOUBLINGS) if enough(2**power)), None)

@@ -34,6 +34,13 @@ class ReferenceKnown(StrEnum):
     ESTIMATED = "estimated"  # from the mean of the certificate's trials
     UNKNOWN = "unknown"
 
+    @classmethod
+    def of(cls, charge: Charge) -> "ReferenceKnown":
+        """Say how a charge is known that stands for the reference's."""
+        if charge.usd is None:
+            return cls.UNKNOWN
+        return cls.ESTIMATED if charge.estimated else cls.MEASURED
+
 
 class Label(StrEnum):
     """Where a score comes from."""

@@ -9,8 +9,9 @@ import numpy as np
 from msgspec.structs import replace
 
 from suffice.certify.bundling import Certification, certify_files
-from suffice.certify.policy import CertifiedPolicy, CertifyResult
+from suffice.certify.policy import CertifiedPolicy
 from suffice.certify.promise import Promise
+from suffice.certify.result import CertifyResult
 from suffice.errors import InputError
 from suffice.files import write_file
 from suffice.ledger import Flow, Ledger, Window

@@ -153,11 +153,13 @@ def split_rows(
     *,
     seed: int,
     fractions: Sequence[float] = SPLIT_FRACTIONS,
+    of_clusters: bool = False,
 ) -> tuple[Rows, ...]:
     """Deal rows at random into parts of the given sizes, each part sorted, no cluster torn apart.
 
     `clusters` names the cluster of each row; a number is that of rows that are clusters of their
-    own. Parts come as near to the fractions of the rows as whole clusters allow. Depends on nothing
+    own. Parts come as near to the fractions of the rows as whole clusters allow, or with
+    `of_clusters` to the fractions of the clusters, whatever their sizes. Depends on nothing
     but the seed, the fractions, and the names and sizes of the clusters, so no outcome can steer
     it. Raises `InputError` when a part would be empty.
     """
@@ -165,7 +167,9 @@ def split_rows(
         raise InputError(f"fractions must be positive and sum to 1, got {tuple(fractions)}")
     of_each = np.arange(clusters) if isinstance(clusters, int) else np.asarray(clusters)
     names, cluster, sizes = np.unique(of_each, return_inverse=True, return_counts=True)
-    targets = split_sizes(len(of_each), fractions=fractions)
+    if of_clusters:
+        sizes = np.ones_like(sizes)
+    targets = split_sizes(int(sizes.sum()), fractions=fractions)
     if 0 in targets or len(names) < len(fractions):
         raise InputError(
             f"{len(of_each)} requests in {len(names)} clusters are too few for "

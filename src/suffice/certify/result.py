@@ -1,0 +1,85 @@
+"""What certifying said: the promise, its evidence, and what else the same requests would allow."""
+
+from msgspec import Struct
+
+from suffice.guarantee import (
+    Certificate,
+    CheckErrors,
+    LabelSource,
+    Lineage,
+    Method,
+    PartBound,
+    Per,
+    RiskKind,
+)
+from suffice.policy import Baseline
+from suffice.trials.table import CostUnit
+
+
+class CertifyResult(Struct, frozen=True, kw_only=True):
+    """What certifying said; shares, risk, saving and quality are those of the reporting split.
+
+    `certified` is True when a cheaper choice than always the reference holds the promise; if not,
+    the figures are those of always the reference. `share` is by rung. `saving` is a fraction of the
+    reference's cost in `saving_unit`, discarded attempts paid; None where costs are unknown.
+    `saving_interval` holds it with 95 %, from clusters drawn again; None where there is only one.
+    `rung_bounds` hold together with confidence 1 - delta. `clusters_needed`, and the `rows_needed`
+    in them, assume the loss rate seen. With a judge's labels, risk and quality are the judge's, and
+    no rung has a bound of its own. `n`, `clusters`, `largest`, `losses` and `bound` are those of
+    the certificate. `beyond_largest` of all requests come later in their cluster than the first
+    `largest`, of which alone a promise per request speaks. `unscored` requests were left out;
+    `worthless` ones have an answer that no scorer could judge. `unmarked` ones were not marked, as
+    planned or not, and count as lost where they are kept. The risk of baselines is the excess, or
+    for a net loss the net loss.
+    `family` is the kind of policy, and `part` the share of requests, drawn at random, that it
+    applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
+    rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
+    request: as good as the reference, so promise against it instead. None if there is none.
+    `checks` says by rung how often its check errs, and `without_checks` what is saved where nobody
+    checks: None without checks, or where costs are unknown.
+    """
+
+    certified: bool
+    family: str
+    part: float
+    use_as_reference: str | None
+    reference: str
+    alpha: float
+    delta: float
+    seed: int
+    share: dict[str, float]
+    risk: float | None
+    bound: float
+    n: int
+    clusters: int
+    largest: int
+    beyond_largest: int
+    losses: float
+    saving: float | None
+    saving_interval: tuple[float, float] | None
+    saving_unit: CostUnit | None
+    risk_kind: RiskKind
+    per: Per
+    method: Method
+    label_source: LabelSource
+    baselines: dict[str, Baseline]
+    fixed_rungs: dict[str, Baseline]
+    quality: float
+    reference_quality: float
+    rung_bounds: tuple[PartBound, ...]
+    rows: dict[str, int]
+    unscored: int
+    worthless: int
+    unmarked: int
+    left_out: dict[str, int]
+    rows_needed: int | None
+    clusters_needed: int | None
+    lineage: Lineage
+    certificate: Certificate | None
+    checks: dict[str, CheckErrors] = {}
+    without_checks: float | None = None
+
+    @property
+    def rungs_between(self) -> dict[str, Baseline]:
+        """The fixed rungs between the cheapest and the reference."""
+        return dict(list(self.fixed_rungs.items())[1:-1])
