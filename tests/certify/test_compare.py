@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from suffice.certify.compare import Comparisons, Replacement, compare, tasks_needed
 from suffice.errors import InputError
 from suffice.report.comparison import comparison_chart
-from suffice.types import Trial, TrialStatus
+from suffice.trials.table import CostUnit
+from suffice.types import Count, CountSource, Trial, TrialStatus, Usage
 
 TASKS = 60
 
@@ -118,6 +119,22 @@ def test_an_undecided_setting_says_how_many_tasks_would_decide() -> None:
     assert needed is not None
     assert 40 < needed < 4000
     assert tasks_needed(np.full(40, 0.05), alpha=0.05, delta=0.1) is None
+
+
+def with_tokens(setting: str, task: int, tokens: int, usd: str | None = None) -> Trial:
+    counted = Count(tokens=tokens, source=CountSource.REPORTED)
+    return replace(trial(setting, task, 1.0, usd), usage=Usage(output_tokens=counted))
+
+
+def test_costs_are_in_the_unit_that_most_settings_have() -> None:
+    """One row with dollars, or dollars that are all 0, leave the tokens of all others shown."""
+    trials = [with_tokens(name, task, 10) for name in "ab" for task in range(30)]
+    one = [with_tokens("a", 0, 10, usd="0.5"), *trials[1:]]
+    free = [replace(each, charge_usd=Decimal(0)) for each in trials]
+    for these in (one, free):
+        result = compare(these, reference="a")
+        assert result.cost_unit is CostUnit.OUTPUT_TOKENS
+        assert result.settings[0].cost_per_task == 10
 
 
 def test_what_cannot_be_compared_is_an_error_or_a_note() -> None:

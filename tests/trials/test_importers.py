@@ -227,6 +227,31 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_refused(tmp_path: Path
         write_trials(tmp_path / "no" / "such.jsonl", [])
 
 
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [("latin-1", "line 2: byte 0xe9 is not UTF-8"), ("utf-16", "line 1: byte 0xff is not UTF-8")],
+)
+@pytest.mark.parametrize("name", ["trials.jsonl", "trials.json"])
+def test_a_file_of_another_encoding_is_refused_with_its_line(
+    tmp_path: Path, name: str, encoding: str, says: str
+) -> None:
+    """Shells and spreadsheets of Windows write both."""
+    path = tmp_path / name
+    rows = [flat(quality=1, text="tea"), flat(rung="dear", quality=1, text="caf\u00e9")]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_bytes(lines.encode(encoding))
+    with pytest.raises(InputError, match=says) as caught:
+        read_trials(path)
+    assert "UTF-8" in caught.value.hint
+
+
+def test_what_json_does_not_know_is_to_be_null(tmp_path: Path) -> None:
+    path = write(tmp_path / "trials.jsonl", '{"request_id": "a", "rung": "b", "quality": NaN}')
+    with pytest.raises(InputError, match="field 'quality' is nan") as caught:
+        read_trials(path)
+    assert "null" in caught.value.hint
+
+
 def test_several_files_join(tmp_path: Path) -> None:
     one = write(tmp_path / "1.jsonl", flat(quality=1), flat("b", quality=0))
     two = write(tmp_path / "2.jsonl", flat(rung="dear", quality=1), flat("b", "dear", quality=1))

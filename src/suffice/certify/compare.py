@@ -87,7 +87,7 @@ def compare(
         )
     if len(by_setting) < 2:
         raise InputError(f"only {reference!r} has scored trials", hint="add another setting")
-    unit = _unit(trials)
+    unit = _unit(by_setting)
     means = {name: task_means(runs) for name, runs in by_setting.items()}
     tasks = _task_of(trials)
     others = [name for name in means if name != reference and means[name].keys() & means[reference]]
@@ -239,7 +239,7 @@ def _comparison(
         tasks=len(losses),
         runs=len(trials),
         quality=quality,
-        difference=float(-losses.mean()),
+        difference=float(0.0 - losses.mean()),
         interval=(-worst, best),
         verdict=verdict,
         tasks_needed=tasks_needed(losses, alpha=terms.alpha, delta=terms.delta)
@@ -264,10 +264,19 @@ def tasks_needed(losses: Floats, *, alpha: float, delta: float) -> int | None:
     return None
 
 
-def _unit(trials: Iterable[Trial]) -> CostUnit | None:
-    """Return the first unit that any trial has a cost in: dollars before tokens before words."""
-    scored = [trial for trial in trials if trial.quality is not None]
-    return next((u for u in CostUnit if any(cost_of(t, u) is not None for t in scored)), None)
+def _unit(by_setting: Mapping[str, Sequence[Trial]]) -> CostUnit | None:
+    """Return the unit that the most settings have a mean cost in; of equals, dollars come first.
+
+    Dollars that are all 0 are no unit: they tell no setting from another.
+    """
+    known = {
+        unit: sum(_costs(trials, unit)[0] is not None for trials in by_setting.values())
+        for unit in CostUnit
+    }
+    if not any(trial.charge_usd for trials in by_setting.values() for trial in trials):
+        known[CostUnit.USD] = 0
+    best = max(known, key=known.__getitem__)
+    return best if known[best] else None
 
 
 def _costs(trials: Sequence[Trial], unit: CostUnit | None) -> tuple[float | None, float | None]:

@@ -9,6 +9,7 @@ from suffice.cli.options import (
     LadderOrNone,
     Reference,
     TrialFiles,
+    ZeroCosts,
 )
 from suffice.files import check_figure, save_figure
 
@@ -18,6 +19,7 @@ def compare(
     reference: Reference,
     alpha: Alpha = 0.05,
     delta: Delta = 0.1,
+    zero_cost: ZeroCosts = None,
     ladder: LadderOrNone = None,
     figure: Figure = None,
     explain: Explain = False,
@@ -35,7 +37,8 @@ def compare(
 
     if figure is not None:
         check_figure(figure)
-    read = read_trials(*trials, prices=ladder_prices(ladder))
+    prices = ladder_prices(ladder)
+    read = read_trials(*trials, zero_cost=zero_cost, prices=prices, note=note)
     result = compare_settings(read, reference=reference, alpha=alpha, delta=delta)
     if json:
         print_json("compare", result)

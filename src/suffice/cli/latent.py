@@ -233,9 +233,10 @@ def watch(
     from suffice.latent.rung_folder import RUNG, watch_rung
     from suffice.selective.gate import GATE, read_streams, watch_gate
     from suffice.trials.importers import read_trials
+    from suffice.types import ZeroCost
 
-    if (folder / RUNG).exists():
-        state = watch_rung(folder, read_trials(audits))
+    if (folder / RUNG).exists():  # no cost is looked at
+        state = watch_rung(folder, read_trials(audits, zero_cost=ZeroCost.FREE))
     elif (folder / GATE).exists():
         state = watch_gate(folder, read_streams(_read(audits).splitlines()))
     elif (folder / RULES).exists():

@@ -52,7 +52,7 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
         return None
     data = read_bytes(path)
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8", "replace"))))
+        rows = list(csv.DictReader(io.StringIO(data.decode())))
         return _aa_lcr(path, rows) if rows and _AA.issubset(rows[0]) else None
     whole = _decoded(data)
     for knows, read in _DOCUMENTS:

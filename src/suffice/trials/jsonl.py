@@ -37,10 +37,10 @@ def read_lines(path: PathLike) -> Lines:
 
 
 def read_bytes(path: PathLike) -> bytes:
-    """Read a whole file, unpacked if it is gzip; raises InputError."""
+    """Read a whole file of UTF-8, unpacked if it is gzip; raises InputError."""
     try:
         content = Path(path).read_bytes()
-        return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
+        content = gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path} is broken gzip: {error}", hint="copy or compress the file again"
@@ -49,6 +49,17 @@ def read_bytes(path: PathLike) -> bytes:
         raise InputError(
             f"cannot read {path}: {error.strerror}", hint="check the path and its permissions"
         ) from error
+    try:
+        if not content.isascii():
+            content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: byte {content[error.start]:#04x} is not UTF-8",
+            hint="save the file as UTF-8, or convert it: iconv --from-code LATIN1 --to-code UTF-8 "
+            "(UTF-16 where the first byte is 0xff or 0xfe)",
+        ) from error
+    return content
 
 
 def decode_object(line: bytes, *, at: str) -> JSON:
@@ -56,9 +67,12 @@ def decode_object(line: bytes, *, at: str) -> JSON:
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise InputError(
-            f"{at}: {_why_malformed(line, error)}", hint="each line must be one JSON object"
-        ) from error
+        place = _non_finite_field(line)
+        if place is not None:
+            raise InputError(
+                f"{at}: field {place[0]!r} is {place[1]}", hint="write null for what is not known"
+            ) from error
+        raise InputError(f"{at}: {error}", hint="each line must be one JSON object") from error
     if not isinstance(row, dict):
         raise InputError(
             f"{at}: a {type(row).__name__} where a JSON object was expected",
@@ -90,13 +104,12 @@ def _field_first(error: msgspec.ValidationError) -> str:
     return f"field {place.rstrip('`')!r}: {message}" if place else message
 
 
-def _why_malformed(line: bytes, error: msgspec.DecodeError) -> str:
-    """Name the field that holds NaN or an infinity, which JSON does not know, or repeat `error`."""
+def _non_finite_field(line: bytes) -> tuple[str, float] | None:
+    """Return the field that holds NaN or an infinity, which JSON does not know, and its value."""
     try:
-        place = next(_non_finite(json.loads(line)), None)
+        return next(_non_finite(json.loads(line)), None)
     except ValueError:
-        place = None
-    return str(error) if place is None else f"field {place[0]!r} is {place[1]}"
+        return None
 
 
 def _non_finite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
