@@ -162,6 +162,22 @@ def test_an_answer_that_no_scorer_could_judge_is_worth_nothing() -> None:
     assert (unmarked.n, unmarked.losses, unmarked.bound) == (same.n, same.losses, same.bound)
 
 
+def test_an_unscored_answer_is_worth_nothing_where_the_answer_itself_was_not_kept() -> None:
+    """Logs of scores alone, and books without texts, hold a status and no answer."""
+    trials = [
+        replace(t, answer=None, mean_logprob=None, finish=None)
+        for t in without_mark(make_trials(), "small", 8)
+    ]
+    failed = [
+        replace(t, status=TrialStatus.FAILED) if t.quality is None else t
+        for t in without_mark(trials, "small", 8)
+    ]
+    found = result(trials, alpha=0.3)
+    assert (found.unscored, found.worthless) == (0, 50)
+    found = result(failed, alpha=0.3)
+    assert (found.unscored, found.worthless) == (50, 0), "a call that failed gave no answer"
+
+
 def test_without_a_mark_of_the_reference_there_is_nothing_to_compare_with() -> None:
     found = result(without_mark(make_trials(), "big", 8))
     assert (found.unscored, found.worthless) == (50, 0)

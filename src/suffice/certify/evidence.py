@@ -77,7 +77,8 @@ def marked(table: TrialTable, *, reference: str, judged: bool) -> MarkedRequests
     quality = table.quality.copy()
     answered = np.array([[is_given(signals) for signals in row] for row in table.signals])
     compared = ~np.isnan(quality[:, table.rung_index(reference)])
-    silent = np.isnan(quality) & answered.reshape(quality.shape) & compared[:, None]
+    answered = answered.reshape(quality.shape) | table.unscored
+    silent = np.isnan(quality) & answered & compared[:, None]
     if judged:
         silent[:] = False
     quality[silent] = 0.0

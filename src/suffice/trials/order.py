@@ -57,5 +57,6 @@ def _ordered(table: TrialTable, rungs: Sequence[int]) -> TrialTable:
         rungs=tuple(table.rungs[at] for at in order),
         quality=table.quality[:, order],
         cost=table.cost[:, order],
+        unscored=table.unscored[:, order],
         signals=tuple(tuple(row[at] for at in order) for row in table.signals),
     )

@@ -14,6 +14,7 @@ from suffice.types import Signals
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -35,6 +36,8 @@ class TrialTable:
 
     `quality` and `cost` have shape (requests, rungs): quality in [0, 1] or NaN where unscored, cost
     in `cost_unit` or NaN where unknown. `signals` holds one tuple a request, one entry a rung.
+    `unscored`, of the shape of `quality`, marks answers that no scorer could judge, whether or not
+    signals hold the answer; by default none.
     `clusters`, shape (requests,), numbers the cluster of each row from 0 in the order of the rows,
     and `cluster_names` has one name a cluster: rows of one cluster are not independent. By default
     rows of the same text, as it is seen, are one cluster. `left_out` counts the requests that are
@@ -50,6 +53,7 @@ class TrialTable:
     signals: tuple[tuple[Signals, ...], ...]
     cost: Floats = field(default_factory=lambda: np.empty((0, 0)))
     cost_unit: CostUnit | None = None
+    unscored: Flags = field(default_factory=lambda: np.empty((0, 0), dtype=np.bool_))
     clusters: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     cluster_names: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -58,6 +62,8 @@ class TrialTable:
     def __post_init__(self) -> None:
         if self.cost_unit is None:
             object.__setattr__(self, "cost", np.full(self.quality.shape, np.nan))
+        if not self.unscored.size:
+            object.__setattr__(self, "unscored", np.zeros(self.quality.shape, dtype=np.bool_))
         _check_names(self)
         _check_shapes(self)
         if not self.cluster_names:
@@ -89,6 +95,7 @@ class TrialTable:
             quality=self.quality[at],
             signals=_pick(self.signals, at),
             cost=self.cost[at],
+            unscored=self.unscored[at],
             clusters=clusters,
             cluster_names=tuple(self.cluster_names[cluster] for cluster in kept),
         )
@@ -213,7 +220,8 @@ def _check_shapes(table: TrialTable) -> None:
     for name, values in lengths.items():
         if len(values) != rows:
             raise InputError(f"{len(values)} {name} for {rows} requests")
-    for name, array in {"quality": table.quality, "cost": table.cost}.items():
+    arrays = {"quality": table.quality, "cost": table.cost, "unscored": table.unscored}
+    for name, array in arrays.items():
         if array.shape != (rows, rungs):
             raise InputError(f"{name} has shape {array.shape}, expected {(rows, rungs)}")
     if any(len(attempts) != rungs for attempts in table.signals):

@@ -145,6 +145,9 @@ def _table(
             [[_or_nan(cost_of(row[rung], unit)) for rung in rungs] for row in rows.values()]
         ),
         cost_unit=unit,
+        unscored=np.array(
+            [[row[rung].status is TrialStatus.UNSCORED for rung in rungs] for row in rows.values()]
+        ),
         clusters=numbers,
         cluster_names=names,
         left_out={reason: count for reason, count in left_out.items() if count},
