@@ -137,6 +137,21 @@ def test_costs_are_in_the_unit_that_most_settings_have() -> None:
         assert result.settings[0].cost_per_task == 10
 
 
+def test_an_unscored_answer_is_worth_nothing_and_a_failed_call_is_left_out() -> None:
+    trials = [trial(name, task, 1.0) for name in "ab" for task in range(40)]
+    for status, quality, tasks, note in (
+        (TrialStatus.UNSCORED, 0.75, 40, "10 answers that no scorer could judge count as worth"),
+        (TrialStatus.FAILED, 1.0, 30, "10 trials without a quality are left out"),
+    ):
+        lacking = [
+            replace(t, status=status, quality=None) if t.rung == "b" and i % 4 == 0 else t
+            for i, t in enumerate(trials)
+        ]
+        result = compare(lacking, reference="a")
+        assert (result.settings[0].quality, result.settings[0].tasks) == (quality, tasks)
+        assert result.notes[0].startswith(note)
+
+
 def test_what_cannot_be_compared_is_an_error_or_a_note() -> None:
     trials = [trial("a", 1, 1.0), trial("b", 1, 0.0), trial("alone", 2, 1.0)]
     with pytest.raises(InputError, match="no scored trial of 'z'"):

@@ -13,12 +13,13 @@ from itertools import takewhile
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.guarantee.bounds import betting_p_value, betting_upper
 from suffice.trials.table import CostUnit, Floats, clusters_of
 from suffice.trials.tabulate import cost_of
-from suffice.types import Trial
+from suffice.types import Trial, TrialStatus
 
 KNOWN_SHARE = 0.9  # of a setting's trials whose cost must be known for its mean to be shown
 _ALONE: Mapping[str, int] = {}  # every request is a task of its own
@@ -77,9 +78,12 @@ def compare(
     """Compare every setting of some trials with the reference, task by task.
 
     Betting on net losses in [-1, 1], one a task, tests each setting in both directions; Holm's
-    correction (1979) makes the verdicts of each direction hold together. Raises InputError for an
-    unknown reference, or for a single setting.
+    correction (1979) makes the verdicts of each direction hold together. An answer that no scorer
+    could judge is worth nothing where the reference's was scored, as in `certify`. Raises
+    InputError for an unknown reference, or for a single setting.
     """
+    judged = _judged(trials, reference=reference)
+    notes, trials = _unscored(trials, judged), judged
     by_setting = _by_setting(trials)
     if reference not in by_setting:
         raise InputError(
@@ -121,13 +125,32 @@ def compare(
         delta=delta,
         cost_unit=unit,
         settings=tuple(sorted(settings, key=_by_cost)),
-        notes=(*_unscored(trials), *(f"{name} shares no task with {reference}" for name in alone)),
+        notes=(*notes, *(f"{name} shares no task with {reference}" for name in alone)),
     )
 
 
-def _unscored(trials: Iterable[Trial]) -> tuple[str, ...]:
-    unscored = sum(trial.quality is None for trial in trials)
-    return (f"{unscored:,} trials without a quality are left out",) if unscored else ()
+def _judged(trials: Sequence[Trial], *, reference: str) -> tuple[Trial, ...]:
+    """Give quality 0 to answers that no scorer could judge beside a scored reference."""
+    compared = {t.request_id for t in trials if t.rung == reference and t.quality is not None}
+    return tuple(
+        replace(trial, status=TrialStatus.SCORED, quality=0.0)
+        if trial.status is TrialStatus.UNSCORED
+        and trial.rung != reference
+        and trial.request_id in compared
+        else trial
+        for trial in trials
+    )
+
+
+def _unscored(before: Sequence[Trial], judged: Sequence[Trial]) -> tuple[str, ...]:
+    """Say how many trials without a quality count as worth nothing, and how many are left out."""
+    lacking, left_out = (sum(t.quality is None for t in these) for these in (before, judged))
+    worthless = lacking - left_out
+    notes = {
+        f"{worthless:,} answers that no scorer could judge count as worth nothing": worthless,
+        f"{left_out:,} trials without a quality are left out": left_out,
+    }
+    return tuple(note for note, count in notes.items() if count)
 
 
 class _Terms(Struct, frozen=True, kw_only=True):
