@@ -113,6 +113,18 @@ def test_the_file_stands_beside_the_folder_and_survives(tmp_path: Path) -> None:
         read_lineage(folder)
 
 
+def test_looks_taken_at_the_same_time_are_not_both_written(tmp_path: Path) -> None:
+    """Ten seeds tried side by side would otherwise count as one look."""
+    folder = tmp_path / "policy"
+    one, other = (take(NONE, planned=1, seed=seed)[0] for seed in (0, 1))
+    write_lineage(folder, one)
+    write_lineage(folder, one)
+    with pytest.raises(InputError, match="another command took a look") as caught:
+        write_lineage(folder, other)
+    assert "one command after another" in caught.value.hint
+    assert read_lineage(folder) == one
+
+
 def certified(path: Path, folder: Path, *, looks: int, seed: int = 0) -> Certification:
     promise = Promise(reference="big", alpha=0.1, delta=0.1, looks=looks, folder=folder, seed=seed)
     found = certify_files([path], promise)

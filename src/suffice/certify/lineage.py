@@ -106,9 +106,15 @@ def read_lineage(folder: str | os.PathLike[str]) -> LineageFile:
 def write_lineage(folder: str | os.PathLike[str], file: LineageFile) -> None:
     """Write the looks beside a folder, which a look that certified nothing does not make.
 
-    Raises InputError when the disk refuses.
+    Raises InputError where another command has added a look since `file` was read, or when the disk
+    refuses.
     """
-    at = lineage_path(folder)
+    at, known = lineage_path(folder), read_lineage(folder).looks
+    if known != file.looks[: len(known)]:
+        raise InputError(
+            f"another command took a look meanwhile: {at}",
+            hint="certify again, one command after another: looks at the same requests share delta",
+        )
     with writing(at):
         at.parent.mkdir(parents=True, exist_ok=True)
     write_file(at, msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
