@@ -429,6 +429,16 @@ def test_runs_are_rows_of_one_cluster_and_fewer_are_taken_in_turn(tmp_path: Path
     assert table.clusters.tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("ids", [("a", "a#2"), ("a#2", "a")])
+def test_a_run_never_takes_the_place_of_a_request_of_its_name(
+    tmp_path: Path, ids: tuple[str, str]
+) -> None:
+    rows = [flat(i, rung, quality=1) for i in ids for rung in ("cheap", "dear")]
+    rows.append(flat("a", "dear", quality=0, run=2))
+    with pytest.raises(InputError, match="run 2 of request 'a' has the name of request 'a#2'"):
+        read_table(write(tmp_path / "trials.jsonl", *rows))
+
+
 def test_runs_without_text_are_one_cluster_all_the_same(tmp_path: Path) -> None:
     rows = [row | {"text": ""} for row in run_rows(cheap=[(0, "a"), (1, "b")], dear=[(1, "d")])]
     assert read_table(write(tmp_path / "t.jsonl", *rows)).clusters.tolist() == [0, 0]

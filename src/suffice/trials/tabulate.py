@@ -65,6 +65,7 @@ def pair_runs(trials: Iterable[Trial]) -> dict[str, dict[str, Trial]]:
     A request with one run on each rung is one row under its own id. With several runs it is as many
     rows, `ID#1`, `ID#2` and so on, as the rung with the most runs has; a rung with fewer takes its
     own in turn, so that an answer stays with its own quality and each run counts nearly equally.
+    Raises InputError where another request has the id of such a row.
     """
     requests: dict[str, dict[str, dict[str | None, Trial]]] = {}
     for trial in trials:
@@ -76,6 +77,11 @@ def pair_runs(trials: Iterable[Trial]) -> dict[str, dict[str, Trial]]:
         most = max(map(len, runs_of.values()))
         for k in range(most):
             row_id = request_id if most == 1 else f"{request_id}#{k + 1}"
+            if row_id in paired or (most > 1 and row_id in requests):
+                raise InputError(
+                    f"run {k + 1} of request {request_id!r} has the name of request {row_id!r}",
+                    hint="give requests ids without # and a number at their end",
+                )
             paired[row_id] = {rung: runs[k % len(runs)] for rung, runs in runs_of.items()}
     return paired
 
