@@ -134,6 +134,12 @@ def test_two_writings_of_one_text_are_one_cluster(copy: str) -> None:
     assert clusters.tolist() == [0, 0, 1, 2, 3]
 
 
+def test_an_empty_name_of_a_cluster_is_none() -> None:
+    """Tables of others write nothing as an empty text: their rows are no single cluster."""
+    clusters, names = clusters_of(("a", "b", "c"), ("one", "two", "two"), ("", "", None))
+    assert (clusters.tolist(), names) == ([0, 1, 1], ("a", "b"))
+
+
 def test_clusters_follow_their_rows() -> None:
     whole = table(clusters=np.array([0, 1, 0]), cluster_names=("s", "t"))
     assert whole.subset([1, 2]).clusters.tolist() == [0, 1]

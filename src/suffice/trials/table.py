@@ -129,7 +129,7 @@ def clusters_of(
     for request_id, text, name in zip(request_ids, texts, declared or nothing, strict=True):
         words = visible_words(text)
         key = ("request", request_id)
-        if name is not None:
+        if name:
             key = ("cluster", name)
         elif words:
             key = ("text", words)
