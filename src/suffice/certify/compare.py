@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.guarantee.bounds import betting_p_value, betting_upper
+from suffice.guarantee.losses import check_probability
 from suffice.trials.table import CostUnit, Floats, clusters_of
 from suffice.trials.tabulate import cost_of
 from suffice.types import Trial, TrialStatus
@@ -84,6 +85,8 @@ def compare(
     """
     judged = _judged(trials, reference=reference)
     notes, trials = _unscored(trials, judged), judged
+    check_probability("alpha", alpha)
+    check_probability("delta", delta)
     by_setting = _by_setting(trials)
     if reference not in by_setting:
         raise InputError(

@@ -64,7 +64,8 @@ def print_certified(result: "CertifyResult") -> None:
     if result.use_as_reference is not None:
         say(
             f"use {result.use_as_reference} as your reference: always {result.use_as_reference} "
-            f"is certified at {show_share(result.alpha)} too"
+            f"is certified at {show_share(result.alpha)} too (a promise of its own, with its own "
+            f"delta {result.delta:g})"
         )
     say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
     rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())

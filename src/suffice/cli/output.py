@@ -23,7 +23,7 @@ from suffice.units import printable, show_share, show_usd
 if TYPE_CHECKING:
     from suffice.batch import BatchResult
     from suffice.bench.run import BenchResult
-    from suffice.certify.compare import Comparisons
+    from suffice.certify.compare import Comparison, Comparisons
     from suffice.compound import Compound
     from suffice.selective.timeline import TimedStep
     from suffice.stream import StreamResult
@@ -144,7 +144,7 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
     counts = Counter(one.verdict.value for one in result.settings)
     say(
         f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}: "
-        f"{len(result.settings)} settings beside {reference.setting} "
+        f"{_some(len(result.settings), 'setting')} beside {reference.setting} "
         f"({show_share(reference.quality)} right), net loss at most {show_share(result.alpha)}"
     )
     visible = result.settings if explain else result.settings[:SHOWN_SETTINGS]
@@ -154,10 +154,9 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
         (
             (
                 one.setting,
-                one.verdict.value
-                + (f" (about {one.tasks_needed:,} tasks)" if one.tasks_needed else ""),
+                "reference" if one is reference else _show_verdict(one),
                 show_share(one.quality),
-                f"{one.difference:+.1%} ({one.interval[0]:+.1%} to {one.interval[1]:+.1%})",
+                "" if one is reference else _show_difference(one),
                 str(one.tasks),
                 _show_amount(one.cost_per_task),
                 _show_amount(one.cost_per_success),
@@ -169,6 +168,19 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
     if left_out:
         note(f"note: {left_out} more settings: --explain")
     print_notes((("", text) for text in result.notes), explain=explain)
+
+
+def _show_verdict(one: "Comparison") -> str:
+    needed = f" (about {one.tasks_needed:,} tasks)" if one.tasks_needed else ""
+    return one.verdict.value + needed
+
+
+def _show_difference(one: "Comparison") -> str:
+    return f"{one.difference:+.1%} ({one.interval[0]:+.1%} to {one.interval[1]:+.1%})"
+
+
+def _some(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_compound(result: "Compound", *, explain: bool = False) -> None:

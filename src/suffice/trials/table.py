@@ -181,7 +181,7 @@ def split_rows(
         raise InputError(
             f"{len(of_each)} requests in {len(names)} clusters are too few for "
             f"{len(fractions)} splits",
-            hint="give at least a few hundred scored requests",
+            hint="give at least a few hundred requests, of many clusters",
         )
     order = np.random.default_rng(seed).permutation(len(names))
     dealt = np.concatenate([[0], np.cumsum(sizes[order])])
