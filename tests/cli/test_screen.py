@@ -19,7 +19,7 @@ from support import make_trials, write_jsonl
 
 LINES = 40
 LEAVES = dict(leaves())
-SERVES = {"serve"}  # until a signal ends it
+SERVES = {"serve", "launch"}  # until a signal ends it, or the client that it starts
 NEEDS_TORCH = {"train jepa"}
 QUICK = [path for path in LEAVES if path not in {"demo", *SERVES, *NEEDS_TORCH}]
 WITH_JSON = [path for path in QUICK if any("--json" in p.opts for p in LEAVES[path].params)]

@@ -27,7 +27,7 @@ FOLDERS = {
 }
 FIRST = {
     *(("init", "path"), ("latent watch", "folder")),
-    *(("ledger prune", "ledger"), ("ledger erase", "ledger")),
+    *(("ledger prune", "ledger"), ("ledger erase", "ledger"), ("ledger rollup", "ledger")),
 }  # arguments, not options
 IN_PLACE = {
     ("key add", "file"),
@@ -44,6 +44,7 @@ DECODING = "events.jsonl --gate gate --ladder suffice.toml --rung big"
 READ = {
     *(("ladder", "path"), ("recertify", "ledger"), ("key list", "file")),
     *(("ledger log", "ledger"), ("ledger export", "ledger")),
+    *(("rollout", "ledger"), ("rollout", "candidate"), ("report", "keys")),
     *(("latent fit", "answers"), ("certify", "labels"), ("certify", "plan"), ("bill", "prices")),
 }
 READ_EVERYWHERE = {

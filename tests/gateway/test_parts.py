@@ -107,7 +107,7 @@ async def test_a_bad_entry_among_those_kept_does_not_hold_up_the_others(
         append_many(self, batch)
 
     monkeypatch.setattr(Ledger, "append_many", append)
-    monkeypatch.setattr("suffice.gateway.group_commit.RETRY_S", 0.01)
+    monkeypatch.setattr("suffice.gateway.batch_thread.RETRY_S", 0.01)
     books = Books(ledger)
     kept = [books.add(one) for one in (replace(entry("bad"), attempts=(OVERSIZED,)), entry("r1"))]
     await asyncio.gather(*kept, return_exceptions=True)

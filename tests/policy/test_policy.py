@@ -470,6 +470,7 @@ def two_rungs(table: TrialTable, *, cost: tuple[float, float]) -> TrialTable:
         table,
         rungs=("small", "big"),
         quality=table.quality[:, [0, 2]],
+        unscored=table.unscored[:, [0, 2]],
         signals=tuple((row[0], row[2]) for row in table.signals),
         cost=np.tile(cost, (len(table), 1)),
     )
@@ -712,6 +713,7 @@ def test_a_rung_that_always_abstains_is_no_obstacle_but_alone_below_the_referenc
         never,
         rungs=("small", "big"),
         quality=never.quality[:, [0, 2]],
+        unscored=never.unscored[:, [0, 2]],
         cost=never.cost[:, [0, 2]],
         signals=tuple((row[0], row[2]) for row in never.signals),
     )

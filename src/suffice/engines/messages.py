@@ -121,10 +121,11 @@ def tool_use_id(call_id: str) -> str:
 def completion_of(message: JSON) -> JSON:
     """Turn a whole message into a chat completion; the usage stays Anthropic's."""
     reply: JSON = {"role": "assistant", "content": None}
-    texts = [block["text"] for block in _blocks(reply, "text")]
-    thoughts = [block for block in reply["content"] if block["type"] in _THOUGHTS]
+    texts = [block["text"] for block in _blocks(message, "text")]
+    thoughts = [block for block in message["content"] if block["type"] in _THOUGHTS]
     calls = [
-        _call(block) | {"index": number} for number, block in enumerate(_blocks(reply, "tool_use"))
+        _call(block) | {"index": number}
+        for number, block in enumerate(_blocks(message, "tool_use"))
     ]
     if texts:
         reply["content"] = "".join(texts)
@@ -133,7 +134,7 @@ def completion_of(message: JSON) -> JSON:
         reply["thinking_blocks"] = thoughts
     if calls:
         reply["tool_calls"] = calls
-    finish = _finish(reply.get("stop_reason"))
+    finish = _finish(message.get("stop_reason"))
     choice = {"index": 0, "message": reply, "finish_reason": finish}
     head = {"id": message.get("id"), "object": "chat.completion", "model": message.get("model")}
     return {**head, "created": 0, "choices": [choice], "usage": message.get("usage")}

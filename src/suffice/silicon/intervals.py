@@ -158,5 +158,5 @@ def version_side(version: str, span: tuple[str, str] | None) -> int:
 
 def release_numbers(version: str) -> tuple[int, ...]:
     """Return the leading numbers of a release, as (0, 5, 6) of `0.5.6.post2`."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
+    match = re.match(r"[\d.]*", version)
+    return tuple(int(part) for part in match[0].split(".") if part) if match else ()
