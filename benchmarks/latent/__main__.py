@@ -197,7 +197,9 @@ def cache(split: Split, encoder: Encoder) -> MethodScores:
 def repeat(scores: MethodScores) -> dict[str, Any]:
     """Certify on a random half and report on the other, `REPEATS` times."""
     rng = np.random.default_rng(0)
-    outcomes = np.array([_once(scores, rng.permutation(len(scores.trust))) for _ in range(REPEATS)])
+    outcomes = np.array(
+        [certified_share(scores, rng.permutation(len(scores.trust))) for _ in range(REPEATS)]
+    )
     share, risk, outside = outcomes.mean(axis=0)
     report = {
         "share": float(share),
@@ -207,7 +209,7 @@ def repeat(scores: MethodScores) -> dict[str, Any]:
     return report if scores.inside.all() else {**report, "oos_answered": float(outside)}
 
 
-def _once(scores: MethodScores, order: NDArray[np.int64]) -> tuple[float, float, float]:
+def certified_share(scores: MethodScores, order: NDArray[np.int64]) -> tuple[float, float, float]:
     """Return the share of in-scope rows answered, the error among answered, the rest's share."""
     half, rest = order[: len(order) // 2], order[len(order) // 2 :]
     answered = scores.trust[half, None] >= scores.grid
