@@ -16,6 +16,7 @@ BENCHMARKS = (
     "forecast",
     "contracts",
     "compound",
+    "compound_public",
     "speed",
     "wire",
     "gateway",

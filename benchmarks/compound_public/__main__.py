@@ -18,6 +18,7 @@ python -m benchmarks.compound_public --data ../shared/data [--json]
 """
 
 import json
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -45,7 +46,7 @@ def main() -> None:
         show(factors)
 
 
-def reductions(factors: list[Factor]) -> dict[str, dict[str, float | str]]:
+def reductions(factors: list[Factor]) -> dict[str, dict[str, Any]]:
     """Return the largest factor of each workload whose quality is not unproven."""
     largest: dict[str, Factor] = {}
     for factor in factors:

@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from benchmarks.inputs import data_file
 from benchmarks.latent.__main__ import ALPHA as LATENT_ALPHA
 from benchmarks.latent.__main__ import certified_share, see
 from benchmarks.latent.__main__ import read as read_intents
+from benchmarks.routing.measure import CALL_PRICES, CALLS
 from benchmarks.sessions.__main__ import DEAR, RATES, Session, read_sessions, session_usd
 from benchmarks.stream.__main__ import run as run_streams
 from suffice.certify.compare import Replacement, compare
@@ -23,15 +25,17 @@ from suffice.encoders.base import default_encoder
 from suffice.guarantee import LabelSource
 from suffice.latent import fitting
 from suffice.trials.importers import read_table
+from suffice.trials.order import on_ladder
 from suffice.trials.resample import drawn_sums, estimate
+from suffice.trials.table import CostUnit
 from suffice.types import Trial
 
 ALPHA, AGENT_ALPHA, DELTA = 0.05, 0.15, 0.1
 DRAWS, SEED = 200, 0
 INTERACTIVE = 50.0  # tokens a second and user that a chip must reach
-OUTCOMES = {  # file, reference, vector, what costs are counted in
-    "MMLU": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106", "architecture", "list prices"),
-    "GSM8K": ("outcomes/routellm_gsm8k.jsonl.gz", "gpt4_1106", "architecture", "list prices"),
+OUTCOMES = {  # file, reference, vector, what costs are counted in if the file holds any
+    "MMLU": ("outcomes/routellm_mmlu.jsonl.gz", "gpt4_1106", "architecture", ""),
+    "GSM8K": ("outcomes/routellm_gsm8k.jsonl.gz", "gpt4_1106", "architecture", ""),
     "CRUXEval": (
         "outcomes/crux_llama8_70.jsonl.gz",
         "Meta-Llama-3.1-70B-Instruct",
@@ -64,7 +68,10 @@ PRICE_WAYS = (
 def _outcomes(name: str, data: Path) -> Iterator[Factor]:
     """Certify a policy on recorded answers of real models."""
     file, reference, vector, unit = OUTCOMES[name]
-    table = read_table(data_file(data, file))
+    table = on_ladder(read_table(data_file(data, file)).scored(), reference=reference)
+    if table.cost_unit is None:
+        prices = np.tile(CALL_PRICES, (len(table), 1))
+        table, unit = replace(table, cost=prices, cost_unit=CostUnit.USD), CALLS
     ask = Target(
         reference=reference,
         label_source=LabelSource.TARGET,
@@ -75,6 +82,7 @@ def _outcomes(name: str, data: Path) -> Iterator[Factor]:
     result = certify(table, ask, encoder=default_encoder()).result
     if not result.certified or result.saving is None or result.saving_interval is None:
         return
+    low, high = result.saving_interval
     cheaper = [rung for rung in result.share if rung != reference]
     yield Factor(
         workload=name,
@@ -82,7 +90,7 @@ def _outcomes(name: str, data: Path) -> Iterator[Factor]:
         baseline=reference,
         replacement=f"policy over {', '.join(cheaper)} and {reference}",
         value=1 / (1 - result.saving),
-        interval=tuple(1 / (1 - end) for end in result.saving_interval),
+        interval=(1 / (1 - low), 1 / (1 - high)),
         unit=unit,
         grade=Grade.CERTIFIED,
         source=f"{file}, suffice certify, excess loss at most {ALPHA:g}",
