@@ -24,7 +24,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.compound_public.factors import VECTORS, Factor, Grade
+from benchmarks.compound_public.factors import VECTORS, QualityGrade, RecordedFactor
 from benchmarks.compound_public.records import WORKLOADS, factors_of
 from benchmarks.inputs import benchmark_parser
 
@@ -46,12 +46,14 @@ def main() -> None:
         show(factors)
 
 
-def reductions(factors: list[Factor]) -> dict[str, dict[str, Any]]:
+def reductions(factors: list[RecordedFactor]) -> dict[str, dict[str, Any]]:
     """Return the largest factor of each workload whose quality is not unproven."""
-    largest: dict[str, Factor] = {}
+    largest: dict[str, RecordedFactor] = {}
     for factor in factors:
         known = largest.get(factor.workload)
-        if factor.grade is not Grade.UNPROVEN and (known is None or factor.value > known.value):
+        if factor.grade is not QualityGrade.UNPROVEN and (
+            known is None or factor.value > known.value
+        ):
             largest[factor.workload] = factor
     return {
         name: {"value": factor.value, "vector": factor.vector, "unit": factor.unit}
@@ -60,13 +62,13 @@ def reductions(factors: list[Factor]) -> dict[str, dict[str, Any]]:
     }
 
 
-def unmeasured(factors: list[Factor]) -> list[tuple[str, str]]:
+def unmeasured(factors: list[RecordedFactor]) -> list[tuple[str, str]]:
     """Name the workloads and vectors for which no record exists."""
     known = {(factor.workload, factor.vector) for factor in factors}
     return [(name, v) for name in WORKLOADS for v in VECTORS if (name, v) not in known]
 
 
-def show(factors: list[Factor]) -> None:
+def show(factors: list[RecordedFactor]) -> None:
     """Print one table of factors and one sentence on the gaps."""
     table = Table("workload", "vector", "from", "to", "times cheaper", "95 %", "in", "grade")
     for one in factors:

@@ -7,7 +7,7 @@ from msgspec import Struct
 VECTORS = ("architecture", "output", "silicon", "paradigm", "cache")
 
 
-class Grade(StrEnum):
+class QualityGrade(StrEnum):
     """How well the quality behind a factor is known."""
 
     CERTIFIED = "certified"  # a promise of quality holds on the same records
@@ -15,7 +15,7 @@ class Grade(StrEnum):
     UNPROVEN = "unproven"  # the records leave the quality undecided
 
 
-class Factor(Struct, frozen=True, kw_only=True):
+class RecordedFactor(Struct, frozen=True, kw_only=True):
     """What the baseline costs over what its replacement costs, in `unit`, on one workload."""
 
     workload: str
@@ -25,5 +25,5 @@ class Factor(Struct, frozen=True, kw_only=True):
     value: float
     interval: tuple[float, float]
     unit: str
-    grade: Grade
+    grade: QualityGrade
     source: str

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.board.__main__ import agent_runs
-from benchmarks.compound_public.factors import Factor, Grade
+from benchmarks.compound_public.factors import QualityGrade, RecordedFactor
 from benchmarks.inputs import data_file
 from benchmarks.latent.__main__ import ALPHA as LATENT_ALPHA
 from benchmarks.latent.__main__ import certified_share, see
@@ -65,7 +65,7 @@ PRICE_WAYS = (
 )
 
 
-def _outcomes(name: str, data: Path) -> Iterator[Factor]:
+def _outcomes(name: str, data: Path) -> Iterator[RecordedFactor]:
     """Certify a policy on recorded answers of real models."""
     file, reference, vector, unit = OUTCOMES[name]
     table = on_ladder(read_table(data_file(data, file)).scored(), reference=reference)
@@ -84,7 +84,7 @@ def _outcomes(name: str, data: Path) -> Iterator[Factor]:
         return
     low, high = result.saving_interval
     cheaper = [rung for rung in result.share if rung != reference]
-    yield Factor(
+    yield RecordedFactor(
         workload=name,
         vector=vector,
         baseline=reference,
@@ -92,12 +92,12 @@ def _outcomes(name: str, data: Path) -> Iterator[Factor]:
         value=1 / (1 - result.saving),
         interval=(1 / (1 - low), 1 / (1 - high)),
         unit=unit,
-        grade=Grade.CERTIFIED,
+        grade=QualityGrade.CERTIFIED,
         source=f"{file}, suffice certify, excess loss at most {ALPHA:g}",
     )
 
 
-def _agents(data: Path) -> Iterator[Factor]:
+def _agents(data: Path) -> Iterator[RecordedFactor]:
     """Compare efforts of one model, and dense models with sparse ones, task by task in dollars."""
     file = "outcomes/wolfbench_trials.csv.gz"
     runs: dict[str, list[Trial]] = defaultdict(list)
@@ -113,7 +113,7 @@ def _agents(data: Path) -> Iterator[Factor]:
         (found,) = compare(both, reference=dear, alpha=AGENT_ALPHA, delta=DELTA).settings
         value, interval = _ratio(known, dear, cheap)
         as_good = found.verdict is Replacement.AS_GOOD
-        yield Factor(
+        yield RecordedFactor(
             workload="coding agents",
             vector=vector,
             baseline=dear,
@@ -121,7 +121,7 @@ def _agents(data: Path) -> Iterator[Factor]:
             value=value,
             interval=interval,
             unit="dollars a task",
-            grade=Grade.CERTIFIED if as_good else Grade.UNPROVEN,
+            grade=QualityGrade.CERTIFIED if as_good else QualityGrade.UNPROVEN,
             source=f"{file}, net loss at most {AGENT_ALPHA:g} by task; quality "
             f"{found.difference:+.3f} ({found.interval[0]:+.3f} to {found.interval[1]:+.3f})",
         )
@@ -143,7 +143,7 @@ def _ratio(trials: Sequence[Trial], dear: str, cheap: str) -> tuple[float, tuple
     return found.value, (found.interval[0] or 0.0, found.interval[1] or float("inf"))
 
 
-def _sessions(data: Path) -> Iterator[Factor]:
+def _sessions(data: Path) -> Iterator[RecordedFactor]:
     """Charge recorded sessions with and without the provider's prefix cache."""
     file = "traces/claude_code_sessions.csv.gz"
     sessions = read_sessions(data_file(data, file))
@@ -153,7 +153,7 @@ def _sessions(data: Path) -> Iterator[Factor]:
     assert found is not None
     assert found.value is not None
     assert found.interval is not None
-    yield Factor(
+    yield RecordedFactor(
         workload="coding sessions",
         vector="cache",
         baseline="every prompt read anew at the input price",
@@ -161,7 +161,7 @@ def _sessions(data: Path) -> Iterator[Factor]:
         value=found.value,
         interval=(found.interval[0] or 0.0, found.interval[1] or float("inf")),
         unit="dollars",
-        grade=Grade.MEASURED,
+        grade=QualityGrade.MEASURED,
         source=f"{file}, replayed at the list prices of Claude Opus 4.5",
     )
 
@@ -177,7 +177,7 @@ def _bills(session: Session) -> tuple[float, float]:
     return anew, cached
 
 
-def _serving(model: str, data: Path) -> Iterator[Factor]:
+def _serving(model: str, data: Path) -> Iterator[RecordedFactor]:
     """Serve one model at one speed for each user on two chips, at three ways to price a chip."""
     file = "silicon/inferencemax_oct2025_dashboard.csv"
     with data_file(data, file).open(encoding="utf-8") as lines:
@@ -196,7 +196,7 @@ def _serving(model: str, data: Path) -> Iterator[Factor]:
     }
     base, best = next(iter(usd)), min(usd, key=lambda chip: usd[chip][-1])
     ratios = [dear / cheap for dear, cheap in zip(usd[base], usd[best], strict=True)]
-    yield Factor(
+    yield RecordedFactor(
         workload=f"serving {model}",
         vector="silicon",
         baseline=base,
@@ -204,12 +204,12 @@ def _serving(model: str, data: Path) -> Iterator[Factor]:
         value=ratios[-1],
         interval=(min(ratios), max(ratios)),
         unit=f"dollars a million tokens, {SERVED[model]}, {LENGTHS}, {INTERACTIVE:g} a second",
-        grade=Grade.MEASURED,
+        grade=QualityGrade.MEASURED,
         source=f"{file}; range over owner's cost at two scales and a rental of three years",
     )
 
 
-def _closed_set(data: Path) -> Iterator[Factor]:
+def _closed_set(data: Path) -> Iterator[RecordedFactor]:
     """Answer intents from their embedding, and decode only where that is not trusted."""
     split = read_intents(data_file(data, "text/clinc150.jsonl.gz"), out_of_scope=False)
     encoder = default_encoder()
@@ -220,7 +220,7 @@ def _closed_set(data: Path) -> Iterator[Factor]:
         certified_share(scores, orders.permutation(len(scores.trust)))[0] for _ in range(DRAWS)
     ]
     low, middle, high = np.quantile(shares, [0.025, 0.5, 0.975])
-    yield Factor(
+    yield RecordedFactor(
         workload="intents of CLINC150",
         vector="paradigm",
         baseline="every request decoded",
@@ -228,18 +228,18 @@ def _closed_set(data: Path) -> Iterator[Factor]:
         value=float(1 / (1 - middle)),
         interval=(float(1 / (1 - low)), float(1 / (1 - high))),
         unit="decodes; the encoder's own cost is left out",
-        grade=Grade.CERTIFIED,
+        grade=QualityGrade.CERTIFIED,
         source=f"text/clinc150.jsonl.gz, error among answered at most {LATENT_ALPHA:g}",
     )
 
 
-def _streams(data: Path) -> Iterator[Factor]:
+def _streams(data: Path) -> Iterator[RecordedFactor]:
     """Decode a stream of dialogue turns only where its meaning changed."""
     figures = run_streams(data)["sgd"]
     value, rival = figures["saving_at_0.95"], figures["saving_at_0.91"]
     if value is None or rival is None:
         return
-    yield Factor(
+    yield RecordedFactor(
         workload="dialogue streams of SGD",
         vector="paradigm",
         baseline="uniform decoding that holds as well",
@@ -247,12 +247,12 @@ def _streams(data: Path) -> Iterator[Factor]:
         value=value,
         interval=(min(value, rival), max(value, rival)),
         unit="decodes; a range over two targets of held accuracy, 0.91 and 0.95",
-        grade=Grade.CERTIFIED,
+        grade=QualityGrade.CERTIFIED,
         source="text/sgd_dialogues.jsonl.gz, python -m benchmarks.stream",
     )
 
 
-WORKLOADS: dict[str, Callable[[Path], Iterator[Factor]]] = {
+WORKLOADS: dict[str, Callable[[Path], Iterator[RecordedFactor]]] = {
     **{name: partial(_outcomes, name) for name in OUTCOMES},
     "coding agents": _agents,
     "coding sessions": _sessions,
@@ -262,6 +262,6 @@ WORKLOADS: dict[str, Callable[[Path], Iterator[Factor]]] = {
 }
 
 
-def factors_of(workload: str, data: Path) -> Iterator[Factor]:
+def factors_of(workload: str, data: Path) -> Iterator[RecordedFactor]:
     """Work out the factors of one workload."""
     return WORKLOADS[workload](data)
