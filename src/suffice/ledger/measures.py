@@ -7,13 +7,15 @@ may be added, kept by the hour, and taken back when rows leave.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
 from suffice.ledger.records import ReferenceKnown, Role, Status
 from suffice.ledger.schema import COUNTS, attempts, audited_by_reference, audits, requests
-from suffice.types import CountSource
+from suffice.types import CountSource, Spend
+from suffice.units import usd_from_picousd
 
 HOUR_US = 3_600_000_000
 SPLIT = 10**6  # sums of 64-bit amounts are taken in two halves, so that no sum overflows
@@ -51,15 +53,15 @@ def _sums_of_requests(reference: Column, reference_estimated: Column) -> dict[st
     charge, estimated = requests.c.charge_picousd, requests.c.charge_estimated
     either_estimated = sa.or_(estimated, reference_estimated)
     return (
-        _spend_sums("reference", reference, reference_estimated)
-        | _spend_sums(
+        spend_sums("reference", reference, reference_estimated)
+        | spend_sums(
             "compared", sa.case((reference.is_not(None), charge)), either_estimated
         )
-        | _spend_sums("saved", reference - charge, either_estimated)
+        | spend_sums("saved", reference - charge, either_estimated)
     )  # fmt: skip
 
 
-def _spend_sums(name: str, amount: Column, estimated: Column) -> dict[str, Column]:
+def spend_sums(name: str, amount: Column, estimated: Column) -> dict[str, Column]:
     """Sum an amount in 1e-12 dollars apart by how it is known, each sum in two halves."""
     sums: dict[str, Column] = {f"{name}_unknown_count": sa.func.count() - sa.func.count(amount)}
     for part, condition in (("reported", sa.not_(estimated)), ("estimated", estimated)):
@@ -69,6 +71,22 @@ def _spend_sums(name: str, amount: Column, estimated: Column) -> dict[str, Colum
             f"{name}_{part}_low": _sum(sa.case((condition, amount % SPLIT))),
         }
     return sums
+
+
+def spend_of(row: Mapping[str, Any] | sa.RowMapping, name: str) -> Spend:
+    """Put an amount together again from its `spend_sums` in one row."""
+
+    def usd(part: str) -> Decimal:
+        high, low = (int(row[f"{name}_{part}_{half}"]) for half in ("high", "low"))
+        return usd_from_picousd(high * SPLIT + low)
+
+    return Spend(
+        reported_usd=usd("reported"),
+        estimated_usd=usd("estimated"),
+        reported_count=row[f"{name}_reported_count"],
+        estimated_count=row[f"{name}_estimated_count"],
+        unknown_count=row[f"{name}_unknown_count"],
+    )
 
 
 def _token_sums(name: str) -> dict[str, Column]:
@@ -110,7 +128,7 @@ _REQUEST_SUMS: Mapping[str, Column] = {
     "requests": sa.func.count(),
     "audited": sa.func.count(sa.case((requests.c.audited, 1))),
     **{s.value: sa.func.count(sa.case((requests.c.status == s.value, 1))) for s in Status},
-    **_spend_sums("spend", requests.c.charge_picousd, requests.c.charge_estimated),
+    **spend_sums("spend", requests.c.charge_picousd, requests.c.charge_estimated),
     **_sums_of_requests(*_OWN),
 }
 _REQUEST_KEYS: Mapping[str, Column] = {
@@ -126,7 +144,7 @@ _REQUEST_KEYS: Mapping[str, Column] = {
 _CALL_SUMS: Mapping[str, Column] = {
     "calls": sa.func.count(),
     "failed": sa.func.count(attempts.c.error),
-    **_spend_sums("spend", attempts.c.charge_picousd, attempts.c.charge_estimated),
+    **spend_sums("spend", attempts.c.charge_picousd, attempts.c.charge_estimated),
     **{label: column for name in COUNTS for label, column in _token_sums(name).items()},
 }
 

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.measures import SPLIT
+from suffice.ledger.measures import spend_of, spend_sums
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Window
 from suffice.ledger.schema import attempts, requests, time_from_us, within
 from suffice.types import Spend
-from suffice.units import usd_from_picousd
 
 Spender = Literal["key", "tag", "session", "agent"]
 
@@ -70,8 +68,8 @@ def spenders(
             sa.func.count(sa.distinct(_NAMES["agent"])).label("agents"),
             sa.func.min(requests.c.time_us).label("first_us"),
             sa.func.max(requests.c.time_us).label("last_us"),
-            *_spend_columns("spend", charge, estimated),
-            *_spend_columns("saved", requests.c.reference_picousd - charge, guessed),
+            *_labelled("spend", charge, estimated),
+            *_labelled("saved", requests.c.reference_picousd - charge, guessed),
         )
         .where(*only)
         .group_by(name)
@@ -97,10 +95,10 @@ def spenders(
 
 def session_spend(ledger: Ledger, session_id: str) -> Spend:
     """Sum what serving one session has cost so far; raises LedgerError."""
-    columns = _spend_columns("spend", requests.c.charge_picousd, requests.c.charge_estimated)
+    columns = _labelled("spend", requests.c.charge_picousd, requests.c.charge_estimated)
     query = sa.select(*columns).where(requests.c.session_id == session_id)
     with ledger.reading() as connection:
-        return _spend(connection.execute(query).mappings().one(), "spend")
+        return spend_of(connection.execute(query).mappings().one(), "spend")
 
 
 def by_team(
@@ -133,39 +131,14 @@ def _totals(row: sa.RowMapping, tokens: sa.RowMapping | None) -> SpenderTotals:
         agents=row["agents"],
         first=time_from_us(row["first_us"]),
         last=time_from_us(row["last_us"]),
-        spend=_spend(row, "spend"),
-        saved=_spend(row, "saved"),
+        spend=spend_of(row, "spend"),
+        saved=spend_of(row, "saved"),
         uncounted_calls=int((tokens and tokens["uncounted"]) or 0),
         **counts,
     )
 
 
-def _spend_columns(
+def _labelled(
     name: str, amount: sa.ColumnElement[int], estimated: sa.ColumnElement[bool]
-) -> list[sa.ColumnElement[int]]:
-    """Sum an amount in 1e-12 dollars apart by how it is known, in halves that never overflow."""
-    columns: list[sa.ColumnElement[int]] = [
-        (sa.func.count() - sa.func.count(amount)).label(f"{name}_unknown")
-    ]
-    for part, condition in (("reported", sa.not_(estimated)), ("estimated", estimated)):
-        known = sa.case((condition, amount))
-        columns += [
-            sa.func.count(known).label(f"{name}_{part}"),
-            sa.func.sum(known // SPLIT).label(f"{name}_{part}_high"),
-            sa.func.sum(known % SPLIT).label(f"{name}_{part}_low"),
-        ]
-    return columns
-
-
-def _spend(row: sa.RowMapping, name: str) -> Spend:
-    def usd(part: str) -> Decimal:
-        high, low = (int(row[f"{name}_{part}_{half}"] or 0) for half in ("high", "low"))
-        return usd_from_picousd(high * SPLIT + low)
-
-    return Spend(
-        reported_usd=usd("reported"),
-        estimated_usd=usd("estimated"),
-        reported_count=row[f"{name}_reported"],
-        estimated_count=row[f"{name}_estimated"],
-        unknown_count=row[f"{name}_unknown"],
-    )
+) -> list[sa.ColumnElement[Any]]:
+    return [sum_.label(label) for label, sum_ in spend_sums(name, amount, estimated).items()]

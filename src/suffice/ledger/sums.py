@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from itertools import groupby
 from typing import Literal, cast
 
@@ -11,12 +10,11 @@ from msgspec import Struct
 
 from suffice.ledger import schema
 from suffice.ledger.database import Ledger
-from suffice.ledger.measures import CALLS, CORRECTIONS, FLOW, REQUESTS, SPLIT
+from suffice.ledger.measures import CALLS, CORRECTIONS, FLOW, REQUESTS, spend_of
 from suffice.ledger.records import ALL_TIME, Role, Status, Window
 from suffice.ledger.rollups import Sums, summed
 from suffice.ledger.schema import attempts, requests, within
 from suffice.types import CountSource, Spend
-from suffice.units import usd_from_picousd
 
 RequestKey = Literal[
     "rung",
@@ -107,10 +105,10 @@ def totals(
             requests=row["requests"],
             audited=row["audited"],
             statuses={s.value: row[s.value] for s in Status},
-            spend=_spend(row, "spend"),
-            reference=_spend(row, "reference"),
-            compared=_spend(row, "compared"),
-            saved=_spend(row, "saved"),
+            spend=spend_of(row, "spend"),
+            reference=spend_of(row, "reference"),
+            compared=spend_of(row, "compared"),
+            saved=spend_of(row, "saved"),
         )
         for key, row in _in_order(sums, by)
         if row["requests"] or by is None
@@ -127,7 +125,7 @@ def calls(
             key=_shown(key, by),
             calls=row["calls"],
             failed=row["failed"],
-            spend=_spend(row, "spend"),
+            spend=spend_of(row, "spend"),
             **{f"{name}_tokens": _token_sum(row, name) for name in schema.COUNTS},
         )
         for key, row in _in_order(sums, by)
@@ -162,7 +160,7 @@ def audit_spend(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditSpend:
     with ledger.reading() as connection:
         last_us = connection.execute(query).scalar_one()
     return AuditSpend(
-        spend=_spend(Counter(sums.get(Role.AUDIT.value)), "spend"),
+        spend=spend_of(Counter(sums.get(Role.AUDIT.value)), "spend"),
         last=None if last_us is None else schema.time_from_us(last_us),
     )
 
@@ -218,20 +216,6 @@ def _shown(key: str | int | None, by: str | None) -> str | None:
     if by == "day" and isinstance(key, int):
         return (date(1970, 1, 1) + timedelta(days=key)).isoformat()
     return cast("str | None", key)
-
-
-def _spend(row: Counter[str], name: str) -> Spend:
-    def usd(part: str) -> Decimal:
-        high, low = row[f"{name}_{part}_high"], row[f"{name}_{part}_low"]
-        return usd_from_picousd(high * SPLIT + low)
-
-    return Spend(
-        reported_usd=usd("reported"),
-        estimated_usd=usd("estimated"),
-        reported_count=row[f"{name}_reported_count"],
-        estimated_count=row[f"{name}_estimated_count"],
-        unknown_count=row[f"{name}_unknown_count"],
-    )
 
 
 def _token_sum(row: Counter[str], name: str) -> TokenSum:
