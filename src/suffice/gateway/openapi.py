@@ -274,17 +274,27 @@ _CHOICES = [
 _ANY = _json({"type": "object"})
 
 
+_REFUSALS: JSON = dict.fromkeys(
+    ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
+)
+
+
+def _booked(summary: str, schema: str) -> JSON:
+    """Describe an operation that books what a client says."""
+    return {
+        "summary": summary,
+        "security": _KEY,
+        "requestBody": {"required": True, "content": _json(_ref(schema))},
+        "responses": {"200": _ok("booked", _json(_ref("Status"))), **_REFUSALS},
+    }
+
+
 def _kept(summary: str, *, body: bool = False) -> JSON:
     """Describe an operation on what a client has had kept."""
     operation = {
         "summary": summary,
         "security": _KEY,
-        "responses": {
-            "200": _ok("as asked", _ANY),
-            **dict.fromkeys(
-                ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
-            ),
-        },
+        "responses": {"200": _ok("as asked", _ANY), **_REFUSALS},
     }
     return operation | ({"requestBody": {"content": _ANY}} if body else {})
 
@@ -327,32 +337,8 @@ _PATHS: JSON = {
         post=_kept("Add items", body=True),
     ),
     **_named("/v1/conversations/{id}/items/{item}", get=_kept("Show one item")),
-    "/v1/feedback": {
-        "post": {
-            "summary": "Say how good an answer was",
-            "security": _KEY,
-            "requestBody": {"required": True, "content": _json(_ref("Feedback"))},
-            "responses": {
-                "200": _ok("booked", _json(_ref("Status"))),
-                **dict.fromkeys(
-                    ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
-                ),
-            },
-        }
-    },
-    "/v1/outcomes": {
-        "post": {
-            "summary": "Say how a session came out",
-            "security": _KEY,
-            "requestBody": {"required": True, "content": _json(_ref("ReportedOutcome"))},
-            "responses": {
-                "200": _ok("booked", _json(_ref("Status"))),
-                **dict.fromkeys(
-                    ("400", "401", "403", "404", "409", "413", "429", "431", "503"), _ERROR
-                ),
-            },
-        }
-    },
+    "/v1/feedback": {"post": _booked("Say how good an answer was", "Feedback")},
+    "/v1/outcomes": {"post": _booked("Say how a session came out", "ReportedOutcome")},
     "/healthz": _get("Say that the process lives", _json(_ref("Status"))),
     "/readyz": _get("Say that requests can be answered and booked", _json(_ref("Status")), "503"),
     "/": _get(
