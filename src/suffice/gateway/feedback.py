@@ -1,18 +1,15 @@
 """POST /v1/feedback: how good an answer was, said by the key that got it."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.problems import Problem
+from suffice.gateway.statements import StatementKind, book_statement
 from suffice.gateway.worker import Worker
 from suffice.ledger.feedback import FeedbackOutcome, give_feedback
-
-LIMIT_BYTES = 64 * 1024
 
 
 class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,29 +19,29 @@ class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score: Annotated[float, Meta(ge=0, le=1)]
 
 
+FEEDBACK = StatementKind(
+    form=Feedback,
+    scope="feedback",
+    name="feedback",
+    example='{"request_id": "...", "score": 0 to 1}',
+)
+
+
 async def take_feedback(exchange: Exchange, worker: Worker) -> None:
     """Book a real outcome, where the next certificate finds it; it counts as a request of its key.
 
     Only the key that a request belongs to may speak of it, and once.
     """
-    key = worker.access.authenticate(exchange.headers, "feedback")
-    admission = await worker.access.enter(key, request_id=f"feedback-{exchange.request_id}")
-    try:
-        body = await exchange.body(limit=LIMIT_BYTES)
-        try:
-            feedback = msgspec.json.decode(body, type=Feedback)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            hint = 'send {"request_id": "...", "score": 0 to 1}'
-            raise Problem(f"no feedback: {error}", status=400, hint=hint) from error
-        outcome = await asyncio.to_thread(
-            give_feedback,
+
+    def book(feedback: Feedback, key_id: str | None) -> FeedbackOutcome:
+        return give_feedback(
             *(worker.books.ledger, feedback.request_id),
             quality=feedback.score,
-            key_id=key.name if key else None,
+            key_id=key_id,
             now=datetime.now(UTC),
         )
-    finally:
-        worker.access.settle(admission, None)
+
+    feedback, outcome = await book_statement(exchange, worker, FEEDBACK, book=book)
     if outcome is FeedbackOutcome.UNKNOWN:
         raise Problem(
             f"there is no answered request {feedback.request_id!r} of this key",

@@ -1,19 +1,16 @@
 """POST /v1/outcomes: how a whole session came out, said by tests, reviews or tickets."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.problems import Problem
+from suffice.gateway.statements import StatementKind, book_statement
 from suffice.gateway.worker import Worker
 from suffice.ledger.outcomes import OutcomeReceipt, SessionOutcome, book_outcome
 from suffice.sessions.identity import hashed
-
-LIMIT_BYTES = 64 * 1024
 
 
 class ReportedOutcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,27 +21,28 @@ class ReportedOutcome(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kind: Annotated[str, Meta(min_length=1, max_length=100)]
 
 
+OUTCOME = StatementKind(
+    form=ReportedOutcome,
+    scope="outcomes",
+    name="outcome",
+    example='{"session": "...", "score": 0 to 1, "kind": "tests"}',
+)
+
+
 async def take_outcome(exchange: Exchange, worker: Worker) -> None:
     """Book an outcome, however late; the first word of a kind counts."""
-    key = worker.access.authenticate(exchange.headers, "outcomes")
-    admission = await worker.access.enter(key, request_id=f"outcome-{exchange.request_id}")
-    try:
-        body = await exchange.body(limit=LIMIT_BYTES)
-        try:
-            said = msgspec.json.decode(body, type=ReportedOutcome)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            hint = 'send {"session": "...", "score": 0 to 1, "kind": "tests"}'
-            raise Problem(f"no outcome: {error}", status=400, hint=hint) from error
+
+    def book(said: ReportedOutcome, key_id: str | None) -> OutcomeReceipt:
         outcome = SessionOutcome(
             session_id=hashed(said.session.encode("utf-8", "replace")),
             kind=said.kind.replace("\0", "\ufffd"),
             score=said.score,
             time=datetime.now(UTC),
-            key_id=key.name if key else None,
+            key_id=key_id,
         )
-        receipt = await asyncio.to_thread(book_outcome, worker.books.ledger, outcome)
-    finally:
-        worker.access.settle(admission, None)
+        return book_outcome(worker.books.ledger, outcome)
+
+    said, receipt = await book_statement(exchange, worker, OUTCOME, book=book)
     if receipt is OutcomeReceipt.UNKNOWN:
         raise Problem(
             f"there is no request of session {said.session!r}",
