@@ -24,7 +24,7 @@ from suffice.ledger.savings import (
     AuditedCosts,
     SavingEstimate,
     audited_costs,
-    saving_estimate,
+    compared_totals,
 )
 from suffice.ledger.sums import (
     AuditSpend,
@@ -66,11 +66,11 @@ __all__ = [
     "audited_costs",
     "audited_under",
     "calls",
+    "compared_totals",
     "entries",
     "flow",
     "kept_certificates",
     "labelled_trials",
-    "saving_estimate",
     "scores_of",
     "totals",
     "traffic",

@@ -18,7 +18,7 @@ from msgspec import Struct
 from suffice.ledger.database import Ledger
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Window
 from suffice.ledger.schema import audited_by_reference, audits, requests, within
-from suffice.ledger.sums import Totals
+from suffice.ledger.sums import Totals, totals
 
 LEAST_AUDITS = 30  # below which a spread says too little
 _CONFIDENCE = 0.95
@@ -48,6 +48,28 @@ class SavingEstimate(Struct, frozen=True, kw_only=True):
     interval: tuple[Decimal, Decimal] | None
     estimated: int
     audits: int
+
+
+class ComparedTotals(Struct, frozen=True, kw_only=True):
+    """A window beside the reference: all requests, those of each rung, and what was saved."""
+
+    whole: Totals
+    rungs: tuple[Totals, ...]
+    references: tuple[str, ...]
+    saving: SavingEstimate
+
+
+def compared_totals(ledger: Ledger, *, window: Window = ALL_TIME) -> ComparedTotals:
+    """Sum a window, and correct what it saved by its audits."""
+    (whole,), rungs = totals(ledger, window=window), totals(ledger, by="rung", window=window)
+    references = tuple(str(row.key) for row in totals(ledger, by="reference_rung", window=window))
+    audited = audited_costs(ledger, window=window)
+    return ComparedTotals(
+        whole=whole,
+        rungs=rungs,
+        references=references,
+        saving=saving_estimate(whole, rungs, references=references, audited=audited),
+    )
 
 
 def audited_costs(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditedCosts:

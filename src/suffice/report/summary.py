@@ -16,10 +16,9 @@ from suffice.ledger import (
     SavingEstimate,
     Totals,
     Window,
-    audited_costs,
     calls,
+    compared_totals,
     flow,
-    saving_estimate,
     totals,
 )
 from suffice.trials.frontier import Frontier
@@ -141,21 +140,17 @@ def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerRe
     Rows after `made` do not count, so all queries agree while requests are still being written.
     """
     window = replace(window, until=window.until or made)
-    (whole,), rungs = totals(ledger, window=window), totals(ledger, by="rung", window=window)
-    references = tuple(
-        str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
-    )
-    audited = audited_costs(ledger, window=window)
+    compared = compared_totals(ledger, window=window)
     return LedgerReport(
         source=ledger.where,
         made=made,
         window=window,
-        references=references,
-        whole=whole,
-        saving=saving_estimate(whole, rungs, references=references, audited=audited),
+        references=compared.references,
+        whole=compared.whole,
+        saving=compared.saving,
         days=totals(ledger, by="day", window=window),
         vectors=totals(ledger, by="vector", window=window),
-        rungs=rungs,
+        rungs=compared.rungs,
         groups=totals(ledger, by="group", window=window),
         roles=calls(ledger, by="role", window=window),
         calls=calls(ledger, window=window)[0],

@@ -13,9 +13,8 @@ from suffice.ledger import (
     Totals,
     Window,
     answer_seconds,
-    audited_costs,
     calls,
-    saving_estimate,
+    compared_totals,
     totals,
 )
 from suffice.scoring.guard import GuardState
@@ -57,24 +56,20 @@ def snapshot(
     certificate: Certificate | None = None,
 ) -> Snapshot:
     """Read a window of the ledger. Blocks: keep it off an event loop, and a few seconds apart."""
-    (whole,), rungs = totals(ledger, window=window), totals(ledger, by="rung", window=window)
-    references = tuple(
-        str(reference.key) for reference in totals(ledger, by="reference_rung", window=window)
-    )
-    audited = audited_costs(ledger, window=window)
+    compared = compared_totals(ledger, window=window)
     return Snapshot(
         time=now,
         window=window,
-        whole=whole,
-        saving=saving_estimate(whole, rungs, references=references, audited=audited),
+        whole=compared.whole,
+        saving=compared.saving,
         days=totals(ledger, by="day", window=window),
         vectors=totals(ledger, by="vector", window=window),
-        rungs=rungs,
+        rungs=compared.rungs,
         calls=calls(ledger, by="rung", window=window),
         latencies=tuple(
             _latency(rung, took) for rung, took in answer_seconds(ledger, window=window).items()
         ),
-        references=references,
+        references=compared.references,
         guard=guard,
         certificate=certificate,
     )
