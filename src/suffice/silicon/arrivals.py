@@ -61,7 +61,8 @@ def under_load(
     apart, layout = table.prefill_chips > 0, layout_numbers(table)
     rate = in_flight_rate(table, prediction)
     pool = np.where(apart, 1 / np.clip(table.prefill_replicas, 1e-6, 1.0), 1.0)
-    taken_s = parts.service_s + parts.between_s
+    chunks = table.new_tokens / CHUNK_TOKENS
+    taken_s = parts.service_s + parts.between_s * chunks / np.ceil(chunks)
     wait_s = waiting(
         rate * pool * taken_s, service_s=taken_s, variation=variation, percentile=percentile
     )

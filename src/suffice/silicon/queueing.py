@@ -1,8 +1,9 @@
 """Serving under arrivals: percentiles from an event model, and the closed forms it checks.
 
 A replica runs steps. Each step decodes one token for every running request and, when prompts wait,
-reads up to `chunk_tokens` of them in between (continuous batching with chunked prefill). Requests
-that find no place in memory wait in line.
+reads up to `chunk_tokens` of their tokens, of as many prompts as that takes (continuous batching
+with chunked prefill, as vLLM bounds it by `max_num_batched_tokens`). Requests that find no place in
+memory wait in line.
 """
 
 import heapq
@@ -149,14 +150,18 @@ class _Line:
         return min(arrival, beginning)
 
     def _read_chunk(self) -> None:
-        request, budget = self.reading[0], float(self.replica.chunk_tokens)
-        read = min(budget, self.unread[request])
-        self.unread[request] -= read
+        budget, read = float(self.replica.chunk_tokens), []
+        while self.reading and budget > 0:
+            request = self.reading[0]
+            taken = min(budget, self.unread[request])
+            self.unread[request] -= taken
+            budget -= taken
+            if self.unread[request] <= 0:
+                read.append(self.reading.pop(0))
         decode = self.replica.decode_s(len(self.running)) if self.running else 0.0
-        self.now += read * self.replica.read_token_s + decode
+        self.now += (self.replica.chunk_tokens - budget) * self.replica.read_token_s + decode
         self.steps += 1 if self.running else 0
-        if self.unread[request] <= 0:
-            self.reading.pop(0)
+        for request in read:
             self._answer(request, at=self.now)
 
     def _decode_until_event(self) -> None:
