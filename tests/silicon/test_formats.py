@@ -196,6 +196,17 @@ def test_projections_left_alone_in_a_neighbouring_file_are_a_share_of_attention(
     assert read.origin == "hf_quant_config.json"
 
 
+@pytest.mark.parametrize("shortening", ["... the same for every layer", "…", "and so on ..."])
+def test_a_shortened_list_says_the_same_of_every_layer(shortening):
+    parts = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+    every = [f"model.layers.{i}.self_attn.{part}" for i in range(9) for part in parts]
+    beside = modelopt("NVFP4", exclude_modules=["lm_head", *every])
+    shortened = modelopt("NVFP4", exclude_modules=["lm_head", *every[:5], shortening])
+    read = formats(None, model=LATENT, beside=shortened)
+    assert read.attention == formats(None, model=LATENT, beside=beside).attention
+    assert "shortened list" in read.origin
+
+
 def test_the_narrower_statement_wins():
     layers = {f"layers.{i}.ffn.experts": {"quant_algo": "NVFP4"} for i in range(8)}
     read = formats(

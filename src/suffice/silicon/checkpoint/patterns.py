@@ -5,12 +5,15 @@ import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 from suffice.errors import InputError
 from suffice.silicon.checkpoint.layer_names import PREFIXES, Matrix
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+|\*)(?:\.|(?=\*)|$)")
 ELSEWHERE = re.compile(r"^(?:model\.)?(?:mtp|visual|vision|audio|embed_vision|eh_proj)")
+NUMBERED = re.compile(r"(\blayers\.)\d+(\.|$)")
+SHORTENED = re.compile(r"^\s*(?:\.{3}|…)|(?:\.{3}|…)\s*$")
 NESTED_REPEAT = re.compile(r"[+*]\)[+*{]")
 LONGEST = 300
 FUSED = {
@@ -29,6 +32,14 @@ def layer_of(pattern: str) -> int | None:
     """Return the layer number that a pattern names, None where it names none or all."""
     match = LAYER.search(pattern)
     return int(match[1]) if match and match[1] != "*" else None
+
+
+def in_every_layer(names: list[Any]) -> list[Any]:
+    """Complete a list that was shortened by `...`: what it names of one layer holds for all."""
+    full = [name for name in names if not (isinstance(name, str) and SHORTENED.search(name))]
+    if len(full) == len(names):
+        return names
+    return [NUMBERED.sub(r"\1*\2", name) if isinstance(name, str) else name for name in full]
 
 
 class Patterns:

@@ -10,7 +10,7 @@ from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.checkpoint.fields import Config
 from suffice.silicon.checkpoint.layer_names import Matrix
-from suffice.silicon.checkpoint.patterns import Patterns, layer_of
+from suffice.silicon.checkpoint.patterns import Patterns, in_every_layer, layer_of
 
 Named = list[tuple[Patterns, str | None]]
 
@@ -106,6 +106,9 @@ def read_scheme(config: Config, *, where: str) -> Scheme:
         if not (key == "ignore" and method == "fp8")
         for name in config.get(key) or ()
     ]
+    if (completed := in_every_layer(ignored)) != ignored:
+        ignored = completed
+        where = f"{where}, whose shortened list is taken to say the same of every layer"
     if config.get("lm_head") is True:
         named = [(Patterns(["lm_head"], where=where), default), *named]
     texts = [*ignored, *(config.get("quantized_layers") or ())]
