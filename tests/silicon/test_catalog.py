@@ -38,6 +38,11 @@ WANTED_CHIPS = [
     "mtia-400",
     "mtia-450",
     "mtia-500",
+    "l4",
+    "gb10",
+    "rubin",
+    "mi455x",
+    "tpu-8i",
 ]
 WANTED_CHIPS += [
     "a100-pcie",
@@ -90,7 +95,7 @@ def test_chip_values_have_unit_source_and_date(key):
 
 def test_specifications_lie_in_the_range_of_real_chips():
     for chip in catalogue().values():
-        assert 0.5e12 < chip.bandwidth.si < 30e12, chip.key
+        assert 0.25e12 < chip.bandwidth.si < 30e12, chip.key
         assert 10e9 < chip.memory.si < 600e9, chip.key
         assert chip.bf16.si <= flops_per_s(chip, bits=8) <= flops_per_s(chip, bits=4), chip.key
         for measured, spec in ((chip.matmul_bf16, chip.bf16), (chip.matmul_fp8, chip.fp8)):
