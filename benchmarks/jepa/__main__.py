@@ -2,7 +2,8 @@
 
 Steps are timed in turn (A B A B) in one process and compared pair by pair, in wall and in processor
 seconds, because other work on the machine slows both. The opponent is the faster of two plain
-layouts: packed rows, and one example a row. SmolLM2-135M, float32.
+layouts: packed rows, and one example a row; a tube is compared with packed rows. SmolLM2-135M,
+float32.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError, SufficeError
 
+METHODS = ["sft", "jepa", "tube"]
 ROUNDS, EXAMPLES = 5, 16
 REFERENCE_ROUNDS, REFERENCE_EXAMPLES, REFERENCE_WIDTH = 2, 4, 512
 
@@ -77,7 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs/jepa"), help="the table's log")
     parser.add_argument("--sets", nargs="+", default=["synth", "turk"], choices=["synth", "turk"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", type=int, help="train rows of the table; default all")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--labels", nargs="+", default=["answer", "reference"])
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help="train rows of the table, sizes of data; default all"
+    )
     parser.add_argument("--eval-rows", type=int, help="test rows of the table; default all")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=16)
@@ -89,12 +95,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _size(arguments: argparse.Namespace) -> Any:
     from benchmarks.jepa.table import Size
-    from suffice.jepa.settings import Precision
+    from suffice.jepa.settings import Labels, Precision
 
     return Size(
         sets=tuple(arguments.sets),
+        rows=tuple(arguments.rows or [None]),
+        labels=tuple(map(Labels, arguments.labels)),
+        methods=tuple(arguments.methods),
         seeds=tuple(range(arguments.seeds)),
-        rows=arguments.rows,
         eval_rows=arguments.eval_rows,
         epochs=arguments.epochs,
         batch_examples=arguments.batch,
@@ -128,35 +136,42 @@ def _costs(model: Any, rows: Sequence[Any]) -> dict[str, Any]:
     packed = PackedModel(model, predictors=1).train()
     optimiser = torch.optim.AdamW(packed.parameters(), lr=1e-7, fused=True)
 
-    def ours(predictors: int | None, row_tokens: int) -> Callable[[Sequence[Any]], None]:
+    def ours(distance: str | None, *, row_tokens: int = 256) -> Callable[[Sequence[Any]], None]:
         return lambda part: _step(
-            optimiser, _packed_loss(packed, part, predictors=predictors, row_tokens=row_tokens)
+            optimiser, _packed_loss(packed, part, distance=distance, row_tokens=row_tokens)
         )
 
     def reference(width: int | None) -> Callable[[Sequence[Any]], None]:
         return lambda part: _step(optimiser, _reference_loss(model, part, width=width))
 
     batches = [rows[i : i + EXAMPLES] for i in range(0, len(rows), EXAMPLES)]
-    layouts = {"sft_packed": ours(None, 256), "sft_padded": ours(None, 1), "jepa": ours(1, 256)}
+    layouts = {
+        "sft_packed": ours(None),
+        "tube": ours("tube"),
+        "sft_padded": ours(None, row_tokens=1),
+        "jepa": ours("cosine"),
+    }
     timed = _timed(layouts, batches)
     small = {
         "reference": reference(REFERENCE_WIDTH),
         "reference_trimmed": reference(None),
-        "jepa_small": ours(1, 256),
+        "jepa_small": ours("cosine"),
     }
     timed |= _timed(small, [rows[:REFERENCE_EXAMPLES]] * REFERENCE_ROUNDS)
     return _ratios(timed)
 
 
-def _packed_loss(
-    packed: Any, part: Sequence[Any], *, predictors: int | None, row_tokens: int
-) -> Any:
+def _packed_loss(packed: Any, part: Sequence[Any], *, distance: str | None, row_tokens: int) -> Any:
+    """Return the loss of a packed pass; `distance` None is plain fine-tuning."""
     from suffice.jepa.objective import losses
     from suffice.jepa.packing import PackingLayout, pack
-    from suffice.jepa.settings import Objective
+    from suffice.jepa.settings import Distance, Objective
 
-    batch = pack(part, PackingLayout(predictors=predictors, row_tokens=row_tokens))
-    return losses(packed(batch), batch.targets, objective=Objective()).total
+    tube = distance == Distance.TUBE
+    predictors = None if distance is None or tube else 1
+    batch = pack(part, PackingLayout(predictors=predictors, tube=tube, row_tokens=row_tokens))
+    objective = Objective(distance=Distance(distance or Distance.COSINE))
+    return losses(packed(batch), batch.targets, objective=objective).total
 
 
 def _reference_loss(model: Any, part: Sequence[Any], *, width: int | None) -> Any:
@@ -221,6 +236,7 @@ def _ratios(timed: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
         figures[f"opponent{suffix}"] = plain
         for title, (above, below) in {
             "step_ratio_sft": ("jepa", plain),
+            "step_ratio_tube": ("tube", "sft_packed"),
             "step_ratio_reference": ("reference", "jepa_small"),
             "step_ratio_reference_trimmed": ("reference_trimmed", "jepa_small"),
         }.items():

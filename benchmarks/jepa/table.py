@@ -1,4 +1,4 @@
-"""The table: plain fine-tuning and LLM-JEPA, each with the reference's and with correct labels.
+"""The table: plain fine-tuning, LLM-JEPA and Semantic Tube Prediction on several sizes of data.
 
 Every run is a line in a log; a table that was broken off goes on where it stopped.
 """
@@ -13,25 +13,41 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from msgspec import Struct
 from scipy import stats
 
 from suffice.jepa import loop
 from suffice.jepa.evaluate import score
 from suffice.jepa.forward import CausalLM, PackedModel
+from suffice.jepa.objective import losses
+from suffice.jepa.packing import PackingLayout, pack
 from suffice.jepa.run import pad_token
-from suffice.jepa.settings import Labels, Objective, Precision, TrainingRecipe
+from suffice.jepa.settings import (
+    Distance,
+    Labels,
+    Objective,
+    Precision,
+    TrainingRecipe,
+    usual_weight,
+)
 from suffice.jepa.views import TokenizedChat, Tokenizer, examples, read_conversations
 
-WEIGHTS = {"sft": 0.0, "jepa": 1.0}
+OBJECTIVES = {
+    "sft": Objective(weight=0),
+    "jepa": Objective(weight=usual_weight(Distance.COSINE)),
+    "tube": Objective(weight=usual_weight(Distance.TUBE), distance=Distance.TUBE),
+}
 
 
 class Size(Struct, frozen=True, kw_only=True):
-    """How large a table: `rows` and `eval_rows` None for all."""
+    """How large a table: `rows` are sizes of the training data, None for all rows."""
 
     sets: tuple[str, ...]
+    rows: tuple[int | None, ...]
+    labels: tuple[Labels, ...]
+    methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    rows: int | None
     eval_rows: int | None
     epochs: int
     batch_examples: int
@@ -41,16 +57,17 @@ class Size(Struct, frozen=True, kw_only=True):
 
 
 class Arm(Struct, frozen=True, kw_only=True):
-    """One run of the table; "start" is the model before any training."""
+    """One run of the table; "start" is the model before any training, on 0 rows."""
 
     dataset: str
+    rows: int | None
     method: str
     labels: Labels
     seed: int
 
 
 class ArmResult(Struct, frozen=True, kw_only=True):
-    """What an arm came to, at which size."""
+    """What an arm came to, at which size; `test_loss` is the mean next-token loss on test rows."""
 
     arm: Arm
     size: Size
@@ -59,6 +76,7 @@ class ArmResult(Struct, frozen=True, kw_only=True):
     generated_tokens: int
     unfinished: int
     next_token_loss: float | None
+    test_loss: float
     train_s: float
 
 
@@ -94,17 +112,19 @@ def table(setting: Setting) -> dict[str, Any]:
 
 def _arms(size: Size) -> Iterator[Arm]:
     for name in size.sets:
-        yield Arm(dataset=name, method="start", labels=Labels.ANSWER, seed=0)
-    for seed, name, labels, method in itertools.product(size.seeds, size.sets, Labels, WEIGHTS):
-        yield Arm(dataset=name, method=method, labels=labels, seed=seed)
+        yield Arm(dataset=name, rows=0, method="start", labels=Labels.ANSWER, seed=0)
+    axes = (size.seeds, size.sets, size.labels, size.rows, size.methods)
+    for seed, name, labels, rows, method in itertools.product(*axes):
+        yield Arm(dataset=name, rows=rows, method=method, labels=labels, seed=seed)
 
 
 def _run(arm: Arm, setting: Setting) -> ArmResult:
     size = setting.size
     steps = [] if arm.method == "start" else _train(arm, setting)
+    questions = _cut(arm, setting, split="test", rows=size.eval_rows)
     scored = score(
         setting.model,
-        _cut(arm, setting, split="test", rows=size.eval_rows),
+        questions,
         tokenizer=setting.tokenizer,
         max_new_tokens=size.max_new_tokens,
     )
@@ -116,12 +136,28 @@ def _run(arm: Arm, setting: Setting) -> ArmResult:
         generated_tokens=scored.generated_tokens,
         unfinished=scored.unfinished,
         next_token_loss=steps[-1].next_token if steps else None,
+        test_loss=_test_loss(questions, setting),
         train_s=sum(step.duration_s for step in steps),
     )
 
 
+def _test_loss(questions: list[TokenizedChat], setting: Setting) -> float:
+    """Return the mean loss of a token of the answers; always with correct labels."""
+    packed = PackedModel(setting.model, predictors=0).eval()
+    total, tokens = 0.0, 0
+    for start in range(0, len(questions), setting.size.batch_examples):
+        batch = pack(questions[start : start + setting.size.batch_examples], PackingLayout())
+        batch = batch.to(packed.predictor_tokens.device)
+        with torch.no_grad():
+            parts = losses(packed(batch), batch.targets, objective=Objective(weight=0))
+        total += parts.next_token.item() * len(batch.targets)
+        tokens += len(batch.targets)
+    return total / tokens
+
+
 def _train(arm: Arm, setting: Setting) -> list[loop.StepLog]:
-    size, objective = setting.size, Objective(weight=WEIGHTS[arm.method], labels=arm.labels)
+    size = setting.size
+    objective = msgspec.structs.replace(OBJECTIVES[arm.method], labels=arm.labels)
     recipe = TrainingRecipe(
         objective=objective,
         epochs=size.epochs,
@@ -131,13 +167,12 @@ def _train(arm: Arm, setting: Setting) -> list[loop.StepLog]:
         seed=arm.seed,
     )
     accelerator = loop.start(recipe)
-    predictors = objective.predictors if objective.predicts else 0
     model = setting.model.to(accelerator.device)
-    packed = PackedModel(model, predictors=predictors, seed=arm.seed)
+    packed = PackedModel(model, predictors=objective.predictor_tokens, seed=arm.seed)
     steps: list[loop.StepLog] = []
     loop.train(
         packed,
-        _cut(arm, setting, split="train", rows=size.rows),
+        _cut(arm, setting, split="train", rows=arm.rows),
         recipe=recipe,
         progress=loop.Checkpointing(folder=setting.folder / "checkpoint", report=steps.append),
         accelerator=accelerator,
@@ -158,42 +193,53 @@ def _read(log: Path) -> list[ArmResult]:
 
 def _same_runs(one: Size, other: Size) -> bool:
     """Whether runs of one table may stand in another: all is alike but which runs there are."""
-    alike = msgspec.structs.replace(other, seeds=one.seeds, sets=one.sets)
-    return one == alike
+    axes = ("sets", "rows", "labels", "methods", "seeds")
+    return one == msgspec.structs.replace(other, **{axis: getattr(one, axis) for axis in axes})
 
 
 def _cells(results: list[ArmResult]) -> list[dict[str, Any]]:
     """Sum up each arm over its seeds: accuracy with deviation and interval, tokens spent."""
-    groups: dict[tuple[str, str, Labels], list[ArmResult]] = {}
+    groups: dict[Arm, list[ArmResult]] = {}
     for result in results:
-        key = (result.arm.dataset, result.arm.method, result.arm.labels)
-        groups.setdefault(key, []).append(result)
+        groups.setdefault(msgspec.structs.replace(result.arm, seed=0), []).append(result)
     return [
-        {"set": name, "method": method, "labels": labels.value}
+        _name(arm)
         | _spread([r.exact / r.examples for r in group])
         | {
+            "test_loss": _spread([r.test_loss for r in group]),
             "exact_per_1000_tokens": 1000
             * sum(r.exact for r in group)
             / sum(r.generated_tokens for r in group),
             "unfinished": sum(r.unfinished for r in group),
             "answers": sum(r.examples for r in group),
         }
-        for (name, method, labels), group in groups.items()
+        for arm, group in groups.items()
     ]
 
 
 def _gains(results: list[ArmResult]) -> list[dict[str, Any]]:
-    """Take LLM-JEPA's accuracy minus plain fine-tuning's, seed by seed."""
-    accuracy = {r.arm: r.exact / r.examples for r in results}
-    gains: dict[tuple[str, Labels], list[float]] = {}
-    for arm, value in accuracy.items():
-        if arm.method == "jepa":
-            plain = accuracy[msgspec.structs.replace(arm, method="sft")]
-            gains.setdefault((arm.dataset, arm.labels), []).append(value - plain)
+    """Take a method's accuracy and test loss minus those of plain fine-tuning, seed by seed."""
+    by_arm = {result.arm: result for result in results}
+    pairs: dict[Arm, list[tuple[ArmResult, ArmResult]]] = {}
+    for arm, result in by_arm.items():
+        plain = by_arm.get(msgspec.structs.replace(arm, method="sft"))
+        if plain is not None and arm.method != "sft":
+            pairs.setdefault(msgspec.structs.replace(arm, seed=0), []).append((result, plain))
     return [
-        {"set": name, "labels": labels.value} | _spread(values)
-        for (name, labels), values in gains.items()
+        _name(arm)
+        | _spread([a.exact / a.examples - b.exact / b.examples for a, b in group])
+        | {"test_loss": _spread([a.test_loss - b.test_loss for a, b in group])}
+        for arm, group in pairs.items()
     ]
+
+
+def _name(arm: Arm) -> dict[str, Any]:
+    return {
+        "set": arm.dataset,
+        "rows": arm.rows,
+        "method": arm.method,
+        "labels": arm.labels.value,
+    }
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

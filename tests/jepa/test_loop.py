@@ -16,7 +16,13 @@ from suffice.jepa.evaluate import score  # noqa: E402
 from suffice.jepa.forward import PackedModel  # noqa: E402
 from suffice.jepa.loop import StepLog  # noqa: E402
 from suffice.jepa.model import with_lora  # noqa: E402
-from suffice.jepa.settings import Labels, Objective, Precision, TrainingRecipe  # noqa: E402
+from suffice.jepa.settings import (  # noqa: E402
+    Distance,
+    Labels,
+    Objective,
+    Precision,
+    TrainingRecipe,
+)
 
 RECIPE = TrainingRecipe(epochs=4, batch_examples=2, learning_rate=1e-3, row_tokens=200)
 
@@ -109,6 +115,31 @@ def test_dropout_leaves_the_second_view_out_of_its_share_of_steps(tmp_path: Path
         assert (step.tokens < whole.tokens) == (step.latent is None)
 
 
+def test_a_tube_straightens_the_hidden_states_at_the_tokens_of_plain_training(
+    tmp_path: Path,
+) -> None:
+    tube = Objective(weight=20.0, distance=Distance.TUBE, dropout=0.25)
+    recipe = msgspec.structs.replace(RECIPE, epochs=30, learning_rate=5e-3)
+    straight = msgspec.structs.replace(recipe, objective=tube)
+    _, steps = run(tmp_path / "a", straight, model=llama())
+    recipe = msgspec.structs.replace(recipe, objective=Objective(weight=0))
+    _, plain = run(tmp_path / "b", recipe)
+    assert [s.tokens for s in steps] == [s.tokens for s in plain]
+    bends = [s.latent for s in steps if s.latent is not None]
+    assert len(bends) / len(steps) == pytest.approx(0.75, abs=0.15)
+    assert sum(bends[-15:]) < 0.8 * sum(bends[:15])
+
+
+def test_an_interrupted_tube_draws_the_same_triples_again(tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(RECIPE, objective=Objective(distance=Distance.TUBE))
+    _, unbroken = run(tmp_path / "a", recipe)
+    with pytest.raises(TrainingStopped):
+        run(tmp_path / "b", recipe, report=break_off, every_steps=3)
+    _, resumed = run(tmp_path / "b", recipe, resume=True)
+    for one, other in zip(unbroken[3:], resumed, strict=True):
+        assert other.latent == pytest.approx(one.latent, abs=1e-5)
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     recipe = TrainingRecipe(learning_rate=1.0, warmup_share=0.2)
     rates = [loop.learning_rate(recipe, step=i, steps=10) for i in range(11)]
@@ -126,6 +157,7 @@ def test_every_epoch_takes_every_example_once(tmp_path: Path) -> None:
     [
         {"objective": Objective(weight=0)},
         {"objective": Objective(sigreg_weight=0.01, distance="infonce")},
+        {"objective": Objective(weight=0.1, distance=Distance.TUBE)},
         {"precision": Precision.BFLOAT16},
     ],
 )

@@ -34,6 +34,12 @@ def test_infonce_asks_which_view_is_ones_own() -> None:
     assert measured(EYE, EYE.roll(1, 0), Distance.INFONCE) > math.log(4)
 
 
+def test_a_tube_compares_the_directions_of_increments() -> None:
+    assert measured(EYE, 3 * EYE, Distance.TUBE) == pytest.approx(0, abs=1e-6)
+    assert measured(EYE, EYE.roll(1, 0), Distance.TUBE) == pytest.approx(1)
+    assert measured(EYE, -EYE, Distance.TUBE) == pytest.approx(2)
+
+
 def test_the_total_weighs_the_parts() -> None:
     logits, targets = torch.zeros(3, 8), torch.tensor([1, 2, 3])
     output = Pass(logits=logits, hidden=EYE, predicted=EYE, actual=-EYE)

@@ -78,6 +78,31 @@ def test_rows_are_chosen_to_hold_little_padding() -> None:
 
 
 @pytest.mark.torch
+def test_a_tube_draws_three_places_of_each_conversation_in_order() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    layout = PackingLayout(tube=True, row_tokens=10, pad_token=PAD)
+    drawn = {0: set(), 1: set()}
+    for _ in range(200):
+        batch = pack([TWO, ONE], layout)
+        segments = batch.segments.flatten()
+        for i, triple in enumerate(batch.triples):
+            assert (triple.diff() > 0).all(), "s < r < t"
+            assert segments[triple].tolist() == [2 * i] * 3
+            drawn[i].add(tuple((triple - (segments == 2 * i).nonzero()[0]).tolist()))
+    assert len(drawn[0]) == 4, "every triple of 4 tokens"
+    assert len(drawn[1]) == 20, "every triple of 6 tokens"
+
+
+@pytest.mark.torch
+def test_a_tube_adds_no_token() -> None:
+    plain, tube = (pack([TWO, ONE], PackingLayout(tube=tube)) for tube in (False, True))
+    assert plain.ids.equal(tube.ids)
+    assert not len(plain.triples)
+
+
+@pytest.mark.torch
 def test_packing_keeps_the_order_of_examples_and_marks_padding() -> None:
     layout = PackingLayout(predictors=1, row_tokens=10, pad_token=PAD)
     batch = pack([TWO, ONE, TWO], layout)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from suffice.errors import InputError
-from suffice.jepa.settings import Distance, Objective, TrainingRecipe, check
+from suffice.jepa.settings import Distance, Objective, TrainingRecipe, check, usual_weight
 
 
 def test_the_defaults_pass() -> None:
@@ -27,6 +27,7 @@ def test_the_defaults_pass() -> None:
         TrainingRecipe(objective=Objective(dropout=1.5)),
         TrainingRecipe(objective=Objective(sigreg_weight=-1)),
         TrainingRecipe(objective=Objective(weight=0, sigreg_weight=1)),
+        TrainingRecipe(objective=Objective(distance=Distance.TUBE, sigreg_weight=1)),
         TrainingRecipe(objective=Objective(distance=Distance.INFONCE), batch_examples=1),
         TrainingRecipe(objective=Objective(sigreg_weight=1), batch_examples=1),
     ],
@@ -34,6 +35,15 @@ def test_the_defaults_pass() -> None:
 def test_values_that_mean_nothing_are_refused(bad: TrainingRecipe) -> None:
     with pytest.raises(InputError):
         check(bad)
+
+
+def test_a_tube_needs_no_predictor_tokens_and_a_small_weight() -> None:
+    tube = Objective(distance=Distance.TUBE, predictors=3)
+    assert tube.predictor_tokens == 0
+    assert not tube.predicts
+    assert check(TrainingRecipe(objective=tube, batch_examples=1))
+    assert usual_weight(Distance.TUBE) == 0.02
+    assert usual_weight(Distance.COSINE) == Objective().weight == 1
 
 
 def test_plain_fine_tuning_may_take_one_example_a_step() -> None:

@@ -11,10 +11,16 @@ from tiny_llama import PAIRS, cut, llama  # noqa: E402
 from suffice.errors import InputError  # noqa: E402
 from suffice.jepa.forward import PackedModel  # noqa: E402
 from suffice.jepa.packing import PackingLayout  # noqa: E402
-from suffice.jepa.settings import Objective  # noqa: E402
+from suffice.jepa.settings import Distance, Objective  # noqa: E402
 
 
-def trainer(out: Path, objective: Objective | None = None, **changes: Any) -> Any:
+def trainer(
+    out: Path,
+    objective: Objective | None = None,
+    *,
+    layout: PackingLayout | None = None,
+    **changes: Any,
+) -> Any:
     from transformers import TrainingArguments
 
     from suffice.jepa.trainer import JepaTrainer
@@ -35,7 +41,7 @@ def trainer(out: Path, objective: Objective | None = None, **changes: Any) -> An
         TrainingArguments(**settings | changes),
         examples=cut(*PAIRS),
         objective=objective or Objective(),
-        layout=PackingLayout(predictors=1, pad_token=257),
+        layout=layout or PackingLayout(predictors=1, pad_token=257),
     )
 
 
@@ -59,6 +65,31 @@ def test_dropout_leaves_the_latent_loss_out(tmp_path: Path) -> None:
     plain.train()
     assert "latent_loss" not in plain.state.log_history[0]
     assert "next_token_loss" in plain.state.log_history[0]
+
+
+def test_a_tube_is_drawn_from_every_batch(tmp_path: Path) -> None:
+    tube = Objective(weight=0.5, distance=Distance.TUBE)
+    run = trainer(tmp_path, tube, layout=PackingLayout(tube=True, pad_token=257), max_steps=2)
+    run.train()
+    steps = [entry for entry in run.state.log_history if "loss" in entry]
+    for entry in steps:
+        both = entry["next_token_loss"] + 0.5 * entry["latent_loss"]
+        assert entry["loss"] == pytest.approx(both, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("objective", "layout"),
+    [
+        (Objective(distance=Distance.TUBE), PackingLayout(predictors=1)),
+        (Objective(), PackingLayout(predictors=1, tube=True)),
+        (Objective(), PackingLayout()),
+    ],
+)
+def test_a_layout_without_what_the_objective_compares_is_refused(
+    objective: Objective, layout: PackingLayout, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="does not give the latent loss"):
+        trainer(tmp_path, objective, layout=layout)
 
 
 def test_several_gpus_in_one_process_are_refused(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_earlier_answers_belong_to_the_prompt() -> None:
     [
         (None, "no chat template"),
         (NO_END, "no special token after an answer"),
-        (OPENS_DIFFERENTLY, "not what generation starts from"),
+        (OPENS_DIFFERENTLY, "differs from the start of generation"),
         (CHATML.replace("m['content']", "m['content'] | upper"), "cannot be split"),
         (CHATML.replace("m['content']", "m['content'][:3]"), "cannot be split"),
         ("{% for m in messages[:-1] %}" + TURN + "{% endfor %}" + OPENING, "cannot be split"),

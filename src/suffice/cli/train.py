@@ -10,7 +10,15 @@ import typer
 
 from suffice.cli.options import Json, Seed, out
 from suffice.errors import MissingExtra
-from suffice.jepa.settings import Distance, Labels, Objective, Precision, TrainingRecipe, check
+from suffice.jepa.settings import (
+    Distance,
+    Labels,
+    Objective,
+    Precision,
+    TrainingRecipe,
+    check,
+    usual_weight,
+)
 from suffice.units import show_share
 
 if TYPE_CHECKING:
@@ -33,10 +41,14 @@ def jepa(
     evaluation: Annotated[Path, typer.Option("--eval", help="Evaluation rows, in the same form.")],
     out: Annotated[Path, out("Folder for model, log and checkpoint.")],
     weight: Annotated[
-        float, typer.Option(help="Weight of the latent loss; 0 is plain fine-tuning.")
-    ] = _O.weight,
+        float | None,
+        typer.Option(
+            help="Weight of the latent loss; 0 is plain fine-tuning. "
+            "Without it 1, or 0.02 with `--distance tube`."
+        ),
+    ] = None,
     distance: Annotated[
-        Distance, typer.Option(help="Distance between the two views.")
+        Distance, typer.Option(help="Distance between the two views, or tube for none.")
     ] = _O.distance,
     predictors: Annotated[int, typer.Option(help="Number of predictor tokens.")] = _O.predictors,
     dropout: Annotated[
@@ -63,12 +75,12 @@ def jepa(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fine-tune with the LLM-JEPA objective in one packed pass, then score by exact match."""
+    """Fine-tune with a latent loss (LLM-JEPA or a semantic tube), then score by exact match."""
     from suffice.cli.output import print_json, say
 
     recipe = TrainingRecipe(
         objective=Objective(
-            weight=weight,
+            weight=usual_weight(distance) if weight is None else weight,
             distance=distance,
             predictors=predictors,
             dropout=dropout,

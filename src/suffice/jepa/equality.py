@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from msgspec import Struct
+from msgspec import Struct, structs
 from torch import Tensor
 
 from suffice.errors import InputError
@@ -32,7 +32,11 @@ class Differences(Struct, frozen=True, kw_only=True):
 def compare(
     packed: PackedModel, examples: Sequence[TokenizedChat], layout: PackingLayout
 ) -> Differences:
-    """Return the differences between the packed pass and one pass for each view."""
+    """Return the differences between the packed pass and one pass for each view.
+
+    The increments of a tube are left out: they are differences of hidden states.
+    """
+    layout = structs.replace(layout, tube=False)
     training = packed.training
     packed.eval()
     device = packed.predictor_tokens.device

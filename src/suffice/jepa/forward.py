@@ -21,7 +21,9 @@ _FLEX = "flex_attention"
 class Pass:
     """The output of one pass: `logits` (labels, vocabulary), `hidden` (rows x width, hidden size).
 
-    `predicted` and `actual` (examples, hidden size) are the two views, empty for plain fine-tuning.
+    `predicted` and `actual` (examples, hidden size) are the two views, or with a tube the two
+    increments of the hidden states (h[t] - h[r] and h[r] - h[s]); both are empty for plain
+    fine-tuning.
     """
 
     logits: Tensor
@@ -60,12 +62,12 @@ class PackedModel(nn.Module):
                 use_cache=False,
             ).logits[0]
         (hidden,) = states
-        return Pass(
-            logits=logits,
-            hidden=hidden,
-            predicted=hidden[batch.predicted],
-            actual=hidden[batch.actual],
-        )
+        if len(batch.triples):
+            first, middle, last = hidden[batch.triples].float().unbind(1)
+            predicted, actual = last - middle, middle - first
+        else:
+            predicted, actual = hidden[batch.predicted], hidden[batch.actual]
+        return Pass(logits=logits, hidden=hidden, predicted=predicted, actual=actual)
 
     def _embed(self, batch: PackedBatch) -> Tensor:
         embedded: Tensor = self.model.get_input_embeddings()(batch.ids)

@@ -22,7 +22,7 @@ from suffice.errors import TrainingStopped
 from suffice.jepa import checkpoint
 from suffice.jepa.objective import Losses, losses
 from suffice.jepa.packing import PackedBatch, PackingLayout, pack
-from suffice.jepa.settings import Precision, TrainingRecipe
+from suffice.jepa.settings import Distance, Precision, TrainingRecipe
 from suffice.jepa.views import TokenizedChat
 
 
@@ -55,7 +55,7 @@ def start(recipe: TrainingRecipe) -> Accelerator:
     """Set up one process of a run, alone or under `accelerate launch`."""
     torch.set_flush_denormal(True)  # masked attention leaves denormals, which are slow on CPUs
     objective = recipe.objective
-    unused = objective.predicts and objective.predictors > 0 and objective.dropout > 0
+    unused = objective.predictor_tokens > 0 and objective.dropout > 0
     handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
     return Accelerator(kwargs_handlers=[handler])
 
@@ -108,12 +108,14 @@ def learning_rate(recipe: TrainingRecipe, *, step: int, steps: int) -> float:
 
 
 def layout(recipe: TrainingRecipe, *, step: int, pad_token: int) -> PackingLayout:
-    """Return the layout of a step; it has a second view unless loss dropout removes it."""
+    """Return the layout of a step, with what its latent loss needs unless dropout removes it."""
     objective = recipe.objective
     draw = random.Random(f"dropout {recipe.seed} {step}").random()  # noqa: S311
-    predicts = objective.weight > 0 and draw >= objective.dropout
+    latent = objective.weight > 0 and draw >= objective.dropout
+    tube = objective.distance is Distance.TUBE
     return PackingLayout(
-        predictors=objective.predictors if predicts else None,
+        predictors=objective.predictors if latent and not tube else None,
+        tube=latent and tube,
         labels=objective.labels,
         row_tokens=recipe.row_tokens,
         pad_token=pad_token,

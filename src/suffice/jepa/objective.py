@@ -40,10 +40,16 @@ def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tens
 
     COSINE is 1 - cos, in [0, 2]. INFONCE is the cross-entropy of picking each example's own view
     from the batch, with cosine / temperature as logits.
+
+    TUBE is 1 - cos(h[t] - h[r], h[r] - h[s]): Semantic Tube Prediction, arXiv 2602.22617. h are the
+    last hidden states of one conversation, s < r < t one random triple of its tokens a step, and
+    gradients reach all three. The reference code (github.com/galilai-group/llm-jepa, stp.py)
+    differs: it takes the increment of a random span against that of the rest, and leaves out the
+    system message and the tokens of the template.
     """
     if objective.distance is Distance.MSE:
         return functional.mse_loss(predicted, actual)
-    if objective.distance is Distance.COSINE:
+    if objective.distance in {Distance.COSINE, Distance.TUBE}:
         return 1 - functional.cosine_similarity(predicted, actual).mean()
     similarity = functional.normalize(predicted) @ functional.normalize(actual).T
     own = torch.arange(len(actual), device=actual.device)

@@ -31,11 +31,13 @@ _SLACK = 1.05
 class PackingLayout(Struct, frozen=True, kw_only=True):
     """The layout of examples in rows.
 
-    `predictors` is the number of predictor tokens; None for plain fine-tuning. `pad_token` fills
-    the end of a row. Only the labels REFERENCE depend on it: they leave it out.
+    `predictors` is the number of predictor tokens; None without a second view. `tube` draws three
+    places of each example for Semantic Tube Prediction. `pad_token` fills the end of a row. Only
+    the labels REFERENCE depend on it: they leave it out.
     """
 
     predictors: int | None = None
+    tube: bool = False
     labels: Labels = Labels.ANSWER
     row_tokens: int = 256
     pad_token: int = 0
@@ -73,6 +75,8 @@ class PackedBatch:
     `ids`, `positions`, `segments` (the trunk of a token, -1 for padding) and `branches` are
     (rows, width). The rest are places in the flattened rows: `sources` with their `targets`
     (labels,), `slots` (examples x k,) example by example, `predicted` and `actual` (examples,).
+    `triples` (examples, 3) are places s < r < t of one conversation, empty unless the layout has a
+    tube.
     """
 
     ids: "torch.Tensor"
@@ -84,6 +88,7 @@ class PackedBatch:
     slots: "torch.Tensor"
     predicted: "torch.Tensor"
     actual: "torch.Tensor"
+    triples: "torch.Tensor"
 
     def to(self, device: "torch.device | str", *, non_blocking: bool = False) -> "PackedBatch":
         """Copy the batch to a device."""
@@ -144,7 +149,10 @@ def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
 
 
 def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatch:
-    """Pack examples into rows; labels and views keep the order of the examples."""
+    """Pack examples into rows; labels, views and triples keep the order of the examples.
+
+    Triples are drawn uniformly from all tokens of a conversation, by torch's generator.
+    """
     import torch
 
     parts = [lay_out(example, layout) for example in examples]
@@ -171,6 +179,12 @@ def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatc
         )
         for name in ("sources", "slots", "predicted", "actual")
     }
+    drawn = [
+        start + torch.randperm(part.tokens)[:3].sort().values.numpy()
+        for start, part in zip(starts, parts, strict=True)
+        if layout.tube
+    ]
+    places["triples"] = np.stack(drawn) if drawn else np.empty((0, 3))
     arrays = grids | places | {"targets": np.concatenate([p.targets for p in parts])}
     return PackedBatch(**{name: torch.from_numpy(a).long() for name, a in arrays.items()})
 

@@ -65,10 +65,10 @@ def run(
     limit = min((n for n in (context, recipe.max_tokens) if n is not None), default=None)
     rows = examples(training, tokenizer=tokenizer, max_tokens=limit)
     questions = examples(evaluation, tokenizer=tokenizer, max_tokens=limit)
-    model, objective = model.to(accelerator.device), recipe.objective
+    model = model.to(accelerator.device)
     if recipe.lora_rank is not None:
         model = with_lora(model, rank=recipe.lora_rank)
-    predictors = objective.predictors if objective.predicts else 0
+    predictors = recipe.objective.predictor_tokens
     packed = PackedModel(model, predictors=predictors, seed=recipe.seed)
     pad = pad_token(tokenizer)
     check_packable(packed, rows, loop.layout(recipe, step=0, pad_token=pad))

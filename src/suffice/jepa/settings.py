@@ -8,11 +8,16 @@ from suffice.errors import InputError
 
 
 class Distance(StrEnum):
-    """The distance between a predicted view and the actual one."""
+    """The latent loss: a distance between a predicted view and the actual one, or TUBE.
+
+    TUBE is Semantic Tube Prediction: it needs no second view, and bends the hidden states of the
+    conversation itself towards a straight line (`objective.distance` has the formula).
+    """
 
     COSINE = "cosine"
     MSE = "mse"
     INFONCE = "infonce"
+    TUBE = "tube"
 
 
 class Labels(StrEnum):
@@ -38,8 +43,8 @@ class Objective(Struct, frozen=True, kw_only=True):
     """Next-token loss + `weight` x distance + `sigreg_weight` x SIGReg.
 
     `weight` 0 is plain fine-tuning, without predictor tokens and second view. `predictors` is the
-    number of predictor tokens; with 0, the state of the last prompt token predicts the view.
-    `dropout` is the share of steps without the second view.
+    number of predictor tokens; with 0, the state of the last prompt token predicts the view. TUBE
+    ignores it. `dropout` is the share of steps without the latent loss.
     """
 
     weight: float = 1.0
@@ -53,7 +58,17 @@ class Objective(Struct, frozen=True, kw_only=True):
     @property
     def predicts(self) -> bool:
         """Whether any step has a second view."""
-        return self.weight > 0 and self.dropout < 1
+        return self.weight > 0 and self.dropout < 1 and self.distance is not Distance.TUBE
+
+    @property
+    def predictor_tokens(self) -> int:
+        """The number of predictor tokens that the objective trains."""
+        return self.predictors if self.predicts else 0
+
+
+def usual_weight(distance: Distance) -> float:
+    """Return the weight that the paper of a distance used: 0.02 for TUBE, otherwise 1."""
+    return 0.02 if distance is Distance.TUBE else Objective().weight
 
 
 class TrainingRecipe(Struct, frozen=True, kw_only=True):
@@ -111,7 +126,7 @@ def _check_objective(objective: Objective) -> None:
     _require(
         objective.sigreg_weight == 0 or objective.predicts,
         "sigreg regularises the views, but this objective has none",
-        hint="give the latent loss a weight above 0",
+        hint="give the latent loss a weight above 0 and a distance between views",
     )
 
 

@@ -13,7 +13,7 @@ from suffice.errors import InputError
 from suffice.jepa.forward import PackedModel
 from suffice.jepa.objective import losses
 from suffice.jepa.packing import PackingLayout, pack
-from suffice.jepa.settings import Objective
+from suffice.jepa.settings import Distance, Objective
 from suffice.jepa.views import TokenizedChat
 
 _WEIGHTS = "packed.pt"
@@ -24,8 +24,9 @@ class JepaTrainer(Trainer):
 
     Its log has both losses. Its checkpoints hold the whole `PackedModel`; `trainer.model.model` is
     the fine-tuned model. `layout` is that of every batch, except that loss dropout removes the
-    second view from some; it draws from torch's generator, which Trainer seeds. Raises InputError
-    for several GPUs in one process.
+    second view or the tube from some. Dropout and triples draw from torch's generator, which
+    Trainer seeds. Raises InputError for several GPUs in one process, and for a layout that lacks
+    what the objective compares.
     """
 
     def __init__(
@@ -42,6 +43,13 @@ class JepaTrainer(Trainer):
             raise InputError(
                 f"one process has {args.n_gpu} GPUs, which would split packed rows",
                 hint="start one process per GPU with torchrun or `accelerate launch`",
+            )
+        tube = objective.weight > 0 and objective.distance is Distance.TUBE
+        if layout.tube != tube or (objective.predicts and layout.predictors is None):
+            raise InputError(
+                f"a layout with tube={layout.tube} and predictors={layout.predictors} does not "
+                f"give the latent loss {objective.distance.value!r} what it compares",
+                hint="tube needs PackingLayout(tube=True), other distances a number of predictors",
             )
         torch.set_flush_denormal(True)
         self.objective, self.layout = objective, layout
@@ -73,7 +81,9 @@ class JepaTrainer(Trainer):
 
     def _collate(self, examples: list[TokenizedChat]) -> dict[str, Any]:
         dropped = torch.rand(()).item() < self.objective.dropout
-        layout = structs.replace(self.layout, predictors=None) if dropped else self.layout
+        layout = self.layout
+        if dropped:
+            layout = structs.replace(layout, predictors=None, tube=False)
         return {"packed": pack(examples, layout)}
 
     def _save(
