@@ -416,7 +416,7 @@ def test_a_ledger_becomes_focus_rows_with_its_keys_and_tags(tmp_path: Path) -> N
     count = Count(1_000_000, CountSource.REPORTED)
     usage = Usage(input_tokens=count, output_tokens=count)
     with Ledger.open(tmp_path / "books.db") as ledger:
-        for number, tag in enumerate(("web", "web", None)):
+        for number, tags in enumerate((("web",), ("web",), ())):
             charge = Charge(usd=Decimal("1.5"))
             attempt = Attempt(rung="ours", role=Role.ANSWER, charge=charge, usage=usage)
             ledger.append(
@@ -428,7 +428,7 @@ def test_a_ledger_becomes_focus_rows_with_its_keys_and_tags(tmp_path: Path) -> N
                     rung="ours",
                     attempts=(attempt,),
                     key_id="ann",
-                    tag=tag,
+                    tags=tags,
                 )
             )
     with billed([str(tmp_path / "books.db")], OPTIONS) as (_, logs):

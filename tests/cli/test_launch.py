@@ -140,7 +140,7 @@ def test_codex_is_told_of_a_provider_of_its_own(monkeypatch: pytest.MonkeyPatch)
     assert environment["SUFFICE_API_KEY"] == "sk-mine"
     assert options.count("-c") == len(options) / 2
     assert 'model_providers.suffice.base_url="http://h:1/v1"' in options
-    assert 'model_providers.suffice.http_headers={"x-suffice-tag" = "codex"}' in options
+    assert 'model_providers.suffice.http_headers={"x-suffice-tags" = "codex"}' in options
     environment, options = _settings("claude", "http://h:1", model="suffice", tag="t")
     assert environment["ANTHROPIC_AUTH_TOKEN"] == "sk-mine"
     assert "ANTHROPIC_API_KEY" not in environment

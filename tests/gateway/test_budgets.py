@@ -1,6 +1,8 @@
 """A session and a tag may cost what they may, by the header as by the key's default."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gateway_support import CHAT, Site, site
@@ -8,6 +10,7 @@ from gateway_support import CHAT, Site, site
 from suffice.config import parse_config
 from suffice.errors import ConfigError
 from suffice.gateway.keys import KeyLimits, KeyRights, add_key
+from suffice.ledger import Ledger, entries
 
 ASK = {"model": "big", "messages": [{"role": "user", "content": "Hi"}]}  # costs $0.000025
 
@@ -50,3 +53,49 @@ def test_a_budget_of_nothing_is_refused(budget: str) -> None:
     ladder += 'engine = "e"\nmodel = "m"\n[gateway]\n'
     with pytest.raises(ConfigError, match="budget"):
         parse_config(f'reference = "big"\n{ladder}{budget}\n')
+
+
+async def test_tags_come_from_wherever_clients_write_them(tmp_path: Path) -> None:
+    """LiteLLM's metadata, OpenAI's, several headers; the key's own only where there are none."""
+    path = tmp_path / "keys.json"
+    secret = add_key(path, "web", limits=KeyLimits(), rights=KeyRights(tag="web, night"))
+    by_key = {"authorization": f"Bearer {secret}"}
+    messages: dict[str, Any] = {"model": "big", "messages": ASK["messages"], "max_tokens": 9}
+    async with site(tmp_path, more=f'keys = "{path}"\n') as here:
+        await here.post(ASK, path=CHAT, **by_key)
+        await here.post(ASK, path=CHAT, **by_key, **{"x-suffice-tags": "b, a,,b"})
+        litellm = {"metadata": {"tags": ["c", "d"], "team": "core", "trace": "9"}}
+        await here.post(ASK | litellm, path=CHAT, **by_key, **{"x-litellm-tags": "a"})
+        for body in ({"litellm_metadata": {"tags": ["e"]}}, {"metadata": {"app": "ide"}}):
+            status, _ = await here.post(messages | body, path="/v1/messages", **by_key)
+            assert status == 200
+        asked = {"model": "big", "input": "Hi", "litellm_metadata": {"tags": "f"}}
+        assert (await here.post(asked, path="/v1/responses", **by_key))[0] == 200
+        await here.post({"model": "nobody", "messages": []}, path=CHAT, **by_key)
+    with Ledger.open(here.ledger, read_only=True) as books:
+        booked = [entry.tags for entry in entries(books)]
+    assert booked == [
+        ("night", "web"),
+        ("a", "b"),
+        ("a", "c", "d", "team:core"),
+        ("e",),
+        ("app:ide",),
+        ("f",),
+        ("night", "web"),
+    ]
+
+
+async def test_what_is_in_flight_is_reserved(tmp_path: Path) -> None:
+    """Twenty at once overspend a budget by one request at most, and a refusal keeps nothing."""
+    more = 'tag_budget_usd_per_day = {web = "0.00005"}\nsession_budget_usd = "0.00005"\n'
+    async with site(tmp_path, more=more) as here:
+        for headers in ({"x-suffice-tags": "other,web"}, {"session_id": "s"}):
+            asks = (status_of(here, **headers) for _ in range(20))
+            statuses = [status for status, _ in await asyncio.gather(*asks)]
+            assert 1 <= statuses.count(200) <= 2
+            assert set(statuses) == {200, 429}
+            while (await status_of(here, **headers))[0] == 200:
+                statuses.append(200)
+            assert statuses.count(200) == 2
+        _, message = await status_of(here, session_id="s")
+        assert "the budget of this session is spent" in message

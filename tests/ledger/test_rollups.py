@@ -116,7 +116,7 @@ class Traffic:
             vector=choose(list(Vector)),
             group=choose([None, "", "=", "sums", "code\u00e9"]),
             key_id=choose([None, "alice", "bob"]),
-            tag=choose([None, "team a", "team b"]),
+            tags=choose([(), ("team a",), ("team b",), ("team a", "team b")]),
             audited=self.random.random() < 0.4,
             reference_usd=self.charge().usd,
             reference_known=choose(list(ReferenceKnown)),

@@ -3,13 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from suffice.ledger import Ledger, ReferenceKnown, Role, Status, Window
+from suffice.ledger import Ledger, ReferenceKnown, Role, Status, Window, totals
 from suffice.ledger.records import Attempt, Entry
 from suffice.ledger.spenders import by_team, spenders
-from suffice.types import Charge, Count, CountSource, Usage
+from suffice.types import Charge, Count, CountSource, Spend, Usage
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -18,7 +19,7 @@ def tokens(number: int) -> Count:
     return Count(number, CountSource.REPORTED)
 
 
-def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **names: str) -> Entry:
+def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **names: Any) -> Entry:
     amount = None if usd is None else Decimal(usd)
     attempt = Attempt(
         rung="big",
@@ -47,9 +48,9 @@ def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **na
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     with Ledger.open(tmp_path / "books.db") as books:
-        books.append(entry(1, key_id="ann", tag="web", session_id="s1", conversation_id="a1"))
+        books.append(entry(1, key_id="ann", tags=("web",), session_id="s1", conversation_id="a1"))
         books.append(entry(2, key_id="ann", session_id="s1", conversation_id="a2", usd="0.25"))
-        books.append(entry(3, key_id="bob", tag="web", conversation_id="a3", estimated=True))
+        books.append(entry(3, key_id="bob", tags=("web",), conversation_id="a3", estimated=True))
         books.append(entry(4, usd=None, conversation_id="a4"))
     return Ledger.open(tmp_path / "books.db", read_only=True)
 
@@ -81,3 +82,20 @@ def test_teams_add_their_keys_up(ledger: Ledger) -> None:
     assert (core.name, core.requests, core.spend.known_usd) == ("core", 3, Decimal("1.25"))
     assert (core.first, core.last) == (NOON + timedelta(minutes=1), NOON + timedelta(minutes=3))
     assert none.name is None
+
+
+def test_a_request_with_several_tags_is_in_the_sums_of_each(tmp_path: Path) -> None:
+    """The total counts it once, upper and lower case differ, and a part of a word is no tag."""
+    with Ledger.open(tmp_path / "books.db") as books:
+        books.append(entry(1, tags=("night", "web"), session_id="s1"))
+        books.append(entry(2, tags=("web",), session_id="s2"))
+        books.append(entry(3, tags=("Web", "webs"), session_id="s3"))
+        books.append(entry(4, session_id="s4"))
+        by_tag = {one.name: one.requests for one in spenders(books, by="tag")}
+        assert by_tag == {"web": 2, "night": 1, "Web": 1, "webs": 1, None: 1}
+        assert {row.key: row.requests for row in totals(books, by="tag")} == by_tag
+        whole = sum((one.spend for one in spenders(books, by="session")), Spend())
+        assert totals(books)[0].spend == whole
+        sums = {row.key: row.spend for row in totals(books, by="tag")}
+        assert sums == {one.name: one.spend for one in spenders(books, by="tag")}
+        assert [one.name for one in spenders(books, by="session", tag="web")] == ["s1", "s2"]

@@ -47,7 +47,7 @@ def launch(
     if program is None:
         raise InputError(f"{client} is not installed", hint=f"put {client} on the PATH")
     books = load_config(ladder).gateway.ledger if url is None or ladder.exists() else None
-    began, tag = datetime.now(UTC), tag or client
+    began, tag = datetime.now(UTC), tag if (tag or "").strip(" ,") else client
     with _served(ladder, certificate) if url is None else _running(url) as address:
         environment, options = _settings(client, address, model=model, tag=tag)
         command = [program, *options, *context.args]
@@ -124,14 +124,14 @@ def _settings(client: str, url: str, *, model: str, tag: str) -> tuple[dict[str,
             "ANTHROPIC_MODEL": model,
             "ANTHROPIC_SMALL_FAST_MODEL": model,
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
-            "ANTHROPIC_CUSTOM_HEADERS": f"x-suffice-tag: {tag}",
+            "ANTHROPIC_CUSTOM_HEADERS": f"x-suffice-tags: {tag}",
         }, []
     provider = {
         "name": '"suffice"',
         "base_url": f'"{url}/v1"',
         "wire_api": '"responses"',
         "env_key": f'"{_KEY}"',
-        "http_headers": f'{{"x-suffice-tag" = "{tag}"}}',
+        "http_headers": f'{{"x-suffice-tags" = "{tag}"}}',
     }
     settings = {"model": f'"{model}"', "model_provider": '"suffice"'} | {
         f"model_providers.suffice.{name}": value for name, value in provider.items()
@@ -145,9 +145,11 @@ def _print_bill(ledger: str, began: datetime, *, tag: str) -> None:
     from suffice.cli.spenders import print_spenders
     from suffice.ledger import Ledger, Window
     from suffice.ledger.spenders import spenders
+    from suffice.ledger.tags import tags_in
 
     with Ledger.open(ledger, read_only=True) as books:
-        sessions = spenders(books, by="session", window=Window(since=began), tag=tag)
+        window, first = Window(since=began), tags_in(tag)[0]
+        sessions = spenders(books, by="session", window=window, tag=first)
     if not sessions:
         note(f"no request of this session is in {ledger}")
         return

@@ -49,7 +49,8 @@ ZeroCosts = Annotated[
 LedgerArgument = Annotated[str, typer.Argument(help="Ledger file, or database URL.")]
 
 Tag = Annotated[
-    str | None, typer.Option("--tag", help="Tag of requests in the books that name none.")
+    str | None,
+    typer.Option("--tag", help="Tag of requests that name none; several with commas between."),
 ]
 
 Ladder = Annotated[Path, _LADDER]

@@ -74,7 +74,7 @@ def _report_spenders(
     from suffice.cli.output import print_json
     from suffice.cli.spenders import print_spenders
     from suffice.gateway.keys import read_keys
-    from suffice.ledger import Ledger, Window
+    from suffice.ledger import Ledger, Window, totals
     from suffice.ledger.spenders import by_team, spenders
 
     if by == "team" and keys is None:
@@ -83,13 +83,14 @@ def _report_spenders(
     with Ledger.open(source, read_only=True) as books:
         if by == "team" and keys is not None:
             teams = {key.name: key.team for key in read_keys(keys).keys}
-            totals = by_team(spenders(books, by="key", window=window), teams)
+            spent = by_team(spenders(books, by="key", window=window), teams)
         else:
-            totals = spenders(books, by=cast("Spender", by), window=window)
+            spent = spenders(books, by=cast("Spender", by), window=window)
+        whole = totals(books, window=window)[0].spend
     if json:
-        print_json("report", {"by": by, "spenders": totals})
+        print_json("report", {"by": by, "spenders": spent, "spend": whole})
     else:
-        print_spenders(totals, by=by)
+        print_spenders(spent, by=by, whole=whole)
 
 
 def compound(

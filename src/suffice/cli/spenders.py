@@ -10,8 +10,13 @@ if TYPE_CHECKING:
 _SHOWN = 12  # characters of a hash that stands for a session or an agent
 
 
-def print_spenders(totals: "Sequence[SpenderTotals]", *, by: str) -> None:
-    """Print a line for each spender, and what they came to together."""
+def print_spenders(
+    totals: "Sequence[SpenderTotals]", *, by: str, whole: "Spend | None" = None
+) -> None:
+    """Print a line for each spender, and what they came to together.
+
+    `whole` is the spend of all requests, for tags: a request with several is in the line of each.
+    """
     from suffice.cli.output import print_table, say
 
     hashes = by in ("session", "agent")
@@ -32,9 +37,12 @@ def print_spenders(totals: "Sequence[SpenderTotals]", *, by: str) -> None:
             for one in totals
         ),
     )
-    spend = sum((one.spend for one in totals[1:]), totals[0].spend) if totals else None
-    if spend is not None:
-        say(f"in all: {_usd(spend)}; tokens read from and written to caches are part of the input")
+    if not totals:
+        return
+    spend = sum((one.spend for one in totals[1:]), totals[0].spend) if whole is None else whole
+    say(f"in all: {_usd(spend)}; tokens read from and written to caches are part of the input")
+    if by == "tag":
+        say("a request with several tags is in the line of each: the lines come to more than all")
 
 
 def _usd(spend: "Spend") -> str:

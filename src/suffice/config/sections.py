@@ -219,6 +219,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
     session_budget_usd: what one session may cost; its requests are refused from then on
+    tag_metadata: names in a request's `metadata` whose values are tags `NAME:VALUE`
     tag_budget_usd_per_day: what requests of a tag may cost a day (UTC): `{web = 5}`
     assumed_usd: what a request of unknown cost counts as in a budget
     assumed_output_tokens: length that a key's limits assume of an answer that neither request nor
@@ -267,6 +268,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     responses_ttl: str | None = None
     keys: str | None = None
     session_budget_usd: Decimal | None = None
+    tag_metadata: tuple[str, ...] = ("team", "project", "feature", "app", "environment")
     tag_budget_usd_per_day: dict[str, Decimal] = {}
     assumed_usd: Decimal = Decimal("0.01")
     assumed_output_tokens: int = 16_384

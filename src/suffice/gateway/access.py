@@ -83,9 +83,7 @@ class Access:
         check_model(key, chat, models)
         if key.budget_usd_per_day is None and key.tokens_per_minute is None:
             return admission
-        worst = WorstCase(
-            prompt_tokens=prompt_bytes(chat.request), assumed_tokens=self.assumed_tokens
-        )
+        worst = worst_case(chat, assumed_tokens=self.assumed_tokens)
         if key.budget_usd_per_day is not None:
             known_usd = worst.usd(chat, pipeline)
             usd = self.desk.limiter.assumed_usd if known_usd is None else known_usd
@@ -194,6 +192,11 @@ class WorstCase(NamedTuple):
     def _answer_tokens(self, rung: Rung, chat: ChatRequest) -> int:
         limit = output_limit(chat.request, rung)
         return (self.assumed_tokens if limit is None else limit) * _samples(chat.request)
+
+
+def worst_case(chat: ChatRequest, *, assumed_tokens: int) -> WorstCase:
+    """Return the largest answer that a request allows, after its prompt."""
+    return WorstCase(prompt_tokens=prompt_bytes(chat.request), assumed_tokens=assumed_tokens)
 
 
 def _rungs(chat: ChatRequest, pipeline: Pipeline) -> tuple[Rung, ...]:

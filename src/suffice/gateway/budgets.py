@@ -1,51 +1,100 @@
-"""Budgets of sessions and tags, held against the books before a request goes on.
-
-Nothing is reserved: requests in flight at the same time may overrun a budget by what they cost.
-"""
+"""Budgets of sessions and tags, reserved before a request goes on."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
-from decimal import Decimal
+from functools import partial
 
 from suffice.config import GatewayConfig
+from suffice.gateway.access import worst_case
 from suffice.gateway.problems import Problem
+from suffice.gateway.wire import ChatRequest
 from suffice.ledger import Ledger, Window, totals
+from suffice.ledger.reserves import Budget, Overdrawn, reserve
 from suffice.ledger.spenders import session_spend
+from suffice.pipeline import Pipeline
 from suffice.types import Spend
 from suffice.units import show_usd
 
+_IN_FLIGHT_S = 1.0  # soon enough to ask again once other requests have been booked
+_HINTS = {
+    "session": "begin a new session, or raise gateway.session_budget_usd",
+    "tag": "wait until midnight UTC, or raise gateway.tag_budget_usd_per_day",
+}
 
-async def check_budgets(
-    ledger: Ledger, gateway: GatewayConfig, *, session_id: str | None, tag: str | None
+
+async def hold_budgets(
+    ledger: Ledger,
+    gateway: GatewayConfig,
+    *,
+    session_id: str | None,
+    tags: Sequence[str],
+    chat: ChatRequest,
+    pipeline: Pipeline,
 ) -> None:
-    """Raise Problem where a session, or a tag today, has spent its budget; LedgerError."""
-    session_usd = gateway.session_budget_usd
-    if session_usd is not None and session_id is not None:
-        spend = await asyncio.to_thread(session_spend, ledger, session_id)
-        _hold(
-            *(spend, session_usd, gateway.assumed_usd),
-            what="this session",
-            hint="begin a new session, or raise gateway.session_budget_usd",
+    """Reserve the worst case of a request in the budgets of its session and of its tags.
+
+    Raises Problem where one of them has no room, and LedgerError.
+    """
+    today = datetime.combine(datetime.now(UTC).date(), time(), UTC)
+    by_tag = gateway.tag_budget_usd_per_day
+    budgets = [
+        Budget(
+            account=f"tag {tag}",
+            usd=by_tag[tag],
+            since=today,
+            spent=partial(_tag_spend, ledger, tag, since=today),
         )
-    tag_usd = None if tag is None else gateway.tag_budget_usd_per_day.get(tag)
-    if tag_usd is not None:
-        today = datetime.combine(datetime.now(UTC).date(), time(), UTC)
-        sums = await asyncio.to_thread(totals, ledger, by="tag", window=Window(since=today))
-        spend = next((one.spend for one in sums if one.key == tag), Spend())
-        _hold(
-            *(spend, tag_usd, gateway.assumed_usd),
-            what=f"the tag {tag!r} today",
-            hint="wait until midnight UTC, or raise gateway.tag_budget_usd_per_day",
+        for tag in tags
+        if tag in by_tag
+    ]
+    if gateway.session_budget_usd is not None and session_id is not None:
+        budgets.append(
+            Budget(
+                account=f"session {session_id}",
+                usd=gateway.session_budget_usd,
+                spent=partial(session_spend, ledger, session_id),
+            )
         )
+    if not budgets:
+        return
+    worst = worst_case(chat, assumed_tokens=gateway.assumed_output_tokens)
+    known_usd = worst.usd(chat, pipeline)
+    overdrawn = await asyncio.to_thread(
+        reserve,
+        *(ledger, budgets),
+        request_id=chat.request.request_id,
+        worst_usd=gateway.assumed_usd if known_usd is None else known_usd,
+        assumed_usd=gateway.assumed_usd,
+        now=datetime.now(UTC),
+    )
+    if overdrawn is not None:
+        raise _problem(overdrawn)
 
 
-def _hold(spend: Spend, budget_usd: Decimal, assumed_usd: Decimal, *, what: str, hint: str) -> None:
-    """Raise Problem over a budget; a request of unknown cost counts as `assumed_usd`."""
-    spent_usd = spend.known_usd + spend.unknown_count * assumed_usd
-    if spent_usd >= budget_usd:
-        raise Problem(
-            f"the budget of {what} is spent: {show_usd(spent_usd)} of {show_usd(budget_usd)}",
+def _tag_spend(ledger: Ledger, tag: str, *, since: datetime) -> Spend:
+    sums = totals(ledger, by="tag", window=Window(since=since))
+    return next((one.spend for one in sums if one.key == tag), Spend())
+
+
+def _problem(overdrawn: Overdrawn) -> Problem:
+    """Say which budget is spent, or taken up by requests that have not ended yet."""
+    kind, _, name = overdrawn.budget.account.partition(" ")
+    what = "this session" if kind == "session" else f"the tag {name!r} today"
+    budget_usd, booked_usd = overdrawn.budget.usd, overdrawn.booked_usd
+    if booked_usd < budget_usd:
+        return Problem(
+            f"the rest of the budget of {what} is reserved for requests in flight: "
+            f"{show_usd(booked_usd)} of {show_usd(budget_usd)} spent, "
+            f"{show_usd(overdrawn.reserved_usd)} reserved",
             status=429,
-            code="insufficient_quota",
-            hint=hint,
+            code="rate_limit_exceeded",
+            hint="ask again once they have been answered, or lower max_tokens",
+            retry_after_s=_IN_FLIGHT_S,
         )
+    return Problem(
+        f"the budget of {what} is spent: {show_usd(booked_usd)} of {show_usd(budget_usd)}",
+        status=429,
+        code="insufficient_quota",
+        hint=_HINTS[kind],
+    )

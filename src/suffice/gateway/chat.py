@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
-from suffice.gateway.budgets import check_budgets
+from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.concurrency import CLIENT
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
 from suffice.gateway.keys import Key
@@ -22,6 +22,7 @@ from suffice.gateway.metrics.record import Times, measure_hedges, measure_reques
 from suffice.gateway.problems import problem_of
 from suffice.gateway.route import start_climb
 from suffice.gateway.seats import Seat, leave_seat, take_seat
+from suffice.gateway.tags import request_tags, without_tags
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
     BookedAnswer,
@@ -29,7 +30,6 @@ from suffice.gateway.wire import (
     answer_head,
     costs,
     read_chat,
-    tag_of,
     tail,
     whole,
 )
@@ -63,8 +63,17 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             ledger=worker.books.ledger,
             key=None if key is None else key.name,
         )
-        tag = tag_of(exchange.headers) or (key.tag if key else None)
-        await check_budgets(*(worker.books.ledger, gateway), session_id=seat.session_id, tag=tag)
+        fields = exchange.fields or request.request.params
+        tags = request_tags(exchange.headers, fields, key=key, metadata=gateway.tag_metadata)
+        await hold_budgets(
+            *(worker.books.ledger, gateway),
+            session_id=seat.session_id,
+            tags=tags,
+            chat=request,
+            pipeline=serving.pipeline,
+        )
+        params = without_tags(request.request.params)
+        request = replace(request, request=replace(request.request, params=params))
         entrance.admission = await access.reserve(
             *(entrance.admission, request, serving.pipeline), models=serving.models
         )
@@ -87,6 +96,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         seat=seat,
         choice=choice,
         arm=arm,
+        tags=tags,
         admission=entrance.admission,
         audited=request.rung is None and serving.guard.drawn(request.request.request_id),
         deadline_s=gateway.deadline_s,
@@ -117,8 +127,7 @@ async def entering(exchange: Exchange, worker: Worker, key: Key | None) -> Async
     except BaseException as error:
         worker.access.settle(entrance.admission, None)
         if isinstance(error, SufficeError):
-            key_id = key.name if key else None
-            await refuse(exchange, worker, error, key_id=key_id, came_s=came_s)
+            await refuse(exchange, worker, error, key=key, came_s=came_s)
         raise
 
 
@@ -130,6 +139,7 @@ class AdmittedChat(NamedTuple):
     seat: Seat | None
     choice: Choice | None
     arm: SessionArm | None
+    tags: tuple[str, ...]
     admission: Admission | None
     audited: bool
     deadline_s: float
@@ -247,7 +257,7 @@ class Answering:
             entry,
             audited=task.audited and auditable(entry),
             key_id=key.name if key else None,
-            tag=tag_of(self.exchange.headers) or (key.tag if key else None),
+            tags=task.tags,
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
             turn=1 + sum(m.get("role") == "assistant" for m in task.chat.request.messages),
@@ -299,16 +309,17 @@ class Answering:
 
 
 async def refuse(
-    exchange: Exchange, worker: Worker, error: SufficeError, *, key_id: str | None, came_s: float
+    exchange: Exchange, worker: Worker, error: SufficeError, *, key: Key | None, came_s: float
 ) -> None:
     """Book and measure a request that never came to an engine; it came at `came_s`."""
+    names = worker.serving.config.gateway.tag_metadata
     entry = Entry(
         request_id=exchange.request_id,
         time=datetime.now(UTC),
         status=Status.REFUSED,
         reference_rung=worker.serving.pipeline.ladder.reference.name,
-        key_id=key_id,
-        tag=tag_of(exchange.headers),
+        key_id=key.name if key else None,
+        tags=request_tags(exchange.headers, exchange.fields or {}, key=key, metadata=names),
         error=error.message,
     )
     if exchange.served is not None:

@@ -20,11 +20,13 @@ from suffice.engines.render import event
 from suffice.engines.stream import EventReader
 from suffice.engines.usage import against_text, estimated_input, read_usage
 from suffice.errors import EngineProtocolError, EngineRefused
+from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.chat import AdmittedChat, Answering, entering
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.forwarded import Forwarded, read_completion, read_embedding
 from suffice.gateway.problems import Problem
 from suffice.gateway.serving import Serving
+from suffice.gateway.tags import request_tags
 from suffice.gateway.wire import (
     DONE,
     account_of,
@@ -68,6 +70,14 @@ async def _forward(
     async with entering(exchange, worker, key) as entrance:
         body = json_object(await exchange.body(limit=gateway.body_limit_bytes))
         forwarded = read(exchange, body, serving)
+        tags = request_tags(exchange.headers, body, key=key, metadata=gateway.tag_metadata)
+        await hold_budgets(
+            *(worker.books.ledger, gateway),
+            session_id=None,
+            tags=tags,
+            chat=forwarded.asked,
+            pipeline=serving.pipeline,
+        )
         entrance.admission = await access.reserve(
             *(entrance.admission, forwarded.asked, serving.pipeline),
             models={**serving.models, **serving.embeddings},
@@ -89,6 +99,7 @@ async def _forward(
         seat=None,
         choice=None,
         arm=None,
+        tags=tags,
         admission=entrance.admission,
         audited=False,
         deadline_s=gateway.deadline_s,

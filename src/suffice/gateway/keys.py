@@ -43,7 +43,8 @@ class Key(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     """One API key by its `name`, which is also the `key_id` of the books; None sets no limit.
 
     `scopes` say what it opens, `admin` everything; `models` what may be asked for by it. Its
-    requests count for its `team`, and have its `tag` where they name none.
+    requests count for its `team`, and have its `tag` where they name none: one, or a list with
+    commas between.
     """
 
     name: Name

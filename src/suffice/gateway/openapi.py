@@ -269,7 +269,7 @@ _CHOICES = [
         "largest risk allowed; below the certificate's, the reference answers",
     ),
     _header("x-suffice-group", _TEXT, "the declared group of the request"),
-    _header("x-suffice-tag", _TEXT, "a word that the books keep sums by"),
+    _header("x-suffice-tags", _TEXT, "words that the books keep sums by, with commas between"),
 ]
 _ANY = _json({"type": "object"})
 

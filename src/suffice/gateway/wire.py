@@ -19,7 +19,6 @@ from suffice.ledger import Entry
 from suffice.types import JSON, Completion, CountSource, NativeBody, Request, Rung
 
 RUNG, ALPHA, GROUP = b"x-suffice-rung", b"x-suffice-alpha", b"x-suffice-group"
-TAG, LONGEST_TAG = b"x-suffice-tag", 64
 REQUEST_ID = b"x-suffice-request-id"
 DONE = b"data: [DONE]\n\n"
 _OURS = frozenset({"model", "messages", "stream", "stream_options"})
@@ -99,11 +98,6 @@ def read_chat(
         alpha=_alpha(headers, rung),
         ignored=tuple(ignored),
     )
-
-
-def tag_of(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the word that a client wants the books to sum a request by, cut where it is long."""
-    return headers.get(TAG, b"").decode("utf-8", "replace").strip()[:LONGEST_TAG] or None
 
 
 def whole(answer: BookedAnswer) -> bytes:

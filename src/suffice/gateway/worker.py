@@ -41,6 +41,7 @@ from suffice.guarantee.canary import ArmOutcome, canary
 from suffice.ledger import Ledger, Window
 from suffice.ledger.events import note_states
 from suffice.ledger.outcomes import arm_outcomes
+from suffice.ledger.reserves import forget_reserves
 from suffice.ledger.rollups import advance
 from suffice.ledger.sessions import forget_sessions
 from suffice.ledger.states import erase_expired
@@ -182,7 +183,8 @@ class Worker:
             self._expired_s = time.monotonic()
             now = datetime.now(UTC)
             await asyncio.to_thread(erase_expired, self.books.ledger, now=now)
-            await asyncio.to_thread(forget_sessions, self.books.ledger, before=now - SESSIONS_KEPT)
+            for forget in (forget_sessions, forget_reserves):
+                await asyncio.to_thread(forget, self.books.ledger, before=now - SESSIONS_KEPT)
         if time.monotonic() - self._rolled_up_s > ROLLUP_S and await asyncio.to_thread(
             advance, self.books.ledger, within_s=ROLLUP_SHARE_S
         ):

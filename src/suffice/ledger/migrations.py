@@ -338,6 +338,16 @@ MIGRATIONS = (
         version=13,
         statements=_added("turn INTEGER", "arm TEXT", "arm_chance DOUBLE PRECISION", "wish TEXT"),
     ),
+    Migration(
+        version=14,
+        statements=(
+            """CREATE TABLE suffice_reserves (
+                request_id TEXT NOT NULL, account TEXT NOT NULL,
+                time_us BIGINT NOT NULL, picousd BIGINT NOT NULL,
+                PRIMARY KEY (account, request_id)
+            )""",
+        ),
+    ),
 )
 
 _KEYS = {

@@ -69,11 +69,12 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One request: `rung` answered it (None when none did); `attempts` in the order they ended.
 
     `conversation_id` names the agent whose history the request has, `session_id` the session that
-    the client says it belongs to. `key_id` names an API key without being one, and `tag` is a word
-    of the client's for sums. `text` is what features read, kept only with text on; `reference_usd`
-    is what the reference rung alone costs for it. `turn` counts the answers that the prompt holds,
-    and this one. During a roll-out `arm` is what the session was drawn for, `policy` or
-    `reference`, `arm_chance` how likely that was, and `wish` the rung that the policy chooses.
+    the client says it belongs to. `key_id` names an API key without being one, and `tags` are
+    words for sums, without commas. `text` is what features read, kept only with text on;
+    `reference_usd` is what the reference rung alone costs for it. `turn` counts the answers that
+    the prompt holds, and this one. During a roll-out `arm` is what the session was drawn for,
+    `policy` or `reference`, `arm_chance` how likely that was, and `wish` the rung that the policy
+    chooses.
     Characters that a database cannot hold (NUL, lone surrogates) are replaced.
     """
 
@@ -88,7 +89,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     conversation_id: str | None = None
     session_id: str | None = None
     key_id: str | None = None
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     turn: int | None = None
     arm: str | None = None
     arm_chance: float | None = None

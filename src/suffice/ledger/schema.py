@@ -21,6 +21,7 @@ from suffice.ledger.records import (
     Status,
     Window,
 )
+from suffice.ledger.tags import tags_in
 from suffice.types import Charge, Count, CountSource, Finish, Usage, Vector
 from suffice.units import picousd, usd_from_picousd
 
@@ -245,7 +246,7 @@ def request_row(entry: Entry, *, store_text: bool) -> Row:
         "conversation_id": _storable(entry.conversation_id),
         "session_id": _storable(entry.session_id),
         "key_id": _storable(entry.key_id),
-        "tag": _storable(entry.tag),
+        "tag": _storable(",".join(entry.tags) or None),
         "turn": entry.turn,
         "arm": entry.arm,
         "arm_chance": entry.arm_chance,
@@ -314,7 +315,7 @@ def entry_from_row(row: Any, calls: tuple[Attempt, ...]) -> Entry:
         conversation_id=row.conversation_id,
         session_id=row.session_id,
         key_id=row.key_id,
-        tag=row.tag,
+        tags=tags_in(row.tag),
         turn=row.turn,
         arm=row.arm,
         arm_chance=row.arm_chance,

@@ -12,6 +12,7 @@ from suffice.ledger.database import Ledger
 from suffice.ledger.measures import spend_of, spend_sums
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Window
 from suffice.ledger.schema import attempts, requests, time_from_us, within
+from suffice.ledger.tags import has_tag, tags_in
 from suffice.types import Spend
 
 Spender = Literal["key", "tag", "session", "agent"]
@@ -53,11 +54,12 @@ def spenders(
 ) -> tuple[SpenderTotals, ...]:
     """Sum requests by who spent, the dearest first; only those with a tag, where one is given.
 
-    A request without the id of a session is a session of its agent. Raises LedgerError.
+    A request without the id of a session is a session of its agent. One with several tags counts
+    for each of them, and so do its session and agent. Raises LedgerError.
     """
     name = _NAMES[by].label("name")
     only = [*within(requests.c.time_us, window)]
-    only += [] if tag is None else [requests.c.tag == tag]
+    only += [] if tag is None else [has_tag(requests.c.tag, tag)]
     charge, estimated = requests.c.charge_picousd, requests.c.charge_estimated
     guessed = sa.or_(estimated, requests.c.reference_known != ReferenceKnown.MEASURED.value)
     whole = (
@@ -90,7 +92,9 @@ def spenders(
         by_name = {row["name"]: row for row in connection.execute(tokens).mappings()}
         rows = connection.execute(whole).mappings().all()
     found = [_totals(row, by_name.get(row["name"])) for row in rows]
-    return tuple(sorted(found, key=lambda one: (-one.spend.known_usd, one.name or "")))
+    if by == "tag":
+        return _summed((tag, one) for one in found for tag in tags_in(one.name) or (None,))
+    return _dearest_first(found)
 
 
 def session_spend(ledger: Ledger, session_id: str) -> Spend:
@@ -105,12 +109,20 @@ def by_team(
     keys: Iterable[SpenderTotals], teams: Mapping[str, str | None]
 ) -> tuple[SpenderTotals, ...]:
     """Add up the totals of keys by the team of each; sessions of two keys count twice."""
-    found: dict[str | None, SpenderTotals] = {}
-    for one in keys:
-        team = None if one.name is None else teams.get(one.name)
-        before = found.get(team)
-        found[team] = replace(one, name=team) if before is None else _added(before, one)
-    return tuple(sorted(found.values(), key=lambda one: (-one.spend.known_usd, one.name or "")))
+    return _summed((None if one.name is None else teams.get(one.name), one) for one in keys)
+
+
+def _summed(parts: Iterable[tuple[str | None, SpenderTotals]]) -> tuple[SpenderTotals, ...]:
+    """Add totals up by their new names."""
+    sums: dict[str | None, SpenderTotals] = {}
+    for name, one in parts:
+        before = sums.get(name)
+        sums[name] = replace(one, name=name) if before is None else _added(before, one)
+    return _dearest_first(sums.values())
+
+
+def _dearest_first(totals: Iterable[SpenderTotals]) -> tuple[SpenderTotals, ...]:
+    return tuple(sorted(totals, key=lambda one: (-one.spend.known_usd, one.name or "")))
 
 
 def _added(one: SpenderTotals, other: SpenderTotals) -> SpenderTotals:

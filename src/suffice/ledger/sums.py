@@ -14,6 +14,7 @@ from suffice.ledger.measures import CALLS, CORRECTIONS, FLOW, REQUESTS, spend_of
 from suffice.ledger.records import ALL_TIME, Role, Status, Window
 from suffice.ledger.rollups import Sums, summed
 from suffice.ledger.schema import attempts, requests, within
+from suffice.ledger.tags import tags_in
 from suffice.types import CountSource, Spend
 
 RequestKey = Literal[
@@ -97,8 +98,12 @@ class Flow(Struct, frozen=True, kw_only=True):
 def totals(
     ledger: Ledger, *, by: RequestKey | None = None, window: Window = ALL_TIME
 ) -> tuple[Totals, ...]:
-    """Sum requests by one of their columns, sorted by it, or all together in one item."""
+    """Sum requests by one of their columns, sorted by it, or all together in one item.
+
+    A request with several tags is in the sums of each, so these come to more than all requests.
+    """
     sums = summed(ledger, (REQUESTS, CORRECTIONS), by=by, window=window)
+    sums = _by_each_tag(sums) if by == "tag" else sums
     return tuple(
         Totals(
             key=_shown(key, by),
@@ -202,6 +207,17 @@ def answer_seconds(
         rung: tuple(duration_s for _, duration_s in group)
         for rung, group in groupby(rows, key=lambda row: row[0])
     }
+
+
+def _by_each_tag(lists: dict[str | int | None, Sums]) -> dict[str | int | None, Sums]:
+    """Add the sums of lists of tags up by each of their tags."""
+    sums: dict[str | int | None, Counter[str]] = {}
+    for text, row in lists.items():
+        for tag in tags_in(None if text is None else str(text)) or (None,):
+            total = sums.setdefault(tag, Counter())
+            for name, amount in row.items():
+                total[name] += amount
+    return {tag: dict(row) for tag, row in sums.items()}
 
 
 def _in_order(

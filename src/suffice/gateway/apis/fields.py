@@ -82,6 +82,10 @@ class Fields:
         """Read another object of the same body."""
         return Fields(value, at=at, ignored=self.ignored, carry=self.carry)
 
+    def ignore_rest(self) -> None:
+        """Take all that is left as hints that change no answer, and note them by their paths."""
+        self.ignore(*tuple(self._left), path=True)
+
     def ignore(self, *names: str, path: bool = False) -> None:
         """Take hints that change no answer, and note them by name, or by their whole path."""
         for name in names:

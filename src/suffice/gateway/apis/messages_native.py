@@ -23,6 +23,10 @@ _LAST = ("message_delta", "message_stop")
 
 def native_of(body: JSON) -> JSON:
     """Return a body as an engine of this API takes it."""
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and metadata.keys() - {"user_id"}:  # the only one it takes
+        user = {name: metadata[name] for name in ("user_id",) if name in metadata}
+        body = {**body, "metadata": user}
     messages = body.get("messages")
     if not isinstance(messages, list):
         return body

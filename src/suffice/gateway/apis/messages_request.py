@@ -325,7 +325,7 @@ def _user(fields: Fields) -> JSON:
     if metadata is None:
         return {}
     user = metadata.take("user_id", str)
-    metadata.done()
+    metadata.ignore_rest()  # notes to oneself: this API has no others
     return {} if user is None else {"user": user}
 
 

@@ -11,6 +11,7 @@ from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.state import Keeping, ResponseState
 from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
 from suffice.gateway.problems import Problem
+from suffice.gateway.tags import without_tags
 from suffice.gateway.wire import RUNG, json_object
 from suffice.types import JSON, NativeBody, Rung
 
@@ -56,7 +57,8 @@ class TranslatedExchange(Exchange):
 
     async def body(self, *, limit: int) -> bytes:
         """Read the body and return the chat request that it stands for."""
-        self.fields = fields = json_object(await super().body(limit=limit))
+        self.fields = json_object(await super().body(limit=limit))
+        fields = without_tags(self.fields)
         keeping, history = self._endpoint.keeping(), None
         if keeping is not None:
             self._state = ResponseState(keeping)
