@@ -42,12 +42,13 @@ def launch(
     """
     from suffice.cli.output import note
     from suffice.config import load_config
+    from suffice.ledger.tags import tags_in
 
     program = shutil.which(client)
     if program is None:
         raise InputError(f"{client} is not installed", hint=f"put {client} on the PATH")
     books = load_config(ladder).gateway.ledger if url is None or ladder.exists() else None
-    began, tag = datetime.now(UTC), tag if (tag or "").strip(" ,") else client
+    began, tag = datetime.now(UTC), ",".join(tags_in(tag)) or client
     with _served(ladder, certificate) if url is None else _running(url) as address:
         environment, options = _settings(client, address, model=model, tag=tag)
         command = [program, *options, *context.args]
@@ -145,11 +146,10 @@ def _print_bill(ledger: str, began: datetime, *, tag: str) -> None:
     from suffice.cli.spenders import print_spenders
     from suffice.ledger import Ledger, Window
     from suffice.ledger.spenders import spenders
-    from suffice.ledger.tags import tags_in
 
     with Ledger.open(ledger, read_only=True) as books:
-        window, first = Window(since=began), tags_in(tag)[0]
-        sessions = spenders(books, by="session", window=window, tag=first)
+        first, _, _ = tag.partition(",")
+        sessions = spenders(books, by="session", window=Window(since=began), tag=first)
     if not sessions:
         note(f"no request of this session is in {ledger}")
         return

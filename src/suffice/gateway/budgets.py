@@ -10,7 +10,7 @@ from suffice.gateway.access import worst_case
 from suffice.gateway.problems import Problem
 from suffice.gateway.wire import ChatRequest
 from suffice.ledger import Ledger, Window, totals
-from suffice.ledger.reserves import Budget, Overdrawn, reserve
+from suffice.ledger.reserves import SpendLimit, Overdrawn, reserve
 from suffice.ledger.spenders import session_spend
 from suffice.pipeline import Pipeline
 from suffice.types import Spend
@@ -39,7 +39,7 @@ async def hold_budgets(
     today = datetime.combine(datetime.now(UTC).date(), time(), UTC)
     by_tag = gateway.tag_budget_usd_per_day
     budgets = [
-        Budget(
+        SpendLimit(
             account=f"tag {tag}",
             usd=by_tag[tag],
             since=today,
@@ -50,7 +50,7 @@ async def hold_budgets(
     ]
     if gateway.session_budget_usd is not None and session_id is not None:
         budgets.append(
-            Budget(
+            SpendLimit(
                 account=f"session {session_id}",
                 usd=gateway.session_budget_usd,
                 spent=partial(session_spend, ledger, session_id),

@@ -30,7 +30,7 @@ reserves = sa.Table(
 )
 
 
-class Budget(Struct, frozen=True, kw_only=True):
+class SpendLimit(Struct, frozen=True, kw_only=True):
     """What an `account` may spend since a time, or ever; `spent` reads the books."""
 
     account: str
@@ -42,14 +42,14 @@ class Budget(Struct, frozen=True, kw_only=True):
 class Overdrawn(Struct, frozen=True, kw_only=True):
     """A budget without room: what is booked, and what requests in flight may still cost."""
 
-    budget: Budget
+    budget: SpendLimit
     booked_usd: Decimal
     reserved_usd: Decimal
 
 
 def reserve(
     ledger: Ledger,
-    budgets: Iterable[Budget],
+    budgets: Iterable[SpendLimit],
     *,
     request_id: str,
     worst_usd: Decimal,
