@@ -10,7 +10,7 @@ from suffice.gateway.access import worst_case
 from suffice.gateway.problems import Problem
 from suffice.gateway.wire import ChatRequest
 from suffice.ledger import Ledger, Window, totals
-from suffice.ledger.reserves import SpendLimit, Overdrawn, reserve
+from suffice.ledger.reserves import Overdrawn, SpendLimit, reserve
 from suffice.ledger.spenders import session_spend
 from suffice.pipeline import Pipeline
 from suffice.types import Spend
