@@ -4,7 +4,8 @@ import csv
 import gzip
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from suffice.errors import InputError
 from suffice.logs.plain_format import parse_columns
 from suffice.logs.read import DEFAULTS, LogOptions, read_logs
 from suffice.logs.record import Skipped
+from suffice.logs.store import open_store
 
 TRUE = "count(*), sum(input_tokens), sum(cache_read_tokens), sum(output_tokens)"
 
@@ -110,6 +112,49 @@ def test_tables_are_read_by_the_names_of_their_columns(name: str, tmp_path: Path
         assert logs.formats == {name: 1}
         assert logs.store.execute(f"SELECT {TRUE} FROM records").fetchone() == truth(made)
         assert logs.store.execute("SELECT min(key) FROM records").fetchone()[0] in ("alice", None)
+
+
+def test_a_long_document_is_known_by_its_first_rows(tmp_path: Path) -> None:
+    """Pretty-printed pages of more than a megabyte, packed and not."""
+    made = sample("api-responses")
+    rows = WRITERS["api-responses"][0](made)
+    text = json.dumps({"note": 'a, [b {"', "data": rows * (1_500_000 // len(str(rows)))}, indent=1)
+    plain, packed = tmp_path / "pages.json", tmp_path / "pages.json.gz"
+    plain.write_text(text)
+    packed.write_bytes(gzip.compress(text.encode(), 1))
+    assert len(text) > 1 << 20
+    for path in (plain, packed):
+        assert totals(path) == truth(made)
+
+
+def test_reading_fits_into_the_memory_of_the_database_on_any_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads have buffers each: no more of them than fit, and one where even those do not."""
+    made = sample("api-responses")
+    path = write_log(tmp_path / "log.jsonl", WRITERS["api-responses"][0](made))
+    threads: list[int] = []
+
+    class Short:
+        def __init__(self, store: duckdb.DuckDBPyConnection) -> None:
+            self.store = store
+
+        def execute(self, sql: str, *arguments: Any) -> Any:
+            if sql.startswith("INSERT INTO records"):
+                row = self.store.execute("SELECT current_setting('threads')").fetchone()
+                threads.append(int(row[0]))
+                if threads[-1] > 1:
+                    raise duckdb.OutOfMemoryException("no room for another buffer")
+            return self.store.execute(sql, *arguments)
+
+    @contextmanager
+    def short_store(**options: Any) -> Iterator[Short]:
+        with open_store(**options) as store:
+            yield Short(store)
+
+    monkeypatch.setattr("suffice.logs.read.open_store", short_store)
+    assert totals(path) == truth(made)
+    assert threads == [2, 1]
 
 
 def test_a_folder_of_mixed_formats_is_read_and_what_is_no_log_is_named(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from suffice.logs.record import Skipped
 from suffice.logs.server_formats import TextFormat
 from suffice.logs.sniff import SQLITE, Sniffed, of_names, sniff
 from suffice.logs.sql import sql_text
-from suffice.logs.store import open_store
+from suffice.logs.store import THREADS, open_store
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _LARGEST_ROW_BYTES = 32 * 1024**2
-_LARGEST_DOCUMENT_BYTES = 256 * 1024**2
+_DOCUMENTS = ("array", "document")
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):
@@ -60,10 +60,8 @@ class Logs(Struct, frozen=True, kw_only=True):
         for source in self.sources:
             form = source.sniffed.format
             if isinstance(form, LogFormat) and form.prompt:
-                paths = sql_text(source.read_as)
-                packed = _packed(source)
                 rows = self.store.execute(
-                    f"""WITH rows AS ({_rows(source, form, paths, packed)})
+                    f"""WITH rows AS ({_rows([source], form)})
                     SELECT DISTINCT ON (1) hash_of(p), p FROM (
                         SELECT ({form.prompt})::VARCHAR AS p FROM {form.relation})
                     WHERE p IS NOT NULL AND hash_of(p) IN ({wanted})"""
@@ -142,6 +140,9 @@ def _look_at(number: int, path: Path | str, options: LogOptions, *, spare: Path)
     if sniffed.shape == "parquet":
         sniffed = _sniff_parquet(log, options)
     read_as = log.path
+    if log.packing != "none" and sniffed.shape in _DOCUMENTS:
+        salvage(log, target)
+        log, read_as = replace(log, packing="none"), target
     if set("*?[") & set(str(read_as)):  # DuckDB would take it for a glob
         read_as = target.with_suffix(".link")
         read_as.symlink_to(log.path.resolve())
@@ -200,13 +201,21 @@ def _read_group(
     import duckdb
 
     failure: Exception | None = None
-    try:
-        store.execute("BEGIN")
-        store.execute(_insert(group))
-        store.execute("COMMIT")
-    except duckdb.Error as error:
-        store.execute("ROLLBACK")
-        failure = error
+    for threads in (THREADS, 1):
+        try:
+            store.execute(f"SET threads = {threads}")
+            store.execute("BEGIN")
+            store.execute(_insert(group))
+            store.execute("COMMIT")
+        except duckdb.Error as error:
+            store.execute("ROLLBACK")
+            failure = error
+            if isinstance(error, duckdb.OutOfMemoryException):
+                continue
+        else:
+            failure = None
+        break
+    store.execute(f"SET threads = {THREADS}")
     if failure is None:
         return
     if len(group) > 1:
@@ -245,66 +254,71 @@ def _insert(group: list[_Source]) -> str:
     """Write the query that appends the records of files of one shape and format."""
     first = group[0]
     form = first.sniffed.format
-    paths = ", ".join(sql_text(source.read_as) for source in group)
-    packed = _packed(first)
     if isinstance(form, TextFormat):
+        paths, packed = _files_sql(group)
         rows = (
             "SELECT line, f.id AS file, row_number() OVER () AS n FROM read_csv("
-            f"[{paths}], columns = {{line: 'VARCHAR'}}, delim = '\x07', quote = '', escape = '', "
+            f"{paths}, columns = {{line: 'VARCHAR'}}, delim = '\x07', quote = '', escape = '', "
             "header = false, auto_detect = false, ignore_errors = true, filename = true, "
             f"max_line_size = {_LARGEST_ROW_BYTES}{packed}) t "
             "JOIN files f ON f.read_as = t.filename"
         )
         return f"INSERT INTO records WITH rows AS MATERIALIZED ({rows}) {form.select()}"
     assert isinstance(form, LogFormat)
-    rows = _rows(first, form, paths, packed)
+    rows = _rows(group, form)
     insert = f"INSERT INTO records WITH rows AS ({rows}) {form.select()}"
     if form.nested and first.sniffed.shape == "lines":
         insert += (
             " UNION ALL BY NAME SELECT 'broken' AS source, f.id AS file, 'no JSON' AS problem "
-            f"FROM ({_objects(first, paths, packed)}) t JOIN files f ON f.read_as = t.filename "
+            f"FROM ({_objects(group)}) t JOIN files f ON f.read_as = t.filename "
             "WHERE j IS NULL"
         )
     return insert
 
 
-def _packed(source: _Source) -> str:
-    return "" if source.log.packing == "none" else f", compression = '{source.log.packing}'"
+def _files_sql(group: list[_Source]) -> tuple[str, str]:
+    """Write the list of files, and the argument that says how they are packed."""
+    packing = group[0].log.packing
+    paths = ", ".join(sql_text(source.read_as) for source in group)
+    return f"[{paths}]", "" if packing == "none" else f", compression = '{packing}'"
 
 
-def _rows(source: _Source, form: LogFormat, paths: str, packed: str) -> str:
+def _rows(group: list[_Source], form: LogFormat) -> str:
     """Write the query that gives the relation `rows` of a format."""
     return (
         f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, "
-        f"f.id AS file FROM ({_objects(source, paths, packed)}) t "
-        "JOIN files f ON f.read_as = t.filename"
+        f"f.id AS file FROM ({_objects(group)}) t JOIN files f ON f.read_as = t.filename"
     )
 
 
-def _objects(source: _Source, paths: str, packed: str) -> str:
-    """Write the query that gives one JSON object a row, whatever the files hold."""
-    shape = source.sniffed.shape
+def _objects(group: list[_Source]) -> str:
+    """Write the query that gives one JSON object a row, whatever the files hold.
+
+    DuckDB keeps two buffers of the longest object for each thread, so a document's is as long as
+    the longest file.
+    """
+    (paths, packed), sniffed = _files_sql(group), group[0].sniffed
+    shape = sniffed.shape
     if shape == "csv":
         table = (
-            f"read_csv([{paths}], all_varchar = true, header = true, ignore_errors = true, "
-            f"delim = '{source.sniffed.delimiter}', quote = '\"', escape = '\"', "
+            f"read_csv({paths}, all_varchar = true, header = true, ignore_errors = true, "
+            f"delim = '{sniffed.delimiter}', quote = '\"', escape = '\"', "
             "strict_mode = false, null_padding = true, filename = true, "
             f"max_line_size = {_LARGEST_ROW_BYTES}{packed})"
         )
         return f"SELECT to_json(whole_row)::JSON AS j, filename FROM {table} whole_row"
     if shape == "parquet":
-        table = f"read_parquet([{paths}], filename = true)"
+        table = f"read_parquet({paths}, filename = true)"
         return f"SELECT to_json(whole_row)::JSON AS j, filename FROM {table} whole_row"
-    form = {"lines": "newline_delimited", "array": "array"}.get(str(shape), "unstructured")
-    largest = _LARGEST_ROW_BYTES if shape == "lines" else _LARGEST_DOCUMENT_BYTES
+    form, largest = "unstructured", max(source.read_as.stat().st_size for source in group) + 1
+    if shape in ("lines", "array"):
+        form, largest = "newline_delimited" if shape == "lines" else "array", _LARGEST_ROW_BYTES
     lenient = ", ignore_errors = true" if shape == "lines" else ""
     rows = (
-        "json"
-        if not source.sniffed.wrapper
-        else (f"unnest(json_extract(json, '$.{source.sniffed.wrapper}[*]'))")
+        "json" if not sniffed.wrapper else f"unnest(json_extract(json, '$.{sniffed.wrapper}[*]'))"
     )
     return (
-        f"SELECT {rows} AS j, filename FROM read_json_objects([{paths}], format = '{form}', "
+        f"SELECT {rows} AS j, filename FROM read_json_objects({paths}, format = '{form}', "
         f"filename = true, maximum_object_size = {largest}{lenient}{packed})"
     )
 

@@ -31,6 +31,7 @@ _DEPTH = 4
 _SAMPLE_ROWS = 200
 _MOST_LIST = 20
 _WRAPPERS = {"data", "logs", "observations", "records", "requests", "spans"}
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{},]', re.DOTALL)
 _KEY = re.compile(r'"([\w.\-]+)"\s*:')
 
 
@@ -142,11 +143,30 @@ def _array_rows(text: str) -> Iterator[Any]:
 
 
 def _documents(text: str) -> list[Any]:
-    """Return the first object of a file, if it is whole in what was read."""
+    """Return the first object of a file, with what of it was read."""
     try:
         return [json.JSONDecoder().raw_decode(text)[0]]
     except ValueError:
-        return [] if len(text) < HEAD_BYTES // 2 else [dict.fromkeys(_KEY.findall(text), 0)]
+        whole = None if len(text) < HEAD_BYTES // 2 else _closed(text)
+        return [] if whole is None else [whole]
+
+
+def _closed(text: str) -> Any:
+    """Return the whole elements of a document that is cut off; None if there are none."""
+    closers: list[str] = []
+    cut, rest = 0, ""
+    for token in _TOKEN.finditer(text):
+        match token[0]:
+            case "[" | "{" as opener:
+                closers.append("]" if opener == "[" else "}")
+            case "]" | "}" if closers:
+                closers.pop()
+            case ",":
+                cut, rest = token.start(), "".join(reversed(closers))
+    try:
+        return json.loads(text[:cut] + rest)
+    except ValueError:
+        return None
 
 
 def _paths(row: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:

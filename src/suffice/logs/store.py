@@ -14,7 +14,8 @@ from suffice.logs.sql import sql_text
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY_BYTES = 600 * 1024**2
+MEMORY_BYTES = 400 * 1024**2
+THREADS = 2  # each holds buffers for the longest rows, and rows that are not yet written
 _MACROS = (
     # Numbers are seconds, or by their size milli-, micro- or nanoseconds, since 1970.
     """CREATE TEMP MACRO as_time(x) AS CASE
@@ -75,6 +76,7 @@ def open_store(*, timezone: str = "UTC") -> Iterator["DuckDBPyConnection"]:
 def _settings(folder: Path) -> dict[str, Any]:
     return {
         "memory_limit": f"{MEMORY_BYTES}B",
+        "threads": THREADS,
         "temp_directory": str(folder / "spill"),
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
