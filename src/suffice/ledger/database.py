@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +47,7 @@ class Ledger:
         self._engine = engine
         self._lock = threading.Lock()
         self._is_postgresql = engine.dialect.name == "postgresql"
-        self._insert_into = {table: _insert_sql(table, engine) for table in schema.TABLES}
+        self._insert_into = _inserts(engine.dialect)
 
     @classmethod
     def open(
@@ -270,10 +270,22 @@ _NEXT_ORDINAL = sa.select(sa.func.coalesce(sa.func.max(schema.attempts.c.ordinal
 )
 
 
-def _insert_sql(table: sa.Table, engine: sa.Engine) -> str:
-    """Compile an insert once: doing so anew for every request would double what a row costs."""
-    columns = [column.name for column in table.columns if column.name != "id"]
-    return str(sa.insert(table).compile(dialect=engine.dialect, column_keys=columns))
+def _inserts(dialect: sa.Dialect) -> Mapping[sa.Table, str]:
+    """Compile each table's insert once: doing so for every request would double a row's cost."""
+    if dialect.name not in _INSERTS:
+        _INSERTS[dialect.name] = {
+            table: str(
+                sa.insert(table).compile(
+                    dialect=dialect,
+                    column_keys=[column.name for column in table.columns if column.name != "id"],
+                )
+            )
+            for table in schema.TABLES
+        }
+    return _INSERTS[dialect.name]
+
+
+_INSERTS: dict[str, Mapping[sa.Table, str]] = {}
 
 
 def _url(where: str | os.PathLike[str]) -> sa.URL:
