@@ -8,13 +8,16 @@ DATA ?= ../shared/data
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 unexport PYTHONDONTWRITEBYTECODE  # with it, each command that a test starts compiles the package anew
 
-.PHONY: demo test test-all test-clients test-engines check audit bench docs venv venv-train lock clean
+.PHONY: demo test test-slow test-all test-clients test-engines check audit bench docs venv venv-train lock clean
 
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
 
 test: $(STAMP)  ## the whole suite but the slow and the torch tests, on JOBS processors
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-slow: $(STAMP)  ## the slow tests that need no torch: simulations, browsers, kills
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'slow and not torch'
 
 test-all: $(TRAIN_STAMP)  ## everything
 	$(BIN)/python -m pytest -m ''

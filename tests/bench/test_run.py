@@ -776,6 +776,7 @@ def pair(line: bytes) -> tuple[str, str]:
     return row["request_id"], row["rung"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_point_loses_no_trial_and_repeats_only_what_was_in_flight(
     tmp_path: Path, server: Counting
 ) -> None:

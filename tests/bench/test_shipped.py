@@ -45,6 +45,8 @@ from suffice.types import (
     Vector,
 )
 
+pytestmark = pytest.mark.slow
+
 SPEC_FILE = Path(__file__).parents[2] / "benchmarks" / "effort" / "effort.toml"
 RUNGS = ("none", "high")
 CLOSED, STREAM = (

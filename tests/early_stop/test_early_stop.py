@@ -134,6 +134,7 @@ def population(size: int, *, seed: int) -> list[Trace]:
     return made
 
 
+@pytest.mark.slow
 def test_the_promise_is_broken_in_at_most_delta_of_draws() -> None:
     whole = tabulate(population(1200, seed=0))
     draw = np.random.default_rng(1)

@@ -76,6 +76,7 @@ def watched(
 # -- the promise, simulated ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_quiet_runs_rarely_alarm() -> None:
     rng, draw = np.random.default_rng(1), random.Random(1)
     alarms = []

@@ -44,6 +44,7 @@ def test_the_whole_is_tested_as_without_parts() -> None:
     assert plain.p_values == pytest.approx(whole.p_values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Method.BINOMIAL, Method.BETTING])
 def test_the_promise_is_broken_at_most_delta_of_the_time(method: Method) -> None:
     """The true risk is known, and the part that is certified times it must not exceed alpha."""

@@ -1,10 +1,12 @@
 """Recent losses tell when rows are no longer of one population, and rarely otherwise."""
 
 import numpy as np
+import pytest
 
 from suffice.guarantee.worsening import LEVEL, worse_since
 
 
+@pytest.mark.slow
 def test_a_steady_stream_rarely_looks_changed() -> None:
     rng = np.random.default_rng(0)
     for risk in (0.02, 0.3):

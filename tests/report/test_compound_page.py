@@ -108,6 +108,7 @@ def test_every_figure_has_numbers_behind_it(result: Compound) -> None:
         assert all(len(row) == len(figure.header) for row in figure.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
 def test_a_browser_draws_the_page_without_complaint(tmp_path: Path, result: Compound) -> None:
     page = tmp_path / "compound.html"

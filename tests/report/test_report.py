@@ -498,6 +498,7 @@ def test_text_contrasts_with_its_background(theme: int, name: str, least: float)
         assert (light + 0.05) / (dark + 0.05) >= least
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
 def test_a_browser_draws_every_figure_without_complaint(
     tmp_path: Path, books: Callable[..., LedgerReport]

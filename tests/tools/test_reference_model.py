@@ -25,6 +25,8 @@ from tools.reference_model.tokenizer import END, THINK, build_tokenizer, prompt
 from suffice.errors import InputError
 from suffice.types import Effort
 
+pytestmark = pytest.mark.slow
+
 SPEC_FILE = Path(__file__).parents[2] / "benchmarks" / "effort" / "effort.toml"
 THINKING = (Effort.LOW, Effort.HIGH)
 

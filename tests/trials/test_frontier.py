@@ -215,6 +215,7 @@ def test_dollars_that_are_all_0_are_no_unit() -> None:
     )
 
 
+@pytest.mark.slow
 def test_intervals_of_twelve_groups_miss_about_as_often_as_they_say() -> None:
     """Plain percentiles of 12 groups miss 9.7 % of 1,500 times, the expanded interval 5.7 %."""
     random = np.random.default_rng(12)
