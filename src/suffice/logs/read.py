@@ -284,10 +284,14 @@ def _files_sql(group: list[_Source]) -> tuple[str, str]:
 
 
 def _rows(group: list[_Source], form: LogFormat) -> str:
-    """Write the query that gives the relation `rows` of a format."""
+    """Write the query that gives the relation `rows` of a format.
+
+    `OFFSET 0` keeps DuckDB from putting the transformation into each of the thirty columns that
+    look into its result, which would take five times as long.
+    """
     return (
-        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, "
-        f"f.id AS file FROM ({_objects(group)}) t JOIN files f ON f.read_as = t.filename"
+        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, f.id AS "
+        f"file FROM ({_objects(group)}) t JOIN files f ON f.read_as = t.filename OFFSET 0"
     )
 
 
