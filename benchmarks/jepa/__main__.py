@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.inputs import benchmark_parser
 from suffice.errors import InputError, SufficeError
 
-METHODS = ["sft", "jepa", "tube"]
+METHODS = ["start", "sft", "jepa", "tube"]
 ROUNDS, EXAMPLES = 5, 16
 REFERENCE_ROUNDS, REFERENCE_EXAMPLES, REFERENCE_WIDTH = 2, 4, 512
 

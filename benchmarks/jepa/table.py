@@ -111,9 +111,10 @@ def table(setting: Setting) -> dict[str, Any]:
 
 
 def _arms(size: Size) -> Iterator[Arm]:
-    for name in size.sets:
+    for name in size.sets if "start" in size.methods else ():
         yield Arm(dataset=name, rows=0, method="start", labels=Labels.ANSWER, seed=0)
-    axes = (size.seeds, size.sets, size.labels, size.rows, size.methods)
+    trained = [method for method in size.methods if method != "start"]
+    axes = (size.seeds, size.sets, size.labels, size.rows, trained)
     for seed, name, labels, rows, method in itertools.product(*axes):
         yield Arm(dataset=name, rows=rows, method=method, labels=labels, seed=seed)
 
@@ -144,11 +145,14 @@ def _run(arm: Arm, setting: Setting) -> ArmResult:
 def _test_loss(questions: list[TokenizedChat], setting: Setting) -> float:
     """Return the mean loss of a token of the answers; always with correct labels."""
     packed = PackedModel(setting.model, predictors=0).eval()
+    device = packed.predictor_tokens.device
+    bfloat16 = setting.size.precision is Precision.BFLOAT16
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=bfloat16)
     total, tokens = 0.0, 0
     for start in range(0, len(questions), setting.size.batch_examples):
         batch = pack(questions[start : start + setting.size.batch_examples], PackingLayout())
-        batch = batch.to(packed.predictor_tokens.device)
-        with torch.no_grad():
+        batch = batch.to(device)
+        with torch.no_grad(), autocast:
             parts = losses(packed(batch), batch.targets, objective=Objective(weight=0))
         total += parts.next_token.item() * len(batch.targets)
         tokens += len(batch.targets)
