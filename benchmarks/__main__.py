@@ -13,6 +13,7 @@ BENCHMARKS = (
     "silicon_outside",
     "latent",
     "stream",
+    "choices",
     "forecast",
     "contracts",
     "compound",

@@ -44,6 +44,7 @@ DECODING = "events.jsonl --gate gate --ladder suffice.toml --rung big"
 READ = {
     *(("ladder", "path"), ("recertify", "ledger"), ("key list", "file")),
     *(("ledger log", "ledger"), ("ledger export", "ledger")),
+    *(("latent choose", name) for name in ("questions", "train", "videos", "captions")),
     *(("rollout", "ledger"), ("rollout", "candidate"), ("report", "keys")),
     *(("latent fit", "answers"), ("certify", "labels"), ("certify", "plan"), ("bill", "prices")),
 }

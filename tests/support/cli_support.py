@@ -17,6 +17,7 @@ from suffice.cli.main import app, main
 from suffice.config import parse_config
 from suffice.early_stop.rule import AnswerProbe, ReasoningTags, Trace
 from suffice.ladder import example_text
+from suffice.latent.transitions import packaged_transitions
 from support import CONFIG, lay_out, make_tasks, write_jsonl
 
 PART = 'model = "llama-3-8b"\nchip = "h100"\ninput_tokens = 500\noutput_tokens = 200\n'
@@ -43,6 +44,7 @@ WORDS = {
     "latent stop": "sums.jsonl --ladder embedded.toml --rung high --traces traces.jsonl",
     "latent gate": "streams.jsonl --alpha 0.2",
     "latent watch": "gate streams.jsonl",
+    "latent choose": "questions.jsonl",
     "serve": "--ladder suffice.toml --certificate bundle --port 0",
     "key add": "carol --file keys.json",
     "key list": "--file keys.json",
@@ -127,6 +129,7 @@ def lay_out_inputs(folder: Path, certification: Certification) -> Path:
     write_workload(folder)
     write_jsonl(folder / "compound.jsonl", make_compound_trials(600))
     (folder / "points.csv").write_text(POINTS)
+    write_jsonl(folder / "questions.jsonl", packaged_transitions()[:60])
     (folder / "fleet.toml").write_text(FLEET)
     _lay_out_traces(folder)
     return folder

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from suffice.cli.choose import choose
 from suffice.cli.options import (
     Alpha,
     CoreUsdPerHour,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 Encoder = Literal["wordllama", "minilm"]
+app.command()(choose)
 
 
 @app.callback()

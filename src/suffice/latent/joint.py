@@ -62,7 +62,16 @@ def fit_joint(
 
     Options: `seed` (0) and `sigreg` (0.0), the weight of the penalty against collapse.
     """
-    candidates = embed_answers(answers, encoder=encoder)
+    return fit_joint_vectors(vectors, targets, embed_answers(answers, encoder=encoder), **options)
+
+
+def fit_joint_vectors(
+    vectors: Vectors, targets: Ints, candidates: Vectors, **options: Any
+) -> Joint:
+    """Fit the map to answers that are vectors already: unit rows, (answers, answer dim).
+
+    Options are those of `fit_joint`.
+    """
     rng = np.random.default_rng(options.get("seed", 0))
     parameters = _least_squares(vectors, candidates[targets])
     moments = [np.zeros((2, *p.shape), np.float32) for p in parameters]

@@ -4,17 +4,16 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from suffice.encoders.clips import opencv, square
 from suffice.encoders.onnx import EfficientNet
-from suffice.errors import InputError, MissingExtra
+from suffice.errors import InputError
 from suffice.selective.embedding_change import EmbeddingChange
 from suffice.types import Request
 
-SIZE = 224  # pixels, what the encoder takes
 FULL_CHANGE = 0.5  # one minus cosine between frames of unrelated scenes
 
 
@@ -31,7 +30,7 @@ def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
 
     Raises InputError if the file cannot be opened, holds no frame, or ends too early.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     video = cv2.VideoCapture(str(path))
     try:
         rate = video.get(cv2.CAP_PROP_FPS)
@@ -58,18 +57,6 @@ def read_frames(path: Path, *, frames_per_s: float = 5.0) -> Iterator[Frame]:
         video.release()
 
 
-def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the middle square of an image of any size, scaled to (224, 224, 3)."""
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(f"a frame must have shape (height, width, 3), got {image.shape}")
-    side = min(image.shape[:2])
-    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    cut = image[top : top + side, left : left + side]
-    cv2 = _opencv()
-    scaled: NDArray[np.uint8] = cv2.resize(cut, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    return scaled
-
-
 def frame_change(encoder: EfficientNet) -> EmbeddingChange[Frame]:
     """Return the change score of frames: the distance of their embeddings."""
     return EmbeddingChange(
@@ -79,7 +66,7 @@ def frame_change(encoder: EfficientNet) -> EmbeddingChange[Frame]:
 
 def ask_about(frame: Frame, *, question: str) -> Request:
     """Return a request that shows the frame to a vision model."""
-    cv2 = _opencv()
+    cv2 = opencv()
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
     url = f"data:image/jpeg;base64,{b64encode(jpeg.tobytes()).decode()}"
     content = [
@@ -88,13 +75,3 @@ def ask_about(frame: Frame, *, question: str) -> Request:
     ]
     message = {"role": "user", "content": content}
     return Request(request_id=f"frame-{frame.at_s:.3f}", messages=(message,))
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra(
-            "reading video needs OpenCV", hint="pip install 'suffice[video]'"
-        ) from error
-    return cv2

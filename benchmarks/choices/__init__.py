@@ -1,0 +1,1 @@
+"""Latent multiple choice over state changes."""
