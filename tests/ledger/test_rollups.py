@@ -25,6 +25,7 @@ from suffice.ledger import (
     Status,
     Window,
     audit_spend,
+    audited_costs,
     calls,
     flow,
     rollups,
@@ -33,6 +34,7 @@ from suffice.ledger import (
 )
 from suffice.ledger.measures import REQUESTS, rollup_marks
 from suffice.ledger.retention import erase, prune
+from suffice.ledger.rollup_statements import OTHERS
 from suffice.ledger.rollups import advance, clear
 from suffice.types import Charge, Count, CountSource, Usage, Vector
 
@@ -155,7 +157,7 @@ def questions(ledger: Ledger, spans: list[Window]) -> list[object]:
         answers += [totals(ledger, by=by, window=window) for by in by_request]
         answers += [calls(ledger, by=by, window=window) for by in by_call]
         answers += [flow(ledger, window=window), audit_spend(ledger, window=window)]
-        answers.append(traffic(ledger, window=window))
+        answers += [traffic(ledger, window=window), audited_costs(ledger, window=window)]
     return answers
 
 
@@ -164,11 +166,12 @@ def without_sums(ledger: Ledger, spans: list[Window]) -> list[object]:
     return questions(ledger, spans)
 
 
-@pytest.mark.parametrize("audited", [True, False])
-def test_sums_by_the_hour_equal_sums_over_all_rows(
-    ledger: Ledger, audited: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("audited", "hourly_days"), [(True, 40), (False, 100_000)])
+def test_kept_sums_equal_sums_over_all_rows(
+    ledger: Ledger, audited: bool, hourly_days: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollups, "BATCH", 7)
+    monkeypatch.setattr(rollups, "BATCH", 17)
+    monkeypatch.setattr(rollups, "HOURLY_DAYS", min(hourly_days, int(time.time() // 86_400)))
     world, rng = Traffic(ledger, seed=audited), random.Random(audited)
     spans = windows(rng)
     for within_s in (60.0, 0.0):
@@ -195,6 +198,58 @@ def test_what_is_pruned_leaves_no_sums(ledger: Ledger) -> None:
             connection.execute(sa.select(sa.func.count()).select_from(REQUESTS.table)).scalar_one()
             == 0
         )
+
+
+def test_hours_long_past_are_forgotten_and_change_no_answer(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "HOURLY_DAYS", 10_000)
+    world, spans = Traffic(ledger, seed=6), windows(random.Random(6))
+    world.go_on(requests=30)
+    assert advance(ledger)
+    kept = questions(ledger, spans)
+    assert rows_of_sums(ledger, hours=1)
+    monkeypatch.setattr(rollups, "HOURLY_DAYS", 40)
+    world.go_on(requests=1)
+    assert advance(ledger)
+    assert not rows_of_sums(ledger, hours=1)
+    assert rows_of_sums(ledger, hours=24)
+    kept = questions(ledger, spans)
+    assert kept == without_sums(ledger, spans)
+
+
+def rows_of_sums(ledger: Ledger, *, hours: int) -> int:
+    table = REQUESTS.table
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.hours == hours)
+    with ledger.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def test_words_of_clients_cannot_make_the_sums_as_large_as_the_rows(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "BATCH", 7)
+    monkeypatch.setattr(rollups, "MOST_VALUES", 3)
+    world = Traffic(ledger, seed=7)
+    entries = [
+        replace(world.request(), time=NOON, tag=f"tag {i % 20}", group=f"group {i % 15}")
+        for i in range(60)
+    ]
+    ledger.append_many(entries)
+    whole = totals(ledger)
+    assert advance(ledger)
+    assert totals(ledger) == whole
+    for by in ("tag", "group"):
+        kept = totals(ledger, by=by)  # type: ignore[arg-type]
+        assert len(kept) == 4
+        assert OTHERS in {row.key for row in kept}
+        assert sum(row.requests for row in kept) == 60
+        for row in kept:
+            if row.key != OTHERS:
+                assert row.requests == sum(getattr(e, by) == row.key for e in entries)
+    assert OTHERS in {row.key for row in calls(ledger, by="group")}
+    assert prune(ledger, before=NOON + timedelta(days=1), audited=True) == 60
+    assert not rows_of_sums(ledger, hours=24)
 
 
 def test_a_writer_that_commits_late_is_summed_once(ledger: Ledger) -> None:

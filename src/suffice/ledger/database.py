@@ -160,6 +160,11 @@ class Ledger:
             migrations.take_turns(connection, migrations.AUDIT_ORDER_LOCK)
             connection.execute(row)
 
+    @property
+    def dialect(self) -> str:
+        """The database's kind: `sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Lend a connection for queries that sees one state of the ledger throughout."""

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.errors import LedgerError
+from suffice.ledger.sums_tables import SUMS, TABLES_OF_SUMS
 
 ADVISORY_LOCK = 7_836_342_332  # any constant of our own: two workers must not migrate at once
 AUDIT_ORDER_LOCK = 7_836_342_333
@@ -49,27 +50,6 @@ def _postgresql_refuses_changes(table: str) -> str:
 
 def _added(*columns: str) -> tuple[str, ...]:
     return tuple(f"ALTER TABLE suffice_requests ADD COLUMN {column}" for column in columns)
-
-
-def _table_of_sums(name: str, *columns: str) -> str:
-    sums = "".join(f", {column} BIGINT NOT NULL" for column in " ".join(columns).split())
-    return (
-        f"CREATE TABLE {name} (dimension TEXT NOT NULL, hour BIGINT NOT NULL, value TEXT NOT NULL"
-        f"{sums}, PRIMARY KEY (dimension, hour, value))"
-    )
-
-
-def _spend_sums(name: str) -> str:
-    parts = ("count", "high", "low")
-    return f"{name}_unknown_count " + " ".join(
-        f"{name}_{known}_{part}" for known in ("reported", "estimated") for part in parts
-    )
-
-
-def _token_sums(name: str) -> str:
-    return " ".join(
-        f"{name}_{kind}" for kind in ("unknown_calls", "reported", "counted", "estimated")
-    )
 
 
 MIGRATIONS = (
@@ -296,28 +276,10 @@ MIGRATIONS = (
         version=10,
         statements=("ALTER TABLE suffice_attempts ADD COLUMN check_passed BOOLEAN",),
     ),
-    Migration(  # sums of rows that are there: no books, and made again at will
+    Migration(
         version=11,
         statements=(
             "ALTER TABLE suffice_requests ADD COLUMN tag TEXT",
-            """CREATE TABLE suffice_rollup_marks (
-                id INTEGER PRIMARY KEY,
-                requests_id BIGINT NOT NULL,
-                attempts_id BIGINT NOT NULL
-            )""",
-            "INSERT INTO suffice_rollup_marks VALUES (1, 0, 0)",
-            _table_of_sums(
-                "suffice_request_sums",
-                "requests audited ok failed cancelled refused",
-                *map(_spend_sums, ("spend", "reference", "compared", "saved")),
-            ),
-            _table_of_sums(
-                "suffice_call_sums",
-                "calls failed",
-                _spend_sums("spend"),
-                *map(_token_sums, ("input", "cache_read", "cache_write", "output", "reasoning")),
-            ),
-            _table_of_sums("suffice_flow_sums", "requests"),
             "CREATE INDEX suffice_attempts_time ON suffice_attempts (time_us)",
             "CREATE INDEX suffice_requests_audits ON suffice_requests (id) WHERE audited",
         ),
@@ -347,6 +309,21 @@ MIGRATIONS = (
                 PRIMARY KEY (account, request_id)
             )""",
         ),
+    ),
+    Migration(  # sums of rows that are there: no books, and made again at will
+        version=15,
+        statements=(
+            *(f"DROP TABLE IF EXISTS {name}" for name in ("suffice_rollup_marks", *SUMS)),
+            """CREATE TABLE suffice_rollup_marks (
+                id INTEGER PRIMARY KEY,
+                requests_id BIGINT NOT NULL,
+                attempts_id BIGINT NOT NULL,
+                hourly_from BIGINT NOT NULL
+            )""",
+            "INSERT INTO suffice_rollup_marks VALUES (1, 0, 0, 0)",
+        ),
+        sqlite=tuple(f"{statement} WITHOUT ROWID" for statement in TABLES_OF_SUMS),
+        postgresql=TABLES_OF_SUMS,
     ),
 )
 

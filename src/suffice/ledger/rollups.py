@@ -1,31 +1,43 @@
-"""Hourly sums of a ledger, so that a question about ten million rows reads a few thousand.
+"""Sums of a ledger by hour and day: a question about ten million rows reads a few thousand.
 
-A row counts once: in the hourly sums if its id is up to the mark, else by itself. Marks and sums
-move in one transaction, so a reader always finds sums that equal those over all rows, however far
-`advance` has come. `prune` takes out of the sums what it deletes.
+A row counts once: in the sums if its id is up to the mark, else by itself. Marks and sums move in
+one transaction, so a reader always finds sums that equal those over all rows, however far `advance`
+has come. `prune` takes out of the sums what it deletes.
+
+Days are kept for ever, hours for the latest `HOURLY_DAYS`. Groups and tags are words of clients: a
+day keeps the first `MOST_VALUES` of them, and the others together under `OTHERS`.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.measures import HOUR_US, MEASURES, Column, Measure, rollup_marks
+from suffice.ledger.measures import HOUR_US, MEASURES, Column, Measure, rollup_marks, total
 from suffice.ledger.records import Window
+from suffice.ledger.rollup_statements import DAY, HOUR, addition, names_of_sums, taking_in
 from suffice.ledger.schema import attempts, requests, time_us
 
 DAY_US = 24 * HOUR_US
-BATCH = 5_000  # rows in one transaction: gateways write in between
+HOURLY_DAYS = 40
+MOST_VALUES = 200
+BATCH = 10_000  # rows in one transaction: gateways write in between
 _WRITERS_S = 1.0  # longest wait for writers that began before the ids were read
 _POLL_S = 0.005
 _MARKED = {"requests_id": requests.c.id, "attempts_id": attempts.c.id}
 Sums = dict[str, int]
 Conditions = tuple[sa.ColumnElement[bool], ...]
+
+
+class _Stretches(NamedTuple):
+    """A window in pieces: sums of so many hours from and before hours, and rows by their time."""
+
+    kept: list[tuple[int, int, int]]
+    rows: list[tuple[int, int]]
 
 
 def summed(
@@ -42,17 +54,24 @@ def summed(
     looks at no other keys.
     """
     totals: dict[str | int | None, Sums] = {}
-    hours, edges = _hours(window), _edges(window)
-    bounds = dict(zip(("since", "until"), _microseconds(window), strict=True))
+    since_us, until_us = _microseconds(window)
     with ledger.reading() as connection:
         marks = connection.execute(sa.select(rollup_marks)).one()._mapping
-        queries: list[tuple[sa.Select[Any], dict[str, int | None]]] = []
-        if hours is not None:
-            queries.append((_kept(measures[0].table, by), {"since": hours[0], "until": hours[1]}))
+        stretches = _stretches(since_us, until_us, hourly_from=marks["hourly_from"])
+        kept = _kept(measures[0].table, by)
+        queries = [
+            (kept, {"hours": hours, "since": since, "until": until})
+            for hours, since, until in stretches.kept
+        ]
         for measure in measures:
             mark = {"mark": marks[measure.mark]}
-            queries.append((_late(measure, by, only), bounds | mark))
-            queries += [(_edge(measure, by, only), edge | mark) for edge in edges]
+            queries.append(
+                (_late(measure, by, only), {"since": since_us, "until": until_us} | mark)
+            )
+            queries += [
+                (_edge(measure, by, only), {"since": since, "until": until} | mark)
+                for since, until in stretches.rows
+            ]
         for query, values in queries:
             for row in connection.execute(query, values).mappings():
                 sums = totals.setdefault(_shown(row["value"], by), {})
@@ -63,11 +82,13 @@ def summed(
 
 
 def advance(ledger: Ledger, *, within_s: float = inf) -> bool:
-    """Take rows into the hourly sums; False where some were left for another time.
+    """Take rows into the sums; False where some were left for another time.
 
     Another process that does so at the same time goes on alone. Raises LedgerError.
     """
     ends = time.monotonic() + within_s
+    for measure in MEASURES:
+        taking_in(measure, ledger.dialect)  # compiled before a transaction, in which others wait
     horizon = _horizon(ledger)
     while horizon is not None:
         with ledger.writing() as connection:
@@ -75,12 +96,16 @@ def advance(ledger: Ledger, *, within_s: float = inf) -> bool:
             marks = connection.execute(locked).mappings().one_or_none()
             if marks is None:
                 return False
+            hourly_from = _forget_hours(connection, marks["hourly_from"])
             upto = {name: min(horizon[name], marks[name] + BATCH) for name in _MARKED}
             for measure in MEASURES:
-                mark = measure.mark
-                if upto[mark] > marks[mark]:
-                    rows = measure.id > marks[mark], measure.id <= upto[mark]
-                    connection.execute(_addition(measure, rows, dialect=connection.dialect.name))
+                after, last = marks[measure.mark], upto[measure.mark]
+                if last > after:
+                    values = {"after": after, "upto": last, "from_us": hourly_from * HOUR_US}
+                    for sql, constants in taking_in(measure, ledger.dialect):
+                        connection.exec_driver_sql(
+                            sql, {**constants, **values, "most": MOST_VALUES}
+                        )
             connection.execute(sa.update(rollup_marks).values(upto))
         if upto == horizon:
             return True
@@ -90,23 +115,47 @@ def advance(ledger: Ledger, *, within_s: float = inf) -> bool:
 
 
 def clear(ledger: Ledger) -> None:
-    """Empty the hourly sums: rows count by themselves until `advance`; raises LedgerError."""
+    """Empty the sums: rows count by themselves until `advance`; raises LedgerError."""
     with ledger.writing() as connection:
         connection.execute(sa.select(rollup_marks).with_for_update())
         for table in {measure.table for measure in MEASURES}:
             connection.execute(sa.delete(table))
-        connection.execute(sa.update(rollup_marks).values(dict.fromkeys(_MARKED, 0)))
+        nothing = dict.fromkeys((*_MARKED, "hourly_from"), 0)
+        connection.execute(sa.update(rollup_marks).values(nothing))
 
 
 def subtract(connection: sa.Connection, leaving: sa.ColumnElement[bool]) -> None:
-    """Take requests out of the hourly sums; the caller deletes them in the same transaction."""
+    """Take requests out of the sums; the caller deletes them in the same transaction."""
     marks = connection.execute(sa.select(rollup_marks).with_for_update()).mappings().one()
+    values = {"from_us": marks["hourly_from"] * HOUR_US}
     for measure in MEASURES:
         rows = leaving, measure.id <= marks[measure.mark]
-        connection.execute(_addition(measure, rows, sign=-1, dialect=connection.dialect.name))
+        for hours in (DAY, HOUR):
+            statement = addition(
+                measure, rows, hours=hours, sign=-1, dialect=connection.dialect.name
+            )
+            connection.execute(statement, values if hours == HOUR else {})
     for measure in MEASURES:
-        empty = (measure.table.c[name] == 0 for name in _names(measure.table))
+        empty = (measure.table.c[name] == 0 for name in names_of_sums(measure.table))
         connection.execute(sa.delete(measure.table).where(*empty))
+
+
+def _forget_hours(connection: sa.Connection, hourly_from: int) -> int:
+    """Delete the hourly sums of days that are long past; returns the first hour that stays."""
+    wanted = (int(time.time() // 86_400) - HOURLY_DAYS) * 24
+    if wanted <= hourly_from:
+        return hourly_from
+    for measure in MEASURES:
+        table = measure.table
+        connection.execute(
+            sa.delete(table).where(
+                table.c.dimension.in_(["", *measure.keys]),
+                table.c.hours == HOUR,
+                table.c.hour < wanted,
+            )
+        )
+    connection.execute(sa.update(rollup_marks).values(hourly_from=wanted))
+    return wanted
 
 
 def _horizon(ledger: Ledger) -> Mapping[str, int] | None:
@@ -138,52 +187,15 @@ _WRITERS = sa.text(
 )
 
 
-def _addition(
-    measure: Measure, rows: Iterable[sa.ColumnElement[bool]], *, dialect: str, sign: int = 1
-) -> sa.Insert:
-    """Return the statement that adds rows to the hourly sums, or takes them out again."""
-    keys = {name: column.label(f"by_{name}") for name, column in measure.keys.items()}
-    hour = (measure.time_us // HOUR_US).label("hour")
-    finest = (
-        sa.select(hour, *keys.values(), *(sum_.label(n) for n, sum_ in measure.sums.items()))
-        .select_from(measure.rows)
-        .where(*measure.where, *rows)
-        .group_by("hour", *(key.name for key in keys.values()))
-        .cte("finest")
-    )
-    sums = [(sign * sa.func.sum(finest.c[name])).label(name) for name in measure.sums]
-    dimensions = {"": sa.literal("")} | {name: finest.c[key.name] for name, key in keys.items()}
-    by_dimension = [
-        sa.select(sa.literal(name).label("dimension"), finest.c.hour, value.label("value"), *sums)
-        .group_by(finest.c.hour, *([value] if name else []))
-        for name, value in dimensions.items()
-    ]  # fmt: skip
-    table = measure.table
-    missing = {name: sa.literal(0).label(name) for name in _names(table) - measure.sums.keys()}
-    every = sa.union_all(*by_dimension).subquery("every")
-    rows_of_sums = sa.select(*every.c, *missing.values()).where(sa.true())
-    adding = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    upsert: sa.Insert = adding.from_select(
-        [*every.c.keys(), *missing], rows_of_sums
-    ).on_conflict_do_update(
-        index_elements=list(table.primary_key.columns.keys()),
-        set_={name: table.c[name] + adding.excluded[name] for name in measure.sums},
-    )
-    return upsert
-
-
-def _names(table: sa.Table) -> set[str]:
-    return set(table.columns.keys()) - set(table.primary_key.columns.keys())
-
-
 @cache
 def _kept(table: sa.Table, by: str | None) -> sa.Select[Any]:
-    """Return the query that adds whole hours up, from `since` to before `until`."""
+    """Return the query that adds sums of `hours` up, from `since` to before `until`."""
     value: Column = {None: sa.literal(""), "day": table.c.hour // 24}.get(by, table.c.value)
-    sums = (sa.func.sum(table.c[name]).label(name) for name in _names(table))
+    sums = (sa.func.sum(table.c[name]).label(name) for name in names_of_sums(table))
     return (
         sa.select(value.label("value"), *sums)
         .where(table.c.dimension == ("" if by == "day" else by or ""))
+        .where(table.c.hours == sa.bindparam("hours", type_=sa.BigInteger))
         .where(table.c.hour >= _SINCE, table.c.hour < _UNTIL)
         .group_by(value)
     )
@@ -218,7 +230,7 @@ def _direct(measure: Measure, by: str | None) -> sa.Select[Any]:
     value: Column = sa.literal("")
     if by is not None:
         value = measure.time_us // DAY_US if by == "day" else measure.keys[by]
-    sums = (column.label(name) for name, column in measure.sums.items())
+    sums = (total(term).label(name) for name, term in measure.terms.items())
     query = sa.select(value.label("value"), *sums).select_from(measure.rows)
     return query.where(*measure.where).group_by("value")
 
@@ -230,30 +242,28 @@ def _microseconds(window: Window) -> tuple[int, int]:
     )
 
 
-def _hours(window: Window) -> tuple[int, int] | None:
-    """Return the first whole hour of a window and that after the last; None where it has none."""
-    since_us, until_us = _microseconds(window)
-    hours = -(-since_us // HOUR_US), until_us // HOUR_US
-    return hours if hours[0] < hours[1] else None
-
-
-def _edges(window: Window) -> list[dict[str, int]]:
-    """Return the ends of a window that are no whole hours."""
-    since_us, until_us = _microseconds(window)
-    hours = _hours(window)
+def _stretches(since_us: int, until_us: int, *, hourly_from: int) -> _Stretches:
+    """Cover a window by whole days, by hours at its ends, and by rows where there are no hours."""
+    kept, rows = [], []
+    first, last = -(-since_us // DAY_US), until_us // DAY_US
     ends = [(since_us, until_us)]
-    if hours is not None:
-        ends = [(since_us, hours[0] * HOUR_US), (hours[1] * HOUR_US, until_us)]
-    open_ = {-_EVER, _EVER}
-    return [
-        {"since": since, "until": until}
-        for since, until in ends
-        if since < until and not {since, until} & open_
-    ]
+    if first < last:
+        kept.append((DAY, first * DAY, last * DAY))
+        ends = [(since_us, first * DAY_US), (last * DAY_US, until_us)]
+    for start_us, end_us in ends:
+        if start_us >= end_us or {start_us, end_us} & {-_EVER, _EVER}:
+            continue  # an open window ends in a day without rows
+        first, last = max(-(-start_us // HOUR_US), hourly_from), end_us // HOUR_US
+        if first < last:
+            kept.append((HOUR, first, last))
+            rows += [(start_us, first * HOUR_US), (last * HOUR_US, end_us)]
+        else:
+            rows.append((start_us, end_us))
+    return _Stretches(kept=kept, rows=[(start, end) for start, end in rows if start < end])
 
 
 def _shown(value: str | int, by: str | None) -> str | int | None:
     """Read a key as it was before it was written as a text."""
     if by is None or value == "":
         return None
-    return value if isinstance(value, int) or by == "flow" else value.removeprefix("=")
+    return value if isinstance(value, int) or by == "flow" else value[1:]

@@ -7,22 +7,24 @@ spread says how well (the difference estimator of survey sampling: Cochran, Samp
 1977, section 7.4).
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from math import sqrt
 from statistics import NormalDist
 
-import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.records import ALL_TIME, ReferenceKnown, Window
-from suffice.ledger.schema import audited_by_reference, audits, requests, within
+from suffice.ledger.measures import AUDITS, SPLIT
+from suffice.ledger.records import ALL_TIME, Window
+from suffice.ledger.rollups import summed
 from suffice.ledger.sums import Totals, totals
 
 LEAST_AUDITS = 30  # below which a spread says too little
 _CONFIDENCE = 0.95
 _PICO = 1e12
+_STEPS_IN_SQUARE_USD = 1e16
 
 
 class AuditedCosts(Struct, frozen=True, kw_only=True):
@@ -74,24 +76,13 @@ def compared_totals(ledger: Ledger, *, window: Window = ALL_TIME) -> ComparedTot
 
 def audited_costs(ledger: Ledger, *, window: Window = ALL_TIME) -> AuditedCosts:
     """Compare the reference's charges for audited requests with the estimates booked for them."""
-    beyond = (audits.c.charge_picousd - requests.c.reference_picousd) / _PICO
-    query = (
-        sa.select(sa.func.count(), sa.func.sum(beyond), sa.func.sum(beyond * beyond))
-        .select_from(requests.join(audits, audited_by_reference))
-        .where(
-            requests.c.audited,
-            requests.c.reference_known == ReferenceKnown.ESTIMATED.value,
-            requests.c.charge_picousd.is_not(None),
-            beyond.is_not(None),
-            *within(requests.c.time_us, window),
-        )
-    )
-    with ledger.reading() as connection:
-        count, total, squares = connection.execute(query).one()
+    sums = Counter(summed(ledger, (AUDITS,), by=None, window=window).get(None))
+    count = sums["audits"]
     if count < 2:
         return AuditedCosts(audits=count, mean_usd=None, spread_usd=None)
-    mean = float(total) / count
-    variance = max(0.0, float(squares) - count * mean * mean) / (count - 1)
+    mean = (sums["beyond_high"] * SPLIT + sums["beyond_low"]) / _PICO / count
+    squares = (sums["squares_high"] * SPLIT + sums["squares_low"]) / _STEPS_IN_SQUARE_USD
+    variance = max(0.0, squares - count * mean * mean) / (count - 1)
     return AuditedCosts(audits=count, mean_usd=mean, spread_usd=sqrt(variance))
 
 

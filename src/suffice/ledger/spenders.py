@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.measures import spend_of, spend_sums
+from suffice.ledger.measures import spend_of, spend_terms, total
 from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Window
 from suffice.ledger.schema import attempts, requests, time_from_us, within
 from suffice.ledger.tags import has_tag, tags_in
@@ -153,4 +153,5 @@ def _totals(row: sa.RowMapping, tokens: sa.RowMapping | None) -> SpenderTotals:
 def _labelled(
     name: str, amount: sa.ColumnElement[int], estimated: sa.ColumnElement[bool]
 ) -> list[sa.ColumnElement[Any]]:
-    return [sum_.label(label) for label, sum_ in spend_sums(name, amount, estimated).items()]
+    terms = spend_terms(name, amount, estimated).items()
+    return [total(term).label(label) for label, term in terms]
