@@ -14,7 +14,7 @@ of about 300 bytes; streams of 50 chunks.
   in millionths of a millionth of a dollar.
 LiteLLM lives in an environment of its own, made when absent; without it its figures are null.
 
-python -m benchmarks.gateway --json [--soak | --faults | --drift | --schema]
+python -m benchmarks.gateway --json [--soak | --faults [--attack NAME] | --drift | --schema]
 """
 
 import argparse
@@ -95,6 +95,7 @@ def _options() -> argparse.Namespace:
     what.add_argument("--faults", action="store_true", help="break everything, and check the books")
     what.add_argument("--drift", action="store_true", help="let a rung become worse")
     what.add_argument("--schema", action="store_true", help="run schemathesis on the served API")
+    parser.add_argument("--attack", help="of --faults: one attack alone")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--requests", type=int, help="of the soak, for a trial run")
     parser.add_argument("--litellm-env", type=Path, default=gateway_litellm.DEFAULT_FOLDER)
@@ -108,7 +109,9 @@ def _figures(options: argparse.Namespace, ready: Bed) -> tuple[Figures, bool]:
         from benchmarks.gateway.attacks import run_attacks
         from benchmarks.gateway.faults import run_faults
 
-        attacks, withstood = run_attacks(ready, policies)
+        attacks, withstood = run_attacks(ready, policies, only=options.attack)
+        if options.attack is not None:
+            return {"attacks": attacks}, withstood
         faults, survived = run_faults(ready, policies)
         return {"attacks": attacks, "faults": faults}, withstood and survived
     if options.drift:

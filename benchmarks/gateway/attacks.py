@@ -7,18 +7,24 @@ lacks what the attack needs.
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from decimal import Decimal
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
-from benchmarks.gateway import ours
+from benchmarks.gateway.arena import LAG_MS, Arena, Figures, Finding
 from benchmarks.gateway.bed import Bed, say
-from benchmarks.gateway.ours import Policies, Setup
+from benchmarks.gateway.intrusions import (
+    dropped_lines,
+    echoed_words,
+    long_responses,
+    poisoned_requests,
+    task_code,
+    unpriced_fields,
+    web_page,
+)
+from benchmarks.gateway.mishaps import dead_worker, drain, half_copied, moved_ledger, pooler
+from benchmarks.gateway.ours import Policies
 from benchmarks.gateway.postgres import database
 from benchmarks.gateway.probes import (
     chat_body,
@@ -34,72 +40,18 @@ from benchmarks.gateway.probes import (
     statuses,
     watched,
 )
-from benchmarks.gateway.processes import Running, free_port, running
-from benchmarks.gateway.stub import TAG_DIGITS
-from suffice.gateway.keys import KeyLimits, KeyRights, add_key, revoke_key
+from benchmarks.gateway.processes import Running
+from suffice.gateway.keys import KeyLimits, add_key, revoke_key
 from suffice.ledger import Ledger, totals
 
 REPLICAS = 3
 BUDGET_USD = Decimal("0.05")
 PARALLEL = 200
 PER_MINUTE = 10
-LAG_MS = 250.0
 GROWTH_MB = 300
 FROZEN_S = 25.0  # deadline, patience with the database, and connecting anew
 LONGEST = 200  # tokens of an answer, at $10 a million
 RESERVE_USD = Decimal("0.0025")  # of one such request: its answer, and the bytes of its prompt
-
-Figures = dict[str, Any]
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """What an attack achieved, and whether that is within the promise."""
-
-    right: bool
-    figures: Figures
-
-
-class Arena:
-    """Where attacks take place: the bed's stub, and gateways that an attack starts itself."""
-
-    def __init__(self, ready: Bed, policies: Policies) -> None:
-        self.ready, self.policies = ready, policies
-        self.secrets: dict[str, str] = {}
-
-    @contextmanager
-    def gateways(
-        self,
-        name: str,
-        *,
-        number: int = 1,
-        ledger: str | None = None,
-        lines: str = "",
-        policy: Path | None = None,
-    ) -> Iterator[list[Running]]:
-        """Serve from gateways of one configuration; they share a ledger where it has a URL."""
-        with ExitStack() as stack:
-            servers = []
-            for i in range(number):
-                setup = Setup(
-                    name=f"{name}{i}",
-                    upstream=self.ready.stub.port,
-                    ledger=ledger,
-                    gateway=lines,
-                    policy=policy,
-                )
-                command = ours.serve(setup, folder=self.ready.folder, port=free_port())
-                servers.append(stack.enter_context(running(command, core=self.ready.cores.proxy)))
-            yield servers
-
-    def keys(self, name: str, limits: Mapping[str, KeyLimits]) -> tuple[Path, dict[str, str]]:
-        """Make a key file; returns it, and the keys by name."""
-        path = self.ready.folder / f"{name}.json"
-        return path, {key: add_key(path, key, limits=limit) for key, limit in limits.items()}
-
-    def question(self, *, model: str = "cot", **fields: Any) -> dict[str, Any]:
-        """Write a request that the stub counts."""
-        text = f"2 + 2 = ? #{next(self.ready.tags):0{TAG_DIGITS}d}"
-        return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
 
 
 def limits_over_replicas(arena: Arena) -> Finding | None:
@@ -180,26 +132,54 @@ def heads(arena: Arena) -> Finding:
 
 
 def bad_files(arena: Arena) -> Finding:
-    """Break the configuration, revoke a key, and mend it again."""
+    """Break the configuration in four ways; each time add a key, revoke it, and mend the file."""
     path, keys = arena.keys("files", {"alice": KeyLimits()})
+    eyes = arena.watcher(path)
+    fine = re.compile(r"^suffice_reload_failing{.*} 0$", re.M)
+    figures: Figures = {}
     with arena.gateways("files", lines=f'keys = "{path}"\n') as [server]:
         config = arena.ready.folder / "files0" / "suffice.toml"
-        good = config.read_text("utf-8")
-        question = [arena.question()]
-        config.write_text(good + "[price.odd]\ninput_usd_per_mtok = nan\n", "utf-8")
-        time.sleep(3)
-        before = asyncio.run(statuses([server], question, key=keys["alice"]))
-        revoke_key(path, "alice")
-        out_s = seconds_until(lambda: status_of_all(server, question, keys["alice"]) == 401)
-        ready = status_of(server.port, "/readyz")
-        config.write_text(
-            good + "[price.even]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 1\n", "utf-8"
-        )
-        fine = re.compile(r"^suffice_reload_failing{.*} 0$", re.M)
-        mended_s = seconds_until(lambda: bool(fine.search(_metrics(server, arena, path))))
-    figures = {"served": before[200], "revoked_after_s": out_s, "mended_after_s": mended_s}
-    right = before[200] == 1 and out_s is not None and ready == 200
-    return Finding(right=right and mended_s is not None, figures=figures)
+        good, question = config.read_bytes(), [arena.question()]
+        spoilt = {
+            "nan_price": good + b"[price.odd]\ninput_usd_per_mtok = nan\n",
+            "no_utf8": good + b"# \xff\n",
+            "nan_amount": good.replace(b"[gateway]\n", b'[gateway]\nassumed_usd = "NaN"\n'),
+            "deep": good + b"x = " + b"[" * 5000 + b"\n",
+        }
+        for name, bad in spoilt.items():
+            config.write_bytes(bad)
+            time.sleep(2)
+            secret = add_key(path, name, limits=KeyLimits())
+            in_s = _seconds_until_status(server, question, key=secret, status=HTTPStatus.OK)
+            revoke_key(path, name)
+            out_s = _seconds_until_status(
+                server, question, key=secret, status=HTTPStatus.UNAUTHORIZED
+            )
+            ready = status_of(server.port, "/readyz")
+            config.write_bytes(good + f"# {name}\n".encode())
+            mended_s = seconds_until(
+                lambda: bool(
+                    fine.search(request(server.port, "GET", "/metrics", None, key=eyes)[1].decode())
+                )
+            )
+            figures[name] = {
+                "added_after_s": in_s,
+                "revoked_after_s": out_s,
+                "mended_after_s": mended_s,
+                "readyz": ready,
+            }
+        served = status_of_all(server, question, keys["alice"])
+    right = served == HTTPStatus.OK and all(
+        None not in figure.values() and figure["readyz"] == HTTPStatus.OK
+        for figure in figures.values()
+    )
+    return Finding(right=right, figures=figures)
+
+
+def _seconds_until_status(
+    server: Running, question: list[dict[str, Any]], *, key: str, status: int
+) -> float | None:
+    return seconds_until(lambda: status_of_all(server, question, key) == status)
 
 
 def forged_feedback(arena: Arena) -> Finding:
@@ -249,25 +229,19 @@ def frozen_database(arena: Arena) -> Finding | None:
 
 
 ATTACKS: tuple[Callable[[Arena], Finding | None], ...] = (
-    *(limits_over_replicas, floods, heads, bad_files, forged_feedback, frozen_database),
+    *(limits_over_replicas, floods, long_responses, heads, bad_files, forged_feedback),
+    *(frozen_database, pooler, dropped_lines, poisoned_requests, dead_worker, unpriced_fields),
+    *(echoed_words, task_code, web_page, half_copied, drain, moved_ledger),
 )
 
 
-def _metrics(server: Running, arena: Arena, path: Path) -> str:
-    """Read the metrics with a key of their own, made the first time."""
-    eyes = arena.secrets.get(path.name)
-    if eyes is None:
-        rights = KeyRights(scopes=("metrics",))
-        eyes = arena.secrets[path.name] = add_key(path, "eyes", limits=KeyLimits(), rights=rights)
-    return request(server.port, "GET", "/metrics", None, key=eyes)[1].decode()
-
-
-def run_attacks(ready: Bed, policies: Policies) -> tuple[Figures, bool]:
-    """Make every attack in turn; the figures, and whether all were withstood."""
+def run_attacks(ready: Bed, policies: Policies, *, only: str | None) -> tuple[Figures, bool]:
+    """Make every attack in turn, or one; the figures, and whether all were withstood."""
     arena, findings = Arena(ready, policies), dict[str, Finding | None]()
     for attack in ATTACKS:
-        say(f"attack: {attack.__name__}")
-        findings[attack.__name__] = attack(arena)
+        if only in (None, attack.__name__):
+            say(f"attack: {attack.__name__}")
+            findings[attack.__name__] = attack(arena)
     figures = {
         name: finding and {"right": finding.right, **finding.figures}
         for name, finding in findings.items()

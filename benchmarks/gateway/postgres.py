@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
@@ -18,6 +19,16 @@ from benchmarks.gateway.processes import Broken
 
 _USER = "postgres" if os.getuid() == 0 else getpass.getuser()  # initdb refuses root
 _START_S = 30.0
+_POOLER = """[databases]
+* = host={host} user={user}
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 2
+listen_addr =
+listen_port = 6432
+unix_socket_dir = {home}
+auth_type = any
+"""
 
 
 class Database(Struct, frozen=True, kw_only=True):
@@ -80,6 +91,35 @@ def database() -> Iterator[Database | None]:
     finally:
         server.thaw()
         process.send_signal(signal.SIGQUIT)
+        process.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def pooled(server: Database) -> Iterator[str | None]:
+    """Run PgBouncer in transaction mode before a server; yields its URL, None without PgBouncer."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        yield None
+        return
+    home = Path(tempfile.mkdtemp(prefix="suffice-bouncer-"))
+    shutil.chown(home, _USER)
+    (host,) = parse_qs(urlsplit(server.url).query)["host"]
+    settings = home / "pgbouncer.ini"
+    settings.write_text(_POOLER.format(host=host, home=home, user=_USER))
+    account: dict[str, Any] = {"user": _USER, "group": _USER} if os.getuid() == 0 else {}
+    process = subprocess.Popen(
+        [program, "-q", settings], stderr=subprocess.DEVNULL, cwd="/", **account
+    )
+    try:
+        deadline_s = time.monotonic() + _START_S
+        while not (home / ".s.PGSQL.6432").exists():
+            if time.monotonic() > deadline_s:
+                raise Broken("PgBouncer did not start")
+            time.sleep(0.1)
+        yield f"postgresql://{_USER}@/postgres?host={home}&port=6432"
+    finally:
+        process.kill()
         process.wait()
         shutil.rmtree(home, ignore_errors=True)
 

@@ -39,9 +39,12 @@ class Watch(Struct, frozen=True, kw_only=True):
     p99_ms: float
     statuses: dict[str, int]
     peak_bytes: int
+    took_s: float
 
 
-async def watched(server: Running, bodies: list[bytes]) -> Watch:
+async def watched(
+    server: Running, bodies: list[bytes], *, path: str = "/v1/chat/completions"
+) -> Watch:
     """Send bodies at once, and ask for /healthz every few milliseconds until all are answered."""
     took_ms: list[float] = []
     peak = 0
@@ -51,9 +54,7 @@ async def watched(server: Running, bodies: list[bytes]) -> Watch:
         async def send(body: bytes) -> str:
             headers = {"content-type": "application/json"}
             try:
-                async with session.post(
-                    f"{base}/v1/chat/completions", data=body, headers=headers
-                ) as reply:
+                async with session.post(base + path, data=body, headers=headers) as reply:
                     await reply.read()
                     return str(reply.status)
             except aiohttp.ClientError as error:
@@ -70,11 +71,13 @@ async def watched(server: Running, bodies: list[bytes]) -> Watch:
                 await asyncio.sleep(0.005)
 
         watching = asyncio.create_task(watch())
+        began_s = time.perf_counter()
         ended = await asyncio.gather(*(send(body) for body in bodies))
+        took_s = round(time.perf_counter() - began_s, 1)
         await asyncio.sleep(0.5)
         watching.cancel()
     p99_ms = round(float(np.percentile(took_ms, 99)), 1)
-    return Watch(p99_ms=p99_ms, statuses=dict(Counter(ended)), peak_bytes=peak)
+    return Watch(p99_ms=p99_ms, statuses=dict(Counter(ended)), peak_bytes=peak, took_s=took_s)
 
 
 async def endless_heads(port: int) -> int:
@@ -163,6 +166,12 @@ def lags(port: int) -> dict[float, float]:
     text = request(port, "GET", "/metrics", None, key=None)[1].decode()
     found = re.findall(r'^suffice_loop_lag_seconds_bucket{.*le="([^"]+)"} (\S+)$', text, re.M)
     return {float(bound): float(count) for bound, count in found}
+
+
+def gauge(port: int, name: str) -> list[float]:
+    """Read all series of a metric that a gateway without keys shows to anybody."""
+    text = request(port, "GET", "/metrics", None, key=None)[1].decode()
+    return [float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M)]
 
 
 def lag_p99_ms(before: dict[float, float], after: dict[float, float]) -> float:

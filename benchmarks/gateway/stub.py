@@ -37,7 +37,9 @@ _MODEL = re.compile(rb'"model" *: *"([^"]*)"')
 _TAG = re.compile(rb"#(\d{12})")
 _STREAMED = re.compile(rb'"stream" *: *true')
 
-Fault = Literal["none", "stall", "cut", "stall_midway", "malformed", "slow", "429", "500"]
+Fault = Literal[
+    "none", "stall", "cut", "stall_midway", "malformed", "slow", "400", "echo", "429", "500"
+]
 
 
 class Manner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +164,8 @@ class Connection(asyncio.Protocol):
         pieces = (_stream if streamed else _json)(model, variant, text)
         if afflicted and manner.fault != "none":
             pieces = pieces if streamed else _halves(pieces[0])
-            self.busy = asyncio.create_task(self._fail(manner.fault, pieces, tag=tag))
+            fail = self._fail(manner.fault, pieces, tag=tag, body=body)
+            self.busy = asyncio.create_task(fail)
             return
         self._write(pieces, tag=tag)
         stub.finished[model, variant, streamed] += 1
@@ -173,13 +176,17 @@ class Connection(asyncio.Protocol):
                 return
             self.transport.write(piece.replace(_NO_TAG, tag))
 
-    async def _fail(self, fault: Fault, pieces: Sequence[bytes], *, tag: bytes) -> None:
+    async def _fail(
+        self, fault: Fault, pieces: Sequence[bytes], *, tag: bytes, body: bytes
+    ) -> None:
         """Answer as the fault has it; the request stays open until then, or until it is left."""
         self.stub.open += 1
         cut = min(CUT_AFTER, len(pieces) // 2)
         try:
-            if fault in ("429", "500"):
+            if fault in ("400", "429", "500"):
                 self.transport.write(_refusal(fault))
+            elif fault == "echo":
+                self.transport.write(_whole(400, body))
             elif fault == "slow":
                 for piece in pieces:
                     await asyncio.sleep(SLOW_S / len(pieces))

@@ -170,6 +170,7 @@ def without_sums(ledger: Ledger, spans: list[Window]) -> list[object]:
 def test_kept_sums_equal_sums_over_all_rows(
     ledger: Ledger, audited: bool, hourly_days: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rollups, "FIRST_BATCH", 17)
     monkeypatch.setattr(rollups, "BATCH", 17)
     monkeypatch.setattr(rollups, "HOURLY_DAYS", min(hourly_days, int(time.time() // 86_400)))
     world, rng = Traffic(ledger, seed=audited), random.Random(audited)
@@ -228,6 +229,7 @@ def rows_of_sums(ledger: Ledger, *, hours: int) -> int:
 def test_words_of_clients_cannot_make_the_sums_as_large_as_the_rows(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rollups, "FIRST_BATCH", 7)
     monkeypatch.setattr(rollups, "BATCH", 7)
     monkeypatch.setattr(rollups, "MOST_VALUES", 3)
     world = Traffic(ledger, seed=7)

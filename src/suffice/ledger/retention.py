@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import TABLES
-from suffice.ledger.rollups import subtract
+from suffice.ledger.rollups import Subtraction
 from suffice.ledger.schema import attempts, outcomes, requests, scores, states, time_us
 
 _APPENDED = (*TABLES, "suffice_outcomes")
@@ -31,13 +31,13 @@ def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
     old = [requests.c.time_us < time_us(before)]
     old += [] if audited else [sa.not_(requests.c.audited)]
     page = sa.select(requests.c.id).where(*old).order_by(requests.c.id).limit(_BATCH)
-    removed = 0
+    removed, sums = 0, Subtraction(ledger, before=before, audited=audited)
     while True:
         with _changeable(ledger) as connection:
             ids = list(connection.execute(page).scalars())
             if ids:
                 leaving = sa.and_(*old, requests.c.id <= ids[-1])
-                subtract(connection, leaving)
+                sums.subtract(connection, last=ids[-1])
                 names = sa.select(requests.c.request_id).where(leaving)
                 for table in (scores, attempts):
                     connection.execute(sa.delete(table).where(table.c.request_id.in_(names)))

@@ -10,6 +10,7 @@ day keeps the first `MOST_VALUES` of them, and the others together under `OTHERS
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from math import inf
 from typing import Any, NamedTuple
@@ -19,13 +20,14 @@ import sqlalchemy as sa
 from suffice.ledger.database import Ledger
 from suffice.ledger.measures import HOUR_US, MEASURES, Column, Measure, rollup_marks, total
 from suffice.ledger.records import Window
-from suffice.ledger.rollup_statements import DAY, HOUR, addition, names_of_sums, taking_in
+from suffice.ledger.rollup_statements import DAY, HOUR, names_of_sums, taking_in, taking_out
 from suffice.ledger.schema import attempts, requests, time_us
 
 DAY_US = 24 * HOUR_US
 HOURLY_DAYS = 40
 MOST_VALUES = 200
-BATCH = 10_000  # rows in one transaction: gateways write in between
+FIRST_BATCH, BATCH = 1_000, 10_000  # rows in one transaction: gateways write in between
+_SHORT_S, _LONG_S = 0.5, 2.0  # a transaction that is shorter is followed by a larger one
 _WRITERS_S = 1.0  # longest wait for writers that began before the ids were read
 _POLL_S = 0.005
 _MARKED = {"requests_id": requests.c.id, "attempts_id": attempts.c.id}
@@ -56,6 +58,7 @@ def summed(
     totals: dict[str | int | None, Sums] = {}
     since_us, until_us = _microseconds(window)
     with ledger.reading() as connection:
+        _without_compiling(connection)
         marks = connection.execute(sa.select(rollup_marks)).one()._mapping
         stretches = _stretches(since_us, until_us, hourly_from=marks["hourly_from"])
         kept = _kept(measures[0].table, by)
@@ -86,32 +89,48 @@ def advance(ledger: Ledger, *, within_s: float = inf) -> bool:
 
     Another process that does so at the same time goes on alone. Raises LedgerError.
     """
-    ends = time.monotonic() + within_s
+    ends_s = time.monotonic() + within_s
     for measure in MEASURES:
         taking_in(measure, ledger.dialect)  # compiled before a transaction, in which others wait
-    horizon = _horizon(ledger)
+    horizon, batch = _horizon(ledger), FIRST_BATCH
     while horizon is not None:
+        began_s = time.monotonic()
         with ledger.writing() as connection:
-            locked = sa.select(rollup_marks).with_for_update(skip_locked=True)
-            marks = connection.execute(locked).mappings().one_or_none()
-            if marks is None:
-                return False
-            hourly_from = _forget_hours(connection, marks["hourly_from"])
-            upto = {name: min(horizon[name], marks[name] + BATCH) for name in _MARKED}
-            for measure in MEASURES:
-                after, last = marks[measure.mark], upto[measure.mark]
-                if last > after:
-                    values = {"after": after, "upto": last, "from_us": hourly_from * HOUR_US}
-                    for sql, constants in taking_in(measure, ledger.dialect):
-                        connection.exec_driver_sql(
-                            sql, {**constants, **values, "most": MOST_VALUES}
-                        )
-            connection.execute(sa.update(rollup_marks).values(upto))
+            upto = _take_in(connection, horizon, batch=batch)
+        if upto is None:
+            return False
         if upto == horizon:
             return True
-        if time.monotonic() >= ends:
+        ended_s = time.monotonic()
+        if ended_s >= ends_s:
             return False
+        if ended_s - began_s < _SHORT_S:
+            batch = min(2 * batch, BATCH)
+        elif ended_s - began_s > _LONG_S:
+            batch = max(batch // 2, FIRST_BATCH // 10)
     return False
+
+
+def _take_in(
+    connection: sa.Connection, horizon: Mapping[str, int], *, batch: int
+) -> Mapping[str, int] | None:
+    """Move the marks on by a batch of rows at most; returns them, None where another moves them."""
+    _without_compiling(connection)
+    locked = sa.select(rollup_marks).with_for_update(skip_locked=True)
+    marks = connection.execute(locked).mappings().one_or_none()
+    if marks is None:
+        return None
+    hourly_from = _forget_hours(connection, marks["hourly_from"])
+    upto = {name: min(horizon[name], marks[name] + batch) for name in _MARKED}
+    for measure in MEASURES:
+        after, last = marks[measure.mark], upto[measure.mark]
+        if last > after:
+            values = {"after": after, "upto": last, "most": MOST_VALUES}
+            values["from_us"] = hourly_from * HOUR_US
+            for sql, constants in taking_in(measure, connection.dialect.name):
+                connection.exec_driver_sql(sql, {**constants, **values})
+    connection.execute(sa.update(rollup_marks).values(upto))
+    return upto
 
 
 def clear(ledger: Ledger) -> None:
@@ -124,20 +143,34 @@ def clear(ledger: Ledger) -> None:
         connection.execute(sa.update(rollup_marks).values(nothing))
 
 
-def subtract(connection: sa.Connection, leaving: sa.ColumnElement[bool]) -> None:
-    """Take requests out of the sums; the caller deletes them in the same transaction."""
-    marks = connection.execute(sa.select(rollup_marks).with_for_update()).mappings().one()
-    values = {"from_us": marks["hourly_from"] * HOUR_US}
-    for measure in MEASURES:
-        rows = leaving, measure.id <= marks[measure.mark]
-        for hours in (DAY, HOUR):
-            statement = addition(
-                measure, rows, hours=hours, sign=-1, dialect=connection.dialect.name
-            )
-            connection.execute(statement, values if hours == HOUR else {})
-    for measure in MEASURES:
-        empty = (measure.table.c[name] == 0 for name in names_of_sums(measure.table))
-        connection.execute(sa.delete(measure.table).where(*empty))
+class Subtraction:
+    """Takes old requests out of the sums, compiled before the transactions that do so."""
+
+    def __init__(self, ledger: Ledger, *, before: datetime, audited: bool) -> None:
+        self._before_us, self._audited = time_us(before), audited
+        for measure in MEASURES:
+            taking_out(measure, ledger.dialect, audited=audited)
+
+    def subtract(self, connection: sa.Connection, *, last: int) -> None:
+        """Take those up to an id out; the caller deletes them in the same transaction."""
+        _without_compiling(connection)
+        marks = connection.execute(sa.select(rollup_marks).with_for_update()).mappings().one()
+        values = {"before_us": self._before_us, "last": last}
+        values["from_us"] = marks["hourly_from"] * HOUR_US
+        for measure in MEASURES:
+            values["mark"] = marks[measure.mark]
+            statements = taking_out(measure, connection.dialect.name, audited=self._audited)
+            for sql, constants in statements:
+                connection.exec_driver_sql(sql, {**constants, **values})
+        for measure in MEASURES:
+            empty = (measure.table.c[name] == 0 for name in names_of_sums(measure.table))
+            connection.execute(sa.delete(measure.table).where(*empty))
+
+
+def _without_compiling(connection: sa.Connection) -> None:
+    """Keep PostgreSQL from compiling sums of a hundred terms: it takes longer than the sums."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL jit = off")
 
 
 def _forget_hours(connection: sa.Connection, hourly_from: int) -> int:
