@@ -492,11 +492,49 @@ def test_a_sample_is_spread_over_strata_and_each_text_is_one_task(tmp_path: Path
         assert len(read_tasks(tmp_path / "tasks.jsonl")) == 40
     with (
         billed(
-            [str(write_log(tmp_path / "cc.jsonl", WRITERS["claude-code"][0](made)))], OPTIONS
+            [str(write_log(tmp_path / "codex.jsonl", WRITERS["codex"][0](sample_codex())))], OPTIONS
         ) as (_, logs),
         pytest.raises(InputError, match="no texts"),
     ):
         draw_tasks(logs, count=5, seed=0)
+
+
+def sample_codex() -> list[Call]:
+    return calls(WRITERS["codex"][1], sessions=1)
+
+
+def test_a_task_of_session_files_is_what_a_person_wrote_first(tmp_path: Path) -> None:
+    made = [
+        replace(call, prompt=f"task {call.session}") for call in calls(CLAUDE, sessions=8, steps=3)
+    ]
+    rows = WRITERS["claude-code"][0](made)
+    users = [row for row in rows if row.get("type") == "user"]
+    first = {row["sessionId"]: row for row in reversed(users)}
+    for row in users:
+        result = [{"type": "tool_result", "tool_use_id": "t", "content": "a file"}]
+        row["message"]["content"] = [{"type": "text", "text": row["message"]["content"]}]
+        if row is not first[row["sessionId"]]:
+            row["message"]["content"] = result
+    early = {"type": "user", "timestamp": "2020-01-01T00:00:00Z", "uuid": "u", "parentUuid": None}
+    for session in first:
+        words = early | {"sessionId": session, "message": {"content": "<command-name>/init"}}
+        rows += [words, words | {"isMeta": True, "message": {"content": "Caveat: not a person's"}}]
+        rows.append(words | {"isSidechain": True, "message": {"content": "a sub-agent's"}})
+    claude = write_log(tmp_path / "claude.jsonl", rows)
+    codex = [*WRITERS["codex"][0](sample_codex())]
+    start = next(row for row in codex if row["type"] == "session_meta")
+    for text in ("fix the build", "and the tests"):
+        wrote = {"type": "user_message", "message": text}
+        codex.append(start | {"type": "event_msg", "payload": wrote})
+        start = start | {"timestamp": "2099-01-01T00:00:00Z"}
+    with billed([str(claude)], OPTIONS) as (_, logs):
+        tasks = draw_tasks(logs, count=5, seed=0)
+        assert len(draw_tasks(logs, count=99, seed=0)) == 8
+    assert len(tasks) == 5
+    assert all(task["text"] == f"task {task['cluster']}" for task in tasks)
+    assert len({task["group"] for task in tasks}) == 2
+    with billed([str(write_log(tmp_path / "x.jsonl", codex))], OPTIONS) as (_, logs):
+        assert [task["text"] for task in draw_tasks(logs, count=5, seed=0)] == ["fix the build"]
 
 
 def with_prompts(name: str, made: Sequence[Call]) -> list[Any]:

@@ -81,7 +81,7 @@ def self_hosting(store: "DuckDBPyConnection", *, model: str) -> Iterator[WhatIf]
         unknown="people, idle nights outside of the log, and " + UNPROVEN,
         proof=proof_of("request", usd_each=each, command=command),
     )
-    if cached is not None and plain is not None and trace.cache_hit > 0:
+    if cached is not None and plain is not None and cached[0] < plain[0]:
         yield WhatIf(
             name="self-hosting-prefix-cache",
             title=f"a prefix cache that holds {trace.cache_hit:.0%} of prompts on those chips",

@@ -81,8 +81,8 @@ def _opening(bill: Bill) -> Opening:
             Tile(name="largest what-if", value=show_effect(best), note=f"{best.title}; unproven")
         )
     lede = (
-        f"{PART_NAMES[first].capitalize()} are {show_share(whole.share(first))} of it, "
-        f"{PART_NAMES[second]} {show_share(whole.share(second))}."
+        f"{show_share(whole.share(first))} of it bought {PART_NAMES[first]}, "
+        f"{show_share(whole.share(second))} {PART_NAMES[second]}."
     )
     if whole.unknown_requests:
         lede += f" The cost of {whole.unknown_requests:,} more requests is unknown."
@@ -166,7 +166,9 @@ def _to_the_bill(bill: Bill) -> list[WhatIf]:
     return [
         change
         for change in bill.what_if
-        if change.saving_usd is not None and abs(change.saving_usd) <= bill.whole.usd
+        if change.saving_usd is not None
+        and abs(change.saving_usd) <= bill.whole.usd
+        and not change.name.startswith("self-hosting-")
     ]
 
 
@@ -243,7 +245,7 @@ def _days_figure(days: tuple[Line, ...]) -> Figure:
             alt.Chart(data(points))
             .mark_bar()
             .encode(
-                x=alt.X("yearmonthdate(day):T", axis=alt.Axis(title=None, tickCount=6)),
+                x=alt.X("yearmonthdate(day):T", axis=_day_axis(len(dated))),
                 y=height.stack("zero"),
                 color=alt.Color("colour:N", scale=None),
                 tooltip=["day:N", "part:N", alt.Tooltip("usd:Q", format="$,.2f")],
@@ -257,6 +259,12 @@ def _days_figure(days: tuple[Line, ...]) -> Figure:
         header=("day", "spent", "requests"),
         rows=tuple((line.name, show_usd(line.usd), f"{line.requests:,}") for line in dated),
     )
+
+
+def _day_axis(days: int) -> alt.Axis:
+    """Mark whole days only, about six of them."""
+    step = alt.TimeIntervalStep(interval="day", step=max(1, round(days / 6)))
+    return alt.Axis(title=None, tickCount=step, format="%-d %b %Y")
 
 
 def _lines_figure(lines: tuple[Line, ...], *, title: str) -> Figure:

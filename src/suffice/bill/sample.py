@@ -11,15 +11,13 @@ def draw_tasks(logs: Logs, *, count: int, seed: int) -> list[JSON]:
     """Draw `count` requests and read their texts again from the log, the only place that has them.
 
     Strata are model and key; a session gives one request before any gives two, and a text that came
-    often is one task. `cluster` is the session. Raises InputError where the log has no texts.
+    often is one task. `cluster` is the session. Of session files, which hold no whole prompts, a
+    task is what a person wrote first. Raises InputError where the log has no texts.
     """
     store = logs.store
     known = store.execute("SELECT count(DISTINCT prompt_hash) FROM bill").fetchone()[0]
     if not known:
-        raise InputError(
-            "this log has no texts of prompts, so nothing can be drawn from it",
-            hint="sample an export that holds them: docs/logs.md lists which formats do",
-        )
+        return _draw_openings(logs, count=count, seed=seed)
     rows = store.execute(
         """WITH texts AS (
             SELECT prompt_hash, any_value(model) AS model, any_value(key) AS key,
@@ -44,6 +42,37 @@ def draw_tasks(logs: Logs, *, count: int, seed: int) -> list[JSON]:
             task: JSON = {"request_id": f"{name:016x}", **prompt, "group": key or model}
             tasks.append(task | ({"cluster": session} if session else {}))
     return tasks
+
+
+def _draw_openings(logs: Logs, *, count: int, seed: int) -> list[JSON]:
+    """Draw sessions in proportion to their models, each opening once."""
+    openings = logs.read_openings()
+    if not openings:
+        raise InputError(
+            "this log has no texts of prompts, so nothing can be drawn from it",
+            hint="sample an export that holds them: docs/logs.md lists which formats do",
+        )
+    sessions = logs.store.execute(
+        """WITH drawn AS (
+            SELECT session, any_value(key) AS key, mode(model ORDER BY model) AS model,
+                hash(session, ?) AS draw FROM bill WHERE session IS NOT NULL GROUP BY session
+        )
+        SELECT session, model, key FROM drawn
+        ORDER BY row_number() OVER (PARTITION BY model, key ORDER BY draw)
+            / count(*) OVER (PARTITION BY model, key), draw""",
+        [seed],
+    ).fetchall()
+    tasks: dict[str, JSON] = {}
+    for session, model, key in sessions:
+        text = openings.get(session)
+        if text is not None and text not in tasks and len(tasks) < count:
+            tasks[text] = {
+                "request_id": session,
+                "text": text,
+                "group": key or model,
+                "cluster": session,
+            }
+    return list(tasks.values())
 
 
 def _prompt(text: str | None) -> JSON | None:

@@ -1,6 +1,17 @@
 """Session files of coding agents: Claude Code, Codex, and traces of their requests."""
 
-from suffice.logs.format import FLAG, NUMBER, TEXT, LogFormat, first, needs, plus, timed
+from suffice.logs.format import (
+    FLAG,
+    NUMBER,
+    TEXT,
+    TREE,
+    LogFormat,
+    Openings,
+    first,
+    needs,
+    plus,
+    timed,
+)
 
 _USAGE = "r.message.usage"
 _CLAUDE_CODE = LogFormat(
@@ -59,6 +70,22 @@ _CLAUDE_CODE = LogFormat(
     },
     where=f"r.type = 'assistant' AND ({_USAGE}.output_tokens IS NOT NULL "
     f"OR {_USAGE}.input_tokens IS NOT NULL)",
+    openings=Openings(
+        structure={
+            "type": TEXT,
+            "timestamp": TEXT,
+            "sessionId": TEXT,
+            "isSidechain": FLAG,
+            "isMeta": FLAG,
+            "message": {"content": TREE},
+        },
+        session="r.sessionId",
+        time="r.timestamp",
+        text="""CASE WHEN json_type(r.message.content) = 'VARCHAR' THEN r.message.content->>'$'
+            ELSE r.message.content->>'$[0].text' END""",
+        where="r.type = 'user' AND NOT coalesce(r.isSidechain, false) "
+        "AND NOT coalesce(r.isMeta, false)",
+    ),
     missing="latency, reasoning tokens, errors that were retried",
 )
 
@@ -128,6 +155,19 @@ _CODEX = LogFormat(
     },
     where=f"counted AND {_LAST}.output_tokens IS NOT NULL "
     "AND (total IS NULL OR total_before IS NULL OR total <> total_before)",
+    openings=Openings(
+        structure={
+            "type": TEXT,
+            "timestamp": TEXT,
+            "payload": {"type": TEXT, "message": TEXT, "id": TEXT},
+        },
+        session="first_value(CASE WHEN r.type = 'session_meta' THEN r.payload.id END "
+        "IGNORE NULLS) OVER (PARTITION BY file ORDER BY r.timestamp "
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)",
+        time="r.timestamp",
+        text="CASE WHEN r.payload.type = 'user_message' THEN r.payload.message END",
+        where="r.type IN ('session_meta', 'event_msg')",
+    ),
     missing="latency, cost, errors; sessions of early versions name no model",
 )
 

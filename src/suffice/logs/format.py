@@ -7,11 +7,26 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from suffice.logs.record import columns
+from suffice.logs.sql import sql_text
 
 Structure = Mapping[str, Any]
 Shape = Literal["lines", "array", "document", "csv", "parquet", "text"]
 
 NUMBER, TEXT, FLAG, TREE = "DOUBLE", "VARCHAR", "BOOLEAN", "JSON"
+
+
+class Openings(Struct, frozen=True, kw_only=True):
+    """Where the first words of a person stand in a session file that holds no whole prompts.
+
+    `structure` is read as that of a format; `session`, `time` and `text` are SQL over `rows`, and
+    `where` keeps what a person wrote.
+    """
+
+    structure: Structure
+    session: str
+    time: str
+    text: str
+    where: str
 
 
 class LogFormat(Struct, frozen=True, kw_only=True):
@@ -35,17 +50,13 @@ class LogFormat(Struct, frozen=True, kw_only=True):
     where: str = "true"
     prompt: str = ""
     answer: str = ""
+    openings: Openings | None = None
     missing: str = ""
     nested: bool = False
 
     def matches(self, paths: frozenset[str]) -> bool:
         """Say whether a row with these key paths is of this format."""
         return any(need <= paths for need in self.needs)
-
-    @property
-    def structure_json(self) -> str:
-        """The structure as DuckDB reads it."""
-        return json.dumps(self.structure).replace("'", "''")
 
     def select(self) -> str:
         """Write the query that makes records of `rows`."""
@@ -62,6 +73,11 @@ class LogFormat(Struct, frozen=True, kw_only=True):
             f"({fields.get(name, 'NULL')})::{kind} AS {name}" for name, kind in columns().items()
         )
         return f"SELECT {picked} FROM {self.relation} WHERE {where}"
+
+
+def structure_sql(structure: Structure) -> str:
+    """Write a structure as `json_transform` takes it."""
+    return sql_text(json.dumps(structure))
 
 
 def needs(*alternatives: str) -> tuple[frozenset[str], ...]:

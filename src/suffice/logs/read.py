@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from suffice.logs.clean import Cleaned, clean
 from suffice.logs.databases import is_database, read_database
 from suffice.logs.files import LogFile, find_files, open_log, salvage
-from suffice.logs.format import LogFormat
+from suffice.logs.format import LogFormat, Structure, structure_sql
 from suffice.logs.protobuf import is_protobuf, spans_as_json
 from suffice.logs.record import Skipped
 from suffice.logs.server_formats import TextFormat
@@ -61,12 +61,32 @@ class Logs(Struct, frozen=True, kw_only=True):
             form = source.sniffed.format
             if isinstance(form, LogFormat) and form.prompt:
                 rows = self.store.execute(
-                    f"""WITH rows AS ({_rows([source], form)})
+                    f"""WITH rows AS ({_rows([source], form.structure)})
                     SELECT DISTINCT ON (1) hash_of(p), p FROM (
                         SELECT ({form.prompt})::VARCHAR AS p FROM {form.relation})
                     WHERE p IS NOT NULL AND hash_of(p) IN ({wanted})"""
                 ).fetchall()
                 texts.update(rows)
+        return texts
+
+    def read_openings(self) -> dict[str, str]:
+        """Read what a person wrote first in each session, where a format says where that is.
+
+        Words in angle brackets were put there by the agent's program, not by a person.
+        """
+        texts: dict[str, str] = {}
+        for source in self.sources:
+            form = source.sniffed.format
+            opening = form.openings if isinstance(form, LogFormat) else None
+            if opening is not None:
+                rows = self.store.execute(
+                    f"""WITH rows AS ({_rows([source], opening.structure)}), words AS (
+                        SELECT {opening.session} AS session, {opening.time} AS time,
+                            trim({opening.text}) AS text FROM rows WHERE {opening.where})
+                    SELECT session, arg_min(text, time) FROM words
+                    WHERE session IS NOT NULL AND text <> '' AND text NOT LIKE '<%' GROUP BY 1"""
+                ).fetchall()
+                texts |= {session: text for session, text in rows if session not in texts}
         return texts
 
 
@@ -265,7 +285,7 @@ def _insert(group: list[_Source]) -> str:
         )
         return f"INSERT INTO records WITH rows AS MATERIALIZED ({rows}) {form.select()}"
     assert isinstance(form, LogFormat)
-    rows = _rows(group, form)
+    rows = _rows(group, form.structure)
     insert = f"INSERT INTO records WITH rows AS ({rows}) {form.select()}"
     if form.nested and first.sniffed.shape == "lines":
         insert += (
@@ -283,14 +303,14 @@ def _files_sql(group: list[_Source]) -> tuple[str, str]:
     return f"[{paths}]", "" if packing == "none" else f", compression = '{packing}'"
 
 
-def _rows(group: list[_Source], form: LogFormat) -> str:
+def _rows(group: list[_Source], structure: Structure) -> str:
     """Write the query that gives the relation `rows` of a format.
 
     `OFFSET 0` keeps DuckDB from putting the transformation into each of the thirty columns that
     look into its result, which would take five times as long.
     """
     return (
-        f"SELECT json_transform(j, '{form.structure_json}') AS r, j IS NULL AS broken, f.id AS "
+        f"SELECT json_transform(j, {structure_sql(structure)}) AS r, j IS NULL AS broken, f.id AS "
         f"file FROM ({_objects(group)}) t JOIN files f ON f.read_as = t.filename OFFSET 0"
     )
 
