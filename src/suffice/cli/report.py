@@ -72,7 +72,7 @@ def _report_spenders(
     source: str, by: str, *, keys: Path | None, since: str | None, json: bool
 ) -> None:
     from suffice.cli.output import print_json
-    from suffice.cli.spenders import print_spenders
+    from suffice.cli.spenders import missed, print_misses, print_spenders
     from suffice.gateway.keys import read_keys
     from suffice.ledger import Ledger, Window, totals
     from suffice.ledger.spenders import by_team, spenders
@@ -87,10 +87,12 @@ def _report_spenders(
         else:
             spent = spenders(books, by=cast("Spender", by), window=window)
         whole = totals(books, window=window)[0].spend
+        misses = missed(books, by=by, window=window)
     if json:
-        print_json("report", {"by": by, "spenders": spent, "spend": whole})
+        print_json("report", {"by": by, "spenders": spent, "spend": whole, "misses": misses})
     else:
         print_spenders(spent, by=by, whole=whole)
+        print_misses(misses)
 
 
 def compound(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from suffice.ledger import Ledger, Window
+    from suffice.ledger.cache_misses import CacheMisses
     from suffice.ledger.spenders import SpenderTotals
     from suffice.types import Spend
 
@@ -43,6 +45,35 @@ def print_spenders(
     say(f"in all: {_usd(spend)}; tokens read from and written to caches are part of the input")
     if by == "tag":
         say("a request with several tags is in the line of each: the lines come to more than all")
+
+
+def missed(ledger: "Ledger", *, by: str, window: "Window") -> "tuple[CacheMisses, ...]":
+    """Return the calls that read a prompt anew, by session or agent; none by anything else."""
+    from suffice.config.sections import CACHE_LIFE_S
+    from suffice.ledger.cache_misses import cache_misses
+    from suffice.sessions.boundary import COMPACTED_SHARE
+
+    if by not in ("session", "agent"):
+        return ()
+    return cache_misses(
+        ledger,
+        by="session" if by == "session" else "agent",
+        cache_life_s=CACHE_LIFE_S,
+        compacted_share=COMPACTED_SHARE,
+        window=window,
+    )
+
+
+def print_misses(misses: "Sequence[CacheMisses]") -> None:
+    """Say in a line for each cause how many calls read a prompt anew."""
+    from suffice.cli.output import say
+    from suffice.ledger.cache_misses import CAUSES
+
+    for cause, words in CAUSES.items():
+        ones = [one for one in misses if one.cause == cause]
+        if ones:
+            calls, tokens = sum(one.calls for one in ones), sum(one.tokens for one in ones)
+            say(f"{calls:,} calls read {tokens:,} tokens anew, for {words}")
 
 
 def _usd(spend: "Spend") -> str:

@@ -109,6 +109,7 @@ class Gateway:
             "/healthz": {"GET": self._alive},
             "/readyz": {"GET": self._ready},
             "/": {"GET": self._page},
+            "/sessions": {"GET": self._sessions},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi},
         }
@@ -253,6 +254,11 @@ class Gateway:
     async def _page(self, exchange: Exchange) -> None:
         self.worker.access.authenticate(exchange.headers, "dashboard")
         page = await self.worker.page.get(self.worker.serving)
+        await exchange.reply(page, headers=_PAGE)
+
+    async def _sessions(self, exchange: Exchange) -> None:
+        self.worker.access.authenticate(exchange.headers, "dashboard")
+        page = await self.worker.sessions_page.get(self.worker.serving)
         await exchange.reply(page, headers=_PAGE)
 
     async def _metrics(self, exchange: Exchange) -> None:

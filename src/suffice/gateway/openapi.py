@@ -344,6 +344,12 @@ _PATHS: JSON = {
     "/": _get(
         "Show the dashboard", {"text/html": {"schema": _TEXT}}, "401", "403", "503", security=True
     ),
+    "/sessions": _get(
+        "Show what sessions cost",
+        {"text/html": {"schema": _TEXT}},
+        *("401", "403", "503"),
+        security=True,
+    ),
     "/metrics": _get(
         "Measure all workers", {"text/plain": {"schema": _TEXT}}, "401", "403", security=True
     ),

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from suffice.config import GatewayConfig
 from suffice.errors import SufficeError
@@ -16,7 +17,12 @@ from suffice.gateway import tls
 from suffice.gateway.access import Access
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.auditor import Auditor
-from suffice.gateway.dashboard.live import LivePage
+from suffice.gateway.dashboard.live import (
+    SESSIONS_FRESH_S,
+    LivePage,
+    make_dashboard,
+    make_sessions,
+)
 from suffice.gateway.files import WatchedFiles, files_behind, key_files
 from suffice.gateway.group_commit import Books
 from suffice.gateway.intake import Intake
@@ -72,6 +78,7 @@ class Worker:
     access: Access
     conversations: Conversations
     page: LivePage
+    sessions_page: LivePage
     files: WatchedFiles
     spans: Spans
     intake: Intake = field(default_factory=Intake)
@@ -320,7 +327,8 @@ def _joined(settings: Settings, files: Settings) -> Worker:
         ),
         access=access,
         conversations=Conversations(most=gateway.conversations),
-        page=LivePage(ledger),
+        page=LivePage(partial(make_dashboard, ledger)),
+        sessions_page=LivePage(partial(make_sessions, ledger), fresh_s=SESSIONS_FRESH_S),
         files=WatchedFiles(files_behind(settings, config)),
         key_file=WatchedFiles(key_files(gateway)),
         spans=Spans(),

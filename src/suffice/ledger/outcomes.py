@@ -65,10 +65,12 @@ def book_outcome(ledger: Ledger, outcome: SessionOutcome) -> OutcomeReceipt:
     return OutcomeReceipt.BOOKED
 
 
-def outcomes_of(ledger: Ledger, *, kinds: Iterable[str] = ()) -> tuple[SessionOutcome, ...]:
-    """List what was said of sessions, in the order in which it came; of some kinds, or of all."""
+def outcomes_of(
+    ledger: Ledger, *, kinds: Iterable[str] = (), window: Window = ALL_TIME
+) -> tuple[SessionOutcome, ...]:
+    """List what was said of sessions in a window, in order; of some kinds, or of all."""
     wanted = tuple(kinds)
-    query = sa.select(outcomes).order_by(outcomes.c.id)
+    query = sa.select(outcomes).where(*within(outcomes.c.time_us, window)).order_by(outcomes.c.id)
     if wanted:
         query = query.where(outcomes.c.kind.in_(wanted))
     with ledger.reading() as connection:

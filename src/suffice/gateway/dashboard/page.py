@@ -1,14 +1,18 @@
 """From a snapshot to one HTML page that needs nothing but itself."""
 
 from base64 import b64encode
+from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
+
+from msgspec import Struct
 
 from suffice import __version__
 from suffice.gateway.dashboard import sections as of
 from suffice.gateway.dashboard.html import tile
 from suffice.gateway.dashboard.snapshot import Snapshot
+from suffice.ledger import Window
 from suffice.report.style import (
     baseline_usd,
     head_of_page,
@@ -34,25 +38,52 @@ _SECTIONS = (
 )
 
 
-def render(snapshot: Snapshot) -> str:
-    """Write the page; names that users gave are escaped, and only its own script may run."""
+class Page(Struct, frozen=True, kw_only=True):
+    """What a page says of a window; `state`, `tiles` and `sections` are HTML, the rest is text."""
+
+    time: datetime
+    window: Window
+    headline: str
+    lede: str
+    state: str
+    tiles: str
+    sections: tuple[str, ...]
+
+
+def page(contents: Page) -> str:
+    """Write a page; names that users gave are escaped, and only its own script may run."""
     script = _asset("refresh.js")
     script_hash = b64encode(sha256(script.encode()).digest()).decode()
-    headline, lede = _opening(snapshot)
     return Template(_asset("page.html")).substitute(
         head=head_of_page(
-            f"{headline} - suffice",
+            f"{contents.headline} - suffice",
             style=_asset("page.css"),
             policy=f"{_POLICY}; script-src 'sha256-{script_hash}'",
         ),
         script=script,
-        span=text(_span(snapshot)),
-        state=_state(snapshot),
-        headline=text(headline),
-        lede=text(lede),
-        tiles=_tiles(snapshot),
-        sections="\n".join(make(snapshot) for make in _SECTIONS),
-        footer=text(f"suffice {__version__}, read {snapshot.time:%-d %B %Y, %H:%M:%S} UTC"),
+        span=text(_span(contents)),
+        state=contents.state,
+        headline=text(contents.headline),
+        lede=text(contents.lede),
+        tiles=contents.tiles,
+        sections="\n".join(contents.sections),
+        footer=text(f"suffice {__version__}, read {contents.time:%-d %B %Y, %H:%M:%S} UTC"),
+    )
+
+
+def render(snapshot: Snapshot) -> str:
+    """Write the page of a snapshot."""
+    headline, lede = _opening(snapshot)
+    return page(
+        Page(
+            time=snapshot.time,
+            window=snapshot.window,
+            headline=headline,
+            lede=lede,
+            state=_state(snapshot),
+            tiles=_tiles(snapshot),
+            sections=tuple(make(snapshot) for make in _SECTIONS),
+        )
     )
 
 
@@ -116,8 +147,8 @@ def _tiles(snapshot: Snapshot) -> str:
     return "".join(tiles)
 
 
-def _span(snapshot: Snapshot) -> str:
-    since, until = snapshot.window.since, snapshot.window.until or snapshot.time
+def _span(contents: Page) -> str:
+    since, until = contents.window.since, contents.window.until or contents.time
     began = "from the beginning" if since is None else f"{since:%-d %b %H:%M}"
     return f"{began} to {until:%-d %b %H:%M} UTC"
 
