@@ -253,6 +253,9 @@ def test_an_effort_and_a_schema_are_carried(params: JSON, fields: JSON) -> None:
         {"n": 3},
         {"logprobs": True},
         {"logit_bias": {"5": 1}},
+        {"frequency_penalty": 0.5},
+        {"presence_penalty": -1},
+        {"tools": [{"type": "custom", "custom": {"name": "x"}}]},
         {"response_format": {"type": "json_object"}},
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from suffice.engines.fold import Fold
-from suffice.engines.messages import MessageEvents
+from suffice.engines.message_replies import MessageEvents
 from suffice.engines.stream import EventReader
 from suffice.engines.usage import read_usage
 

@@ -66,7 +66,7 @@ async def test_tags_come_from_wherever_clients_write_them(tmp_path: Path) -> Non
         await here.post(ASK, path=CHAT, **by_key, **{"x-suffice-tags": "b, a,,b"})
         litellm = {"metadata": {"tags": ["c", "d"], "team": "core", "trace": "9"}}
         await here.post(ASK | litellm, path=CHAT, **by_key, **{"x-litellm-tags": "a"})
-        for body in ({"litellm_metadata": {"tags": ["e"]}}, {"metadata": {"app": "ide"}}):
+        for body in ({"litellm_metadata": {"tags": ["e"]}}, {"metadata": {"tags": "g"}}):
             status, _ = await here.post(messages | body, path="/v1/messages", **by_key)
             assert status == 200
         asked = {"model": "big", "input": "Hi", "litellm_metadata": {"tags": "f"}}
@@ -79,7 +79,7 @@ async def test_tags_come_from_wherever_clients_write_them(tmp_path: Path) -> Non
         ("a", "b"),
         ("a", "c", "d", "team:core"),
         ("e",),
-        ("app:ide",),
+        ("g",),
         ("f",),
         ("night", "web"),
     ]

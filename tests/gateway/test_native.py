@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.engines.fold import NATIVE, Fold
-from suffice.engines.messages import MessageEvents
+from suffice.engines.message_replies import MessageEvents
 from suffice.gateway.apis.messages_native import MessageRelay, native_of
 from suffice.gateway.sealed import seal, seal_id
 

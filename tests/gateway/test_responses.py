@@ -199,7 +199,7 @@ def test_a_call_that_nobody_answered_does_not_reach_past_the_user() -> None:
 REFUSED = [
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
-    ({"include": ["message.output_text.logprobs"]}, "include"),
+    ({"include": ["message.output_text.odd"]}, "include"),
     ({"truncation": 1}, "truncation"),
     ({"tools": [{"type": "file_search"}]}, "tools[0].type"),
     (
@@ -211,7 +211,7 @@ REFUSED = [
     ({"conversation": "conv_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
     ({"background": True}, "background"),
-    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"top_logprobs": "3"}, "top_logprobs"),
     ({"n": 2}, "n"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tool_choice": {"type": "mcp"}}, "tool_choice.type"),

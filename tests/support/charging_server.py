@@ -97,7 +97,8 @@ class ChargingServer:
         events: list[JSON] = [{"type": "message_start", "message": start}, {"type": "ping"}]
         for index, block in enumerate(message["content"]):
             empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}}
-            begun = block | ({"input": {}} if "input" in block else empty.get(block["type"], {}))
+            uncited = {k: v for k, v in block.items() if k != "citations"}
+            begun = uncited | ({"input": {}} if "input" in block else empty.get(block["type"], {}))
             events.append({"type": "content_block_start", "index": index, "content_block": begun})
             events.extend(
                 {"type": "content_block_delta", "index": index, "delta": delta}
@@ -116,11 +117,13 @@ def blocks_of(content: str | list[JSON]) -> list[JSON]:
 
 def deltas_of(block: JSON) -> list[JSON]:
     if block["type"] == "text":
-        return [{"type": "text_delta", "text": piece} for piece in block["text"]]
+        cited = block.get("citations") or ()
+        notes: list[JSON] = [{"type": "citations_delta", "citation": one} for one in cited]
+        return [*notes, *({"type": "text_delta", "text": piece} for piece in block["text"])]
     if block["type"] == "thinking":
         pieces = [{"type": "thinking_delta", "thinking": piece} for piece in block["thinking"]]
         return [*pieces, {"type": "signature_delta", "signature": block["signature"]}]
-    if block["type"] == "tool_use":
+    if block["type"] in ("tool_use", "server_tool_use"):
         text = json.dumps(block["input"])
         return [
             {"type": "input_json_delta", "partial_json": text[i : i + 3]}

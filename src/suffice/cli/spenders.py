@@ -73,7 +73,7 @@ def print_misses(misses: "Sequence[CacheMisses]") -> None:
         ones = [one for one in misses if one.cause == cause]
         if ones:
             calls, tokens = sum(one.calls for one in ones), sum(one.tokens for one in ones)
-            say(f"{calls:,} calls read {tokens:,} tokens anew, for {words}")
+            say(f"{calls:,} calls read {tokens:,} tokens anew: {words}")
 
 
 def _usd(spend: "Spend") -> str:

@@ -15,13 +15,8 @@ from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.fold import NATIVE, Fold
 from suffice.engines.loose_json import decoded
-from suffice.engines.messages import (
-    MessageEvents,
-    completion_of,
-    count_body,
-    message_body,
-    native_body,
-)
+from suffice.engines.message_replies import MessageEvents, completion_of
+from suffice.engines.messages import count_body, message_body, native_body
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, as_events, effort_seen
 from suffice.engines.stream import EventReader

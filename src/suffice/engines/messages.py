@@ -1,6 +1,7 @@
-"""Anthropic's Messages API: a chat request as its body, its answers as chunks of a chat."""
+"""Anthropic's Messages API: a chat request as its body."""
 
 import re
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -14,17 +15,19 @@ DEFAULT_LIMIT = 8192  # the API demands a limit
 _SAME = ("temperature", "top_p", "top_k")
 _EFFORTS = {Effort.MINIMAL: "low"}  # the rest have the same name
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
-_FINISHES = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 _EPHEMERAL = {"type": "ephemeral"}
 _CONFIG = "output_config"
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "mcp_servers")
+_WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+_DATED = re.compile(r"_\d{8}$")
+_READ = frozenset(
+    {
+        *_SAME, "thinking", "output_config", "reasoning_effort", "tools", "tool_choice", "stop",
+        "parallel_tool_calls", "response_format", "user", "service_tier", "web_search_options",
+        "max_tokens", "max_completion_tokens", "n", "logprobs", "logit_bias",
+        "frequency_penalty", "presence_penalty", "cache_control",
+    }
+)  # fmt: skip
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_ID = 64
 
@@ -109,6 +112,16 @@ def count_body(body: JSON) -> JSON:
     return {name: body[name] for name in _COUNTED if name in body}
 
 
+def left_out(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the fields of a chat request that change no answer and that no message can hold."""
+    return tuple(sorted(n for n, v in params.items() if v is not None and n not in _READ))
+
+
+def given_blocks(message: Mapping[str, Any]) -> list[JSON]:
+    """Return the blocks that an engine of this API gave with a message, and wants back."""
+    return [*(message.get("thinking_blocks") or ()), *(message.get("server_blocks") or ())]
+
+
 def tool_use_id(call_id: str) -> str:
     """Write the id of a call as this API takes it: letters, digits, `_` and `-`, 64 at most."""
     plain = _ODD.sub("_", call_id)
@@ -116,99 +129,6 @@ def tool_use_id(call_id: str) -> str:
         return call_id
     digest = blake2b(call_id.encode("utf-8", "replace"), digest_size=6).hexdigest()
     return f"{plain[: _LONGEST_ID - 13]}_{digest}"
-
-
-def completion_of(message: JSON) -> JSON:
-    """Turn a whole message into a chat completion; the usage stays Anthropic's."""
-    reply: JSON = {"role": "assistant", "content": None}
-    texts = [block["text"] for block in _blocks(message, "text")]
-    thoughts = [block for block in message["content"] if block["type"] in _THOUGHTS]
-    calls = [
-        _call(block) | {"index": number}
-        for number, block in enumerate(_blocks(message, "tool_use"))
-    ]
-    if texts:
-        reply["content"] = "".join(texts)
-    if thoughts:
-        reply["reasoning_content"] = "".join(block.get("thinking") or "" for block in thoughts)
-        reply["thinking_blocks"] = thoughts
-    if calls:
-        reply["tool_calls"] = calls
-    finish = _finish(message.get("stop_reason"))
-    choice = {"index": 0, "message": reply, "finish_reason": finish}
-    head = {"id": message.get("id"), "object": "chat.completion", "model": message.get("model")}
-    return {**head, "created": 0, "choices": [choice], "usage": message.get("usage")}
-
-
-class MessageEvents:
-    """Turns the events of a streamed message into chunks of a chat completion."""
-
-    def __init__(self) -> None:
-        self._head: JSON = {"object": "chat.completion.chunk", "created": 0}
-        self._blocks: dict[int, JSON] = {}
-        self._calls = 0
-
-    def chunk(self, event: JSON) -> JSON | None:
-        """Return the chunk that an event makes; None where it makes none."""
-        kind = event.get("type")
-        if kind == "message_start":
-            message = event["message"]
-            self._head |= {"id": message.get("id"), "model": message.get("model")}
-            return {**self._head, "choices": [], "usage": message.get("usage")}
-        if kind == "message_delta":
-            finish = _finish(event["delta"].get("stop_reason"))
-            return self._choice({}, finish=finish) | {"usage": event.get("usage")}
-        if kind == "content_block_start":
-            return self._begun(event["index"], dict(event["content_block"]))
-        if kind == "content_block_delta":
-            return self._grown(self._blocks[event["index"]], event["delta"])
-        if kind == "content_block_stop" and self._blocks[event["index"]]["type"] in _THOUGHTS:
-            return self._choice({"thinking_blocks": [self._blocks[event["index"]]]})
-        return None
-
-    def _begun(self, index: int, block: JSON) -> JSON | None:
-        self._blocks[index] = block
-        if block["type"] == "tool_use":
-            block["number"], self._calls = self._calls, self._calls + 1
-            call = _call({**block, "input": {}})
-            call["function"]["arguments"] = ""
-            return self._choice({"tool_calls": [call | {"index": block["number"]}]})
-        text = block.get("text")
-        return self._choice({"content": text}) if text else None
-
-    def _grown(self, block: JSON, delta: JSON) -> JSON | None:
-        kind = delta["type"]
-        if kind == "text_delta":
-            return self._choice({"content": delta["text"]})
-        if kind == "thinking_delta":
-            block["thinking"] = (block.get("thinking") or "") + delta["thinking"]
-            return self._choice({"reasoning_content": delta["thinking"]})
-        if kind == "signature_delta":
-            block["signature"] = (block.get("signature") or "") + delta["signature"]
-        if kind == "input_json_delta" and "number" in block:
-            function = {"arguments": delta["partial_json"]}
-            return self._choice({"tool_calls": [{"index": block["number"], "function": function}]})
-        return None
-
-    def _choice(self, delta: JSON, *, finish: str | None = None) -> JSON:
-        return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-
-
-_THOUGHTS = ("thinking", "redacted_thinking")
-
-
-def _finish(reason: object) -> str | None:
-    return None if reason is None else _FINISHES.get(str(reason), str(reason))
-
-
-def _blocks(message: JSON, kind: str) -> list[JSON]:
-    return [block for block in message["content"] if block["type"] == kind]
-
-
-def _call(block: JSON) -> JSON:
-    arguments = msgspec.json.encode(block["input"]).decode()
-    function = {"name": block["name"], "arguments": arguments}
-    return {"id": block["id"], "type": "function", "function": function}
 
 
 def _thinking(params: JSON, rung: Rung) -> JSON:
@@ -239,18 +159,24 @@ def _refuse_what_has_no_equal(params: JSON) -> None:
         "n": several,
         "logprobs": params.get("logprobs") is True,
         "logit_bias": bool(params.get("logit_bias")),
+        "frequency_penalty": bool(params.get("frequency_penalty")),
+        "presence_penalty": bool(params.get("presence_penalty")),
         "response_format": (params.get("response_format") or {}).get("type") == "json_object",
     }
     for name, has_no_equal in asked.items():
         if has_no_equal:
-            error = EngineRefused(
-                f"the Messages API has no {name} like this",
-                status=400,
-                body="",
-                hint="leave it out, give a json_schema for JSON, or ask another rung",
-            )
-            error.detail = ErrorDetail(message=error.message, param=name)
-            raise error
+            raise _refusal(name, f"the Messages API has no {name} like this")
+
+
+def _refusal(name: str, why: str) -> EngineRefused:
+    error = EngineRefused(
+        why,
+        status=400,
+        body="",
+        hint="leave it out, give a json_schema for JSON, or ask another rung",
+    )
+    error.detail = ErrorDetail(message=error.message, param=name)
+    return error
 
 
 def _shape(form: Any) -> JSON:
@@ -276,16 +202,12 @@ def _consistent(body: JSON, *, own_thinking: bool) -> JSON:
 
 
 def _tools(params: JSON) -> JSON:
-    tools = [
-        {
-            "name": tool["function"]["name"],
-            "description": tool["function"].get("description") or "",
-            "input_schema": tool["function"].get("parameters") or {"type": "object"},
-            **({"cache_control": tool["cache_control"]} if tool.get("cache_control") else {}),
-        }
-        for tool in params.get("tools") or ()
-        if tool.get("type") == "function"
-    ]
+    tools = [_tool(tool) for tool in params.get("tools") or ()]
+    search = params.get("web_search_options")
+    if isinstance(search, dict):
+        place = search.get("user_location") or {}
+        where = {"user_location": {"type": "approximate", **(place.get("approximate") or {})}}
+        tools.append(_WEB_SEARCH | (where if place else {}))
     if not tools:
         return {}
     choice = params.get("tool_choice") or "auto"
@@ -296,6 +218,22 @@ def _tools(params: JSON) -> JSON:
     if params.get("parallel_tool_calls") is False and chosen["type"] != "none":
         chosen["disable_parallel_tool_use"] = True
     return {"tools": tools, "tool_choice": chosen}
+
+
+def _tool(tool: JSON) -> JSON:
+    """Write a function as a tool; the API's own tools, which have a date, stay as they are."""
+    kind = str(tool.get("type"))
+    if _DATED.search(kind):
+        return tool
+    if kind != "function":
+        raise _refusal("tools", f"the Messages API has no tools of the type {kind!r}")
+    function = tool["function"]
+    return {
+        "name": function["name"],
+        "description": function.get("description") or "",
+        "input_schema": function.get("parameters") or {"type": "object"},
+        **({"cache_control": tool["cache_control"]} if tool.get("cache_control") else {}),
+    }
 
 
 def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
@@ -312,7 +250,7 @@ def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
             role, blocks = "user", [result | {"content": blocks}]
         elif role == "assistant":
             calls = [_use(call) for call in message.get("tool_calls") or ()]
-            blocks = [*(message.get("thinking_blocks") or ()), *blocks, *calls]
+            blocks = [*given_blocks(message), *blocks, *calls]
         else:
             role = "user"
         if turns and turns[-1]["role"] == role:

@@ -15,7 +15,7 @@ from suffice.types import JSON
 _ORDERS = ("system", "developer")
 _THOUGHTS = frozenset(
     {"reasoning", "reasoning_content", "reasoning_text", "thinking", "thinking_blocks"}
-    | {"reasoning_details", "reasoning_opaque", "extra_content"}
+    | {"reasoning_details", "reasoning_opaque", "extra_content", "server_blocks"}
 )
 _LONGEST_ID = 40  # that OpenAI takes
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from suffice.engines.messages import left_out
 from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import hold_budgets
@@ -219,8 +220,13 @@ class Answering:
 
     def head(self) -> Headers:
         """Return the headers that tell who answers."""
-        if self.climb.request.native and self.climb.rung.name in self.task.native_rungs:
-            self.exchange.answer_natively()
+        request = self.climb.request
+        if self.climb.rung.name in self.task.native_rungs:
+            if request.native:
+                self.exchange.answer_natively()
+            else:
+                for name in left_out(request.params):
+                    self.exchange.ignore(name)
         bundle = self.climb.pipeline.bundle if self.climb.certified else None
         choice = self.task.choice
         chosen = [] if choice is None else [(b"x-suffice-choice", choice.reason.encode())]

@@ -17,7 +17,9 @@ from suffice.types import JSON
 SEAL = "suffice1-"
 MARK = "-s1-"  # between the id of a call and what is sealed into it
 # Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot.
-OPAQUE = frozenset({"reasoning_details", "thinking_blocks", "extra_content", "reasoning_opaque"})
+OPAQUE = frozenset(
+    {"reasoning_details", "thinking_blocks", "server_blocks", "extra_content", "reasoning_opaque"}
+)
 _PLAIN = frozenset({"index", "id", "type", "function"})
 
 

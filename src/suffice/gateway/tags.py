@@ -36,9 +36,9 @@ def request_tags(
 
 
 def without_tags(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what engines refuse: LiteLLM's fields, and a list among the metadata."""
+    """Leave out what engines refuse: LiteLLM's fields, and tags among the metadata."""
     rest = {name: value for name, value in params.items() if not name.startswith("litellm_")}
     metadata = rest.get("metadata")
-    if isinstance(metadata, dict) and isinstance(metadata.get("tags"), list):
+    if isinstance(metadata, dict) and "tags" in metadata:
         rest["metadata"] = {name: value for name, value in metadata.items() if name != "tags"}
     return rest

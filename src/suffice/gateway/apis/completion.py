@@ -1,11 +1,12 @@
 """What a chat completion says, piece by piece, whether it comes whole or in chunks."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from suffice.engines.calls import arguments_of
 from suffice.engines.reply import REASONING, texts_of
@@ -26,12 +27,14 @@ class BlockKind(StrEnum):
     TEXT = "text"
     REFUSAL = "refusal"
     CALL = "call"
+    SEARCH = "search"
 
 
 class BlockDelta(Struct, frozen=True, kw_only=True):
     """Some more text, of the tool call number `call` where it is part of one.
 
-    `opaque` is what the engine must get back with that call.
+    `opaque` is what the engine must get back with that call. `logprobs` are those of a text's
+    tokens. Of a search, which comes whole, `text` is what was looked for, and `sources` the pages.
     """
 
     kind: BlockKind
@@ -40,6 +43,8 @@ class BlockDelta(Struct, frozen=True, kw_only=True):
     call_id: str = ""
     name: str = ""
     opaque: JSON = {}
+    logprobs: tuple[JSON, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 class _Calls:
@@ -71,10 +76,15 @@ class AnswerFacts:
     """The facts about a completion, gathered from its chunks; None while they are not known.
 
     `opaque` holds the fields that the engine must get back with the message, until a writer has
-    taken them. `dropped` names parts of the answer that the other APIs have no place for.
+    taken them. `dropped` names parts of the answer that the other APIs have no place for. Writers
+    that can show annotations and searches say so by `shows_sources`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows_sources: bool = False) -> None:
+        self._shows_sources = shows_sources
+        self.annotations: list[JSON] = []
+        self._logprobs: list[JSON] = []
+        self._queries: dict[Any, str] = {}
         self.model: str | None = None
         self.created: int | None = None
         self.finish: str | None = None
@@ -100,13 +110,17 @@ class AnswerFacts:
                 self.stopped_by = _stop_text(choice) or self.stopped_by
                 part = choice.get("delta") or choice.get("message") or {}
                 self._add_opaque(part)
-                yield from self._texts(part)
+                if self._shows_sources:
+                    self.annotations += _pages(part.get("annotations") or ())
+                    yield from self._searches(part.get("server_blocks") or ())
+                self._logprobs += _logprobs(choice.get("logprobs"))
+                yield from self._with_logprobs(self._texts(part))
                 yield from self._call_parts(part, whole=bool(choice.get("message")))
 
     def end(self) -> Iterator[BlockDelta]:
         """Return what was held back until the end: text that might have opened a thought."""
         if self._inline is not None:
-            yield from _pieces(*self._inline.flush())
+            yield from self._with_logprobs(_pieces(*self._inline.flush()))
             self._inline = None
 
     def count(self, name: str, *, of: str | None = None) -> int | None:
@@ -129,6 +143,8 @@ class AnswerFacts:
     def _add_opaque(self, part: JSON) -> None:
         for name, field in part.items():
             value = field
+            if name == "annotations" and self._shows_sources:
+                continue
             if name not in _READ and value not in (None, "", []):
                 self.dropped.add(name)
             elif name in OPAQUE and value is not None:
@@ -151,6 +167,32 @@ class AnswerFacts:
         if part.get("refusal"):
             yield BlockDelta(kind=BlockKind.REFUSAL, text=part["refusal"])
 
+    def _with_logprobs(self, pieces: Iterable[BlockDelta]) -> Iterator[BlockDelta]:
+        """Give a text its log-probabilities; those of thoughts have no place elsewhere."""
+        for piece in pieces:
+            if piece.kind is BlockKind.TEXT and self._logprobs:
+                yield replace(piece, logprobs=tuple(self._logprobs))
+            else:
+                yield piece
+            self._logprobs = []
+
+    def _searches(self, blocks: Iterable[JSON]) -> Iterator[BlockDelta]:
+        """Return the searches of the web whose results have come."""
+        for block in blocks:
+            if block.get("name") == "web_search":
+                query = (block.get("input") or {}).get("query")
+                self._queries[block.get("id")] = query if isinstance(query, str) else ""
+            elif block.get("type") == "web_search_tool_result":
+                call_id, content = block.get("tool_use_id"), block.get("content")
+                pages = content if isinstance(content, list) else []
+                urls = (page.get("url") for page in pages if isinstance(page, dict))
+                yield BlockDelta(
+                    kind=BlockKind.SEARCH,
+                    text=self._queries.pop(call_id, ""),
+                    call_id=str(call_id),
+                    sources=tuple(url for url in urls if isinstance(url, str)),
+                )
+
     def _call_parts(self, part: JSON, *, whole: bool) -> Iterator[BlockDelta]:
         calls = part.get("tool_calls") or ()
         if part.get("function_call"):  # the older form, of a single call
@@ -167,6 +209,21 @@ class AnswerFacts:
                 name=function.get("name") or "",
                 opaque=opaque_of_call(call),
             )
+
+
+def _logprobs(told: Any) -> list[JSON]:
+    content = told.get("content") if isinstance(told, dict) else None
+    return [one for one in content if isinstance(one, dict)] if isinstance(content, list) else []
+
+
+def _pages(annotations: Iterable[JSON]) -> Iterator[JSON]:
+    """Read the pages that a chat message cites."""
+    for annotation in annotations:
+        page = annotation.get("url_citation")
+        if isinstance(page, dict) and isinstance(page.get("url"), str):
+            spans = {name: page.get(name) or 0 for name in ("start_index", "end_index")}
+            title = page.get("title") or page["url"]
+            yield {"type": "url_citation", "url": page["url"], "title": title, **spans}
 
 
 def _pieces(reasoning: str, text: str) -> Iterator[BlockDelta]:

@@ -48,6 +48,10 @@ class Fields:
         """Take a field of any kind; None where it is absent."""
         return self._left.pop(name, None)
 
+    def peek(self, name: str) -> Any:
+        """Return a field, and leave it there."""
+        return self._left.get(name)
+
     def take(self, name: str, kind: type[T]) -> T | None:
         """Take a field of one kind; None where it is absent."""
         value = self.any(name)
@@ -81,10 +85,6 @@ class Fields:
     def of(self, value: object, *, at: str) -> "Fields":
         """Read another object of the same body."""
         return Fields(value, at=at, ignored=self.ignored, carry=self.carry)
-
-    def ignore_rest(self) -> None:
-        """Take all that is left as hints that change no answer, and note them by their paths."""
-        self.ignore(*tuple(self._left), path=True)
 
     def ignore(self, *names: str, path: bool = False) -> None:
         """Take hints that change no answer, and note them by name, or by their whole path."""

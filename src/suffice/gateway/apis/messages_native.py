@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.engines.fold import NATIVE
-from suffice.engines.messages import tool_use_id
+from suffice.engines.messages import given_blocks, tool_use_id
 from suffice.gateway.apis.fields import wrong
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.messages_request import Translated, effort_of_budget
@@ -23,10 +23,6 @@ _LAST = ("message_delta", "message_stop")
 
 def native_of(body: JSON) -> JSON:
     """Return a body as an engine of this API takes it."""
-    metadata = body.get("metadata")
-    if isinstance(metadata, dict) and metadata.keys() - {"user_id"}:  # the only one it takes
-        user = {name: metadata[name] for name in ("user_id",) if name in metadata}
-        body = {**body, "metadata": user}
     messages = body.get("messages")
     if not isinstance(messages, list):
         return body
@@ -175,7 +171,7 @@ def _unsealed(block: Any) -> list[Any]:
     if kind in ("thinking", "redacted_thinking"):
         sealed = block.get("signature" if kind == "thinking" else "data")
         if isinstance(sealed, str) and sealed.startswith(SEAL):
-            return list((unseal(sealed) or {}).get("thinking_blocks") or ())
+            return given_blocks(unseal(sealed) or {})
         return [block] if sealed or kind == "redacted_thinking" else []  # it must be signed
     name = {"tool_use": "id", "tool_result": "tool_use_id"}.get(str(kind))
     if name is not None and isinstance(block.get(name), str):

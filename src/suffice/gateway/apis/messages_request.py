@@ -325,7 +325,8 @@ def _user(fields: Fields) -> JSON:
     if metadata is None:
         return {}
     user = metadata.take("user_id", str)
-    metadata.ignore_rest()  # notes to oneself: this API has no others
+    metadata.any("tags")  # the books have them
+    metadata.done()
     return {} if user is None else {"user": user}
 
 

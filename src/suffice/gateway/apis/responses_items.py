@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
-from suffice.gateway.apis.responses_tools import chat_call_of
+from suffice.gateway.apis.responses_tools import SEARCH_OUTPUT, chat_call_of
 from suffice.gateway.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
 
@@ -34,8 +34,13 @@ _HOSTED = frozenset(
         "mcp_list_tools",
         "mcp_approval_request",
         "mcp_approval_response",
+        "tool_search_call",
+        "tool_search_output",
     }
 )
+
+
+_COMPACTED = ("compaction", "compaction_summary", "context_compaction")
 
 
 class ItemReader:
@@ -59,13 +64,19 @@ class ItemReader:
             self._add_message(item)
         elif kind == "reasoning":
             self._add_reasoning(item)
-        elif kind in _HOSTED:
-            item.ignored.add(kind)
-            return
+        elif kind in _COMPACTED:
+            why = "a compaction that another service has encrypted cannot be read here"
+            hint = "compact the conversation again from its messages, or begin a new one"
+            raise refused(item.path("type"), why, hint=hint)
+        elif kind == SEARCH_OUTPUT and item.peek("call_id") is not None:
+            self._add_found(item)
         elif kind in ("mcp_call", "code_interpreter_call"):
             self._add_record(item, kind)
         else:
             call = chat_call_of(item, kind)
+            if call is None and kind in _HOSTED:
+                item.ignored.add(kind)
+                return
             if call is None:
                 why = f"items of the type {kind!r} are not known here"
                 raise refused(item.path("type"), why, hint="leave the item out")
@@ -136,6 +147,14 @@ class ItemReader:
         self._waiting.discard(call_id)
         if not self._waiting:
             self._flush_media()
+
+    def _add_found(self, item: Fields) -> None:
+        """Tell the model which tools its search has found; they are among its tools by now."""
+        call_id, _ = unseal_id(item.need("call_id", str))
+        item.ignore("execution", "created_by")
+        told = msgspec.json.encode(item.take("tools", list) or []).decode()
+        self._messages.append({"role": "tool", "tool_call_id": call_id, "content": told})
+        self._waiting.discard(call_id)
 
     def _append(self, message: JSON) -> None:
         self._flush_media()

@@ -15,6 +15,7 @@ from suffice.gateway.apis.responses_tools import (
     CalledTool,
     ToolTable,
     item_of_call,
+    loaded_tools,
     read_tools,
 )
 from suffice.gateway.sealed import seal, seal_id
@@ -25,6 +26,7 @@ _PREFIXES = {
     BlockKind.TEXT: "msg",
     BlockKind.REFUSAL: "msg",
     BlockKind.CALL: "fc",
+    BlockKind.SEARCH: "ws",
 }
 _EVENTS = {
     BlockKind.REASONING: ("response.reasoning_text", "text"),
@@ -49,17 +51,22 @@ class _Item:
 
     def __init__(self, piece: BlockDelta, *, index: int, request_id: str, tool: CalledTool) -> None:
         self.kind, self.call, self.index, self.tool = piece.kind, piece.call, index, tool
-        prefix = KINDS[tool.kind].prefix if self.is_special else _PREFIXES[piece.kind]
+        prefix = _PREFIXES[piece.kind]
+        if self.is_special:
+            prefix = KINDS[tool.kind].prefix if tool.kind in KINDS else "tsc"
         self.id = f"{prefix}_{request_id}_{index}"
         self.call_id = seal_id(piece.call_id, piece.opaque)
         self.texts: list[str] = []
+        self.logprobs: list[JSON] = []
+        self.annotations: list[JSON] = []
+        self.sources = piece.sources
         self.sealed: str | None = None
         self.open = True
 
     @property
     def is_special(self) -> bool:
         """Whether this is the call of a tool that is no function, whose item is written whole."""
-        return self.kind is BlockKind.CALL and self.tool.kind in KINDS
+        return self.kind is BlockKind.CALL and self.tool.kind != "function"
 
     @property
     def text(self) -> str:
@@ -67,7 +74,10 @@ class _Item:
 
     def part(self, text: str) -> JSON:
         if self.kind is BlockKind.TEXT:
-            return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+            beside = (self.annotations, self.logprobs) if text else ([], [])
+            annotations, logprobs = map(list, beside)
+            named = {"annotations": annotations, "logprobs": logprobs}
+            return {"type": "output_text", "text": text, **named}
         if self.kind is BlockKind.REFUSAL:
             return {"type": "refusal", "refusal": text}
         return {"type": "reasoning_text", "text": text}
@@ -79,6 +89,10 @@ class _Item:
         if self.kind is BlockKind.CALL:
             text = "" if self.open and self.is_special else self.text
             return {**item_of_call(self.tool, text=text), **head, "call_id": self.call_id}
+        if self.kind is BlockKind.SEARCH:
+            sources = [{"type": "url", "url": url} for url in self.sources]
+            action = {"type": "search", "query": self.text, "sources": sources}
+            return {"type": "web_search_call", **head, "action": action}
         content = [] if self.open or not self.texts else [self.part(self.text)]
         if self.kind is not BlockKind.REASONING:
             return {"type": "message", "role": "assistant", **head, "content": content}
@@ -91,10 +105,11 @@ class ResponseWriter:
 
     def __init__(self, body: JSON, *, request_id: str) -> None:
         self._body, self._request_id = body, request_id
-        self._facts = AnswerFacts()
-        self._tools = (
-            read_tools(Fields({"tools": body["tools"]})) if body.get("tools") else ToolTable()
-        )
+        self._facts = AnswerFacts(shows_sources=True)
+        items = body.get("input")
+        loaded = loaded_tools(items) if isinstance(items, list) else []
+        tools = {"tools": body.get("tools")}
+        self._tools = read_tools(Fields(tools), loaded=loaded) if body.get("tools") else ToolTable()
         self._items: list[_Item] = []
         self._events = 0
         self._created_at = int(time.time())
@@ -102,7 +117,11 @@ class ResponseWriter:
     def feed(self, chunk: JSON) -> list[JSON]:
         """Take a chunk, or a whole completion, and return the events that it makes."""
         pieces = list(self._facts.add(chunk))
-        return [*self._numbered(self._begin_events()), *self._numbered(self._add_all(pieces))]
+        return [
+            *self._numbered(self._begin_events()),
+            *self._numbered(self._add_all(pieces)),
+            *self._numbered(self._annotate()),
+        ]
 
     def end(self) -> list[JSON]:
         """Return the last events; the last of all holds the whole response."""
@@ -134,6 +153,7 @@ class ResponseWriter:
 
     def _end_events(self) -> Iterator[JSON]:
         yield from self._add_all(list(self._facts.end()))
+        yield from self._annotate()
         for item in self._items:
             yield from self._close(item)
         if self._facts.opaque:  # it came when no thought was open
@@ -165,9 +185,32 @@ class ResponseWriter:
             item = self._new_item(piece)
             yield from self._begin(item)
         item.texts.append(piece.text)
-        if piece.text and not item.is_special:
+        item.logprobs += map(_logprob, piece.logprobs)
+        if piece.kind is BlockKind.SEARCH:
+            yield from self._close(item)
+        elif piece.text and not item.is_special:
             name = f"{_EVENTS[piece.kind][0]}.delta"
-            yield {"type": name, **_place(item), "delta": piece.text} | _logprobs(item)
+            told = [*map(_logprob, piece.logprobs)]
+            yield {"type": name, **_place(item), "delta": piece.text} | _logprobs(item, told)
+
+    def _annotate(self) -> Iterator[JSON]:
+        """Give citations to the text that they stand in; they wait until there is one."""
+        texts = [item for item in self._items if item.kind is BlockKind.TEXT]
+        if not texts or not texts[-1].open:
+            return
+        item, before = texts[-1], sum(len(one.text) for one in texts[:-1])
+        for annotation in self._facts.annotations:
+            spans = ("start_index", "end_index")
+            shifted = annotation | {name: max(annotation[name] - before, 0) for name in spans}
+            number = len(item.annotations)
+            item.annotations.append(shifted)
+            place = {**_place(item), "annotation_index": number}
+            yield {
+                "type": "response.output_text.annotation.added",
+                **place,
+                "annotation": shifted,
+            }
+        self._facts.annotations = []
 
     def _item_of(self, piece: BlockDelta) -> _Item | None:
         for item in reversed(self._items):
@@ -183,7 +226,10 @@ class ResponseWriter:
 
     def _begin(self, item: _Item) -> Iterator[JSON]:
         yield {"type": "response.output_item.added", **_shown(item)}
-        if item.kind is not BlockKind.CALL:
+        if item.kind is BlockKind.SEARCH:
+            for state in ("in_progress", "searching"):
+                yield {"type": f"response.web_search_call.{state}", **_place(item)}
+        elif item.kind is not BlockKind.CALL:
             yield {"type": "response.content_part.added", **_place(item), "part": item.part("")}
 
     def _close(self, item: _Item) -> Iterator[JSON]:
@@ -192,11 +238,14 @@ class ResponseWriter:
         item.open = False
         if item.kind is BlockKind.REASONING and self._facts.opaque:
             item.sealed, self._facts.opaque = seal(self._facts.opaque), {}
-        if item.is_special:
+        if item.kind is BlockKind.SEARCH:
+            yield {"type": "response.web_search_call.completed", **_place(item)}
+        elif item.is_special:
             yield from _special_events(item)
         elif item.texts:
             name, field = _EVENTS[item.kind]
-            yield {"type": f"{name}.done", **_place(item), field: item.text} | _logprobs(item)
+            told = _logprobs(item, item.logprobs)
+            yield {"type": f"{name}.done", **_place(item), field: item.text} | told
             if item.kind is not BlockKind.CALL:
                 part = item.part(item.text)
                 yield {"type": "response.content_part.done", **_place(item), "part": part}
@@ -238,11 +287,28 @@ def _shown(item: _Item) -> JSON:
 
 def _place(item: _Item) -> JSON:
     place = {"item_id": item.id, "output_index": item.index}
-    return place if item.kind is BlockKind.CALL else place | {"content_index": 0}
+    alone = item.kind in (BlockKind.CALL, BlockKind.SEARCH)
+    return place if alone else place | {"content_index": 0}
 
 
-def _logprobs(item: _Item) -> JSON:
-    return {"logprobs": []} if item.kind is BlockKind.TEXT else {}
+def _logprobs(item: _Item, told: list[JSON]) -> JSON:
+    return {"logprobs": told} if item.kind is BlockKind.TEXT else {}
+
+
+def _logprob(told: JSON) -> JSON:
+    """Write the log-probability of a token, and of those that might have stood there."""
+    others = [_token(other) for other in told.get("top_logprobs") or ()]
+    return {**_token(told), "top_logprobs": others}
+
+
+def _token(told: JSON) -> JSON:
+    text = str(told.get("token", ""))
+    shown = told.get("bytes")
+    return {
+        "token": text,
+        "bytes": list(text.encode("utf-8", "replace")) if shown is None else shown,
+        "logprob": told.get("logprob"),
+    }
 
 
 def _usage(facts: AnswerFacts) -> tuple[JSON | None, list[str]]:

@@ -5,11 +5,12 @@ ignored and named.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.responses_items import ItemReader
-from suffice.gateway.apis.responses_tools import read_choice, read_tools
+from suffice.gateway.apis.responses_tools import loaded_tools, read_choice, read_tools
 from suffice.types import JSON
 
 _SAME = (
@@ -32,6 +33,7 @@ _ADDITIONS = frozenset(
         "message.input_image.image_url",
     }
 )
+_LOGPROBS = "message.output_text.logprobs"
 STATE = ("previous_response_id", "conversation")
 
 
@@ -41,17 +43,18 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
     `history` are the items that it goes on from; None where the gateway keeps none.
     """
     fields = Fields(body)
-    _read_state(fields, kept=history is not None)
+    logprobs = _read_additions(fields, kept=history is not None)
     fields.ignore(*_HINTS)
     truncation = fields.take("truncation", str) or "disabled"
     if truncation != "disabled":  # a conversation is never cut short here
         fields.ignored.add("truncation")
-    table = read_tools(fields)
+    table = read_tools(fields, loaded=loaded_tools([*(history or ()), *_items(fields)]))
     chat = {
         "model": fields.need("model", str),
         "messages": [*_instructions(fields), *_messages(fields, history or ())],
         **fields.same(_SAME),
         **_limits(fields),
+        **logprobs,
         **_reasoning(fields),
         **_format(fields),
         **read_choice(fields, table),
@@ -65,7 +68,8 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
     return Translated(chat=chat, ignored=ignored, effort_name="reasoning.effort")
 
 
-def _read_state(fields: Fields, *, kept: bool) -> None:
+def _read_additions(fields: Fields, *, kept: bool) -> JSON:
+    """Refuse what is kept elsewhere, and return the log-probabilities that are asked for."""
     for name in STATE:
         if fields.any(name) is not None:
             raise keeps_nothing(name)
@@ -75,12 +79,14 @@ def _read_state(fields: Fields, *, kept: bool) -> None:
     fields.only("background", [False], why="an answer is given at once here")
     additions = fields.take("include", list) or []
     for name in additions:
-        if not isinstance(name, str) or name not in _ADDITIONS:
+        if not isinstance(name, str) or name not in {*_ADDITIONS, _LOGPROBS}:
             why = f"{name!r} cannot be added to a response"
             raise refused(fields.path("include"), why)
-    if additions:
+    if {*additions} - {_LOGPROBS}:
         fields.ignored.add("include")
-    fields.only("top_logprobs", [0], why="ask POST /v1/chat/completions for log-probabilities")
+    most = fields.take("top_logprobs", int) or 0
+    wanted = most > 0 or _LOGPROBS in additions
+    return {"logprobs": True, "top_logprobs": most} if wanted else {}
 
 
 def _instructions(fields: Fields) -> Iterator[JSON]:
@@ -101,6 +107,11 @@ def _messages(fields: Fields, history: Sequence[JSON]) -> list[JSON]:
     for i, item in enumerate(items):
         conversation.add(fields.of(item, at=f"input[{i}]"))
     return conversation.end()
+
+
+def _items(fields: Fields) -> list[Any]:
+    items = fields.peek("input")
+    return items if isinstance(items, list) else []
 
 
 def _limits(fields: Fields) -> JSON:

@@ -5,7 +5,7 @@ that take free text, a shell, patches. Tools that run at the vendor's cannot.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -109,6 +109,7 @@ KINDS: dict[str, ToolKind] = {
         arguments=lambda item: item.need("operation", dict),
     ),
 }
+SEARCH_TOOL, SEARCH_OUTPUT = "tool_search", "tool_search_output"
 _ITEM_KINDS = {kind.item: name for name, kind in KINDS.items()}
 
 
@@ -134,6 +135,8 @@ class ToolTable:
     def add(self, tool: CalledTool, function: JSON) -> None:
         """Take a tool with what the model is to be told of it."""
         name = chat_name_of(tool.name, namespace=tool.namespace)
+        if name in self._tools:
+            return
         self._tools[name] = tool
         self.chat.append({"type": "function", "function": {"name": name, **function}})
 
@@ -147,12 +150,30 @@ def chat_name_of(name: str, *, namespace: str | None = None) -> str:
     return f"{plain[: _LONGEST_NAME - 9]}_{blake2b(whole.encode(), digest_size=4).hexdigest()}"
 
 
-def read_tools(fields: Fields) -> ToolTable:
-    """Take the tools of a body; offers of the vendor's tools are left out beside others."""
+def loaded_tools(items: Iterable[Any]) -> list[JSON]:
+    """Return the tools that the client has found for the model, as its items say."""
+    outputs = (i for i in items if isinstance(i, dict) and i.get("type") == SEARCH_OUTPUT)
+    tools = (one for output in outputs for one in output.get("tools") or ())
+    return [tool for tool in tools if isinstance(tool, dict)]
+
+
+def read_tools(fields: Fields, *, loaded: Iterable[JSON] = ()) -> ToolTable:
+    """Take the tools of a body, and those `loaded` since, the first of each name.
+
+    Offers of the vendor's tools are left out beside others.
+    """
     table, offers = ToolTable(), []
-    for tool in fields.each("tools"):
+    later = (fields.of(tool, at=f"tools of {SEARCH_OUTPUT}") for tool in loaded)
+    for tool in (*fields.each("tools"), *later):
         kind = tool.need("type", str)
-        if kind == "namespace":
+        if kind == SEARCH_TOOL and tool.peek("execution") == "client":
+            tool.take("execution", str)
+            function = tool.same(["description", "parameters"])
+            table.add(CalledTool(kind=SEARCH_TOOL, name=SEARCH_TOOL), function)
+        elif kind == SEARCH_TOOL:  # it would load tools that the model is told of anyway
+            offers.append((tool, kind))
+            continue
+        elif kind == "namespace":
             _add_namespace(table, tool)
         elif kind == "function":
             _add_function(table, tool, namespace=None)
@@ -200,6 +221,9 @@ def chat_call_of(item: Fields, kind: str) -> tuple[str, str] | None:
         namespace = item.take("namespace", str)
         name = chat_name_of(item.need("name", str), namespace=namespace)
         return name, item.need("arguments", str)
+    if kind == "tool_search_call" and item.peek("call_id") is not None:
+        item.ignore("execution", "created_by")
+        return SEARCH_TOOL, msgspec.json.encode(item.any("arguments") or {}).decode()
     tool = _ITEM_KINDS.get(kind)
     if tool is None:
         return None
@@ -217,11 +241,14 @@ def item_of_call(tool: CalledTool, *, text: str) -> JSON:
     if tool.kind == "function":
         named = {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
         return {"type": "function_call", **named, "arguments": text}
-    kind = KINDS[tool.kind]
     try:
         arguments = msgspec.json.decode(text or "{}", type=JSON)
     except (msgspec.DecodeError, RecursionError):
-        arguments = {kind.required[0]: text}
+        first = KINDS[tool.kind].required[0] if tool.kind in KINDS else "query"
+        arguments = {first: text}
+    if tool.kind == SEARCH_TOOL:
+        return {"type": "tool_search_call", "execution": "client", "arguments": arguments}
+    kind = KINDS[tool.kind]
     named = {"name": tool.name} if tool.kind == "custom" else {}
     return {"type": kind.item, **named, **kind.fields(arguments)}
 
