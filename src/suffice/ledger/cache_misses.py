@@ -4,7 +4,7 @@ All follows from counts: who answered, when, how long the prompt was, and how mu
 the cache.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -50,10 +50,12 @@ def cache_misses(
     """
     session = sa.func.coalesce(requests.c.session_id, requests.c.conversation_id)
     names = {"session": session, "agent": requests.c.conversation_id}
-    agent = {
-        "partition_by": [session, requests.c.conversation_id],
-        "order_by": attempts.c.id,
-    }
+
+    def last(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
+        """Return a column of the agent's call before."""
+        agent = [session, requests.c.conversation_id]
+        return sa.func.lag(column).over(partition_by=agent, order_by=attempts.c.id).label(name)
+
     calls = (
         sa.select(
             names[by].label("name"),
@@ -61,9 +63,9 @@ def cache_misses(
             attempts.c.time_us,
             attempts.c.input_tokens,
             attempts.c.cache_read_tokens,
-            sa.func.lag(attempts.c.rung).over(**agent).label("last_rung"),
-            sa.func.lag(attempts.c.time_us).over(**agent).label("last_us"),
-            sa.func.lag(attempts.c.input_tokens).over(**agent).label("last_tokens"),
+            last(attempts.c.rung, "last_rung"),
+            last(attempts.c.time_us, "last_us"),
+            last(attempts.c.input_tokens, "last_tokens"),
         )
         .join(requests, requests.c.request_id == attempts.c.request_id)
         .where(
