@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sets", nargs="+", default=["synth", "turk"], choices=["synth", "turk"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--labels", nargs="+", default=["answer", "reference"])
+    labels = ["answer", "reference"]
+    parser.add_argument("--labels", nargs="+", default=labels, choices=labels)
     parser.add_argument(
         "--rows", type=int, nargs="+", help="train rows of the table, sizes of data; default all"
     )

@@ -109,6 +109,14 @@ def test_plain_fine_tuning_has_no_predictor_tokens(job: TrainingJob) -> None:
     assert not (job.out / "predictor_tokens.npy").exists()
 
 
+def test_a_tube_trains_with_its_usual_weight_and_without_predictor_tokens(job: TrainingJob) -> None:
+    shown = CliRunner().invoke(app, flags(job, "--distance", "tube"))
+    assert shown.exit_code == 0, shown.output
+    assert not (job.out / "predictor_tokens.npy").exists()
+    log = [json.loads(line) for line in (job.out / "log.jsonl").read_text().splitlines()]
+    assert all(e["loss"] == pytest.approx(e["next_token"] + 0.02 * e["latent"]) for e in log)
+
+
 def test_flags_that_contradict_each_other_are_refused(job: TrainingJob) -> None:
     shown = CliRunner().invoke(app, flags(job, "--weight", "0", "--sigreg", "1"))
     assert isinstance(shown.exception, InputError)
