@@ -36,6 +36,7 @@ WORDS = {
     "ladder": "suffice.toml",
     "bench": "some.jsonl --ladder suffice.toml --out new.jsonl",
     "frontier": "trials.jsonl",
+    "economy": "trials.jsonl --ladder suffice.toml",
     "certify": "trials.jsonl --reference big --alpha 0.1",
     "compare": "trials.jsonl --reference big",
     "label-plan": "trials.jsonl --reference big --alpha 0.1 --out plan.json",

@@ -29,19 +29,21 @@ def choose(
         ),
     ] = None,
     videos: Annotated[
-        Path | None, typer.Option(help="Folder of the videos of WorldPrediction.")
+        Path | None, typer.Option(help="Folder of the videos; needs the extra `video`.")
     ] = None,
     captions: Annotated[
         Path | None, typer.Option(help="JSONL of texts in place of the videos.")
     ] = None,
     encoder: Annotated[
-        Literal["wordllama", "minilm", "efficientnet"],
-        typer.Option(help="Encoder of texts, or of videos (efficientnet)."),
+        Literal["wordllama", "minilm"],
+        typer.Option(help="Text encoder; minilm needs the extra `latent`."),
     ] = "wordllama",
     endpoint: Annotated[
         str | None, typer.Option(help="Address of an endpoint that embeds texts, up to /v1.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model at the endpoint.")] = None,
+    embedding_model: Annotated[
+        str | None, typer.Option(help="Name of the model at the endpoint.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[Path | None, out("JSONL of each question and its choice.")] = None,
     json: Json = False,
@@ -55,18 +57,15 @@ def choose(
 
     if out is not None:
         check_file(out)
-    if (videos is not None) != (encoder == "efficientnet"):
-        raise InputError(
-            "videos need the encoder of images, and texts one of texts",
-            hint="give both --videos FOLDER and --encoder efficientnet, or neither",
-        )
     if questions is None:
         asked = packaged_transitions()
     else:
         asked = read_transitions(questions, videos=videos, captions=captions)
     result = measure_choices(
         asked,
-        encoder=_open_encoder(encoder, endpoint=endpoint, model=model),
+        encoder=_open_encoder(
+            encoder, videos=videos is not None, endpoint=endpoint, model=embedding_model
+        ),
         train=() if train is None else read_transitions(train, videos=videos, captions=captions),
         seed=seed,
     )
@@ -100,16 +99,18 @@ def describe_choices(result: "ActionChoices") -> str:
     )
 
 
-def _open_encoder(name: str, *, endpoint: str | None, model: str | None) -> "ViewEncoder":
+def _open_encoder(
+    name: str, *, videos: bool, endpoint: str | None, model: str | None
+) -> "ViewEncoder":
     if (endpoint is None) != (model is None):
         raise InputError(
-            "an endpoint and its model go together", hint="give --endpoint and --model"
+            "an endpoint and its model go together", hint="give --endpoint and --embedding-model"
         )
     if endpoint is not None and model is not None:
         from suffice.encoders.endpoint import EndpointEncoder
 
         return EndpointEncoder(endpoint, model=model)
-    if name == "efficientnet":
+    if videos:
         from suffice.encoders.clips import ClipEncoder
         from suffice.encoders.onnx import EfficientNet
 

@@ -19,6 +19,7 @@ from suffice.cli import (
     certify,
     claims,
     compare,
+    economy,
     forecast,
     keys,
     latent,
@@ -46,6 +47,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "ladder": start.ladder,
         "bench": bench.bench,
         "frontier": bench.frontier,
+        "economy": economy.economy,
     },
     "Certify": {
         "compare": compare.compare,

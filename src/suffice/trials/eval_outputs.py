@@ -7,16 +7,21 @@ LiveCodeBench and AA-LCR. A file that names no model is one rung, called after i
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from suffice.errors import InputError
+from suffice.trials.benchmark_results import (
+    AA_LCR_COLUMNS,
+    read_aa_lcr,
+    read_live_code_bench,
+)
 from suffice.trials.jsonl import Lines, read_bytes
-from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
+from suffice.trials.output_trial import output_trial, stated_usage, stated_usd, text_of
+from suffice.types import JSON, Trial
 
 FOLDER_FILES = (
     "samples_*.jsonl",
@@ -34,8 +39,6 @@ _HELM_METRICS = (
     "f1_score",
 )
 _LM_METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "prompt_level_strict_acc")
-_AA_GRADES = {"CORRECT": 1.0, "INCORRECT": 0.0}
-_MOST_QUALITIES = "scale scores to [0, 1], or name one of the metrics `quality` in plain JSONL"
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -53,7 +56,7 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
     data = read_bytes(path)
     if path.suffix == ".csv":
         rows = list(csv.DictReader(io.StringIO(data.decode())))
-        return _aa_lcr(path, rows) if rows and _AA.issubset(rows[0]) else None
+        return read_aa_lcr(path, rows) if rows and AA_LCR_COLUMNS.issubset(rows[0]) else None
     whole = _decoded(data)
     for knows, read in _DOCUMENTS:
         if whole is not None and knows(whole):
@@ -92,32 +95,6 @@ def _rows(path: Path, lines: Lines) -> list[JSON]:
     return rows
 
 
-def _trial(quality: Any, *, at: str, **fields: Any) -> Trial:
-    """Make one trial; a quality that is no number leaves it unscored."""
-    if isinstance(quality, bool | int | float) and quality == quality:
-        if not 0 <= quality <= 1:
-            raise InputError(f"{at}: a score of {quality}, outside [0, 1]", hint=_MOST_QUALITIES)
-        status, score = TrialStatus.SCORED, float(quality)
-    else:
-        status, score = TrialStatus.UNSCORED, None
-    if fields.get("error"):
-        status, score = TrialStatus.FAILED, None
-    return Trial(**{"text": "", "status": status, "quality": score, **fields})
-
-
-def _usage(**counts: Any) -> Usage:
-    known: JSON = {
-        f"{name}_tokens": Count(int(tokens), CountSource.REPORTED)
-        for name, tokens in counts.items()
-        if isinstance(tokens, int | float)
-    }
-    return Usage(**known)
-
-
-def _usd(cost: Any) -> Decimal | None:
-    return Decimal(str(cost)) if isinstance(cost, int | float) and cost >= 0 else None
-
-
 def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
     """Read `samples_TASK_TIME.jsonl`: the first filter and the first metric; rung is the folder."""
     task = re.sub(r"(^samples_|_\d{4}-\d\d-\d\dT.*$)", "", path.stem)
@@ -137,7 +114,7 @@ def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
         else:
             text = arguments[0][0] if arguments else ""
         answers = row.get("filtered_resps") or [None]
-        yield _trial(
+        yield output_trial(
             row[metric],
             at=f"{path}, doc {row['doc_id']}",
             request_id=f"{task}/{row['doc_id']}",
@@ -164,15 +141,15 @@ def _helm(path: Path, rows: list[JSON]) -> Iterator[Trial]:
             continue
         stats = {s["name"]["name"]: s.get("mean", s.get("sum")) for s in row["stats"]}
         metric = next((name for name in _HELM_METRICS if name in stats), None)
-        yield _trial(
+        yield output_trial(
             None if metric is None else stats[metric],
             at=f"{path}, {row['instance_id']}",
             request_id=f"{spec['name'].replace(model, '')}/{row['instance_id']}",
             rung=model,
             group=task,
-            run=_text(row.get("train_trial_index")),
+            run=text_of(row.get("train_trial_index")),
             scorer=metric,
-            usage=_usage(
+            usage=stated_usage(
                 input=stats.get("num_prompt_tokens"),
                 output=stats.get("num_output_tokens", stats.get("num_completion_tokens")),
             ),
@@ -195,14 +172,14 @@ def _openai_evals(path: Path, rows: list[JSON]) -> Iterator[Trial]:
         if row.get("type") in quality and row.get("sample_id"):
             sampled = questions.get(row["sample_id"], {})
             answer = sampled.get("sampled", data.get("sampled"))
-            yield _trial(
+            yield output_trial(
                 quality[row["type"]],
                 at=f"{path}, {row['sample_id']}",
                 request_id=str(row["sample_id"]),
                 rung=str(model),
                 group=spec.get("base_eval") or spec.get("eval_name"),
                 text=_chat(sampled.get("prompt")),
-                answer=answer[0] if isinstance(answer, list) and answer else _text(answer),
+                answer=answer[0] if isinstance(answer, list) and answer else text_of(answer),
             )
 
 
@@ -220,20 +197,20 @@ def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
         latency = row.get("latencyMs")
         test = row.get("testIdx")
         named = test if test is not None else msgspec.json.encode(row.get("vars")).decode()
-        yield _trial(
+        yield output_trial(
             row.get("score", row.get("success")),
             at=f"{path}, test {named}",
             request_id=f"test/{named}",
             rung=rung,
-            run=_text(row.get("repeatIndex")),
+            run=text_of(row.get("repeatIndex")),
             text=str((row.get("prompt") or {}).get("raw", "")),
-            answer=_text(response.get("output")),
-            usage=_usage(
+            answer=text_of(response.get("output")),
+            usage=stated_usage(
                 input=used.get("prompt"),
                 output=used.get("completion"),
                 cache_read=used.get("cached"),
             ),
-            charge_usd=_usd(row.get("cost", response.get("cost"))),
+            charge_usd=stated_usd(row.get("cost", response.get("cost"))),
             duration_s=None if latency is None else latency / 1000,
             error=response.get("error"),
         )
@@ -247,13 +224,13 @@ def _provider(row: JSON) -> str:
 def _resolved(path: Path, whole: JSON) -> Iterator[Trial]:
     """Read `{instance: {resolved, cost}}`; the rung is the name of the file."""
     for name, row in whole.items():
-        yield _trial(
+        yield output_trial(
             row["resolved"],
             at=f"{path}, {name}",
             request_id=name,
             rung=path.stem,
             group=name.partition("__")[0] if "__" in name else None,
-            charge_usd=_usd(row.get("cost", row.get("instance_cost"))),
+            charge_usd=stated_usd(row.get("cost", row.get("instance_cost"))),
             scorer="resolved",
         )
 
@@ -264,7 +241,7 @@ def _swe_report(path: Path, whole: JSON) -> Iterator[Trial]:
     others = ("unresolved_ids", "empty_patch_ids", "error_ids", "incomplete_ids")
     names = right | {name for key in others for name in whole.get(key) or ()}
     for name in sorted(names):
-        yield _trial(
+        yield output_trial(
             name in right,
             at=f"{path}, {name}",
             request_id=name,
@@ -285,7 +262,7 @@ def _mcpmark(path: Path, whole: JSON) -> Iterator[Trial]:
     effort = whole.get("reasoning_effort")
     run = next((part for part in path.parts if re.fullmatch(r"run-\d+", part)), None)
     outcome = whole["execution_result"]
-    yield _trial(
+    yield output_trial(
         outcome["success"],
         at=str(path),
         request_id=str(whole["task_name"]),
@@ -293,62 +270,14 @@ def _mcpmark(path: Path, whole: JSON) -> Iterator[Trial]:
         group=whole.get("mcp"),
         run=run,
         scorer="verify",
-        usage=_usage(
+        usage=stated_usage(
             input=used.get("input_tokens"),
             output=used.get("output_tokens"),
             reasoning=used.get("reasoning_tokens"),
         ),
-        charge_usd=_usd(whole.get("cost")),
+        charge_usd=stated_usd(whole.get("cost")),
         duration_s=whole.get("agent_execution_time"),
     )
-
-
-def _live_code_bench(path: Path, rows: list[JSON]) -> Iterator[Trial]:
-    """Read `..._eval_all.json`: each generation of a problem is a run; the rung is the folder."""
-    for row in rows:
-        answers = row.get("code_list") or row.get("output_list") or []
-        for run, right in enumerate(row["graded_list"]):
-            yield _trial(
-                right,
-                at=f"{path}, {row['question_id']}",
-                request_id=str(row["question_id"]),
-                rung=path.parent.name or path.stem,
-                run=str(run) if len(row["graded_list"]) > 1 else None,
-                group=row.get("difficulty"),
-                text=row.get("question_content", ""),
-                answer=answers[run] if run < len(answers) else None,
-                scorer="tests",
-            )
-
-
-_AA = {"question_id", "document_set_id", "grade"}
-
-
-def _aa_lcr(path: Path, rows: Iterable[Mapping[str, Any]]) -> Iterator[Trial]:
-    """Read graded answers to AA-LCR: CORRECT or INCORRECT; questions on one set are a cluster."""
-    for row in rows:
-        grade = str(row["grade"]).strip().upper()
-        if grade not in _AA_GRADES:
-            raise InputError(
-                f"{path}, question {row['question_id']}: grade {row['grade']!r}",
-                hint="the equality checker says CORRECT or INCORRECT",
-            )
-        yield _trial(
-            _AA_GRADES[grade],
-            at=str(path),
-            request_id=str(row["question_id"]),
-            rung=str(row.get("model") or path.stem),
-            run=_text(row.get("run") or row.get("repeat") or None),
-            cluster=str(row["document_set_id"]),
-            group=_text(row.get("document_category") or None),
-            text=str(row.get("question") or ""),
-            answer=_text(row.get("response") or row.get("candidate_answer") or None),
-            scorer="equality",
-        )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else value if isinstance(value, str) else str(value)
 
 
 def _chat(prompt: Any) -> str:
@@ -384,13 +313,13 @@ _DOCUMENTS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
     (_all_have("task_name", "execution_result"), _mcpmark),
     (_all_have("resolved_ids", "total_instances"), _swe_report),
     (_is_resolved, _resolved),
-    (_list_of("question_id", "graded_list"), _live_code_bench),
+    (_list_of("question_id", "graded_list"), read_live_code_bench),
     (_list_of("instance_id", "stats"), _helm),
-    (_list_of(*_AA), _aa_lcr),
+    (_list_of(*AA_LCR_COLUMNS), read_aa_lcr),
 )
 _LINES: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
     (_all_have("doc_id", "metrics", "filter"), _lm_eval),
     (_all_have("doc_id", "filtered_resps"), _lm_eval),
     (_all_have("spec"), _openai_evals),
-    (_all_have(*_AA), _aa_lcr),
+    (_all_have(*AA_LCR_COLUMNS), read_aa_lcr),
 )

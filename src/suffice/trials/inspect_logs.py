@@ -1,7 +1,8 @@
 """Trials from the logs of Inspect (`inspect_ai`), which only this module imports.
 
 A log is one task on one model at one reasoning effort: its rung is `model` or `model@effort`. Each
-epoch of a sample is a run of it, and so is the same sample in another log.
+epoch of a sample is a run of it, and so is the same sample in another log. What a sample's metadata
+calls `cluster` is its cluster.
 """
 
 import math
@@ -68,6 +69,7 @@ def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial
     choice = sample.output.choices[0] if sample.output.choices else None
     failed = choice is None or sample.error is not None
     scored = quality is not None and not failed
+    cluster = (sample.metadata or {}).get("cluster")
     return Trial(
         request_id=f"{log.eval.task}/{sample.id}",
         rung=rung,
@@ -75,6 +77,7 @@ def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial
         status=_status(failed=failed, scored=scored),
         text=_text(sample),
         group=log.eval.task,
+        cluster=None if cluster is None else str(cluster),
         quality=quality if scored else None,
         scorer=scorer,
         answer=None if choice is None else sample.output.completion,

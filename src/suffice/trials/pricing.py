@@ -49,10 +49,15 @@ def with_charges(trials: Iterable[Trial], prices: Prices) -> tuple[Trial, ...]:
     return tuple(_with_charge(trial, prices) if prices else trial for trial in trials)
 
 
-def _with_charge(trial: Trial, prices: Prices) -> Trial:
+def price_of(trial: Trial, prices: Prices) -> Price | None:
+    """Find the price of a trial's rung, or of its model, which an `@EFFORT` may follow."""
     model = trial.rung.rpartition("@")[0] or trial.rung
     names = (trial.rung, model, model.partition("/")[2], model.rpartition("/")[2])
-    price = next((prices[name] for name in names if name in prices), None)
+    return next((prices[name] for name in names if name in prices), None)
+
+
+def _with_charge(trial: Trial, prices: Prices) -> Trial:
+    price = price_of(trial, prices)
     if price is None or trial.charge_usd is not None:
         return trial
     charged = charge(trial.usage, price)

@@ -1,0 +1,42 @@
+"""What all readers of evaluation tools share: a trial from loosely typed fields."""
+
+from decimal import Decimal
+from typing import Any
+
+from suffice.errors import InputError
+from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
+
+_MOST_QUALITIES = "scale scores to [0, 1], or name one of the metrics `quality` in plain JSONL"
+
+
+def output_trial(quality: Any, *, at: str, **fields: Any) -> Trial:
+    """Make one trial; a quality that is no number leaves it unscored."""
+    if isinstance(quality, bool | int | float) and quality == quality:
+        if not 0 <= quality <= 1:
+            raise InputError(f"{at}: a score of {quality}, outside [0, 1]", hint=_MOST_QUALITIES)
+        status, score = TrialStatus.SCORED, float(quality)
+    else:
+        status, score = TrialStatus.UNSCORED, None
+    if fields.get("error"):
+        status, score = TrialStatus.FAILED, None
+    return Trial(**{"text": "", "status": status, "quality": score, **fields})
+
+
+def stated_usage(**counts: Any) -> Usage:
+    """Return the counts that are numbers, as reported."""
+    known: JSON = {
+        f"{name}_tokens": Count(int(tokens), CountSource.REPORTED)
+        for name, tokens in counts.items()
+        if isinstance(tokens, int | float)
+    }
+    return Usage(**known)
+
+
+def stated_usd(cost: Any) -> Decimal | None:
+    """Return a cost of 0 or more; None for anything else."""
+    return Decimal(str(cost)) if isinstance(cost, int | float) and cost >= 0 else None
+
+
+def text_of(value: Any) -> str | None:
+    """Return a value as text; None stays."""
+    return None if value is None else value if isinstance(value, str) else str(value)
