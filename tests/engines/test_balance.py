@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +82,47 @@ async def test_calls_at_once_are_shared_out() -> None:
     async with engine(*stubs) as asked:
         await asyncio.gather(*(asked.complete(ASK, RUNG) for _ in range(9)))
     assert [stub.calls for stub in stubs] == [3, 3, 3]
+
+
+LONG = Request(
+    request_id="r",
+    messages=({"role": "system", "content": "x" * 5000}, {"role": "user", "content": "Hi"}),
+)
+
+
+def later(request: Request, turns: int) -> Request:
+    """Return a request with some more turns of its conversation."""
+    more = [{"role": "assistant", "content": "4"}, {"role": "user", "content": "And?"}] * turns
+    return Request(request_id="r", messages=(*request.messages, *more))
+
+
+async def test_a_conversation_stays_where_its_prompt_is_cached() -> None:
+    """agentgateway/agentgateway#2572, BerriAI/litellm#38078: each turn met a cold cache."""
+    stubs = [Stub() for _ in range(3)]
+    async with engine(*stubs) as here:
+        for turns in range(12):
+            await here.complete(later(LONG, turns), RUNG)
+    assert sorted(stub.calls for stub in stubs) == [0, 0, 12]
+
+
+def test_conversations_are_spread_and_none_overloads_a_server() -> None:
+    urls = [f"http://s{number}/v1" for number in range(4)]
+    first, second = LoadBalancer(urls), LoadBalancer(urls[::-1])
+    starts = [f"{number}".encode() * 9 for number in range(200)]
+    chosen = []
+    for start in starts:
+        with first.lend(prefix=start) as one, second.lend(prefix=start) as other:
+            assert one.url == other.url
+            chosen.append(one.url)
+    assert all(chosen.count(url) > 25 for url in urls)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(first.lend(prefix=b"same")) for _ in range(40)]
+        assert max(servers.count(server) for server in first.servers) <= 13
+        home = servers[0]
+        for _ in range(balance.EJECT_AFTER):
+            home.note(fault=True)
+        with first.lend(prefix=b"same") as server:
+            assert server is not home
 
 
 async def test_a_server_that_cannot_be_reached_costs_no_request() -> None:

@@ -1,6 +1,8 @@
 """A session and a tag may cost what they may, by the header as by the key's default."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from gateway_support import CHAT, Site, site
 from suffice.config import parse_config
 from suffice.errors import ConfigError
 from suffice.gateway.keys import KeyLimits, KeyRights, add_key
-from suffice.ledger import Ledger, entries
+from suffice.ledger import Attempt, Entry, Ledger, Role, Status, entries
+from suffice.types import Charge
 
 ASK = {"model": "big", "messages": [{"role": "user", "content": "Hi"}]}  # costs $0.000025
 
@@ -53,6 +56,40 @@ def test_a_budget_of_nothing_is_refused(budget: str) -> None:
     ladder += 'engine = "e"\nmodel = "m"\n[gateway]\n'
     with pytest.raises(ConfigError, match="budget"):
         parse_config(f'reference = "big"\n{ladder}{budget}\n')
+
+
+async def test_a_session_of_another_key_is_another_session(tmp_path: Path) -> None:
+    """BerriAI/litellm#36146: two keys that chose one id for their sessions shared its state."""
+    path = tmp_path / "keys.json"
+    keys = [add_key(path, name, limits=KeyLimits()) for name in ("one", "two")]
+    more = f'session_budget_usd = "0.00002"\nkeys = "{path}"\n'
+    async with site(tmp_path, more=more) as here:
+        for key in keys:
+            by_key = {"authorization": f"Bearer {key}", "session_id": "s"}
+            assert (await status_of(here, **by_key))[0] == 200
+            assert (await status_of(here, **by_key))[0] == 429
+
+
+async def test_a_budget_of_a_tag_begins_anew_every_day(tmp_path: Path) -> None:
+    """BerriAI/litellm#27481: once over its budget, a tag was refused for ever."""
+    now = datetime.now(UTC)
+    spent: dict[str, Any] = {
+        "tags": ("web",),
+        "status": Status.OK,
+        "rung": "big",
+        "reference_rung": "big",
+    }
+    attempt = Attempt(rung="big", role=Role.ANSWER, charge=Charge(usd=Decimal(9)))
+    async with site(tmp_path, more='tag_budget_usd_per_day = {web = "0.00005"}\n') as here:
+        for days in (1, 2):
+            at = now - timedelta(days=days)
+            entry = Entry(request_id=f"old{days}", time=at, attempts=(attempt,), **spent)
+            here.gateway.worker.books.ledger.append(entry)
+        assert (await status_of(here, **{"x-suffice-tags": "web"}))[0] == 200
+        today = Entry(request_id="new", time=now, attempts=(attempt,), **spent)
+        here.gateway.worker.books.ledger.append(today)
+        status, message = await status_of(here, **{"x-suffice-tags": "web"})
+    assert (status, "the tag 'web' today is spent" in message) == (429, True)
 
 
 async def test_tags_come_from_wherever_clients_write_them(tmp_path: Path) -> None:

@@ -1,13 +1,26 @@
-"""Several servers of one engine: the one with the least to do is asked, and outliers rest."""
+"""Several servers of one engine: the one with the least to do is asked, and outliers rest.
+
+Long prompts that begin alike go to one server, whose cache may hold their beginning: every worker
+and replica finds the same one, and no server gets much more than its share (rendezvous hashing with
+bounded loads, https://arxiv.org/abs/1608.01350).
+"""
 
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
+
+import msgspec
+
+from suffice.types import JSON
 
 EJECT_AFTER = 3  # faults in a row
 REST_S = 10.0  # the first time; twice as long each time after that
 LONGEST_REST_S = 300.0
+MOST_SHARES = 1.25  # of the calls under way, for a server that a prompt belongs to
+CACHED_BYTES = 4096  # shorter prompts are in no cache worth looking for
 
 
 class Server:
@@ -38,6 +51,21 @@ class Server:
             self._rests, self._faults = self._rests + 1, EJECT_AFTER - 1  # the next call is a trial
 
 
+def beginning_of_body(body: JSON) -> bytes:
+    """Return what all turns of a conversation begin with; nothing for a short prompt."""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return b""
+    roles = [one.get("role") if isinstance(one, dict) else None for one in messages]
+    first = roles.index("user") + 1 if "user" in roles else len(roles)
+    start = msgspec.json.encode([body.get("system"), body.get("tools"), messages[:first]])
+    return start if len(start) >= CACHED_BYTES else b""
+
+
+def _place(prefix: bytes, url: str) -> bytes:
+    return blake2b(url.encode() + prefix, digest_size=8).digest()
+
+
 class LoadBalancer:
     """The servers of an engine; where all rest, all are asked as if none did."""
 
@@ -46,16 +74,21 @@ class LoadBalancer:
         self._turn = itertools.count()
 
     @contextmanager
-    def lend(self, *, but: Sequence[Server] = ()) -> Iterator[Server]:
-        """Lend the server with the fewest calls under way, of several the next in turn.
+    def lend(self, *, but: Sequence[Server] = (), prefix: bytes = b"") -> Iterator[Server]:
+        """Lend the server that a `prefix` belongs to, or else that with the fewest calls under way.
 
-        One of `but` is lent only where there is no other.
+        Of several the next in turn. One of `but` is lent only where there is no other.
         """
         others = [server for server in self.servers if server not in but] or list(self.servers)
         sound = [server for server in others if not server.resting] or others
-        least = min(server.in_flight for server in sound)
-        idle = [server for server in sound if server.in_flight == least]
-        server = idle[next(self._turn) % len(idle)]
+        if prefix:
+            share = MOST_SHARES * (1 + sum(server.in_flight for server in sound)) / len(sound)
+            idle = [server for server in sound if server.in_flight < math.ceil(share)]
+            server = min(idle, key=lambda one: _place(prefix, one.url))
+        else:
+            least = min(server.in_flight for server in sound)
+            idle = [server for server in sound if server.in_flight == least]
+            server = idle[next(self._turn) % len(idle)]
         server.in_flight += 1
         try:
             yield server

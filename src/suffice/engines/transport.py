@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from suffice.config import EngineConfig
-from suffice.engines.balance import LoadBalancer, Server
+from suffice.engines.balance import LoadBalancer, Server, beginning_of_body
 from suffice.engines.bounded import reply_bytes
 from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import refused
@@ -59,10 +59,11 @@ class Transport:
         """Send JSON and hand over an answer with status 200; raises EngineError otherwise."""
         headers = {**headers, **TRACE_HEADERS.get()} if headers else TRACE_HEADERS.get()
         data = msgspec.json.encode(body)
+        prefix = beginning_of_body(body) if len(self._balance.servers) > 1 else b""
         async with AsyncExitStack() as stack:
             asked: list[Server] = []
             while True:
-                server = stack.enter_context(self._balance.lend(but=asked))
+                server = stack.enter_context(self._balance.lend(but=asked, prefix=prefix))
                 asked.append(server)
                 at = server.url.removesuffix("/v1") + url.removeprefix(self.url.removesuffix("/v1"))
                 try:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from functools import partial
 
-from suffice.config import GatewayConfig
 from suffice.gateway.access import worst_case
 from suffice.gateway.problems import Problem
+from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest
 from suffice.ledger import Ledger, Window, totals
 from suffice.ledger.reserves import Overdrawn, SpendLimit, reserve
 from suffice.ledger.spenders import session_spend
-from suffice.pipeline import Pipeline
 from suffice.types import Spend
 from suffice.units import show_usd
 
@@ -25,17 +24,18 @@ _HINTS = {
 
 async def hold_budgets(
     ledger: Ledger,
-    gateway: GatewayConfig,
+    serving: Serving,
     *,
     session_id: str | None,
+    key_id: str | None,
     tags: Sequence[str],
     chat: ChatRequest,
-    pipeline: Pipeline,
 ) -> None:
     """Reserve the worst case of a request in the budgets of its session and of its tags.
 
     Raises Problem where one of them has no room, and LedgerError.
     """
+    gateway = serving.config.gateway
     today = datetime.combine(datetime.now(UTC).date(), time(), UTC)
     by_tag = gateway.tag_budget_usd_per_day
     budgets = [
@@ -51,15 +51,15 @@ async def hold_budgets(
     if gateway.session_budget_usd is not None and session_id is not None:
         budgets.append(
             SpendLimit(
-                account=f"session {session_id}",
+                account=f"session {session_id} {key_id or ''}",
                 usd=gateway.session_budget_usd,
-                spent=partial(session_spend, ledger, session_id),
+                spent=partial(session_spend, ledger, session_id, key_id=key_id),
             )
         )
     if not budgets:
         return
     worst = worst_case(chat, assumed_tokens=gateway.assumed_output_tokens)
-    known_usd = worst.usd(chat, pipeline)
+    known_usd = worst.usd(chat, serving.pipeline)
     overdrawn = await asyncio.to_thread(
         reserve,
         *(ledger, budgets),

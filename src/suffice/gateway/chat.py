@@ -67,11 +67,11 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         fields = exchange.fields or request.request.params
         tags = request_tags(exchange.headers, fields, key=key, metadata=gateway.tag_metadata)
         await hold_budgets(
-            *(worker.books.ledger, gateway),
+            *(worker.books.ledger, serving),
             session_id=seat.session_id,
+            key_id=key.name if key else None,
             tags=tags,
             chat=request,
-            pipeline=serving.pipeline,
         )
         params = without_tags(request.request.params)
         request = replace(request, request=replace(request.request, params=params))

@@ -72,11 +72,11 @@ async def _forward(
         forwarded = read(exchange, body, serving)
         tags = request_tags(exchange.headers, body, key=key, metadata=gateway.tag_metadata)
         await hold_budgets(
-            *(worker.books.ledger, gateway),
+            *(worker.books.ledger, serving),
             session_id=None,
+            key_id=None,
             tags=tags,
             chat=forwarded.asked,
-            pipeline=serving.pipeline,
         )
         entrance.admission = await access.reserve(
             *(entrance.admission, forwarded.asked, serving.pipeline),

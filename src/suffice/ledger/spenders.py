@@ -97,10 +97,15 @@ def spenders(
     return _dearest_first(found)
 
 
-def session_spend(ledger: Ledger, session_id: str) -> Spend:
-    """Sum what serving one session has cost so far; raises LedgerError."""
+def session_spend(ledger: Ledger, session_id: str, *, key_id: str | None) -> Spend:
+    """Sum what serving one session of a key has cost so far; raises LedgerError.
+
+    Another key's session of the same id is another session.
+    """
     columns = _labelled("spend", requests.c.charge_picousd, requests.c.charge_estimated)
-    query = sa.select(*columns).where(requests.c.session_id == session_id)
+    query = sa.select(*columns).where(
+        requests.c.session_id == session_id, requests.c.key_id.is_not_distinct_from(key_id)
+    )
     with ledger.reading() as connection:
         return spend_of(connection.execute(query).mappings().one(), "spend")
 
