@@ -6,14 +6,14 @@ import pytest
 from suffice.errors import InputError
 from suffice.silicon.adapters import Adapters, adapter_bytes
 from suffice.silicon.catalog import find_chip
-from suffice.silicon.columns import make_table, points
+from suffice.silicon.columns import make_table, memory_bytes, points
 from suffice.silicon.first_token import under_arrivals
-from suffice.silicon.layouts import spreads, wide_spreads
+from suffice.silicon.layouts import cache_splits, spreads, wide_spreads
 from suffice.silicon.models import find_shape
 from suffice.silicon.plan import make_plan, price_block
 from suffice.silicon.question import PlanRequest, Slo, Workload
 from suffice.silicon.residual import ideal, predict, tokens_per_step
-from suffice.silicon.roofline import decode, prefill, weight_bytes
+from suffice.silicon.roofline import capacity, decode, prefill, weight_bytes
 from suffice.silicon.shapes import profile
 from suffice.silicon.speculation import Speculation, drafting
 
@@ -202,3 +202,46 @@ def test_prefill_may_have_many_ratios_to_decode():
         if "prefill" in option.layout
     }
     assert len(ratios) >= 3
+
+
+def test_a_cache_that_is_split_by_tokens_is_read_and_held_in_parts_and_costs_messages():
+    rows = table("deepseek-v3", chip="h200", cp=np.array([1, 2, 8]), batch=1)
+    at = points(rows)
+    steps = decode(at)
+    assert steps.cache[0] / steps.cache == pytest.approx([1, 2, 8])
+    assert steps.wire[0] < steps.wire[1] < steps.wire[2]
+    added = 2 * at.model.layers * np.array([0, 1, 3])
+    assert steps.messages - steps.messages[0] == pytest.approx(added)
+    room = capacity(at, memory=memory_bytes(rows))
+    assert room / room[0] == pytest.approx([1, 2, 8])
+    assert weight_bytes(at)[0] == weight_bytes(at)[2]
+
+
+def test_what_is_exchanged_are_queries_out_and_answers_back():
+    """Llama 3 70B over 16 chips, 8 of which hold copies: 64 heads of 128 on 80 layers."""
+    rows = table("llama-3-70b", tp=16, cp=np.array([1, 2]), batch=2)
+    wires = decode(points(rows)).wire
+    numbers = 2 * 80 * 64 * 128 * (2 - 1) / 16
+    network = points(rows).hardware.network[0]
+    assert wires[1] - wires[0] == pytest.approx(2 * numbers * 2 / network)
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "splits"),
+    [("llama-3-70b", 8, (1,)), ("llama-3-70b", 16, (1, 2)), ("deepseek-v3", 8, (1, 2, 4, 8))],
+)
+def test_only_copies_are_split(model, tp, splits):
+    assert cache_splits(find_shape(model), tp) == splits
+
+
+def test_caches_are_split_where_asked_and_it_helps_behind_long_prompts():
+    work = {"input_tokens": 60_000, "output_tokens": 1000}
+    asked = {"work": work, "chips": ("h200",), "slo": Slo(tpot_s=0.04), "weight_format": "fp8"}
+    usual = plan("deepseek-r1", **asked).ranking[0]
+    split = plan("deepseek-r1", context_parallel=True, **asked).ranking[0]
+    assert "cp" not in usual.layout
+    assert "cp 8" in split.layout
+    assert split.usd_per_mtok < usual.usd_per_mtok
+    assert split.tpot_high_s / split.tpot_s > usual.tpot_high_s / usual.tpot_s
+    assert any("by tokens" in note for note in split.notes)
+    assert plan(context_parallel=True) == plan()

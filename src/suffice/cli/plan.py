@@ -80,6 +80,12 @@ def plan(
         str,
         typer.Option(help="Guessed tokens a step: tokens=N,accept=RATE[,draft=COST or MODEL]."),
     ] = "",
+    context_parallel: Annotated[
+        bool,
+        typer.Option(
+            "--context-parallel", help="Layouts that split the tokens of a request's cache too."
+        ),
+    ] = False,
     lora: Annotated[str, typer.Option(help="LoRA adapters in memory: count=N,rank=N.")] = "",
     day: Annotated[
         str, typer.Option(help="Requests a second in equal intervals of a day, by commas.")
@@ -133,6 +139,7 @@ def plan(
         mixture=tuple(works) if len(works) > 1 else (),
         speculation=parse_speculation(speculate) if speculate else None,
         adapters=parse_adapters(lora) if lora else None,
+        context_parallel=context_parallel,
         day=parse_day(day),
         stock=in_stock,
         slo=parse_slo(slo),

@@ -46,6 +46,7 @@ class ConfigTable:
     dp: Array
     ep: Array
     pp: Array
+    cp: Array
     batch: Array
     input_tokens: Array
     output_tokens: Array
@@ -98,7 +99,15 @@ def make_table(models: tuple[Shape, ...], chips: tuple[Chip, ...], **columns: An
     """
     defaults: dict[str, Any] = {"model": 0, "chip": 0, "engine": -1, "pp": 1, "guessed_batch": 0}
     defaults |= dict.fromkeys((*SPECULATION, *ADAPTERS, "version", "cache_hit"), 0)
-    defaults |= {"tp": 1, "dp": 1, "ep": 1, "dense_bits": 16, "expert_bits": 16, "kv_bits": 16}
+    defaults |= {
+        "tp": 1,
+        "dp": 1,
+        "ep": 1,
+        "cp": 1,
+        "dense_bits": 16,
+        "expert_bits": 16,
+        "kv_bits": 16,
+    }
     defaults |= {"attention_bits": columns.get("dense_bits", 16), "head_bits": 16}
     defaults |= {"prefill_chips": 0, "prefill_tp": 0, "prefill_replicas": 0}
     values = defaults | columns
@@ -132,7 +141,8 @@ def prefill_points(table: ConfigTable, *, decode: Points) -> Points:
     tp = np.where(apart, np.maximum(table.prefill_tp, 1), own.tp)
     dp = np.where(apart, np.maximum(table.prefill_chips / tp, 1), own.dp)
     ep = np.where(apart, np.where(own.ep > 1, tp * dp, 1), own.ep)
-    layout = Layout(tp=tp, dp=dp, ep=ep, moe_tp=tp * dp / ep, pp=np.where(apart, 1.0, own.pp))
+    pp, cp = np.where(apart, 1.0, own.pp), np.where(apart, 1.0, own.cp)
+    layout = Layout(tp=tp, dp=dp, ep=ep, moe_tp=tp * dp / ep, pp=pp, cp=cp)
     return replace(decode, layout=layout)
 
 
@@ -177,8 +187,8 @@ def arithmetic(bits: Array) -> Any:
 
 
 def _layout(table: ConfigTable) -> Layout:
-    chips = table.tp * table.dp
-    return Layout(tp=table.tp, dp=table.dp, ep=table.ep, moe_tp=chips / table.ep, pp=table.pp)
+    experts = table.tp * table.dp / table.ep
+    return Layout(tp=table.tp, dp=table.dp, ep=table.ep, moe_tp=experts, pp=table.pp, cp=table.cp)
 
 
 def _work(table: ConfigTable) -> Work:

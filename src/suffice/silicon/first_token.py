@@ -107,7 +107,8 @@ def under_arrivals(table: ConfigTable, prediction: Prediction) -> Prediction:
 def layout_numbers(table: ConfigTable) -> Array:
     """Return a number for each row's layout, the same for rows that differ in batch only."""
     number = np.zeros(len(table), np.int64)
-    for column in (table.chip, table.tp, table.dp, table.ep, table.pp, table.prefill_replicas):
+    spread = (table.tp, table.dp, table.ep, table.pp, table.cp)
+    for column in (table.chip, *spread, table.prefill_replicas):
         values, place = np.unique(column, return_inverse=True)
         number = number * len(values) + place
     return np.asarray(np.unique(number, return_inverse=True)[1])

@@ -92,15 +92,15 @@ def novelties(table: ConfigTable, measured: Coverage) -> Array:
     """Say for each row which of NOVELTIES it is: array of 0 and 1, one row a novelty.
 
     A chip, model or engine that was never measured counts as such, not again as a combination.
-    A pipeline counts as an unknown vendor, and guessed tokens or adapters as an unknown release: no
-    measured row has them.
+    A pipeline or a cache split by tokens counts as an unknown vendor, guessed tokens or adapters as
+    an unknown release: no measured row has them.
     """
     chips, models = measured.chips, measured.models
     engines = {engine for _, _, engine in measured.groups}
     groups, formats = set(measured.groups), set(measured.formats)
     model = np.array([m.name not in models for m in table.models])[table.model]
     vendor = np.array([c.vendor not in measured.vendors for c in table.chips])[table.chip]
-    vendor = vendor | (table.pp > 1)
+    vendor = vendor | (table.pp > 1) | (table.cp > 1)
     chip = np.array([c.key not in chips for c in table.chips])[table.chip] | vendor
     names = range(-1, len(ENGINES))
     engine = np.array([name not in engines for name in names])[table.engine + 1]

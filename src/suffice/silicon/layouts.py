@@ -10,8 +10,8 @@ import numpy as np
 from suffice.silicon.catalog import Chip
 from suffice.silicon.columns import DEFAULT_DOMAIN, ConfigTable, make_table, memory_bytes, points
 from suffice.silicon.formats import SIXTEEN_BITS, Formats, format_bits, mean_bits
-from suffice.silicon.roofline import Array, Layout, capacity, weight_bytes
-from suffice.silicon.shapes import Shape
+from suffice.silicon.roofline import Array, capacity, weight_bytes
+from suffice.silicon.shapes import Shape, profile
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STAGES = (1, 2, 4, 8)
@@ -36,6 +36,7 @@ class LayoutQuestion:
     engine: int
     version: int = 0
     apart: bool = True
+    context_parallel: bool = False
     serving: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -82,6 +83,12 @@ def stages(shape: Shape, spread: tuple[int, int, int], *, share: float) -> tuple
     return tuple(pp for pp in STAGES if pp == 1 or (plain and pp <= shape.layers))
 
 
+def cache_splits(shape: Shape, tp: int) -> tuple[int, ...]:
+    """Over how many chips the tokens of a cache may lie: those that would hold copies of it."""
+    copies = tp // min(tp, int(profile(shape).kv_heads))
+    return tuple(cp for cp in WIDTHS if copies % cp == 0)
+
+
 def batches(groups: int) -> tuple[int, ...]:
     """List the requests in flight worth trying: more where many groups share them."""
     scale = max(groups // BATCH_GROUPS, 1)
@@ -91,14 +98,16 @@ def batches(groups: int) -> tuple[int, ...]:
 def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) -> ConfigTable:
     """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not."""
     shares = (0.0, *PREFILL_SHARES) if question.apart else (0.0,)
+    splits = {tp: cache_splits(shape, tp) if question.context_parallel else (1,) for tp in WIDTHS}
     rows = [
-        (i, *spread, pp, batch, share)
+        (i, *spread, pp, cp, batch, share)
         for i, chip in enumerate(chips)
         for spread, share in product(spreads(shape, chip) + wide_spreads(shape, chip), shares)
-        for pp, batch in product(stages(shape, spread, share=share), batches(spread[1]))
+        for pp, cp in product(stages(shape, spread, share=share), splits[spread[0]])
+        for batch in batches(spread[1])
         if batch >= spread[1] * pp
     ]
-    chip, tp, dp, ep, pp, batch, share = np.array(rows, float).T
+    chip, tp, dp, ep, pp, cp, batch, share = np.array(rows, float).T
     formats = question.formats
     return make_table(
         (shape,),
@@ -110,6 +119,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         dp=dp,
         ep=ep,
         pp=pp,
+        cp=cp,
         batch=batch,
         input_tokens=question.input_tokens,
         output_tokens=question.output_tokens,
@@ -135,14 +145,14 @@ def fits(table: ConfigTable) -> Array:
 
 def chips_per_replica(table: ConfigTable) -> Array:
     """Chips of one decode replica with its share of prefill chips."""
-    layout = Layout(tp=table.tp, dp=table.dp, ep=table.ep, moe_tp=table.ep, pp=table.pp)
-    return np.asarray(layout.chips + table.prefill_chips * table.prefill_replicas)
+    return np.asarray(table.tp * table.dp * table.pp + table.prefill_chips * table.prefill_replicas)
 
 
 def describe(table: ConfigTable, row: int) -> str:
     """Write a layout for people, as in `tp 8, ep 8 + prefill on 8 chips x 0.5`."""
-    columns = (("tp", table.tp), ("dp", table.dp), ("ep", table.ep), ("pp", table.pp))
-    parts = [f"{name} {int(column[row])}" for name, column in columns if column[row] > 1]
+    names = ("tp", "dp", "ep", "pp", "cp")
+    columns = {name: getattr(table, name)[row] for name in names}
+    parts = [f"{name} {int(value)}" for name, value in columns.items() if value > 1]
     text = ", ".join(parts) or "1 chip"
     if table.prefill_chips[row] > 0:
         text += (

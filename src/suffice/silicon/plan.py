@@ -92,6 +92,7 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
         engine=engine_index(request.engine),
         version=engine_release(request.engine),
         apart=request.apart,
+        context_parallel=request.context_parallel,
         serving=_serving(request),
     )
     table = candidates(request.model, chips, question)
@@ -304,6 +305,11 @@ def _notes(table: ConfigTable, row: int, offer: Offer | None) -> tuple[str, ...]
         notes.append("experts reach over the network between nodes: it must be fast everywhere")
     if table.pp[row] > 1:
         notes.append("no measured row has a pipeline: its interval is that of an unknown vendor")
+    if table.cp[row] > 1:
+        notes.append(
+            "no measured row splits a cache by tokens (cp): its interval is that of an unknown "
+            "vendor; engines need the option for it"
+        )
     if chip.note:
         notes.append(chip.note)
     if offer is None:

@@ -46,6 +46,7 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
 
     `mixture` lists the workloads that `workload` joins, `day` the requests a second in equal
     intervals of a day, `stock` how many chips of each kind there are; all may be left out.
+    `context_parallel` also tries layouts that split the tokens of a request's cache over chips.
     """
 
     model: Shape
@@ -61,6 +62,7 @@ class PlanRequest(Struct, frozen=True, kw_only=True):
     known_chips: Mapping[str, Chip] | None = None
     redundancy: int = 1
     apart: bool = True
+    context_parallel: bool = False
     safe: bool = False
     percentile: float | None = None
     speculation: Speculation | None = None

@@ -81,9 +81,11 @@ class Hardware:
 class Layout:
     """How one replica is spread: attention over `tp` chips in `dp` groups, experts over `ep`.
 
-    `moe_tp` chips share each expert; `pp` pipeline stages; `chips = tp * dp * pp`. Every token
-    passes all stages in turn, and as many micro-batches are under way: a pipeline takes the time of
-    one stage's chips that hold all layers, with a batch that is `pp` times smaller, and its hops.
+    `moe_tp` chips share each expert. The tokens of a request's cache lie on `cp` of the `tp` chips
+    (vLLM's `--decode-context-parallel-size`). `pp` pipeline stages; `chips = tp * dp * pp`. Every
+    token passes all stages in turn, and as many micro-batches are under way: a pipeline takes the
+    time of one stage's chips that hold all layers, with a batch that is `pp` times smaller, and its
+    hops.
     """
 
     tp: Array
@@ -91,6 +93,7 @@ class Layout:
     ep: Array
     moe_tp: Array
     pp: Array
+    cp: Array
 
     @property
     def chips(self) -> Array:
@@ -196,12 +199,12 @@ def cache_bytes(model: Model, *, context: Array, kv_bytes: Array) -> Array:
 def capacity(points: Points, *, memory: Array, usable: float = 0.88) -> Array:
     """How many average sequences the replica's memory holds beside the weights; at least one.
 
-    `memory` is bytes per chip, `usable` the share that engines may fill. Grouped heads that tensor
-    parallelism cannot split are stored more than once.
+    `memory` is bytes per chip, `usable` the share that engines may fill. Where neither heads nor
+    tokens are split over all chips, the cache is stored more than once.
     """
     layout, work = points.layout, points.work
     free = np.maximum(usable * memory - weight_bytes(points), 0.02 * memory) * layout.chips
-    copies = layout.tp / np.minimum(layout.tp, points.model.kv_heads)
+    copies = layout.tp / _cache_split(points)
     context = work.input_tokens + work.output_tokens / 2
     held = cache_bytes(points.model, context=context, kv_bytes=work.kv_bytes) * copies
     return np.maximum(free / np.maximum(held, 1.0), 1.0)
@@ -263,8 +266,8 @@ def decode(points: Points, *, experts: str = "unique", tokens: Array | float = 1
         * _score_flops(model, context, decode=True)
         / chips
         / chip.flops_bf16,
-        wire=_wire_seconds(points, tokens=passed),
-        messages=_messages(points),
+        wire=_wire_seconds(points, tokens=passed) + _exchange_seconds(points, tokens=passed),
+        messages=_messages(points) + 2 * model.layers * np.log2(layout.cp),
         layers=model.layers,
         moe_layers=model.moe_layers,
         sequences=rank,
@@ -313,12 +316,29 @@ def _fixed_bytes(points: Points) -> Array:
     return np.asarray(attention + spread + model.router * ACTIVATION_BYTES)
 
 
+def _cache_split(points: Points) -> Array:
+    """Over how many chips a sequence's cache is split, by heads and by tokens; the rest copy it."""
+    layout = points.layout
+    return np.minimum(layout.tp, np.minimum(layout.tp, points.model.kv_heads) * layout.cp)
+
+
+def _exchange_seconds(points: Points, *, tokens: Array) -> Array:
+    """Where a cache is split by tokens: queries go to all its chips, partial answers come back.
+
+    Queries and answers have as many numbers a token as their scores have pairs of FLOPs.
+    """
+    model, chip, layout = points.model, points.hardware, points.layout
+    width = (model.score_decode + model.score_sparse + model.score_window) / 2
+    sent = width * ACTIVATION_BYTES * (layout.cp - 1) / layout.tp * tokens / layout.dp
+    return np.asarray(sent / np.where(layout.stage_chips > chip.domain, chip.network, chip.link))
+
+
 def _cache_read(points: Points, context: Array) -> Array:
     """Bytes read per sequence and step on one chip; what cannot be split is copied."""
     model, layout, work = points.model, points.layout, points.work
     read = model.read_full * context + model.kv_sparse * np.minimum(context, model.top_tokens)
     read = read + model.read_window * np.minimum(context, model.window)
-    split = np.minimum(layout.tp, model.kv_heads)
+    split = _cache_split(points)
     index = model.kv_index * context * INDEX_BYTES
     state = 2 * model.state * STATE_BYTES / layout.tp
     return np.asarray((read * work.kv_bytes + index) / split + state)
