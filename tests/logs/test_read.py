@@ -227,6 +227,90 @@ def test_equal_rows_of_one_file_are_different_requests(tmp_path: Path) -> None:
     assert totals(path)[0] == 3
 
 
+def test_a_fork_that_repeats_its_parents_usage_adds_its_own_alone(tmp_path: Path) -> None:
+    """Codex copies a parent's counts into a fork under new times (ccusage 1288 and 1370)."""
+
+    def line(at: int, kind: str, **payload: Any) -> dict[str, Any]:
+        return {"timestamp": f"2026-05-01T10:{at:02}:00Z", "type": kind, "payload": payload}
+
+    def used(at: int, total: int, last: int) -> dict[str, Any]:
+        info = {
+            "total_token_usage": {"input_tokens": total, "total_tokens": total},
+            "last_token_usage": {"input_tokens": last, "output_tokens": 10, "total_tokens": last},
+        }
+        return line(at, "event_msg", type="token_count", info=info)
+
+    def write(name: str, *rows: dict[str, Any]) -> Path:
+        return write_log(tmp_path / f"{name}.jsonl", rows)
+
+    def meta(at: int, name: str, **more: str) -> dict[str, Any]:
+        return line(at, "session_meta", id=name, cwd="/x", originator="cli", **more)
+
+    context = line(1, "turn_context", model="gpt-5", cwd="/x")
+    parent = write("p", meta(0, "p"), context, used(2, 1000, 1000), used(3, 1000, 1000))
+    fork = (meta(30, "f", forked_from_id="p"), meta(30, "p"), context, used(30, 1000, 1000))
+    forked = write("f", *fork, used(31, 4000, 3000))
+    agent = write(
+        "a", meta(40, "a", forked_from_id="p"), meta(40, "p"), context, used(41, 700, 700)
+    )
+    assert totals(parent) == (1, 1000, 0, 10)
+    assert totals(parent, forked) == (2, 4000, 0, 20)
+    assert totals(parent, forked, agent) == (3, 4700, 0, 30)
+    with read_logs([str(parent), str(forked)]) as logs:
+        rows = logs.store.execute("SELECT session, minute(time) FROM records ORDER BY time")
+        assert rows.fetchall() == [("p", 2), ("f", 31)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read", "write", "whole"),
+    [
+        (31406, 30940, 460, 31406),  # all inside
+        (30946, 30940, 460, 31406),  # reads inside, writes beside (LiteLLM 11364)
+        (6, 30940, 460, 31406),  # both beside
+        (31, 0, 1253, 1284),
+    ],
+)
+def test_cached_tokens_are_a_part_of_the_prompt_or_beside_it(
+    prompt: int, read: int, write: int, whole: int, tmp_path: Path
+) -> None:
+    usage = {"cache_read_input_tokens": read, "cache_creation_input_tokens": write}
+    row = {
+        "request_id": "1",
+        "startTime": "2026-05-01 10:00:00",
+        "model": "claude-opus-4-5",
+        "spend": 0.1,
+        "prompt_tokens": prompt,
+        "completion_tokens": 5,
+        "total_tokens": 9,
+        "metadata": {"usage_object": usage},
+    }
+    assert totals(write_log(tmp_path / "spend.jsonl", [row])) == (1, whole, read, 5)
+
+
+@pytest.mark.parametrize("plain", [17903, 86])
+def test_cached_tokens_beside_a_whole_prompt_are_not_added_to_it(
+    plain: int, tmp_path: Path
+) -> None:
+    """Clients of Langfuse send `input` with the cached tokens in it, or without (10592)."""
+    row = {
+        "id": "o",
+        "traceId": "t",
+        "type": "GENERATION",
+        "model": "gpt-5",
+        "startTime": "2026-05-01T10:00:00Z",
+        "usageDetails": {
+            "input": plain,
+            "input_cached_tokens": 17817,
+            "output": 100,
+            "output_reasoning_tokens": 40,
+            "total": 18003,
+        },
+    }
+    if plain == 86:
+        row["usageDetails"] |= {"output": 60}
+    assert totals(write_log(tmp_path / "log.jsonl", [row])) == (1, 17903, 17817, 100)
+
+
 def test_a_usage_report_beside_its_requests_is_not_added(tmp_path: Path) -> None:
     made = calls(OPENAI)
     requests = write_log(tmp_path / "a.jsonl", WRITERS["plain"][0](made))

@@ -102,6 +102,8 @@ _BEFORE = (
 )
 _EARLIER = "(PARTITION BY file, counted ORDER BY r.timestamp, total)"
 _SUM = first(f"{_TOTAL}.total_tokens", f"{_TOTAL}.input_tokens + {_TOTAL}.output_tokens")
+# A fork's file begins with what its parent had used, under new times: a request is known by the
+# counts, of the whole session and its own.
 _CODEX = LogFormat(
     name="codex",
     title="Codex session files",
@@ -117,6 +119,7 @@ _CODEX = LogFormat(
         "payload": {
             "type": TEXT,
             "id": TEXT,
+            "forked_from_id": TEXT,
             "model": TEXT,
             "effort": TEXT,
             "cwd": TEXT,
@@ -132,6 +135,9 @@ _CODEX = LogFormat(
                     IGNORE NULLS) OVER before AS effort,
                 first_value(CASE WHEN r.type = 'session_meta' THEN r.payload.id END
                     IGNORE NULLS) OVER before AS session,
+                last_value(CASE WHEN r.type = 'session_meta' THEN coalesce(
+                    r.payload.forked_from_id, r.payload.id) END
+                    IGNORE NULLS) OVER before AS root,
                 last_value(CASE WHEN r.type IN ('session_meta', 'turn_context')
                     THEN r.payload.cwd END IGNORE NULLS) OVER before AS folder,
                 {_SUM} AS total,
@@ -141,7 +147,9 @@ _CODEX = LogFormat(
     )""",
     fields={
         **timed("r.timestamp"),
-        "id": "session || '/' || r.timestamp || '/' || total::BIGINT",
+        "id": "CASE WHEN root IS NOT NULL THEN concat_ws('/', root, total::BIGINT, "
+        + ", ".join(f"{_LAST}.{name}::BIGINT" for name in _TOKENS)
+        + ") END",
         "session": "session",
         "agent": "'main'",
         "model": "model",

@@ -84,7 +84,8 @@ def _problem(negative: str, absurd: str, reports: str) -> str:
 def _count_once(store: "DuckDBPyConnection") -> int:
     """Keep one row a request: of states of a stream the last, of exports what any of them says.
 
-    Rows are of one request if they have the same id; in plain files, whose ids may be anything, or
+    Of equal states the earliest is kept: later ones are what another session repeats. Rows are of
+    one request if they have the same id; in plain files, whose ids may be anything, or
     without an id, if time, model, session and counts are the same too, in two files.
     """
     same = (
@@ -93,7 +94,8 @@ def _count_once(store: "DuckDBPyConnection") -> int:
     store.execute(
         """CREATE TEMP TABLE doubles AS
         SELECT id AS name, NULL::UBIGINT AS alike, NULL::BIGINT AS nth, count(*) AS rows,
-            -max({'o': coalesce(output_tokens, -1), 'r': -rowid}).r AS winner, min(time) AS time,
+            -max({'o': coalesce(output_tokens, -1), 't': -coalesce(epoch_us(time), 0), 'r': -rowid}
+            ).r AS winner, min(time) AS time,
             max(stated_usd) AS stated_usd, max(key) AS key, max(session) AS session
         FROM records WHERE id IS NOT NULL AND source <> 'plain'
         GROUP BY id HAVING count(*) > 1"""

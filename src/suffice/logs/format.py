@@ -100,10 +100,15 @@ def plus(*expressions: str) -> str:
 def whole_prompt(prompt: str, read: str, write: str) -> str:
     """Write the whole prompt where a log counts cached tokens inside it, or beside it.
 
-    Cached tokens that are more than the prompt cannot be inside it, so they are added.
+    Cached tokens that are more than the prompt cannot be inside it, so they are added; where the
+    reads alone would fit, some gateways count those inside and the writes beside.
     """
-    cached = f"(coalesce({read}, 0) + coalesce({write}, 0))"
-    return f"CASE WHEN {cached} > ({prompt}) THEN ({prompt}) + {cached} ELSE ({prompt}) END"
+    reads, writes = f"coalesce({read}, 0)", f"coalesce({write}, 0)"
+    return (
+        f"CASE WHEN {reads} + {writes} <= ({prompt}) THEN ({prompt}) "
+        f"WHEN {reads} <= ({prompt}) THEN ({prompt}) + {writes} "
+        f"ELSE ({prompt}) + {reads} + {writes} END"
+    )
 
 
 def timed(start: str, end: str = "") -> dict[str, str]:

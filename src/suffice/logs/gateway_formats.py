@@ -159,6 +159,9 @@ _HELICONE = LogFormat(
     missing="one-hour cache writes",
 )
 
+_WHOLE = "map_extract(u, 'input')[1] + map_extract(u, 'output')[1] = map_extract(u, 'total')[1]"
+"""Some clients send the whole prompt as `input`, with the cached tokens in it and beside it."""
+
 _USES = first("r.usageDetails", "r.usage_details", "r.usage")
 _LANGFUSE = LogFormat(
     name="langfuse",
@@ -222,12 +225,18 @@ _LANGFUSE = LogFormat(
         "session": first("r.sessionId", "r.session_id", "r.traceId", "r.trace_id"),
         "agent": "r.name",
         "model": first("r.model", "r.providedModelName", "r.provided_model_name"),
-        "input_tokens": first("share_of(u, '^(input|prompt|cache)')", "r.promptTokens"),
+        "input_tokens": first(
+            f"CASE WHEN {_WHOLE} THEN map_extract(u, 'input')[1] END",
+            "share_of(u, '^(input|prompt|cache)')",
+            "r.promptTokens",
+        ),
         "cache_read_tokens": "share_of(u, '(cached|cache_read)')",
         "cache_write_tokens": "share_of(u, '(cache_creation|cache_write)')",
         "cache_write_1h_tokens": "share_of(u, 'ephemeral_1h|cache_creation_1h')",
         "output_tokens": first(
-            "share_of(u, '^(output|completion|reasoning)')", "r.completionTokens"
+            f"CASE WHEN {_WHOLE} THEN map_extract(u, 'output')[1] END",
+            "share_of(u, '^(output|completion|reasoning)')",
+            "r.completionTokens",
         ),
         "reasoning_tokens": "share_of(u, 'reasoning')",
         "stated_usd": first(
