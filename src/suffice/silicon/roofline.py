@@ -319,7 +319,8 @@ def _fixed_bytes(points: Points) -> Array:
 def _cache_split(points: Points) -> Array:
     """Over how many chips a sequence's cache is split, by heads and by tokens; the rest copy it."""
     layout = points.layout
-    return np.minimum(layout.tp, np.minimum(layout.tp, points.model.kv_heads) * layout.cp)
+    heads = np.minimum(layout.tp, points.model.kv_heads)
+    return np.asarray(np.minimum(layout.tp, heads * layout.cp))
 
 
 def _exchange_seconds(points: Points, *, tokens: Array) -> Array:
