@@ -7,6 +7,7 @@ import pytest
 
 from suffice.errors import ConfigError, InputError
 from suffice.silicon.checkpoint.reader import families, shape_from_config
+from suffice.silicon.checkpoint.towers import vision_params
 from suffice.silicon.models import find_shape, load_shapes, shape_from_file
 from suffice.silicon.plan import make_plan
 from suffice.silicon.question import PlanRequest, Workload
@@ -136,6 +137,13 @@ def test_towers_and_draft_heads_are_counted_apart():
     assert shape.vision == pytest.approx(MODELS["Qwen--Qwen3.5-27B"]["towers"], rel=0.15)
     assert shape.mtp == pytest.approx(0.42e9, rel=0.02)
     assert profile(shape).total == pytest.approx(26.9e9, rel=0.002)
+
+
+def test_global_layers_of_a_tower_come_on_top():
+    """Llama 3.2 11B: 10.67 billion parameters, 9.78 billion of them the language model's."""
+    tower = {"hidden_size": 1280, "intermediate_size": 5120, "patch_size": 14}
+    tower |= {"num_hidden_layers": 32, "num_global_layers": 8}
+    assert vision_params({"vision_config": tower}) == pytest.approx(0.87e9, rel=0.12)
 
 
 def test_an_embedding_that_is_tied_by_default_is_counted_once():

@@ -29,6 +29,7 @@ def vision_params(config: Config) -> int | None:
         depth = next((tower[key] for key in DEPTHS if isinstance(tower.get(key), int)), None)
         if width is None or depth is None:
             return None
+        depth += tower.get("num_global_layers") or 0  # Llama 3.2: after the others, not of them
         inner = tower.get("intermediate_size") or tower.get("encoder_ffn_dim")
         inner = inner or int(width * (tower.get("mlp_ratio") or 4))
         total += depth * (4 * width * width + 2 * width * inner)
