@@ -175,14 +175,11 @@ class EngineRefused(EngineError):
 
     @property
     def own_words(self) -> str:
-        """The whole message, where the error is about the account or the server.
+        """The whole message, where the status says that the error is about the account.
 
-        An error about the request may repeat it, so its message is as for other errors.
+        Any other may repeat the request, so its message is as for other errors.
         """
-        about_request = self.status < HTTPStatus.INTERNAL_SERVER_ERROR
-        return (
-            super().own_words if about_request and self.status not in _ABOUT_USE else self.message
-        )
+        return self.message if self.status in _ABOUT_USE else super().own_words
 
     @property
     def unbilled(self) -> bool:

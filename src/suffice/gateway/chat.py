@@ -16,11 +16,11 @@ from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.concurrency import CLIENT
-from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence
+from suffice.gateway.exchange import LARGE_BYTES, ClientGone, Exchange, Headers, Presence
 from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
-from suffice.gateway.problems import problem_of
+from suffice.gateway.problems import OF_REQUEST, Problem, problem_of
 from suffice.gateway.route import start_climb
 from suffice.gateway.seats import Seat, leave_seat, take_seat
 from suffice.gateway.tags import request_tags, without_tags
@@ -42,7 +42,6 @@ from suffice.sessions import Choice
 from suffice.sessions.rollout import SessionArm
 from suffice.types import Completion
 
-LARGE_BYTES = 64 * 1024  # a policy reads a larger request in a thread, beside the loop
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
 
@@ -54,11 +53,14 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     gateway = serving.config.gateway
     async with entering(exchange, worker, key) as entrance:
         body = await exchange.body(limit=gateway.body_limit_bytes)
-        request = read_chat(
+        large = len(body) > LARGE_BYTES
+        read = partial(
+            read_chat,
             *(body, exchange.headers, serving),
             request_id=exchange.request_id,
             native=exchange.native,
         )
+        request = await asyncio.to_thread(read) if large else read()
         seat = await take_seat(
             *(exchange, request, serving),
             ledger=worker.books.ledger,
@@ -89,7 +91,6 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             conversations=worker.conversations,
             metrics=worker.metrics,
         )
-        large = len(body) > LARGE_BYTES
         climb, choice, arm = await asyncio.to_thread(start) if large else start()
     task = AdmittedChat(
         chat=request,
@@ -326,7 +327,7 @@ async def refuse(
         reference_rung=worker.serving.pipeline.ladder.reference.name,
         key_id=key.name if key else None,
         tags=request_tags(exchange.headers, exchange.fields or {}, key=key, metadata=names),
-        error=error.message,
+        error=_why(error, text=worker.books.ledger.store_text),
     )
     if exchange.served is not None:
         exchange.served.entry = entry
@@ -346,8 +347,12 @@ def tokens_used(entry: Entry) -> int | None:
 
 
 def _why(error: BaseException, *, text: bool) -> str:
+    """Say in the books what went wrong; without `text`, not in words that may be a client's."""
     if isinstance(error, ClientGone):
         return "the client left"
+    if isinstance(error, Problem) and not text:
+        quotes = "'" in error.message or '"' in error.message
+        return f"refused: {error.label}" if quotes or error.status in OF_REQUEST else error.message
     return "the deadline passed" if isinstance(error, TimeoutError) else describe(error, text=text)
 
 

@@ -21,6 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+LARGE_BYTES = 64 * 1024  # a larger request is read in a thread, beside the loop
 HEADER_LIMIT_BYTES = 64 * 1024
 WATCH_AFTER_S = 0.05
 BODY_S = 120.0  # for a whole body: a slow sender keeps memory

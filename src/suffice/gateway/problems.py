@@ -54,6 +54,9 @@ Code = Literal[
 _CODES = frozenset(get_args(Code))
 
 
+OF_REQUEST = frozenset({400, 404, 413, 415, 422})  # whose message may repeat what was sent
+
+
 class Problem(SufficeError):
     """An HTTP error in the making: `status`, a short `code`, and the field `param` at fault."""
 

@@ -1,6 +1,8 @@
 """An exchange in another API: what is read of it is a chat request, what is sent is translated."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -9,7 +11,7 @@ from suffice.engines.stream import EventReader
 from suffice.gateway.apis.api import Api, Reading, Writer, Writing
 from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.state import Keeping, ResponseState
-from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send
+from suffice.gateway.exchange import LARGE_BYTES, Exchange, Headers, Receive, Scope, Send
 from suffice.gateway.problems import Problem
 from suffice.gateway.tags import without_tags
 from suffice.gateway.wire import RUNG, json_object
@@ -57,7 +59,8 @@ class TranslatedExchange(Exchange):
 
     async def body(self, *, limit: int) -> bytes:
         """Read the body and return the chat request that it stands for."""
-        self.fields = json_object(await super().body(limit=limit))
+        body = await super().body(limit=limit)
+        self.fields = json_object(body)
         fields = without_tags(self.fields)
         keeping, history = self._endpoint.keeping(), None
         if keeping is not None:
@@ -80,7 +83,9 @@ class TranslatedExchange(Exchange):
         if self.api.outline is not None and rung in self._endpoint.native:
             translated = self.api.outline(fields, reading)
         else:
-            translated = self._read(fields, reading)
+            large = len(body) > LARGE_BYTES
+            read = partial(self._read, fields, reading)
+            translated = await asyncio.to_thread(read) if large else read()
         self._translated_away = [*self.ignored, *translated.ignored]
         self.ignored = list(self._translated_away)
         self._names["reasoning_effort"] = translated.effort_name
