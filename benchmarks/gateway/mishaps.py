@@ -82,7 +82,7 @@ def drain(arena: Arena) -> Finding:
         "served": served,
         "exit_status": status,
     }
-    right = unready_s is not None and last_s >= DRAIN_S - 1 and status == 0
+    right = unready_s is not None and last_s >= DRAIN_S - 1 and status in (0, -signal.SIGTERM)
     return Finding(right=right, figures=figures)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,10 @@ from postgres_server import postgresql_server, server_binaries
 from suffice.errors import LedgerError
 from suffice.gateway import concurrency as slots
 from suffice.gateway import worker as workers
+from suffice.gateway.app import Gateway
+from suffice.gateway.protocol import BoundedProtocol
+from suffice.gateway.server_config import ServerConfig
+from suffice.gateway.serving import Settings
 from suffice.ledger import Ledger, Status, entries
 
 
@@ -276,6 +282,12 @@ async def _finishes(stream: object) -> list[str]:
 def test_answered_requests_survive_a_kill(tmp_path: Path) -> None:
     booked = asyncio.run(_answer_and_stop(tmp_path, signal.SIGKILL))
     assert booked["answered"] <= booked["rows"]
+
+
+def test_what_several_workers_get_can_be_sent_to_them() -> None:
+    settings = Settings(ladder=Path("suffice.toml"), workers=2)
+    config = ServerConfig(partial(Gateway, settings), factory=True, http=BoundedProtocol)
+    assert pickle.loads(pickle.dumps(config)).http is BoundedProtocol
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.config import GatewayConfig
-from suffice.gateway import tls
 from suffice.gateway.app import Gateway
 from suffice.gateway.auditor import label_written, marker
 from suffice.gateway.keys import read_keys
@@ -51,22 +50,11 @@ def _run(settings: Settings, listen: Listen) -> None:
     import uvicorn
 
     from suffice.gateway.protocol import BoundedProtocol
+    from suffice.gateway.server_config import ServerConfig
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:  # each connection is a file to the system
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-    class ServerConfig(uvicorn.Config):
-        """Lets the upkeep of each worker see to its TLS certificate."""
-
-        def load(self) -> None:
-            super().load()
-            if self.ssl is not None and listen.ssl_certfile is not None:
-                tls.served.append(
-                    tls.ServedCertificate(
-                        self.ssl, chain=listen.ssl_certfile, key=listen.ssl_keyfile
-                    )
-                )
 
     config = ServerConfig(
         partial(Gateway, settings),
