@@ -90,7 +90,10 @@ def poisoned_requests(arena: Arena) -> Finding:
 
 
 def unpriced_fields(arena: Arena) -> Finding:
-    """Ask for what no budget bounds or no price covers: the answer must be refused or priced."""
+    """Ask for what no budget bounds or no price covers: nothing may lift a limit of tokens.
+
+    `best_of` is passed on, for its answers are reserved; tiers and searches are the engine's to price.
+    """
     limits = {"poor": KeyLimits(budget_usd_per_day=Decimal("0.05"))}
     path, keys = arena.keys("unpriced", limits)
     figures: Figures = {}
@@ -98,8 +101,9 @@ def unpriced_fields(arena: Arena) -> Finding:
         for name, value in _UNPRICED.items():
             body = arena.question(max_tokens=20, **{name: value})
             status, _ = post(server.port, "/v1/chat/completions", body, key=keys["poor"])
-            figures[name] = status
-    right = all(status in (400, 402, 403, 422, 429) for status in figures.values())
+            passed = name in ours.stub_counts(arena.ready.stub.port).fields
+            figures[name] = "passed on" if passed else "left out" if status == 200 else status
+    right = figures["n_predict"] == figures["ignore_eos"] == "left out"
     return Finding(right=right, figures=figures)
 
 

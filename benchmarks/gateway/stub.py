@@ -60,10 +60,14 @@ class StubUsage(Struct, frozen=True, kw_only=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """What was served, faults aside, by model; `open` requests have begun and not ended."""
+    """What was served, faults aside, by model; `open` requests have begun and not ended.
+
+    `fields` are those of the last request.
+    """
 
     open: int
     begun: int
+    fields: tuple[str, ...]
     requests: dict[str, int]
     tokens: dict[str, StubUsage]
 
@@ -87,6 +91,7 @@ class Stub:
         self.manner = Manner()
         self.open = 0
         self.begun = 0
+        self.last = b"{}"
         self.finished: Counter[tuple[str, int, bool]] = Counter()
 
     def counts(self) -> Counts:
@@ -101,6 +106,7 @@ class Stub:
         return Counts(
             open=self.open,
             begun=self.begun,
+            fields=tuple(json.loads(self.last)),
             requests=dict(requests),
             tokens={model: StubUsage(**sums) for model, sums in tokens.items()},
         )
@@ -158,6 +164,7 @@ class Connection(asyncio.Protocol):
         variant, streamed = int(tag) % VARIANTS, _STREAMED.search(body) is not None
         stub = self.stub
         stub.begun += 1
+        stub.last = body
         manner = stub.manner
         afflicted = model in manner.models
         text = "(B)" if afflicted and _share_of(tag) < manner.worse_share else "(A)"

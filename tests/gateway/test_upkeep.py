@@ -268,3 +268,14 @@ async def test_a_gateway_sums_its_books_by_the_tags_that_clients_give(
     with Ledger.open(here.ledger, read_only=True) as books:
         sums = {row.key: row.requests for row in totals(books, by="tag")}
     assert sums == {"team a": 2, "b" * 64: 1}
+
+
+async def test_a_gateway_whose_ledger_was_moved_away_is_not_ready(here: Site) -> None:
+    away = here.ledger.with_suffix(".away")
+    here.ledger.rename(away)
+    for path, method in (("/readyz", "GET"), ("/v1/chat/completions", "POST")):
+        async with here.http.request(method, here.url + path, json={}) as reply:
+            assert reply.status == 503
+    away.rename(here.ledger)
+    async with here.http.get(here.url + "/readyz") as reply:
+        assert reply.status == 200

@@ -108,6 +108,7 @@ class Worker:
         """Raise LedgerError while the ledger cannot be written: nothing is answered unbooked."""
         if self.books.failing is not None:
             raise self.books.failing
+        self.books.ledger.check_in_place()
 
     def exposition(self) -> str:
         """Write the metrics of all workers in Prometheus' text format."""

@@ -46,6 +46,7 @@ class Ledger:
         self._redact = redact
         self._engine = engine
         self._lock = threading.Lock()
+        self._file: os.stat_result | None = None  # of SQLite, as it was opened
         self._is_postgresql = engine.dialect.name == "postgresql"
         self._insert_into = _inserts(engine.dialect)
 
@@ -75,6 +76,8 @@ class Ledger:
         )
         try:
             ledger._prepare(read_only=read_only)
+            if url.drivername == "sqlite" and url.database:
+                ledger._file = Path(url.database).stat()
         except BaseException:
             ledger.close()
             raise
@@ -159,6 +162,21 @@ class Ledger:
         with self.writing() as connection:
             migrations.take_turns(connection, migrations.AUDIT_ORDER_LOCK)
             connection.execute(row)
+
+    def check_in_place(self) -> None:
+        """Raise LedgerError where SQLite's file was moved away: what is written goes on into it."""
+        if self._file is None:
+            return
+        try:
+            in_place = os.path.samestat(Path(self.where).stat(), self._file)
+        except OSError:
+            in_place = False
+        if not in_place:
+            raise LedgerError(
+                f"{self.where} is not the file any more that was opened",
+                hint="put it back, or start again with the one that is there",
+                retryable=True,
+            )
 
     @property
     def dialect(self) -> str:
