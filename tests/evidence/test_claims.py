@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from suffice.errors import ConfigError, InputError
 from suffice.evidence import GRADES, Claim, claims, find_claim
 from suffice.evidence.claims import parse_claims
 
+DOCS = Path(__file__).parents[2] / "docs"
 CLAIM = """
 [[claim]]
 id = "a"
@@ -57,18 +59,52 @@ def test_every_claim_is_dated_sourced_and_graded(claim: Claim) -> None:
 
 @pytest.mark.parametrize("claim", claims(), ids=by_id)
 def test_the_command_to_measure_it_exists(claim: Claim) -> None:
-    words = shlex.split(claim.where)
+    check_command(claim.where)
+
+
+def mission_rows() -> list[list[str]]:
+    """Read the table of factors in docs/claims.md."""
+    text = (DOCS / "claims.md").read_text("utf-8").partition("## The mission")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return rows[1:]  # without the header
+
+
+@pytest.mark.parametrize("row", mission_rows(), ids=lambda row: row[0])
+def test_every_factor_of_the_mission_has_a_command_a_page_and_a_figure(row: list[str]) -> None:
+    name, what, command, page, figure = row
+    assert name
+    assert what
+    assert figure
+    check_command(command.strip("`"))
+    link = re.fullmatch(r"\[[\w ]+\]\(([\w-]+\.md)(#[\w-]+)?\)", page)
+    assert link is not None
+    text = (DOCS / link[1]).read_text("utf-8")
+    if link[2]:
+        titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        assert link[2][1:] in {re.sub(r"[^a-z0-9]+", "-", title.lower()) for title in titles}
+    assert link[1] in (DOCS.parent / "mkdocs.yml").read_text("utf-8")
+
+
+def test_the_mission_has_its_three_vectors_and_the_output() -> None:
+    names = " ".join(row[0] for row in mission_rows())
+    for factor in ("architecture", "output", "silicon", "paradigm", "all together"):
+        assert factor in names
+
+
+def check_command(line: str) -> None:
+    """Check that a command line could be typed: its words, options and number of arguments."""
+    words = shlex.split(line)
     assert words.pop(0) == "suffice"
     command = typer.main.get_command(app)
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
-    assert command.name in claim.where.split()
+    assert command.name in line.split()
     options = {name: p for p in command.params for name in p.opts if name.startswith("--")}
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     values = 0
     for position, word in enumerate(words):
         if word.startswith("--"):
-            assert word in options, f"{claim.id}: {word}"
+            assert word in options, f"{line}: {word}"
         elif position == 0 or not words[position - 1].startswith("--"):
             values += 1
     assert sum(p.required for p in arguments) <= values <= len(arguments)

@@ -8,6 +8,7 @@ import typer
 from suffice.cli.options import (
     AllowCode,
     Explain,
+    Figure,
     Json,
     Ladder,
     LadderOrNone,
@@ -16,6 +17,8 @@ from suffice.cli.options import (
     amount,
     out,
 )
+from suffice.errors import InputError
+from suffice.files import check_figure, save_figure
 
 
 def bench(
@@ -56,6 +59,10 @@ def frontier(
     trials: TrialFiles,
     zero_cost: ZeroCosts = None,
     ladder: LadderOrNone = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Checkpoints of a training run, in their order.")
+    ] = False,
+    figure: Figure = None,
     explain: Explain = False,
     json: Json = False,
 ) -> None:
@@ -65,6 +72,25 @@ def frontier(
     from suffice.trials.importers import read_trials
     from suffice.trials.pricing import ladder_prices
 
+    if figure is not None:
+        check_figure(figure)
+        if not history:
+            raise InputError("only a history has a figure", hint="give --history, or use report")
     prices = ladder_prices(ladder)
     result = compute(read_trials(*trials, zero_cost=zero_cost, prices=prices, note=note))
-    print_json("frontier", result) if json else print_frontier(result, explain=explain)
+    if not history:
+        print_json("frontier", result) if json else print_frontier(result, explain=explain)
+        return
+    from suffice.cli.history_output import print_history
+    from suffice.trials.history import history as read_history
+
+    checkpoints = read_history(result)
+    if json:
+        print_json("frontier", checkpoints)
+    else:
+        print_history(checkpoints, explain=explain)
+    if figure is not None:
+        from suffice.report.history_chart import history_chart
+
+        save_figure(figure, history_chart(checkpoints))
+        note(f"wrote {figure}")
