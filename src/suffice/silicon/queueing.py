@@ -7,6 +7,7 @@ memory wait in line.
 """
 
 import heapq
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -45,10 +46,6 @@ class Replica(Struct, frozen=True, kw_only=True):
     start_s: float = 0.0
     chunk_tokens: int = 2048
     apart: bool = False
-
-    def decode_s(self, running: int) -> float:
-        """Seconds of one step with so many running requests, interpolated."""
-        return float(np.interp(running, self.batches, self.step_s))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +93,8 @@ class _Line:
         self.running: list[tuple[float, int]] = []
         self.first, self.last = np.full(len(arrivals), np.nan), np.full(len(arrivals), np.nan)
         self.reader_free = 0.0
+        counts = np.arange(replica.places + 1)
+        self.step_s = np.interp(counts, replica.batches, replica.step_s).tolist()
 
     @property
     def done(self) -> bool:
@@ -158,16 +157,16 @@ class _Line:
             budget -= taken
             if self.unread[request] <= 0:
                 read.append(self.reading.pop(0))
-        decode = self.replica.decode_s(len(self.running)) if self.running else 0.0
+        decode = self.step_s[len(self.running)] if self.running else 0.0
         self.now += (self.replica.chunk_tokens - budget) * self.replica.read_token_s + decode
         self.steps += 1 if self.running else 0
         for request in read:
             self._answer(request, at=self.now)
 
     def _decode_until_event(self) -> None:
-        step = self.replica.decode_s(len(self.running))
-        until = np.ceil((self._next_event() - self.now) / step)
-        steps = min(self.running[0][0] - self.steps, until)
+        step = self.step_s[len(self.running)]
+        until, steps = (self._next_event() - self.now) / step, self.running[0][0] - self.steps
+        steps = steps if until >= steps else math.ceil(until)
         self.steps += steps
         self.now += steps * step
 
