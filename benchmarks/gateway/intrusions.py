@@ -92,7 +92,7 @@ def poisoned_requests(arena: Arena) -> Finding:
 def unpriced_fields(arena: Arena) -> Finding:
     """Ask for what no budget bounds or no price covers: nothing may lift a limit of tokens.
 
-    `best_of` is passed on, for its answers are reserved; tiers and searches too.
+    `best_of` is passed on, for its answers are reserved.
     """
     limits = {"poor": KeyLimits(budget_usd_per_day=Decimal("0.05"))}
     path, keys = arena.keys("unpriced", limits)

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -222,8 +224,17 @@ class Worker:
             "ledger": self.watch_ledger,
             "metrics": self.publish_metrics,
         }
+        if self.settings.workers > 1:
+            steps["parent"] = self.watch_parent
         self.upkeep = Upkeep(steps, metrics=self.metrics, every_s=UPKEEP_S)
         self.upkeep.start()
+
+    async def watch_parent(self) -> None:
+        """End with the process that started this one: without it nobody would end the workers."""
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            _log.error("the process that started the workers has died: this one ends too")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def refresh_guard(self) -> None:
         """Take in what audits have shown."""
