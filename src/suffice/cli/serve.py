@@ -24,7 +24,7 @@ def serve(
     ssl_certfile: Annotated[str | None, typer.Option(help="Certificate file for TLS.")] = None,
     ssl_keyfile: Annotated[str | None, typer.Option(help="Key file for TLS.")] = None,
 ) -> None:
-    """Serve the OpenAI chat API, each request on the cheapest rung that the certificate allows."""
+    """Serve OpenAI and Anthropic clients, each request on the cheapest rung that is certified."""
     from suffice.gateway.server import Listen
     from suffice.gateway.server import serve as run
     from suffice.gateway.serving import Settings
