@@ -592,6 +592,22 @@ def test_a_database_that_is_no_ledger_is_refused(
     )
 
 
+def test_trials_in_place_of_a_ledger_are_sent_to_the_commands_that_read_them(
+    refuses: Callable[..., str], folder: Path
+) -> None:
+    said = refuses("recertify", "trials.jsonl", *CERTIFY)
+    assert "it is not a ledger" in said
+    assert "`certify` and `compare` read trials" in said
+
+
+def test_a_label_plan_that_is_not_there_is_refused(
+    refuses: Callable[..., str], folder: Path
+) -> None:
+    said = refuses("certify", "trials.jsonl", *CERTIFY, "--plan", "gone.json")
+    assert "cannot read gone.json" in said
+    assert "suffice label-plan" in said
+
+
 def test_a_ledger_that_is_not_there_is_refused(refuses: Callable[..., str], folder: Path) -> None:
     assert "gone.db" in refuses("recertify", "gone.db", *CERTIFY)
     refuses("recertify", "mysql://somewhere/books", *CERTIFY)

@@ -164,16 +164,17 @@ def marked_among(table: TrialTable, request_ids: Iterable[str]) -> set[str]:
     return {table.request_ids[row] for row in whole} & {*request_ids}
 
 
+_MAKE_PLAN = "make one with `suffice label-plan`"
+
+
 def read_plan(path: Path) -> LabelPlan:
     """Read a plan; raises InputError for a file that is none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=LabelPlan)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}", hint=_MAKE_PLAN) from error
     except msgspec.DecodeError as error:
-        raise InputError(
-            f"{path} is no label plan: {error}", hint="make one with `suffice label-plan`"
-        ) from error
+        raise InputError(f"{path} is no label plan: {error}", hint=_MAKE_PLAN) from error
 
 
 def write_plan(path: Path, plan: LabelPlan) -> None:

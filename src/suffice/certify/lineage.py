@@ -96,7 +96,9 @@ def read_lineage(folder: str | os.PathLike[str]) -> LineageFile:
     except (FileNotFoundError, NotADirectoryError):
         return LineageFile()
     except OSError as error:
-        raise InputError(f"cannot read {at}: {error.strerror}") from error
+        raise InputError(
+            f"cannot read {at}: {error.strerror}", hint="check its permissions"
+        ) from error
     except msgspec.DecodeError as error:
         raise InputError(
             f"{at} is damaged: {error}", hint="certify fresh trials into a new folder"

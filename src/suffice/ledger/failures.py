@@ -62,8 +62,13 @@ _FAILURES = (
         retryable=True,
     ),
     _Failure(
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "it is damaged, or not a ledger at all",
+        ("SQLITE_NOTADB",),
+        "it is not a ledger",
+        "name a database; `certify` and `compare` read trials",
+    ),
+    _Failure(
+        ("SQLITE_CORRUPT",),
+        "it is damaged",
         "`sqlite3 FILE .recover` saves what can be read; name another file to go on",
     ),
     _Failure(

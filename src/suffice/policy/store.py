@@ -46,7 +46,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     return decode_policy(content, where=path)
 
 

@@ -49,7 +49,9 @@ def _read(path: Path) -> "EvalLog":
     try:
         return read_eval_log(str(path), resolve_attachments=True)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror or error}", hint="check the path"
+        ) from error
     except Exception as error:  # it raises whatever its zip, JSON and pydantic readers do
         raise InputError(
             f"{path} is not an Inspect log: {type(error).__name__}: {str(error)[:200]}",
