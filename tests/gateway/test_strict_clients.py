@@ -281,29 +281,34 @@ async def test_agents_are_told_that_a_response_failed_and_why(
     assert numbers == list(range(len(found)))
 
 
+@pytest.mark.parametrize("store_text", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_error_within_a_choice_keeps_its_words_and_what_was_used(
-    here: Site, stream: bool
+async def test_an_error_within_a_choice_keeps_what_was_used_and_its_words_where_texts_are_kept(
+    tmp_path: Path, stream: bool, store_text: bool
 ) -> None:
     error = {"code": 502, "message": "Upstream idle timeout exceeded"}
     usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
-    if stream:
+    async with site(tmp_path, more=f"store_text = {str(store_text).lower()}\n") as here:
+        if stream:
 
-        async def script(call: Call) -> None:
-            await call.events()
-            await call.write(event({**HEAD, "choices": [choice(content="The Rhine")]}))
-            await asyncio.sleep(0.05)
-            broken = choice("error") | {"error": error}
-            await call.write(event({**HEAD, "choices": [broken], "usage": usage}))
+            async def script(call: Call) -> None:
+                await call.events()
+                await call.write(event({**HEAD, "choices": [choice(content="The Rhine")]}))
+                await asyncio.sleep(0.05)
+                broken = choice("error") | {"error": error}
+                await call.write(event({**HEAD, "choices": [broken], "usage": usage}))
 
-        here.upstream.script = script
-        assert "error" in (await events(here))[-1]
-    else:
-        reply = completion("The Rhine", usage=usage)
-        reply["choices"][0] |= {"finish_reason": "error", "error": error}
-        whole(here, reply)
-        assert (await here.post(BODIES[CHAT]))[0] == 502
-    row = here.rows()[-1]
+            here.upstream.script = script
+            answer = (await events(here))[-1]
+        else:
+            reply = completion("The Rhine", usage=usage)
+            reply["choices"][0] |= {"finish_reason": "error", "error": error}
+            whole(here, reply)
+            status, answer = await here.post(BODIES[CHAT])
+            assert status == 502
+        assert "error" in answer
+        row = here.rows()[-1]
     assert row["status"] == "failed"
-    assert row["error"] == "the engine broke off with an error: Upstream idle timeout exceeded"
+    words = ": Upstream idle timeout exceeded" if store_text else ""
+    assert row["error"] == f"the engine broke off with an error{words}"
     assert row["output_tokens"] is not None

@@ -388,9 +388,7 @@ def _cache(config: Config, *, where: str) -> str | None:
     for text in texts:
         if text is not None:
             if str(text).upper() not in names:
-                raise InputError(
-                    f"{where}: cache format {text!r} is not known", hint="FP8 is usual"
-                )
+                raise InputError(f"{where}: unknown cache format {text!r}", hint="FP8 is usual")
             stated.append(names[str(text).upper()])
     quark = config.get("kv_cache_quant_config") or {}
     if quark and "fp8" in str(quark):
