@@ -248,6 +248,7 @@ def test_an_audit_that_fails_loses_nobody_else(
 # -- the next certificate ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_next_certificate_comes_from_the_books(folder: Path, settled: Certification) -> None:
     run(folder, audit_share=1.0, store_text=True)
     again = certify_books(folder)

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -32,7 +33,16 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", pages_with("python"), ids=name)
+def marked(pages: list[Path]) -> list[Any]:
+    """Mark the pages whose blocks certify or fit something as slow."""
+    slow = {"docs/library.md", "docs/latent.md"}
+    return [
+        pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in slow else [])
+        for page in pages
+    ]
+
+
+@pytest.mark.parametrize("page", marked(pages_with("python")))
 def test_python_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
     code = "\n".join(blocks(page, "python"))
     done = subprocess.run(
@@ -45,7 +55,7 @@ def test_python_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", pages_with("sh"), ids=name)
+@pytest.mark.parametrize("page", marked(pages_with("sh")))
 def test_shell_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
     for line in "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
         command = shlex.split(line, comments=True)

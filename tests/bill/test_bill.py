@@ -472,6 +472,7 @@ def test_no_network_call_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         store.execute("SELECT * FROM read_csv('https://example.com/a.csv')")
 
 
+@pytest.mark.slow
 def test_a_sample_is_spread_over_strata_and_each_text_is_one_task(tmp_path: Path) -> None:
     made: list[Call] = []
     for number, call in enumerate(calls(CLAUDE, sessions=30, steps=6)):

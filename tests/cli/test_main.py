@@ -280,6 +280,7 @@ def test_recertify_makes_the_next_bundle(folder: Path, run: Run) -> None:
     assert ran.status == 0
 
 
+@pytest.mark.slow
 def test_reports_on_trials_and_on_a_ledger(folder: Path, run: Run) -> None:
     assert run("report", "trials.jsonl", "--out", "trials.html").status == 0
     assert run("report", "trials.jsonl", "--out", "c.html", *CERTIFY).status == 0

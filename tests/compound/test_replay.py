@@ -188,6 +188,7 @@ def test_the_competent_baseline_answers_each_text_once_on_the_cheapest_chip(
     assert cell.as_reference, "no single cheap effort keeps the quality here"
 
 
+@pytest.mark.slow
 def test_the_same_trials_give_the_same_figures(
     workload: CompoundWorkload, trials: list[Trial]
 ) -> None:

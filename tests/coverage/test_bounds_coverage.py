@@ -15,6 +15,8 @@ from simulate import DRAWS, bernoulli, sparse, too_often
 from suffice.guarantee import bounds, judged
 from suffice.guarantee.losses import LabelledLosses, Sample
 
+pytestmark = pytest.mark.slow
+
 RUNS = 3000
 SIZES = (1, 2, 7, 45, 200, 1001)
 DELTAS = (0.01, 0.1, 0.5)

@@ -9,6 +9,8 @@ from suffice.guarantee.calibrate import Evidence, calibrate
 from suffice.guarantee.methods import Method
 from suffice.guarantee.sequences import bonferroni_grid, fixed_sequence
 
+pytestmark = pytest.mark.slow
+
 ALPHA, DELTA, RUNS = 0.1, 0.1, 2000
 
 

@@ -81,7 +81,7 @@ BODIES: tuple[bytes, ...] = tuple(
 PATHS = (CHAT, "/v1/messages", "/v1/responses", f"/v1/{WORD}")
 
 
-@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("log_format", ["text", pytest.param("json", marks=pytest.mark.slow)])
 async def test_no_failure_shows_words_to_anybody_but_their_client(
     tmp_path: Path,
     log_format: str,

@@ -116,6 +116,7 @@ def test_bytes_of_any_kind_are_read_or_refused(pieces: list[bytes]) -> None:
     survive(pieces)
 
 
+@pytest.mark.slow
 @FAST
 @given(st.lists(st.dictionaries(FIELDS, VALUES, max_size=5), max_size=4))
 @example([{"choices": [{"delta": {"content": [{"type": "text"}]}}]}])

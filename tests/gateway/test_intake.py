@@ -34,6 +34,7 @@ def shape(value: object) -> tuple[int, int]:
     return 1 + commas + sum(n for n, _ in parts), 1 + max((d for _, d in parts), default=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(JSONS, st.integers(1, 7))
 def test_the_shape_is_counted_outside_of_strings_whatever_the_pieces(

@@ -36,6 +36,7 @@ async def say(here: Site, session: str, score: float) -> None:
     assert (await here.post(said, path="/v1/outcomes"))[0] == 200
 
 
+@pytest.mark.slow
 async def test_arms_are_sticky_written_down_and_stopped(
     tmp_path: Path, always_small: Bundle
 ) -> None:

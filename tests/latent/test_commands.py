@@ -160,6 +160,7 @@ def test_a_rung_of_a_ladder_opens_from_its_folder(run: Run, recorded: Path) -> N
     assert "i" in build_engines(parse_config(text))
 
 
+@pytest.mark.slow
 def test_watch_tells_a_gate_from_its_folder_and_exits_with_3_on_an_alarm(
     run: Run, labelled: Path, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_without_a_certificate_there_is_no_rung_and_a_reason() -> None:
     assert found.learned.error_among_answered is None
 
 
+@pytest.mark.slow
 def test_a_longer_list_than_was_seen_is_certified_only_as_it_was_given() -> None:
     listed = ("card_lost", "check_balance", "send_money", "never_seen")
     policy = learn(trials(900), answers=listed).policy

@@ -98,6 +98,7 @@ def entry(name: str) -> Entry:
     )
 
 
+@pytest.mark.slow
 def test_gateways_share_the_books_through_a_pooler(server: str) -> None:
     def write(ledger: Ledger, writer: int) -> None:
         audit = Attempt(rung="high", role=Role.AUDIT, charge=Charge(usd=Decimal("0.01")))

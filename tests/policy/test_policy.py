@@ -392,7 +392,7 @@ def test_a_random_part_is_drawn_by_the_id_alone_and_is_as_large_as_it_says(
     router: Router,
 ) -> None:
     part = with_path(router.policy, [[np.inf, -np.inf]], [[np.inf, -np.inf]], parts=[0.3]).at(1)
-    table = make_table(3000, seed=3)
+    table = make_table(1500, seed=3)
     plays = play(part, harms(part, seen(table)))
     drawn = plays.chosen[:, 1] == 0
     assert drawn.mean() == pytest.approx(0.3, abs=0.03)
