@@ -679,12 +679,16 @@ def test_a_configuration_gives_rungs_prices_and_limits(tmp_path: Path) -> None:
 # -- progress ------------------------------------------------------------------------------------
 
 
-def test_progress_is_plain_lines_outside_a_terminal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("quiet_s", "count"), [(0.0, 11), (20.0, 2)])
+def test_progress_is_plain_lines_outside_a_terminal_few_where_it_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_s: float, count: int
+) -> None:
+    monkeypatch.setattr("suffice.bench.progress.QUIET_S", quiet_s)
     out = StringIO()
     console = Console(file=out, width=100)
     run(bench(tmp_path, 10), Engine(), show=lambda total: show_progress(total, console=console))
     lines = out.getvalue().splitlines()
-    assert len(lines) == 11
+    assert len(lines) == count
     assert lines[0].startswith("answers: 1 of 20, $0.00400, unknown left")
     assert lines[-1].startswith("answers: 20 of 20, $0.08, ")
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from suffice.bench import sources
 from suffice.bench.sources import load_tasks
 from suffice.errors import InputError
-from suffice.scoring import gym
 from suffice.scoring.scorers import mark
 
 
@@ -227,4 +227,4 @@ def test_the_list_of_generators_that_depend_on_the_hash_seed_is_right() -> None:
         for seed in ("1", "2", "3")
     ]
     differ = {name for name in found[0] if len({each[name] for each in found}) > 1}
-    assert differ == gym.HASH_SEEDED
+    assert differ == sources.HASH_SEEDED

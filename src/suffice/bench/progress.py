@@ -12,7 +12,8 @@ from rich.progress import Progress as Bar
 from suffice.types import Spend
 from suffice.units import show_seconds, show_usd
 
-LINES = 10
+LINES = 10  # in a log, at most
+QUIET_S = 20.0  # between two of them, the last apart
 
 
 class Progress(Protocol):
@@ -53,13 +54,15 @@ class _Lines:
         self._console, self._total = console, total
         self._first, self._tenths = 0, -1
         self._started_s = time.monotonic()
+        self._shown_s = -QUIET_S
 
     def step(self, done: int, spend: Spend) -> None:
-        """Print the first step, each tenth of the way, and the last."""
+        """Print the first step, the last, and each tenth of the way that is not reached at once."""
         self._first = self._first or done
-        tenths = done * LINES // self._total
-        if tenths > self._tenths:
-            self._tenths = tenths
+        tenths, now_s = done * LINES // self._total, time.monotonic() - self._started_s
+        waited = now_s - self._shown_s >= QUIET_S or done >= self._total
+        if tenths > self._tenths and waited:
+            self._tenths, self._shown_s = tenths, now_s
             self._console.print(
                 f"answers: {done} of {self._total}, {show_spend(spend)}, {self._left(done)} left",
                 highlight=False,

@@ -22,6 +22,32 @@ NAMES = {
 
 def print_certified(result: "CertifyResult") -> None:
     """Print a certification: the promise, its cost and saving, and the baselines."""
+    print_promise(result)
+    _print_ways(result)
+    part = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
+    say(f"policy: {result.family}{part}")
+    print_worth(result)
+    say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
+    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
+    worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
+    unmarked = f"; {result.unmarked:,} unmarked count as lost where kept" if result.unmarked else ""
+    say(f"rows: {rows}{worthless}{unmarked}")
+    if result.beyond_largest:
+        first = "request" if result.largest == 1 else f"{result.largest:,} requests"
+        say(
+            f"the promise speaks of the first {first} of a cluster, as many as the largest one had "
+            f"that the policy was fitted on: {result.beyond_largest:,} requests here come later"
+        )
+    if result.lineage.planned > 1 or result.lineage.seeds:
+        say(result.lineage.plan(result.delta))
+    if result.left_out:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
+        say(f"left out: {counts}")
+    print_saving(result)
+
+
+def print_promise(result: "CertifyResult") -> None:
+    """Print what is certified, or how far the losses are from it."""
     risk = f"{result.risk_kind.value.replace('_', ' ')} per {result.per.value}"
     rows = f"{result.n:,}" + (
         f" in {result.clusters:,} clusters" if result.clusters < result.n else ""
@@ -38,6 +64,9 @@ def print_certified(result: "CertifyResult") -> None:
             f"NOT certified at alpha {result.alpha:g} ({risk}): of {rows} certifying requests "
             f"{result.losses:g} lost, which certifies no risk below {show_share(result.bound)}."
         )
+
+
+def _print_ways(result: "CertifyResult") -> None:
     ways = {"suffice": result} | {
         NAMES[name]: baseline for name, baseline in result.baselines.items()
     }
@@ -55,8 +84,10 @@ def print_certified(result: "CertifyResult") -> None:
             for name, way in ways.items()
         ),
     )
-    part = f", for a random {show_share(result.part)} of requests" if result.part < 1 else ""
-    say(f"policy: {result.family}{part}")
+
+
+def print_worth(result: "CertifyResult") -> None:
+    """Print what random routing would do under the same promise, and a better reference."""
     random = result.baselines.get("random")
     whole_fixed = result.family == "fixed" and result.part == 1
     if result.certified and random is not None and not whole_fixed:
@@ -67,22 +98,10 @@ def print_certified(result: "CertifyResult") -> None:
             f"is certified at {show_share(result.alpha)} too (a promise of its own, with its own "
             f"delta {result.delta:g})"
         )
-    say(f"answered by: {', '.join(f'{r} {show_share(s)}' for r, s in result.share.items())}")
-    rows = ", ".join(f"{rows:,} {name}" for name, rows in result.rows.items())
-    worthless = f"; {result.worthless:,} unscored count as worth 0" if result.worthless else ""
-    unmarked = f"; {result.unmarked:,} unmarked count as lost where kept" if result.unmarked else ""
-    say(f"rows: {rows}{worthless}{unmarked}")
-    if result.beyond_largest:
-        first = "request" if result.largest == 1 else f"{result.largest:,} requests"
-        say(
-            f"the promise speaks of the first {first} of a cluster, as many as the largest one had "
-            f"that the policy was fitted on: {result.beyond_largest:,} requests here come later"
-        )
-    if result.lineage.planned > 1 or result.lineage.seeds:
-        say(result.lineage.plan(result.delta))
-    if result.left_out:
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in result.left_out.items())
-        say(f"left out: {counts}")
+
+
+def print_saving(result: "CertifyResult") -> None:
+    """Print the saving with its interval and its unit."""
     if result.saving is not None and result.saving_unit is not None:
         unit = result.saving_unit.replace("_", " ")
         say(

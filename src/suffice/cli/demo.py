@@ -13,7 +13,8 @@ from suffice.bench.sources import load_tasks
 from suffice.certify.bundle import save_bundle
 from suffice.certify.bundling import Certification, settle
 from suffice.certify.promise import Promise
-from suffice.cli.certify_output import print_certified
+from suffice.certify.result import CertifyResult
+from suffice.cli.certify_output import print_promise, print_saving, print_worth
 from suffice.cli.output import (
     note,
     print_answers,
@@ -49,18 +50,17 @@ def run_demo(folder: Path) -> None:
     """Certify on recorded outcomes, then live: bench, certify, answer fresh requests, report."""
     started_s = time.monotonic()
     _empty(folder)
-    say("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought\n")
+    say("1. Recorded outcomes: BIG-Bench-Hard, one model with and without chain of thought")
     certification = certify_recorded()
-    print_certified(certification.result)
+    _print_briefly(certification.result)
     pages = [folder / "certified.html"]
     write_report(
         pages[0], trials_report(certification.trials, source=RECORDED, certification=certification)
     )
-    say("\n2. Live: a small reasoning model in this process, at three efforts\n")
+    say("\n2. Live: a small reasoning model in this process, at three efforts")
     print_bench(bench_live(folder))
     certification = certify_live(folder)
-    say("")
-    print_certified(certification.result)
+    _print_briefly(certification.result)
     pages.append(folder / "live.html")
     write_report(
         pages[1], trials_report(certification.trials, source=TRIALS, certification=certification)
@@ -68,7 +68,7 @@ def run_demo(folder: Path) -> None:
     if certification.bundle is None:
         note(certification.advice)
     else:
-        say("\n3. Fresh requests through the certified policy, every one booked\n")
+        say("\n3. Fresh requests through the certified policy, every one booked")
         print_answers(answer_fresh(folder))
         print_books(folder / BOOKS)
         pages.append(folder / "books.html")
@@ -154,6 +154,13 @@ def print_books(path: Path) -> None:
             f"  always the reference would have cost about {show_usd(spent + saved)}; "
             f"saved about {show_usd(saved)} ({show_share(share)}), both estimated"
         )
+
+
+def _print_briefly(result: CertifyResult) -> None:
+    """Print the promise and what it is worth; the page that is named at the end has the rest."""
+    print_promise(result)
+    print_worth(result)
+    print_saving(result)
 
 
 def _split_tasks() -> tuple[list[str], list[str]]:
