@@ -107,7 +107,7 @@ def pooler(arena: Arena) -> Finding | None:
         if server is None:
             say("no PostgreSQL here: none can be pooled")
             return None
-        with pooled(server) as url:
+        with pooled(server.url) as url:
             if url is None:
                 say("no PgBouncer here")
                 return None

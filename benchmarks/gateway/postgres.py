@@ -96,7 +96,7 @@ def database() -> Iterator[Database | None]:
 
 
 @contextmanager
-def pooled(server: Database) -> Iterator[str | None]:
+def pooled(url: str) -> Iterator[str | None]:
     """Run PgBouncer in transaction mode before a server; yields its URL, None without PgBouncer."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
@@ -104,7 +104,7 @@ def pooled(server: Database) -> Iterator[str | None]:
         return
     home = Path(tempfile.mkdtemp(prefix="suffice-bouncer-"))
     shutil.chown(home, _USER)
-    (host,) = parse_qs(urlsplit(server.url).query)["host"]
+    (host,) = parse_qs(urlsplit(url).query)["host"]
     settings = home / "pgbouncer.ini"
     settings.write_text(_POOLER.format(host=host, home=home, user=_USER))
     account: dict[str, Any] = {"user": _USER, "group": _USER} if os.getuid() == 0 else {}

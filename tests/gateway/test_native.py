@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_support import Call, Site, answer, completion, event, site
+from gateway_support import CLAUDE, Call, Site, answer, completion, event, site
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,18 +18,6 @@ from suffice.gateway.sealed import seal, seal_id
 
 JSON = dict[str, Any]
 PATH = "/v1/messages"
-CLAUDE = """
-[engine.claude]
-kind = "anthropic"
-url = "{url}"
-max_retries = 0
-
-[[ladder]]
-name = "claude"
-engine = "claude"
-model = "claude-x"
-price = "flat"
-"""
 THINKER = """
 [[ladder]]
 name = "thinker"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 from charging_server import ChargingServer
-from gateway_support import CHAT, DONE, HEAD, Call, Site, chunk, completion, event, site
+from gateway_support import CHAT, CLAUDE, DONE, HEAD, Call, Site, chunk, completion, event, site
 
 JSON = dict[str, Any]
 SEARCH = {"type": "server_tool_use", "id": "st1", "name": "web_search", "input": {"query": "news"}}
@@ -26,18 +26,6 @@ CONTENT: list[JSON] = [
     {"type": "text", "text": "Mild", "citations": [PAGE, LINE]},
     {"type": "text", "text": " today."},
 ]
-CLAUDE = """
-[engine.claude]
-kind = "anthropic"
-url = "{url}"
-max_retries = 0
-
-[[ladder]]
-name = "claude"
-engine = "claude"
-model = "claude-x"
-price = "flat"
-"""
 
 
 @pytest.fixture

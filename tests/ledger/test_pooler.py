@@ -1,20 +1,16 @@
 """Books behind PgBouncer in transaction mode: every transaction may meet another connection."""
 
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-import psycopg
 import pytest
-from postgres_server import AS_USER, USER, postgresql_server, server_binaries
+from benchmarks.gateway.postgres import pooled
+from postgres_server import postgresql_server, server_binaries
 
 from suffice.errors import LedgerError
 from suffice.ledger import (
@@ -37,16 +33,6 @@ from suffice.types import Charge
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRITERS, EACH = 8, 8
 POOLER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-SETTINGS = """[databases]
-* = host={host} user={user}
-[pgbouncer]
-pool_mode = transaction
-default_pool_size = 2
-listen_addr =
-listen_port = 6432
-unix_socket_dir = {home}
-auth_type = any
-"""
 pytestmark = pytest.mark.skipif(
     server_binaries() is None or not Path(POOLER).exists(),
     reason="needs PostgreSQL and PgBouncer (Debian packages postgresql and pgbouncer)",
@@ -57,31 +43,6 @@ pytestmark = pytest.mark.skipif(
 def server() -> Iterator[str]:
     with postgresql_server() as url:
         yield url
-
-
-@contextmanager
-def pooled(url: str) -> Iterator[str]:
-    """Run a pooler of two connections before a server; yields its URL."""
-    home = Path(tempfile.mkdtemp(prefix="suffice-bouncer-"))
-    shutil.chown(home, USER)
-    (host,) = parse_qs(urlsplit(url).query)["host"]
-    (home / "pgbouncer.ini").write_text(SETTINGS.format(host=host, home=home, user=USER))
-    process = subprocess.Popen(
-        [POOLER, "-q", home / "pgbouncer.ini"], stderr=subprocess.DEVNULL, cwd="/", **AS_USER
-    )
-    behind = f"postgresql://{USER}@/postgres?host={home}&port=6432"
-    try:
-        for _ in range(100):
-            try:
-                psycopg.connect(behind, connect_timeout=5).close()
-                break
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-        yield behind
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(home)
 
 
 def entry(name: str) -> Entry:

@@ -54,6 +54,18 @@ price = "flat"
 ledger = "{ledger}"
 audit_share = 0
 """
+CLAUDE = """
+[engine.claude]
+kind = "anthropic"
+url = "{url}"
+max_retries = 0
+
+[[ladder]]
+name = "claude"
+engine = "claude"
+model = "claude-x"
+price = "flat"
+"""
 
 
 class QuickAsyncio:

@@ -16,7 +16,7 @@ from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.concurrency import CLIENT
-from suffice.gateway.exchange import LARGE_BYTES, ClientGone, Exchange, Headers, Presence
+from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence, beside_loop
 from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
@@ -53,14 +53,13 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
     gateway = serving.config.gateway
     async with entering(exchange, worker, key) as entrance:
         body = await exchange.body(limit=gateway.body_limit_bytes)
-        large = len(body) > LARGE_BYTES
         read = partial(
             read_chat,
             *(body, exchange.headers, serving),
             request_id=exchange.request_id,
             native=exchange.native,
         )
-        request = await asyncio.to_thread(read) if large else read()
+        request = await beside_loop(read, body=body)
         seat = await take_seat(
             *(exchange, request, serving),
             ledger=worker.books.ledger,
@@ -91,7 +90,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             conversations=worker.conversations,
             metrics=worker.metrics,
         )
-        climb, choice, arm = await asyncio.to_thread(start) if large else start()
+        climb, choice, arm = await beside_loop(start, body=body)
     task = AdmittedChat(
         chat=request,
         climb=climb,

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Result = TypeVar("Result")
 
 LARGE_BYTES = 64 * 1024  # a larger request is read in a thread, beside the loop
 HEADER_LIMIT_BYTES = 64 * 1024
@@ -28,6 +29,11 @@ BODY_S = 120.0  # for a whole body: a slow sender keeps memory
 TRACE_ID = b"x-request-id"
 _PLAIN_ID = re.compile(rb"[!-~]{1,200}")
 JSON_TYPE = (b"content-type", b"application/json")
+
+
+async def beside_loop(work: Callable[[], Result], *, body: bytes) -> Result:
+    """Do work on a request: in a thread where its body is large, else at once."""
+    return await asyncio.to_thread(work) if len(body) > LARGE_BYTES else work()
 
 
 class ClientGone(Exception):

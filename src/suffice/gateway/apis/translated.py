@@ -1,6 +1,5 @@
 """An exchange in another API: what is read of it is a chat request, what is sent is translated."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -11,7 +10,7 @@ from suffice.engines.stream import EventReader
 from suffice.gateway.apis.api import Api, Reading, Writer, Writing
 from suffice.gateway.apis.messages_request import Translated
 from suffice.gateway.apis.state import Keeping, ResponseState
-from suffice.gateway.exchange import LARGE_BYTES, Exchange, Headers, Receive, Scope, Send
+from suffice.gateway.exchange import Exchange, Headers, Receive, Scope, Send, beside_loop
 from suffice.gateway.problems import Problem
 from suffice.gateway.tags import without_tags
 from suffice.gateway.wire import RUNG, json_object
@@ -83,9 +82,7 @@ class TranslatedExchange(Exchange):
         if self.api.outline is not None and rung in self._endpoint.native:
             translated = self.api.outline(fields, reading)
         else:
-            large = len(body) > LARGE_BYTES
-            read = partial(self._read, fields, reading)
-            translated = await asyncio.to_thread(read) if large else read()
+            translated = await beside_loop(partial(self._read, fields, reading), body=body)
         self._translated_away = [*self.ignored, *translated.ignored]
         self.ignored = list(self._translated_away)
         self._names["reasoning_effort"] = translated.effort_name
