@@ -1,5 +1,6 @@
 """Keys open the door and nothing gives them away; rates and budgets hold, also in a crowd."""
 
+import asyncio
 import dataclasses
 import json
 import random
@@ -449,6 +450,27 @@ def test_a_reloaded_file_keeps_what_was_used_and_drops_who_is_out(path: Path) ->
     revoke_key(path, "alice")
     desk.limiter.reload(ring(path))
     assert desk.limiter.ring.find(desk.key) is None
+
+
+async def test_requests_wait_while_what_is_in_flight_takes_up_the_budget(path: Path) -> None:
+    """Ten at once, each reserved at four times its cost, spend what their budget has room for."""
+    desk = KeyDesk(path, budget_usd_per_day=3 * CENT)
+    admissions, limiter = AdmissionDesk(desk.limiter), desk.limiter
+
+    async def ask(number: int) -> str:
+        key = limiter.ring.find(desk.key)
+        admission = Admission(key=key, request_id=f"w{number}")
+        decision = await admissions.decide(Wish(admission=admission, usd=2 * CENT))
+        if isinstance(decision, Refused):
+            return f"{decision.code} {decision.passing}"
+        await asyncio.sleep(0.02)
+        charge = Charge(usd=CENT / 2)
+        admissions.settle(Settlement(admission=decision, charge=charge))
+        return "admitted"
+
+    ends = Counter(await asyncio.gather(*(ask(i) for i in range(10))))
+    await admissions.close()
+    assert ends == {"admitted": 3, "insufficient_quota False": 7}
 
 
 # -- what a request can cost ---------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from suffice.errors import LedgerError
 from suffice.gateway.batch_thread import BatchThread
 from suffice.gateway.limits import Admission, KeyLimiter, Refused, Settlement, Wish
 
+PATIENCE_S = 2.0  # most answers are there by then, and have cost less than was reserved
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 _log = logging.getLogger("suffice.gateway")
 
 
@@ -33,7 +36,23 @@ class AdmissionDesk:
         self._thread = BatchThread(self._work, name="suffice-admissions")
 
     async def decide(self, wish: Wish) -> Admission | Refused:
-        """Admit a request or say why not; raises LedgerError."""
+        """Admit a request or say why not; raises LedgerError.
+
+        One for which there is room once others have been settled waits for that a while.
+        """
+        patient_until_s, pause_s = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
+        decision = await self._decide_now(wish)
+        while (
+            isinstance(decision, Refused)
+            and decision.passing
+            and time.monotonic() + pause_s < patient_until_s
+        ):
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            decision = await self._decide_now(wish)
+        return decision
+
+    async def _decide_now(self, wish: Wish) -> Admission | Refused:
         waiting = _PendingWish(wish, self._loop.create_future())
         self._wishes.append(waiting)
         self._thread.wake()

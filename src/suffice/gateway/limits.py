@@ -27,12 +27,16 @@ _LOST_AFTER_S = 3 * 86400.0  # beyond any deadline: the clock was set back
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """Why a request may not go on, in the terms of the OpenAI error object."""
+    """Why a request may not go on, in the terms of the OpenAI error object.
+
+    `passing` says that there is room once requests in flight have cost less than was reserved.
+    """
 
     code: Literal["rate_limit_exceeded", "insufficient_quota"]
     message: str
     hint: str
     retry_after_s: float | None = None
+    passing: bool = False
     status: Literal[429] = 429
 
 
@@ -254,10 +258,11 @@ def _too_dear(page: HeldAccounts, wish: Wish) -> Refused | None:
     if spent_usd + usd_from_picousd(in_flight) + worst_usd <= budget_usd:
         return None
     midnight = datetime.combine(page.now.date(), time(), page.now.tzinfo) + _DAY
-    waits_for_others = spent_usd + worst_usd <= budget_usd
+    passing = spent_usd + worst_usd <= budget_usd
     return Refused(
         code="insufficient_quota",
         message=f"this key's budget of {show_usd(budget_usd)} a day has no room for this request",
         hint="lower max_tokens, or wait until midnight UTC",
-        retry_after_s=_IN_FLIGHT_S if waits_for_others else (midnight - page.now).total_seconds(),
+        retry_after_s=_IN_FLIGHT_S if passing else (midnight - page.now).total_seconds(),
+        passing=passing,
     )
