@@ -24,7 +24,6 @@ from suffice.silicon.residual import Prediction
 from suffice.silicon.roofline import Array
 
 REPLAYED = 1000
-GENERATIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +81,25 @@ def under_load(
 
 
 def replay(table: ConfigTable, loaded: Loaded, row: int) -> tuple[float, float]:
-    """Serve drawn requests by the event model at a row's rate; TTFT and TPOT at the percentile."""
-    pool, batch = loaded.pool[row], table.batch[row]
-    skip = int(GENERATIONS * batch * pool)
+    """Serve drawn requests by the event model at a row's rate; TTFT and TPOT at the percentile.
+
+    The replica starts with the row's batch under way: filling it up takes several times as long as
+    one request, and percentiles seen on the way are too low.
+    """
+    pool = loaded.pool[row]
+    skip = int(table.batch[row] * pool)
     count, rng = REPLAYED + skip, np.random.default_rng(0)
     inputs, outputs = (
-        Lengths(mean=float(mean[row]), variation=loaded.variation).draw(count, rng=rng)
+        Lengths(mean=float(mean[row]), variation=loaded.variation)
         for mean in (table.new_tokens, table.output_tokens)
     )
     rate = float(loaded.requests_per_s[row] * pool)
     served = simulate(
         replica_of(table, loaded, row),
         arrivals_s=poisson_arrivals(count, requests_per_s=rate, rng=rng),
-        input_tokens=inputs,
-        output_tokens=outputs,
+        input_tokens=inputs.draw(count, rng=rng),
+        output_tokens=outputs.draw(count, rng=rng),
+        left_tokens=outputs.draw_left(skip, rng=rng).tolist(),
     )
     ttft_s, tpot_s = (
         served.percentile(which, loaded.percentile, skip=skip) for which in ("ttft_s", "tpot_s")

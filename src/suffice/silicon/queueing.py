@@ -8,6 +8,7 @@ memory wait in line.
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -15,6 +16,8 @@ import numpy as np
 from msgspec import Struct
 
 from suffice.silicon.roofline import Array
+
+STARTED_BEFORE = -1
 
 
 class Lengths(Struct, frozen=True, kw_only=True):
@@ -30,6 +33,15 @@ class Lengths(Struct, frozen=True, kw_only=True):
         sigma2 = np.log1p(self.variation**2)
         drawn = rng.lognormal(np.log(self.mean) - sigma2 / 2, np.sqrt(sigma2), count)
         return np.maximum(np.rint(drawn), 1.0)
+
+    def draw_left(self, count: int, *, rng: np.random.Generator) -> Array:
+        """Draw what is left of `count` requests that are looked at while they run.
+
+        A request twice as long is met twice as often, and any part of it may be left.
+        """
+        sigma2 = np.log1p(self.variation**2)
+        met = rng.lognormal(np.log(self.mean) + sigma2 / 2, np.sqrt(sigma2), count)
+        return np.maximum(np.rint(met * rng.uniform(size=count)), 1.0)
 
 
 class Replica(Struct, frozen=True, kw_only=True):
@@ -59,20 +71,27 @@ class ServedRequests:
     def percentile(self, which: str, q: float, *, skip: int = 0) -> float:
         """Return the q-th percentile (0 to 100) of `ttft_s` or `tpot_s`, the first ones left out.
 
-        A replica starts empty: its first requests see less load than the later ones.
+        Leave out those that a start from a usual load could still favour.
         """
         return float(np.percentile(getattr(self, which)[skip:], q))
 
 
 def simulate(
-    replica: Replica, *, arrivals_s: Array, input_tokens: Array, output_tokens: Array
+    replica: Replica,
+    *,
+    arrivals_s: Array,
+    input_tokens: Array,
+    output_tokens: Array,
+    left_tokens: Sequence[float] = (),
 ) -> ServedRequests:
     """Serve requests in order of arrival, step by step; times in seconds from the first arrival.
 
-    Between two events (an arrival, a finished prompt, a finished answer) all steps are alike, so
+    `left_tokens` are the tokens that requests under way at the start still write; no result counts
+    them, and no more start than there are places. Between two events (an arrival, a finished prompt, a finished answer) all steps are alike, so
     they are taken at once: the cost is per event, not per token.
     """
     line = _Line(replica, arrivals_s, input_tokens, output_tokens)
+    line.running = sorted((left, STARTED_BEFORE) for left in left_tokens[: replica.places])
     while not line.done:
         line.advance()
     return line.result()
@@ -173,7 +192,8 @@ class _Line:
     def _finish(self) -> None:
         while self.running and self.running[0][0] <= self.steps + 1e-9:
             _, request = heapq.heappop(self.running)
-            self.last[request] = max(self.now, self.first[request])
+            if request != STARTED_BEFORE:
+                self.last[request] = max(self.now, self.first[request])
 
     def result(self) -> ServedRequests:
         spread = np.maximum(self.outputs - 1, 1)
