@@ -12,6 +12,7 @@ import numpy as np
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.first_token import CHUNK_TOKENS, layout_numbers, prompt_reading
 from suffice.silicon.queueing import (
+    AnswerLengths,
     Lengths,
     Replica,
     crowded,
@@ -89,10 +90,8 @@ def replay(table: ConfigTable, loaded: Loaded, row: int) -> tuple[float, float]:
     pool = loaded.pool[row]
     skip = int(table.batch[row] * pool)
     count, rng = REPLAYED + skip, np.random.default_rng(0)
-    inputs, outputs = (
-        Lengths(mean=float(mean[row]), variation=loaded.variation)
-        for mean in (table.new_tokens, table.output_tokens)
-    )
+    inputs = Lengths(mean=float(table.new_tokens[row]), variation=loaded.variation)
+    outputs = AnswerLengths(mean=float(table.output_tokens[row]), variation=loaded.variation)
     rate = float(loaded.requests_per_s[row] * pool)
     served = simulate(
         replica_of(table, loaded, row),
