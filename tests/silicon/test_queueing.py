@@ -20,7 +20,15 @@ from suffice.silicon.measured import engine_index
 from suffice.silicon.models import find_shape
 from suffice.silicon.plan import make_plan, overlaps, price_block
 from suffice.silicon.question import PlanRequest, Slo, Workload
-from suffice.silicon.queueing import Lengths, Replica, crowded, poisson_arrivals, simulate, waiting
+from suffice.silicon.queueing import (
+    AnswerLengths,
+    Lengths,
+    Replica,
+    crowded,
+    poisson_arrivals,
+    simulate,
+    waiting,
+)
 from suffice.silicon.residual import predict
 from suffice.types import Count, CountSource, Usage
 
@@ -71,6 +79,53 @@ def test_the_closed_form_agrees_with_the_event_model(percentile, variation, work
     assert (ttft > 0.7).all()
     assert (tpot > 0.8).all()
     assert (tpot < 2).all()
+
+
+def test_a_replica_that_starts_under_way_serves_its_first_requests_as_its_last():
+    """A replica of 150 requests that starts empty needs several lifetimes to fill up."""
+    rng, lengths = np.random.default_rng(0), AnswerLengths(mean=400, variation=1.0)
+    slow = msgspec.structs.replace(REPLICA, places=1024, batches=(1, 1024), step_s=(0.01, 0.15))
+    work = {
+        "arrivals_s": poisson_arrivals(6000, requests_per_s=12, rng=rng),
+        "input_tokens": np.full(6000, 20.0),
+        "output_tokens": lengths.draw(6000, rng=rng),
+    }
+    usual = np.median(simulate(slow, **work).tpot_s[3000:])
+    running = int(12 * 400 * usual)
+    left = lengths.draw_left(running, rng=rng).tolist()
+    from_empty, under_way = (
+        np.median(simulate(slow, **work, left_tokens=tokens).tpot_s[:300]) for tokens in ([], left)
+    )
+    assert from_empty < 0.8 * usual
+    assert under_way == pytest.approx(usual, rel=0.15)
+
+
+@pytest.mark.parametrize("variation", [0.0, 0.5, 1.0, 1.5, 2.5])
+def test_answers_have_the_mean_and_the_variation_that_were_asked_for(variation):
+    drawn = AnswerLengths(mean=300, variation=variation).draw(400_000, rng=np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(300, rel=0.02)
+    assert drawn.std() / 300 == pytest.approx(variation, rel=0.06)
+    assert drawn.min() >= 1
+
+
+def test_answers_of_variation_one_are_exponential_as_in_chat():
+    drawn = AnswerLengths(mean=300, variation=1.0).draw(200_000, rng=np.random.default_rng(0))
+    for tokens in (3, 30, 300, 1500):
+        assert (drawn > tokens).mean() == pytest.approx(np.exp(-tokens / 300), rel=0.1)
+
+
+def test_short_answers_vary_most_in_seconds_per_token():
+    """A prompt between two steps is a tenth of a short answer and a hundredth of a long one."""
+    rng = np.random.default_rng(0)
+    outputs = np.where(np.arange(4000) % 2, 10.0, 200.0)
+    served = simulate(
+        REPLICA,
+        arrivals_s=poisson_arrivals(4000, requests_per_s=8, rng=rng),
+        input_tokens=np.full(4000, 1000.0),
+        output_tokens=outputs,
+    )
+    short, long = served.tpot_s[outputs == 10], served.tpot_s[outputs == 200]
+    assert np.percentile(short, 99) / short.mean() > 1.5 > np.percentile(long, 99) / long.mean()
 
 
 def test_a_replica_that_cannot_keep_up_waits_for_ever():
