@@ -26,7 +26,7 @@ CANARY = "zebra-umbrella-4711"
 _UNPRICED: dict[str, Any] = {
     "n_predict": 100_000,
     "ignore_eos": True,
-    "best_of": 50,
+    "best_of": 5000,
     "service_tier": "priority",
     "web_search_options": {},
 }
@@ -90,10 +90,7 @@ def poisoned_requests(arena: Arena) -> Finding:
 
 
 def unpriced_fields(arena: Arena) -> Finding:
-    """Ask for what no budget bounds or no price covers: nothing may lift a limit of tokens.
-
-    `best_of` is passed on, for its answers are reserved.
-    """
+    """Ask for what lifts a limit of tokens, or costs more than the price of the rung says."""
     limits = {"poor": KeyLimits(budget_usd_per_day=Decimal("0.05"))}
     path, keys = arena.keys("unpriced", limits)
     figures: Figures = {}
@@ -103,8 +100,9 @@ def unpriced_fields(arena: Arena) -> Finding:
             status, _ = post(server.port, "/v1/chat/completions", body, key=keys["poor"])
             passed = name in ours.stub_counts(arena.ready.stub.port).fields
             figures[name] = "passed on" if passed else "left out" if status == 200 else status
-    right = figures["n_predict"] == figures["ignore_eos"] == "left out"
-    return Finding(right=right, figures=figures)
+    refused = {"best_of": 429, "web_search_options": 400}
+    expected = dict.fromkeys(_UNPRICED, "left out") | refused
+    return Finding(right=figures == expected, figures=figures)
 
 
 def echoed_words(arena: Arena) -> Finding:

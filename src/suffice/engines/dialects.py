@@ -96,6 +96,11 @@ _LIMITS = (
 )
 
 
+def within_bounds(fields: JSON) -> JSON:
+    """Drop what would replace a rung's model, and every name of a limit of tokens."""
+    return {k: v for k, v in fields.items() if k not in _OTHER_MODELS and k not in _LIMITS}
+
+
 def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool) -> JSON:
     """Build the JSON that a server of this dialect gets for a request on a rung.
 

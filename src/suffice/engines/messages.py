@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from suffice.engines.dialects import output_limit, without_effort
+from suffice.engines.dialects import output_limit, within_bounds, without_effort
 from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -84,10 +84,10 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
 
 def native_body(body: JSON, rung: Rung, *, stream: bool) -> JSON:
     """Build the body for a request of this API: the client's own, where the rung sets nothing."""
-    kept = dict(body)
+    kept = within_bounds(body)
     if rung.effort is not None or rung.thinking_budget_tokens is not None:
         kept = without_native_effort(kept)
-    limits = (kept.get("max_tokens"), rung.max_output_tokens)
+    limits = (body.get("max_tokens"), rung.max_output_tokens)
     limit = min((n for n in limits if isinstance(n, int)), default=DEFAULT_LIMIT)
     own = {name: rung.params[name] for name in _SAME if name in rung.params}
     thinking = _thinking(rung.params, rung)

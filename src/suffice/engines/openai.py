@@ -24,11 +24,11 @@ from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen, shown_model
 from suffice.engines.servers import DIALECTS, at_url
 from suffice.engines.stream import EventReader
+from suffice.engines.surcharges import with_surcharges
 from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import against_text, estimated_input, read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import (
-    ASKED_TIER,
     JSON,
     Completion,
     Count,
@@ -96,7 +96,7 @@ class OpenAIEngine(Engine):
         folds = [Fold()]
 
         def used() -> Usage:
-            usage = folds[-1].used()
+            usage = with_surcharges(folds[-1].used(), call.body, reported=None)
             hidden = not self._shows(call) and rung.effort not in (None, Effort.NONE)
             output = usage.output_tokens
             reported = output is not None and output.source is CountSource.REPORTED
@@ -278,11 +278,7 @@ class OpenAIEngine(Engine):
         reasoning = "".join(choice.reasoning for choice in reply.choices)
         in_total = self._dialect.thoughts_in_total
         usage = read_usage(reply.usage, reasoning=reasoning, thoughts_in_total=in_total)
-        tier, wanted_tier = reply.service_tier or usage.service_tier, call.body.get("service_tier")
-        if not tier and isinstance(wanted_tier, str):
-            tier = wanted_tier + ASKED_TIER
-        if isinstance(tier, str):
-            usage = msgspec.structs.replace(usage, service_tier=tier)
+        usage = with_surcharges(usage, call.body, reported=reply.usage, tier=reply.service_tier)
         one_counted = self._dialect.counts_one_sample and len(reply.choices) > 1
         output, thought = usage.output_tokens, usage.reasoning_tokens
         if output is None or one_counted or not output_is_final:

@@ -349,8 +349,11 @@ def _count(value: object) -> int | None:
 
 
 def _service_tier(table: JSON) -> str | None:
-    """Return the tier that answered: Anthropic, xAI and the Responses API name it in the usage."""
-    tier = table.get("service_tier")
+    """Return the tier that answered: Anthropic, xAI and the Responses API name it in the usage.
+
+    Anthropic's fast mode, which has rates of its own, is its `speed`.
+    """
+    tier = "fast" if table.get("speed") == "fast" else table.get("service_tier")
     return tier if isinstance(tier, str) and tier else None
 
 

@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from suffice.engines.dialects import output_limit
+from suffice.engines.surcharges import most_searches
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.keys import Key, Scope
 from suffice.gateway.limits import Admission, Settlement, Wish
+from suffice.gateway.priced_fields import samples
 from suffice.gateway.problems import Problem
 from suffice.gateway.wire import ChatRequest
 from suffice.meter import max_usd
@@ -161,7 +163,7 @@ class WorstCase(NamedTuple):
     assumed_tokens: int
 
     def usd(self, chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
-        """Price it; None if unknown.
+        """Price it; None if unknown. Raises Problem for searches that have no price.
 
         A policy that defers pays for each rung on its way up; otherwise the dearest rung answers.
         """
@@ -185,13 +187,28 @@ class WorstCase(NamedTuple):
         price = pipeline.prices.get(rung.price or "")
         if price is None or rung.early_stop is not None:
             return None
-        answer_tokens = self._answer_tokens(rung, chat)
-        usd = max_usd(price, input_tokens=self.prompt_tokens, output_tokens=answer_tokens)
+        searches = most_searches({**chat.request.params, **rung.params})
+        if searches and not all("web_searches" in rates.kinds for rates in price.rates):
+            raise Problem(
+                f"rung {rung.name!r} has no price for a search of the web, and a budget pays for "
+                "this request",
+                status=400,
+                hint="ask without a search, or have the operator state `web_searches` in the "
+                "`kinds` of the price",
+            )
+        usd = max_usd(
+            price,
+            input_tokens=self.prompt_tokens,
+            output_tokens=self._answer_tokens(rung, chat),
+            searches=searches,
+        )
         return usd * 2 if rung.name in pipeline.hedge_after_s else usd
 
     def _answer_tokens(self, rung: Rung, chat: ChatRequest) -> int:
-        limit = output_limit(chat.request, rung)
-        return (self.assumed_tokens if limit is None else limit) * _samples(chat.request)
+        """Count the longest answer; OpenAI charges what it was predicted to be, used or not."""
+        limit, params = output_limit(chat.request, rung), chat.request.params
+        longest = self.assumed_tokens if limit is None else limit
+        return longest * samples(params) + _bytes_in([params.get("prediction")])
 
 
 def worst_case(chat: ChatRequest, *, assumed_tokens: int) -> WorstCase:
@@ -208,7 +225,10 @@ def prompt_bytes(request: Request) -> int:
 
     An image or a file in base64 counts for a sixteenth, more than its tokens come to.
     """
-    rest: list[Any] = [*request.messages, request.params.get("tools")]
+    return _bytes_in([*request.messages, request.params.get("tools")])
+
+
+def _bytes_in(rest: list[Any]) -> int:
     size = 0
     while rest:
         value = rest.pop()
@@ -219,9 +239,3 @@ def prompt_bytes(request: Request) -> int:
         elif isinstance(value, list):
             rest += value
     return size
-
-
-def _samples(request: Request) -> int:
-    """Return how many answers are generated for one request."""
-    counts = (request.params.get("n"), request.params.get("best_of"))
-    return max((n for n in counts if isinstance(n, int)), default=1)

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from suffice.engines.dialects import within_bounds
 from suffice.gateway.exchange import Exchange
+from suffice.gateway.priced_fields import check_samples, samples, unpriced_tiers
 from suffice.gateway.problems import Problem
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest, rung_asked, unknown_model
@@ -38,14 +40,17 @@ def read_completion(exchange: Exchange, fields: JSON, serving: Serving) -> Forwa
         raise Problem(wanted, status=400, param="max_tokens", hint="or leave it out")
     most = _USUAL_LIMIT if asked is None else asked  # made explicit: engines differ in theirs
     most = min(most, most if rung.max_output_tokens is None else rung.max_output_tokens)
-    body = {**fields, "model": rung.model, "max_tokens": most}
+    check_samples(fields)
+    body = {**within_bounds(fields), "model": rung.model, "max_tokens": most}
+    for name in unpriced_tiers(fields, (rung,), prices=serving.pipeline.prices):
+        del body[name]
+        exchange.ignore(name)
     streamed, options = fields.get("stream") is True, fields.get("stream_options")
     options = options if isinstance(options, dict) else {}
     if streamed:
         body["stream_options"] = {**options, "include_usage": True}
     prompts, text, tokens = _prompts(prompt, at="prompt")
-    drawn = [n for n in (fields.get("n"), fields.get("best_of")) if isinstance(n, int) and n > 0]
-    answers = prompts * max(drawn, default=1)
+    answers = prompts * samples(fields)
     request = _request(exchange, text, params={"max_tokens": most, "n": answers, "logprobs": True})
     return Forwarded(
         path="/completions",
@@ -70,7 +75,7 @@ def read_embedding(exchange: Exchange, fields: JSON, serving: Serving) -> Forwar
     return Forwarded(
         path="/embeddings",
         rung=rung,
-        body={**fields, "model": rung.model, **rung.params},
+        body={**within_bounds(fields), "model": rung.model, **rung.params},
         prompt_tokens=tokens,
         asked=ChatRequest(
             request=request,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from suffice.engines.messages import without_native_effort
 from suffice.engines.render import completion_body, completion_head, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
+from suffice.gateway.priced_fields import check_samples, unpriced_tiers
 from suffice.gateway.problems import Problem
 from suffice.gateway.sealed import MARK, unsealed_messages
 from suffice.gateway.serving import Serving
@@ -80,6 +81,13 @@ def read_chat(
         plain = without_native_effort(native.body)
         ignored = [FIELD] if plain != native.body else ignored
         native = replace(native, body=plain)
+    asked = params if native is None else {**params, **native.body}
+    rungs = serving.pipeline.ladder if rung is None else (rung,)
+    for name in unpriced_tiers(asked, rungs, prices=serving.pipeline.prices):
+        params.pop(name, None)
+        ignored = [*ignored, name]
+        if native is not None:
+            native = replace(native, body={k: v for k, v in native.body.items() if k != name})
     group, bundle = headers.get(GROUP), serving.pipeline.bundle
     if group and rung is None and bundle is not None and bundle.policy.text_groups is not None:
         ignored = [*ignored, GROUP.decode()]
@@ -193,22 +201,21 @@ def _fields(body: bytes) -> JSON:
             param="messages",
             hint='such as [{"role": "user", "content": "Hello"}]',
         )
-    for name in ("stream", "stream_options", "n"):
+    for name in ("stream", "stream_options"):
         _check_type(name, fields.get(name))
+    check_samples(fields)
     return fields
 
 
 _TYPES: dict[str, tuple[type, str]] = {
     "stream": (bool, "true or false"),
     "stream_options": (dict, "an object"),
-    "n": (int, "a whole number of 1 or more"),
 }
 
 
 def _check_type(name: str, value: Any) -> None:
     kind, wanted = _TYPES[name]
-    wrong = not isinstance(value, kind) or (isinstance(value, int) and name == "n" and value < 1)
-    if value is not None and wrong:
+    if value is not None and not isinstance(value, kind):
         raise Problem(f"{name} must be {wanted}", status=400, param=name, hint="or leave it out")
 
 

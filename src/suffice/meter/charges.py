@@ -109,10 +109,13 @@ def charge(usage: Usage, price: Price | None, *, at: datetime | None = None) -> 
         count.tokens and kind not in rates.kinds and kind != "cache_write_5m_tokens"
         for kind, count in usage.kinds.items()
     )
+    guessed = any(
+        usage.kinds[fee].source is CountSource.ESTIMATED for fee in FEES if fee in usage.kinds
+    )
     usd = (prompt[0] + answer[0]) / TOKENS_PER_MTOK + per_request + fees
     return Charge(
         usd=usd_from_picousd(picousd(usd)),
-        estimated=price.assumed or prompt[1] or answer[1] or unpriced or not sure,
+        estimated=price.assumed or prompt[1] or answer[1] or unpriced or guessed or not sure,
         price=price.name,
     )
 
@@ -153,8 +156,8 @@ def _less(whole: Count | None, *parts: Count) -> Count | None:
     return Count(max(0, whole.tokens - sum(part.tokens for part in parts)), whole.source)
 
 
-def max_usd(price: Price, *, input_tokens: int, output_tokens: int) -> Decimal:
-    """Charge the tokens at the dearest rates that the price can have: hour, size, tier and kind."""
+def max_usd(price: Price, *, input_tokens: int, output_tokens: int, searches: int = 0) -> Decimal:
+    """Charge tokens and searches at the dearest rates of the price: hour, size, tier and kind."""
     dearest = Decimal(0)
     for rates in (*price.rates, *(rates for tier in price.tiers.values() for rates in tier)):
         kinds = rates.kinds.items()
@@ -163,7 +166,9 @@ def max_usd(price: Price, *, input_tokens: int, output_tokens: int) -> Decimal:
         read = max(rates.input_usd_per_mtok, rates.cache_write_usd_per_mtok or Decimal(0), *inputs)
         write = max(rates.output_usd_per_mtok, rates.reasoning_usd_per_mtok or Decimal(0), *outputs)
         usd = (read * input_tokens + write * output_tokens) / TOKENS_PER_MTOK
-        dearest = max(dearest, usd + (rates.usd_per_thousand_requests or Decimal(0)) / 1000)
+        calls = rates.usd_per_thousand_requests or Decimal(0)
+        calls += searches * rates.kinds.get("web_searches", Decimal(0))
+        dearest = max(dearest, usd + calls / 1000)
     return dearest
 
 

@@ -87,7 +87,8 @@ def _tier_of(variant: "PriceVariant") -> str | None:
     """Name the service tier that a variant of a price is for; None where it is for more."""
     if len(variant.when) != 1:
         return None
-    tier = variant.when.get("service_tier") or variant.when.get("processing")
+    when = variant.when
+    tier = when.get("service_tier") or when.get("processing") or when.get("speed")
     return str(tier) if tier is not None and tier not in STANDARD_TIERS else None
 
 
