@@ -9,21 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from suffice.masking import SECRETS
+
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 2_000_000
-PATTERNS = {
-    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*[A-Za-z0-9+/]{40}"),
-    "key of OpenAI or suffice": re.compile(r"\bsk-(?!ant-)(?:proj-|suffice-)?[A-Za-z0-9_-]{32,}"),
-    "key of Anthropic": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{32,}"),
-    "key of AWS": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "token of GitHub": re.compile(r"\b(?:ghp|gho|ghs|ghr)_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{50,}"),
-    "token of Hugging Face": re.compile(r"\bhf_[A-Za-z0-9]{34,}\b"),
-    "key of Google": re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b"),
-    "token of Slack": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{20,}"),
-    "password in a URL": re.compile(
-        r"\b(?:postgres(?:ql)?|mysql|redis|amqp)://[^\s:/@{}]+:[^\s@{}]{3,}@"
-    ),
-}
 _EXAMPLES = re.compile(r"(?i)password|secret|example|hunter2|xxx|\*\*\*|1234|fake|test")
 
 
@@ -52,7 +41,7 @@ def secrets_in(path: Path) -> Iterator[str]:
         text = path.read_text("utf-8")
     except UnicodeDecodeError:
         return
-    for name, pattern in PATTERNS.items():
+    for name, pattern in SECRETS.items():
         for match in pattern.finditer(text):
             if not _EXAMPLES.search(match[0]):
                 line = text.count("\n", 0, match.start()) + 1

@@ -386,12 +386,17 @@ async def test_errors_in_the_books_hold_no_words_of_others_unless_text_is_kept(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
 async def test_what_an_engine_says_of_an_account_is_kept_for_the_operator(
-    tmp_path: Path, stream: bool
+    tmp_path: Path, stream: bool, kept: bool
 ) -> None:
-    async with site(tmp_path, more="failover = false\n") as here:
+    """By its names, which no prompt and no key can be; in its words only where text is kept."""
+    more = f"failover = false\nstore_text = {str(kept).lower()}\n"
+    async with site(tmp_path, more=more) as here:
         here.upstream.script = _limit
         ask = {"model": "small", "messages": [{"role": "user", "content": "Hello"}]}
         async with here.http.post(here.url + CHAT, json=ask | {"stream": stream}) as reply:
             assert reply.status == 429
-        assert "08:00" in (await here.row())["error"]
+        error = (await here.row())["error"]
+        assert ("08:00" in error) is kept
+        assert "rate_limit_error" in error

@@ -3,12 +3,14 @@
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 
 from suffice.engines.usage import read_usage
 from suffice.errors import EngineRefused, ErrorDetail
+from suffice.masking import masked
 from suffice.types import JSON
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ _STATUSES = {
     "timeout_error": 504,
     "DEADLINE_EXCEEDED": 504,
 }
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}  # the server's may say anything
 _HINTS = {
     400: "the body says what this server does not take; see the rung's params and the dialect",
     404: "does the url end in /v1, and does the server know the rung's model?",
@@ -85,10 +88,11 @@ _HINTS = {
 async def refused(
     response: "aiohttp.ClientResponse", *, key: str | None, key_env: str | None
 ) -> EngineRefused:
-    """Turn an HTTP error into an EngineRefused; the key is blotted out of what the server says."""
+    """Turn an HTTP error into an EngineRefused; keys are blotted out of what the server says."""
     text = (await response.content.read(_BODY_BYTES)).decode(errors="replace")
     if key:
         text = text.replace(key, "***")
+    text = masked(text)
     status, body = response.status, text[:_BODY_CHARACTERS]
     try:
         document = msgspec.json.decode(text)
@@ -96,7 +100,7 @@ async def refused(
     except (msgspec.DecodeError, RecursionError):
         error = None
     refusal = EngineRefused(
-        f"{response.url} answered HTTP {status} {response.reason or ''}: {body}",
+        f"{response.url} answered HTTP {status} {_PHRASES.get(status, '')}: {body}",
         status=status,
         body=body,
         hint=_hint(status, text, key_env=key_env),
@@ -115,7 +119,7 @@ def error_in(body: object, *, retry_after: str | None = None) -> EngineRefused |
     error = _error_of(body)
     if error is None:
         return None
-    text = str(body)
+    text = masked(str(body))
     detail = _detail(error, text=text)
     status = _status_of(error, words=detail.message)
     refusal = EngineRefused(
@@ -179,7 +183,7 @@ def _detail(error: JSON | None, *, text: str) -> ErrorDetail:
     if any(sign in text for sign in _TOO_LONG):
         code = "context_length_exceeded"
     return ErrorDetail(
-        message=(words if isinstance(words, str) else str(words))[:_WORDS_CHARACTERS],
+        message=masked(str(words)[:_WORDS_CHARACTERS]),
         code=str(code) if isinstance(code, str | int) and not _is_status(code) else None,
         param=param if isinstance(param, str) else None,
         kind=kind if isinstance(kind, str) else None,

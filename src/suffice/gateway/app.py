@@ -21,7 +21,7 @@ from suffice.gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from suffice.gateway.feedback import take_feedback
 from suffice.gateway.forwarding import complete_text, embed
 from suffice.gateway.front import check_front
-from suffice.gateway.json_logs import log_as_json, log_request
+from suffice.gateway.json_logs import log_as_json, log_masked, log_request
 from suffice.gateway.metrics.families import ERRORS
 from suffice.gateway.metrics.registry import CONTENT_TYPE
 from suffice.gateway.metrics.spans import RequestTrace, Served
@@ -287,8 +287,7 @@ class Gateway:
         try:
             worker = self.worker = await open_worker(self._settings)
             gateway = worker.serving.config.gateway
-            if gateway.log_format == "json":
-                log_as_json()
+            log_as_json() if gateway.log_format == "json" else log_masked()
             BoundedProtocol.limits = ConnectionLimits(
                 total=gateway.connections, by_address=gateway.connections_by_address
             )

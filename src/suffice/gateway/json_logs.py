@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, with a line for each request; no line holds words of a client."""
+"""Logs, in plain lines or one JSON object a line; no line holds a secret or words of a client."""
 
 import logging
 import sys
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from suffice.gateway.exchange import Exchange
+from suffice.masking import masked
 from suffice.types import JSON
 
 _LOGGERS = ("suffice", "uvicorn")
@@ -27,7 +28,21 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         line |= getattr(record, "request", {})
-        return msgspec.json.encode(line).decode()
+        return masked(msgspec.json.encode(line).decode())
+
+
+class MaskedLines(logging.Formatter):
+    """Writes what logging writes by itself, without what looks like a secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record."""
+        return masked(super().format(record))
+
+
+def log_masked() -> None:
+    """Have this process log to stderr in plain lines, without secrets."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(MaskedLines())
 
 
 def log_as_json() -> None:

@@ -30,7 +30,8 @@ def unpriced_tiers(
     params: JSON, rungs: Iterable[Rung], *, prices: Mapping[str, Price]
 ) -> tuple[str, ...]:
     """Name the fields that ask for a tier which may be dearer than the price of a rung says."""
-    priced = [prices[rung.price] for rung in rungs if rung.price in prices]
+    names = {rung.price for rung in rungs}
+    priced = [price for name, price in prices.items() if name in names]
     return tuple(
         name
         for name in _TIERS

@@ -157,9 +157,7 @@ def _refused(error: EngineRefused) -> Problem:
             f"the engine refused the call with HTTP {error.status}",
             status=502,
             code="upstream_refused",
-            hint="the operator's ledger has the engine's own words"
-            if error.own_words == error.message
-            else "the engine's own log has more, and the ledger too where store_text is true",
+            hint="the engine's own log has more, and the ledger too where store_text is true",
         )
     words = error.detail.message or error.body
     if error.detail.code == "context_length_exceeded" and "prompt is too long" not in words:

@@ -22,6 +22,7 @@ from suffice.ledger.records import (
     Window,
 )
 from suffice.ledger.tags import tags_in
+from suffice.masking import masked
 from suffice.types import Charge, Count, CountSource, Finish, Usage, Vector
 from suffice.units import picousd, usd_from_picousd
 
@@ -48,6 +49,10 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+def _masked(text: str | None) -> str | None:
+    return _storable(text and masked(text))
+
+
 def _texts_to_column(texts: tuple[str, ...]) -> str | None:
     return msgspec.json.encode([_storable(text) for text in texts]).decode() if texts else None
 
@@ -68,7 +73,7 @@ GENERATION_COLUMNS: Mapping[str, GenerationColumn] = {
     "mean_logprob": GenerationColumn(sa.Double),
     "effort_seen": GenerationColumn(sa.Boolean),
     "check": GenerationColumn(sa.Boolean, column="check_passed"),  # `check` is a word of SQL
-    "error": GenerationColumn(sa.Text, to_column=_storable),
+    "error": GenerationColumn(sa.Text, to_column=_masked),
     "answer": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
     "reasoning": GenerationColumn(sa.Text, to_column=_storable, is_text=True),
     "samples": GenerationColumn(
@@ -257,7 +262,7 @@ def request_row(entry: Entry, *, store_text: bool) -> Row:
         "reference_picousd": _picousd(entry.reference_usd),
         "reference_known": entry.reference_known.value,
         "certificate_id": entry.certificate_id,
-        "error": _storable(entry.error),
+        "error": _masked(entry.error),
         "text": _storable(entry.text) if store_text else None,
     }
 
