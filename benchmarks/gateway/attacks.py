@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.gateway.arena import LAG_MS, Arena, Figures, Finding
 from benchmarks.gateway.bed import Bed, say
+from benchmarks.gateway.failover import failover
 from benchmarks.gateway.intrusions import (
     dropped_lines,
     echoed_words,
@@ -230,7 +231,15 @@ def frozen_database(arena: Arena) -> Finding | None:
 
 ATTACKS: tuple[Callable[[Arena], Finding | None], ...] = (
     *(limits_over_replicas, floods, long_responses, heads, bad_files, forged_feedback),
-    *(frozen_database, pooler, dropped_lines, poisoned_requests, dead_worker, unpriced_fields),
+    *(
+        frozen_database,
+        failover,
+        pooler,
+        dropped_lines,
+        poisoned_requests,
+        dead_worker,
+        unpriced_fields,
+    ),
     *(echoed_words, task_code, web_page, half_copied, drain, moved_ledger),
 )
 

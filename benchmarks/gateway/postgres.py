@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from msgspec import Struct
 from benchmarks.gateway.processes import Broken
 
 _USER = "postgres" if os.getuid() == 0 else getpass.getuser()  # initdb refuses root
+_ACCOUNT: dict[str, Any] = {"user": _USER, "group": _USER} if os.getuid() == 0 else {}
 _START_S = 30.0
 _POOLER = """[databases]
 * = host={host} user={user}
@@ -36,11 +37,18 @@ class Database(Struct, frozen=True, kw_only=True):
 
     url: str
     process: "subprocess.Popen[bytes]"
+    data: Path
 
     def freeze(self) -> None:
         """Stop the server and its children as SIGSTOP does: connections stay open, and silent."""
         for pid in self._processes():
             os.kill(pid, signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End the server and its children as a crash does."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
 
     def thaw(self) -> None:
         """Let the server go on."""
@@ -70,29 +78,84 @@ def database() -> Iterator[Database | None]:
     if folder is None:
         yield None
         return
-    account: dict[str, Any] = {"user": _USER, "group": _USER} if os.getuid() == 0 else {}
+    with _home() as home:
+        data = str(home / "data")
+        _run(folder / "initdb", "-D", data, "-U", _USER, "--auth=trust", "--no-sync")
+        with _serving(folder, home, settings=()) as server:
+            yield server
+
+
+class Replicated(Struct, frozen=True, kw_only=True):
+    """A primary and its synchronous standby, behind one URL that leads to the one that writes."""
+
+    url: str
+    primary: Database
+    standby: Database
+
+    def promote(self) -> None:
+        """Let the standby take over."""
+        folder = binaries()
+        assert folder is not None
+        _run(folder / "pg_ctl", "promote", "-s", "-D", str(self.standby.data))
+
+
+@contextmanager
+def replicated() -> Iterator[Replicated | None]:
+    """Run a primary and a standby; a commit of the one waits until the other has it."""
+    folder = binaries()
+    if folder is None:
+        yield None
+        return
+    with _home() as first, _home() as second:
+        data = str(first / "data")
+        _run(folder / "initdb", "-D", data, "-U", _USER, "--auth=trust", "--no-sync")
+        waits = ("-c", "synchronous_standby_names=*")
+        with _serving(folder, first, settings=waits) as primary:
+            copy = ("-h", str(first), "-U", _USER, "-D", str(second / "data"), "-R", "--no-sync")
+            _run(folder / "pg_basebackup", *copy)
+            with _serving(folder, second, settings=()) as standby:
+                hosts = f"host={first},{second}&port=5432,5432&target_session_attrs=read-write"
+                url = f"postgresql://{_USER}@/postgres?{hosts}"
+                yield Replicated(url=url, primary=primary, standby=standby)
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    """Make a folder that belongs to the user of PostgreSQL, for a while."""
     home = Path(tempfile.mkdtemp(prefix="suffice-pg-"))
     shutil.chown(home, _USER)
-    data = home / "data"
-    make = [str(folder / "initdb"), "-D", str(data), "-U", _USER, "--auth=trust", "--no-sync"]
-    subprocess.run(make, check=True, capture_output=True, cwd="/", **account)
-    settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(home)]
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _serving(folder: Path, home: Path, *, settings: Sequence[str]) -> Iterator[Database]:
+    """Run a server on the data in a folder, and on a socket there."""
+    common = ("-c", "listen_addresses=", "-c", "fsync=off", "-k", str(home))
     process = subprocess.Popen(
-        [str(folder / "postgres"), "-D", str(data), *settings],
+        [str(folder / "postgres"), "-D", str(home / "data"), *common, *settings],
         stderr=subprocess.DEVNULL,
         cwd="/",
         start_new_session=True,
-        **account,
+        **_ACCOUNT,
     )
-    server = Database(url=f"postgresql://{_USER}@/postgres?host={home}", process=process)
+    url = f"postgresql://{_USER}@/postgres?host={home}"
+    server = Database(url=url, process=process, data=home / "data")
     try:
         _wait_ready(folder / "pg_isready", home)
         yield server
     finally:
-        server.thaw()
-        process.send_signal(signal.SIGQUIT)
-        process.wait()
-        shutil.rmtree(home, ignore_errors=True)
+        if process.poll() is None:
+            server.thaw()
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+
+def _run(program: Path, *arguments: str) -> None:
+    """Run a program of PostgreSQL's as its user."""
+    subprocess.run([program, *arguments], check=True, capture_output=True, cwd="/", **_ACCOUNT)
 
 
 @contextmanager
@@ -107,9 +170,8 @@ def pooled(url: str) -> Iterator[str | None]:
     (host,) = parse_qs(urlsplit(url).query)["host"]
     settings = home / "pgbouncer.ini"
     settings.write_text(_POOLER.format(host=host, home=home, user=_USER))
-    account: dict[str, Any] = {"user": _USER, "group": _USER} if os.getuid() == 0 else {}
     process = subprocess.Popen(
-        [program, "-q", settings], stderr=subprocess.DEVNULL, cwd="/", **account
+        [program, "-q", settings], stderr=subprocess.DEVNULL, cwd="/", **_ACCOUNT
     )
     try:
         deadline_s = time.monotonic() + _START_S

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from suffice.errors import InputError, LedgerError, MissingExtra
 from suffice.ledger import migrations, schema
-from suffice.ledger.failures import translated
+from suffice.ledger.failures import leads_nowhere, translated
 from suffice.ledger.patience import Patience
 from suffice.ledger.records import Attempt, Entry, Role, Score
 from suffice.ledger.redaction import Redact, redacted_attempt, redacted_entry
@@ -253,7 +253,8 @@ class Ledger:
                 yield cursor
                 connection.connection.commit()
             except driver_error as error:
-                if dialect.is_disconnect(error, connection.connection, cursor):
+                lost = dialect.is_disconnect(error, connection.connection, cursor)
+                if lost or leads_nowhere(error):
                     connection.invalidate(error)
                     self._engine.dispose()  # the others are as stale
                 raise DBAPIError.instance(
@@ -376,7 +377,7 @@ def _write_ahead(raw: Any) -> None:
 
 def _postgresql(url: sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             pool_timeout=CONNECT_TIMEOUT_S,
             # A pooler in transaction mode hands on no prepared statements.
@@ -387,3 +388,9 @@ def _postgresql(url: sa.URL) -> sa.Engine:
             "PostgreSQL needs a driver that is not installed",
             hint="pip install 'suffice[postgres]'",
         ) from error
+
+    @sa.event.listens_for(engine, "handle_error")
+    def handle_error(context: sa.ExceptionContext) -> None:
+        context.is_disconnect |= leads_nowhere(context.original_exception)
+
+    return engine

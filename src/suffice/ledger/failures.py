@@ -29,6 +29,14 @@ def translated(where: str) -> Iterator[None]:
         ) from error
 
 
+READ_ONLY = "25006"
+
+
+def leads_nowhere(error: BaseException | None) -> bool:
+    """Whether a new connection may do what this one cannot: it leads to a read-only server."""
+    return getattr(error, "sqlstate", None) == READ_ONLY
+
+
 def _code(error: DBAPIError) -> str:
     """Name the failure as its database does: SQLITE_FULL, or PostgreSQL's 53100; "" for neither."""
     raw = error.orig
@@ -51,9 +59,16 @@ _FAILURES = (
         retryable=True,
     ),
     _Failure(
-        ("SQLITE_READONLY", "25006", "42501"),
+        ("SQLITE_READONLY", "42501"),
         "it may not be written to",
         "check the permissions of the file and its folder, or of the database user",
+    ),
+    _Failure(
+        (READ_ONLY,),
+        "this server of the database is read-only",
+        "it is a standby, or one that failed over: list all servers in the URL, and "
+        "target_session_attrs=read-write",
+        retryable=True,
     ),
     _Failure(
         ("SQLITE_BUSY", "SQLITE_LOCKED", "40", "55P03"),
