@@ -248,8 +248,8 @@ def test_groups_are_model_chip_and_engine():
 
 def test_importing_the_planner_loads_neither_scipy_nor_scikit_learn():
     code = (
-        "import sys, json; import suffice.silicon.plan, suffice.cli.plan;"
-        "heavy = ('scipy', 'sklearn', 'altair', 'torch');"
+        "import sys, json; import suffice.silicon.plan, suffice.cli.main;"
+        "heavy = ('scipy', 'sklearn', 'altair', 'torch', 'rich.markdown', 'rich.traceback');"
         "print(json.dumps([m for m in heavy if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

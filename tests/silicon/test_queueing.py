@@ -10,6 +10,7 @@ from suffice.cli.main import plan as commands
 from suffice.config import parse_config
 from suffice.errors import InputError, SufficeError
 from suffice.meter import charge, price_for
+from suffice.silicon import first_token
 from suffice.silicon.arrivals import replay, under_load
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.fleet import Deployment, consolidate, size_fleet
@@ -29,7 +30,7 @@ from suffice.silicon.queueing import (
     simulate,
     waiting,
 )
-from suffice.silicon.residual import predict
+from suffice.silicon.residual import ideal, predict
 from suffice.types import Count, CountSource, Usage
 
 REPLICA = Replica(
@@ -126,6 +127,33 @@ def test_short_answers_vary_most_in_seconds_per_token():
     )
     short, long = served.tpot_s[outputs == 10], served.tpot_s[outputs == 200]
     assert np.percentile(short, 99) / short.mean() > 1.5 > np.percentile(long, 99) / long.mean()
+
+
+def test_a_plan_works_out_its_physics_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(first_token, "ideal", lambda table: calls.append(1) or ideal(table))
+    work = Workload(input_tokens=1000, output_tokens=500)
+    make_plan(PlanRequest(model=find_shape("llama-3-8b"), workload=work, chips=("h100",)))
+    assert len(calls) == 1
+    make_plan(
+        PlanRequest(model=find_shape("llama-3-8b"), workload=work, chips=("h100",), percentile=95)
+    )
+    assert len(calls) == 2
+
+
+def test_a_crowd_is_read_off_the_curve_of_its_own_layout():
+    """Two layouts in one table: each row's percentile lies on its layout's curve, or nowhere."""
+    formats = resolve_formats(Formats.uniform("fp8", origin="test"))
+    question = LayoutQuestion(**LONG, formats=formats, engine=engine_index("vllm"))
+    table = candidates(find_shape("llama-3-70b"), (find_chip("h200"), find_chip("b200")), question)
+    table = table.take(fits(table))
+    together = under_load(table, predict(table), percentile=95, variation=0.0)
+    for chip in (0, 1):
+        mine = table.chip == chip
+        alone = table.take(mine)
+        apart = under_load(alone, predict(alone), percentile=95, variation=0.0)
+        assert together.tpot_s[mine] == pytest.approx(apart.tpot_s, rel=1e-4)
+        assert (apart.tpot_s > 0.999 * predict(alone).tpot_s).all()
 
 
 def test_a_replica_that_cannot_keep_up_waits_for_ever():

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.rich_utils import rich_format_error
 
 from suffice import __version__
 from suffice.cli import (
@@ -161,5 +160,7 @@ def _usage_error(error: typer.TyperException, *, json: bool) -> int:
             json=True,
         )
     else:
+        from typer.rich_utils import rich_format_error
+
         rich_format_error(error)  # type: ignore[arg-type]
     return error.exit_code

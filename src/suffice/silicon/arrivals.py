@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.silicon.columns import ConfigTable
-from suffice.silicon.first_token import CHUNK_TOKENS, layout_numbers, prompt_reading
+from suffice.silicon.first_token import CHUNK_TOKENS, PromptReading, layout_numbers, prompt_reading
 from suffice.silicon.queueing import (
     AnswerLengths,
     Lengths,
@@ -54,10 +54,19 @@ def in_flight_rate(table: ConfigTable, prediction: Prediction) -> Array:
 
 
 def under_load(
-    table: ConfigTable, prediction: Prediction, *, percentile: float, variation: float
+    table: ConfigTable,
+    prediction: Prediction,
+    *,
+    percentile: float,
+    variation: float,
+    parts: PromptReading | None = None,
 ) -> Loaded:
-    """Give every row its arrival rate, and TTFT and TPOT at a percentile from 50 to 99.9."""
-    tpot, parts = prediction.tpot_s, prompt_reading(table, prediction)
+    """Give every row its arrival rate, and TTFT and TPOT at a percentile from 50 to 99.9.
+
+    `parts` are `prompt_reading`'s, where the caller has them already.
+    """
+    parts = prompt_reading(table, prediction) if parts is None else parts
+    tpot = prediction.tpot_s
     apart, layout = table.prefill_chips > 0, layout_numbers(table)
     rate = in_flight_rate(table, prediction)
     pool = np.where(apart, 1 / np.clip(table.prefill_replicas, 1e-6, 1.0), 1.0)
@@ -124,12 +133,24 @@ def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
 
 def _crowded_tpot(table: ConfigTable, tpot_s: Array, *, layout: Array, percentile: float) -> Array:
     """Seconds per token with as many requests as run at the percentile; infinite where too many."""
-    out = np.full(len(table), np.inf)
     order = np.lexsort((table.batch, layout))
-    for rows in np.split(order, np.flatnonzero(np.diff(layout[order])) + 1):
-        if len(rows) > 1:
-            batch, seconds = table.batch[rows], np.maximum.accumulate(tpot_s[rows])
-            slope = np.gradient(np.log(seconds), np.log(batch))
-            many = crowded(batch, elasticity=slope, percentile=percentile)
-            out[rows] = np.interp(many, batch, seconds, right=np.inf)
+    line, batch, seconds = layout[order], table.batch[order], tpot_s[order].copy()
+    first = np.diff(line, prepend=-1) != 0
+    last = np.diff(line, append=line[-1] + 1) != 0
+    starts = np.flatnonzero(first)
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    for turn in range(1, int(place.max()) + 1):
+        rows = np.flatnonzero(place == turn)
+        seconds[rows] = np.maximum(seconds[rows], seconds[rows - 1])
+    apart = np.diff(np.log(batch), append=np.nan)
+    rise = np.diff(np.log(seconds), append=np.nan) / np.where(last, np.nan, apart)
+    before, left = np.roll(rise, 1), np.roll(apart, 1)
+    slope = np.where(first, rise, (left * rise + apart * before) / (left + apart))
+    slope = np.where(last, before, slope)
+    many = crowded(batch, elasticity=slope, percentile=percentile)
+    gap = line * (2 * batch.max())
+    known = np.interp(gap + many, gap + batch, seconds)
+    room = np.repeat(batch[last], np.diff(starts, append=len(order)))
+    out = np.full(len(table), np.inf)
+    out[order] = np.where((many <= room) & ~(first & last), known, np.inf)
     return out

@@ -7,11 +7,11 @@ import numpy as np
 from suffice.silicon.arrivals import Loaded, in_flight_rate, replay, under_load
 from suffice.silicon.calibrate import Correction
 from suffice.silicon.columns import ConfigTable
-from suffice.silicon.first_token import under_arrivals
+from suffice.silicon.first_token import prompt_reading, under_arrivals
 from suffice.silicon.layouts import chips_per_replica, describe
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest
-from suffice.silicon.residual import Prediction, ideal, predict
+from suffice.silicon.residual import Prediction, predict
 from suffice.silicon.roofline import Array
 from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK, show_seconds
 
@@ -52,9 +52,9 @@ def score(
     calibration: Correction | None,
 ) -> PricedCandidates:
     """Predict speed, rate and cost of every candidate; a batch is held constant, or arrives."""
-    prediction = (
-        under_arrivals(table, predict(table)) if calibration is None else calibration.predict(table)
-    )
+    usual = predict(table) if calibration is None else calibration.predict(table)
+    parts = prompt_reading(table, usual)
+    prediction = under_arrivals(table, usual, parts=parts) if calibration is None else usual
     loaded = None
     if request.percentile is not None:
         loaded = under_load(
@@ -62,16 +62,16 @@ def score(
             prediction,
             percentile=request.percentile,
             variation=request.workload.variation,
+            parts=parts,
         )
     chips, apart = chips_per_replica(table), table.prefill_chips > 0
     prefill_readers = table.prefill_replicas * table.prefill_chips / np.maximum(table.prefill_tp, 1)
     readers = np.where(apart, prefill_readers, table.dp * table.pp)
-    read_s = ideal(table).loaded_read_s
     if loaded is None:
         rate = in_flight_rate(table, prediction)
     else:
         rate, prediction = loaded.requests_per_s, _at_percentile(prediction, loaded)
-    rate = np.minimum(rate, readers / np.maximum(read_s, 1e-9))
+    rate = np.minimum(rate, readers / np.maximum(parts.read_s, 1e-9))
     own_share = table.prefill_chips * table.prefill_replicas / chips
     hourly = np.array(
         [float(o.usd_per_hour) if (o := offers[c.key]) else np.nan for c in table.chips]
@@ -83,7 +83,7 @@ def score(
         loaded=loaded,
         chips=chips,
         requests_per_s=rate,
-        read_share=np.clip(np.where(apart, own_share, rate * read_s / readers), *READ_SHARES),
+        read_share=np.clip(np.where(apart, own_share, rate * parts.read_s / readers), *READ_SHARES),
         usd=hourly[table.chip] * chips / tokens_per_hour * TOKENS_PER_MTOK,
     )
 

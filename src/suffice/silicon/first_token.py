@@ -41,7 +41,7 @@ class PromptReading:
     `service_s` keeps the replica's readers (taken as one) busy, `between_s` are the decode steps
     between its chunks, `extra_s` comes on top without keeping others waiting. `step_s` is a decode
     step without prompts in between, `rate` the requests a second that keep the batch in flight,
-    `busy` the share of time that the readers work.
+    `busy` the share of time that the readers work, `read_s` one prompt alone at full load.
     """
 
     service_s: Array
@@ -50,6 +50,7 @@ class PromptReading:
     step_s: Array
     rate: Array
     busy: Array
+    read_s: Array
 
 
 def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
@@ -79,19 +80,23 @@ def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
         step_s=step_s,
         rate=rate,
         busy=rate * service_s,
+        read_s=times.loaded_read_s,
     )
 
 
-def under_arrivals(table: ConfigTable, prediction: Prediction) -> Prediction:
+def under_arrivals(
+    table: ConfigTable, prediction: Prediction, *, parts: PromptReading | None = None
+) -> Prediction:
     """Return the prediction with the mean TTFT of requests that arrive at random.
 
     Half a step of waiting for the step under way, the prompt, and the mean wait of a queue with one
     server (Pollaczek and Khinchine). A reader that cannot keep up is taken at FULLEST of its rate:
     the rate of the row is cut elsewhere. The interval is at least as wide as that of a step, so
     that it knows of models and engines that were never measured; of a chip that was never measured
-    it is also as wide as that of the prediction it replaces.
+    it is also as wide as that of the prediction it replaces. `parts` are `prompt_reading`'s of
+    the same prediction, where the caller has them already.
     """
-    parts = prompt_reading(table, prediction)
+    parts = prompt_reading(table, prediction) if parts is None else parts
     busy = np.minimum(parts.busy, FULLEST)
     wait_s = busy / (2 * (1 - busy)) * parts.service_s
     mixed = table.prefill_chips == 0

@@ -8,6 +8,7 @@ memory wait in line.
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -125,13 +126,15 @@ class _Line:
     """
 
     def __init__(self, replica: Replica, arrivals: Array, inputs: Array, outputs: Array) -> None:
-        self.replica, self.arrivals, self.inputs, self.outputs = replica, arrivals, inputs, outputs
+        self.replica = replica
+        self.arrivals = [*arrivals.tolist(), math.inf]
+        self.inputs, self.outputs = inputs.tolist(), outputs.tolist()
         self.now, self.steps, self.next = 0.0, 0.0, 0
-        self.reading: list[int] = []
-        self.unread = inputs.astype(float).copy()
+        self.reading: deque[int] = deque()
+        self.unread = inputs.astype(float).tolist()
         self.ready: list[tuple[float, int]] = []
         self.running: list[tuple[float, int]] = []
-        self.first, self.last = np.full(len(arrivals), np.nan), np.full(len(arrivals), np.nan)
+        self.first, self.last = [math.nan] * len(arrivals), [math.nan] * len(arrivals)
         self.reader_free = 0.0
         counts = np.arange(replica.places + 1)
         self.step_s = np.interp(counts, replica.batches, replica.step_s).tolist()
@@ -139,33 +142,38 @@ class _Line:
     @property
     def done(self) -> bool:
         waits = self.reading or self.ready or self.running
-        return self.next >= len(self.arrivals) and not waits
+        return self.next >= len(self.inputs) and not waits
 
     def advance(self) -> None:
         """Go to the next event."""
-        while self._may_admit() and self.arrivals[self.next] <= self.now:
+        while self.arrivals[self.next] <= self.now and self._may_admit():
             self._take(self.next)
             self.next += 1
-        self._join()
+        while self.ready and self.ready[0][0] <= self.now and self._has_place():
+            _, request = heapq.heappop(self.ready)
+            heapq.heappush(self.running, (self.steps + self.outputs[request] - 1, request))
         if self.reading:
             self._read_chunk()
         elif self.running:
             self._decode_until_event()
         else:
             self.now = self._next_event()
-        self._finish()
+        end = self.steps + 1e-9
+        while self.running and self.running[0][0] <= end:
+            _, request = heapq.heappop(self.running)
+            if request != STARTED_BEFORE:
+                self.last[request] = max(self.now, self.first[request])
 
     def _may_admit(self) -> bool:
-        """Whether a request is left and may be read; other chips read without holding a place."""
+        """Whether a request may be read; other chips read without holding a place."""
         held = len(self.reading) + len(self.ready) + len(self.running)
-        room = self.replica.apart or held < self.replica.places
-        return self.next < len(self.arrivals) and room
+        return self.replica.apart or held < self.replica.places
 
     def _take(self, request: int) -> None:
         if not self.replica.apart:
             self.reading.append(request)
             return
-        begin = max(self.reader_free, float(self.arrivals[request]))
+        begin = max(self.reader_free, self.arrivals[request])
         self.reader_free = begin + self.replica.read_token_s * self.inputs[request]
         self._answer(request, at=self.reader_free)
 
@@ -174,18 +182,13 @@ class _Line:
         self.first[request] = at + self.replica.start_s
         heapq.heappush(self.ready, (self.first[request], request))
 
-    def _join(self) -> None:
-        while self.ready and self.ready[0][0] <= self.now and self._has_place():
-            _, request = heapq.heappop(self.ready)
-            heapq.heappush(self.running, (self.steps + float(self.outputs[request]) - 1, request))
-
     def _has_place(self) -> bool:
         return len(self.running) < self.replica.places
 
     def _next_event(self) -> float:
         """Return the time of the next arrival or beginning that can be acted upon."""
-        arrival = float(self.arrivals[self.next]) if self._may_admit() else np.inf
-        beginning = self.ready[0][0] if self.ready and self._has_place() else np.inf
+        arrival = self.arrivals[self.next] if self._may_admit() else math.inf
+        beginning = self.ready[0][0] if self.ready and self._has_place() else math.inf
         return min(arrival, beginning)
 
     def _read_chunk(self) -> None:
@@ -196,7 +199,7 @@ class _Line:
             self.unread[request] -= taken
             budget -= taken
             if self.unread[request] <= 0:
-                read.append(self.reading.pop(0))
+                read.append(self.reading.popleft())
         decode = self.step_s[len(self.running)] if self.running else 0.0
         self.now += (self.replica.chunk_tokens - budget) * self.replica.read_token_s + decode
         self.steps += 1 if self.running else 0
@@ -210,21 +213,14 @@ class _Line:
         self.steps += steps
         self.now += steps * step
 
-    def _finish(self) -> None:
-        while self.running and self.running[0][0] <= self.steps + 1e-9:
-            _, request = heapq.heappop(self.running)
-            if request != STARTED_BEFORE:
-                self.last[request] = max(self.now, self.first[request])
-
     def result(self) -> ServedRequests:
-        spread = np.maximum(self.outputs - 1, 1)
-        tpot = np.maximum(self.last - self.first, 0) / spread
-        waits = self.first - self.arrivals
-        span = max(float(np.nanmax(self.last)) - float(self.arrivals[0]), 1e-9)
+        first, last, outputs = np.array(self.first), np.array(self.last), np.array(self.outputs)
+        tpot = np.maximum(last - first, 0) / np.maximum(outputs - 1, 1)
+        span = max(float(np.nanmax(last)) - self.arrivals[0], 1e-9)
         return ServedRequests(
-            ttft_s=waits,
+            ttft_s=first - np.array(self.arrivals[:-1]),
             tpot_s=tpot,
-            tokens_per_s=float(self.outputs.sum()) / span,
+            tokens_per_s=float(outputs.sum()) / span,
         )
 
 
