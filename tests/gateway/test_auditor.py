@@ -84,7 +84,7 @@ async def test_a_bug_ends_neither_the_other_audits_nor_the_row_of_its_call(
     for request_id in ("bad", "good"):
         request = replace(ASKED, request_id=request_id)
         given = await answer(pipeline, request, audited=True)
-        auditor.submit(pipeline, request, given.entry)
+        auditor.submit(pipeline, request, given.entry, rungs=tuple(pipeline.ladder))
     await auditor.close(within_s=30)
     bad, good = ([a for a in entry.attempts if a.role is Role.AUDIT] for entry in entries(ledger))
     assert [(a.rung, a.error, a.charge.usd) for a in bad] == [("small", "ZeroDivisionError", None)]
@@ -112,7 +112,7 @@ async def test_a_bug_in_the_marking_is_logged_and_the_next_audit_goes_on(
     for request_id in ("r1", "r2"):
         request = replace(ASKED, request_id=request_id)
         given = await answer(pipeline, request, audited=True)
-        auditor.submit(pipeline, request, given.entry)
+        auditor.submit(pipeline, request, given.entry, rungs=tuple(pipeline.ladder))
     await auditor.close(within_s=30)
     assert seen == ["r1", "r2"]
     assert metrics.values()[LOST_AUDITS.name] == [(("unforeseen",), [1.0])]

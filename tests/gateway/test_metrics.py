@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from suffice.errors import InputError
 from suffice.gateway.metrics import families as f
-from suffice.gateway.metrics.record import Times, measure_audit, measure_guard, measure_request
+from suffice.gateway.metrics.record import Times, measure_guard, measure_off_path, measure_request
 from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
 from suffice.guarantee import GroupMonitors, update_many, watch_groups
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role, Status
@@ -157,8 +157,8 @@ def test_a_failed_request_has_calls_but_no_rung_and_no_pace() -> None:
 
 def test_audits_are_apart_from_serving() -> None:
     metrics = Metrics()
-    measure_audit(metrics, attempt("big", "0.02", role=Role.AUDIT))
-    measure_audit(metrics, attempt("big", None, role=Role.AUDIT))
+    measure_off_path(metrics, attempt("big", "0.02", role=Role.AUDIT))
+    measure_off_path(metrics, attempt("big", None, role=Role.AUDIT))
     sample = shown(metrics)
     assert at(sample, "suffice_audit_charge_usd_total", known="reported") == 0.02
     assert at(sample, "suffice_audit_charge_unknown_total") == 1

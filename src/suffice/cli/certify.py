@@ -1,7 +1,7 @@
 """`suffice certify` and `suffice recertify`: a policy and its certificate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 SigningKey = Annotated[
     Path | None,
     typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the certificate in --out."),
+]
+SampleKind = Annotated[
+    Literal["audits", "shadows"],
+    typer.Option("--from", help="What the ledger's evidence is: audited requests, or shadows."),
 ]
 Bundle = Annotated[Path | None, out("Folder for the policy and its certificate.")]
 
@@ -160,6 +164,7 @@ def label_plan(
 
 def recertify(
     ledger: LedgerArgument,
+    sample: SampleKind = "audits",
     reference: ReferenceOrNone = None,
     alpha: AlphaOrTarget = None,
     delta: DeltaOrTarget = None,
@@ -176,7 +181,7 @@ def recertify(
     sign: SigningKey = None,
     json: Json = False,
 ) -> None:
-    """Make the next certificate from the audited and scored requests of a ledger.
+    """Make the next certificate from the audited and scored requests of a ledger, or from shadows.
 
     The reference rung is that of --ladder, or else the only one that the ledger has had. After an
     alarm, or where losses have become more frequent, only requests from then on count.
@@ -188,7 +193,7 @@ def recertify(
     from suffice.cli.output import stages
     from suffice.config import load_config
     from suffice.guarantee import Per, RiskKind
-    from suffice.ledger import Label, Ledger
+    from suffice.ledger import Label, Ledger, Sample
 
     _check_signing(sign, out)
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
@@ -213,6 +218,7 @@ def recertify(
             watched_by=()
             if ladder is None
             else map(Label, load_config(ladder).gateway.audit_labels),
+            sample=Sample(sample),
             say=say,
         )
     _conclude("recertify", certification, out=out, sign=sign, json=json)

@@ -19,7 +19,7 @@ from suffice.types import Rung, Vector
 from suffice.units import seconds
 
 _LEAST_MEMORY = 64 * 1024 * 1024
-_SHARES = {"audit_share": 0.02, "rollout": 0.05}
+_SHARES = {"audit_share": 0.02, "rollout": 0.05, "shadow_share": 0.05}
 _MAY_BE_ZERO = frozenset(
     {"rung_queue", "conversations", "audit_share", "audit_seed", "assumed_usd", "drain_delay_s"}
 )
@@ -64,6 +64,7 @@ def check_references(config: Config, *, where: str) -> None:
         _check_check(check, config, at=f"{where}: check.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
     _check_gateway(config.gateway, names=names + embedding, at=f"{where}: gateway")
+    _check_shadow(config, names, at=f"{where}: gateway.shadow_rung")
 
 
 def _check_rung(rung: Rung, config: Config, *, at: str) -> None:
@@ -220,6 +221,17 @@ def _check_gateway(gateway: GatewayConfig, *, names: tuple[str, ...], at: str) -
         raise ConfigError(
             f"{at}.{over[0]}: {getattr(gateway, over[0])} is over 1",
             hint=f"{_SHARES[over[0]]} is usual",
+        )
+
+
+def _check_shadow(config: Config, names: tuple[str, ...], *, at: str) -> None:
+    rung = config.gateway.shadow_rung
+    if rung is not None and rung not in names:
+        raise ConfigError(f"{at}: no rung {rung!r}", hint=nearest(rung, names))
+    if rung == config.reference:
+        raise ConfigError(
+            f"{at}: {rung!r} is the reference, which a shadow is compared with",
+            hint="name the rung that you want to try",
         )
 
 

@@ -215,6 +215,11 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cache_life_s: how long engines keep a prompt that nobody reads, for the choice by session
     rollout: share of sessions that the policy chooses for; the reference answers the others
       ([roll-out](sessions.md#roll-out))
+    shadow_rung: a rung that answers the first turns of some sessions too, unseen by their clients
+      ([shadow](sessions.md#shadow))
+    shadow_share: share of sessions that it does so for
+    shadow_turns: how many first turns of each of their agents
+    shadow_concurrency: such calls at once
     responses_ttl: how long responses and conversations are kept that clients ask to be
       [kept](apis.md#kept-responses), such as `30d`; none are without it
     keys: file of API keys ([keys](keys.md)); without it everybody is let in
@@ -265,6 +270,10 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     session_header: str | None = None
     cache_life_s: float = CACHE_LIFE_S
     rollout: float = 1.0
+    shadow_rung: str | None = None
+    shadow_share: float = 0.05
+    shadow_turns: int = 2
+    shadow_concurrency: int = 2
     responses_ttl: str | None = None
     keys: str | None = None
     session_budget_usd: Decimal | None = None

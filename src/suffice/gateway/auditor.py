@@ -1,16 +1,16 @@
-"""Audits off the client's path: the other rungs answer too, and every answer is marked."""
+"""Audits and shadows, off the client's path: other rungs answer too, and all answers are marked."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from suffice.engines.transport import TRACE_HEADERS
 from suffice.errors import ConfigError, SufficeError, describe
-from suffice.gateway.metrics.families import LOST_AUDITS
-from suffice.gateway.metrics.record import measure_audit
+from suffice.gateway.metrics.families import LOST_AUDITS, LOST_SHADOWS
+from suffice.gateway.metrics.record import measure_off_path
 from suffice.gateway.metrics.registry import Metrics
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
 from suffice.pipeline import Pipeline, ask
@@ -19,7 +19,8 @@ from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import find_scorer, mark
 from suffice.types import Charge, Request, Rung
 
-MOST_WAITING = 1000  # an audit beyond is dropped, and shows as one that was never scored
+MOST_WAITING = {Role.AUDIT: 1000, Role.SHADOW: 100}  # beyond, they are dropped and never scored
+_LOST = {Role.AUDIT: LOST_AUDITS, Role.SHADOW: LOST_SHADOWS}
 Marker = Callable[[Request, Mapping[str, str], str], list[Score]]
 _log = logging.getLogger("suffice.gateway")
 
@@ -28,20 +29,28 @@ class _Audit(NamedTuple):
     pipeline: Pipeline
     request: Request
     entry: Entry
+    rungs: Sequence[Rung]
     trace: Mapping[str, str]  # headers of the request that is audited
 
 
 class Auditor:
-    """Audits answered requests, a few at a time, in the background.
+    """Has other rungs answer requests that were answered, a few at a time, in the background.
 
-    `scorer` is as for `marker`. Nothing that goes wrong with one audit ends the others: it is
-    logged, and counted by its reason. Raises InputError for an unknown scorer.
+    `role` says what for. Audits wait for a rung that is busy; shadows are dropped. `scorer` is as
+    for `marker`. Nothing that goes wrong with one audit ends the others: it is logged, and counted
+    by its reason. Raises InputError for an unknown scorer.
     """
 
     def __init__(
-        self, ledger: Ledger, metrics: Metrics, *, at_once: int, scorer: str = "exact"
+        self,
+        ledger: Ledger,
+        metrics: Metrics,
+        *,
+        at_once: int,
+        scorer: str = "exact",
+        role: Role = Role.AUDIT,
     ) -> None:
-        self._metrics = metrics
+        self._metrics, self._role = metrics, role
         self._ledger = ledger
         self._at_once = at_once
         self._scores = marker(scorer)
@@ -53,12 +62,14 @@ class Auditor:
         """How many audits are under way or still to come."""
         return len(self._waiting) + len(self._tasks)
 
-    def submit(self, pipeline: Pipeline, request: Request, entry: Entry) -> None:
-        """Audit a request that is booked; drops it when too many wait already."""
-        if len(self._waiting) >= MOST_WAITING:
-            self._metrics.add(LOST_AUDITS, ("dropped",))
+    def submit(
+        self, pipeline: Pipeline, request: Request, entry: Entry, *, rungs: Sequence[Rung]
+    ) -> None:
+        """Have `rungs` answer a request that is booked; drops it when too many wait already."""
+        if len(self._waiting) >= MOST_WAITING[self._role]:
+            self._metrics.add(_LOST[self._role], ("dropped",))
             return
-        self._waiting.append(_Audit(pipeline, request, entry, TRACE_HEADERS.get()))
+        self._waiting.append(_Audit(pipeline, request, entry, rungs, TRACE_HEADERS.get()))
         if len(self._tasks) < self._at_once:
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
@@ -80,25 +91,34 @@ class Auditor:
             try:
                 await self._one(audit)
             except SufficeError as error:
-                self._metrics.add(LOST_AUDITS, ("failed",))
-                _log.warning("audit of %s: %s", request_id, describe(error, text=False))
+                self._metrics.add(_LOST[self._role], ("failed",))
+                why = describe(error, text=False)
+                _log.warning("%s of %s: %s", self._role.value, request_id, why)
             except Exception:  # noqa: BLE001 - the audits that wait must go on
-                self._metrics.add(LOST_AUDITS, ("unforeseen",))
-                _log.exception("an error inside the audit of %s", request_id)
+                self._metrics.add(_LOST[self._role], ("unforeseen",))
+                _log.exception("an error inside the %s of %s", self._role.value, request_id)
 
     async def _one(self, audit: _Audit) -> None:
-        """Ask every rung below and at the reference that has not answered, and score them all.
+        """Ask every rung that has not answered, and score them all.
 
         An answer that the client cut off ended in an error, so its rung is asked again.
         """
         ladder, request_id = audit.pipeline.ladder, audit.entry.request_id
-        answers = {a.rung: a for a in audit.entry.attempts if a.error is None}
-        for rung in (*ladder.below_reference, ladder.reference):
+        answers = {
+            a.rung: a for a in audit.entry.attempts if a.error is None and a.role is not Role.CHECK
+        }
+        for rung in audit.rungs:
             if rung.name in answers:
                 continue
+            if self._role is Role.SHADOW:
+                with audit.pipeline.spare(rung) as free:
+                    pass
+                if not free:
+                    self._metrics.add(LOST_SHADOWS, ("busy",))
+                    return
             attempt = await self._ask_rung(audit, rung)
             await asyncio.to_thread(self._ledger.audit, request_id, attempt)
-            measure_audit(self._metrics, attempt)
+            measure_off_path(self._metrics, attempt)
             if attempt.error is None:
                 answers[rung.name] = attempt
         texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}
@@ -109,15 +129,15 @@ class Auditor:
         """Ask a rung; a call that ends in an error nobody foresaw is booked, its cost unknown."""
         called = datetime.now(UTC)
         try:
-            return await ask(audit.pipeline, audit.request, rung, role=Role.AUDIT)
+            return await ask(audit.pipeline, audit.request, rung, role=self._role)
         except SufficeError:
             raise
         except Exception as error:  # noqa: BLE001 - what was spent must be booked
-            _log.exception("an error inside an audit's call to %s", rung.name)
-            self._metrics.add(LOST_AUDITS, ("unforeseen",))
+            _log.exception("an error inside a call to %s off the path", rung.name)
+            self._metrics.add(_LOST[self._role], ("unforeseen",))
             return Attempt(
                 rung=rung.name,
-                role=Role.AUDIT,
+                role=self._role,
                 charge=Charge(usd=None),
                 time=called,
                 error=type(error).__name__,

@@ -23,6 +23,7 @@ from suffice.gateway.metrics.record import Times, measure_hedges, measure_reques
 from suffice.gateway.problems import OF_REQUEST, Problem, problem_of
 from suffice.gateway.route import start_climb
 from suffice.gateway.seats import Seat, leave_seat, take_seat
+from suffice.gateway.shadow import shadow_chance, turn_of
 from suffice.gateway.tags import request_tags, without_tags
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
@@ -100,6 +101,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         tags=tags,
         admission=entrance.admission,
         audited=request.rung is None and serving.guard.drawn(request.request.request_id),
+        shadow_chance=shadow_chance(request, seat, gateway),
         deadline_s=gateway.deadline_s,
         began_s=began_s,
         decided_s=time.perf_counter(),
@@ -147,6 +149,7 @@ class AdmittedChat(NamedTuple):
     began_s: float
     decided_s: float
     native_rungs: frozenset[str] = frozenset()
+    shadow_chance: float | None = None
 
 
 class Answering:
@@ -266,7 +269,8 @@ class Answering:
             tags=task.tags,
             conversation_id=task.seat.agent if task.seat else None,
             session_id=task.seat.session_id if task.seat else None,
-            turn=1 + sum(m.get("role") == "assistant" for m in task.chat.request.messages),
+            turn=turn_of(task.chat.request),
+            shadow_chance=task.shadow_chance,
         )
         if task.arm is not None:
             arm = "policy" if task.arm.by_policy else "reference"
@@ -277,8 +281,8 @@ class Answering:
         booked.add_done_callback(
             lambda _: worker.access.settle(task.admission, charge, tokens=tokens)
         )
-        if entry.audited:
-            booked.add_done_callback(partial(self._audit, entry))
+        if entry.audited or (entry.shadow_chance is not None and auditable(entry)):
+            booked.add_done_callback(partial(self._ask_others, entry))
         if entry.status is not Status.CANCELLED:
             await booked
         now_s, first_s = time.perf_counter(), self._first_s
@@ -293,10 +297,18 @@ class Answering:
             self.exchange.served.entry = entry
         return entry
 
-    def _audit(self, entry: Entry, booked: "asyncio.Future[None]") -> None:
-        """Have a request audited that now is in the books; one that could not be booked is not."""
-        if not booked.cancelled() and booked.exception() is None:
-            self.worker.auditor.submit(self.climb.pipeline, self.climb.request, entry)
+    def _ask_others(self, entry: Entry, booked: "asyncio.Future[None]") -> None:
+        """Have other rungs answer a request that now is in the books: an audit is a shadow, too."""
+        if booked.cancelled() or booked.exception() is not None:
+            return
+        pipeline, request = self.climb.pipeline, self.climb.request
+        ladder, shadow = pipeline.ladder, self.worker.serving.config.gateway.shadow_rung
+        if entry.audited:
+            rungs = (*ladder.below_reference, ladder.reference)
+            self.worker.auditor.submit(pipeline, request, entry, rungs=rungs)
+        elif shadow is not None:
+            rungs = (ladder.rung(shadow), ladder.reference)
+            self.worker.shadower.submit(pipeline, request, entry, rungs=rungs)
 
     @asynccontextmanager
     async def attended(self) -> AsyncIterator[None]:

@@ -46,7 +46,7 @@ from suffice.gateway.route import Conversations
 from suffice.gateway.serving import Serving, Settings, build_serving, read_settings, states_of
 from suffice.gateway.upkeep import Upkeep
 from suffice.guarantee.canary import ArmOutcome, canary
-from suffice.ledger import Ledger, Window
+from suffice.ledger import Ledger, Role, Window
 from suffice.ledger.events import note_states
 from suffice.ledger.outcomes import arm_outcomes
 from suffice.ledger.reserves import forget_reserves
@@ -77,6 +77,7 @@ class Worker:
     metrics: Metrics
     books: Books
     auditor: Auditor
+    shadower: Auditor
     access: Access
     conversations: Conversations
     page: LivePage
@@ -95,10 +96,11 @@ class Worker:
     _old: list[tuple[float, Serving]] = field(default_factory=list)
 
     async def close(self) -> None:
-        """Finish what audits are under way, write what is left, and close everything."""
+        """Finish what audits and shadows are under way, write the rest, and close everything."""
         if self.upkeep is not None:
             await self.upkeep.stop()
-        await self.auditor.close(within_s=DRAIN_S)
+        off_path = (self.auditor, self.shadower)
+        await asyncio.gather(*(one.close(within_s=DRAIN_S) for one in off_path))
         await self.books.close()
         await self.access.close()
         for _, serving in self._old:
@@ -336,6 +338,12 @@ def _joined(settings: Settings, files: Settings) -> Worker:
         books=Books(ledger),
         auditor=Auditor(
             *(ledger, metrics), at_once=gateway.audit_concurrency, scorer=gateway.audit_scorer
+        ),
+        shadower=Auditor(
+            *(ledger, metrics),
+            at_once=gateway.shadow_concurrency,
+            scorer=gateway.audit_scorer,
+            role=Role.SHADOW,
         ),
         access=access,
         conversations=Conversations(most=gateway.conversations),

@@ -1,6 +1,7 @@
 """The append-only log of every request, exact to 1e-12 dollars, and the questions asked of it."""
 
 from suffice.ledger.database import Ledger
+from suffice.ledger.labelled import LabelledTrials, Sample, labelled_trials
 from suffice.ledger.records import (
     Attempt,
     Entry,
@@ -13,11 +14,9 @@ from suffice.ledger.records import (
 )
 from suffice.ledger.rows import (
     AuditedRequest,
-    LabelledTrials,
     audited_under,
     entries,
     kept_certificates,
-    labelled_trials,
     scores_of,
 )
 from suffice.ledger.savings import (
@@ -54,6 +53,7 @@ __all__ = [
     "Ledger",
     "ReferenceKnown",
     "Role",
+    "Sample",
     "SavingEstimate",
     "Score",
     "Status",

@@ -18,7 +18,7 @@ from suffice.errors import InputError, LedgerError, MissingExtra
 from suffice.ledger import migrations, schema
 from suffice.ledger.failures import leads_nowhere, translated
 from suffice.ledger.patience import Patience
-from suffice.ledger.records import Attempt, Entry, Role, Score
+from suffice.ledger.records import OFF_PATH, Attempt, Entry, Score
 from suffice.ledger.redaction import Redact, redacted_attempt, redacted_entry
 
 BUSY_TIMEOUT_S = 10
@@ -119,10 +119,10 @@ class Ledger:
 
     def audit(self, request_id: str, attempt: Attempt) -> None:
         """Add what another rung answered to a request that is in the ledger, off its path."""
-        if attempt.role is not Role.AUDIT:
+        if attempt.role not in OFF_PATH:
             raise InputError(
                 f"an attempt of role {attempt.role.value!r} cannot be added to {request_id}",
-                hint="only audits come after their request",
+                hint="only audits and shadows come after their request",
             )
         row = schema.attempt_row(
             attempt if self._redact is None else redacted_attempt(attempt, self._redact),

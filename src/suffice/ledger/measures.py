@@ -12,13 +12,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from suffice.ledger.records import ReferenceKnown, Role, Status
+from suffice.ledger.records import ReferenceKnown, Status
 from suffice.ledger.schema import (
     COUNTS,
     attempts,
     audited_by_reference,
     audits,
     is_audited,
+    on_path,
     requests,
 )
 from suffice.types import CountSource, Spend
@@ -215,7 +216,7 @@ FLOW = Measure(
         + ":" + attempts.c.rung + _key(requests.c.rung)
     },
     terms={"requests": _ONE},
-    where=(attempts.c.ordinal == 0, attempts.c.role != Role.AUDIT.value),
+    where=(attempts.c.ordinal == 0, on_path),
 )  # fmt: skip
 _BEYOND = audits.c.charge_picousd - requests.c.reference_picousd
 _STEPS = sa.case(  # in 1e-8 dollars, and at most 30 dollars: the square is a 64-bit number

@@ -25,6 +25,10 @@ class Role(StrEnum):
     DISCARDED = "discarded"  # it was paid for and not used: deferred, failed, or a lost hedge
     CHECK = "check"  # the operator's check of an answer, under the check's name
     AUDIT = "audit"  # made off the client's path, to learn what another rung would have said
+    SHADOW = "shadow"  # made off the client's path, to try a rung on first turns of sessions
+
+
+OFF_PATH = frozenset({Role.AUDIT, Role.SHADOW})  # calls that no client waits for, or pays
 
 
 class ReferenceKnown(StrEnum):
@@ -74,7 +78,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     `reference_usd` is what the reference rung alone costs for it. `turn` counts the answers that
     the prompt holds, and this one. During a roll-out `arm` is what the session was drawn for,
     `policy` or `reference`, `arm_chance` how likely that was, and `wish` the rung that the policy
-    chooses.
+    chooses. `shadow_chance` is how likely its session was to be drawn for a shadow; None where it
+    was not drawn, or is past its first turns.
     Characters that a database cannot hold (NUL, lone surrogates) are replaced.
     """
 
@@ -94,6 +99,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     arm: str | None = None
     arm_chance: float | None = None
     wish: str | None = None
+    shadow_chance: float | None = None
     audited: bool = False
     reference_usd: Decimal | None = None
     reference_known: ReferenceKnown = ReferenceKnown.UNKNOWN
@@ -103,8 +109,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     @property
     def charge(self) -> Charge:
-        """What serving the request cost, discarded attempts included and audits not."""
-        charges = [a.charge for a in self.attempts if a.role is not Role.AUDIT]
+        """What serving the request cost, with discarded attempts, without audits and shadows."""
+        charges = [a.charge for a in self.attempts if a.role not in OFF_PATH]
         return sum(charges[1:], charges[0]) if charges else Charge(usd=Decimal(0))
 
 

@@ -1,17 +1,16 @@
-"""Rows of a ledger as values: entries with their attempts, scores, labelled trials."""
+"""Rows of a ledger as values: entries with their attempts, scores, audited answers."""
 
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from itertools import groupby
-from typing import Any, NoReturn
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
 
-from suffice.errors import LedgerError
 from suffice.ledger import schema
 from suffice.ledger.database import Ledger
-from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Score, Status, Window
+from suffice.ledger.records import ALL_TIME, Attempt, Entry, Score, Status, Window
 from suffice.ledger.schema import (
     answered_by,
     answers,
@@ -22,9 +21,6 @@ from suffice.ledger.schema import (
     scores,
     within,
 )
-from suffice.types import Finish, Trial, TrialStatus
-
-Marks = dict[str | None, Score]  # by rung, the last of each; None is the rung that answered
 
 _PAGE = 1000
 _AUDITED_PAGE = 100  # a reader often stops at the first row that is not scored yet
@@ -57,20 +53,6 @@ _AUDITED = (
 )
 
 
-class LabelledTrials(Struct, frozen=True, kw_only=True):
-    """Trials for the next certificate, and what could not be used.
-
-    Only audited requests count: they are a random share of traffic, which a certificate needs;
-    feedback on others is not. `labels` says where the scores come from.
-    """
-
-    trials: tuple[Trial, ...]
-    labels: tuple[Label, ...]
-    audited: int
-    unscored: int
-    without_text: int
-
-
 class AuditedRequest(Struct, frozen=True, kw_only=True):
     """An answered request that was audited: who answered, and its scores in the order written.
 
@@ -92,12 +74,16 @@ class AuditedRequest(Struct, frozen=True, kw_only=True):
 
 
 def entries(
-    ledger: Ledger, *, window: Window = ALL_TIME, audited: bool | None = None
+    ledger: Ledger,
+    *,
+    window: Window = ALL_TIME,
+    audited: bool | None = None,
+    shadowed: bool | None = None,
 ) -> Iterator[Entry]:
     """Yield every request with its attempts, audits included, in the order they were written."""
-    chosen = sa.select(requests).where(*within(requests.c.time_us, window))
-    if audited is not None:
-        chosen = chosen.where(requests.c.audited == audited)
+    chosen = sa.select(requests).where(
+        *within(requests.c.time_us, window), *_sampled(audited=audited, shadowed=shadowed)
+    )
     page = chosen.where(requests.c.id > sa.bindparam("last")).order_by(requests.c.id).limit(_PAGE)
     last = 0
     with ledger.reading() as connection:
@@ -135,107 +121,35 @@ def scores_of(
     ledger: Ledger, *, window: Window = ALL_TIME, audited: bool | None = None
 ) -> dict[tuple[str, str | None], Score]:
     """Map request id and rung to the last score given; a rung of None is the answering one."""
-    in_order = _scores_in_order(ledger, window=window, audited=audited)
+    in_order = scores_in_order(ledger, window=window, audited=audited)
     return {(score.request_id, score.rung): score for score in in_order}
 
 
-def labelled_trials(ledger: Ledger, *, window: Window = ALL_TIME) -> LabelledTrials:
-    """Collect the trials of audited requests; raises LedgerError when there are none to use.
-
-    The answers of one request are compared by marks of one kind: the kind that marks most of them,
-    of several the strongest. Feedback comes from those who care to give it, and replaces no mark:
-    it counts only in a ledger that has no other kind.
-    """
-    marks = _marks(ledger, window=window)
-    trials: list[Trial] = []
-    audited = without_text = 0
-    labels: set[Label] = set()
-    for entry in entries(ledger, window=window, audited=True):
-        audited += 1
-        if entry.text is None:
-            without_text += 1
-            continue
-        judged = _one_kind(entry, marks.get(entry.request_id, {}))
-        for attempt in _last_of_each_rung(entry):
-            score = _score_of(entry, attempt.rung, judged)
-            trials.append(_trial(entry, attempt, quality=score.quality if score else None))
-            labels |= {score.label} if score else set()
-    if audited == without_text:
-        _refuse(ledger, audited, window=window)
-    return LabelledTrials(
-        trials=tuple(trials),
-        labels=tuple(sorted(labels)),
-        audited=audited,
-        unscored=sum(trial.status is TrialStatus.UNSCORED for trial in trials),
-        without_text=without_text,
+def scores_in_order(
+    ledger: Ledger,
+    *,
+    window: Window = ALL_TIME,
+    audited: bool | None = None,
+    shadowed: bool | None = None,
+) -> list[Score]:
+    """List the scores of requests in the order in which they were written."""
+    query = (
+        sa.select(scores)
+        .join(requests, requests.c.request_id == scores.c.request_id)
+        .where(*within(requests.c.time_us, window), *_sampled(audited=audited, shadowed=shadowed))
+        .order_by(scores.c.id)
     )
+    with ledger.reading() as connection:
+        return [schema.score_from_row(row) for row in connection.execute(query)]
 
 
-def _refuse(ledger: Ledger, audited: int, *, window: Window) -> NoReturn:
-    since = "" if window.since is None else f" since {window.since:%Y-%m-%d %H:%M} UTC"
-    if audited:
-        raise LedgerError(
-            f"{ledger.where} has {audited} audited requests{since} but not the text of any",
-            hint="open the ledger with store_text on: a certificate needs what the policy reads",
-        )
-    raise LedgerError(
-        f"{ledger.where} has no audited requests{since}",
-        hint="audit a random share of traffic, and score it, before certifying from it",
-    )
-
-
-def _last_of_each_rung(entry: Entry) -> list[Attempt]:
-    return list({attempt.rung: attempt for attempt in entry.attempts}.values())
-
-
-def _marks(ledger: Ledger, *, window: Window) -> dict[str, dict[Label, Marks]]:
-    """Map audited requests to their marks of each kind, feedback only where there is no other."""
-    scores = _scores_in_order(ledger, window=window, audited=True)
-    only_feedback = all(score.label is Label.FEEDBACK for score in scores)
-    marks: dict[str, dict[Label, Marks]] = {}
-    for score in scores:
-        if only_feedback or score.label is not Label.FEEDBACK:
-            kinds = marks.setdefault(score.request_id, {})
-            kinds.setdefault(score.label, {})[score.rung] = score
-    return marks
-
-
-def _one_kind(entry: Entry, kinds: dict[Label, Marks]) -> Marks:
-    """Return the marks of the kind that marks most answers, of several the strongest."""
-    rungs = {attempt.rung for attempt in entry.attempts}
-    strength = list(Label)
-
-    def rank(label: Label) -> tuple[int, int]:
-        marked = {entry.rung if rung is None else rung for rung in kinds[label]}
-        return len(marked & rungs), -strength.index(label)
-
-    return kinds[max(kinds, key=rank)] if kinds else {}
-
-
-def _score_of(entry: Entry, rung: str, judged: Marks) -> Score | None:
-    """Find the score of a rung's answer, or the one of the answer given if that rung gave it."""
-    return judged.get(rung) or (judged.get(None) if rung == entry.rung else None)
-
-
-def _trial(entry: Entry, attempt: Attempt, *, quality: float | None) -> Trial:
-    if attempt.error is not None:
-        status, quality = TrialStatus.FAILED, None
-    elif attempt.finish is Finish.ABSTAINED:
-        status, quality = TrialStatus.SCORED, 0.0  # no answer is worth nothing, whoever scores it
-    else:
-        status = TrialStatus.UNSCORED if quality is None else TrialStatus.SCORED
-    return Trial(
-        request_id=entry.request_id,
-        rung=attempt.rung,
-        status=status,
-        text=entry.text or "",
-        group=entry.group,
-        quality=quality,
-        charge_usd=attempt.charge.usd,
-        charge_estimated=attempt.charge.estimated,
-        cluster=entry.session_id or entry.conversation_id,
-        **attempt.generation_fields,
-    )
+def _sampled(*, audited: bool | None, shadowed: bool | None) -> list[sa.ColumnElement[bool]]:
+    """Say which requests are meant; None means both kinds."""
+    conditions = [] if audited is None else [requests.c.audited == audited]
+    if shadowed is not None:
+        drawn = requests.c.shadow_chance.is_not(None)
+        conditions.append(drawn if shadowed else sa.not_(drawn))
+    return conditions
 
 
 def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
@@ -250,19 +164,6 @@ def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
         reference_failed=bool(row.reference_failed),
         scores=scored,
     )
-
-
-def _scores_in_order(ledger: Ledger, *, window: Window, audited: bool | None) -> list[Score]:
-    query = (
-        sa.select(scores)
-        .join(requests, requests.c.request_id == scores.c.request_id)
-        .where(*within(requests.c.time_us, window))
-        .order_by(scores.c.id)
-    )
-    if audited is not None:
-        query = query.where(requests.c.audited == audited)
-    with ledger.reading() as connection:
-        return [schema.score_from_row(row) for row in connection.execute(query)]
 
 
 def _scores_in(request_ids: list[str], connection: sa.Connection) -> dict[str, tuple[Score, ...]]:

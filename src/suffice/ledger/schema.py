@@ -12,6 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from suffice.ledger.records import (
+    OFF_PATH,
     Attempt,
     Entry,
     Label,
@@ -104,6 +105,7 @@ requests = sa.Table(
     sa.Column("arm", sa.Text),
     sa.Column("arm_chance", sa.Double),
     sa.Column("wish", sa.Text),
+    sa.Column("shadow_chance", sa.Double),
     sa.Column("audited", sa.Boolean, nullable=False),
     sa.Column("charge_picousd", sa.BigInteger),
     sa.Column("charge_estimated", sa.Boolean, nullable=False),
@@ -199,6 +201,7 @@ _AUDIT: sa.ColumnElement[str] = sa.literal_column(
     f"'{Role.AUDIT.value}'"
 )  # spelt out, for the partial indexes
 is_audit = attempts.c.role == _AUDIT
+on_path = sa.and_(*(attempts.c.role != role.value for role in sorted(OFF_PATH)))
 is_audited = sa.literal_column("suffice_requests.audited", sa.Boolean)  # spelt out likewise
 audits = attempts.alias("audits")
 answers = attempts.alias("answers")
@@ -256,6 +259,7 @@ def request_row(entry: Entry, *, store_text: bool) -> Row:
         "arm": entry.arm,
         "arm_chance": entry.arm_chance,
         "wish": entry.wish,
+        "shadow_chance": entry.shadow_chance,
         "audited": entry.audited,
         "charge_picousd": _picousd(charge.usd),
         "charge_estimated": charge.estimated,
@@ -325,6 +329,7 @@ def entry_from_row(row: Any, calls: tuple[Attempt, ...]) -> Entry:
         arm=row.arm,
         arm_chance=row.arm_chance,
         wish=row.wish,
+        shadow_chance=row.shadow_chance,
         audited=row.audited,
         reference_usd=usd(row.reference_picousd),
         reference_known=ReferenceKnown(row.reference_known),

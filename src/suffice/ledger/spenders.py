@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from suffice.ledger.database import Ledger
 from suffice.ledger.measures import spend_of, spend_terms, total
-from suffice.ledger.records import ALL_TIME, ReferenceKnown, Role, Window
-from suffice.ledger.schema import attempts, requests, time_from_us, within
+from suffice.ledger.records import ALL_TIME, ReferenceKnown, Window
+from suffice.ledger.schema import attempts, on_path, requests, time_from_us, within
 from suffice.ledger.tags import has_tag, tags_in
 from suffice.types import Spend
 
@@ -30,7 +30,7 @@ class SpenderTotals(Struct, frozen=True, kw_only=True):
     """What one spender's requests came to; `name` is None for requests that name none.
 
     `spend` is what serving cost, `saved` what the reference would have cost more. Tokens are of all
-    calls but audits, `cache_read_tokens` and `cache_write_tokens` parts of `input_tokens`; calls
+    calls on the path, `cache_read_tokens` and `cache_write_tokens` parts of `input_tokens`; calls
     whose count is unknown add nothing, and `uncounted_calls` lacked their input or output.
     """
 
@@ -85,7 +85,7 @@ def spenders(
             sa.func.count(uncounted).label("uncounted"),
         )
         .join(attempts, attempts.c.request_id == requests.c.request_id)
-        .where(*only, attempts.c.role != Role.AUDIT.value)
+        .where(*only, on_path)
         .group_by(name)
     )
     with ledger.reading() as connection:

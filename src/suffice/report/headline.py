@@ -189,8 +189,10 @@ def _ledger_tiles(report: LedgerReport) -> tuple[Tile, ...]:
 
 
 def _audit_note(report: LedgerReport) -> str:
-    audits = next((role.spend for role in report.roles if role.key == "audit"), None)
-    if audits is None:
-        return "nothing was audited"
-    more = f" and {audits.unknown_count:,} of unknown cost" if audits.unknown_count else ""
-    return f"before {show_spend(audits)} for audits{more}"
+    spends = {str(role.key): role.spend for role in report.roles}
+    costs = []
+    for kind in ("audit", "shadow"):
+        if (spend := spends.get(kind)) is not None:
+            more = f" and {spend.unknown_count:,} of unknown cost" if spend.unknown_count else ""
+            costs.append(f"{show_spend(spend)} for {kind}s{more}")
+    return f"before {', '.join(costs)}" if costs else "nothing was audited"

@@ -312,14 +312,14 @@ def ends_figure(report: LedgerReport) -> Figure:
         title=f"{_of(failed, whole.requests)} of requests failed, "
         f"{_of(audited, whole.requests)} were audited",
         caption="Failed and cancelled requests are charged for the text that was generated. Audits "
-        "call the reference off the client's path; their cost is not part of the spend above.",
+        "and shadows call rungs off the client's path; their cost is not part of the spend above.",
         header=("", "number", "cost"),
         rows=(
             *((f"requests: {status}", f"{n:,}", "") for status, n in whole.statuses.items()),
             ("requests: audited", f"{audited:,}", ""),
             *(
                 (f"calls: {role}", f"{roles[role].calls:,}", _amount(roles[role].spend))
-                for role in ("answer", "discarded", "audit")
+                for role in ("answer", "discarded", "check", "audit", "shadow")
                 if role in roles
             ),
         ),

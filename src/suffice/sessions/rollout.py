@@ -39,7 +39,10 @@ class RollOut:
         return SessionArm(by_policy=by_policy, chance=chance, wish=wish)
 
 
-def drawn(session: str) -> float:
-    """Return a number in [0, 1) that is as good as random, and always the same for one session."""
-    digest = blake2b(session.encode(), digest_size=8, person=b"suffice roll").digest()
+def drawn(session: str, *, purpose: bytes = b"suffice roll") -> float:
+    """Return a number in [0, 1) that is as good as random, and always the same for one session.
+
+    Draws for two purposes, of at most 16 bytes each, have nothing to do with each other.
+    """
+    digest = blake2b(session.encode(), digest_size=8, person=purpose).digest()
     return (int.from_bytes(digest) >> 11) / 2.0**53

@@ -107,6 +107,13 @@ SAVING_USD = _gauge(
 AUDIT_USD = _counter("suffice_audit_charge_usd_total", "Dollars that audits cost.", "known")
 AUDIT_UNKNOWN = _counter("suffice_audit_charge_unknown_total", "Audits of unknown charge.")
 
+SHADOW_USD = _counter("suffice_shadow_charge_usd_total", "Dollars that shadows cost.", "known")
+SHADOW_UNKNOWN = _counter(
+    "suffice_shadow_charge_unknown_total", "Calls of shadows of unknown charge."
+)
+LOST_SHADOWS = _counter(
+    "suffice_lost_shadows_total", "Shadows that load or an error took.", "reason"
+)
 LOST_AUDITS = _counter(
     "suffice_lost_audits_total", "Audits that a full line or an error took.", "reason"
 )
@@ -139,7 +146,7 @@ FAMILIES = (
     TOKEN_USAGE, CALL_SECONDS, REQUEST_SECONDS, FIRST_TOKEN_SECONDS, PER_TOKEN_SECONDS,
     REQUESTS, ERRORS, UNBOOKED, CALLS, HEDGES, FALLBACKS, DECISION_SECONDS,
     CHARGE_USD, CHARGE_UNKNOWN, REFERENCE_USD, REFERENCE_UNKNOWN, SAVING_USD,
-    AUDIT_USD, AUDIT_UNKNOWN, LOST_AUDITS,
+    AUDIT_USD, AUDIT_UNKNOWN, LOST_AUDITS, SHADOW_USD, SHADOW_UNKNOWN, LOST_SHADOWS,
     GUARD_AUDITS, GUARD_LOSSES, GUARD_WEALTH, GUARD_LIMIT, GUARD_ALARM, GUARD_UNLABELLED,
     GUARD_BLIND, AUDITS_PAUSED, LAPSES, QUEUED, IN_FLIGHT, CIRCUIT,
     LOOP_LAG, HEARTBEAT, UPKEEP_ERRORS, RELOAD_FAILING, PUBLISHED,

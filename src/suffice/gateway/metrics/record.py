@@ -46,14 +46,15 @@ def measure_hedges(metrics: Metrics, hedges: Iterable[tuple[str, HedgeOutcome]])
         metrics.add(f.HEDGES, (rung, outcome.value))
 
 
-def measure_audit(metrics: Metrics, attempt: Attempt) -> None:
-    """Add a call that was made off the client's path."""
+def measure_off_path(metrics: Metrics, attempt: Attempt) -> None:
+    """Add a call that was made off the client's path, for an audit or a shadow."""
     _measure_call(metrics, attempt)
-    usd = attempt.charge.usd
+    usd, audit = attempt.charge.usd, attempt.role is Role.AUDIT
     if usd is None:
-        metrics.add(f.AUDIT_UNKNOWN)
+        metrics.add(f.AUDIT_UNKNOWN if audit else f.SHADOW_UNKNOWN)
     else:
-        metrics.add(f.AUDIT_USD, (_KNOWN[attempt.charge.estimated],), float(usd))
+        known = f.AUDIT_USD if audit else f.SHADOW_USD
+        metrics.add(known, (_KNOWN[attempt.charge.estimated],), float(usd))
 
 
 def measure_guard(metrics: Metrics, state: GuardState, *, certificate: Certificate | None) -> None:
