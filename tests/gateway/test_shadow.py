@@ -16,7 +16,7 @@ from suffice.errors import ConfigError
 from suffice.gateway import auditor
 from suffice.gateway.keys import KeyLimits, add_key
 from suffice.gateway.metrics.families import LOST_SHADOWS
-from suffice.ledger import Ledger, Role, Sample, calls, labelled_trials
+from suffice.ledger import Ledger, Role, TrialSample, calls, labelled_trials
 from suffice.ledger.spenders import spenders
 from suffice.report import LedgerReport
 from suffice.report.gather import report_on
@@ -71,7 +71,7 @@ async def test_first_turns_are_answered_twice_and_one_answer_is_shown(tmp_path: 
         with Ledger.open(here.ledger, read_only=True) as ledger:
             by_role = {one.key: one.spend.known_usd for one in calls(ledger, by="role")}
             [session] = spenders(ledger, by="session")
-            labelled = labelled_trials(ledger, sample=Sample.SHADOWS)
+            labelled = labelled_trials(ledger, sample=TrialSample.SHADOWS)
         assert by_role["shadow"] * 3 == by_role["answer"] * 2
         report = await asyncio.to_thread(report_on, str(here.ledger), None, say=lambda _stage: None)
         assert isinstance(report, LedgerReport)
@@ -154,7 +154,7 @@ async def test_an_audit_is_a_shadow_too(tmp_path: Path) -> None:
         await until(lambda: any(row["role"] == "audit" for row in here.rows()))
         assert shadows(here) == []
         with Ledger.open(here.ledger, read_only=True) as ledger:
-            found = {t.rung for t in labelled_trials(ledger, sample=Sample.SHADOWS).trials}
+            found = {t.rung for t in labelled_trials(ledger, sample=TrialSample.SHADOWS).trials}
         assert found == {"small", "big"}
 
 

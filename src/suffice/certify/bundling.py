@@ -22,7 +22,7 @@ from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import RENEWALS, LabelSource, Lineage, Method, Per
-from suffice.ledger import Label, Ledger, Sample, Window, labelled_trials
+from suffice.ledger import Label, Ledger, TrialSample, Window, labelled_trials
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import alarms_of
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
@@ -188,7 +188,7 @@ def certify_ledger(
     *,
     since: datetime | None = None,
     watched_by: Iterable[Label] = (),
-    sample: Sample = Sample.AUDITS,
+    sample: TrialSample = TrialSample.AUDITS,
     say: Say = lambda _stage: None,
 ) -> Certification:
     """Certify a sample of a ledger's requests; the weakest label names the promise.
@@ -210,7 +210,7 @@ def certify_ledger(
         since = ended + timedelta(microseconds=1)
         notes.append(f"an alarm fell at {ended:%Y-%m-%d %H:%M} UTC: only requests after it count")
     labelled = labelled_trials(ledger, window=Window(since=since), sample=sample)
-    if sample is Sample.SHADOWS:
+    if sample is TrialSample.SHADOWS:
         notes.append("these are first turns of sessions: the promise says nothing of later turns")
     trials = since_change(labelled.trials, reference=promise.reference, note=notes.append)
     sources = [_LABELS[label] for label in labelled.labels]

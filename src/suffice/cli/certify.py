@@ -193,7 +193,7 @@ def recertify(
     from suffice.cli.output import stages
     from suffice.config import load_config
     from suffice.guarantee import Per, RiskKind
-    from suffice.ledger import Label, Ledger, Sample
+    from suffice.ledger import Label, Ledger, TrialSample
 
     _check_signing(sign, out)
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
@@ -218,7 +218,7 @@ def recertify(
             watched_by=()
             if ladder is None
             else map(Label, load_config(ladder).gateway.audit_labels),
-            sample=Sample(sample),
+            sample=TrialSample(sample),
             say=say,
         )
     _conclude("recertify", certification, out=out, sign=sign, json=json)

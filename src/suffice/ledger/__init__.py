@@ -1,7 +1,7 @@
 """The append-only log of every request, exact to 1e-12 dollars, and the questions asked of it."""
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.labelled import LabelledTrials, Sample, labelled_trials
+from suffice.ledger.labelled import LabelledTrials, TrialSample, labelled_trials
 from suffice.ledger.records import (
     Attempt,
     Entry,
@@ -53,13 +53,13 @@ __all__ = [
     "Ledger",
     "ReferenceKnown",
     "Role",
-    "Sample",
     "SavingEstimate",
     "Score",
     "Status",
     "TokenSum",
     "Totals",
     "Traffic",
+    "TrialSample",
     "Window",
     "answer_seconds",
     "audit_spend",

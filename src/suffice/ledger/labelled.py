@@ -19,7 +19,7 @@ from suffice.types import Charge, Finish, Trial, TrialStatus
 Marks = dict[str | None, Score]  # by rung, the last of each; None is the rung that answered
 
 
-class Sample(StrEnum):
+class TrialSample(StrEnum):
     """Which requests of a ledger became trials: both kinds were drawn before anything was known."""
 
     AUDITS = "audits"  # every rung answered a random share of the requests
@@ -48,7 +48,7 @@ class LabelledTrials(Struct, frozen=True, kw_only=True):
 
 
 def labelled_trials(
-    ledger: Ledger, *, window: Window = ALL_TIME, sample: Sample = Sample.AUDITS
+    ledger: Ledger, *, window: Window = ALL_TIME, sample: TrialSample = TrialSample.AUDITS
 ) -> LabelledTrials:
     """Collect the trials of a sample of requests; raises LedgerError when there are none to use.
 
@@ -59,7 +59,7 @@ def labelled_trials(
     """
     marks = _marks(ledger, window=window, sample=sample)
     rungs = None
-    if sample is Sample.SHADOWS:
+    if sample is TrialSample.SHADOWS:
         rungs = _tried(entries(ledger, window=window, shadowed=True))
     trials: list[Trial] = []
     drawn = without_text = 0
@@ -87,13 +87,13 @@ def labelled_trials(
     )
 
 
-def _only(sample: Sample) -> dict[str, bool]:
-    return {"audited" if sample is Sample.AUDITS else "shadowed": True}
+def _only(sample: TrialSample) -> dict[str, bool]:
+    return {"audited" if sample is TrialSample.AUDITS else "shadowed": True}
 
 
-def _refuse(ledger: Ledger, drawn: int, *, window: Window, sample: Sample) -> NoReturn:
+def _refuse(ledger: Ledger, drawn: int, *, window: Window, sample: TrialSample) -> NoReturn:
     since = "" if window.since is None else f" since {window.since:%Y-%m-%d %H:%M} UTC"
-    kind = "audited requests" if sample is Sample.AUDITS else "requests with a shadow"
+    kind = "audited requests" if sample is TrialSample.AUDITS else "requests with a shadow"
     if drawn:
         raise LedgerError(
             f"{ledger.where} has {drawn} {kind}{since} but not the text of any",
@@ -103,7 +103,7 @@ def _refuse(ledger: Ledger, drawn: int, *, window: Window, sample: Sample) -> No
         f"{ledger.where} has no {kind}{since}",
         hint=_elsewhere(ledger)
         or "audit a random share of traffic, and score it, before certifying from it"
-        if sample is Sample.AUDITS
+        if sample is TrialSample.AUDITS
         else "name the rung to try: gateway.shadow_rung",
     )
 
@@ -145,7 +145,7 @@ def _last_of_each_rung(entry: Entry) -> list[CheckedAttempt]:
     return list(last.values())
 
 
-def _marks(ledger: Ledger, *, window: Window, sample: Sample) -> dict[str, dict[Label, Marks]]:
+def _marks(ledger: Ledger, *, window: Window, sample: TrialSample) -> dict[str, dict[Label, Marks]]:
     """Map sampled requests to their marks of each kind, feedback only where there is no other."""
     scores = scores_in_order(ledger, window=window, **_only(sample))
     only_feedback = all(score.label is Label.FEEDBACK for score in scores)
