@@ -126,7 +126,10 @@ def log_table() -> str:
 
 def _fields_of(form: LogFormat | TextFormat) -> list[str]:
     texts = [name for name in ("prompt", "answer") if getattr(form, name, "")]
-    return [name for name in form.fields if name != "zoned"] + [f"text of the {t}" for t in texts]
+    unsaid = {"zoned", "span", "parent", "ended"}
+    return [name for name in form.fields if name not in unsaid] + [
+        f"text of the {t}" for t in texts
+    ]
 
 
 def key_meanings(section: type[msgspec.Struct]) -> dict[str, str]:

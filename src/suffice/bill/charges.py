@@ -41,7 +41,8 @@ def charge_records(
 ) -> tuple[Unpriced, ...]:
     """Make the table `bill` of `records`: each with its rates `v` and its parts in 1e-12 dollars.
 
-    `usd` is what the list says, or what the log says where no list does. Where a log gives the
+    `usd` is what the list says, or what the log says where no list does; a failure without a token
+    costs nothing at any price. Where a log gives the
     shared prefix and no cache counts, reads and writes are modelled by it and by `ttl_s`
     (`modelled`). Rows of cost reports beside usage reports are not added a second time.
     """
@@ -83,7 +84,9 @@ def charge_records(
         SELECT *, {" + ".join(f"pico_{name}" for name in PARTS)} AS computed,
             CASE WHEN cost_row AND split_part(source, '-', 1) IN (
                 SELECT split_part(source, '-', 1) FROM priced WHERE NOT cost_row) THEN 0
-                ELSE coalesce({" + ".join(f"pico_{name}" for name in PARTS)}, stated) END AS usd
+                ELSE coalesce({" + ".join(f"pico_{name}" for name in PARTS)}, stated,
+                    CASE WHEN error IS NOT NULL AND input_tokens = 0 AND output_tokens = 0
+                        THEN 0 END) END AS usd
         FROM priced"""
     )
     store.execute("DROP TABLE records")
@@ -96,6 +99,22 @@ def charge_records(
     return tuple(
         Unpriced(model=model, requests=count, tokens=int(tokens), stated=stated)
         for model, count, tokens, stated in rows
+    )
+
+
+def unlisted_tiers(
+    store: "DuckDBPyConnection", own: Mapping[str, Price]
+) -> tuple[tuple[str, str, int], ...]:
+    """Return model, tier and requests where the list has the model, and no rate of the tier."""
+    rows = store.execute(
+        "SELECT model, any_value(provider), lower(tier), sum(requests)::BIGINT FROM bill "
+        "WHERE tier IS NOT NULL AND v IS NOT NULL GROUP BY 1, 3 ORDER BY 4 DESC, 1"
+    ).fetchall()
+    prices = {model: find_price(model, provider, own) for model, provider, _, _ in rows}
+    return tuple(
+        (model, tier, requests)
+        for model, _, tier, requests in rows
+        if (price := prices[model]) and tier not in {"", *STANDARD_TIERS, *price.tiers}
     )
 
 

@@ -28,54 +28,54 @@ def cache_habits(store: "DuckDBPyConnection", today: Today) -> Iterator[WhatIf]:
     if not today.steps:
         return
     caching = today.caching
-    yield from _never_cached(store, today)
+    yield from _never_cached(today)
     yield from _missed(store, caching)
     lapses, lost = one(
         store,
         f"""SELECT count(*), sum(least(potential, input)::HUGEINT * (v.write - v.read))
-        FROM steps WHERE n > 1 AND idle_s > {caching.ttl_s} AND idle_s <= {ONE_HOUR_S}
+        FROM steps WHERE n > 1 AND idle_s > life_s AND idle_s <= {ONE_HOUR_S}
             AND v.write > v.read AND potential > {CACHEABLE_TOKENS}""",
     )
     if lapses and caching.ttl_s < ONE_HOUR_S:
         yield WhatIf(
             name="lapses",
-            title=f"{lapses:,} pauses between the cache's life and an hour, each made shorter",
-            usd_before=today.usd,
-            usd_after=today.usd - usd_from_picousd(lost),
+            title=f"shorter pauses, where the cache just lapsed within an hour ({lapses:,})",
+            usd_before=today.before,
+            usd_after=today.before - usd_from_picousd(lost),
             measured=_COUNTED,
             modelled="the whole prefix would still have been warm",
             unknown="whether anyone can come back sooner; a request that keeps the cache warm "
             "costs a read of the whole prefix",
         )
-    hour = Caching(ttl_s=ONE_HOUR_S, one_hour=True)
-    (paid,) = one(store, "SELECT count(*) FROM steps WHERE v.write_1h > v.write")
-    if paid and caching.ttl_s < ONE_HOUR_S:
-        after = replay(store, caching=hour)
+    paid, hours = one(
+        store,
+        "SELECT count(*), count(*) FILTER (hour) FROM steps WHERE v.write_1h > v.write",
+    )
+    for name, hour in (("one-hour-cache", True), ("five-minute-cache", False)):
+        if not paid or hours == (paid if hour else 0) or caching.ttl_s >= ONE_HOUR_S:
+            continue
+        life_s = ONE_HOUR_S if hour else caching.ttl_s
+        after = replay(store, caching=Caching(ttl_s=life_s, one_hour=hour))
         yield WhatIf(
-            name="one-hour-cache",
-            title="the one-hour cache for every write",
-            usd_before=today.usd,
-            usd_after=after.usd,
+            name=name,
+            title=f"the {name.replace('-cache', '')} cache for every write",
+            usd_before=today.before,
+            usd_after=today.scale(after.usd),
             measured=_COUNTED,
-            modelled="every write at the one-hour price, every prefix warm for an hour",
+            modelled=f"every write at the price of that cache, every prefix warm for {life_s:,g} "
+            "seconds",
             unknown="nothing about answers: they are the same",
         )
 
 
-def _never_cached(store: "DuckDBPyConnection", today: Today) -> Iterator[WhatIf]:
+def _never_cached(today: Today) -> Iterator[WhatIf]:
     """Replay what would be warm, where a log knows of no cached token at all."""
-    cached, computed = one(
-        store,
-        "SELECT sum(coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0)), "
-        "sum(computed) FROM bill WHERE session IS NOT NULL AND time IS NOT NULL AND requests = 1 "
-        "AND input_tokens > 0",
-    )
-    if cached or not computed:
+    if today.cached or not today.booked:
         return
     yield WhatIf(
         name="caching",
         title="prompt caching, which the log shows no trace of",
-        usd_before=usd_from_picousd(computed),
+        usd_before=today.booked,
         usd_after=today.usd,
         measured=_COUNTED,
         modelled="prompts that go on from the last one share it as a prefix",
@@ -104,7 +104,7 @@ def _missed(store: "DuckDBPyConnection", caching: Caching) -> Iterator[WhatIf]:
     )
     yield WhatIf(
         name="missed-prefixes",
-        title=f"{missed:,} requests that missed a prefix sent shortly before",
+        title=f"no missed prefixes, where one was sent shortly before ({missed:,})",
         usd_before=usd_from_picousd(spent),
         usd_after=usd_from_picousd(spent - max(lost, 0)),
         measured=f"what was read and when; {first}",
@@ -184,7 +184,7 @@ def tier_habits(store: "DuckDBPyConnection", own: Mapping[str, Price]) -> Iterat
         if count and after < before:
             yield WhatIf(
                 name=tier,
-                title=f"the {tier} tier for {count:,} requests outside of any longer session",
+                title=f"the {tier} tier, for requests outside of any longer session ({count:,})",
                 usd_before=usd_from_picousd(before),
                 usd_after=usd_from_picousd(after),
                 measured="counts, and that no other request of the session follows",

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from suffice.bill.charges import Unpriced, charge_records
+from suffice.bill.charges import Unpriced, charge_records, unlisted_tiers
 from suffice.bill.habits import cache_habits, effort_habits, repeated_prompts, tier_habits
 from suffice.bill.hosting import DEFAULT_MODEL, self_hosting
 from suffice.bill.moves import moves
 from suffice.bill.replay import Caching, Today, lay_out_steps, replay
 from suffice.bill.sums import Bill, compare_stated, mishaps, period, sum_lines
-from suffice.bill.what_if import WhatIf
+from suffice.bill.what_if import WhatIf, one
 from suffice.config.sections import CACHE_LIFE_S
 from suffice.errors import InputError
 from suffice.logs.clean import Cleaned
 from suffice.logs.read import DEFAULTS, LogOptions, Logs, read_logs
 from suffice.meter import Price
 from suffice.types import Say
+from suffice.units import usd_from_picousd
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -71,7 +72,10 @@ def billed(
             mishaps=mishaps(store),
             unpriced=unpriced,
             skipped=logs.skipped,
-            notes=tuple(_notes(logs.cleaned, unpriced, modelled, options)),
+            notes=(
+                *_unlisted(unlisted_tiers(store, options.prices)),
+                *_notes(logs.cleaned, unpriced, modelled, options),
+            ),
             what_if=tuple(_what_if(store, options)),
         )
         yield bill, logs
@@ -80,7 +84,19 @@ def billed(
 def _what_if(store: "DuckDBPyConnection", options: BillOptions) -> Iterator[WhatIf]:
     caching = Caching(ttl_s=options.ttl_s)
     steps = lay_out_steps(store, ttl_s=options.ttl_s)
-    today = Today(steps=steps, caching=caching, usd=replay(store, caching=caching).usd)
+    booked, cached = one(
+        store,
+        "SELECT sum(computed), sum(coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, "
+        "0)) FROM bill WHERE session IS NOT NULL AND time IS NOT NULL AND requests = 1 AND "
+        "computed IS NOT NULL AND input_tokens > 0",
+    )
+    today = Today(
+        steps=steps,
+        caching=caching,
+        booked=usd_from_picousd(booked),
+        usd=replay(store, caching=caching).usd,
+        cached=bool(cached),
+    )
     yield from moves(store, options.prices, to=options.to, today=today)
     yield from cache_habits(store, today)
     yield from effort_habits(store)
@@ -88,6 +104,14 @@ def _what_if(store: "DuckDBPyConnection", options: BillOptions) -> Iterator[What
     yield from repeated_prompts(store)
     if options.host is not None:
         yield from self_hosting(store, model=options.host)
+
+
+def _unlisted(tiers: tuple[tuple[str, str, int], ...]) -> Iterator[str]:
+    for model, tier, requests in tiers[:5]:
+        yield (
+            f"{requests:,} requests to {model} are of the tier {tier}, for which no list has a "
+            "rate: they are charged as standard ones, and may have cost more or less"
+        )
 
 
 def _notes(
@@ -106,23 +130,22 @@ def _notes(
             f"the log states shared prefixes and no cache counts in {modelled:,} requests: reads "
             f"and writes are modelled with a cache that lives {options.ttl_s:g} seconds"
         )
-    if cleaned.repeated:
-        yield f"{cleaned.repeated:,} rows were states or copies of requests that are counted once"
-    if cleaned.overlapping:
-        yield (
-            f"{cleaned.overlapping:,} rows of usage reports cover requests that are here one by "
-            "one, and are not added"
-        )
-    if cleaned.zoneless:
-        yield (
-            f"{cleaned.zoneless:,} times have no zone and were read as {options.logs.timezone}: "
-            "--timezone names another"
-        )
-    if cleaned.undated:
-        yield f"{cleaned.undated:,} requests have no time: no day, no session replay"
+    for words, count in {
+        "rows were states or copies of requests that are counted once": cleaned.repeated,
+        "traced calls only sum up the calls below them, and are not added": cleaned.nested,
+        "rows of usage reports cover requests that are here one by one, and are not added": (
+            cleaned.overlapping
+        ),
+        "streams have no logged end: their output is what was logged last, and may be too low": (
+            cleaned.unended
+        ),
+        f"times have no zone and were read as {options.logs.timezone}: --timezone names another": (
+            cleaned.zoneless
+        ),
+        "requests have no time: no day, no session replay": cleaned.undated,
+        "requests have more reasoning than output, so it was added to the output": cleaned.added,
+    }.items():
+        if count:
+            yield f"{count:,} {words}"
     for currency, rows in cleaned.foreign.items():
         yield f"{rows:,} stated costs are in {currency}, not in dollars, and were left out"
-    if cleaned.added:
-        yield (
-            f"in {cleaned.added:,} requests the reasoning exceeds the output and was added to it"
-        )

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from suffice.bill.charges import add_target, charge_sum
 from suffice.bill.prices import cheaper_models, find_price
-from suffice.bill.replay import Caching, Today, replay, share_of_requests, share_of_sessions
+from suffice.bill.replay import Today, replay, share_of_requests, share_of_sessions
 from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
 from suffice.errors import PriceError
 from suffice.logs.sql import sql_text
@@ -26,24 +26,13 @@ _TOKENS = "whether it would use as many tokens, and "
 
 
 class Move(Struct, frozen=True, kw_only=True):
-    """A move from the dearest model to another one, and how well a replay knows today's bill.
-
-    `booked` are the dollars of the replayed requests, `replayed` what the replay makes of them;
-    `seeds` are those of the draws of sessions and requests.
-    """
+    """A move from the dearest model to another; `seeds` draw its sessions and requests."""
 
     source: str
     target: str
     price: Price
-    caching: Caching
+    today: Today
     seeds: Sequence[int]
-    booked: Decimal
-    replayed: Decimal
-
-    @property
-    def error(self) -> float:
-        """How far the replay is from the books, as a share of them."""
-        return abs(float(self.replayed / self.booked) - 1) if self.booked else 0.0
 
 
 def moves(
@@ -74,19 +63,12 @@ def moves(
         if not today.steps:
             yield _without_sessions(store, model, target, price)
             continue
-        (booked,) = one(
-            store,
-            "SELECT sum(computed) FROM bill WHERE session IS NOT NULL AND time "
-            "IS NOT NULL AND requests = 1 AND computed IS NOT NULL AND input_tokens > 0",
-        )
         move = Move(
             source=model,
             target=target,
             price=price,
-            caching=today.caching,
+            today=today,
             seeds=SEEDS if today.steps <= MOST_STEPS else SEEDS[:1],
-            booked=usd_from_picousd(booked),
-            replayed=today.usd,
         )
         yield from _replayed(store, move, shares=number == 0)
 
@@ -109,21 +91,23 @@ def _replayed(store: "DuckDBPyConnection", move: Move, *, shares: bool) -> Itera
         if one(store, f"SELECT count(*) FROM steps WHERE {aside}")[0]:
             changes["sub-agents"] = (f"sub-agents of {move.source} on {move.target}", [aside])
     for name, (title, moved) in changes.items():
+        today = move.today
         after = [
-            replay(store, caching=move.caching, moved=each, target=move.price).usd for each in moved
+            today.scale(replay(store, caching=today.caching, moved=each, target=move.price).usd)
+            for each in moved
         ]
         middle = sorted(after)[len(after) // 2]
-        error = Decimal(move.error)
+        error = Decimal(today.error)
         yield WhatIf(
             name=f"move-{name}",
             title=title,
-            usd_before=move.replayed,
+            usd_before=today.before,
             usd_after=middle,
             low=min(after) * (1 - error),
             high=max(after) * (1 + error),
             measured="token counts, order and pauses of the requests",
             modelled=f"what is warm in each model's cache; the same replay of today's models is "
-            f"{show_share(move.error)} off the bill",
+            f"{show_share(today.error)} off the bill, and the change is scaled to it",
             unknown=_TOKENS + UNPROVEN,
             proof=None if name == "requests" else proof,
         )

@@ -38,6 +38,16 @@ COLOURS = {
 }
 _NAMES = {**PART_NAMES, "unsplit": "stated, not split"}
 _MOST_BARS = 10
+_LABELS = {
+    "move-sessions": "30 % of sessions",
+    "move-requests": "30 % of requests",
+    "move-sub-agents": "sub-agents",
+    "lapses": "shorter pauses",
+    "missed-prefixes": "no missed prefixes",
+    "batch": "batch tier",
+    "flex": "flex tier",
+    "repeats": "repeated prompts",
+}
 
 
 def bill_page(bill: Bill) -> str:
@@ -68,12 +78,12 @@ def _opening(bill: Bill) -> Opening:
         Tile(
             name="tokens in",
             value=show_tokens(whole.tokens["input"]),
-            note=f"{show_share(_ratio(whole, 'cache_read', 'input'))} read from a cache",
+            note=_part_note(whole, "cache_read", "input", "read from a cache"),
         ),
         Tile(
             name="tokens out",
             value=show_tokens(whole.tokens["output"]),
-            note=f"{show_share(_ratio(whole, 'reasoning', 'output'))} of them reasoning",
+            note=_part_note(whole, "reasoning", "output", "of them reasoning"),
         ),
     ]
     if best is not None and (best.saving_usd or 0) > 0:
@@ -94,14 +104,18 @@ def _opening(bill: Bill) -> Opening:
     )
 
 
-def _ratio(line: Line, part: str, whole: str) -> float | None:
-    return line.tokens[part] / line.tokens[whole] if line.tokens[whole] else None
+def _part_note(line: Line, part: str, whole: str, words: str) -> str:
+    """Write the share of a kind of tokens, or that the log does not state it."""
+    count, total = line.tokens[part], line.tokens[whole]
+    if count is None or not total:
+        return f"the log does not state how many were {words.removeprefix('of them ')}"
+    return f"{show_share(count / total)} {words}"
 
 
 def _figures(bill: Bill) -> Iterator[Figure]:
     yield _parts_figure(bill)
     yield _changes_figure(bill)
-    yield _days_figure(bill.lines["day"])
+    yield _days_figure(bill.lines["day"], timezone=bill.period.timezone)
     for name, title in {
         "model": "Models",
         "session": "Sessions",
@@ -112,7 +126,9 @@ def _figures(bill: Bill) -> Iterator[Figure]:
         yield _lines_figure(bill.lines[name], title=title)
     yield Figure(
         title="What the log states, beside list prices",
-        caption="Requests with both; the reason is named where one explains the difference.",
+        caption="Requests with both; the reason is named where one explains the difference."
+        if bill.stated
+        else "The log states no dollars.",
         header=("model", "requests", "stated", "at list prices", "difference"),
         rows=tuple(
             (
@@ -178,7 +194,7 @@ def _changes_figure(bill: Bill) -> Figure:
     known = _to_the_bill(bill)
     points = [
         {
-            "name": change.name.replace("-", " "),
+            "name": _label(change),
             "value": float(change.saving_usd or 0),
             "label": show_effect(change),
             "colour": GREEN if (change.saving_usd or 0) >= 0 else VERMILION,
@@ -211,6 +227,13 @@ def _changes_figure(bill: Bill) -> Figure:
     )
 
 
+def _label(change: WhatIf) -> str:
+    """Name a change in a few words: a move by its share or its target, another by its name."""
+    if change.name == "move-all":
+        return f"all to {change.title.rpartition(' on ')[2]}"
+    return _LABELS.get(change.name, change.name.replace("-", " "))
+
+
 def _range(change: WhatIf) -> str:
     if change.low is not None and change.high is not None:
         return f"{show_usd(change.low)} to {show_usd(change.high)}"
@@ -224,7 +247,7 @@ def _proof(change: WhatIf) -> str:
     return f"{change.proof.labels} {change.proof.unit}s{cost}: {change.proof.command}"
 
 
-def _days_figure(days: tuple[Line, ...]) -> Figure:
+def _days_figure(days: tuple[Line, ...], *, timezone: str) -> Figure:
     dated = [line for line in days if line.name[:4].isdigit()]
     chart: Any = None
     if len(dated) > 1:
@@ -253,7 +276,7 @@ def _days_figure(days: tuple[Line, ...]) -> Figure:
         )
     return Figure(
         title="Day by day",
-        caption="Colours are those of the first figure.",
+        caption=f"Colours are those of the first figure; days are those of {timezone}.",
         alt=f"{len(dated)} days",
         chart=chart,
         header=("day", "spent", "requests"),
@@ -288,9 +311,12 @@ def _lines_figure(lines: tuple[Line, ...], *, title: str) -> Figure:
                 line.name,
                 show_usd(line.usd),
                 f"{line.requests:,}",
-                f"{line.tokens['input']:,}",
-                f"{line.tokens['output']:,}",
+                *(_count(line.tokens[kind]) for kind in ("input", "output")),
             )
             for line in lines
         ),
     )
+
+
+def _count(tokens: int | None) -> str:
+    return "unknown" if tokens is None else f"{tokens:,}"

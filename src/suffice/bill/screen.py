@@ -60,7 +60,7 @@ def _head(bill: Bill) -> Iterator[str]:
 
 
 def _parts(whole: Line) -> Iterator[str]:
-    tokens = whole.tokens
+    tokens = {kind: count or 0 for kind, count in whole.tokens.items()}
     counts = {
         "input": tokens["input"] - tokens["cache_read"] - tokens["cache_write"],
         "read": tokens["cache_read"],
@@ -153,8 +153,10 @@ def show_details(bill: Bill) -> Iterator[str]:
         yield f"skipped {rows} of {one.path}: {one.reason}"
 
 
-def show_tokens(count: int) -> str:
-    """Write a number of tokens with the unit that keeps it short."""
+def show_tokens(count: int | None) -> str:
+    """Write a number of tokens with the unit that keeps it short; `unknown` for None."""
+    if count is None:
+        return "unknown"
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -1,6 +1,6 @@
 """The bill itself: what was spent, by what, on what, and beside what the log says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,8 @@ class Line(Struct, frozen=True, kw_only=True):
     """One line of the bill: dollars by part, tokens by kind.
 
     `usd` is the whole; the parts add up to it but for `unsplit_usd`, which a log states for models
-    without a price. `unknown_requests` have neither a price nor a stated cost.
+    without a price. Tokens of a kind that no request states are None. `unknown_requests` have
+    neither a price nor a stated cost.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Line(Struct, frozen=True, kw_only=True):
     output_usd: Decimal
     reasoning_usd: Decimal
     unsplit_usd: Decimal
-    tokens: Mapping[str, int]
+    tokens: Mapping[str, int | None]
     unknown_requests: int
 
     def share(self, part: str) -> float:
@@ -75,11 +76,15 @@ class Mishaps(Struct, frozen=True, kw_only=True):
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """First and last time of the log, and the days between them; None without times."""
+    """First and last time of the log, and the days between them; None without times.
+
+    Days begin at midnight in `timezone`.
+    """
 
     first: datetime | None
     last: datetime | None
     days: float | None
+    timezone: str
 
 
 def sum_lines(store: "DuckDBPyConnection") -> tuple[Line, dict[str, tuple[Line, ...]]]:
@@ -97,7 +102,7 @@ def sum_lines(store: "DuckDBPyConnection") -> tuple[Line, dict[str, tuple[Line, 
 
 def _rows(store: "DuckDBPyConnection", expression: str, order: str) -> list[Any]:
     parts = ", ".join(f"coalesce(sum(pico_{p}) FILTER (computed IS NOT NULL), 0)" for p in PARTS)
-    tokens = ", ".join(f"coalesce(sum({t}_tokens), 0)" for t in _TOKENS)
+    tokens = ", ".join(f"sum({t}_tokens)" for t in _TOKENS)
     return store.execute(
         f"""SELECT name, sum(requests), coalesce(sum(usd), 0), {parts},
             coalesce(sum(usd) FILTER (computed IS NULL), 0), {tokens},
@@ -115,7 +120,10 @@ def _line(row: Any) -> Line:
         requests=int(requests),
         usd=usd_from_picousd(int(usd)),
         unsplit_usd=usd_from_picousd(int(unsplit)),
-        tokens={kind: int(count) for kind, count in zip(_TOKENS, tokens, strict=True)},
+        tokens={
+            kind: None if count is None else int(count)
+            for kind, count in zip(_TOKENS, tokens, strict=True)
+        },
         unknown_requests=int(rest[-1]),
         **{
             f"{part}_usd": usd_from_picousd(int(pico))
@@ -133,19 +141,26 @@ def _rest(lines: list[Line]) -> Line:
     return Line(
         name=f"{len(lines):,} more",
         requests=sum(line.requests for line in lines),
-        tokens={kind: sum(line.tokens[kind] for line in lines) for kind in _TOKENS},
+        tokens={kind: _known_sum(line.tokens[kind] for line in lines) for kind in _TOKENS},
         unknown_requests=sum(line.unknown_requests for line in lines),
         **sums,
     )
 
 
+def _known_sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
 def period(store: "DuckDBPyConnection") -> Period:
     """Return what time the log spans."""
     row = store.execute(
-        "SELECT min(time), max(time), epoch(max(time)) - epoch(min(time)) FROM bill"
+        "SELECT min(time), max(time), epoch(max(time)) - epoch(min(time)), "
+        "current_setting('TimeZone') FROM bill"
     )
-    first, last, seconds = row.fetchone() or (None, None, None)
-    return Period(first=first, last=last, days=None if seconds is None else seconds / 86400)
+    first, last, seconds, timezone = row.fetchone() or (None, None, None, "UTC")
+    days = None if seconds is None else seconds / 86400
+    return Period(first=first, last=last, days=days, timezone=timezone)
 
 
 def mishaps(store: "DuckDBPyConnection") -> Mishaps:

@@ -37,12 +37,14 @@ _CLAUDE_CODE = LogFormat(
         "message": {
             "id": TEXT,
             "model": TEXT,
+            "stop_reason": TEXT,
             "usage": {
                 "input_tokens": NUMBER,
                 "cache_creation_input_tokens": NUMBER,
                 "cache_read_input_tokens": NUMBER,
                 "output_tokens": NUMBER,
                 "service_tier": TEXT,
+                "speed": TEXT,
                 "cache_creation": {"ephemeral_1h_input_tokens": NUMBER},
             },
         },
@@ -63,10 +65,11 @@ _CLAUDE_CODE = LogFormat(
         "cache_write_tokens": f"{_USAGE}.cache_creation_input_tokens",
         "cache_write_1h_tokens": f"{_USAGE}.cache_creation.ephemeral_1h_input_tokens",
         "output_tokens": f"{_USAGE}.output_tokens",
-        "tier": f"{_USAGE}.service_tier",
+        "tier": first(f"nullif({_USAGE}.speed, 'standard')", f"{_USAGE}.service_tier"),
         "stated_usd": "r.costUSD",
         "tags": "CASE WHEN r.cwd IS NOT NULL THEN ['project:' || parse_filename(r.cwd)] END",
         "error": "CASE WHEN r.isApiErrorMessage THEN 'API error' END",
+        "ended": "r.message.stop_reason IS NOT NULL",
     },
     where=f"r.type = 'assistant' AND ({_USAGE}.output_tokens IS NOT NULL "
     f"OR {_USAGE}.input_tokens IS NOT NULL)",
@@ -97,10 +100,12 @@ _TOKENS = {
     "reasoning_output_tokens": NUMBER,
     "total_tokens": NUMBER,
 }
+_USAGE_OF_CODEX = _TOKENS | {"cache_write_input_tokens": NUMBER}
 _BEFORE = (
     "(PARTITION BY file ORDER BY r.timestamp ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
 )
 _EARLIER = "(PARTITION BY file, counted ORDER BY r.timestamp, total)"
+_USED = "CASE WHEN r.type = 'token_usage_record' THEN r.payload.usage ELSE " + _LAST + " END"
 _SUM = first(f"{_TOTAL}.total_tokens", f"{_TOTAL}.input_tokens + {_TOTAL}.output_tokens")
 # A fork's file begins with what its parent had used, under new times: a request is known by the
 # counts, of the whole session and its own.
@@ -123,7 +128,10 @@ _CODEX = LogFormat(
             "model": TEXT,
             "effort": TEXT,
             "cwd": TEXT,
-            "info": {"total_token_usage": _TOKENS, "last_token_usage": _TOKENS},
+            "parent_thread_id": TEXT,
+            "response_id": TEXT,
+            "usage": _USAGE_OF_CODEX,
+            "info": {"total_token_usage": _TOKENS, "last_token_usage": _USAGE_OF_CODEX},
         },
     },
     relation=f"""(
@@ -136,33 +144,37 @@ _CODEX = LogFormat(
                 first_value(CASE WHEN r.type = 'session_meta' THEN r.payload.id END
                     IGNORE NULLS) OVER before AS session,
                 last_value(CASE WHEN r.type = 'session_meta' THEN coalesce(
-                    r.payload.forked_from_id, r.payload.id) END
+                    r.payload.forked_from_id, r.payload.parent_thread_id, r.payload.id) END
                     IGNORE NULLS) OVER before AS root,
                 last_value(CASE WHEN r.type IN ('session_meta', 'turn_context')
                     THEN r.payload.cwd END IGNORE NULLS) OVER before AS folder,
-                {_SUM} AS total,
+                {_SUM} AS total, {_USED} AS used,
+                bool_or({_LAST}.output_tokens IS NOT NULL) OVER (PARTITION BY file) AS counts,
                 coalesce(r.payload.type = 'token_count', false) AS counted
             FROM rows WINDOW before AS {_BEFORE}
         ) WINDOW earlier AS {_EARLIER}
     )""",
     fields={
         **timed("r.timestamp"),
-        "id": "CASE WHEN root IS NOT NULL THEN concat_ws('/', root, total::BIGINT, "
+        "id": "CASE WHEN r.type = 'token_usage_record' THEN r.payload.response_id "
+        "WHEN root IS NOT NULL THEN concat_ws('/', root, total::BIGINT, "
         + ", ".join(f"{_LAST}.{name}::BIGINT" for name in _TOKENS)
         + ") END",
         "session": "session",
         "agent": "'main'",
         "model": "model",
         "provider": "'openai'",
-        "input_tokens": f"{_LAST}.input_tokens",
-        "cache_read_tokens": f"{_LAST}.cached_input_tokens",
-        "output_tokens": f"{_LAST}.output_tokens",
-        "reasoning_tokens": f"{_LAST}.reasoning_output_tokens",
+        "input_tokens": "used.input_tokens",
+        "cache_read_tokens": "used.cached_input_tokens",
+        "cache_write_tokens": "used.cache_write_input_tokens",
+        "output_tokens": "used.output_tokens",
+        "reasoning_tokens": "used.reasoning_output_tokens",
         "effort": "effort",
         "tags": "CASE WHEN folder IS NOT NULL THEN ['project:' || parse_filename(folder)] END",
     },
-    where=f"counted AND {_LAST}.output_tokens IS NOT NULL "
-    "AND (total IS NULL OR total_before IS NULL OR total <> total_before)",
+    where="used.output_tokens IS NOT NULL AND CASE WHEN counted THEN total IS NULL "
+    "OR total_before IS NULL OR total <> total_before "
+    "ELSE r.type = 'token_usage_record' AND NOT counts END",
     openings=Openings(
         structure={
             "type": TEXT,

@@ -21,7 +21,8 @@ class Cleaned(Struct, frozen=True, kw_only=True):
     another export); `overlapping` rows of usage reports describe days and models whose requests are
     here one by one. `zoneless` times were read in the zone that was named, `undated` rows have no
     time. `foreign` counts by currency the rows whose stated cost is no dollars. In `added` rows the
-    reasoning exceeds the output, so it cannot be a part of it and was added to it.
+    reasoning exceeds the output, so it cannot be a part of it and was added to it. `nested` calls
+    only summed up the calls right below them. The end of `unended` streams was never logged.
     """
 
     repeated: int
@@ -30,6 +31,8 @@ class Cleaned(Struct, frozen=True, kw_only=True):
     undated: int
     foreign: Mapping[str, int]
     added: int
+    nested: int
+    unended: int
 
 
 def clean(store: "DuckDBPyConnection") -> Cleaned:
@@ -48,6 +51,8 @@ def clean(store: "DuckDBPyConnection") -> Cleaned:
     store.execute(f"UPDATE records SET stated_usd = NULL WHERE {currency} <> 'USD'")
     return Cleaned(
         repeated=_count_once(store),
+        nested=_drop_sums(store),
+        unended=_count(store, "ended = false AND output_tokens IS NOT NULL"),
         overlapping=_drop_overlap(store),
         zoneless=_count(store, "zoned = false AND time IS NOT NULL"),
         undated=_count(store, "time IS NULL"),
@@ -88,6 +93,7 @@ def _count_once(store: "DuckDBPyConnection") -> int:
     one request if they have the same id; in plain files, whose ids may be anything, or
     without an id, if time, model, session and counts are the same too, in two files.
     """
+    _tell_apart(store)
     same = (
         "hash(id, time, model, session, agent, key, input_tokens, output_tokens, stated_usd, error)"
     )
@@ -96,7 +102,8 @@ def _count_once(store: "DuckDBPyConnection") -> int:
         SELECT id AS name, NULL::UBIGINT AS alike, NULL::BIGINT AS nth, count(*) AS rows,
             -max({'o': coalesce(output_tokens, -1), 't': -coalesce(epoch_us(time), 0), 'r': -rowid}
             ).r AS winner, min(time) AS time,
-            max(stated_usd) AS stated_usd, max(key) AS key, max(session) AS session
+            max(stated_usd) AS stated_usd, max(key) AS key, max(session) AS session,
+            bool_or(ended) AS ended
         FROM records WHERE id IS NOT NULL AND source <> 'plain'
         GROUP BY id HAVING count(*) > 1"""
     )
@@ -121,11 +128,43 @@ def _count_once(store: "DuckDBPyConnection") -> int:
         )
         store.execute(
             "UPDATE records SET time = d.time, stated_usd = d.stated_usd, key = d.key, "
-            "session = coalesce(records.session, d.session) FROM doubles d "
+            "session = coalesce(records.session, d.session), ended = d.ended FROM doubles d "
             "WHERE id = d.name AND source <> 'plain'"
         )
         store.execute("DELETE FROM records WHERE rowid IN (SELECT row FROM copies)")
     return int(repeated[0])
+
+
+def _tell_apart(store: "DuckDBPyConnection") -> None:
+    """Give requests ids of their own where a relay answers them all under one.
+
+    A stream is logged with the prompt of its start and of its end, so an id with more than two
+    prompts in one format names no request; the prompt then tells its requests apart.
+    """
+    store.execute(
+        """UPDATE records
+        SET id = concat_ws('/', id, input_tokens, coalesce(cache_read_tokens, 0))
+        WHERE source <> 'plain' AND input_tokens IS NOT NULL AND id IN (
+            SELECT id FROM records WHERE id IN (SELECT id FROM records WHERE id IS NOT NULL
+                AND source <> 'plain' GROUP BY id HAVING count(*) > 3)
+            GROUP BY id, source HAVING count(DISTINCT input_tokens) > 2)"""
+    )
+
+
+def _drop_sums(store: "DuckDBPyConnection") -> int:
+    """Leave out traced calls that have just the tokens of the calls right below them.
+
+    Two tracers, or a library and its client, then wrote down the same requests.
+    """
+    nested = """span IN (SELECT above.span FROM records above JOIN records below
+        ON below.parent = above.span
+        GROUP BY above.span, above.input_tokens, above.output_tokens
+        HAVING sum(below.input_tokens) = above.input_tokens
+            AND coalesce(sum(below.output_tokens), 0) = coalesce(above.output_tokens, 0))"""
+    dropped = _count(store, nested)
+    if dropped:
+        store.execute(f"DELETE FROM records WHERE {nested}")
+    return dropped
 
 
 def _drop_overlap(store: "DuckDBPyConnection") -> int:
@@ -134,8 +173,9 @@ def _drop_overlap(store: "DuckDBPyConnection") -> int:
     Rows of cost reports stay: they have no tokens, and their dollars are what was billed.
     """
     reports = "source IN ('openai-usage', 'anthropic-usage')"
-    where = f"""{reports} AND input_tokens IS NOT NULL AND (time::DATE, model) IN (
-        SELECT DISTINCT time::DATE, model FROM records WHERE NOT {reports})"""
+    day = "(time AT TIME ZONE 'UTC')::DATE"  # of which the reports' rows are
+    where = f"""{reports} AND input_tokens IS NOT NULL AND ({day}, model) IN (
+        SELECT DISTINCT {day}, model FROM records WHERE NOT {reports})"""
     dropped = _count(store, where)
     if dropped:
         store.execute(f"DELETE FROM records WHERE {where}")

@@ -14,13 +14,19 @@ from suffice.logs.format import (
     whole_prompt,
 )
 
+_HOUR = "ephemeral_1h_input_tokens"
 _META = {
     "user_api_key_alias": TEXT,
     "user_api_key_team_alias": TEXT,
     "usage_object": {
         "cache_creation_input_tokens": NUMBER,
         "cache_read_input_tokens": NUMBER,
-        "prompt_tokens_details": {"cached_tokens": NUMBER, "cache_creation_tokens": NUMBER},
+        "cache_creation": {"ephemeral_1h_input_tokens": NUMBER},
+        "prompt_tokens_details": {
+            "cached_tokens": NUMBER,
+            "cache_creation_tokens": NUMBER,
+            "cache_creation_token_details": {"ephemeral_1h_input_tokens": NUMBER},
+        },
         "completion_tokens_details": {"reasoning_tokens": NUMBER},
     },
     "additional_usage_values": {
@@ -74,6 +80,10 @@ _LITELLM = LogFormat(
         "input_tokens": whole_prompt("r.prompt_tokens", _LITELLM_READ, _LITELLM_WRITE),
         "cache_read_tokens": _LITELLM_READ,
         "cache_write_tokens": _LITELLM_WRITE,
+        "cache_write_1h_tokens": first(
+            f"m.usage_object.prompt_tokens_details.cache_creation_token_details.{_HOUR}",
+            f"m.usage_object.cache_creation.{_HOUR}",
+        ),
         "output_tokens": "r.completion_tokens",
         "reasoning_tokens": "m.usage_object.completion_tokens_details.reasoning_tokens",
         "stated_usd": "r.spend",
@@ -163,6 +173,8 @@ _WHOLE = "map_extract(u, 'input')[1] + map_extract(u, 'output')[1] = map_extract
 """Some clients send the whole prompt as `input`, with the cached tokens in it and beside it."""
 
 _USES = first("r.usageDetails", "r.usage_details", "r.usage")
+_TRACE = first("r.traceId", "r.trace_id", "''")
+_ABOVE = first("r.parentObservationId", "r.parent_observation_id")
 _LANGFUSE = LogFormat(
     name="langfuse",
     title="Langfuse export of observations",
@@ -181,6 +193,8 @@ _LANGFUSE = LogFormat(
                 "id",
                 "traceId",
                 "trace_id",
+                "parentObservationId",
+                "parent_observation_id",
                 "type",
                 "startTime",
                 "start_time",
@@ -222,6 +236,8 @@ _LANGFUSE = LogFormat(
     fields={
         **timed(first("r.startTime", "r.start_time"), first("r.endTime", "r.end_time")),
         "id": "r.id",
+        "span": f"hash_of({_TRACE} || r.id)",
+        "parent": f"hash_of({_TRACE} || {_ABOVE})",
         "session": first("r.sessionId", "r.session_id", "r.traceId", "r.trace_id"),
         "agent": "r.name",
         "model": first("r.model", "r.providedModelName", "r.provided_model_name"),
@@ -282,6 +298,7 @@ def _phoenix(key: str) -> str:
 
 _PHOENIX_READ = _phoenix("llm.token_count.prompt_details.cache_read")
 _PHOENIX_WRITE = _phoenix("llm.token_count.prompt_details.cache_write")
+_SPAN = first('r."context.span_id"', "r.context.span_id")
 _PHOENIX = LogFormat(
     name="phoenix",
     title="Phoenix spans (OpenInference)",
@@ -294,6 +311,7 @@ _PHOENIX = LogFormat(
         "context.span_id": TEXT,
         "context.trace_id": TEXT,
         "context": {"span_id": TEXT, "trace_id": TEXT},
+        "parent_id": TEXT,
         "span_kind": TEXT,
         "name": TEXT,
         "start_time": TEXT,
@@ -304,7 +322,9 @@ _PHOENIX = LogFormat(
     },
     fields={
         **timed("r.start_time", "r.end_time"),
-        "id": first('r."context.span_id"', "r.context.span_id"),
+        "id": _SPAN,
+        "span": f"hash_of({_SPAN})",
+        "parent": "hash_of(r.parent_id)",
         "session": first(_phoenix("session.id"), 'r."context.trace_id"', "r.context.trace_id"),
         "model": _phoenix("llm.model_name"),
         "provider": _phoenix("llm.provider"),

@@ -19,7 +19,7 @@ _VALUES = (
 )
 _NAMES = "[a.key FOR a IN {}]"
 # Operations whose spans sum up the calls below them, or call no model.
-_NO_CALLS = "('invoke_agent', 'create_agent', 'execute_tool', 'invoke_workflow')"
+_NO_CALLS = "('invoke_agent', 'create_agent', 'agent_step', 'execute_tool', 'invoke_workflow')"
 
 
 def _text(*keys: str) -> str:
@@ -33,11 +33,16 @@ def _number(*keys: str) -> str:
 _READ = _number(
     "gen_ai.usage.cache_read.input_tokens",
     "gen_ai.usage.cache_read_input_tokens",
+    "gen_ai.usage.details.cache_read_tokens",  # Pydantic AI before 2026-04
+    "gen_ai.usage.input_tokens.cached",  # Sentry
     "llm.token_count.prompt_details.cache_read",
 )
 _WRITE = _number(
     "gen_ai.usage.cache_creation.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
+    "gen_ai.usage.details.cache_write_tokens",
+    "gen_ai.usage.cache_write_input_tokens",  # Strands
+    "gen_ai.usage.input_tokens.cache_write",
     "llm.token_count.prompt_details.cache_write",
 )
 _MODEL = _text("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
@@ -55,6 +60,7 @@ _SPANS = LogFormat(
                             {
                                 "traceId": TEXT,
                                 "spanId": TEXT,
+                                "parentSpanId": TEXT,
                                 "startTimeUnixNano": TEXT,
                                 "endTimeUnixNano": TEXT,
                                 "status": {"code": TEXT, "message": TEXT},
@@ -81,6 +87,8 @@ _SPANS = LogFormat(
         "zoned": "true",
         "latency_s": "(s.endTimeUnixNano::HUGEINT - s.startTimeUnixNano::HUGEINT) / 1e9",
         "id": first(_text("gen_ai.response.id"), "s.traceId || '/' || s.spanId"),
+        "span": "hash_of(s.traceId || '/' || s.spanId)",
+        "parent": "hash_of(s.traceId || '/' || nullif(s.parentSpanId, ''))",
         "session": first(_text("gen_ai.conversation.id", "session.id"), "s.traceId"),
         "agent": _text("gen_ai.agent.id", "gen_ai.agent.name"),
         "model": _MODEL,
@@ -102,6 +110,8 @@ _SPANS = LogFormat(
         "reasoning_tokens": _number(
             "gen_ai.usage.reasoning.output_tokens",
             "gen_ai.usage.reasoning_tokens",
+            "gen_ai.usage.details.reasoning_tokens",
+            "gen_ai.usage.output_tokens.reasoning",
             "llm.token_count.completion_details.reasoning",
         ),
         "tier": _text("openai.response.service_tier", "gen_ai.openai.response.service_tier"),

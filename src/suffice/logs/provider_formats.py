@@ -132,6 +132,7 @@ _USAGE = {
     "completion_tokens_details": {"reasoning_tokens": NUMBER},
     "output_tokens_details": {"reasoning_tokens": NUMBER},
     "service_tier": TEXT,
+    "speed": TEXT,
 }
 _BODY = {
     "id": TEXT,
@@ -196,8 +197,8 @@ _RESPONSES = LogFormat(
             "b.usage.completion_tokens_details.reasoning_tokens",
             "b.usage.output_tokens_details.reasoning_tokens",
         ),
-        "tier": "CASE WHEN batch THEN 'batch' "
-        f"ELSE {first('b.service_tier', 'b.usage.service_tier')} END",
+        "tier": "CASE WHEN batch THEN 'batch' ELSE coalesce("
+        "nullif(b.usage.speed, 'standard'), b.service_tier, b.usage.service_tier) END",
         "stated_usd": "b.usage.cost",
         "error": "CASE WHEN r.response.status_code >= 400 THEN r.response.status_code::INTEGER"
         "::VARCHAR WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",

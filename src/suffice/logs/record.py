@@ -17,6 +17,8 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     `pause_s` how long that agent was idle before; few logs say either. `stated_usd` is what the log
     says that the request cost. `key` is whose request it was, a key or a user. `prompt_hash` and
     `answer_hash` stand for texts, which are not kept. `zoned` says whether the time had a zone.
+    `span` and `parent` are hashes of a traced call's name and of the call above it. `ended` says
+    whether a stream's end was logged; where it was not, `output_tokens` may be too low.
     """
 
     source: str
@@ -47,6 +49,9 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     latency_s: float | None = None
     prompt_hash: int | None = None
     answer_hash: int | None = None
+    span: int | None = None
+    parent: int | None = None
+    ended: bool | None = None
     problem: str | None = None
 
 

@@ -220,8 +220,10 @@ def _collide(one: Point, other: Point) -> bool:
 def bars(points: Sequence[Point], *, title: str) -> Chart:
     """Draw a horizontal bar of dollars for each point: `name`, `value`, `label` and `colour`."""
     values = [point["value"] for point in points]
-    space = 1 + 0.05 * max(len(point["label"]) for point in points)  # for the labels on the right
-    ends = [min(0.0, *values), space * max(0.0, *values) or 1.0]
+    low = min(0.0, *values)
+    room = [1 - min(_LETTER * len(point["label"]), 0.7) for point in points]  # beside each label
+    reach = max((max(0.0, v) - low) / share for v, share in zip(values, room, strict=True))
+    ends = [low, low + reach or 1.0]
     x = along(alt.X, "value", ends, title=title, form=dollars(values), zero=True)
     rows = alt.Chart(data([point | {"label_at": max(0.0, point["value"])} for point in points]))
     rows = rows.encode(y=down([point["name"] for point in points]))

@@ -1,0 +1,98 @@
+"""What other bills were reported to get wrong: fast modes, failures, caches of an hour."""
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from log_samples import WRITERS, Call, calls, write_log
+from msgspec.structs import replace
+
+from suffice.bill.make import BillOptions, billed
+from suffice.bill.page import bill_page
+from suffice.bill.sums import Bill
+
+
+def bill_of(path: Path) -> Bill:
+    with billed([str(path)], BillOptions(host=None)) as (bill, _):
+        return bill
+
+
+def test_a_tier_without_a_listed_rate_is_named(tmp_path: Path) -> None:
+    """Ccusage 1704, t3code 6306: fast modes cost a multiple, and look like any other request."""
+    rows = WRITERS["claude-code"][0](calls(("claude-opus-4-5",)))
+    for row in rows:
+        if row["type"] == "assistant":
+            row["message"]["usage"]["speed"] = "fast" if row["sessionId"] == "s0" else "standard"
+    bill = bill_of(write_log(tmp_path / "a.jsonl", rows))
+    notes = [note for note in bill.notes if "no list has a rate" in note]
+    assert len(notes) == 1
+    assert "8 requests to claude-opus-4-5 are of the tier fast" in notes[0]
+
+
+def test_a_failure_without_a_token_costs_nothing(tmp_path: Path) -> None:
+    rows = WRITERS["claude-code"][0](calls(("claude-opus-4-5",), sessions=1))
+    failure = {"id": "f", "model": "<synthetic>", "usage": {"input_tokens": 0, "output_tokens": 0}}
+    rows.append(rows[-1] | {"uuid": "f", "isApiErrorMessage": True, "message": failure})
+    bill = bill_of(write_log(tmp_path / "a.jsonl", rows))
+    assert bill.mishaps.errors == 1
+    assert bill.whole.unknown_requests == 0
+    assert bill.mishaps.errors_unknown == 0
+
+
+def test_tokens_that_no_request_states_are_unknown(tmp_path: Path) -> None:
+    bill = bill_of(write_log(tmp_path / "a.jsonl", WRITERS["claude-code"][0](calls())))
+    assert bill.whole.tokens["reasoning"] is None
+    page = bill_page(bill)
+    assert "the log does not state how many were reasoning" in page
+    assert "0.0 % of them" not in page
+    assert "The log states no dollars." in page
+    assert "days are those of UTC" in page
+
+
+def pauses(*, minutes: int) -> list[Call]:
+    """Make one long session whose pauses the cache outlives."""
+    made = calls(("claude-opus-4-5",), sessions=1, steps=30)
+    start, before = made[0].at, 0
+    lasting = []
+    for number, call in enumerate(made):
+        prompt = max(call.input, before)
+        lasting.append(
+            replace(
+                call,
+                at=start + timedelta(minutes=minutes * number),
+                input=prompt,
+                read=before,
+                write=prompt - before,
+            )
+        )
+        before = prompt
+    return lasting
+
+
+def test_a_cache_of_an_hour_is_replayed_as_the_log_says(tmp_path: Path) -> None:
+    """Claude Code writes for an hour; a replay at five minutes was far off today's bill."""
+    rows = WRITERS["claude-code"][0](pauses(minutes=20))
+    for row in rows:
+        if row["type"] == "assistant":
+            usage = row["message"]["usage"]
+            usage["cache_creation"]["ephemeral_1h_input_tokens"] = usage[
+                "cache_creation_input_tokens"
+            ]
+    bill = bill_of(write_log(tmp_path / "a.jsonl", rows))
+    changes = {change.name: change for change in reversed(bill.what_if)}
+    assert "0.0 % off the bill" in changes["move-all"].modelled
+    assert "one-hour-cache" not in changes
+    assert "lapses" not in changes
+    assert changes["five-minute-cache"].saving_usd < 0
+
+
+@pytest.mark.parametrize("minutes", [1, 20])
+def test_no_change_saves_more_than_is_spent(minutes: int, tmp_path: Path) -> None:
+    """A log whose cache outlives five minutes makes the replay dearer than the books."""
+    path = write_log(tmp_path / "a.jsonl", WRITERS["claude-code"][0](pauses(minutes=minutes)))
+    bill = bill_of(path)
+    for change in bill.what_if:
+        if change.name.startswith("move"):
+            assert change.usd_before == bill.whole.usd
+            assert (change.saving_usd or 0) < bill.whole.usd * Decimal("0.81")
