@@ -11,19 +11,18 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.certify.bundle import Bundle, check_rungs
+from suffice.certify.bundle import Bundle, check_rungs, why_barred
 from suffice.config import Config
 from suffice.deployment import build_checks
 from suffice.engines import Engine, last
 from suffice.engines.chunk import Relay
 from suffice.engines.hedge import Hedge, HedgeOutcome, hedged, in_one_piece
-from suffice.errors import Abstained, CertificateError, EngineError, describe
-from suffice.guarantee import check
+from suffice.errors import Abstained, EngineError, describe
 from suffice.ladder import Ladder, build_ladder
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status
 from suffice.meter import Price, charge, charge_without_answer, price_for, used_before
 from suffice.policy import PolicyStep, Router, policy_hash
-from suffice.scoring.checks import Checks, CheckVerdict
+from suffice.scoring.checks import CheckedAnswer, Checks, CheckVerdict
 from suffice.types import (
     NO_TOKENS,
     Charge,
@@ -125,7 +124,11 @@ class Climb:
         self.attempts: list[Attempt] = []
         self.hedges: list[tuple[str, HedgeOutcome]] = []
         self._named = named is not None
-        self.fallback = None if named else barred or why_not(pipeline, request)
+        self.fallback = (
+            None
+            if named
+            else barred or why_barred(pipeline.bundle, request, policy_hash=pipeline.policy_hash)
+        )
         self._router = None if named or self.fallback else pipeline.router
         self._by_policy = self._router is not None
         self._seen: dict[str, Signals] = {}
@@ -139,6 +142,11 @@ class Climb:
         """Whether the certificate speaks of this: the policy chose, among the rungs it knows."""
         bundle = self.pipeline.bundle
         return self._by_policy and bundle is not None and self.rung.name in bundle.policy.rungs
+
+    @property
+    def goes_by_check(self) -> bool:
+        """Whether the policy keeps answers of the rung if they pass the operator's checks."""
+        return self._router is not None and self._router.policy.goes_by_check(self.rung.name)
 
     def take(self, rung: Rung) -> None:
         """Ask a rung that the caller may choose, whose answer stays whatever it says."""
@@ -165,6 +173,13 @@ class Climb:
             raise
         self._verdicts = result.verdicts
         return replace(completion, check=result.passed)
+
+    def note_check(self, result: CheckedAnswer) -> None:
+        """Note what the checks said of the answer that stays, and what that cost."""
+        answer = max(i for i, one in enumerate(self.attempts) if one.role is Role.ANSWER)
+        noted = self.attempts[answer]
+        self.attempts[answer] = replace(noted, check=result.passed)
+        self.attempts += [one.attempt(noted.time or datetime.now(UTC)) for one in result.verdicts]
 
     def answered(self, completion: Completion, *, at: datetime) -> bool:
         """Note an answer to a call made at `at`; False when the next rung is to be asked."""
@@ -374,22 +389,3 @@ def _reference_charge(pipeline: Pipeline, attempts: list[Attempt]) -> Charge:
             return attempt.charge
     mean_usd = pipeline.bundle.mean_usd.get(name) if pipeline.bundle else None
     return Charge(usd=mean_usd, estimated=True)
-
-
-def why_not(pipeline: Pipeline, request: Request) -> str | None:
-    """Say why the policy may not choose for this request; None when its certificate covers it."""
-    if pipeline.bundle is None:
-        return "there is no certificate"
-    certificate = pipeline.bundle.certificate
-    if request.group is None and certificate.terms.scope.groups:
-        return "the certificate covers declared groups, and the request declares none"
-    try:
-        check(
-            certificate,
-            now=datetime.now(UTC),
-            policy_hash=pipeline.policy_hash,
-            group=request.group,
-        )
-    except CertificateError as error:
-        return error.message
-    return None

@@ -6,14 +6,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from gateway_support import LADDER, Call, Site, answer, chunk, completion, site, usage_event
-from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle, check_rungs
 from suffice.certify.bundling import settle
 from suffice.certify.target import Target
 from suffice.config import parse_config
 from suffice.errors import ConfigError
-from suffice.guarantee import LabelSource, Per
+from suffice.guarantee import LabelSource
 from suffice.ladder import build_ladder
 from support import checked_trials
 
@@ -71,22 +70,6 @@ async def test_an_answer_that_fails_goes_up_and_never_out(
         assert text == "4"
         wanted = [("small", "discarded"), ("check:short", "check"), ("big", "answer")]
         assert calls_of(here) == wanted
-
-
-async def test_a_session_never_goes_on_from_an_answer_that_a_check_might_refuse(
-    tmp_path: Path,
-) -> None:
-    """By session the reference stands in for a rung whose answers have to be looked at first."""
-    ask = Target(reference="big", label_source=LabelSource.TARGET, alpha=0.05, per=Per.SESSION)
-    trials = [replace(trial, cluster=trial.request_id) for trial in checked_trials()]
-    bundle = settle(trials, ask, say=lambda _stage: None).bundle
-    assert bundle is not None
-    more = 'route_by = "session"\n' + CHECK
-    async with site(tmp_path, bundle=bundle, more=more) as here:
-        for _ in range(2):
-            given = await here.chat(extra_headers={"x-session-id": "s"})
-            assert given.suffice["rung"] == "big"
-        assert calls_of(here) == [("big", "answer")] * 2
 
 
 async def test_a_check_that_hangs_costs_its_time_and_no_quality(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from msgspec import Struct
 from suffice.certify.manifest import MANIFEST, SIGNATURE, check_manifest, manifest_files
 from suffice.errors import CertificateError, ConfigError, InputError
 from suffice.files import reading_folder, write_folder
-from suffice.guarantee import Certificate, from_json, to_json
+from suffice.guarantee import Certificate, check, from_json, to_json
 from suffice.ladder import Ladder
 from suffice.policy import Policy, policy_hash
 from suffice.policy.store import decode_policy, policy_bytes
 from suffice.scoring.checks import Checks
+from suffice.types import Request
 
 POLICY, CERTIFICATE, CHARGES = "policy.msgpack", "certificate.json", "charges.json"
 FILES = (POLICY, CERTIFICATE, CHARGES, SIGNATURE, MANIFEST)
@@ -97,6 +99,20 @@ def load_bundle(folder: str | os.PathLike[str], *, trust: Sequence[Path] = ()) -
     ):
         check_manifest(at, files, trust=trust)
     return Bundle(policy=policy, certificate=certificate, mean_usd=mean_usd)
+
+
+def why_barred(bundle: Bundle | None, request: Request, *, policy_hash: str) -> str | None:
+    """Say why a policy may not choose for a request; None when its certificate covers it."""
+    if bundle is None:
+        return "there is no certificate"
+    certificate = bundle.certificate
+    if request.group is None and certificate.terms.scope.groups:
+        return "the certificate covers declared groups, and the request declares none"
+    try:
+        check(certificate, now=datetime.now(UTC), policy_hash=policy_hash, group=request.group)
+    except CertificateError as error:
+        return error.message
+    return None
 
 
 def check_rungs(bundle: Bundle, ladder: Ladder, checks: Checks | None) -> None:

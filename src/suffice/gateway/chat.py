@@ -22,7 +22,7 @@ from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
 from suffice.gateway.problems import OF_REQUEST, Problem, problem_of
 from suffice.gateway.route import start_climb
-from suffice.gateway.seats import Seat, leave_seat, take_seat
+from suffice.gateway.seats import Seat, check_turn, leave_seat, take_seat
 from suffice.gateway.shadow import shadow_chance, turn_of
 from suffice.gateway.tags import request_tags, without_tags
 from suffice.gateway.trim import trim_for
@@ -164,6 +164,7 @@ class Answering:
         """Answer in one piece."""
         async with self.attended():
             completion = await ascend(self.climb)
+            await check_turn(self.task.seat, self.climb, completion)
         booked = await self.booked(completion)
         headers = [*self.head(), *costs(booked.entry)]
         await self.exchange.reply(whole(booked), headers=headers)
@@ -173,6 +174,7 @@ class Answering:
         async with self.attended():
             while (completion := await self._relay()) is None:
                 pass
+            await check_turn(self.task.seat, self.climb, completion)
         booked = await self.booked(completion)
         await self.open()
         await self.exchange.send(tail(booked, wants_usage=self.task.chat.wants_usage), more=False)

@@ -84,7 +84,8 @@ def start_climb(
             climb = Climb(pipeline, request, barred=exclusion.sentence)
     if climb.fallback is not None:
         metrics.add(FALLBACKS, (exclusion.label if exclusion else "certificate",))
-    if chat.stream and not climb.settled and serving.config.gateway.defer_streams == "route":
+    held_back = not climb.settled and not (seat.turn is not None and climb.goes_by_check)
+    if chat.stream and held_back and serving.config.gateway.defer_streams == "route":
         climb.take(pipeline.ladder.reference)
     reference = pipeline.ladder.reference
     if seat.turn is not None:

@@ -30,7 +30,7 @@ from suffice.sessions import (
 from suffice.sessions.cache_life import cache_life_of
 from suffice.sessions.identity import agent_of, keyed, session_of
 from suffice.sessions.rates import token_rates
-from suffice.types import JSON, estimated
+from suffice.types import JSON, Completion, Finish, Rung, estimated
 
 
 class SeatMemory(Struct, frozen=True, kw_only=True):
@@ -99,15 +99,13 @@ async def take_seat(
 def choose_for(seat: Seat, turn: AgentTurn, climb: Climb) -> Choice | None:
     """Have a climb go on where its session allows it; None where the policy may not choose.
 
-    The climb begins where the policy wishes, which has read the beginning of the agent. Where the
-    policy would look at an answer first, the wish is the reference: an agent goes on from an answer
-    before it can be reviewed.
+    The climb begins where the policy wishes, which has read the beginning of the agent.
     """
     pipeline = climb.pipeline
     if pipeline.router is None or climb.fallback is not None:
         return None
     ladder, now = pipeline.ladder, datetime.now(UTC)
-    wish = climb.rung if climb.settled else ladder.reference
+    wish = _wish(climb, seat.state)
     held = [rung for rung in ladder if seat.state is not None and rung.name == seat.state.rung]
     prices = {rung.name: pipeline.prices.get(rung.price or "") for rung in (*held, wish)}
     choice = choose(
@@ -126,6 +124,39 @@ def choose_for(seat: Seat, turn: AgentTurn, climb: Climb) -> Choice | None:
     return choice
 
 
+def _wish(climb: Climb, state: AgentState | None) -> Rung:
+    """Say which rung the policy wishes for.
+
+    A policy that goes by checks wishes for its rung while the last answer of it passed, and for
+    the reference from then on, where one failed or there is no verdict. Any other policy that would
+    look at an answer first wishes for the reference: an agent goes on from an answer before it can
+    be reviewed.
+    """
+    reference = climb.pipeline.ladder.reference
+    if climb.settled:
+        return climb.rung
+    if not climb.goes_by_check:
+        return reference
+    held = [rung for rung in climb.pipeline.ladder if state is not None and rung.name == state.rung]
+    if state is None or not held:
+        return climb.rung
+    if held[0] == reference:
+        return reference if state.escalated else climb.rung
+    return held[0] if state.passed else reference
+
+
+async def check_turn(seat: Seat | None, climb: Climb, completion: Completion) -> None:
+    """Have the checks look at an answer that ends a turn, where the session's policy goes by them.
+
+    In the middle of a tool loop they have nothing to look at: the agent has not finished.
+    """
+    checks, rung = climb.pipeline.checks, climb.rung.name
+    finished = completion.finish is Finish.STOP and not completion.tool_calls
+    by_session = seat is not None and seat.turn is not None
+    if by_session and finished and climb.goes_by_check and checks is not None:
+        climb.note_check(await checks.look(climb.request, rung, completion.text))
+
+
 async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger: Ledger) -> None:
     """Remember which rung answered, and how long its prompt was; raises LedgerError."""
     if seat.turn is None or entry.rung is None:
@@ -139,6 +170,7 @@ async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger:
             turn,
             rung=entry.rung,
             escalated=choice is not None and choice.escalated,
+            passed=answered.check,
         ),
         estimated_tokens=seat.estimated_tokens,
     )

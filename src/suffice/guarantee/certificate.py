@@ -273,6 +273,11 @@ def _limits(calibration: Calibration, terms: Terms) -> tuple[str, ...]:
             f"Answers of {', '.join(sorted(terms.checks))} stay only if they pass the operator's "
             "check: a check that changes, or runs on other files, is not covered."
         )
+    if terms.checks and calibration.per is Per.SESSION:
+        sentences.append(
+            "A session that failed its check counts as the reference's: live, it moves up at its "
+            "next boundary, and what it did before stays. Outcomes of sessions tell the difference."
+        )
     if calibration.part < 1:
         sentences.append(
             f"A random {calibration.part:.1%} of requests, drawn by their ids, may be kept from "

@@ -125,6 +125,11 @@ class Policy(Struct, frozen=True, kw_only=True, eq=False):
         """Whether an answer of a rung stays whatever it says, at the policy's point."""
         return rung not in self.checked and bool(self.path.keeps[self.point, rung] == np.inf)
 
+    def goes_by_check(self, rung: str) -> bool:
+        """Whether an answer of a rung stays if it passes the check, and only then."""
+        at = self.rungs.index(rung) if rung in self.rungs else -1
+        return at in self.checked and bool(self.path.keeps[self.point, at] == np.inf)
+
     @property
     def points(self) -> int:
         """How many points the path has."""

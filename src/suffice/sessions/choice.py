@@ -39,7 +39,8 @@ class SessionOutlook(Struct, frozen=True, kw_only=True):
 class Choice(Struct, frozen=True, kw_only=True):
     """The rung of a turn, and why: `reason` is one of the words of `choose`.
 
-    `stay_usd` and `move_usd` are forecasts for the rest of the session; None where none was needed.
+    `stay_usd` and `move_usd` are forecasts for the rest of the session, with the cache that a move
+    loses and builds again; None where no move was in question, or a price is unknown.
     """
 
     rung: str
@@ -73,10 +74,6 @@ def choose(
     boundary = boundary_of(state, turn, cache_life_s=life_s)
     if boundary is None or wish == state.rung:
         return Choice(rung=state.rung, reason="held", boundary=boundary)
-    if ladder.index(wish) > ladder.index(state.rung):
-        if state.escalated:
-            return Choice(rung=state.rung, reason="spent", boundary=boundary)
-        return Choice(rung=wish, reason="escalated", boundary=boundary, escalated=True)
     stay_usd, move_usd = (
         None
         if name not in rates
@@ -87,11 +84,16 @@ def choose(
         )
         for name in (state.rung, wish)
     )
-    pays = stay_usd is not None and move_usd is not None and move_usd < stay_usd
+    if ladder.index(wish) > ladder.index(state.rung):
+        moves, reason = not state.escalated, "spent" if state.escalated else "escalated"
+    else:
+        moves = stay_usd is not None and move_usd is not None and move_usd < stay_usd
+        reason = "moved" if moves else "dear"
     return Choice(
-        rung=wish if pays else state.rung,
-        reason="moved" if pays else "dear",
+        rung=wish if moves else state.rung,
+        reason=reason,
         boundary=boundary,
+        escalated=reason == "escalated",
         stay_usd=stay_usd,
         move_usd=move_usd,
     )

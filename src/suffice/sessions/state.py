@@ -31,7 +31,8 @@ class Prefix(Struct, frozen=True, array_like=True):
 class AgentState(Struct, frozen=True, kw_only=True):
     """One agent of a session: the rung it holds, and the prefixes that caches may hold of it.
 
-    `escalated` says that the session was moved up once; it is not moved up again.
+    `escalated` says that the session was moved up once; it is not moved up again. `passed` is what
+    the operator's checks said of the last answer; None where they said nothing, or had not to.
     """
 
     rung: str
@@ -40,6 +41,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     prefixes: dict[str, Prefix]
     escalated: bool = False
+    passed: bool | None = None
 
     def warm_tokens(self, rung: str, turn: AgentTurn, *, cache_life_s: float) -> int:
         """Count the tokens of a prompt that the cache of a rung still holds, at most."""
@@ -56,7 +58,12 @@ class AgentState(Struct, frozen=True, kw_only=True):
 
 
 def after(
-    state: AgentState | None, turn: AgentTurn, *, rung: str, escalated: bool = False
+    state: AgentState | None,
+    turn: AgentTurn,
+    *,
+    rung: str,
+    escalated: bool = False,
+    passed: bool | None = None,
 ) -> AgentState:
     """Return the state of an agent once a rung has answered a turn of it."""
     prefix = Prefix(turn.prompt_tokens, turn.time_s)
@@ -68,6 +75,7 @@ def after(
             prompt_tokens=turn.prompt_tokens,
             prefixes={rung: prefix},
             escalated=escalated,
+            passed=passed,
         )
     return replace(
         state,
@@ -77,4 +85,5 @@ def after(
         prompt_tokens=turn.prompt_tokens,
         prefixes={**state.prefixes, rung: prefix},
         escalated=state.escalated or escalated,
+        passed=passed,
     )
