@@ -233,6 +233,38 @@ def test_a_workload_longer_than_the_context_is_refused():
         make_plan(PlanRequest(model=find_shape("llama-3-8b"), workload=work, chips=("h100",)))
 
 
+@pytest.mark.parametrize(
+    ("stated", "scaling", "longest"),
+    [
+        (32768, {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        (
+            163840,
+            {"rope_type": "yarn", "factor": 40, "original_max_position_embeddings": 4096},
+            163840,
+        ),
+        (
+            1048576,
+            {"rope_type": "deepseek_yarn", "factor": 32, "original_max_position_embeddings": 32768},
+            1048576,
+        ),
+        (
+            32768,
+            {"rope_type": "telechat3-yarn", "factor": 4, "original_max_position_embeddings": 8192},
+            32768,
+        ),
+        (131072, {"rope_type": "linear", "factor": 8.0}, 131072),
+        (8192, {"rope_type": "yarn", "factor": 4.0}, 8192),
+        (8192, None, 8192),
+    ],
+)
+def test_a_context_is_lengthened_once(stated, scaling, longest):
+    """By the factor of YaRN where the file states the original context, and never twice."""
+    config = MODELS["Qwen--Qwen3-32B"]["config"] | {"max_position_embeddings": stated}
+    for field in ("rope_scaling", "rope_parameters"):
+        read_shape = read(config | {"rope_scaling": None} | {field: scaling})
+        assert read_shape.max_context_tokens == longest
+
+
 def test_a_folder_is_read_as_its_configuration(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen--Qwen3-32B"]["config"]))
     assert find_shape(str(tmp_path)) == shape_from_file(tmp_path / "config.json")

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from suffice.errors import InputError
+from suffice.silicon.catalog import find_chip
 from suffice.silicon.checkpoint.quantisation import Neighbour
 from suffice.silicon.checkpoint.reader import shape_from_config
 from suffice.silicon.formats import format_text, mean_bits, named_format, resolve_formats
+from suffice.silicon.layouts import spreads
 from suffice.silicon.models import find_shape, shape_from_file
 from suffice.silicon.plan import make_plan
 from suffice.silicon.question import PlanRequest, Workload
@@ -584,3 +586,72 @@ def test_caches_of_a_public_report_come_out_right(model, context, gib):
     held = (counts.kv_full + counts.kv_sparse) * context
     held += counts.kv_window * min(context, counts.window)
     assert 2 * held / 2**30 == pytest.approx(gib, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "block"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 128),
+        ({"quant_method": "fp8"}, 1),
+        ({"quant_method": "awq", "bits": 4, "group_size": 64}, 64),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, 1),
+        ({"quant_method": "compressed-tensors", "config_groups": group(4, "int")}, 1),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": group(8, "float", block_structure=[128, 64]),
+            },
+            128,
+        ),
+        ({"quant_method": "mxfp4", "group_size": 32}, 1),
+        (None, 1),
+    ],
+)
+def test_weights_that_share_a_scale_are_counted(quantisation, block):
+    assert formats(quantisation).scale_block == block
+    assert resolve_formats(formats(quantisation), weights="bf16").scale_block == 1
+
+
+def test_a_neighbouring_file_says_how_many_weights_share_a_scale():
+    assert formats(None, beside=modelopt("NVFP4", group_size=16)).scale_block == 16
+
+
+def widths(config):
+    """Tensor-parallel widths tried within a node, without and with expert parallelism."""
+    shape = shape_from_config(config, name="x", source="x")
+    tried = spreads(shape, find_chip("h100"), block=shape.formats.scale_block)
+    return {tp for tp, _, ep in tried if ep == 1}, {tp for tp, _, ep in tried if ep > 1}
+
+
+def test_no_layout_cuts_what_engines_cannot_cut():
+    """Qwen3 235B in FP8 blocks, Qwen2 72B in AWQ groups, Phi-3 medium with ten cached heads."""
+    blocks = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    groups = {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
+    wide = GATED | {"num_attention_heads": 64, "moe_intermediate_size": 1536}
+    assert widths(wide) == ({1, 2, 4, 8}, {2, 4, 8})
+    assert widths(wide | blocks) == ({1, 2, 4}, {2, 4, 8})
+    dense = DENSE | {"hidden_size": 8192, "num_attention_heads": 64, "intermediate_size": 29568}
+    assert widths(dense) == ({1, 2, 4, 8}, set())
+    assert widths(dense | groups) == ({1}, set())
+    heads = {"num_attention_heads": 40, "num_key_value_heads": 10, "intermediate_size": 17920}
+    assert widths(DENSE | {"hidden_size": 5120} | heads) == ({1, 2}, set())
+    assert widths(GATED | {"num_attention_heads": 28, "head_dim": 128}) == ({1, 2, 4}, {2, 4})
+
+
+def test_parents_of_quantised_layers_among_those_left_alone_change_nothing():
+    left = {"ignore": ["lm_head", *(f"model.layers.{i}.mlp.experts.0" for i in range(8))]}
+    groups = {"quant_method": "compressed-tensors", "config_groups": group(4, "int")}
+    assert formats(groups | left, model=GATED).experts == "int4"
+    names = [f"model.layers.{i}.mlp.experts.0.{m}_proj" for i in range(8) for m in ("up", "down")]
+    mixed = formats(groups | {"ignore": names}, model=GATED).experts
+    assert mixed == pytest.approx({"int4": 1 / 3, "bf16": 2 / 3})
+    awq = {"quant_method": "awq", "bits": 4, "modules_to_not_convert": left["ignore"]}
+    assert formats(awq, model=GATED).experts == "bf16"
+
+
+def test_a_file_of_weights_is_refused_with_a_way_out(tmp_path):
+    path = tmp_path / "model-Q4_K_M.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(InputError, match="not a config") as error:
+        find_shape(str(path))
+    assert "--weights" in (error.value.hint or "")

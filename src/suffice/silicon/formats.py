@@ -1,6 +1,7 @@
 """Number formats of weights and cache: bits, mixtures within a part, what a plan may override."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -66,8 +67,9 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `dense` holds dense feed-forward layers and shared experts, `experts` the routed ones, `head`
     the output matrix. Embeddings, norms, routers and vision towers have 16 bits. `cache` is what
-    the checkpoint states for its KV cache, None where it states nothing. `origin` says who said so
-    of the weights, `cache_origin` of the cache.
+    the checkpoint states for its KV cache, None where it states nothing. `scale_block` is how many
+    neighbouring weights share a scale, which tensor parallelism must not part (1 where it may cut
+    anywhere). `origin` says who said so of the weights, `cache_origin` of the cache.
     """
 
     attention: str | Mixture = SIXTEEN_BITS
@@ -75,6 +77,7 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     experts: str | Mixture = SIXTEEN_BITS
     head: str | Mixture = SIXTEEN_BITS
     cache: str | None = None
+    scale_block: int = 1
     origin: str = "list of models"
     cache_origin: str = "not stated: engines keep 16 bits"
 
@@ -127,12 +130,12 @@ def resolve_formats(
     `weights` sets every linear layer but the output head, `experts` the routed experts alone.
     A cache that nobody states has 16 bits, as engines serve it by default.
     """
-    changes: dict[str, str] = {}
+    changes: dict[str, Any] = {}
     origin = own.origin
     for name in (weights, experts):
         format_bits(name or SIXTEEN_BITS)
     if weights:
-        changes = {"attention": weights, "dense": weights, "experts": weights}
+        changes = {"attention": weights, "dense": weights, "experts": weights, "scale_block": 1}
         origin = "--weights"
     if experts:
         changes["experts"] = experts

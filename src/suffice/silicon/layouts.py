@@ -1,6 +1,5 @@
 """Which ways of spreading a model over chips are worth a prediction, and which of them fit."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -40,25 +39,49 @@ class LayoutQuestion:
     serving: Mapping[str, float] = field(default_factory=dict)
 
 
-def spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
+def spreads(shape: Shape, chip: Chip, *, block: int = 1) -> list[tuple[int, int, int]]:
     """List (tp, dp, ep) within the chip's scale-up network: tensor, data and expert parallel.
 
-    Pipelines (`stages`) and wide expert parallelism (`wide_spreads`) may reach beyond it.
+    Engines cut heads and the inner widths of layers evenly, and never within a `block` of weights
+    that share a scale. Pipelines (`stages`) and wide expert parallelism (`wide_spreads`) may reach
+    beyond the network.
     """
     domain = int(chip.domain.si if chip.domain else DEFAULT_DOMAIN)
-    heads = math.gcd(*(block.heads for block in shape.attention if block.kind != "conv"))
     latent = any(block.kind in ("mla", "compressed") for block in shape.attention)
     layouts = []
     for width in WIDTHS:
         if width > domain:
             break
-        if heads % width == 0:
+        dense = _may_cut(shape, width, block=block)
+        if dense and (shape.experts is None or _even(shape.experts.width, width, block=block)):
             layouts.append((width, 1, 1))
         if shape.experts and shape.experts.count % width == 0 and width > 1:
-            layouts.append((width, 1, width))
+            if dense:
+                layouts.append((width, 1, width))
             if latent:
                 layouts.append((1, width, width))
     return [spread for spread in layouts if not latent or spread[0] <= 8]
+
+
+def _may_cut(shape: Shape, width: int, *, block: int) -> bool:
+    """Whether attention and dense layers can be cut `width` ways.
+
+    Cached heads are cut evenly, or copied where there are more chips than heads.
+    """
+    for mixer in shape.attention:
+        if mixer.kind == "conv":
+            continue
+        copies = mixer.kind != "gqa" or 0 in (mixer.kv_heads % width, width % mixer.kv_heads)
+        if mixer.heads % width or not copies:
+            return False
+    shared = shape.experts.shared_width if shape.experts else 0
+    widths = [layer.width for layer in shape.dense] + [shared]
+    return all(_even(inner, width, block=block) for inner in widths)
+
+
+def _even(inner: int, width: int, *, block: int) -> bool:
+    """Whether an inner width is cut into equal parts of whole blocks; one chip cuts nothing."""
+    return width == 1 or inner % (width * block) == 0
 
 
 def wide_spreads(shape: Shape, chip: Chip) -> list[tuple[int, int, int]]:
@@ -99,10 +122,12 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
     """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not."""
     shares = (0.0, *PREFILL_SHARES) if question.apart else (0.0,)
     splits = {tp: cache_splits(shape, tp) if question.context_parallel else (1,) for tp in WIDTHS}
+    block = question.formats.scale_block
+    near = {chip.key: spreads(shape, chip, block=block) for chip in chips}
     rows = [
         (i, *spread, pp, cp, batch, share)
         for i, chip in enumerate(chips)
-        for spread, share in product(spreads(shape, chip) + wide_spreads(shape, chip), shares)
+        for spread, share in product(near[chip.key] + wide_spreads(shape, chip), shares)
         for pp, cp in product(stages(shape, spread, share=share), splits[spread[0]])
         for batch in batches(spread[1])
         if batch >= spread[1] * pp

@@ -47,6 +47,12 @@ def find_shape(name: str, shapes: dict[str, Shape] | None = None, *, formats: bo
     """
     if name.endswith(".json") or Path(name).is_dir():
         return shape_from_file(Path(name), formats=formats)
+    if Path(name).is_file():
+        raise InputError(
+            f"{name} is not a config.json",
+            hint="a GGUF, safetensors or other file of weights is not read: give the config.json "
+            "that it was made from, and its formats with --weights, --experts and --cache-format",
+        )
     shapes = built_in_shapes() if shapes is None else shapes
     lowered = name.lower()
     for candidate in (lowered, lowered.rpartition("/")[2]):

@@ -48,10 +48,12 @@ class Patterns:
     A plain name means a matrix of that name and everything below it, wherever it hangs; `*` and
     `?` match as in a shell; `re:` opens a regular expression that must match from the start.
     `Linear` (a class of layers) means every matrix but the output head. Layers of towers and of
-    draft heads are not the decoder's.
+    draft heads are not the decoder's. If `whole`, a name with a layer's number means no matrix
+    below it: compressed-tensors lists parents of quantised layers among the modules left alone.
     """
 
-    def __init__(self, patterns: Iterable[str], *, where: str) -> None:
+    def __init__(self, patterns: Iterable[str], *, where: str, whole: bool = False) -> None:
+        self.whole = whole
         self.plain: dict[int | None, set[str]] = defaultdict(set)
         self.globs: dict[int | None, set[str]] = defaultdict(set)
         self.regexes: list[re.Pattern[str]] = []
@@ -75,7 +77,9 @@ class Patterns:
             return True
         for layer in {None, matrix.layer}:
             plain = self.plain.get(layer, ())
-            if plain and any(run in plain for run in _runs(matrix.names)):
+            numbered = self.whole and layer is not None
+            runs = _ends(matrix.names) if numbered else _runs(matrix.names)
+            if plain and any(run in plain for run in runs):
                 return True
             if any(_globbed(tail, matrix.names) for tail in self.globs.get(layer, ())):
                 return True
@@ -91,6 +95,14 @@ def _runs(names: tuple[str, ...]) -> tuple[str, ...]:
         ends = range(1, len(parts) + 1)
         runs |= {".".join(parts[i:j]) for j in ends for i in range(j)}
     return tuple(runs)
+
+
+@functools.cache
+def _ends(names: tuple[str, ...]) -> tuple[str, ...]:
+    """All runs of components that end a matrix's names."""
+    return tuple(
+        {name.split(".", start)[-1] for name in names for start in range(name.count(".") + 1)}
+    )
 
 
 @functools.lru_cache(maxsize=65536)

@@ -83,6 +83,7 @@ def read_formats(
         experts=parts.get("experts", SIXTEEN_BITS),
         head=parts.get("head", SIXTEEN_BITS),
         cache=cache,
+        scale_block=max(_scale_block(stated), _scale_block(neighbour and neighbour.content)),
         origin=origin or f"config.json: dtype {dtype.removeprefix('torch.')}",
         cache_origin=origin if cache else Formats().cache_origin,
     )
@@ -105,6 +106,26 @@ def _stated(whole: Config, inner: Config) -> Any:
             hint="quantization_config may stand in the file, or in its text part: keep one",
         )
     return places[0] if places else None
+
+
+def _scale_block(config: Any) -> int:
+    """Find how many weights share a scale, by the widest group or block that a file states.
+
+    Engines pad MXFP4, so that it may be cut anywhere.
+    """
+    config = config if isinstance(config, dict) else {}
+    config = config.get("quantization") or config
+    if config.get("quant_method") == "mxfp4":
+        return 1
+    groups = config.get("config_groups")
+    tables = [config, *(groups.values() if isinstance(groups, dict) else ())]
+    tables += [part for table in tables if isinstance(part := table.get("weights"), dict)]
+    sizes = [1]
+    for table in tables:
+        for key in ("group_size", "q_group_size", "weight_block_size", "block_structure"):
+            value = table.get(key)
+            sizes += value if isinstance(value, list) else [value]
+    return max(size for size in sizes if isinstance(size, int))
 
 
 def _draft_heads(inner: Config) -> int:

@@ -57,6 +57,7 @@ SHAPE_FIELDS = (
 )
 """Fields that change what a model reads; a family that does not know one refuses it."""
 
+YARN = ("yarn", "deepseek_yarn")
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model_config")
 HINT = "write the shape by hand: docs/silicon.md shows a file for --model-file"
 
@@ -140,9 +141,24 @@ def _shape(
         lookups=lookups,
         vision=vision_params(whole),
         mtp=draft_head_params(fields, mixing=mixing, feeds=forward, hidden=hidden),
-        max_context_tokens=fields.number("max_position_embeddings"),
+        max_context_tokens=_context_tokens(fields),
         formats=read_formats(whole, fields.config, names=names, neighbour=neighbour),
     )
+
+
+def _context_tokens(fields: ConfigFields) -> int | None:
+    """Return the longest context; with YaRN it is at least the factor times the original one.
+
+    In `max_position_embeddings` some files state the longer one, others the original one.
+    """
+    stated = fields.number("max_position_embeddings")
+    scaling = fields.raw("rope_scaling") or fields.raw("rope_parameters")
+    scaling = scaling if isinstance(scaling, dict) else {}
+    kind = scaling.get("rope_type") or scaling.get("type")
+    original, factor = (scaling.get(k) for k in ("original_max_position_embeddings", "factor"))
+    if kind not in YARN or stated is None or not original or not factor:
+        return stated
+    return max(stated, int(original * factor))
 
 
 def _layer_count(fields: ConfigFields) -> int:

@@ -117,7 +117,7 @@ def read_scheme(config: Config, *, where: str) -> Scheme:
         where=where,
         default=default,
         named=named,
-        ignored=Patterns(ignored, where=where),
+        ignored=Patterns(ignored, where=where, whole=method == "compressed-tensors"),
         cache=_cache(config, where=where),
         words=frozenset(w for t in texts if not t.startswith("re:") for w in t.split(".")),
         layers_named=frozenset(layer for layer in layers if layer is not None),
