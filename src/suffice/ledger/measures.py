@@ -26,6 +26,7 @@ from suffice.types import CountSource, Spend
 from suffice.units import usd_from_picousd
 
 HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 SPLIT = 10**6  # sums of 64-bit amounts are taken in two halves, so that no sum overflows
 Column = sa.ColumnElement[Any]
 _ONE, _NOUGHT = sa.literal_column("1", sa.BigInteger), sa.literal_column("0", sa.BigInteger)

@@ -1,12 +1,10 @@
 """The statements that add rows to a ledger's sums by hour and day, or take them out again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import psycopg
 
 from suffice.ledger.measures import HOUR_US, Column, Measure, total
 from suffice.ledger.schema import requests
@@ -48,18 +46,29 @@ def taking_out(measure: Measure, dialect: str, *, audited: bool) -> Statements:
 
 def _compiled(statements: Iterable[sa.Insert], dialect: str) -> Statements:
     """Compile once: SQLAlchemy spends longer on a statement of a hundred terms than SQLite."""
-    compiled = [statement.compile(dialect=_DIALECTS[dialect]()) for statement in statements]
+    compiled = [statement.compile(dialect=_dialect(dialect)) for statement in statements]
     return tuple((str(one), one.params) for one in compiled)
+
+
+def compiled_text(expression: Column, dialect: str) -> str:
+    """Write an expression with its constants as text, for `sa.text`."""
+    own = type(_dialect(dialect))(paramstyle="named")  # `sa.text` doubles its own percent signs
+    return str(expression.compile(dialect=own, compile_kwargs={"literal_binds": True}))
 
 
 def _bound(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.BigInteger)
 
 
-_DIALECTS: Mapping[str, Callable[[], sa.Dialect]] = {
-    "sqlite": lambda: sqlite.dialect(paramstyle="named"),
-    "postgresql": psycopg.dialect,
-}
+def _dialect(name: str) -> sa.Dialect:
+    """Return a dialect as its driver wants parameters; the other one is not even imported."""
+    if name == "postgresql":
+        from sqlalchemy.dialects.postgresql import psycopg
+
+        return psycopg.dialect()
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.dialect(paramstyle="named")
 
 
 def _registration(measure: Measure, name: str, rows: Iterable[sa.ColumnElement[bool]]) -> sa.Insert:
@@ -149,7 +158,7 @@ def _addition(
     }
     every = sa.union_all(*parts).subquery("every")
     rows_of_sums = sa.select(*every.c, *missing.values()).where(sa.true())
-    adding = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    adding = _insert(table, dialect)
     upsert: sa.Insert = adding.from_select(
         [*every.c.keys(), *missing], rows_of_sums
     ).on_conflict_do_update(
@@ -157,6 +166,16 @@ def _addition(
         set_={name: table.c[name] + adding.excluded[name] for name in measure.terms},
     )
     return upsert
+
+
+def _insert(table: sa.Table, dialect: str) -> Any:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 def _capped(values: sa.CTE, table: sa.Table, *, name: str) -> Column:

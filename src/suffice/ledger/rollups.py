@@ -11,19 +11,18 @@ day keeps the first `MOST_VALUES` of them, and the others together under `OTHERS
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from suffice.ledger.database import Ledger
-from suffice.ledger.measures import HOUR_US, MEASURES, Column, Measure, rollup_marks, total
+from suffice.ledger.measures import DAY_US, HOUR_US, MEASURES, Measure, rollup_marks
 from suffice.ledger.records import Window
+from suffice.ledger.rollup_queries import Conditions, kept_sums, late_rows, rows_between
 from suffice.ledger.rollup_statements import DAY, HOUR, names_of_sums, taking_in, taking_out
 from suffice.ledger.schema import attempts, requests, time_us
 
-DAY_US = 24 * HOUR_US
 HOURLY_DAYS = 40
 MOST_VALUES = 200
 FIRST_BATCH, BATCH = 1_000, 10_000  # rows in one transaction: gateways write in between
@@ -32,7 +31,6 @@ _WRITERS_S = 1.0  # longest wait for writers that began before the ids were read
 _POLL_S = 0.005
 _MARKED = {"requests_id": requests.c.id, "attempts_id": attempts.c.id}
 Sums = dict[str, int]
-Conditions = tuple[sa.ColumnElement[bool], ...]
 
 
 class _Stretches(NamedTuple):
@@ -61,18 +59,16 @@ def summed(
         _without_compiling(connection)
         marks = connection.execute(sa.select(rollup_marks)).one()._mapping
         stretches = _stretches(since_us, until_us, hourly_from=marks["hourly_from"])
-        kept = _kept(measures[0].table, by)
+        kept = kept_sums(measures[0].table, by)
         queries = [
             (kept, {"hours": hours, "since": since, "until": until})
             for hours, since, until in stretches.kept
         ]
         for measure in measures:
-            mark = {"mark": marks[measure.mark]}
-            queries.append(
-                (_late(measure, by, only), {"since": since_us, "until": until_us} | mark)
-            )
+            mark, asked = {"mark": marks[measure.mark]}, (measure, by, only, ledger.dialect)
+            queries.append((late_rows(*asked), {"since": since_us, "until": until_us} | mark))
             queries += [
-                (_edge(measure, by, only), {"since": since, "until": until} | mark)
+                (rows_between(*asked), {"since": since, "until": until} | mark)
                 for since, until in stretches.rows
             ]
         for query, values in queries:
@@ -220,52 +216,7 @@ _WRITERS = sa.text(
 )
 
 
-@cache
-def _kept(table: sa.Table, by: str | None) -> sa.Select[Any]:
-    """Return the query that adds sums of `hours` up, from `since` to before `until`."""
-    value: Column = {None: sa.literal(""), "day": table.c.hour // 24}.get(by, table.c.value)
-    sums = (sa.func.sum(table.c[name]).label(name) for name in names_of_sums(table))
-    return (
-        sa.select(value.label("value"), *sums)
-        .where(table.c.dimension == ("" if by == "day" else by or ""))
-        .where(table.c.hours == sa.bindparam("hours", type_=sa.BigInteger))
-        .where(table.c.hour >= _SINCE, table.c.hour < _UNTIL)
-        .group_by(value)
-    )
-
-
-@cache
-def _late(measure: Measure, by: str | None, only: Conditions) -> sa.Select[Any]:
-    """Return the query that adds up the rows after a `mark`, found by their id."""
-    time_us = measure.time_us + 0  # no index on it is of use here
-    return _direct(measure, by).where(
-        measure.id > sa.bindparam("mark"), time_us >= _SINCE, time_us < _UNTIL, *only
-    )
-
-
-@cache
-def _edge(measure: Measure, by: str | None, only: Conditions) -> sa.Select[Any]:
-    """Return the query that adds up the rows of a stretch of time up to a `mark`."""
-    return _direct(measure, by).where(
-        measure.id + 0 <= sa.bindparam("mark"),
-        measure.time_us >= _SINCE,
-        measure.time_us < _UNTIL,
-        *only,
-    )
-
-
-_SINCE = sa.bindparam("since", type_=sa.BigInteger)
-_UNTIL = sa.bindparam("until", type_=sa.BigInteger)
 _EVER = 2**62
-
-
-def _direct(measure: Measure, by: str | None) -> sa.Select[Any]:
-    value: Column = sa.literal("")
-    if by is not None:
-        value = measure.time_us // DAY_US if by == "day" else measure.keys[by]
-    sums = (total(term).label(name) for name, term in measure.terms.items())
-    query = sa.select(value.label("value"), *sums).select_from(measure.rows)
-    return query.where(*measure.where).group_by("value")
 
 
 def _microseconds(window: Window) -> tuple[int, int]:
