@@ -43,15 +43,28 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy"})
 
 
+def test_a_report_on_a_ledger_loads_only_the_ledger(tmp_path: Path) -> None:
+    """Of the two seconds that it may take on millions of rows, imports take most."""
+    code = (
+        "import sys; from suffice.cli.main import main; from suffice.ledger import Ledger\n"
+        "Ledger.open(sys.argv[1]).close()\n"
+        "try: main(['report', sys.argv[1], '--json'])\n"
+        "except SystemExit: pass\n"
+        "print('MODULES', *sorted({m.split('.')[0] for m in sys.modules}), *sys.modules)"
+    )
+    loaded = set(run_python(code, str(tmp_path / "books.db")).split("MODULES")[1].split())
+    assert not loaded & (HEAVY - {"sqlalchemy"} | {"numpy", "sqlalchemy.dialects.postgresql"})
+
+
 def test_a_gateway_worker_starts_without_scipys_statistics() -> None:
     code = "import suffice.gateway.worker, sys; print(*sorted(sys.modules))"
     assert "scipy.stats" not in run_python(code).split()
 
 
-def run_python(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
+def run_python(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout
 
 
 def test_the_package_offers_what_it_names_and_loads_it_late() -> None:

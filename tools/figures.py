@@ -8,8 +8,8 @@ import vl_convert
 
 from suffice import Promise, certify_files
 from suffice.report.charts import VEGALITE, spec
-from suffice.report.gather import trials_report
 from suffice.report.trial_figures import trial_figures
+from suffice.report.trials_gather import trials_report
 
 OUT = Path(__file__).parents[1] / "docs" / "figures" / "certified.svg"
 

@@ -21,8 +21,10 @@ from suffice.config import load_config, parse_config
 from suffice.errors import ConfigError, InputError
 from suffice.guarantee import LabelSource
 from suffice.ledger import Ledger
-from suffice.report import LedgerReport, TrialsReport
-from suffice.report.gather import report_on, trials_report, verdict, write_report
+from suffice.report.gather import report_on, write_report
+from suffice.report.ledger_summary import LedgerReport
+from suffice.report.summary import TrialsReport
+from suffice.report.trials_gather import trials_report, verdict
 from suffice.types import Trial, TrialStatus
 from support import (
     CONFIG,

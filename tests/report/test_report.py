@@ -24,21 +24,20 @@ from suffice.ledger import (
     Status,
     Window,
 )
-from suffice.report import (
-    BaselineFigures,
-    CertifyVerdict,
-    LedgerReport,
-    Side,
-    TokenSpread,
-    TrialsReport,
-    ledger_report,
-    side,
-    token_spreads,
-)
 from suffice.report.build import build_report
 from suffice.report.headline import trials_opening
 from suffice.report.ledger_figures import ledger_figures
+from suffice.report.ledger_summary import LedgerReport, ledger_report
 from suffice.report.style import PALETTE, VECTORS
+from suffice.report.summary import (
+    BaselineFigures,
+    CertifyVerdict,
+    Side,
+    TokenSpread,
+    TrialsReport,
+    side,
+    token_spreads,
+)
 from suffice.report.trial_figures import trial_figures
 from suffice.trials.frontier import frontier
 from suffice.types import Charge, Count, CountSource, Trial, TrialStatus, Usage, Vector

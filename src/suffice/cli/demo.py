@@ -30,7 +30,8 @@ from suffice.guarantee import LabelSource
 from suffice.ladder import example_text
 from suffice.ledger import Ledger, calls, totals
 from suffice.report.compound import compound_page
-from suffice.report.gather import report_on, trials_report, write_report
+from suffice.report.gather import report_on, write_report
+from suffice.report.trials_gather import trials_report
 from suffice.trials.importers import read_trials
 from suffice.units import show_seconds, show_share, show_usd
 

@@ -50,7 +50,6 @@ def report(
     if by is not None:
         _report_spenders(source, by, keys=keys, since=since, json=json)
         return
-    from suffice.certify.promise import Promise
     from suffice.cli.output import note, print_json, stages
     from suffice.report.gather import report_on, write_report
 
@@ -58,6 +57,8 @@ def report(
         check_file(out)
     promise = None
     if reference is not None:
+        from suffice.certify.promise import Promise
+
         promise = Promise(reference=reference, alpha=alpha, delta=delta, seed=seed)
     with stages() as say:
         contents = report_on(source, promise, zero_cost=zero_cost, say=say)

@@ -1,6 +1,6 @@
 """The statements that add rows to a ledger's sums by hour and day, or take them out again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -52,7 +52,7 @@ def _compiled(statements: Iterable[sa.Insert], dialect: str) -> Statements:
 
 def compiled_text(expression: Column, dialect: str) -> str:
     """Write an expression with its constants as text, for `sa.text`."""
-    own = type(_dialect(dialect))(paramstyle="named")  # `sa.text` doubles its own percent signs
+    own = _dialect(dialect, paramstyle="named")  # `sa.text` doubles its own percent signs
     return str(expression.compile(dialect=own, compile_kwargs={"literal_binds": True}))
 
 
@@ -60,15 +60,18 @@ def _bound(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.BigInteger)
 
 
-def _dialect(name: str) -> sa.Dialect:
+def _dialect(name: str, *, paramstyle: str | None = None) -> sa.Dialect:
     """Return a dialect as its driver wants parameters; the other one is not even imported."""
+    make: Callable[..., sa.Dialect]
     if name == "postgresql":
         from sqlalchemy.dialects.postgresql import psycopg
 
-        return psycopg.dialect()
+        make = psycopg.dialect
+        return make(paramstyle=paramstyle)
     from sqlalchemy.dialects import sqlite
 
-    return sqlite.dialect(paramstyle="named")
+    make = sqlite.dialect
+    return make(paramstyle="named")
 
 
 def _registration(measure: Measure, name: str, rows: Iterable[sa.ColumnElement[bool]]) -> sa.Insert:

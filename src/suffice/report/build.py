@@ -9,9 +9,12 @@ from suffice import __version__
 from suffice.report.charts import Cells, Figure, script, spec
 from suffice.report.headline import Opening, Tile, ledger_opening, trials_opening
 from suffice.report.ledger_figures import ledger_figures
+from suffice.report.ledger_summary import LedgerReport
 from suffice.report.style import PALETTE, escaped, head_of_page
-from suffice.report.summary import CertifyVerdict, Report, TrialsReport
+from suffice.report.summary import CertifyVerdict, TrialsReport
 from suffice.report.trial_figures import trial_figures
+
+Report = TrialsReport | LedgerReport
 
 # The browser may load only what is in the page. Vega compiles its expressions, so it needs eval.
 _POLICY = (

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from suffice.report.ledger_summary import LedgerReport
 from suffice.report.style import (
     baseline_usd,
     known_words,
@@ -14,7 +15,7 @@ from suffice.report.style import (
     signed_usd,
     some,
 )
-from suffice.report.summary import CertifyVerdict, LedgerReport, TrialsReport
+from suffice.report.summary import CertifyVerdict, TrialsReport
 from suffice.units import show_share, show_usd
 
 

@@ -25,6 +25,7 @@ from suffice.report.charts import (
     quoted,
     stacked,
 )
+from suffice.report.ledger_summary import LedgerReport
 from suffice.report.rung_figures import flow_figure
 from suffice.report.style import (
     VECTORS,
@@ -35,7 +36,6 @@ from suffice.report.style import (
     signed_usd,
     some,
 )
-from suffice.report.summary import LedgerReport
 from suffice.types import CountSource, Spend
 from suffice.units import show_share, show_usd
 

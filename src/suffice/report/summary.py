@@ -1,4 +1,4 @@
-"""The values of a report; other modules draw and write them."""
+"""The values of a report on trials; other modules draw and write them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -6,21 +6,9 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 
 from suffice.errors import InputError
-from suffice.ledger import (
-    CallTotals,
-    Flow,
-    Ledger,
-    SavingEstimate,
-    Totals,
-    Window,
-    calls,
-    compared_totals,
-    flow,
-    totals,
-)
+from suffice.ledger import Flow
 from suffice.trials.frontier import Frontier
 from suffice.types import CountSource, Trial, TrialStatus
 
@@ -110,52 +98,6 @@ class TrialsReport(Struct, frozen=True, kw_only=True):
     verdict: CertifyVerdict | None = None
     sides: tuple[Side, Side] | None = None
     flow: tuple[Flow, ...] = ()
-
-
-class LedgerReport(Struct, frozen=True, kw_only=True):
-    """The values of a report on a ledger; `whole` sums all requests of the window."""
-
-    kind: Literal["ledger"] = "ledger"
-    source: str
-    made: datetime
-    window: Window
-    references: tuple[str, ...]
-    whole: Totals
-    saving: SavingEstimate
-    days: tuple[Totals, ...]
-    vectors: tuple[Totals, ...]
-    rungs: tuple[Totals, ...]
-    groups: tuple[Totals, ...]
-    roles: tuple[CallTotals, ...]
-    calls: CallTotals
-    flow: tuple[Flow, ...]
-
-
-Report = TrialsReport | LedgerReport
-
-
-def ledger_report(ledger: Ledger, *, made: datetime, window: Window) -> LedgerReport:
-    """Query the values of a report from a ledger.
-
-    Rows after `made` do not count, so all queries agree while requests are still being written.
-    """
-    window = replace(window, until=window.until or made)
-    compared = compared_totals(ledger, window=window)
-    return LedgerReport(
-        source=ledger.where,
-        made=made,
-        window=window,
-        references=compared.references,
-        whole=compared.whole,
-        saving=compared.saving,
-        days=totals(ledger, by="day", window=window),
-        vectors=totals(ledger, by="vector", window=window),
-        rungs=compared.rungs,
-        groups=totals(ledger, by="group", window=window),
-        roles=calls(ledger, by="role", window=window),
-        calls=calls(ledger, window=window)[0],
-        flow=flow(ledger, window=window),
-    )
 
 
 def side(name: str, paths: Sequence[Sequence[Trial]]) -> Side:
