@@ -1,6 +1,6 @@
 """The statements that add rows to a ledger's sums by hour and day, or take them out again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -62,16 +62,17 @@ def _bound(name: str) -> sa.BindParameter[int]:
 
 def _dialect(name: str, *, paramstyle: str | None = None) -> sa.Dialect:
     """Return a dialect as its driver wants parameters; the other one is not even imported."""
-    make: Callable[..., sa.Dialect]
+    make: Any
     if name == "postgresql":
         from sqlalchemy.dialects.postgresql import psycopg
 
         make = psycopg.dialect
-        return make(paramstyle=paramstyle)
-    from sqlalchemy.dialects import sqlite
+    else:
+        from sqlalchemy.dialects import sqlite
 
-    make = sqlite.dialect
-    return make(paramstyle="named")
+        make, paramstyle = sqlite.dialect, "named"
+    dialect: sa.Dialect = make(paramstyle=paramstyle)
+    return dialect
 
 
 def _registration(measure: Measure, name: str, rows: Iterable[sa.ColumnElement[bool]]) -> sa.Insert:
