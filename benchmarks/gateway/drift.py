@@ -32,7 +32,7 @@ from suffice.certify.bundle import load_bundle
 from suffice.guarantee import Certificate, delay_limit
 from suffice.ledger import AuditedRequest, Label, Score
 from suffice.scoring.audit_rule import AuditRule
-from suffice.scoring.guard import fresh, watch
+from suffice.scoring.guard_state import fresh, watch
 
 AUDIT_SHARE = 0.5
 WORSE_SHARE = 0.5

@@ -25,7 +25,7 @@ from suffice.guarantee import (
     update_many,
 )
 from suffice.ledger import Attempt, Entry, Ledger, ReferenceKnown, Role, Status, Window
-from suffice.scoring.guard import GuardState, fresh
+from suffice.scoring.guard_state import GuardState, fresh
 from suffice.types import Charge, Spend, Vector
 
 NOW = datetime(2026, 3, 8, 15, 30, tzinfo=UTC)

@@ -44,7 +44,8 @@ from suffice.ledger import Attempt, AuditedRequest, Label, Ledger, Role, Score, 
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK
 from suffice.scoring.audit_rule import AuditRule, share_within
 from suffice.scoring.audits import agreement_scores, audited_loss, is_drawn, watching_labels
-from suffice.scoring.guard import BLIND_AFTER, Guard, GuardState, fresh, watch
+from suffice.scoring.guard import Guard
+from suffice.scoring.guard_state import BLIND_AFTER, GuardState, fresh, watch
 from suffice.scoring.labels import agreement
 from suffice.scoring.scorers import mark
 from suffice.types import Charge

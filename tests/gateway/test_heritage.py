@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from suffice.guarantee import Certificate, Lineage, sketch_of
 from suffice.ledger import Ledger, kept_certificates
-from suffice.scoring.guard import Guard, GuardState, alarms_of
+from suffice.scoring.guard import Guard, alarms_of
+from suffice.scoring.guard_state import GuardState
 
 TRIALS = [f"t{i}" for i in range(400)]
 

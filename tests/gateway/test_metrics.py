@@ -14,7 +14,7 @@ from suffice.gateway.metrics.record import Times, measure_guard, measure_off_pat
 from suffice.gateway.metrics.registry import Metrics, expose, gather, publish
 from suffice.guarantee import GroupMonitors, update_many, watch_groups
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role, Status
-from suffice.scoring.guard import GuardState
+from suffice.scoring.guard_state import GuardState
 from suffice.types import Charge, Count, CountSource, Usage, Vector
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -117,23 +117,23 @@ def update(monitor: Monitor, loss: float) -> Monitor:
         check_losses(loss, net=monitor.net)
     if monitor.alarm_at is not None:
         return monitor
-    staked, audits = monitor.staked, monitor.audits
-    factors = [
-        [1.0 + bet * (outcome - monitor.alpha) for bet in _bets(monitor.alpha, net=monitor.net)]
-        for outcome in (0.0, loss)
-    ]
-    for factor in (*[factors[0]] * monitor.spared, factors[1]):
+    staked, audits, alpha = monitor.staked, monitor.audits, monitor.alpha
+    bets, reserve = _bets(alpha, net=monitor.net), _reserve(audits)
+    for outcome in (*(0.0,) * monitor.spared, loss):
         audits += 1
-        fresh = _slice(audits)
-        staked = tuple((old + fresh) * change for old, change in zip(staked, factor, strict=True))
+        before, reserve = reserve, _reserve(audits)
+        fresh, excess = (before - reserve) / len(BETS), outcome - alpha
+        staked = tuple(
+            [(old + fresh) * (1.0 + bet * excess) for old, bet in zip(staked, bets, strict=True)]
+        )
     return Monitor(
-        alpha=monitor.alpha,
+        alpha=alpha,
         delta=monitor.delta,
         net=monitor.net,
         audits=audits,
         losses=monitor.losses + loss,
         staked=staked,
-        alarm_at=audits if sum(staked) + _reserve(audits) >= 1.0 / monitor.delta else None,
+        alarm_at=audits if sum(staked) + reserve >= 1.0 / monitor.delta else None,
     )
 
 

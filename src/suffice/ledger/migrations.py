@@ -334,6 +334,15 @@ MIGRATIONS = (
             _BOOKS.replace("{on_path}", "role NOT IN ('audit', 'shadow')"),
         ),
     ),
+    Migration(
+        version=17,
+        statements=(
+            """CREATE TABLE suffice_watches (
+                watch_id TEXT PRIMARY KEY, last_id BIGINT NOT NULL,
+                time_us BIGINT NOT NULL, body TEXT NOT NULL
+            )""",
+        ),
+    ),
 )
 
 _KEYS = {

@@ -1,6 +1,6 @@
 """Rows of a ledger as values: entries with their attempts, scores, audited answers."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -23,7 +23,7 @@ from suffice.ledger.schema import (
 )
 
 _PAGE = 1000
-_AUDITED_PAGE = 100  # a reader often stops at the first row that is not scored yet
+_FIRST_PAGE, _AUDITED_PAGE = 100, 2_000  # one often stops at a first row without a score
 _AUDITED_COLUMNS = (
     requests.c.id,
     requests.c.request_id,
@@ -34,22 +34,37 @@ _AUDITED_COLUMNS = (
     sa.func.coalesce(requests.c.session_id, requests.c.conversation_id).label("session"),
     audits.c.error.is_not(None).label("reference_failed"),
 )
+_ANSWERED_UNDER = (
+    schema.is_audited,
+    requests.c.certificate_id.in_(sa.bindparam("ids", expanding=True)),
+    requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
+    sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
+    requests.c.id > sa.bindparam("last"),
+)
+_ANSWER_OF_NO_RUNG = requests.outerjoin(answers, sa.and_(requests.c.rung.is_(None), answered_by))
 _AUDITED = (
     sa.select(*_AUDITED_COLUMNS)
-    .select_from(
-        requests.outerjoin(audits, audited_by_reference).outerjoin(
-            answers, sa.and_(requests.c.rung.is_(None), answered_by)
-        )
-    )
+    .select_from(_ANSWER_OF_NO_RUNG.outerjoin(audits, audited_by_reference))
+    .where(*_ANSWERED_UNDER)
+    .order_by(requests.c.id)
+    .limit(sa.bindparam("page"))
+)
+_AUDITED_SCORES = (
+    sa.select(scores)
+    .join(requests, requests.c.request_id == scores.c.request_id)
     .where(
         schema.is_audited,
         requests.c.certificate_id.in_(sa.bindparam("ids", expanding=True)),
-        requests.c.status.in_([Status.OK.value, Status.CANCELLED.value]),
-        sa.func.coalesce(requests.c.rung, answers.c.rung).is_not(None),
         requests.c.id > sa.bindparam("last"),
+        requests.c.id <= sa.bindparam("upto"),
     )
-    .order_by(requests.c.id)
-    .limit(_AUDITED_PAGE)
+    .order_by(requests.c.id, scores.c.id)
+)
+_AUDITED_SESSIONS = (
+    sa.select(_AUDITED_COLUMNS[-2])
+    .select_from(_ANSWER_OF_NO_RUNG)
+    .where(*_ANSWERED_UNDER, requests.c.id <= sa.bindparam("upto"))
+    .distinct()
 )
 
 
@@ -108,13 +123,26 @@ def audited_under(
 
     Only those of an `id` above `after`, so that a reader can go on where it stopped.
     """
-    last = after
+    last, page = after, _FIRST_PAGE
     with ledger.reading() as connection:
-        while rows := connection.execute(_AUDITED, {"ids": certificate_ids, "last": last}).all():
-            scored = _scores_in([row.request_id for row in rows], connection)
+        while True:
+            stretch = {"ids": certificate_ids, "last": last}
+            rows = connection.execute(_AUDITED, stretch | {"page": page}).all()
+            if not rows:
+                return
+            scored = _scores_by_request(
+                _AUDITED_SCORES, stretch | {"upto": rows[-1].id}, connection
+            )
             for row in rows:
                 yield _audited(row, scored.get(row.request_id, ()))
-            last = rows[-1].id
+            last, page = rows[-1].id, min(2 * page, _AUDITED_PAGE)
+
+
+def audited_sessions(ledger: Ledger, *certificate_ids: str, upto: int) -> set[str]:
+    """Return the sessions of what `audited_under` yields up to an `id`; raises LedgerError."""
+    stretch = {"ids": certificate_ids, "last": 0, "upto": upto}
+    with ledger.reading() as connection:
+        return set(connection.execute(_AUDITED_SESSIONS, stretch).scalars()) - {None}
 
 
 def scores_of(
@@ -166,13 +194,10 @@ def _audited(row: sa.Row[Any], scored: tuple[Score, ...]) -> AuditedRequest:
     )
 
 
-def _scores_in(request_ids: list[str], connection: sa.Connection) -> dict[str, tuple[Score, ...]]:
-    query = (
-        sa.select(scores)
-        .where(scores.c.request_id.in_(request_ids))
-        .order_by(scores.c.request_id, scores.c.id)
-    )
-    rows = connection.execute(query)
+def _scores_by_request(
+    query: sa.Select[Any], values: Mapping[str, Any], connection: sa.Connection
+) -> dict[str, tuple[Score, ...]]:
+    rows = connection.execute(query, values)
     return {
         request_id: tuple(schema.score_from_row(row) for row in group)
         for request_id, group in groupby(rows, key=lambda row: row.request_id)

@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from suffice.guarantee import Certificate, LabelSource, RiskKind
 from suffice.ledger import AuditedRequest, Label, Score
+from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.labels import agreement
 
 _DRAWS = 2**64
@@ -57,6 +58,11 @@ def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
         return (own,)
     excess = certificate.risk_kind is RiskKind.EXCESS_OVER_REFERENCE
     return (own, Label.AGREEMENT if excess and source is LabelSource.TARGET else Label.FEEDBACK)
+
+
+def labels_of(certificate: Certificate, rule: AuditRule) -> tuple[Label, ...]:
+    """Return the labels that watch a certificate under a rule."""
+    return rule.labels or watching_labels(certificate)
 
 
 def audited_loss(

@@ -2,7 +2,7 @@
 
 Every worker keeps a guard of its own, and all of them agree, because what a guard knows is a
 function of the ledger: the audited answers given under its certificate, in the order that the
-ledger keeps them, each with its first label. A restart reads them again.
+ledger keeps them, each with its first label. A restart reads them again, those after a checkpoint.
 
 The ledger keeps every certificate that was served. A new one does not begin with a clean slate:
 where it rests on requests of an earlier one, the alarms of that one hold for it too, and the audits
@@ -11,101 +11,34 @@ most alpha, wealth does not grow on average, so carrying it over is as valid as 
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.errors import CertificateError, InputError
-from suffice.guarantee import (
-    Certificate,
-    GroupMonitors,
-    MonitorChange,
-    RiskKind,
-    from_json,
-    share_requests,
-    skip,
-    spare,
-    update,
-    update_group,
-    watch_groups,
-)
-from suffice.guarantee.monitor import Monitor
+from suffice.errors import CertificateError, InputError, LedgerError
+from suffice.guarantee import Certificate, from_json, share_requests
 from suffice.ledger import (
     AuditedRequest,
-    Label,
     Ledger,
     Window,
     audit_spend,
     audited_under,
     kept_certificates,
 )
+from suffice.ledger.rows import audited_sessions
+from suffice.ledger.watches import find_watch, keep_watch
 from suffice.scoring.audit_rule import AuditRule, share_within
-from suffice.scoring.audits import audited_loss, is_drawn, watching_labels
-from suffice.types import Spend
+from suffice.scoring.audits import is_drawn, labels_of
+from suffice.scoring.checkpoint import restored, saved, watch_id
+from suffice.scoring.guard_state import GuardState, fresh, watch
 
-BLIND_AFTER = 10  # audits in a row of which nobody said how good the answer was
-_SLACK = timedelta(minutes=1)  # for a label that was given in time and is still being written
+CHECKPOINT_EVERY = 1_000  # audits, which a restart then takes in anew
 _PACE_EVERY = timedelta(minutes=1)
-
-
-class GroupWatch(Struct, frozen=True, kw_only=True):
-    """One watched risk: evidence `wealth` raises the alarm when it reaches `limit`, for good.
-
-    A `group` of None is all requests together. The evidence is against a risk of `alpha`.
-    `alarm_time` is that of the audited request at which the alarm fell.
-    """
-
-    group: str | None
-    alpha: float
-    audits: int
-    losses: float
-    wealth: float
-    limit: float
-    alarm_time: datetime | None
-
-
-class GuardState(Struct, frozen=True, kw_only=True):
-    """What the ledger has shown up to the audited request `cursor`; None for no certificate.
-
-    `unlabelled` audits got none of the `labels` in time and say nothing; `silent` counts those
-    since the last that did. An alarm of the group None is one of all requests together. `share` of
-    requests is drawn for audits at present, so that `audit_spend`, today's in UTC, lasts the
-    day; audits pause from `paused_since` until its end. `as_of` is when the ledger was last read,
-    None before the first time.
-    """
-
-    certificate_id: str | None
-    monitors: GroupMonitors | None
-    share: float = 1.0
-    paced_at: datetime | None = None
-    alarm_times: dict[str | None, datetime] = {}
-    cursor: int = 0
-    labels: tuple[Label, ...] = ()
-    unlabelled: int = 0
-    silent: int = 0
-    audit_spend: Spend = Spend()
-    paused_since: datetime | None = None
-    as_of: datetime | None = None
-
-    @property
-    def blind(self) -> bool:
-        """Whether audits come and labels do not, so that no alarm can fall."""
-        return self.silent >= BLIND_AFTER
-
-    @property
-    def watches(self) -> tuple[GroupWatch, ...]:
-        """The declared groups in order, then all requests together."""
-        if self.monitors is None:
-            return ()
-        return tuple(
-            _watch(name, monitor, alarm_time=self.alarm_times.get(name))
-            for name, monitor in (*self.monitors.groups.items(), (None, self.monitors.pooled))
-        )
 
 
 class Heritage(Struct, frozen=True, kw_only=True):
@@ -113,6 +46,21 @@ class Heritage(Struct, frozen=True, kw_only=True):
 
     certificate_ids: tuple[str, ...]
     alarm_times: dict[str | None, datetime] = {}
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """What reading on comes to: the state, the sessions that now have counted, and how far."""
+
+    state: GuardState
+    sessions: set[str] = field(default_factory=set)
+    audits: int = 0
+    passed: int = 0
+
+    def counting(self, rows: Iterable[AuditedRequest]) -> Iterator[AuditedRequest]:
+        for row in rows:
+            self.audits += 1
+            yield row
 
 
 class Guard:
@@ -138,6 +86,7 @@ class Guard:
         self._certificate = certificate
         self._heritage = heritage
         self._sessions: set[str] = set()
+        self._unsaved = 0  # audits since the last checkpoint
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -165,10 +114,12 @@ class Guard:
         Raises LedgerError, and then nothing has changed.
         """
         with self._lock:
-            sessions = set[str]()
-            state = self._read_on(self.state, sessions, now=now)
-            self.state = self._within_budget(state, now=now)
-            self._sessions |= sessions
+            reading = self._read_on(now=now)
+            self.state = self._within_budget(reading.state, now=now)
+            self._sessions |= reading.sessions
+            self._unsaved += reading.audits
+            if self._unsaved >= CHECKPOINT_EVERY and self._save():
+                self._unsaved = 0
             return self.state
 
     def read_on(self, *, now: datetime) -> GuardState:
@@ -176,30 +127,56 @@ class Guard:
 
         Raises LedgerError.
         """
-        return self._read_on(self.state, set(), now=now)
+        return self._read_on(now=now).state
 
-    def _read_on(self, state: GuardState, sessions: set[str], *, now: datetime) -> GuardState:
-        """Take in new audits, and note the `sessions` that now have counted."""
-        certificate = self._certificate
+    def _read_on(self, *, now: datetime) -> _Reading:
+        """Take in new audits, after those that a checkpoint holds."""
+        reading, certificate = _Reading(state=self.state), self._certificate
         if certificate is None:
-            return state
+            return reading
         if self._heritage is None:
             self._heritage = heritage_of(self._ledger, certificate, rule=self.rule, now=now)
-        state = replace(state, alarm_times=self._heritage.alarm_times | state.alarm_times)
-        ids = self._heritage.certificate_ids
+        heritage, state = self._heritage, self.state
+        state = replace(state, alarm_times=heritage.alarm_times | state.alarm_times)
+        ids, once = heritage.certificate_ids, certificate.largest > 1
+        if state.cursor == 0:
+            document = find_watch(self._ledger, self._watch_id())
+            state = restored(state, document, labels=labels_of(certificate, self.rule))
+            if once and state.cursor:
+                reading.sessions |= audited_sessions(self._ledger, *ids, upto=state.cursor)
         audited = audited_under(self._ledger, *ids, after=state.cursor)
         with closing(audited) as rows:
-            for row in rows:
-                counted = row.session in self._sessions or row.session in sessions
-                if counted and certificate.largest > 1:
-                    state = replace(state, cursor=row.id)
-                    continue
-                after = watch(state, [row], certificate=certificate, rule=self.rule, now=now)
-                if after.cursor == state.cursor:
-                    return after
-                state = after
-                sessions |= set() if row.session is None else {row.session}
-        return state
+            unseen = self._counted_once(rows, reading) if once else reading.counting(rows)
+            state = watch(state, unseen, certificate=certificate, rule=self.rule, now=now)
+        reading.state = replace(state, cursor=max(state.cursor, reading.passed))
+        return reading
+
+    def _counted_once(
+        self, rows: Iterable[AuditedRequest], reading: _Reading
+    ) -> Iterator[AuditedRequest]:
+        """Leave out those whose session has counted; who asks for the next has taken the last."""
+        for row in reading.counting(rows):
+            if row.session in self._sessions or row.session in reading.sessions:
+                reading.passed = row.id
+                continue
+            yield row
+            reading.sessions |= set() if row.session is None else {row.session}
+
+    def _watch_id(self) -> str:
+        assert self._certificate is not None
+        assert self._heritage is not None
+        ids, alarms = self._heritage.certificate_ids, self._heritage.alarm_times
+        return watch_id(self._certificate, self.rule, certificate_ids=ids, alarm_times=alarms)
+
+    def _save(self) -> bool:
+        """Keep a checkpoint; where that fails, the ledger itself still says everything."""
+        try:
+            keep_watch(
+                self._ledger, self._watch_id(), last=self.state.cursor, body=saved(self.state)
+            )
+        except LedgerError:
+            return False
+        return True
 
     def _within_budget(self, state: GuardState, *, now: datetime) -> GuardState:
         """Add what today's audits have cost, and how much may be drawn so that they last."""
@@ -306,90 +283,6 @@ def _is_no_stricter(certificate: Certificate, earlier: Certificate) -> bool:
     return same and certificate.alpha >= earlier.alpha
 
 
-def fresh(certificate: Certificate | None, *, share: float = 1.0) -> GuardState:
-    """Return the state before the first audit.
-
-    Half of `delta` watches all requests together against `alpha`; the groups share the other half,
-    each against what was promised of it.
-    """
-    if certificate is None:
-        return GuardState(certificate_id=None, monitors=None, share=share)
-    scope = certificate.terms.scope
-    promised = {name: scope.promised.get(name, certificate.alpha) for name in scope.groups}
-    return GuardState(
-        certificate_id=certificate.certificate_id,
-        share=share,
-        monitors=watch_groups(
-            {name: risk for name, risk in promised.items() if risk < 1.0},
-            alpha=certificate.alpha,
-            delta=certificate.delta,
-            net=certificate.risk_kind is RiskKind.NET_LOSS,
-        ),
-    )
-
-
-def watch(
-    state: GuardState,
-    rows: Iterable[AuditedRequest],
-    *,
-    certificate: Certificate,
-    rule: AuditRule,
-    now: datetime,
-) -> GuardState:
-    """Take in audited answers in order, up to the first whose label may still come."""
-    kind, labels = certificate.risk_kind, rule.labels or watching_labels(certificate)
-    state = replace(state, labels=labels)
-    wait = timedelta(seconds=rule.label_wait_s)
-    for row in rows:
-        if row.rung == row.reference_rung:
-            state = replace(state, cursor=row.id)
-            if kind is not RiskKind.ERROR_AMONG_ANSWERED:  # which is one of the other answers
-                state = _take(state, row, change=spare)
-            continue
-        final = now >= row.time + wait + _SLACK or not _may_come(row, labels)
-        loss = audited_loss(row, kind, labels=labels, by=row.time + wait, final=final)
-        if loss is None and not final:
-            break
-        if loss is None:
-            unlabelled, silent = state.unlabelled + 1, state.silent + 1
-            state = replace(state, cursor=row.id, unlabelled=unlabelled, silent=silent)
-            state = _take(state, row, change=skip)
-        else:
-            state = replace(state, cursor=row.id, silent=0)
-            state = _take(state, row, change=partial(update, loss=loss))
-    return state
-
-
 def _most(rule: AuditRule, certificate: Certificate | None) -> float:
     """Return the largest share to draw: of the longest session one request on average."""
     return rule.share if certificate is None else min(rule.share, 1.0 / certificate.largest)
-
-
-def _may_come(row: AuditedRequest, labels: Iterable[Label]) -> bool:
-    """Without the reference's answer, only an application can still say how good an answer was."""
-    return not row.reference_failed or Label.FEEDBACK in labels
-
-
-def _take(state: GuardState, row: AuditedRequest, *, change: MonitorChange) -> GuardState:
-    """Let the pooled monitor and that of its group take in one audited answer."""
-    assert state.monitors is not None
-    monitors, alarms = update_group(state.monitors, row.group, change=change), state.alarm_times
-    for name, monitor in (
-        (None, monitors.pooled),
-        (row.group, monitors.groups.get(row.group or "")),
-    ):
-        if monitor is not None and monitor.alarm_at is not None and name not in alarms:
-            alarms = {**alarms, name: row.time}
-    return replace(state, monitors=monitors, alarm_times=alarms)
-
-
-def _watch(name: str | None, monitor: Monitor, *, alarm_time: datetime | None) -> GroupWatch:
-    return GroupWatch(
-        group=name,
-        alpha=monitor.alpha,
-        audits=monitor.audits,
-        losses=monitor.losses,
-        wealth=monitor.wealth,
-        limit=1.0 / monitor.delta,
-        alarm_time=alarm_time,
-    )

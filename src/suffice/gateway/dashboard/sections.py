@@ -9,7 +9,7 @@ from suffice.gateway.dashboard.snapshot import Snapshot
 from suffice.guarantee import Certificate
 from suffice.ledger import Totals
 from suffice.report.style import VECTORS, baseline_usd, saving_words, show_spend, signed_usd, some
-from suffice.scoring.guard import GroupWatch, GuardState
+from suffice.scoring.guard_state import GroupWatch, GuardState
 from suffice.types import Vector
 from suffice.units import show_seconds, show_share, show_usd
 

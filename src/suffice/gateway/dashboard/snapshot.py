@@ -17,7 +17,7 @@ from suffice.ledger import (
     compared_totals,
     totals,
 )
-from suffice.scoring.guard import GuardState
+from suffice.scoring.guard_state import GuardState
 
 
 class Latency(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from suffice.gateway.metrics import families as f
 from suffice.gateway.metrics.registry import Metrics
 from suffice.guarantee import Certificate
 from suffice.ledger import Attempt, Entry, ReferenceKnown, Role
-from suffice.scoring.guard import GuardState
+from suffice.scoring.guard_state import GuardState
 from suffice.types import Count
 
 ALL = "all"
