@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from suffice.errors import LedgerError
+from suffice.ledger.books_view import BOOKS
 from suffice.ledger.sums_tables import SUMS, TABLES_OF_SUMS
 
 ADVISORY_LOCK = 7_836_342_332  # any constant of our own: two workers must not migrate at once
@@ -52,28 +53,6 @@ def _added(*columns: str) -> tuple[str, ...]:
     return tuple(f"ALTER TABLE suffice_requests ADD COLUMN {column}" for column in columns)
 
 
-_BOOKS = """CREATE VIEW suffice_books AS
-                SELECT r.id, r.request_id, r.time_us / 1e6 AS time_s, r.status, r.rung,
-                    r.reference_rung, r.vector, r.group_name, r.conversation_id, r.key_id,
-                    r.audited, u.calls, u.input_tokens, u.output_tokens, u.reasoning_tokens,
-                    u.cache_read_tokens, u.cache_write_tokens,
-                    r.charge_picousd / 1e12 AS charge_usd, r.charge_estimated,
-                    r.reference_picousd / 1e12 AS reference_usd, r.reference_known,
-                    r.certificate_id
-                FROM suffice_requests r LEFT JOIN (
-                    SELECT request_id, COUNT(*) AS calls,
-                        CASE WHEN COUNT(*) = COUNT(input_tokens)
-                            THEN SUM(input_tokens) END AS input_tokens,
-                        CASE WHEN COUNT(*) = COUNT(output_tokens)
-                            THEN SUM(output_tokens) END AS output_tokens,
-                        CASE WHEN COUNT(*) = COUNT(reasoning_tokens)
-                            THEN SUM(reasoning_tokens) END AS reasoning_tokens,
-                        CASE WHEN COUNT(*) = COUNT(cache_read_tokens)
-                            THEN SUM(cache_read_tokens) END AS cache_read_tokens,
-                        CASE WHEN COUNT(*) = COUNT(cache_write_tokens)
-                            THEN SUM(cache_write_tokens) END AS cache_write_tokens
-                    FROM suffice_attempts WHERE {on_path} GROUP BY request_id
-                ) u ON u.request_id = r.request_id"""
 MIGRATIONS = (
     Migration(
         version=1,
@@ -140,7 +119,7 @@ MIGRATIONS = (
                 time_us BIGINT NOT NULL
             )""",
             "CREATE INDEX suffice_scores_request ON suffice_scores (request_id)",
-            _BOOKS.replace("{on_path}", "role <> 'audit'"),
+            BOOKS.replace("{on_path}", "role <> 'audit'"),
         ),
         sqlite=(
             *(statement for table in TABLES for statement in _sqlite_refuses_changes(table)),
@@ -331,7 +310,7 @@ MIGRATIONS = (
         statements=(
             *_added("shadow_chance DOUBLE PRECISION"),
             "DROP VIEW suffice_books",
-            _BOOKS.replace("{on_path}", "role NOT IN ('audit', 'shadow')"),
+            BOOKS.replace("{on_path}", "role NOT IN ('audit', 'shadow')"),
         ),
     ),
     Migration(
