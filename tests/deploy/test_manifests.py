@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_validate import utils as kubernetes
 
 from suffice.config import load_config
 from suffice.gateway import server, worker
@@ -147,6 +148,45 @@ def test_policies_of_the_cluster_choose_pods_that_there_are() -> None:
         assert {port["port"] for port in rule["ports"]} <= ports
 
 
+def known_to_kubernetes() -> list[dict]:
+    """List all objects; one of LeaderWorkerSet, whose kind is not Kubernetes' own, by its pods."""
+    objects = documents("kubernetes.yaml") + documents("pinned.yaml")
+    known = [one for one in objects if one["kind"] != "LeaderWorkerSet"]
+    for one in objects:
+        for template in (one["spec"].get("leaderWorkerTemplate") or {}).values():
+            if isinstance(template, dict):
+                selector = {"matchLabels": template["metadata"]["labels"]}
+                spec = {"selector": selector, "template": template}
+                head = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "pods"}}
+                known.append({**head, "spec": spec})
+    return known
+
+
+@pytest.mark.parametrize("version", ["1.33", "1.37"])
+def test_every_manifest_is_as_the_schemas_of_kubernetes_have_it(version: str) -> None:
+    objects = known_to_kubernetes()
+    assert len(objects) == 10
+    for one in objects:
+        assert kubernetes.validate(one, version, strict=True) == version
+
+
+def test_a_misspelt_field_is_found() -> None:
+    deployment = documents("kubernetes.yaml")[0]
+    deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes.ValidationError, match="readynessProbe"):
+        kubernetes.validate(deployment, "1.37", strict=True)
+
+
+def test_the_cluster_may_insist_on_digests() -> None:
+    policy, binding = documents("pinned.yaml")
+    (rule,) = policy["spec"]["validations"]
+    (pattern,) = re.findall(r"matches\('([^']+)'\)", rule["expression"])
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert re.search(pattern, "suffice:0.2.0@sha256:" + "0a" * 32)
+    for image in ("suffice:0.2.0", "suffice@sha256:0a", "suffice@sha256:" + "0a" * 32 + "x"):
+        assert not re.search(pattern, image)
+
+
 def rendered() -> list[dict]:
     """Render the kustomization as a cluster would see it."""
     done = subprocess.run(
@@ -192,3 +232,4 @@ def test_no_image_is_whatever_is_newest() -> None:
         assert tag[:1].isdigit() or tag.startswith("v"), container["image"]
     build = (DEPLOY / "Containerfile").read_text("utf-8")
     assert re.findall(r"^FROM (\S+)", build, re.M) == ["${PYTHON}", "${PYTHON}"]
+    assert re.search(r"^ARG PYTHON=\S+@sha256:[0-9a-f]{64}$", build, re.M)
