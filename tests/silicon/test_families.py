@@ -233,6 +233,16 @@ def test_a_workload_longer_than_the_context_is_refused():
         make_plan(PlanRequest(model=find_shape("llama-3-8b"), workload=work, chips=("h100",)))
 
 
+def test_of_a_model_that_also_speaks_the_part_that_thinks_is_read():
+    text = MODELS["Qwen--Qwen3-32B"]["config"] | {"model_type": "qwen2_5_omni_text"}
+    speaks = {"talker_config": {"model_type": "qwen2_5_omni_talker", "hidden_size": 896}}
+    quantised = {"quantization_config": {"quant_method": "fp8"}}
+    whole = {"model_type": "qwen2_5_omni", "thinker_config": {"text_config": text}}
+    shape = read(whole | speaks | quantised)
+    assert profile(shape).total == profile(read(text | {"model_type": "qwen2"})).total
+    assert shape.formats.attention == "fp8"
+
+
 @pytest.mark.parametrize(
     ("stated", "scaling", "longest"),
     [

@@ -88,8 +88,11 @@ def shape_from_config(
 ) -> Shape:
     """Turn a decoder's configuration into its shape; raises InputError rather than guess.
 
-    `neighbour` is a quantisation file that lay beside the configuration.
+    `neighbour` is a quantisation file that lay beside the configuration. Of a model that also
+    speaks (Qwen Omni) the part that thinks is read: engines serve it without the one that speaks.
     """
+    thinker = config.get("thinker_config")
+    config = config | thinker if isinstance(thinker, dict) else config
     inner = next((config[part] for part in TEXT_PARTS if config.get(part)), config)
     if not isinstance(inner, dict):
         raise InputError(f"{source}: text_config is not a table", hint="give a config.json")
