@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Engine, Retries, last, retried
+from suffice.engines.base import Engine, Retries, repeated, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.fold import NATIVE, Fold
@@ -45,7 +45,7 @@ class AnthropicEngine(Engine):
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece."""
-        return await last(retried(lambda: self._whole(request, rung), retries=self._retries))
+        return await repeated(lambda: self._whole(request, rung), retries=self._retries)
 
     async def stream(
         self, request: Request, rung: Rung
@@ -94,7 +94,7 @@ class AnthropicEngine(Engine):
         """Close the connections; a later call opens new ones."""
         await self._transport.close()
 
-    async def _whole(self, request: Request, rung: Rung) -> AsyncGenerator[Completion, None]:
+    async def _whole(self, request: Request, rung: Rung) -> Completion:
         began_s = time.perf_counter()
         async with self._post(request, rung, stream=False) as response:
             data = await reply_bytes(response)
@@ -117,7 +117,7 @@ class AnthropicEngine(Engine):
         cleaned = reply.cleaned(whole, usage=completion.usage)
         if request.native is not None:
             cleaned = {**cleaned, NATIVE: data.decode()}
-        yield replace(completion, wire=msgspec.json.encode(cleaned))
+        return replace(completion, wire=msgspec.json.encode(cleaned))
 
     async def _streamed(
         self, request: Request, rung: Rung, fold: Fold

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -124,6 +124,20 @@ class Retries(Struct, frozen=True, kw_only=True):
         return backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
 
 
+async def repeated(attempt: Callable[[], Awaitable[T]], *, retries: Retries) -> T:
+    """Return what `attempt()` returns; start over after a retryable error."""
+    tried = 0
+    while True:
+        try:
+            return await attempt()
+        except EngineError as error:
+            tried += 1
+            wait_s = retries.wait_s(error, tried=tried)
+            if wait_s is None:
+                raise
+            await asyncio.sleep(wait_s)
+
+
 async def retried(
     attempt: Callable[[], AsyncGenerator[T, None]], *, retries: Retries
 ) -> AsyncGenerator[T, None]:
@@ -150,13 +164,4 @@ async def entered(
 ) -> AsyncGenerator[T, None]:
     """Lend what `attempt()` lends; start over after a retryable error while nothing was lent."""
     async with AsyncExitStack() as stack:
-        for tried in itertools.count(1):
-            try:
-                lent = await stack.enter_async_context(attempt())
-                break
-            except EngineError as error:
-                wait_s = retries.wait_s(error, tried=tried)
-                if wait_s is None:
-                    raise
-                await asyncio.sleep(wait_s)
-        yield lent
+        yield await repeated(lambda: stack.enter_async_context(attempt()), retries=retries)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import EngineConfig
-from suffice.engines.base import Engine, Retries, entered, last, retried
+from suffice.engines.base import Engine, Retries, entered, repeated, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.dialects import output_limit, request_body
@@ -78,7 +78,7 @@ class OpenAIEngine(Engine):
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""
         call = self._call(request, rung, stream=False)
-        return await last(retried(lambda: self._whole(call), retries=self._retries))
+        return await repeated(lambda: self._whole(call), retries=self._retries)
 
     async def stream(
         self, request: Request, rung: Rung
@@ -115,7 +115,7 @@ class OpenAIEngine(Engine):
     async def extend(self, request: Request, rung: Rung, *, written: str) -> Completion:
         """Go on from the start of an answer, by a raw completion of the templated prompt."""
         call = self._call(request, rung, stream=False)
-        return await last(retried(lambda: self._extend(call, written), retries=self._retries))
+        return await repeated(lambda: self._extend(call, written), retries=self._retries)
 
     def forward(self, path: str, body: JSON) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Post to another path below the base URL."""
@@ -145,7 +145,7 @@ class OpenAIEngine(Engine):
         body = request_body(request, rung, dialect=self._dialect, stream=stream)
         return _Call(request=request, rung=rung, body=body)
 
-    async def _whole(self, call: _Call) -> AsyncGenerator[Completion, None]:
+    async def _whole(self, call: _Call) -> Completion:
         """Ask once for an answer in one piece; a server that streams all the same is read too."""
         began_s = time.perf_counter()
         async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
@@ -156,8 +156,7 @@ class OpenAIEngine(Engine):
             fold = Fold()
             fold.feed(data)
             fold.close()
-            yield await self._folded(fold, call, timing)
-            return
+            return await self._folded(fold, call, timing)
         body, reply = decoded(data), Reply(prefill=prefill, forced=forces_call(call.body))
         error = error_in(body, retry_after=response.headers.get("Retry-After"))
         if error is not None:
@@ -166,7 +165,7 @@ class OpenAIEngine(Engine):
         completion = await self._completion(reply, call, timing)
         cleaned = reply.cleaned(body, usage=completion.usage)
         wire = data if cleaned == body else msgspec.json.encode(cleaned)
-        yield msgspec.structs.replace(completion, wire=wire)
+        return msgspec.structs.replace(completion, wire=wire)
 
     async def _chunks(self, call: _Call) -> AsyncGenerator[Chunk | Completion, None]:
         """Ask once; yield the chunks of a stream, and at last the Completion."""
@@ -183,7 +182,7 @@ class OpenAIEngine(Engine):
                         ttft_s = ttft_s or time.perf_counter() - began_s
                         yield chunk
 
-    async def _extend(self, call: _Call, written: str) -> AsyncGenerator[Completion, None]:
+    async def _extend(self, call: _Call, written: str) -> Completion:
         """Ask once for what comes after `written`."""
         began_s = time.perf_counter()
         layout = RawChat(body=call.body, rung=call.rung, dialect=self._dialect)
@@ -195,7 +194,7 @@ class OpenAIEngine(Engine):
         raw = read_raw(reply)
         usage = read_usage(reply.get("usage"), reasoning="")
         output = usage.output_tokens or await self._count(raw.text, call)
-        yield Completion(
+        return Completion(
             text=raw.text,
             finish=raw.finish,
             usage=msgspec.structs.replace(usage, output_tokens=output),

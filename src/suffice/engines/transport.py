@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
 
 import aiohttp
 import msgspec
@@ -45,6 +45,7 @@ class Transport:
     def __init__(self, config: EngineConfig, *, headers: dict[str, str], key: str | None) -> None:
         urls = [_checked(url) for url in config.urls or ("",)]
         self.url = urls[0]
+        self._root = self.url.removesuffix("/v1")
         self._balance = LoadBalancer(urls)
         self._timeout_s = config.timeout_s
         self._headers = {"Content-Type": "application/json", **headers}
@@ -56,53 +57,36 @@ class Transport:
     async def post(
         self, url: str, body: JSON, *, headers: Mapping[str, str] = NO_HEADERS
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send JSON and hand over an answer with status 200; raises EngineError otherwise."""
-        headers = {**headers, **TRACE_HEADERS.get()} if headers else TRACE_HEADERS.get()
-        data = msgspec.json.encode(body)
-        prefix = beginning_of_body(body) if len(self._balance.servers) > 1 else b""
-        async with AsyncExitStack() as stack:
-            asked: list[Server] = []
-            while True:
-                server = stack.enter_context(self._balance.lend(but=asked, prefix=prefix))
-                asked.append(server)
-                at = server.url.removesuffix("/v1") + url.removeprefix(self.url.removesuffix("/v1"))
-                try:
-                    call = self._asked(at, data, headers, server=server)
-                    response = await stack.enter_async_context(call)
-                    break
-                except EngineUnreachable as error:
-                    if not error.unsent or len(asked) == len(self._balance.servers):
-                        raise
-            yield response
+        """Send JSON and hand over an answer with status 200; raises EngineError otherwise.
 
-    @asynccontextmanager
-    async def _asked(
-        self, url: str, data: bytes, headers: Mapping[str, str], *, server: Server
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a body to one server, and take notice of how it does."""
-        answering = False
-        try:
-            async with await self._send(url, data, headers) as response:
-                if response.status != HTTPStatus.OK:
-                    raise await refused(response, key=self._key, key_env=self._key_env)
-                answering = True
-                yield response
-        except TimeoutError as error:
-            server.note(fault=True)
-            raise EngineUnreachable(
-                f"{server.url} was silent for {self._timeout_s:g} s",
-                hint="is the engine overloaded? raise its timeout_s, or stream long answers",
-                retryable=True,
-                silent=True,
-            ) from error
-        except aiohttp.ClientError as error:
-            server.note(fault=True)
-            raise self._failure(error, url=server.url, answering=answering) from error
-        except EngineRefused as error:
-            server.note(fault=error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
-            raise
-        else:
-            server.note(fault=False)
+        A server that cannot be reached is passed over for the next one.
+        """
+        headers = {**headers, **TRACE_HEADERS.get()} if headers else TRACE_HEADERS.get()
+        data, path = msgspec.json.encode(body), url.removeprefix(self._root)
+        prefix = beginning_of_body(body) if len(self._balance.servers) > 1 else b""
+        asked: list[Server] = []
+        while True:
+            with self._balance.lend(but=asked, prefix=prefix) as server:
+                asked.append(server)
+                address, answering = server.url.removesuffix("/v1") + path, False
+                try:
+                    async with await self._send(address, data, headers) as response:
+                        if response.status != HTTPStatus.OK:
+                            raise await refused(response, key=self._key, key_env=self._key_env)
+                        answering = True
+                        yield response
+                except EngineRefused as error:
+                    server.note(fault=error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+                    raise
+                except (TimeoutError, aiohttp.ClientError) as error:
+                    server.note(fault=True)
+                    failure = self._failure(error, url=server.url, answering=answering)
+                    unsent = isinstance(failure, EngineUnreachable) and failure.unsent
+                    if not unsent or len(asked) == len(self._balance.servers):
+                        raise failure from error
+                else:
+                    server.note(fault=False)
+                    return
 
     async def ask(self, url: str, body: JSON) -> JSON:
         """Post to a route that answers with one JSON object."""
@@ -129,15 +113,14 @@ class Transport:
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         Any other call whose line is dropped may have begun, and is not made twice.
         """
-        line, began_s = _KeptConnection(), time.monotonic()
+        line, began_s = _Line(), time.monotonic()
+        _LINE.set(line)
         try:
-            return await self._open().post(
-                url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=line
-            )
+            return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not line.kept or time.monotonic() - began_s > _CLOSED_S:
+            if line.opened or time.monotonic() - began_s > _CLOSED_S:
                 raise
             return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
 
@@ -145,8 +128,8 @@ class Transport:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
-                connector=aiohttp.TCPConnector(limit=0),  # callers bound what runs at once
-                trace_configs=[_lines()],
+                # callers bound what runs at once
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=_opened),
                 cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s
@@ -154,7 +137,16 @@ class Transport:
             )
         return self._session
 
-    def _failure(self, error: aiohttp.ClientError, *, url: str, answering: bool) -> EngineError:
+    def _failure(
+        self, error: TimeoutError | aiohttp.ClientError, *, url: str, answering: bool
+    ) -> EngineError:
+        if isinstance(error, TimeoutError):
+            return EngineUnreachable(
+                f"{url} was silent for {self._timeout_s:g} s",
+                hint="is the engine overloaded? raise its timeout_s, or stream long answers",
+                retryable=True,
+                silent=True,
+            )
         if answering:
             return EngineProtocolError(
                 f"{url} broke off in the middle of its answer",
@@ -169,22 +161,20 @@ class Transport:
         )
 
 
-class _KeptConnection:
-    """The connection of one call; `kept` says that an earlier call has used it."""
+class _Line:
+    """The connection of one call; `opened` says that it was made for this call."""
 
-    kept = False
+    opened = False
 
 
-def _lines() -> aiohttp.TraceConfig:
-    """Have every call learn whether its connection is a kept one."""
+_LINE: ContextVar[_Line] = ContextVar("_LINE")
 
-    async def kept(_session: object, context: Any, _parameters: object) -> None:
-        if isinstance(context.trace_request_ctx, _KeptConnection):
-            context.trace_request_ctx.kept = True
 
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(kept)
-    return trace
+def _opened(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Make the socket of a new connection, and tell the call that waits for it."""
+    family, kind, protocol, _, _ = address
+    _LINE.get().opened = True
+    return socket.socket(family=family, type=kind, proto=protocol)
 
 
 async def finish(response: aiohttp.ClientResponse) -> None:

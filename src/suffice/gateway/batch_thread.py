@@ -3,6 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 RETRY_S = 1.0
 
@@ -16,26 +18,28 @@ class BatchThread:
 
     def __init__(self, work: Callable[[], bool], *, name: str) -> None:
         self._work = work
-        self._wake = threading.Event()
+        self._calls: SimpleQueue[None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
         """Say that there is work; it is done soon."""
-        self._wake.set()
+        self._calls.put(None)
 
     async def close(self) -> None:
         """Do what is left, try once more what failed, and stop."""
         self._closing = True
-        self._wake.set()
+        self._calls.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
         left_over = False
         while not self._closing:
-            self._wake.wait(RETRY_S if left_over else None)
-            self._wake.clear()
+            with suppress(Empty):
+                self._calls.get(timeout=RETRY_S if left_over else None)
+                while True:  # one go does for all calls
+                    self._calls.get_nowait()
             left_over = self._work()
         if self._work():
             self._work()

@@ -151,9 +151,13 @@ class Exchange:
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; waits while the client does not read, else ClientGone."""
+        message: Message = {"type": "http.response.body", "body": data, "more_body": more}
+        if not _waits(self._send):
+            await self._send(message)
+            return
         try:
             async with asyncio.timeout(self.write_timeout_s):
-                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+                await self._send(message)
         except TimeoutError:
             await self._abort()
             raise ClientGone from None
@@ -214,6 +218,12 @@ class Exchange:
 def _transport(send: Send) -> asyncio.Transport | None:
     """Find the connection: ASGI has no word for it; uvicorn's `send` belongs to what holds it."""
     return getattr(getattr(send, "__self__", None), "transport", None)
+
+
+def _waits(send: Send) -> bool:
+    """Whether a send may have to wait until the client reads; uvicorn tells, any other may."""
+    flow = getattr(getattr(send, "__self__", None), "flow", None)
+    return flow is None or flow.write_paused
 
 
 class Presence:

@@ -62,11 +62,13 @@ class BoundedProtocol(HttpToolsProtocol):
         in_head = self._in_head
         if in_head:
             self._head_bytes += len(data)
-            if self._timer is None:
-                self._watch_head()
         super().data_received(data)
-        if in_head and self._in_head and self._head_bytes > HEAD_LIMIT_BYTES:
+        if not (in_head and self._in_head):
+            return
+        if self._head_bytes > HEAD_LIMIT_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", b"the headers are too large")
+        elif self._head_bytes and self._timer is None:
+            self._watch_head()
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""

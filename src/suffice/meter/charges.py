@@ -1,6 +1,6 @@
 """Usage and a price in, a charge out: exact, each token charged once, unknown never 0."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
@@ -21,6 +21,7 @@ INPUT_KINDS = {
 OUTPUT_KINDS = ("output_audio_tokens", "output_image_tokens", "output_video_tokens")
 KINDS = (*INPUT_KINDS, *INPUT_KINDS.values(), *OUTPUT_KINDS, "cache_write_1h_tokens", *FEES)
 _NOTHING = Count(0, CountSource.REPORTED)
+_Part = tuple[Count | None, Decimal | None]  # of a whole count, and its own rate
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ def charge(usage: Usage, price: Price | None, *, at: datetime | None = None) -> 
         usage.output_tokens,
         rates.output_usd_per_mtok,
         (usage.reasoning_tokens, rates.reasoning_usd_per_mtok),
-        *((usage.kinds.get(kind, _NOTHING), rates.kinds.get(kind)) for kind in OUTPUT_KINDS),
+        *((usage.kinds[k], rates.kinds.get(k)) for k in OUTPUT_KINDS if k in usage.kinds),
     )
     if prompt is None or answer is None:
         return Charge(usd=None, price=price.name)
@@ -136,17 +137,23 @@ def _rates_of(usage: Usage, price: Price, *, at: datetime) -> tuple[Rates, bool]
     return rates or standard, rates is not None and name == tier
 
 
-def _input_parts(usage: Usage, rates: Rates) -> Iterator[tuple[Count | None, Decimal | None]]:
+def _input_parts(usage: Usage, rates: Rates) -> list[_Part]:
     """Part the prompt by what a cache held, what it took up and for how long, and by kind."""
-    kinds = usage.kinds
+    kinds, read_rate = usage.kinds, rates.cache_read_usd_per_mtok
+    write_rate = rates.cache_write_usd_per_mtok
+    if not kinds:
+        return [(usage.cache_read_tokens, read_rate), (usage.cache_write_tokens, write_rate)]
     cached = [kinds.get(kind, _NOTHING) for kind in INPUT_KINDS.values()]
-    yield _less(usage.cache_read_tokens, *cached), rates.cache_read_usd_per_mtok
     hour = kinds.get("cache_write_1h_tokens", _NOTHING)
-    yield _less(usage.cache_write_tokens, hour), rates.cache_write_usd_per_mtok
-    yield hour, rates.kinds.get("cache_write_1h_tokens", rates.cache_write_usd_per_mtok)
+    parts = [
+        (_less(usage.cache_read_tokens, *cached), read_rate),
+        (_less(usage.cache_write_tokens, hour), write_rate),
+        (hour, rates.kinds.get("cache_write_1h_tokens", write_rate)),
+    ]
     for (kind, cached_kind), count in zip(INPUT_KINDS.items(), cached, strict=True):
-        yield count, rates.kinds.get(cached_kind, rates.cache_read_usd_per_mtok)
-        yield _less(kinds.get(kind, _NOTHING), count), rates.kinds.get(kind)
+        parts.append((count, rates.kinds.get(cached_kind, read_rate)))
+        parts.append((_less(kinds.get(kind, _NOTHING), count), rates.kinds.get(kind)))
+    return parts
 
 
 def _less(whole: Count | None, *parts: Count) -> Count | None:
@@ -216,9 +223,7 @@ def total(charges: Iterable[Charge]) -> Spend:
     )
 
 
-def _side(
-    whole: Count, rate: Decimal, *parts: tuple[Count | None, Decimal | None]
-) -> tuple[Decimal, bool] | None:
+def _side(whole: Count, rate: Decimal, *parts: _Part) -> tuple[Decimal, bool] | None:
     """Charge each part at its own rate and the rest of the whole at the whole's rate.
 
     Returns dollars per million, and whether a count behind them is an estimate; None when the
