@@ -113,7 +113,7 @@ class Transport:
         llama.cpp closes after every stream and uvicorn after 5 s, maybe just as a call goes out.
         Any other call whose line is dropped may have begun, and is not made twice.
         """
-        line, began_s = _Line(), time.monotonic()
+        line, began_s = _CallLine(), time.monotonic()
         _LINE.set(line)
         try:
             return await self._open().post(url, data=data, headers=headers, allow_redirects=False)
@@ -161,13 +161,13 @@ class Transport:
         )
 
 
-class _Line:
+class _CallLine:
     """The connection of one call; `opened` says that it was made for this call."""
 
     opened = False
 
 
-_LINE: ContextVar[_Line] = ContextVar("_LINE")
+_LINE: ContextVar[_CallLine] = ContextVar("_LINE")
 
 
 def _opened(address: aiohttp.AddrInfoType) -> socket.socket:
