@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,12 +110,18 @@ def version(
         raise typer.Exit
 
 
+@cache
+def command_tree() -> Any:
+    """Return the commands as Typer builds them: once a process, for reading signatures is slow."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; an error ends it with its hint and status, never with a traceback."""
     json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = command_tree()(args=arguments, standalone_mode=False)
     except typer.TyperException as error:
         status = _usage_error(error, json=json)
     except SufficeError as error:
