@@ -76,6 +76,13 @@ def test_the_package_offers_what_it_names_and_loads_it_late() -> None:
     assert run_python(code).split() == ["0"]
 
 
+@pytest.mark.parametrize("module", ["suffice.certify.bundling", "suffice.cli.main"])
+def test_certifying_waits_for_no_database_and_no_client(module: str) -> None:
+    heavy = "{'sqlalchemy', 'aiohttp', 'sklearn', 'typer.rich_utils'}"
+    code = f"import sys, {module}\nprint({heavy} & sys.modules.keys())"
+    assert run_python(code).strip() == "set()"
+
+
 def test_importing_the_package_takes_less_than_50_ms() -> None:
     code = "import time; b = time.process_time(); import suffice; print(time.process_time() - b)"
     assert min(float(run_python(code)) for _ in range(5)) < 0.05

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,9 +23,7 @@ from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee import RENEWALS, LabelSource, Lineage, Method, Per
-from suffice.ledger import Label, Ledger, TrialSample, Window, labelled_trials
-from suffice.scoring.audit_rule import AuditRule
-from suffice.scoring.guard import alarms_of
+from suffice.ledger import Label, TrialSample, Window
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
 from suffice.trials.order import on_ladder
@@ -33,6 +32,9 @@ from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
 from suffice.units import show_share
+
+if TYPE_CHECKING:
+    from suffice.ledger import Ledger
 
 UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 MOST_UNMARKED = 0.2  # of the requests, that may lack any mark without a plan
@@ -183,7 +185,7 @@ def _refuse_unmarked(trials: Iterable[Trial]) -> None:
 
 
 def certify_ledger(
-    ledger: Ledger,
+    ledger: "Ledger",
     promise: Promise,
     *,
     since: datetime | None = None,
@@ -197,6 +199,10 @@ def certify_ledger(
     become more frequent. `watched_by` are the labels that the gateway watches by, if chosen.
     Raises InputError where delta is spent, LedgerError where no request is left.
     """
+    from suffice.ledger import labelled_trials  # with SQLAlchemy, which certifying does without
+    from suffice.scoring.audit_rule import AuditRule
+    from suffice.scoring.guard import alarms_of
+
     say("reading the ledger")
     rule = AuditRule(share=1.0, labels=tuple(watched_by))
     served = [

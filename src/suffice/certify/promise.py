@@ -1,6 +1,7 @@
 """What is to be promised: the reference rung, alpha, delta, and how long it holds."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -8,8 +9,10 @@ from suffice.certify.target import GroupSource, Target
 from suffice.config import Targets, load_config
 from suffice.errors import InputError
 from suffice.guarantee import LabelSource, Per, RiskKind
-from suffice.ledger import Ledger, totals
 from suffice.units import seconds
+
+if TYPE_CHECKING:
+    from suffice.ledger import Ledger
 
 LONGEST_S = 10 * 365 * 86400.0  # that a certificate may hold
 
@@ -104,8 +107,10 @@ class PromiseOptions(Struct, frozen=True, kw_only=True):
         )
 
 
-def reference_of(ledger: Ledger) -> str:
+def reference_of(ledger: "Ledger") -> str:
     """Return the one reference rung of a ledger; raises InputError when it has had several."""
+    from suffice.ledger import totals
+
     names = [str(each.key) for each in totals(ledger, by="reference_rung")]
     if len(names) != 1:
         raise InputError(

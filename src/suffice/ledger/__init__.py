@@ -1,44 +1,44 @@
-"""The append-only log of every request, exact to 1e-12 dollars, and the questions asked of it."""
+"""The append-only log of every request, exact to 1e-12 dollars, and the questions asked of it.
 
-from suffice.ledger.database import Ledger
-from suffice.ledger.labelled import LabelledTrials, TrialSample, labelled_trials
+The words of the books come at once; what reads and writes them, and with it SQLAlchemy, is imported
+when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from suffice.ledger.records import (
     Attempt,
+    AuditedRequest,
     Entry,
     Label,
     ReferenceKnown,
     Role,
     Score,
     Status,
+    TrialSample,
     Window,
 )
-from suffice.ledger.rows import (
-    AuditedRequest,
-    audited_under,
-    entries,
-    kept_certificates,
-    scores_of,
-)
-from suffice.ledger.savings import (
-    AuditedCosts,
-    SavingEstimate,
-    audited_costs,
-    compared_totals,
-)
-from suffice.ledger.sums import (
-    AuditSpend,
-    CallTotals,
-    Flow,
-    TokenSum,
-    Totals,
-    Traffic,
-    answer_seconds,
-    audit_spend,
-    calls,
-    flow,
-    totals,
-    traffic,
-)
+
+if TYPE_CHECKING:
+    from suffice.ledger.database import Ledger
+    from suffice.ledger.labelled import LabelledTrials, labelled_trials
+    from suffice.ledger.rows import audited_under, entries, kept_certificates, scores_of
+    from suffice.ledger.savings import AuditedCosts, SavingEstimate, audited_costs, compared_totals
+    from suffice.ledger.sums import (
+        AuditSpend,
+        CallTotals,
+        Flow,
+        TokenSum,
+        Totals,
+        Traffic,
+        answer_seconds,
+        audit_spend,
+        calls,
+        flow,
+        totals,
+        traffic,
+    )
 
 __all__ = [
     "Attempt",
@@ -75,3 +75,12 @@ __all__ = [
     "totals",
     "traffic",
 ]
+_LATER = ("database", "labelled", "rows", "savings", "sums")  # modules
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in (import_module(f"{__name__}.{later}") for later in _LATER):
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
-from enum import StrEnum
 from typing import NamedTuple, NoReturn
 
 import sqlalchemy as sa
@@ -11,19 +10,12 @@ from msgspec import Struct
 
 from suffice.errors import LedgerError
 from suffice.ledger.database import Ledger
-from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Role, Score, Window
+from suffice.ledger.records import ALL_TIME, Attempt, Entry, Label, Role, Score, TrialSample, Window
 from suffice.ledger.rows import entries, scores_in_order
 from suffice.ledger.schema import outcomes, requests
 from suffice.types import Charge, Finish, Trial, TrialStatus
 
 Marks = dict[str | None, Score]  # by rung, the last of each; None is the rung that answered
-
-
-class TrialSample(StrEnum):
-    """Which requests of a ledger became trials: both kinds were drawn before anything was known."""
-
-    AUDITS = "audits"  # every rung answered a random share of the requests
-    SHADOWS = "shadows"  # one rung tried the first turns of a random share of the sessions
 
 
 class CheckedAttempt(NamedTuple):

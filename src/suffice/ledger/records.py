@@ -124,6 +124,33 @@ class Score(Struct, frozen=True, kw_only=True):
     rung: str | None = None
 
 
+class TrialSample(StrEnum):
+    """Which requests of a ledger became trials: both kinds were drawn before anything was known."""
+
+    AUDITS = "audits"  # every rung answered a random share of the requests
+    SHADOWS = "shadows"  # one rung tried the first turns of a random share of the sessions
+
+
+class AuditedRequest(Struct, frozen=True, kw_only=True):
+    """An answered request that was audited: who answered, and its scores in the order written.
+
+    `id` is its place in the order of audits; `session` the session that it belongs to,
+    or else the conversation.
+    `reference_failed` says that the reference rung was asked and gave no answer, so that there is
+    none to compare with. An answer that the client cut off counts: the audit had it written anew.
+    """
+
+    id: int
+    request_id: str
+    time: datetime
+    rung: str
+    reference_rung: str
+    group: str | None = None
+    session: str | None = None
+    reference_failed: bool = False
+    scores: tuple[Score, ...] = ()
+
+
 class Window(Struct, frozen=True, kw_only=True):
     """A stretch of time, from `since` until just before `until`; None leaves that side open."""
 

@@ -1,16 +1,14 @@
 """Rows of a ledger as values: entries with their attempts, scores, audited answers."""
 
 from collections.abc import Generator, Iterator, Mapping
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
-from msgspec import Struct
 
 from suffice.ledger import schema
 from suffice.ledger.database import Ledger
-from suffice.ledger.records import ALL_TIME, Attempt, Entry, Score, Status, Window
+from suffice.ledger.records import ALL_TIME, Attempt, AuditedRequest, Entry, Score, Status, Window
 from suffice.ledger.schema import (
     answered_by,
     answers,
@@ -66,26 +64,6 @@ _AUDITED_SESSIONS = (
     .where(*_ANSWERED_UNDER, requests.c.id <= sa.bindparam("upto"))
     .distinct()
 )
-
-
-class AuditedRequest(Struct, frozen=True, kw_only=True):
-    """An answered request that was audited: who answered, and its scores in the order written.
-
-    `id` is its place in the order of audits; `session` the session that it belongs to,
-    or else the conversation.
-    `reference_failed` says that the reference rung was asked and gave no answer, so that there is
-    none to compare with. An answer that the client cut off counts: the audit had it written anew.
-    """
-
-    id: int
-    request_id: str
-    time: datetime
-    rung: str
-    reference_rung: str
-    group: str | None = None
-    session: str | None = None
-    reference_failed: bool = False
-    scores: tuple[Score, ...] = ()
 
 
 def entries(

@@ -2,11 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from suffice.errors import InputError
-from suffice.ledger import Label, Ledger, Window, audit_spend, traffic
+from suffice.ledger import Label, Window
+
+if TYPE_CHECKING:
+    from suffice.ledger import Ledger
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -42,13 +46,15 @@ class AuditRule(Struct, frozen=True, kw_only=True):
         return self.assumed_usd or Decimal(0)
 
 
-def share_within(ledger: Ledger, rule: AuditRule, *, left_usd: Decimal, now: datetime) -> float:
+def share_within(ledger: "Ledger", rule: AuditRule, *, left_usd: Decimal, now: datetime) -> float:
     """Return which share of requests may be audited so that `left_usd` lasts until midnight UTC.
 
     The rest of the day is taken to bring what it brought yesterday, or, where the ledger is younger
     than a day, as many requests an hour as there have been. One share for the whole day audits
     busy hours and quiet ones alike; first come, first served would see the early hours only.
     """
+    from suffice.ledger import audit_spend, traffic
+
     day = traffic(ledger, window=Window(since=now - _DAY))
     spend = audit_spend(ledger, window=Window(since=now - _DAY)).spend
     counted = spend.reported_count + spend.estimated_count + spend.unknown_count

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,6 +27,9 @@ from suffice.scoring.material import MATERIAL, tagged
 from suffice.scoring.sandbox import end, start
 from suffice.scoring.scorers import ScorerVerdict
 from suffice.types import NO_TOKENS, Charge, Completion, Request, Rung, Usage
+
+if TYPE_CHECKING:
+    import aiohttp
 
 REPLY_BYTES = 64 * 1024  # of a hook, and of a line of a child
 _LAST_EXIT = 125  # statuses above say that a program was not there, or was killed
@@ -269,6 +271,8 @@ class _HookCheck:
 
     async def look(self, request: Request, answer: str) -> CheckVerdict:
         if self._http is None:
+            import aiohttp  # half a second, which certifying need not wait for
+
             self._http = aiohttp.ClientSession()
         body = msgspec.json.encode(
             {
