@@ -4,11 +4,13 @@ import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small arrays: more threads only get in the way
 
 import pytest
+from postgres_server import postgresql_server, server_binaries
 
 from suffice.certify.bundling import Certification
 from support import make_trials, settle_trials
@@ -33,3 +35,12 @@ def settled() -> Certification:
     made = settle_trials(make_trials())
     assert made.bundle is not None
     return made
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of one PostgreSQL server; each test makes a schema of its own on it."""
+    if server_binaries() is None:
+        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
+    with postgresql_server() as url:
+        yield url

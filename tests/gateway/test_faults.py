@@ -20,7 +20,7 @@ import aiohttp
 import openai
 import pytest
 from gateway_support import CHAT, DONE, Call, Site, answer, chunk, site, usage_event
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.errors import LedgerError
 from suffice.gateway import concurrency as slots
@@ -329,17 +329,12 @@ async def _ask_until_answered(here: Site) -> set[str]:
     return {answer["suffice"]["request_id"] for _, answer in answers}
 
 
-@pytest.mark.skipif(server_binaries() is None, reason="no PostgreSQL on this machine")
-def test_the_books_may_be_in_postgresql(tmp_path: Path) -> None:
-    with postgresql_server() as url:
-
-        async def ask() -> None:
-            async with site(tmp_path, ledger=url) as here:
-                await asyncio.gather(*(here.chat() for _ in range(5)))
-
-        asyncio.run(ask())
-        with Ledger.open(url, read_only=True) as ledger:
-            booked = list(entries(ledger))
+async def test_the_books_may_be_in_postgresql(tmp_path: Path, postgresql: str) -> None:
+    where = new_schema(postgresql)
+    async with site(tmp_path, ledger=where) as here:
+        await asyncio.gather(*(here.chat() for _ in range(5)))
+    with Ledger.open(where, read_only=True) as ledger:
+        booked = list(entries(ledger))
     assert [entry.status for entry in booked] == [Status.OK] * 5
 
 

@@ -26,7 +26,7 @@ from guard_support import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.certify.bundle import Bundle
 from suffice.certify.bundling import Certification
@@ -327,14 +327,6 @@ def test_a_guard_whose_audits_get_no_labels_is_blind_until_one_comes() -> None:
 # -- with a ledger -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url:
-        yield url
-
-
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(tmp_path / "suffice.db") as opened:
@@ -427,15 +419,9 @@ def test_an_answer_that_the_client_cut_off_counts_for_the_rung_that_gave_it(ledg
     assert (state.monitors.pooled.audits, state.monitors.pooled.losses) == (1, 1.0)
 
 
-def new_schema(url: str, name: str) -> str:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-    return f"{url}&options=-csearch_path%3D{name}"
-
-
 def test_audited_rows_of_postgresql_are_written_in_turn_and_others_are_not(postgresql: str) -> None:
     with (
-        Ledger.open(new_schema(postgresql, "guard_turns")) as ledger,
+        Ledger.open(new_schema(postgresql)) as ledger,
         psycopg.connect(postgresql) as other,
     ):
         other.execute("SELECT pg_advisory_xact_lock(%s)", [AUDIT_ORDER_LOCK])
@@ -451,7 +437,7 @@ def test_audited_rows_of_postgresql_are_written_in_turn_and_others_are_not(postg
 
 def test_writers_of_postgresql_cannot_slip_a_row_in_behind_the_cursor(postgresql: str) -> None:
     """Many writers, and a reader that never looks back: it must have missed nothing."""
-    where = new_schema(postgresql, "guard_order")
+    where = new_schema(postgresql)
     with Ledger.open(where) as writer:
         several = [Ledger.open(where) for _ in range(4)]
         work: list[Callable[[], None]] = [

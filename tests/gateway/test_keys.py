@@ -17,7 +17,7 @@ from typing import cast
 
 import pytest
 from msgspec.structs import replace
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.cli.main import main
 from suffice.config import parse_config
@@ -425,19 +425,17 @@ def test_what_a_dead_worker_had_in_flight_counts_as_spent(path: Path) -> None:
     assert code(desk.ask("0.09")) == "admitted"
 
 
-def test_replicas_on_one_postgresql_cannot_overspend_a_key_together(path: Path) -> None:
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url:
-        desk = KeyDesk(path, ledger=url, budget_usd_per_day=10 * CENT, requests_per_minute=200)
-        replicas = [desk.replica() for _ in range(3)]
-        now = datetime.now(UTC)
-        with ThreadPoolExecutor(8) as pool:
-            asks = [
-                pool.submit(desk.ask, "0.01", limiter=replicas[i % 3], now=now) for i in range(60)
-            ]
-            codes = Counter(code(ask.result()) for ask in asks)
-        desk.ledger.close()
+def test_replicas_on_one_postgresql_cannot_overspend_a_key_together(
+    path: Path, postgresql: str
+) -> None:
+    where = new_schema(postgresql)
+    desk = KeyDesk(path, ledger=where, budget_usd_per_day=10 * CENT, requests_per_minute=200)
+    replicas = [desk.replica() for _ in range(3)]
+    now = datetime.now(UTC)
+    with ThreadPoolExecutor(8) as pool:
+        asks = [pool.submit(desk.ask, "0.01", limiter=replicas[i % 3], now=now) for i in range(60)]
+        codes = Counter(code(ask.result()) for ask in asks)
+    desk.ledger.close()
     assert codes == {"admitted": 10, "insufficient_quota": 50}
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.errors import LedgerError
 from suffice.ledger import Entry, Ledger, Status, database, entries
@@ -19,13 +19,14 @@ def entry(name: str) -> Entry:
     )
 
 
-def test_a_silent_database_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url, Ledger.open(url) as ledger:
+def test_a_silent_database_is_given_up_in_time(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = new_schema(postgresql)
+    with Ledger.open(where) as ledger:
         monkeypatch.setattr(database, "WRITE_TIMEOUT_S", 0.3)
         ledger.append(entry("before"))
-        with psycopg.connect(url) as other:
+        with psycopg.connect(where) as other:
             other.execute("LOCK TABLE suffice_requests IN ACCESS EXCLUSIVE MODE")
             began_s = time.monotonic()
             with pytest.raises(LedgerError) as given_up:

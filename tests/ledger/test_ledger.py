@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.errors import InputError, LedgerError
 from suffice.ledger import (
@@ -78,14 +78,6 @@ EACH_BACKEND = settings(
 )
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Give a function that names a new, empty place for a ledger."""
@@ -93,13 +85,6 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
         return lambda: str(tmp_path / f"{uuid.uuid4().hex}.db")
     url = request.getfixturevalue("postgresql")
     return lambda: new_schema(url)
-
-
-def new_schema(url: str) -> str:
-    name = f"books_{uuid.uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-    return f"{url}&options=-csearch_path%3D{name}"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.cli.main import main
 from suffice.errors import LedgerError
@@ -36,9 +36,8 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         with Ledger.open(tmp_path / "books.db", store_text=True) as books:
             yield books
         return
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url, Ledger.open(url, store_text=True) as books:
+    where = new_schema(request.getfixturevalue("postgresql"))
+    with Ledger.open(where, store_text=True) as books:
         yield books
 
 

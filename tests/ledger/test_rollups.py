@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
-from postgres_server import postgresql_server, server_binaries
+from postgres_server import new_schema
 
 from suffice.cli.main import main
 from suffice.ledger import (
@@ -46,22 +45,11 @@ REQUEST_KEYS = (
 CALL_KEYS = (None, "rung", "role", "group", "day")
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    if server_binaries() is None:
-        pytest.skip("no PostgreSQL server binaries here (Debian package postgresql)")
-    with postgresql_server() as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "books.db")
-    url, name = request.getfixturevalue("postgresql"), f"books_{uuid.uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-    return f"{url}&options=-csearch_path%3D{name}"
+    return new_schema(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+import psycopg
 
 ROOT = os.getuid() == 0
 USER = "postgres" if ROOT else getpass.getuser()  # initdb refuses root; Debian makes this user
@@ -38,7 +41,8 @@ def postgresql_server() -> Iterator[str]:
         cwd="/",
         **AS_USER,
     )
-    settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", home]
+    options = ("listen_addresses=", "fsync=off", "full_page_writes=off", "autovacuum=off")
+    settings = [*(word for option in options for word in ("-c", option)), "-k", home]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(
             [binaries / "postgres", "-D", data, *settings], stderr=log, cwd="/", **AS_USER
@@ -50,6 +54,14 @@ def postgresql_server() -> Iterator[str]:
         server.send_signal(signal.SIGQUIT)
         server.wait()
         shutil.rmtree(home)
+
+
+def new_schema(url: str) -> str:
+    """Make an empty schema; returns the URL of a ledger in it."""
+    name = f"books_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    return f"{url}&options=-csearch_path%3D{name}"
 
 
 def await_ready(probe: Path, home: Path) -> None:

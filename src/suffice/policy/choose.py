@@ -189,11 +189,12 @@ def _expected_part(losses: Floats, goal: Goal) -> Floats:
     """Return the random part of the requests that is expected to be certified at each point."""
     from scipy import special
 
-    spread = np.sqrt(losses * (1.0 - losses / goal.rows))
-    drawn = losses[:, None] + spread[:, None] * special.ndtri(_LEVELS)
+    counts, place = np.unique(losses, return_inverse=True)
+    spread = np.sqrt(counts * (1.0 - counts / goal.rows))
+    drawn = counts[:, None] + spread[:, None] * special.ndtri(_LEVELS)
     drawn = np.clip(drawn, 0.0, goal.rows - 1.0)
     bound = special.betaincinv(drawn + 1.0, goal.rows - drawn, 1.0 - goal.delta)
-    part: Floats = np.minimum(1.0, goal.alpha / bound).mean(axis=1)
+    part: Floats = np.minimum(1.0, goal.alpha / bound).mean(axis=1)[place]
     return part
 
 
