@@ -54,6 +54,11 @@ class Running(Struct, frozen=True, kw_only=True):
         """Resident memory of the process and of those it started."""
         return sum(_resident_bytes(pid) for pid in _group(self.process.pid))
 
+    @property
+    def processor_s(self) -> float:
+        """Processor time of the process and of those it started."""
+        return sum(_processor_s(pid) for pid in _group(self.process.pid))
+
     def check(self) -> None:
         """Raise Broken if the server has ended by itself."""
         if self.process.poll() is not None:
@@ -166,6 +171,13 @@ def _group(leader: int) -> list[int]:
                 if os.getsid(int(entry.name)) == leader:
                     members.append(int(entry.name))
     return members
+
+
+def _processor_s(pid: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _resident_bytes(pid: int) -> int:

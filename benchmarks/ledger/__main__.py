@@ -1,13 +1,19 @@
 """How long a ledger of millions of rows takes to read, in seconds, and with how much memory.
 
 A year of invented traffic is written into SQLite and into a PostgreSQL of the benchmark's own, and
-summed up by the hour. Then each of these runs in a process of its own, whose beginning counts for
-`report` and `start`:
+summed up by the hour. Then each of these runs in a process of its own:
 - `dashboard`: reading all that the page of the last seven days shows;
-- `report`: `suffice report LEDGER`, all time;
 - `labelled`: reading what `suffice recertify` learns from, the audited requests with their text;
-- `guard`: reading the audits of a certificate, as a worker does at its start;
-- `start`: `suffice serve` until it is ready; `revoke`: from `suffice key revoke` until a 401.
+- `spenders`: reading what `suffice report --by key` shows of the last thirty days;
+- `guard`, `guard_again`: taking in the audits of a certificate, as a worker does at its start: all
+  of them, and those after the checkpoint;
+- `report`, `report_json`: `suffice report LEDGER`, all time, as a page and as values;
+- `start`: `suffice serve` until it is ready; `revoke`: from `suffice key revoke` until a 401;
+- `prune`: deleting the first week of the year.
+`s` are seconds on the clock, `processor_s` those of the processor, of a whole process in `report`
+and `start`. `reservations` are requests of keys with limits that four processes let in and settle
+a second: all of one key, each of its own, and of one key with twenty in a transaction.
+Modules are compiled before, as an installation does.
 
 python -m benchmarks.ledger --rows 10000000 --json [--only sqlite]
 """
@@ -19,9 +25,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,9 +35,10 @@ from benchmarks.gateway.postgres import database
 from benchmarks.gateway.processes import Command, free_port, python, running, two_cores
 from benchmarks.inputs import benchmark_parser
 from benchmarks.ledger.fill import fill
-from suffice.gateway.dashboard.snapshot import snapshot
+from benchmarks.ledger.readings import READINGS, timed_reading
+from benchmarks.ledger.reservations import reservations_per_s
 from suffice.gateway.keys import KeyLimits, add_key, revoke_key
-from suffice.ledger import Ledger, Window, audited_under, labelled_trials
+from suffice.ledger import Ledger
 from suffice.ledger.rollups import advance
 
 _TOML = """reference = "big"
@@ -54,47 +59,31 @@ vector = "none"
 ledger = "{ledger}"
 keys = "{keys}"
 """
+_MODULES = (
+    "import suffice.cli.serve, suffice.cli.report, suffice.gateway.server, suffice.report.build"
+)
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """What a step took: seconds on the clock, and the most memory that its process held."""
+    """What a step took: seconds on the clock, of the processor, and its process's most memory."""
 
     seconds: float
+    processor_s: float | None = None
     peak_mb: float | None = None
-
-
-def _dashboard(ledger: Ledger) -> None:
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    snapshot(ledger, window=Window(since=now - timedelta(days=7)), now=now)
-
-
-def _labelled(ledger: Ledger) -> None:
-    labelled_trials(ledger)
-
-
-def _guard(ledger: Ledger) -> None:
-    deque(audited_under(ledger, "bench"), maxlen=0)
-
-
-READINGS: Mapping[str, Callable[[Ledger], None]] = {
-    "dashboard": _dashboard,
-    "labelled": _labelled,
-    "guard": _guard,
-}
 
 
 def main() -> None:
     """Print the figures of each database as one JSON object."""
     options = _options()
     if options.reading is not None:
-        with Ledger.open(options.ledger, read_only=True) as ledger:
-            began_s = time.perf_counter()
-            READINGS[options.reading](ledger)
-            print(time.perf_counter() - began_s)
+        print(*timed_reading(options.reading, options.ledger))
         return
     figures: dict[str, object] = {"rows": options.rows}
     with TemporaryDirectory(prefix="suffice-ledger-", dir=options.folder) as name:
         folder = Path(name)
+        bytecode = {"PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+        os.environ |= bytecode
+        subprocess.run(python("-c", f"import {__package__}.readings; {_MODULES}"), check=True)
         if options.only != "postgresql":
             figures["sqlite"] = _measured(str(folder / "books.db"), folder, rows=options.rows)
         if options.only != "sqlite":
@@ -117,42 +106,55 @@ def _options() -> argparse.Namespace:
 def _measured(ledger: str, folder: Path, *, rows: int) -> dict[str, object]:
     costs: dict[str, Cost] = {}
     with Ledger.open(ledger) as books:
-        began_s = time.perf_counter()
-        fill(books, rows=rows, ends_us=time.time_ns() // 1000)
-        costs["fill"] = Cost(seconds=time.perf_counter() - began_s)
-        began_s = time.perf_counter()
-        while not advance(books):
-            time.sleep(0.1)
-        costs["rollup"] = Cost(seconds=time.perf_counter() - began_s)
+        costs["fill"] = _of(lambda: fill(books, rows=rows, ends_us=time.time_ns() // 1000))
+        costs["rollup"] = _of(lambda: _sum_up(books))
+    page, report = str(folder / "report.html"), ("-m", "suffice", "report", ledger)
+    costs["report"] = _timed(python(*report, "--out", page))
+    costs["report_json"] = _timed(python(*report, "--json"))
+    costs |= _served(ledger, folder)
     for name in READINGS:
         command = ("-m", __package__ or "", "--reading", name, "--ledger", ledger)
         costs[name] = _timed(python(*command))
-    page = str(folder / "report.html")
-    costs["report"] = _timed(python("-m", "suffice", "report", ledger, "--out", page, "--json"))
-    costs |= _served(ledger, folder)
     figures: dict[str, object] = {name: _figures(cost) for name, cost in costs.items()}
+    figures["reservations"] = reservations_per_s(ledger, folder)
     print(json.dumps(figures), file=sys.stderr)
     return figures
 
 
-def _figures(cost: Cost) -> dict[str, float]:
-    figures = {"s": round(cost.seconds, 2)}
-    return figures if cost.peak_mb is None else figures | {"mb": round(cost.peak_mb)}
+def _of(step: Callable[[], None]) -> Cost:
+    began_s, processor_s = time.perf_counter(), time.process_time()
+    step()
+    return Cost(
+        seconds=time.perf_counter() - began_s, processor_s=time.process_time() - processor_s
+    )
+
+
+def _sum_up(books: Ledger) -> None:
+    while not advance(books):
+        time.sleep(0.1)
+
+
+def _figures(cost: Cost) -> Mapping[str, float]:
+    figures = {"s": cost.seconds, "processor_s": cost.processor_s, "mb": cost.peak_mb}
+    return {name: round(figure, 2) for name, figure in figures.items() if figure is not None}
 
 
 def _timed(command: tuple[str, ...]) -> Cost:
-    """Run a command; the seconds are those that it prints, or else those of the whole run."""
+    """Run a command; the seconds are those that a reading prints, or else of the whole run."""
     began_s = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout is not None
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         print(f"failed: {' '.join(command)}", file=sys.stderr)
         raise SystemExit(1)
-    took_s = time.perf_counter() - began_s
-    own_s = float(printed) if "--reading" in command else took_s
-    return Cost(seconds=own_s, peak_mb=usage.ru_maxrss / 1024)
+    seconds, processor_s = time.perf_counter() - began_s, usage.ru_utime + usage.ru_stime
+    if "--reading" in command:
+        seconds, processor_s = map(float, printed.split())
+    return Cost(seconds=seconds, processor_s=processor_s, peak_mb=usage.ru_maxrss / 1024)
 
 
 def _served(ledger: str, folder: Path) -> dict[str, Cost]:
@@ -171,7 +173,8 @@ def _served(ledger: str, folder: Path) -> dict[str, Cost]:
     )
     began_s = time.perf_counter()
     with running(command, core=two_cores().proxy) as server:
-        costs = {"start": Cost(seconds=time.perf_counter() - began_s)}
+        seconds = time.perf_counter() - began_s
+        costs = {"start": Cost(seconds=seconds, processor_s=server.processor_s)}
         assert _status(port, secret) == http.HTTPStatus.OK
         began_s = time.perf_counter()
         revoke_key(keys, "key-1")

@@ -1,6 +1,8 @@
 """The watch cannot die: bad files, half-copied folders and errors that nobody foresaw."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -279,3 +281,23 @@ async def test_a_gateway_whose_ledger_was_moved_away_is_not_ready(here: Site) ->
     away.rename(here.ledger)
     async with here.http.get(here.url + "/readyz") as reply:
         assert reply.status == 200
+
+
+@pytest.mark.parametrize(("alive", "signals"), [(True, []), (False, [signal.SIGTERM])])
+async def test_a_worker_ends_with_the_process_that_started_it(
+    here: Site, alive: bool, signals: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[int, int]] = []
+    parent = SimpleNamespace(is_alive=lambda: alive)
+    monkeypatch.setattr(workers.multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(workers.os, "kill", lambda pid, number: sent.append((pid, number)))
+    await here.gateway.worker.watch_parent()
+    assert sent == [(os.getpid(), number) for number in signals]
+
+
+async def test_a_worker_without_a_parent_of_ours_goes_on(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where one process serves alone, and its parent is somebody's shell."""
+    monkeypatch.setattr(workers.os, "kill", lambda *_: pytest.fail("it was to go on"))
+    await here.gateway.worker.watch_parent()

@@ -1,5 +1,6 @@
 """A report is one page that needs nothing else, says what its numbers say, and hides no unknown."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,8 +10,11 @@ from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
+import altair as alt
 import msgspec
 import pytest
+import vl_convert
+from jsonschema import ValidationError
 from msgspec.structs import replace
 
 from suffice.errors import InputError
@@ -24,7 +28,9 @@ from suffice.ledger import (
     Status,
     Window,
 )
+from suffice.report import charts
 from suffice.report.build import build_report
+from suffice.report.charts import script, spec
 from suffice.report.headline import trials_opening
 from suffice.report.ledger_figures import ledger_figures
 from suffice.report.ledger_summary import LedgerReport, ledger_report
@@ -232,6 +238,40 @@ def test_every_figure_has_words_and_a_table_for_those_who_cannot_see_it() -> Non
     for figure in figures:
         assert figure.rows
         assert all(len(row) == len(figure.header) for row in figure.rows)
+
+
+def test_every_chart_is_valid_vega_lite(books: Callable[..., LedgerReport]) -> None:
+    """Pages are written without validating: it takes half of the time."""
+    report = books(*(entry(i) for i in range(8)))
+    figures = [*ledger_figures(report), *trial_figures(trials_report())]
+    charts = [json.loads(spec(figure)) for figure in figures if figure.chart is not None]
+    assert len(charts) > 8
+    for chart in charts:
+        alt.Chart.from_dict(chart)
+    del charts[0]["layer"]
+    with pytest.raises(ValidationError):
+        alt.Chart.from_dict(charts[0])
+
+
+def test_the_script_is_made_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def bundle(snippet: str, *, vl_version: str) -> str:
+        made.append(vl_version)
+        return f"vega {snippet}"
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    first = script.__wrapped__()
+    assert script.__wrapped__() == first
+    assert first.startswith("vega ")
+    assert len(made) == 1
+    monkeypatch.setattr(charts, "VEGALITE", "5.8")
+    assert script.__wrapped__() == first
+    assert len(made) == 2
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert script.__wrapped__() == first, "a cache that cannot be written to changes nothing"
 
 
 def test_the_trials_page_says_what_was_certified() -> None:

@@ -46,7 +46,7 @@ class Ledger:
         self._redact = redact
         self._engine = engine
         self._lock = threading.Lock()
-        self._file: os.stat_result | None = None  # of SQLite, as it was opened
+        self._file: tuple[Path, os.stat_result] | None = None  # of SQLite, as it was opened
         self._is_postgresql = engine.dialect.name == "postgresql"
         self._insert_into = _inserts(engine.dialect)
 
@@ -77,7 +77,8 @@ class Ledger:
         try:
             ledger._prepare(read_only=read_only)
             if url.drivername == "sqlite" and url.database:
-                ledger._file = Path(url.database).stat()
+                path = Path(url.database)
+                ledger._file = path, path.stat()
         except BaseException:
             ledger.close()
             raise
@@ -164,11 +165,15 @@ class Ledger:
             connection.execute(row)
 
     def check_in_place(self) -> None:
-        """Raise LedgerError where SQLite's file was moved away: what is written goes on into it."""
+        """Raise LedgerError where SQLite's file was moved away: what is written goes on into it.
+
+        Microseconds for each request: looking once a second would lose a second of answers.
+        """
         if self._file is None:
             return
+        path, opened = self._file
         try:
-            in_place = os.path.samestat(Path(self.where).stat(), self._file)
+            in_place = os.path.samestat(path.stat(), opened)
         except OSError:
             in_place = False
         if not in_place:

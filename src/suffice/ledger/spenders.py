@@ -1,4 +1,7 @@
-"""Who spends: requests and tokens of each key, tag, session or agent, read row by row."""
+"""Who spends: requests and tokens of each key, tag, session or agent, summed over all rows.
+
+The sums by hour do not hold them: a session counts once, however many hours it lasts.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

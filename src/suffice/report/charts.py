@@ -6,14 +6,20 @@ people can tell all hues apart (after Okabe and Ito, 2008).
 
 import json
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from hashlib import blake2b
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 from msgspec import Struct
 
+from suffice.errors import InputError
+from suffice.files import write_file
 from suffice.report.style import PALETTE
 
 VEGALITE = "6.4"
@@ -53,20 +59,34 @@ def spec(figure: Figure) -> str:
     """Return a figure's chart as Vega-Lite JSON that is safe inside a `<script>` element."""
     chart = figure.chart.properties(width="container", height=figure.height)
     tree = chart.configure(background="transparent", **_config()).configure_view(stroke=None)
-    vega = tree.to_dict()
+    vega = tree.to_dict(validate=False)  # which takes half of the time; tests validate
     del vega["$schema"]
     return json.dumps(vega, separators=(",", ":")).replace("<", "\\u003c")
 
 
 @cache
 def script() -> str:
-    """Return the Vega library and the code that draws with it, as one JavaScript module."""
+    """Return the Vega library and the code that draws with it, as one JavaScript module.
+
+    Making it takes a second, so it is kept among the user's caches.
+    """
+    from importlib.metadata import version
     from importlib.resources import files
 
     import vl_convert
 
     snippet = files("suffice.report").joinpath("draw.js").read_text("utf-8")
-    return str(vl_convert.javascript_bundle(snippet, vl_version=VEGALITE))
+    parts = (snippet, version("vl-convert-python"), VEGALITE)
+    name = f"charts-{blake2b(repr(parts).encode(), digest_size=8).hexdigest()}.js"
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "suffice"
+    with suppress(OSError, RuntimeError, UnicodeDecodeError):  # RuntimeError: nobody's home
+        return (caches.expanduser() / name).read_text("utf-8")
+    module = str(vl_convert.javascript_bundle(snippet, vl_version=VEGALITE))
+    with suppress(OSError, RuntimeError, InputError):
+        folder = caches.expanduser()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(folder / name, module)
+    return module
 
 
 def ladder_colours(rungs: Sequence[str], *, references: Collection[str]) -> dict[str, str]:
