@@ -112,27 +112,26 @@ def cache_splits(shape: Shape, tp: int) -> tuple[int, ...]:
     return tuple(cp for cp in WIDTHS if copies % cp == 0)
 
 
-def batches(groups: int) -> tuple[int, ...]:
-    """List the requests in flight worth trying: more where many groups share them."""
-    scale = max(groups // BATCH_GROUPS, 1)
-    return tuple(scale * batch for batch in BATCHES)
-
-
 def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) -> ConfigTable:
-    """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not."""
+    """Every chip, spread, batch and split of prefill worth predicting, whether it fits or not.
+
+    More requests in flight are tried where many groups share them.
+    """
     shares = (0.0, *PREFILL_SHARES) if question.apart else (0.0,)
     splits = {tp: cache_splits(shape, tp) if question.context_parallel else (1,) for tp in WIDTHS}
     block = question.formats.scale_block
     near = {chip.key: spreads(shape, chip, block=block) for chip in chips}
-    rows = [
-        (i, *spread, pp, cp, batch, share)
+    layouts = [
+        (i, *spread, pp, cp, share)
         for i, chip in enumerate(chips)
         for spread, share in product(near[chip.key] + wide_spreads(shape, chip), shares)
         for pp, cp in product(stages(shape, spread, share=share), splits[spread[0]])
-        for batch in batches(spread[1])
-        if batch >= spread[1] * pp
     ]
-    chip, tp, dp, ep, pp, cp, batch, share = np.array(rows, float).T
+    columns = np.repeat(np.array(layouts, float), len(BATCHES), axis=0).T
+    groups, stage = columns[2], columns[4]
+    batch = np.tile(BATCHES, len(layouts)) * np.maximum(groups // BATCH_GROUPS, 1)
+    enough = batch >= groups * stage
+    (chip, tp, dp, ep, pp, cp, share), batch = columns[:, enough], batch[enough]
     formats = question.formats
     return make_table(
         (shape,),
