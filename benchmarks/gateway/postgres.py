@@ -41,19 +41,22 @@ class Database(Struct, frozen=True, kw_only=True):
 
     def freeze(self) -> None:
         """Stop the server and its children as SIGSTOP does: connections stay open, and silent."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def kill(self) -> None:
         """End the server and its children as a crash does."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
         self.process.wait()
 
     def thaw(self) -> None:
         """Let the server go on."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and its children, of which some may have ended."""
         for pid in self._processes():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _processes(self) -> list[int]:
         """List the server and the processes that it started, each of a group of its own."""

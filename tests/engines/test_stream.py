@@ -1,10 +1,11 @@
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suffice.engines.stream import EventReader, InlineReasoning
+from suffice.engines.stream import LARGEST_EVENT_BYTES, EventReader, InlineReasoning
 from suffice.errors import EngineProtocolError
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
@@ -135,3 +136,26 @@ def test_text_is_not_held_back_longer_than_it_must_be() -> None:
     assert inline.feed("<think>so it is</t") == ("so it is", "")
     assert inline.feed("errible") == ("</terrible", "")
     assert inline.feed("</think>4") == ("", "4")
+
+
+@pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: y\n" * 8192])
+def test_an_event_without_end_is_refused_in_linear_time(piece: bytes) -> None:
+    """Each piece was once looked through with all that came before: 10 MB took half a minute."""
+    reader, began_s = EventReader(), time.perf_counter()
+
+    def endless() -> None:
+        for _ in range(8 * LARGEST_EVENT_BYTES // len(piece)):
+            reader.feed(piece)
+
+    with pytest.raises(EngineProtocolError, match="does not end"):
+        endless()
+    assert time.perf_counter() - began_s < 10
+
+
+def test_a_large_event_comes_through_whole() -> None:
+    reader, text = EventReader(), b"z" * (LARGEST_EVENT_BYTES - 100)
+    pieces = [text[at : at + 65_536] for at in range(0, len(text), 65_536)]
+    events = [
+        event for piece in (b"data:", *pieces, b"\r", b"\n\n") for event in reader.feed(piece)
+    ]
+    assert events == [text.decode()]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,8 @@ import pytest
 from gateway_support import CHAT, DONE, Call, Site, answer, chunk, site, usage_event
 from postgres_server import new_schema
 
-from suffice.errors import LedgerError
+from suffice.config import GatewayConfig
+from suffice.errors import EngineUnreachable, LedgerError
 from suffice.gateway import concurrency as slots
 from suffice.gateway import worker as workers
 from suffice.gateway.app import Gateway
@@ -195,6 +196,46 @@ async def test_a_rung_that_keeps_failing_is_left_alone_and_tried_again(
         down, now_s = False, now_s + 0.2
         given = await here.chat(model="small")
         assert given.model_extra["suffice"]["rung"] == "small"
+
+
+async def test_a_trial_that_lasts_refuses_nobody_where_calls_failed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that is back takes seconds for an answer: others were refused meanwhile."""
+    monkeypatch.setattr(slots, "TRIAL_WAIT_S", 0.1)
+    down = True
+
+    async def script(call: Call) -> None:
+        if down:
+            await call.reply({"error": "down"}, status=503)
+        else:
+            await asyncio.sleep(0.5)
+            await answer(call)
+
+    more = "breaker_failures = 2\nbreaker_open_s = 0.3\nfailover = false\n"
+    ask = {"model": "small", "messages": [{"role": "user", "content": "x"}]}
+    async with site(tmp_path, more=more) as here:
+        here.upstream.script = script
+        assert [(await here.post(ask))[0] for _ in range(2)] == [502] * 2
+        down = False
+        await asyncio.sleep(0.35)
+        replies = await asyncio.gather(*(here.post(ask) for _ in range(6)))
+    assert [status for status, _ in replies] == [200] * 6
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_after_silence_a_trial_has_to_end_first(
+    monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(slots, "TRIAL_WAIT_S", 0.02)
+    config = GatewayConfig(breaker_failures=1, breaker_open_s=0.05)
+    circuit = slots.Circuit("small", config)
+    circuit.note(failed=True, silent=silent)
+    await asyncio.sleep(0.06)
+    await circuit.admit()
+    refused = pytest.raises(EngineUnreachable) if silent else nullcontext()
+    with refused:
+        await circuit.admit()
 
 
 @pytest.mark.parametrize(("status", "shown"), [(400, 400), (422, 422), (401, 502), (500, 502)])

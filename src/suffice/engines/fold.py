@@ -10,13 +10,13 @@ from suffice.engines.finishes import shown_finish
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, shown_model, texts_of
+from suffice.engines.stream import LARGEST_EVENT_BYTES
 from suffice.engines.usage import merged_usage, openai_usage, read_usage, tells_output
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Usage, estimated
 
 NATIVE = "native"  # in a chunk: the event of another API, as text, that the chunk was made of
 _NOT_OF_ALL = frozenset({"choices", "x_groq", NATIVE})
-LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 OBJECT = "chat.completion.chunk"
 _OBJECT = OBJECT.encode()
 

@@ -4,6 +4,8 @@ import re
 
 from suffice.errors import EngineProtocolError
 
+LARGEST_EVENT_BYTES = 16 * 1024 * 1024
+_LINE_BYTES = 64  # of memory that a line takes beside its text
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _TAGS = {"<think>": "</think>", "[THINK]": "[/THINK]"}
 
@@ -12,11 +14,13 @@ class EventReader:
     """Reads server-sent events from pieces of bytes; a piece may end inside a character.
 
     Follows https://html.spec.whatwg.org/multipage/server-sent-events.html (section 9.2.6). Only the
-    data of each event is kept, because the OpenAI API uses no other field.
+    data of each event is kept, because the OpenAI API uses no other field. Raises
+    EngineProtocolError for an event that does not end; the time is linear in what comes.
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._kept_bytes = 0
         self._after_return = False
         self._data: list[bytes] = []
 
@@ -27,13 +31,20 @@ class EventReader:
         if self._after_return:
             piece = piece.removeprefix(b"\n")
         self._after_return = piece.endswith(b"\r")
-        *lines, self._rest = _LINE_END.split(self._rest + piece)
-        return [event for line in lines if (event := self._line(line)) is not None]
+        *lines, rest = _LINE_END.split(piece)
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest = bytearray()
+        self._rest += rest
+        events = [event for line in lines if (event := self._line(line)) is not None]
+        if self._kept_bytes + len(self._rest) > LARGEST_EVENT_BYTES:
+            raise EngineProtocolError("an event of the stream does not end", hint="see its log")
+        return events
 
     def close(self) -> list[str]:
         """Return the data of the last event; some servers leave out the last blank line."""
-        events = [self._line(self._rest), self._line(b"")]
-        self._rest = b""
+        events = [self._line(bytes(self._rest)), self._line(b"")]
+        self._rest = bytearray()
         return [event for event in events if event is not None]
 
     def _line(self, line: bytes) -> str | None:
@@ -41,10 +52,11 @@ class EventReader:
             field, _, value = line.removeprefix(b"\xef\xbb\xbf").partition(b":")
             if field == b"data":
                 self._data.append(value.removeprefix(b" "))
+                self._kept_bytes += len(value) + _LINE_BYTES
             return None
         if not self._data:
             return None
-        data, self._data = b"\n".join(self._data), []
+        data, self._data, self._kept_bytes = b"\n".join(self._data), [], 0
         try:
             return data.decode()
         except UnicodeDecodeError as error:

@@ -19,6 +19,9 @@ from suffice.meter import max_usd
 from suffice.pipeline import Pipeline
 from suffice.types import Charge, Request, Rung
 
+# What is reserved at most: more than any limit allows, and no more than a column can hold.
+_MOST_TOKENS, _MOST_USD = 10**12, Decimal(10**6)
+
 
 class Access:
     """Admits requests by their keys; without a `desk` anybody may ask, without limit.
@@ -171,12 +174,13 @@ class WorstCase(NamedTuple):
         known = [usd for usd in costs if usd is not None]
         if not known or len(known) < len(costs):
             return None
-        return max(known) if pipeline.bundle is None else sum(known, Decimal(0))
+        usd = max(known) if pipeline.bundle is None else sum(known, Decimal(0))
+        return min(usd, _MOST_USD)
 
     def tokens(self, chat: ChatRequest, pipeline: Pipeline) -> int:
         """Count the most tokens that it takes on one rung, in and out."""
         longest = max(self._answer_tokens(rung, chat) for rung in _rungs(chat, pipeline))
-        return self.prompt_tokens + longest
+        return min(self.prompt_tokens + longest, _MOST_TOKENS)
 
     def _usd_on(self, rung: Rung, chat: ChatRequest, pipeline: Pipeline) -> Decimal | None:
         """Price it on one rung, twice where a second call may be made beside it.

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
 from suffice.config import GatewayConfig
@@ -84,7 +84,7 @@ class Circuit:
     """Opens after some failures in a row, and lets one call through to try again after a while.
 
     Calls that come during the trial wait a little for what becomes of it: an engine that is back
-    refuses nobody.
+    refuses nobody. Where calls failed at once, one that lasts longer than that is a sign of life.
     """
 
     def __init__(self, name: str, config: GatewayConfig) -> None:
@@ -92,6 +92,7 @@ class Circuit:
         self._name, self._config = name, config
         self._shut_until_s = 0.0
         self._trial: asyncio.Event | None = None
+        self._silent = False
 
     @property
     def is_open(self) -> bool:
@@ -106,8 +107,11 @@ class Circuit:
     async def admit(self) -> None:
         """Raise EngineUnreachable while open; the first call after that is the trial."""
         if self.is_open and self._trial is not None:
-            with suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._trial.wait(), TRIAL_WAIT_S)
+            except TimeoutError:
+                if not self._silent:
+                    return
         if self.is_open:
             raise EngineUnreachable(
                 f"rung {self._name!r} failed {self.failures} times in a row and is left alone",
@@ -125,9 +129,10 @@ class Circuit:
             self._trial.set()
             self._trial = None
 
-    def note(self, *, failed: bool) -> None:
-        """Take the outcome of a call."""
+    def note(self, *, failed: bool, silent: bool = False) -> None:
+        """Take the outcome of a call; one that was `silent` failed after a long wait."""
         self.end_trial()
+        self._silent = silent
         if not failed:
             self.failures, self._shut_until_s = 0, 0.0
             return
@@ -168,6 +173,7 @@ class Breaker:
             self._clients.pop(client, None)
             self._all.note(failed=False)
             return
+        silent = isinstance(error, EngineUnreachable) and error.silent
         if not _of_request(error):
             self._all.note(failed=True)
             return
@@ -175,9 +181,9 @@ class Breaker:
         self._clients.move_to_end(client)
         if len(self._clients) > _MOST_CLIENTS:
             self._clients.popitem(last=False)
-        own.note(failed=True)
+        own.note(failed=True, silent=silent)
         if own.failures == 1:
-            self._all.note(failed=True)
+            self._all.note(failed=True, silent=silent)
         else:
             self._all.end_trial()
 
