@@ -9,13 +9,19 @@ import sqlite3
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
+import uvicorn
 from gateway_support import CHAT, CLAUDE, DONE, Call, answer, chunk, site
+from uvicorn.server import ServerState
 
+from suffice.gateway.app import Gateway
+from suffice.gateway.intake import source_of
 from suffice.gateway.keys import KeyLimits, add_key, revoke_key
+from suffice.gateway.protocol import BoundedProtocol, ConnectionLimits
+from suffice.gateway.serving import Settings
 
 ASK: dict[str, Any] = {"model": "big", "messages": [{"role": "user", "content": "Hi"}]}
 EMBEDDING = """
@@ -207,6 +213,54 @@ async def test_an_event_that_never_ends_is_an_error_in_time(tmp_path: Path, path
     assert slowest_s < 5
 
 
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("a socket", "a socket"),
+    ],
+)
+def test_a_network_of_ipv6_is_one_client(address: str, source: str) -> None:
+    """block/buzz#3784: each of the 2^64 addresses that a host may take had limits of its own."""
+    assert source_of(address) == source
+
+
+async def test_connections_from_one_network_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wire:
+        def __init__(self, peer: str) -> None:
+            self.peer, self.sent, self.closed = peer, b"", False
+
+        def get_extra_info(self, name: str) -> object:
+            return (self.peer, 1) if name == "peername" else None
+
+        def write(self, data: bytes) -> None:
+            self.sent += data
+
+        def close(self) -> None:
+            self.closed = True
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+    monkeypatch.setattr(BoundedProtocol, "limits", ConnectionLimits(total=99, by_address=2))
+    config, state = uvicorn.Config(app=Gateway(Settings(ladder=Path("none")))), ServerState()
+    config.load()
+    peers = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")
+    wires = [Wire(peer) for peer in peers]
+    protocols = [BoundedProtocol(config=config, server_state=state, app_state={}) for _ in wires]
+    for protocol, wire in zip(protocols, wires, strict=True):
+        protocol.connection_made(cast("asyncio.Transport", wire))
+    assert [wire.sent[:12] for wire in wires] == [b"", b"", b"HTTP/1.1 503", b""]
+    for protocol in protocols:
+        protocol.connection_lost(None)
+    assert not BoundedProtocol.addresses
+
+
 @pytest.mark.parametrize("header", ["authorization", "x-api-key"])
 async def test_no_answer_and_no_log_repeats_a_key_or_its_digest(
     tmp_path: Path, header: str, caplog: pytest.LogCaptureFixture
@@ -228,3 +282,42 @@ async def test_no_answer_and_no_log_repeats_a_key_or_its_digest(
             with closing(sqlite3.connect(here.ledger)) as books:
                 pages += [caplog.text, *books.iterdump()]
             assert not [p for p in pages if secret[11:] in p or digest in p]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("status", [200, 400, 503])
+async def test_headers_of_one_side_do_not_reach_the_other(
+    tmp_path: Path, path: str, status: int
+) -> None:
+    """candelahq/candela#599, brandonrc/mobula#32: cookies, addresses and keys were handed on."""
+
+    async def tells(call: Call) -> None:
+        odd = {
+            "set-cookie": "zebra=1",
+            "server": "zebra",
+            "location": "http://zebra",
+            "x-z": "zebra",
+        }
+        if status != 200:
+            await call.reply({"error": {"message": "no"}}, status=status, **odd)
+            return
+        choice = {"index": 0, "text": "4", "finish_reason": "stop", "logprobs": None}
+        chat = {"message": {"role": "assistant", "content": "4"}}
+        usage = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+        await call.reply({"choices": [choice | chat], "usage": usage}, **odd)
+
+    more, keys = key_file(tmp_path, alice=KeyLimits())
+    async with site(tmp_path, more=more + "failover = false\n") as here:
+        here.upstream.script = tells
+        sent = keys["alice"] | {"cookie": "lion=1", "x-forwarded-for": "lion", "x-lion": "lion"}
+        for _ in range(2):  # an engine's cookie must not come back to it with the next call either
+            body = PATHS[path]
+            async with here.http.post(here.url + path, json=body, headers=sent) as reply:
+                await reply.read()
+                assert (reply.status == 200) is (status == 200)
+                assert "zebra" not in str(reply.headers)
+        for call in here.upstream.calls:
+            shown = str(call.headers)
+            assert "lion" not in shown
+            assert "zebra" not in shown
+            assert keys["alice"]["authorization"] not in shown

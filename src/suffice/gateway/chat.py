@@ -17,6 +17,7 @@ from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.concurrency import CLIENT
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence, beside_loop
+from suffice.gateway.intake import source_of
 from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
@@ -123,7 +124,7 @@ class Entrance:
 async def entering(exchange: Exchange, worker: Worker, key: Key | None) -> AsyncIterator[Entrance]:
     """Let a request in; one that fails on the way gives back its place, and a refusal is booked."""
     entrance, came_s = Entrance(), time.perf_counter()
-    CLIENT.set(key.name if key else exchange.client)
+    CLIENT.set(key.name if key else source_of(exchange.client))
     try:
         entrance.admission = await worker.access.enter(key, request_id=exchange.request_id)
         yield entrance

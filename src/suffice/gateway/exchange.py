@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from suffice.gateway.intake import Intake, check_shape
+from suffice.gateway.intake import Intake, check_shape, source_of
 from suffice.gateway.metrics.spans import Served
 from suffice.gateway.problems import Problem
 from suffice.types import JSON, NativeBody
@@ -119,12 +119,12 @@ class Exchange:
     def release(self) -> None:
         """Count the body as held no more."""
         if self.intake is not None and self._held:
-            self.intake.give_back(self.client, self._held)
+            self.intake.give_back(source_of(self.client), self._held)
             self._held = 0
 
     def _hold(self, size: int) -> None:
         if self.intake is not None and size > 0:
-            self.intake.take(self.client, size)
+            self.intake.take(source_of(self.client), size)
             self._held += size
 
     def answer_natively(self) -> None:

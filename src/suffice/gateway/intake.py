@@ -6,6 +6,8 @@ and what goes to an engine. Values are dearer still: a thousand empty objects ar
 
 import asyncio
 from collections import Counter
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 
 import numpy as np
 
@@ -18,6 +20,17 @@ DEEPEST = 128
 _CHUNK = 1 << 16
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _OPEN, _CLOSE, _COMMA = b"{[", b"}]", ord(",")
+
+
+@lru_cache(4096)
+def source_of(address: str) -> str:
+    """Return what limits by address count: of IPv6 the network, which one client has to itself."""
+    try:
+        parsed = IPv6Address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped
+    return str(IPv6Network((int(parsed) >> 64 << 64, 64)) if mapped is None else mapped)
 
 
 class Intake:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from suffice.gateway.intake import source_of
+
 HEAD_LIMIT_BYTES = 64 * 1024
 HEAD_S = 10.0  # for all of a request's headers, from the first byte or the connection on
 _FIELD_BYTES = 128  # what a header costs beside its text
@@ -39,7 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it."""
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
+        self._address = source_of(self.client[0]) if self.client else ""
         self.addresses[self._address] += 1
         many = self.addresses[self._address] > self.limits.by_address
         if many or len(self.connections) > self.limits.total:
