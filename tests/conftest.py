@@ -11,10 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small arrays: more threads only
 
 import pytest
 from postgres_server import postgresql_server, server_binaries
+from quick_ledgers import migrate_quickly
 
 from suffice.certify.bundling import Certification
+from suffice.ledger import migrations
 from support import make_trials, settle_trials
 
+migrations.migrate = migrate_quickly
 MEMORY = Path("/dev/shm")
 ROOM = 6 * 2**30  # bytes; the suite holds about one GiB at a time
 

@@ -7,7 +7,6 @@ the fit and from the intervals. Prints errors, intervals, rankings, speed and th
 
 import functools
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +91,7 @@ def measure(data: Path) -> dict[str, Any]:
             data=data,
         ),
         "rank_correlation": _rank_correlation(rows, ways["chip"][1], data=data, count=count),
-        **_speed(rows),
+        "configs_per_s": _speed(rows),
         "law": {law: _law_error(rows, law=law, count=count) for law in ("unique", "all", "topk")},
         "groups": len(set(rows.group[:count])),
     }
@@ -287,25 +286,16 @@ def cost_at(target: float, *, speed: Array, usd: Array) -> float:
     return float(np.exp(np.interp(np.log(target), np.log(fast[::-1]), np.log(cheap[::-1]))))
 
 
-def _speed(rows: MeasuredRows) -> dict[str, float]:
-    """Time what ships, on two threads: physics, residual and interval, in rows a second.
-
-    On a busy machine seconds on the clock say little: rows a second of processor time, and the
-    load, stand beside them.
-    """
+def _speed(rows: MeasuredRows) -> float:
+    """Time what ships, on two threads: physics, residual and interval, in rows a second."""
     many = rows.table.take(np.random.default_rng(0).integers(0, len(rows.group), TIMED_ROWS))
     predict(many.take(slice(0, 50_000)), threads=2)
-    taken, worked = [], []
+    taken = []
     for _ in range(TIMED_RUNS):
-        begin, working = time.perf_counter(), time.process_time()
+        begin = time.perf_counter()
         predict(many, threads=2)
         taken.append(time.perf_counter() - begin)
-        worked.append(time.process_time() - working)
-    return {
-        "configs_per_s": TIMED_ROWS / min(taken),
-        "configs_per_processor_s": TIMED_ROWS / min(worked),
-        "load": os.getloadavg()[0],
-    }
+    return TIMED_ROWS / min(taken)
 
 
 def _law_error(rows: MeasuredRows, *, law: str, count: int) -> float:

@@ -1,6 +1,7 @@
 """AA-LCR and LiveCodeBench from a user's copy of the data, in the shapes that are published."""
 
 import base64
+import csv
 import json
 import pickle
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aa_lcr import write_aa_lcr
 
 from suffice.bench import code_runner
 from suffice.bench.outside_tasks import extract_code, read_code_problems, read_document_questions
@@ -26,8 +26,21 @@ ADD = "class Solution:\n    def add(self, a: List[int], b: int):\n        return
 def aa_lcr_copy(folder: Path) -> Path:
     """Lay the dataset out as on its card: a table, and an archive of texts by set."""
     (folder / "extracted_text").mkdir(parents=True)
-    row = ("Legal", "law", 1, "Which rule?", "Rule 7", "b.txt;á b.txt", "", 12)
-    write_aa_lcr(folder, [row])
+    with (folder / "AA-LCR_Dataset.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            (
+                "document_category",
+                "document_set_id",
+                "question_id",
+                "question",
+                "answer",
+                "data_source_filenames",
+                "data_source_urls",
+                "input_tokens",
+            )
+        )
+        writer.writerow(("Legal", "law", 1, "Which rule?", "Rule 7", "b.txt;á b.txt", "", 12))
     with zipfile.ZipFile(folder / "extracted_text" / "AA-LCR_extracted-text.zip", "w") as pack:
         pack.writestr("lcr/Legal/law/á b.txt", "first text")
         pack.writestr("lcr/Legal/law/b.txt", "second text")

@@ -1,5 +1,6 @@
 """A folder with small inputs for every command, made once and copied for each test."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from suffice.certify.bundling import Certification
 from suffice.gateway.keys import KeyLimits, add_key
 from suffice.selective.decoder import GateSettings
 from suffice.selective.gate import THRESHOLDS, fit_gate, read_streams, save_gate
+from suffice.silicon import probe
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +47,13 @@ def workplace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(inputs, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `plan probe` measure this machine on little: what it prints is of interest here."""
+    small = functools.partial(probe.run_probe, copy_bytes=2**20, matrix=64, runs=1)
+    monkeypatch.setattr(probe, "run_probe", small)
 
 
 @pytest.fixture

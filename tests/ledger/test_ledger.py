@@ -10,12 +10,14 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
+import quick_ledgers
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -1017,3 +1019,17 @@ def test_feedback_from_the_well_disposed_fills_no_gap_that_others_left(
         ledger.score([score_as(Label.FEEDBACK, None, 1.0, request_id="r2")])
         found = labelled_trials(ledger)
     assert [trial.quality for trial in found.trials] == [0.0, 0.0, None, None]
+
+
+def test_ledgers_of_tests_are_those_that_the_migrations_make(tmp_path: Path) -> None:
+    dumps = []
+    for migrate in (quick_ledgers.migrate, quick_ledgers.migrate_quickly):
+        path = tmp_path / f"{migrate.__name__}.db"
+        engine = sa.create_engine(f"sqlite:///{path}")
+        with engine.begin() as connection:
+            migrate(connection, where="here", now_us=0)
+        engine.dispose()
+        with closing(sqlite3.connect(path)) as database:
+            dumps.append(list(database.iterdump()))
+    assert dumps[0] == dumps[1]
+    assert len(dumps[0]) > 40

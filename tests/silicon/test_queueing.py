@@ -239,6 +239,12 @@ def usual_plan():
     return make_plan(request())
 
 
+def test_a_plan_without_its_frontier_is_else_the_same(usual_plan):
+    short = make_plan(request(), with_frontier=False)
+    assert short == msgspec.structs.replace(usual_plan, frontier=())
+    assert len(usual_plan.frontier) > len(usual_plan.ranking)
+
+
 def test_every_option_meets_the_target_and_is_priced_or_says_so(usual_plan):
     for option in usual_plan.ranking:
         assert option.ttft_s <= 1.0

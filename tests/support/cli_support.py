@@ -118,7 +118,7 @@ def lay_out_inputs(folder: Path, certification: Certification) -> Path:
     lay_out(folder, certification)
     (folder / "suffice.toml").write_text(CONFIG.format(trials="trials.jsonl"))
     write_jsonl(folder / "some.jsonl", make_tasks(certification.trials)[:20])
-    write_jsonl(folder / "latent.jsonl", trials(900))
+    write_jsonl(folder / "latent.jsonl", trials(600))
     turns = (
         {"stream": f"s{seed}", "text": turn.text, "context": turn.context, "answer": turn.answer}
         for seed in range(100)

@@ -305,6 +305,7 @@ async def running(gateway: Gateway) -> AsyncIterator[tuple[str, uvicorn.Server]]
         gateway,
         http=BoundedProtocol,
         lifespan="on",
+        log_config=None,
         log_level="critical",
         ws="none",
         timeout_graceful_shutdown=5,

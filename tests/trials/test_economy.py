@@ -1,11 +1,11 @@
 """What shorter answers are worth: the seed's own arithmetic, from files in their real shapes."""
 
+import csv
 import json
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from aa_lcr import write_aa_lcr
 
 from suffice.config import PriceConfig
 from suffice.errors import InputError
@@ -106,10 +106,21 @@ def test_a_reference_that_is_not_there_is_refused() -> None:
 
 def test_aa_lcr_results_take_their_prompts_from_the_dataset(tmp_path: Path) -> None:
     """Columns of AA-LCR_Dataset.csv as on its card; efforts become rungs."""
-    write_aa_lcr(
-        tmp_path,
-        [("Legal", f"set{n}", n, "Who?", "He.", "a.txt;b.txt", "", 99_000 + n) for n in range(4)],
+    columns = (
+        "document_category",
+        "document_set_id",
+        "question_id",
+        "question",
+        "answer",
+        "data_source_filenames",
+        "data_source_urls",
+        "input_tokens",
     )
+    with (tmp_path / "AA-LCR_Dataset.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for n in range(4):
+            writer.writerow(("Legal", f"set{n}", n, "Who?", "He.", "a.txt;b.txt", "", 99_000 + n))
     rows = [
         {
             "question_id": n,

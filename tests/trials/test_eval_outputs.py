@@ -1,7 +1,6 @@
 """What other evaluation tools write is read as trials, each by what is in the file."""
 
 import json
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -220,82 +219,6 @@ def test_graded_answers_to_aa_lcr(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", [rows[0] | {"grade": "maybe"}])
     with pytest.raises(InputError, match="maybe"):
         read_trials(tmp_path / "b.jsonl")
-
-
-GRADED = {"question_id": "1", "document_set_id": "s", "model": "m", "grade": "CORRECT"}
-PROBLEM = {"question_id": "abc", "question_content": "Sort.", "graded_list": [True]}
-SAMPLE = {"doc_id": 0, "filter": "none", "metrics": ["acc"], "acc": 1.0, "arguments": [["q", {}]]}
-NAMELESS = {key: value for key, value in SAMPLE.items() if key != "doc_id"}
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "says"),
-    [
-        ("a.jsonl", [GRADED, {"question_id": "2", "document_set_id": "s"}], "no field 'grade'"),
-        ("a_eval_all.json", [PROBLEM, {"question_id": "b"}], "no field 'graded_list'"),
-        ("a_eval_all.json", [PROBLEM | {"graded_list": "True"}], "graded_list is 'True'"),
-        ("a_eval_all.json", [], "holds no row"),
-        ("samples_t_2026-01-01T00.jsonl", [SAMPLE, {**SAMPLE, "doc_id": None} | {"acc": {}}], None),
-        ("samples_t_2026-01-01T00.jsonl", [SAMPLE, NAMELESS], "no field 'doc_id'"),
-        ("a.json", {"a": {"resolved": True}, "b": {"resolved": 1, "cost": "much"}}, None),
-        ("a.csv", ",".join(GRADED) + ",output_tokens\n1,s,m,CORRECT,many\n", "no number"),
-    ],
-)
-def test_a_row_of_another_shape_is_named(
-    name: str, rows: Any, says: str | None, tmp_path: Path
-) -> None:
-    path = write(tmp_path / "Model-A" / name, rows)
-    if says is None:
-        assert len(read_trials(path)) == 2
-        return
-    with pytest.raises(InputError, match=says) as caught:
-        read_trials(path)
-    assert str(path) in str(caught.value)
-    assert caught.value.hint
-
-
-def test_what_was_not_marked_is_unscored_and_what_broke_has_failed(tmp_path: Path) -> None:
-    """Lm-eval 1152 writes 999 for what it only predicts; AA-LCR rows may have no grade yet."""
-    sample = SAMPLE | {"metrics": ["bypass"], "bypass": 999}
-    assert read_trials(write(tmp_path / "m" / "samples_t_2026-01-01T00.jsonl", [sample]))[
-        0
-    ].status is (TrialStatus.UNSCORED)
-    rows = [
-        GRADED | {"run": 0, "grade": None},
-        GRADED | {"run": 1, "grade": "", "error": "timeout"},
-        GRADED | {"run": 2, "cost": 0.5, "output_tokens": -4},
-    ]
-    trials = read_trials(write(tmp_path / "a.jsonl", rows))
-    assert [(t.run, t.status) for t in trials] == [
-        ("0", TrialStatus.UNSCORED),
-        ("1", TrialStatus.FAILED),
-        ("2", TrialStatus.SCORED),
-    ]
-    assert trials[2].usage.output_tokens is None
-
-
-def test_tables_of_spreadsheets_are_read(tmp_path: Path) -> None:
-    """With a byte order mark, and with a prompt of 400 kB in a cell; costs are text there."""
-    header = "\ufeffquestion_id,document_set_id,model,grade,question,cost,output_tokens\n"
-    row = f"1,s,m,CORRECT,{'x' * 400_000},0.25,1200\n"
-    (trial,) = read_trials(write(tmp_path / "a.csv", header + row))
-    assert trial.charge_usd == Decimal("0.25")
-    assert trial.usage.output_tokens is not None
-    assert trial.usage.output_tokens.tokens == 1200
-
-
-def test_other_scenarios_of_live_code_bench_have_several_tests_a_problem(tmp_path: Path) -> None:
-    """`testoutputprediction` and `codeexecution` write predictions; a problem is a cluster."""
-    rows = [
-        {"question_id": "p", "test_id": n, "pred_list": ["assert"], "graded_list": [n == 0]}
-        for n in range(2)
-    ] + [{"question_id": "p", "id": "sample_3", "code": "f(1)", "graded_list": [True]}]
-    trials = read_trials(write(tmp_path / "Model-A" / "x_eval_all.json", rows))
-    assert [(t.request_id, t.quality, t.cluster) for t in trials] == [
-        ("p/0", 1.0, "p"),
-        ("p/1", 0.0, "p"),
-        ("p/sample_3", 1.0, "p"),
-    ]
 
 
 def test_scores_outside_the_unit_interval_are_refused_with_a_hint(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _cheapest(
     )
     request = PlanRequest(model=shape, workload=work, slo=SLO, apart=False, speculation=speculation)
     try:
-        plan = make_plan(request)
+        plan = make_plan(request, with_frontier=False)
     except InputError:
         return None
     priced = [(_usd_per_hour(option), option) for option in plan.ranking]

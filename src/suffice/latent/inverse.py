@@ -19,7 +19,7 @@ from suffice.errors import InputError
 from suffice.evidence.published import PublishedAccuracies, worldprediction
 from suffice.guarantee.bounds import clopper_pearson_interval
 from suffice.latent.joint import Joint, fit_joint_vectors
-from suffice.latent.predictor import Ints, require_finite, unit
+from suffice.latent.predictor import Ints, unit
 from suffice.latent.transitions import Transition
 from suffice.trials.resample import CONFIDENCE, Estimate, cluster_sums, drawn_sums, estimate
 
@@ -102,13 +102,7 @@ def embed_transitions(
     """Embed each different view once."""
     rows = [(question.before, question.after, *question.actions) for question in questions]
     views = {view: at for at, view in enumerate(dict.fromkeys(v for row in rows for v in row))}
-    raw = np.asarray(encoder.embed(list(views)), np.float32)
-    if raw.ndim != 2 or len(raw) != len(views):
-        raise InputError(
-            f"the encoder gave {raw.shape} numbers for {len(views):,} views",
-            hint="it gives one vector a view, all of one length",
-        )
-    vectors = unit(require_finite(raw))
+    vectors = unit(encoder.embed(list(views)))
     embedded = vectors[np.array([[views[view] for view in row] for row in rows])]
     return EmbeddedTransitions(
         before=embedded[:, 0],
@@ -129,19 +123,14 @@ def fit_inverse(inputs: Vectors, embedded: EmbeddedTransitions, *, seed: int = 0
 
 
 def choose_actions(predictor: Joint | None, inputs: Vectors, actions: Vectors) -> Ints:
-    """Return the index of the nearest action for each question; None maps nothing.
-
-    Where several are as near there is no choice, and the index is -1: an encoder that cannot tell
-    the actions apart would else be right wherever the first one is.
-    """
+    """Return the index of the nearest action for each question; None maps nothing."""
     if predictor is None:
         predicted = unit(inputs)
     else:
         predicted = unit(inputs @ predictor.weights + predictor.bias)
     cosines = np.einsum("nkd,nd->nk", actions, predicted)
-    nearest: Ints = cosines.argmax(axis=1)
-    tied = (cosines == cosines.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    return np.where(tied, -1, nearest)
+    choices: Ints = cosines.argmax(axis=1)
+    return choices
 
 
 def measure_choices(
@@ -153,25 +142,11 @@ def measure_choices(
 ) -> ActionChoices:
     """Measure the predictor on questions: fitted on `train`, or else on the other folds.
 
-    Folds deal whole clusters. Raises InputError where the questions are too few for that, where
-    `train` has clusters of theirs, and for vectors that are not finite or not alike.
+    Folds deal whole clusters. Raises InputError where the questions are too few for that.
     """
-    shared = {question.cluster for question in questions} & {one.cluster for one in train}
-    if shared:
-        raise InputError(
-            f"{len(shared):,} clusters are in both the questions and those to fit on, such as "
-            f"{min(shared)!r}",
-            hint="fit on other videos or things: accuracy on what was learned says nothing",
-        )
     began = time.perf_counter()
     embedded = embed_transitions(questions, encoder=encoder)
     fitting = embed_transitions(train, encoder=encoder) if train else None
-    if fitting is not None and fitting.before.shape[1] != embedded.before.shape[1]:
-        raise InputError(
-            f"the encoder gave {fitting.before.shape[1]} numbers for a view to fit on, and "
-            f"{embedded.before.shape[1]} for one to answer",
-            hint="use one encoder for both",
-        )
     encoding_s = time.perf_counter() - began
     folds = _folds([question.cluster for question in questions], seed=seed, held_out=not train)
     choices, seconds = _choose(embedded, fitting, folds, name=CHANGE, seed=seed)

@@ -5,7 +5,6 @@ of WorldPrediction-WM (github.com/facebookresearch/WorldPrediction, arXiv 2506.0
 parts of videos; captions stand for the videos where only a text encoder is at hand.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -100,12 +99,6 @@ def read_transitions(
         questions = tuple(_question(line, at=f"{path}, line {n}") for n, line in read_lines(path))
     if not questions:
         raise InputError(f"{path} holds no question", hint="docs/latent.md shows both layouts")
-    twice = [name for name, n in Counter(q.id for q in questions).items() if n > 1]
-    if twice:
-        raise InputError(
-            f"{path} has {twice[0]!r} {Counter(q.id for q in questions)[twice[0]]} times",
-            hint="give each question its own id, and leave copies out",
-        )
     sizes = {len(question.actions) for question in questions}
     if len(sizes) > 1 or min(sizes) < 2:
         raise InputError(

@@ -61,4 +61,4 @@ def _option(part: _Part) -> Any:
         workload=Workload(input_tokens=part.input_tokens, output_tokens=part.output_tokens),
         slo=Slo(ttft_s=part.ttft_s, tpot_s=part.tpot_s),
     )
-    return make_plan(request).ranking[0]
+    return make_plan(request, with_frontier=False).ranking[0]

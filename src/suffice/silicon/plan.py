@@ -72,8 +72,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     stock: tuple[StockUse, ...] = ()
 
 
-def make_plan(request: PlanRequest, *, calibration: Correction | None = None) -> Plan:
-    """Predict every candidate, keep what meets the target; raises InputError when nothing does."""
+def make_plan(
+    request: PlanRequest, *, calibration: Correction | None = None, with_frontier: bool = True
+) -> Plan:
+    """Predict every candidate, keep what meets the target; raises InputError when nothing does.
+
+    The frontier has thousands of points, and describing them takes a third of the time.
+    """
     _check(request)
     known = dict(catalogue() if request.known_chips is None else request.known_chips)
     chips = tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
@@ -115,7 +120,8 @@ def make_plan(request: PlanRequest, *, calibration: Correction | None = None) ->
     best = sorted(
         (_chosen(scored, choice, request, offers=offers) for choice in chosen if choice), key=_cost
     )
-    rows = [row for i in range(len(chips)) for row in frontier(scored, table.chip == i)]
+    described = range(len(chips)) if with_frontier else ()
+    rows = [row for i in described for row in frontier(scored, table.chip == i)]
     return Plan(
         model=request.model.name,
         workload=request.workload,

@@ -4,6 +4,8 @@ lm-eval (samples), HELM (per_instance_stats.json), OpenAI evals, promptfoo, SWE-
 LiveCodeBench and AA-LCR. A file that names no model is one rung, called after its folder or itself.
 """
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,6 @@ from suffice.errors import InputError
 from suffice.trials.benchmark_results import (
     AA_LCR_COLUMNS,
     read_aa_lcr,
-    read_csv,
     read_live_code_bench,
 )
 from suffice.trials.jsonl import Lines, read_bytes
@@ -52,12 +53,11 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
     """
     if path.suffix not in (".json", ".csv"):
         return None
+    data = read_bytes(path)
     if path.suffix == ".csv":
-        rows = read_csv(path)
+        rows = list(csv.DictReader(io.StringIO(data.decode())))
         return read_aa_lcr(path, rows) if rows and AA_LCR_COLUMNS.issubset(rows[0]) else None
-    whole = _decoded(read_bytes(path))
-    if whole == []:
-        raise InputError(f"{path} holds no row", hint="run the evaluation to its end")
+    whole = _decoded(data)
     for knows, read in _DOCUMENTS:
         if whole is not None and knows(whole):
             return read(path, whole)
@@ -115,7 +115,7 @@ def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
             text = arguments[0][0] if arguments else ""
         answers = row.get("filtered_resps") or [None]
         yield output_trial(
-            None if metric == "bypass" else row[metric],  # 999, where --predict_only marks nothing
+            row[metric],
             at=f"{path}, doc {row['doc_id']}",
             request_id=f"{task}/{row['doc_id']}",
             rung=path.parent.name or "model",

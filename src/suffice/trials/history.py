@@ -6,7 +6,6 @@ framework adds a checkpoint with `log_checkpoint`; `suffice.bench.checkpoints` d
 Trainer of `transformers`.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import msgspec
 from msgspec import Struct
 
 from suffice.errors import InputError, writing
-from suffice.files import write_file
 from suffice.trials.frontier import Frontier, RungPoint
 from suffice.trials.resample import Estimate
 from suffice.types import Count, CountSource, Trial, TrialStatus, Usage
@@ -60,8 +58,6 @@ def log_checkpoint(
 
     `qualities` lie in [0, 1]; `output_tokens` count everything generated, reasoning included.
     `requests` names the questions, which are numbered otherwise: the same at every checkpoint.
-    A checkpoint that is in the file already is replaced, as a resumed training comes to its steps
-    again. Raises InputError, and writes nothing then.
     """
     names = [str(n) for n in range(len(qualities))] if requests is None else requests
     if not len(names) == len(qualities) == len(output_tokens):
@@ -70,21 +66,12 @@ def log_checkpoint(
             f"{len(output_tokens)} token counts",
             hint="give one of each for every answer",
         )
-    if not names or len(set(names)) < len(names):
-        raise InputError(
-            f"step {step}: {'a question twice' if names else 'no answer'}",
-            hint="give the answer to each question once",
-        )
-    if not all(quality is not None and 0 <= quality <= 1 for quality in qualities):
+    if not all(0 <= quality <= 1 for quality in qualities):
         raise InputError(f"step {step}: a quality outside [0, 1]", hint="scale the marks")
-    if not all(0 <= tokens < math.inf for tokens in output_tokens):
-        raise InputError(f"step {step}: a count of tokens below 0", hint="count what was generated")
     rung = f"checkpoint-{step}" if run is None else f"{run}/checkpoint-{step}"
-    if _CHECKPOINT.fullmatch(rung) is None:
-        raise InputError(f"{rung!r} is no checkpoint", hint="a step is a whole number from 0")
     trials = tuple(
         Trial(
-            request_id=str(name),
+            request_id=name,
             rung=rung,
             status=TrialStatus.SCORED,
             text="",
@@ -93,16 +80,8 @@ def log_checkpoint(
         )
         for name, quality, tokens in zip(names, qualities, output_tokens, strict=True)
     )
-    lines = b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials)
-    path = Path(path)
-    mark = b'"rung":' + msgspec.json.encode(rung) + b","
-    before = path.read_bytes() if path.is_file() else b""
-    if mark in before:
-        kept = (line for line in before.splitlines(keepends=True) if mark not in line)
-        write_file(path, b"".join(kept) + lines)
-    else:
-        with writing(path), path.open("ab") as file:
-            file.write(lines)
+    with writing(path), Path(path).open("ab") as file:
+        file.write(b"".join(msgspec.json.encode(trial) + b"\n" for trial in trials))
     return trials
 
 

@@ -160,30 +160,13 @@ def _read_file(path: Path) -> Iterator[tuple[Trial, str]]:
     lines = read_lines(path) if path.suffix == ".jsonl" else None
     outputs = read_outputs(path) if lines is None else read_output_lines(path, lines)
     if outputs is not None:
-        yield from ((trial, str(path)) for trial in _whole_rows(path, outputs))
+        yield from ((trial, str(path)) for trial in outputs)
     elif path.suffix in {".eval", ".json"}:
         from suffice.trials.inspect_logs import read_inspect
 
         yield from ((trial, str(path)) for trial in read_inspect(path))
     else:
         yield from _read_rows(path, read_lines(path) if lines is None else lines)
-
-
-def _whole_rows(path: Path, outputs: Iterator[Trial]) -> Iterator[Trial]:
-    """Pass trials on; raise InputError where a row of the file lacks what its first rows have."""
-    count = 0
-    try:
-        for trial in outputs:
-            count += 1
-            yield trial
-    except InputError:
-        raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        lack = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"{path}: the row after {count:,} good trials has another shape: {lack}",
-            hint="run the evaluation to its end, or leave that row out",
-        ) from error
 
 
 def _read_rows(path: Path, lines: Lines) -> Iterator[tuple[Trial, str]]:

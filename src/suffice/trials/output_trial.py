@@ -1,6 +1,5 @@
 """What all readers of evaluation tools share: a trial from loosely typed fields."""
 
-import math
 from decimal import Decimal
 from typing import Any
 
@@ -24,19 +23,18 @@ def output_trial(quality: Any, *, at: str, **fields: Any) -> Trial:
 
 
 def stated_usage(**counts: Any) -> Usage:
-    """Return the counts that are numbers of 0 or more, as reported."""
+    """Return the counts that are numbers, as reported."""
     known: JSON = {
         f"{name}_tokens": Count(int(tokens), CountSource.REPORTED)
         for name, tokens in counts.items()
-        if isinstance(tokens, int | float) and 0 <= tokens < math.inf
+        if isinstance(tokens, int | float)
     }
     return Usage(**known)
 
 
 def stated_usd(cost: Any) -> Decimal | None:
     """Return a cost of 0 or more; None for anything else."""
-    known = isinstance(cost, int | float) and 0 <= cost < math.inf
-    return Decimal(str(cost)) if known else None
+    return Decimal(str(cost)) if isinstance(cost, int | float) and cost >= 0 else None
 
 
 def text_of(value: Any) -> str | None:
