@@ -4,10 +4,10 @@ Load generator and stub share one core, the proxy has the other. Ours decides by
 and keeps its books and metrics while it is measured. 32 connections unless said otherwise; requests
 of about 300 bytes; streams of 50 chunks.
 - `throughput_ratio`, `passthrough_ratio`: our answers a second over LiteLLM's, and over those of
-  the pass-through, which is the limit in Python (benchmarks/gateway_passthrough.py);
+  the pass-through, which is the limit in Python (benchmarks/gateway/passthrough.py);
 - `added_latency_ms`, `passthrough_latency_ms`: at concurrency 1, our percentiles and those of the
   pass-through, less the median without a proxy;
-- `decision_ms`: deciding alone, timed inside the serving process (benchmarks/gateway_timed.py);
+- `decision_ms`: deciding alone, timed inside the serving process (benchmarks/gateway/timed.py);
 - `rss_growth`: resident memory at the end over that after the first tenth of the requests, less 1;
 - `ledger_rows_missing`: answers that have no row; `token_sum_error`: how far the ledger's sums of
   tokens are from the stub's own count, over all kinds and rungs; `picousd_sum_error`: the same

@@ -4,7 +4,7 @@ A plan knows the chip, the number format and the task's lengths and limits; layo
 own choice, as they were the submitter's. One fleet of chips both reads and writes.
 
 The summary holds no lengths. Limits are those of mlcommons/inference `loadgen/mlperf.conf`, tokens
-out those that `tools/submission/submission_checker/constants.py` checks (TOKENS_PER_SAMPLE). Of
+out those of its `submission_checker/constants.py` (TOKENS_PER_SAMPLE). Of
 llama3.1-8b it checks characters: 8,167,644 over 13,368 summaries are 611 each, cut at 128 tokens.
 Tokens in are those of the tasks' announcements on mlcommons.org, which no file of the repository
 repeats. How widely lengths vary is published nowhere: their standard deviation is taken to be their

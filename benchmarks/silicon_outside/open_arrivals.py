@@ -1,7 +1,7 @@
 """TTFT and ITL of vLLM under requests that arrive at random: runs that no fit has seen.
 
 The runs are those of inference-sim/sim-to-real-accuracy-validation; lengths and rates stand in its
-docs/plans/2026-03-04-sim-to-real-accuracy-validation-design.md, section 1. The `lite` runs have
+plan 2026-03-04-sim-to-real-accuracy-validation-design.md, section 1. The `lite` runs have
 rates that are published nowhere: half of the full ones is taken.
 """
 

@@ -31,7 +31,7 @@ _LLAMACPP = """
     cache_prompt dynatemp_range grammar id_slot json_schema mirostat n_predict n_probs
     parse_tool_calls reasoning_budget_tokens reasoning_format repeat_penalty return_progress
     samplers thinking_budget_tokens timings_per_token typical_p
-"""  # tools/server/README.md @00dc805
+"""  # ggml-org/llama.cpp/tools/server/README.md @00dc805
 ENGINE_FIELDS = frozenset(f"{_VLLM} {_SGLANG} {_LLAMACPP}".split())
 
 # Chat templates name the switch differently; one that knows neither name is not disturbed by them.
@@ -79,7 +79,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         echoes_prefill=True,
         counts_one_sample=True,
     ),
-    # mistralai/client-python src/mistralai/client/models/chatcompletionrequest.py @02e327f.
+    # mistralai/client-python/src/mistralai/client/models/chatcompletionrequest.py @02e327f.
     "mistral": Dialect(
         name="mistral",
         limits=("max_tokens",),
