@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
-
 ROOT = os.getuid() == 0
 USER = "postgres" if ROOT else getpass.getuser()  # initdb refuses root; Debian makes this user
 AS_USER = {"user": USER, "group": USER, "extra_groups": []} if ROOT else {}
@@ -58,6 +56,8 @@ def postgresql_server() -> Iterator[str]:
 
 def new_schema(url: str) -> str:
     """Make an empty schema; returns the URL of a ledger in it."""
+    import psycopg  # an extra, which tests of other things do without
+
     name = f"books_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
