@@ -11,7 +11,7 @@ rest (alpha 0.05, delta 0.1, tasks as clusters).
 - `tasks_needed`: median number of tasks at which an agent setting would be as good as itself at
   net loss 0.05.
 
-python -m benchmarks.board --data ../shared/data [--out board.html] [--json]
+python -m benchmarks.board --data DATA [--out board.html] [--json]
 """
 
 import csv

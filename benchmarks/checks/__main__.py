@@ -14,7 +14,7 @@ population: it draws 160 from it with replacement, two runs each, certifies a ne
 the check and without it, and counts certificates whose policy loses more than alpha on the
 population.
 
-python -m benchmarks.checks --data ../shared/data [--splits 200] [--json]
+python -m benchmarks.checks --data DATA [--splits 200] [--json]
 """
 
 import csv

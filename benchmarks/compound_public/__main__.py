@@ -14,7 +14,7 @@ unproven. What nobody has measured is listed.
 - `reduction`: by workload, and how many times short of 10 and 20 it is;
 - `unmeasured`: pairs of a workload and a vector without a measurement.
 
-python -m benchmarks.compound_public --data ../shared/data [--json]
+python -m benchmarks.compound_public --data DATA [--json]
 """
 
 import json

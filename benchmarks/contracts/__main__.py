@@ -1,6 +1,6 @@
 """Contract rules over real prices: on demand, reserved, the 2 - alpha rule, ours, and hindsight.
 
-    python -m benchmarks.contracts --data ../shared/data --json
+    python -m benchmarks.contracts --data DATA --json
 
 Prices are real: the cheap end of the market for four chips (2022 to 2025; terms of a year), list
 offers of 18 months or more that changed at all (a year), and the marketplace by chip and socket

@@ -1,6 +1,6 @@
 """Fit the price processes of `suffice forecast`, and hold their fans against what came.
 
-    python -m benchmarks.forecast --data ../shared/data --json
+    python -m benchmarks.forecast --data DATA --json
 
 Back-test: at the last quoted day of every month the process is fitted to what was known by then,
 and predicts the price 90 and 180 days on; `coverage` is the share of later quotes inside the 80 %

@@ -1,6 +1,6 @@
 """Share of closed-set requests answered without decoding, certified, on official test splits.
 
-    python -m benchmarks.latent --data ../shared/data --json
+    python -m benchmarks.latent --data DATA --json
 
 Train and validation splits fit the predictor and fix the grid of thresholds; the test split is cut
 at random into a half that certifies and a half that reports, `REPEATS` times. `small` has few

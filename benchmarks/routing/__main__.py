@@ -19,7 +19,7 @@ RouteLLM's files hold no tokens: a call of theirs costs 1 or 24.5, the price rat
 that pair of models (arXiv 2406.18665). BIG-Bench-Hard is counted in output words, CRUXEval in
 dollars. Rows count as independent draws.
 
-python -m benchmarks.routing --data ../shared/data [--json] [--soak] [--sets NAME ...] [--seeds N]
+python -m benchmarks.routing --data DATA [--json] [--soak] [--sets NAME ...] [--seeds N]
 """
 
 import json

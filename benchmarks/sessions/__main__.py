@@ -13,7 +13,7 @@ sessions, and `ours` through `suffice.sessions.choose`: at starts, pauses and co
 switch pays. Each is tuned to the share of requests moved, and repeated over seeds; a saving is a
 part of the bill of the reference alone, negative where it is dearer.
 
-python -m benchmarks.sessions --data ../shared/data [--json]
+python -m benchmarks.sessions --data DATA [--json]
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Decodes at equal quality on dialogue streams, and what a push costs.
 
-    python -m benchmarks.stream --data ../shared/data --json
+    python -m benchmarks.stream --data DATA --json
 
 The model and the gate are fixed on the train split; the dev split only reports. The decoder counts
 as perfect at the instant it is called. `saving` is the decode rate that uniform decoding needs for

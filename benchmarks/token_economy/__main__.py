@@ -8,7 +8,7 @@ so dollars are compared with a second calculation in exact fractions. Dollars ar
 at the lowest list price in its price table, unknown for a model that is not in it; the prompts' own
 tokens are not in the data. The front is that of accuracy and tokens, which every model has.
 
-python -m benchmarks.token_economy --data ../shared/data [--json]
+python -m benchmarks.token_economy --data DATA [--json]
 """
 
 import csv
