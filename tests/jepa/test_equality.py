@@ -69,15 +69,20 @@ def test_a_model_that_counts_places_by_row_is_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flexattention_over_the_block_mask_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward only, uncompiled: FlexAttention has no backward pass on a CPU."""
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_flexattention_over_the_block_mask_gives_the_same(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward only: FlexAttention has no backward pass on a CPU; compiling takes a minute."""
     from torch.nn.attention.flex_attention import flex_attention
     from transformers.integrations import flex_attention as theirs
 
     def uncompiled(*tensors: Any, training: bool = False, **options: Any) -> Any:
         return flex_attention(*tensors, **options)
 
-    monkeypatch.setattr(theirs, "compile_friendly_flex_attention", uncompiled)
+    if not compiled:
+        monkeypatch.setattr(theirs, "compile_friendly_flex_attention", uncompiled)
     packed = PackedModel(llama(), predictors=1).requires_grad_(False)
     batch = pack(cut(*PAIRS), PackingLayout(predictors=1, row_tokens=200))
     dense = packed(batch)

@@ -40,6 +40,35 @@ def test_a_tube_compares_the_directions_of_increments() -> None:
     assert measured(EYE, -EYE, Distance.TUBE) == pytest.approx(2)
 
 
+def test_an_increment_without_a_direction_counts_nothing() -> None:
+    """Equal tokens in a row have equal states; the cosine's gradient there was 1e7."""
+    steps = torch.randn(4, 6)
+    steps[1] = 0
+    steps[2] = 1e-5
+    predicted, actual = steps.clone().requires_grad_(), torch.randn(4, 6, requires_grad=True)
+    tube = distance(predicted, actual, objective=Objective(distance=Distance.TUBE))
+    rest = distance(predicted[::3], actual[::3], objective=Objective(distance=Distance.TUBE))
+    assert tube.item() == pytest.approx(rest.item())
+    tube.backward()
+    assert predicted.grad is not None
+    assert not predicted.grad[1:3].any()
+    assert float(predicted.grad.abs().max()) < 10
+    still = torch.zeros(2, 6, requires_grad=True)
+    nothing = distance(still, still, objective=Objective(distance=Distance.TUBE))
+    nothing.backward()
+    assert nothing.item() == 0
+    assert still.grad is not None
+    assert not still.grad.any()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_tube_of_half_precision_is_finite(kind: torch.dtype) -> None:
+    states = (torch.randn(3, 4, 32) * 50).to(kind)
+    increments = [states[2].float() - states[1].float(), states[1].float() - states[0].float()]
+    tube = distance(*increments, objective=Objective(distance=Distance.TUBE))
+    assert 0 < float(tube) < 2
+
+
 def test_the_total_weighs_the_parts() -> None:
     logits, targets = torch.zeros(3, 8), torch.tensor([1, 2, 3])
     output = Pass(logits=logits, hidden=EYE, predicted=EYE, actual=-EYE)

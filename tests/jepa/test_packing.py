@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suffice.errors import InputError
 from suffice.jepa.packing import PADDING, PackingLayout, lay_out, pack, plan_rows
 from suffice.jepa.settings import Labels
 from suffice.jepa.views import TokenizedChat
@@ -96,6 +97,12 @@ def test_a_tube_draws_three_places_of_each_conversation_in_order() -> None:
 
 
 @pytest.mark.torch
+def test_a_tube_needs_three_tokens() -> None:
+    short = TokenizedChat(prompt=(1,), answer=(), end=5, rest=(), text="")
+    with pytest.raises(InputError, match="three tokens"):
+        pack([short], PackingLayout(tube=True))
+
+
 def test_a_tube_adds_no_token() -> None:
     plain, tube = (pack([TWO, ONE], PackingLayout(tube=tube)) for tube in (False, True))
     assert plain.ids.equal(tube.ids)

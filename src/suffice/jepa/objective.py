@@ -11,6 +11,7 @@ from suffice.jepa.settings import Distance, Objective
 
 _DIRECTIONS = 256
 _KNOTS = 17
+_SHORTEST = 1e-3  # increment of hidden states that has a direction
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ def distance(predicted: Tensor, actual: Tensor, *, objective: Objective) -> Tens
     last hidden states of one conversation, s < r < t one random triple of its tokens a step, and
     gradients reach all three. The reference code (github.com/galilai-group/llm-jepa, stp.py)
     differs: it takes the increment of a random span against that of the rest, and leaves out the
-    system message and the tokens of the template.
+    system message and the tokens of the template. An increment shorter than 1e-3, as between equal
+    tokens in a row, has no direction: it counts nothing, for its gradient would drown the others.
     """
     if objective.distance is Distance.MSE:
         return functional.mse_loss(predicted, actual)
-    if objective.distance in {Distance.COSINE, Distance.TUBE}:
+    if objective.distance is Distance.TUBE:
+        directed = torch.minimum(predicted.norm(dim=1), actual.norm(dim=1)) > _SHORTEST
+        bends = torch.where(directed, 1 - functional.cosine_similarity(predicted, actual), 0)
+        return bends.sum() / directed.sum().clamp(min=1)
+    if objective.distance is Distance.COSINE:
         return 1 - functional.cosine_similarity(predicted, actual).mean()
     similarity = functional.normalize(predicted) @ functional.normalize(actual).T
     own = torch.arange(len(actual), device=actual.device)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import Struct
 
+from suffice.errors import InputError
 from suffice.jepa.settings import Labels
 from suffice.jepa.views import TokenizedChat
 
@@ -151,11 +152,17 @@ def plan_rows(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:
 def pack(examples: Sequence[TokenizedChat], layout: PackingLayout) -> PackedBatch:
     """Pack examples into rows; labels, views and triples keep the order of the examples.
 
-    Triples are drawn uniformly from all tokens of a conversation, by torch's generator.
+    Triples are drawn uniformly from all tokens of a conversation, by torch's generator; raises
+    InputError for one with fewer than three.
     """
     import torch
 
     parts = [lay_out(example, layout) for example in examples]
+    if layout.tube and min(part.tokens for part in parts) < 3:
+        raise InputError(
+            "a conversation of fewer than three tokens has no tube",
+            hint="leave it out, or train with another distance",
+        )
     rows = plan_rows([part.tokens for part in parts], row_tokens=layout.row_tokens)
     width = max(sum(parts[i].tokens for i in row) for row in rows)
     starts = [0] * len(parts)  # the place of each example in the flattened rows
