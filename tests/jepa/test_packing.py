@@ -103,6 +103,7 @@ def test_a_tube_needs_three_tokens() -> None:
         pack([short], PackingLayout(tube=True))
 
 
+@pytest.mark.torch
 def test_a_tube_adds_no_token() -> None:
     plain, tube = (pack([TWO, ONE], PackingLayout(tube=tube)) for tube in (False, True))
     assert plain.ids.equal(tube.ids)
