@@ -18,9 +18,9 @@ from suffice.gateway.keys import KeyLimits, add_key
 from suffice.gateway.metrics.families import LOST_SHADOWS
 from suffice.ledger import Ledger, Role, TrialSample, calls, labelled_trials
 from suffice.ledger.spenders import spenders
-from suffice.report import LedgerReport
 from suffice.report.gather import report_on
 from suffice.report.ledger_figures import ends_figure
+from suffice.report.ledger_summary import LedgerReport
 
 ALL = 'shadow_rung = "small"\nshadow_share = 1.0\n'
 
