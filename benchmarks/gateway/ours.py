@@ -153,7 +153,7 @@ def _certify(trials: list[Trial]) -> Bundle:
     promise = Promise(reference=REFERENCE, alpha=ALPHA, delta=DELTA)
     settled = settle(trials, promise.ask(LabelSource.AGREEMENT), say=lambda _: None)
     if settled.bundle is None:
-        raise Broken(f"the packaged outcomes certify nothing: {settled.advice}")
+        raise Broken(f"the packaged outcomes certify nothing: {settled.result.advice}")
     return settled.bundle
 
 

@@ -168,16 +168,16 @@ def test_the_advice_never_claims_more_than_the_bound(
 ) -> None:
     result = replace(refused.result, bound=bound)
     settled = replace(refused, certified=dataclasses.replace(refused.certified, result=result))
-    assert f"no alpha below {claimed};" in settled.advice
+    assert f"no alpha below {claimed};" in settled.result.advice
 
 
 def test_the_advice_says_whether_more_rows_would_do(refused: Certification) -> None:
     result = refused.result
     if result.losses / result.n >= result.alpha:
-        assert "too high for more of them to help" in refused.advice
+        assert "too high for more of them to help" in refused.result.advice
         return
     rate, needed = result.losses / result.n, result.rows_needed
-    assert f"{needed:,} certifying rows would do" in refused.advice
+    assert f"{needed:,} certifying rows would do" in refused.result.advice
     assert stats.binom.cdf(ceil(round(rate * needed, 9)), needed, result.alpha) <= result.delta
     fewer = needed - 1
     assert stats.binom.cdf(ceil(round(rate * fewer, 9)), fewer, result.alpha) > result.delta
@@ -192,7 +192,7 @@ def test_where_people_are_short_more_rows_are_not_the_advice(tmp_path: Path) -> 
     )
     found = certify_files([path], PROMISE, labels=labels, say=quiet)
     assert not found.result.certified
-    assert "more human labels" in found.advice
+    assert "more human labels" in found.result.advice
 
 
 # -- bench ---------------------------------------------------------------------------------------

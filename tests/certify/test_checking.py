@@ -39,7 +39,7 @@ def test_a_check_certifies_what_nothing_else_can() -> None:
     assert result.certificate.tests == 2
     assert any("a check that changes" in limit for limit in result.certificate.limits)
     assert result.without_checks is not None
-    assert any("checking pays" in sentence for sentence in found.about_checks)
+    assert any("checking pays" in sentence for sentence in found.result.about_checks)
 
 
 def test_an_answer_that_did_not_pass_never_stays() -> None:
@@ -73,7 +73,7 @@ def test_a_check_that_is_dear_and_needless_does_not_pay() -> None:
     found = settled(trials)
     assert found.result.certified
     assert found.result.saving < found.result.without_checks
-    assert any("does not pay" in sentence for sentence in found.about_checks)
+    assert any("does not pay" in sentence for sentence in found.result.about_checks)
 
 
 def test_a_rule_that_costs_more_than_the_reference_is_refused() -> None:

@@ -68,7 +68,7 @@ def test_the_advice_for_clusters_of_very_different_size_is_a_promise_per_session
         if refused.result.largest > 1:
             break
     assert not refused.result.certified
-    assert "--per session" in refused.advice
+    assert "--per session" in refused.result.advice
 
 
 def uneven(**asked: object) -> CertifyResult:

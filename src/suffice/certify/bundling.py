@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as replace_part
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from suffice.certify.result import CertifyResult
 from suffice.certify.target import Target
 from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
-from suffice.guarantee import RENEWALS, LabelSource, Lineage, Method, Per
+from suffice.guarantee import RENEWALS, LabelSource, Lineage
 from suffice.ledger import Label, TrialSample, Window
 from suffice.scoring.labels import label_source, read_labels, score_by_agreement
 from suffice.trials.importers import read_trials
@@ -31,12 +30,10 @@ from suffice.trials.pricing import AS_WRITTEN, TrialCosts
 from suffice.trials.table import TrialTable
 from suffice.trials.tabulate import pair_runs, tabulate
 from suffice.types import Say, Trial, TrialStatus, ZeroCost
-from suffice.units import show_share
 
 if TYPE_CHECKING:
     from suffice.ledger import Ledger
 
-UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 MOST_UNMARKED = 0.2  # of the requests, that may lack any mark without a plan
 _LABELS = {
     Label.TARGET: LabelSource.TARGET,
@@ -65,45 +62,6 @@ class Certification(Struct, frozen=True, kw_only=True, eq=False):
     def result(self) -> CertifyResult:
         """The figures that are printed."""
         return self.certified.result
-
-    @property
-    def about_checks(self) -> tuple[str, ...]:
-        """How the checks of rungs erred, and whether they pay."""
-        result = self.result
-        sentences = [
-            f"check of {rung}: passes {errors.false_accepts:,} of {errors.bad:,} answers that are "
-            f"worse than the reference's (bound {show_share(errors.false_accept_bound)}), fails "
-            f"{errors.false_rejects:,} of {errors.good:,} others (bound "
-            f"{show_share(errors.false_reject_bound)})"
-            for rung, errors in result.checks.items()
-        ]
-        if result.without_checks is not None and result.saving is not None:
-            pays = "pays" if result.saving > result.without_checks else "does not pay"
-            without = show_share(result.without_checks)
-            sentences.append(f"checking {pays}: without it {without} would be saved")
-        return tuple(sentences)
-
-    @property
-    def advice(self) -> str:
-        """What would certify, where nothing was: a larger alpha, or more rows."""
-        result = self.result
-        least = ceil(result.bound * 10_000) / 10_000
-        larger = f"these requests certify no alpha below {least:.4f}"
-        if result.method is Method.JUDGED:
-            return f"{larger}; more human labels would bring it down"
-        if result.rows_needed is None:
-            return f"{larger}; the loss rate itself is too high for more of them to help"
-        needed = f"{result.rows_needed:,} certifying rows"
-        if result.clusters < result.n:
-            needed += f" in {result.clusters_needed:,} clusters"
-        advice = f"{larger}; at this loss rate {needed} would do"
-        uneven = result.largest * result.clusters > UNEVEN * result.n
-        if uneven and result.per is Per.REQUEST:
-            advice += (
-                f". Some clusters hold up to {result.largest} requests, most far fewer: a promise "
-                "per session (--per session) takes fewer clusters"
-            )
-        return advice
 
 
 def certify_files(

@@ -68,7 +68,7 @@ from suffice.types import Say
 
 _DRAW_SEED = 0
 SPLITS = ("fit", "certify", "report")
-_CALIBRATED = (  # fields that a result takes over from its calibration
+CALIBRATED = (  # fields that a result takes over from its calibration
     "bound",
     "n",
     "clusters",
@@ -185,7 +185,7 @@ def certify(
             family=policy.family,
             part=policy.part,
             use_as_reference=None if plan else as_good_rung(fitted, certifying),
-            **{name: getattr(calibration, name) for name in _CALIBRATED},
+            **{name: getattr(calibration, name) for name in CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
             beyond_largest=int((~rule.clusters(kept.table.clusters).counted).sum()),
             unscored=kept.left_out,

@@ -1,5 +1,7 @@
 """What certifying said: the promise, its evidence, and what else the same requests would allow."""
 
+from math import ceil
+
 from msgspec import Struct
 
 from suffice.guarantee import (
@@ -14,6 +16,9 @@ from suffice.guarantee import (
 )
 from suffice.policy import Baseline
 from suffice.trials.table import CostUnit
+from suffice.units import show_share
+
+UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 
 
 class CertifyResult(Struct, frozen=True, kw_only=True):
@@ -83,3 +88,40 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     def rungs_between(self) -> dict[str, Baseline]:
         """The fixed rungs between the cheapest and the reference."""
         return dict(list(self.fixed_rungs.items())[1:-1])
+
+    @property
+    def about_checks(self) -> tuple[str, ...]:
+        """How the checks of rungs erred, and whether they pay."""
+        sentences = [
+            f"check of {rung}: passes {errors.false_accepts:,} of {errors.bad:,} answers that are "
+            f"worse than the reference's (bound {show_share(errors.false_accept_bound)}), fails "
+            f"{errors.false_rejects:,} of {errors.good:,} others (bound "
+            f"{show_share(errors.false_reject_bound)})"
+            for rung, errors in self.checks.items()
+        ]
+        if self.without_checks is not None and self.saving is not None:
+            pays = "pays" if self.saving > self.without_checks else "does not pay"
+            without = show_share(self.without_checks)
+            sentences.append(f"checking {pays}: without it {without} would be saved")
+        return tuple(sentences)
+
+    @property
+    def advice(self) -> str:
+        """What would certify, where nothing was: a larger alpha, or more rows."""
+        least = ceil(self.bound * 10_000) / 10_000
+        larger = f"these requests certify no alpha below {least:.4f}"
+        if self.method is Method.JUDGED:
+            return f"{larger}; more human labels would bring it down"
+        if self.rows_needed is None:
+            return f"{larger}; the loss rate itself is too high for more of them to help"
+        needed = f"{self.rows_needed:,} certifying rows"
+        if self.clusters < self.n:
+            needed += f" in {self.clusters_needed:,} clusters"
+        advice = f"{larger}; at this loss rate {needed} would do"
+        uneven = self.largest * self.clusters > UNEVEN * self.n
+        if uneven and self.per is Per.REQUEST:
+            advice += (
+                f". Some clusters hold up to {self.largest} requests, most far fewer: a promise "
+                "per session (--per session) takes fewer clusters"
+            )
+        return advice

@@ -15,9 +15,11 @@ from suffice.cli.options import (
     LedgerArgument,
     Looks,
     PromiseUnit,
+    PromiseUnitOrNone,
     RandomPart,
     ReferenceOrNone,
     Risk,
+    RiskOrNone,
     Seed,
     Since,
     TrialFiles,
@@ -29,14 +31,18 @@ from suffice.errors import CertificateError, InputError
 
 if TYPE_CHECKING:
     from suffice.certify.bundling import Certification
+    from suffice.certify.by_outcomes import OutcomeCertification
 
 SigningKey = Annotated[
     Path | None,
     typer.Option("--sign", help="Private Ed25519 key (PEM) that signs the certificate in --out."),
 ]
 SampleKind = Annotated[
-    Literal["audits", "shadows"],
-    typer.Option("--from", help="What the ledger's evidence is: audited requests, or shadows."),
+    Literal["audits", "shadows", "outcomes"],
+    typer.Option(
+        "--from",
+        help="Evidence: audited requests, shadows, or outcomes of the sessions of a roll-out.",
+    ),
 ]
 Bundle = Annotated[Path | None, out("Folder for the policy and its certificate.")]
 
@@ -168,12 +174,20 @@ def recertify(
     reference: ReferenceOrNone = None,
     alpha: AlphaOrTarget = None,
     delta: DeltaOrTarget = None,
-    risk: Risk = "excess_over_reference",
-    per: PromiseUnit = "request",
+    risk: RiskOrNone = None,
+    per: PromiseUnitOrNone = None,
     random_part: RandomPart = True,
     groups: Groups = "declared",
     looks: Looks = None,
     seed: Seed = 0,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Folder that certify wrote.", show_default="none; needed by outcomes"),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Kind of outcome that counts.", show_default="the only one"),
+    ] = None,
     since: Since = None,
     lapses_after: LapsesAfterOrTarget = None,
     ladder: LadderOrNone = None,
@@ -188,6 +202,7 @@ def recertify(
     Exit status 3 says that nothing cheaper than the reference could be certified.
     """
     from suffice.certify.bundling import certify_ledger
+    from suffice.certify.by_outcomes import certify_outcomes
     from suffice.certify.promise import PromiseOptions, reference_of
     from suffice.certify.target import GroupSource
     from suffice.cli.output import stages
@@ -196,6 +211,17 @@ def recertify(
     from suffice.ledger import Label, Ledger, TrialSample
 
     _check_signing(sign, out)
+    if (sample == "outcomes") != (certificate is not None) or (kind and sample != "outcomes"):
+        raise InputError(
+            "--certificate and --kind go with --from outcomes, which needs the policy that was "
+            "rolled out",
+            hint="recertify LEDGER --from outcomes --certificate FOLDER [--kind tests]",
+        )
+    if sample == "outcomes" and (risk or "net_loss", per or "session") != ("net_loss", "session"):
+        raise InputError(
+            "a session has one outcome: only its net loss per session can be promised",
+            hint="leave --risk and --per out",
+        )
     with stages() as say, Ledger.open(ledger, read_only=True) as books:
         if reference is None and ladder is None:
             reference = reference_of(books)
@@ -204,23 +230,33 @@ def recertify(
             alpha=alpha,
             delta=delta,
             lapses_after=lapses_after,
-            risk=RiskKind(risk),
-            per=Per(per),
+            risk=RiskKind(risk or "excess_over_reference"),
+            per=Per(per or "request"),
             random_part=random_part,
             groups=GroupSource(groups),
             looks=looks,
             folder=out,
         )
-        certification = certify_ledger(
-            books,
+        promise, start = (
             options.promise(ladder, seed=seed),
-            since=None if since is None else moment(since),
-            watched_by=()
-            if ladder is None
-            else map(Label, load_config(ladder).gateway.audit_labels),
-            sample=TrialSample(sample),
-            say=say,
+            None if since is None else moment(since),
         )
+        certification: Certification | OutcomeCertification
+        if certificate is not None:
+            certification = certify_outcomes(
+                books, promise, folder=certificate, kind=kind, since=start, say=say
+            )
+        else:
+            certification = certify_ledger(
+                books,
+                promise,
+                since=start,
+                watched_by=()
+                if ladder is None
+                else map(Label, load_config(ladder).gateway.audit_labels),
+                sample=TrialSample(sample),
+                say=say,
+            )
     _conclude("recertify", certification, out=out, sign=sign, json=json)
 
 
@@ -231,7 +267,7 @@ def _check_signing(sign: Path | None, out: Path | None) -> None:
 
 def _conclude(
     command: str,
-    certification: "Certification",
+    certification: "Certification | OutcomeCertification",
     *,
     out: Path | None,
     sign: Path | None,
@@ -249,14 +285,14 @@ def _conclude(
         print_json(command, result)
     else:
         print_certified(result)
-        for sentence in certification.about_checks:
+        for sentence in certification.result.about_checks:
             say(sentence)
     print_notes((("", text) for text in certification.notes), explain=False)
     if out is not None:
         check_folder(out)
         write_lineage(out, certification.looks)
     if certification.bundle is None:
-        note(certification.advice)
+        note(certification.result.advice)
         raise typer.Exit(CertificateError.exit_status)
     if out is not None:
         save_bundle(out, certification.bundle, sign=sign)

@@ -67,7 +67,7 @@ def run_demo(folder: Path) -> None:
         pages[1], trials_report(certification.trials, source=TRIALS, certification=certification)
     )
     if certification.bundle is None:
-        note(certification.advice)
+        note(certification.result.advice)
     else:
         say("\n3. Fresh requests through the certified policy, every one booked")
         print_answers(answer_fresh(folder))

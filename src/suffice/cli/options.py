@@ -17,11 +17,12 @@ _TARGET = "{}, or the target in --ladder"
 _LADDER = typer.Option("--ladder", help="Configuration file (suffice.toml).")
 _LEDGER = typer.Option("--ledger", help="Ledger file, or database URL.")
 _REFERENCE = typer.Option("--reference", help="Name of the reference rung.")
-_RISK = typer.Option(
-    "--risk",
-    help="Loss that is promised: the excess over the reference, the error among requests that a "
-    "cheaper rung answered, or the net loss, where gains make up for losses.",
+_RISK_MEANS = (
+    "Loss that is promised: the excess over the reference, the error among requests that a "
+    "cheaper rung answered, or the net loss, where gains make up for losses."
 )
+_RISK = typer.Option("--risk", help=_RISK_MEANS)
+_PER = "Unit of the promise: a request, or a session of requests."
 _RUNG = typer.Option("--rung", help="Name of a rung of the ladder.")
 _LAPSES_AFTER = typer.Option("--lapses-after", help="Lifetime of the certificate, such as 30d.")
 
@@ -80,10 +81,17 @@ DeltaOrTarget = Annotated[
 LapsesAfter = Annotated[str, _LAPSES_AFTER]
 LapsesAfterOrTarget = Annotated[str | None, _LAPSES_AFTER]
 Risk = Annotated[Literal["excess_over_reference", "error_among_answered", "net_loss"], _RISK]
+RiskOrNone = Annotated[
+    Literal["excess_over_reference", "error_among_answered", "net_loss"] | None,
+    typer.Option(
+        "--risk", help=_RISK_MEANS, show_default="excess_over_reference; net_loss by outcomes"
+    ),
+]
 LatentRisk = Annotated[Literal["excess_over_reference", "error_among_answered"], _RISK]
-PromiseUnit = Annotated[
-    Literal["request", "session"],
-    typer.Option("--per", help="Unit of the promise: a request, or a session of requests."),
+PromiseUnit = Annotated[Literal["request", "session"], typer.Option("--per", help=_PER)]
+PromiseUnitOrNone = Annotated[
+    Literal["request", "session"] | None,
+    typer.Option("--per", help=_PER, show_default="request; session by outcomes"),
 ]
 RandomPart = Annotated[
     bool,

@@ -17,7 +17,7 @@ from suffice.gateway.app import Gateway
 from suffice.gateway.auditor import label_written, marker
 from suffice.gateway.keys import read_keys
 from suffice.gateway.serving import Settings, build_serving, read_settings
-from suffice.guarantee import Certificate
+from suffice.guarantee import Certificate, LabelSource
 from suffice.ledger import Label, Ledger
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.audits import watching_labels
@@ -124,6 +124,11 @@ def about_audits(
     """
     source = certificate.terms.label_source.value
     labels = rule.labels or watching_labels(certificate)
+    if certificate.terms.label_source is LabelSource.OUTCOME and not rule.labels:
+        return [
+            "the certificate is about outcomes of sessions, which audits cannot see: keep "
+            "gateway.rollout below 1, and outcomes of both arms watch it"
+        ]
     if rule.share == 0:
         return ["gateway.audit_share is 0: nobody watches the certificate"]
     if written not in labels:

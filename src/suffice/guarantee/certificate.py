@@ -29,6 +29,7 @@ class LabelSource(StrEnum):
     SCORER = "scorer"  # a program's verdict on the answer
     JUDGE = "judge"  # a judge model's verdict, mended by human labels
     AGREEMENT = "agreement"  # compared with the reference rung's own answer
+    OUTCOME = "outcome"  # how sessions came out, of two arms that were drawn at random
 
 
 _SHARED = (  # fields that a certificate takes over from its calibration
@@ -53,6 +54,8 @@ _ABOUT_LABELS = {
     LabelSource.JUDGE: "Losses are a judge's, mended by human labels: the humans count as right.",
     LabelSource.AGREEMENT: "Losses are disagreement with the reference rung: agreeing with it says "
     "nothing about being right.",
+    LabelSource.OUTCOME: "Losses are outcomes of sessions drawn for the policy or the reference: "
+    "what nobody reports is not covered.",
 }
 _AVERAGED = {
     (Per.REQUEST, True): "all requests",

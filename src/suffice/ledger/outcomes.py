@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from msgspec import Struct
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import AUDIT_ORDER_LOCK, take_turns
 from suffice.ledger.records import ALL_TIME, Window
-from suffice.ledger.schema import outcomes, requests, time_from_us, time_us, within
+from suffice.ledger.schema import outcomes, requests, time_from_us, time_us, usd, within
 
 _SERVED = ("session_id", "arm", "arm_chance", "wish", "rung", "text")
 
@@ -82,6 +83,80 @@ def outcomes_of(
             score=row.score,
             time=time_from_us(row.time_us),
             key_id=row.key_id,
+        )
+        for row in rows
+    )
+
+
+def outcome_kinds(ledger: Ledger) -> dict[str, int]:
+    """Count the outcomes of each kind; raises LedgerError."""
+    query = sa.select(outcomes.c.kind, sa.func.count()).group_by(outcomes.c.kind)
+    with ledger.reading() as connection:
+        rows = connection.execute(query.order_by(outcomes.c.kind)).all()
+    return {kind: count for kind, count in rows}  # noqa: C416 - rows are no pairs to a type checker
+
+
+class DrawnSession(Struct, frozen=True, kw_only=True):
+    """A session that a roll-out drew for an arm, as of its first request; `score` None for none.
+
+    `arm_chance` is that of its own arm, and `wish` the rung that the policy chose. `usd` is what
+    serving it has cost so far.
+    """
+
+    session_id: str
+    time: datetime
+    by_policy: bool
+    arm_chance: float
+    wish: str
+    certificate_id: str | None
+    usd: Decimal | None
+    score: float | None
+
+
+def drawn_sessions(
+    ledger: Ledger, *, kind: str, window: Window = ALL_TIME
+) -> tuple[DrawnSession, ...]:
+    """List the sessions that a roll-out drew for, in order of their ids, with outcomes of a kind.
+
+    The window is of their first requests. Raises LedgerError.
+    """
+    whole = (
+        sa.select(
+            requests.c.session_id,
+            sa.func.min(sa.case((requests.c.arm.is_not(None), requests.c.id))).label("id"),
+            sa.func.sum(requests.c.charge_picousd).label("picousd"),
+            sa.func.count(sa.case((requests.c.charge_picousd.is_(None), 1))).label("unknown"),
+        )
+        .where(requests.c.session_id.is_not(None))
+        .group_by(requests.c.session_id)
+        .subquery()
+    )
+    own = sa.and_(outcomes.c.session_id == whole.c.session_id, outcomes.c.kind == kind)
+    first = requests.c.id == whole.c.id
+    query = (
+        sa.select(
+            *(requests.c[name] for name in ("session_id", "time_us", "arm", "arm_chance", "wish")),
+            requests.c.certificate_id,
+            whole.c.picousd,
+            whole.c.unknown,
+            outcomes.c.score,
+        )
+        .select_from(whole.join(requests, first).outerjoin(outcomes, own))
+        .where(*within(requests.c.time_us, window))
+        .order_by(requests.c.session_id)
+    )
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+    return tuple(
+        DrawnSession(
+            session_id=row.session_id,
+            time=time_from_us(row.time_us),
+            by_policy=row.arm == "policy",
+            arm_chance=row.arm_chance,
+            wish=row.wish,
+            certificate_id=row.certificate_id,
+            usd=None if row.unknown else usd(int(row.picousd)),
+            score=row.score,
         )
         for row in rows
     )

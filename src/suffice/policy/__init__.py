@@ -15,7 +15,7 @@ from suffice.policy.baselines import (
     saving,
 )
 from suffice.policy.candidates import foreseen_losses
-from suffice.policy.choose import Goal
+from suffice.policy.choose import Goal, from_reference
 from suffice.policy.fit import (
     FEWEST_ROWS,
     FittedPolicies,
@@ -50,6 +50,7 @@ __all__ = [
     "fit_policies",
     "fit_policy",
     "foreseen_losses",
+    "from_reference",
     "harms",
     "load_policy",
     "observe",

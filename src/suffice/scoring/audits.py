@@ -51,8 +51,11 @@ def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
     not late. A program or a judge may read more than the final answer, and an answer that agrees
     with the reference may still be wrong: there agreement bounds nothing, and feedback must do. A
     net loss needs marks of both answers, of the certificate's own kind: nothing stands in.
+    Outcomes of sessions are no labels of audits: none watch such a certificate, its roll-out does.
     """
     source = certificate.terms.label_source
+    if source is LabelSource.OUTCOME:
+        return ()
     own = Label(source.value)
     if source is LabelSource.AGREEMENT or certificate.risk_kind is RiskKind.NET_LOSS:
         return (own,)
