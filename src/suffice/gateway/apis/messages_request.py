@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.gateway.apis.fields import Fields, refused, wrong
-from suffice.gateway.apis.messages_tools import chat_tools
+from suffice.gateway.apis.messages_tools import CHANGES, chat_tools, removed_tools
 from suffice.gateway.problems import Problem
 from suffice.gateway.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
@@ -52,6 +52,7 @@ def chat_of_message(
     fields = Fields(body, carry=frozenset({_CACHE} if caches else ()))
     fields.ignore(*_HINTS)
     limit = fields.take("max_tokens", int) if counting else fields.need("max_tokens", int)
+    removed = removed_tools(fields.peek("messages"))
     chat = {
         "model": fields.need("model", str),
         "messages": [*_system(fields), *_messages(fields)],
@@ -59,7 +60,7 @@ def chat_of_message(
         **fields.hint(_CACHE),
         **fields.same(_SAME),
         **_stop(fields),
-        **chat_tools(fields),
+        **chat_tools(fields, removed=removed),
         **_effort(fields, by_policy=by_policy),
         **_user(fields),
     }
@@ -130,7 +131,7 @@ def _messages(fields: Fields) -> list[JSON]:
         elif role == "assistant":
             chat.append(_assistant(message))
         elif role == "system":
-            parts = [_text(block, kind) for kind, block in _blocks(message, "content")]
+            parts = [_instruction(block, kind) for kind, block in _blocks(message, "content")]
             chat.append({"role": "system", "content": _short(parts)})
         else:
             raise wrong(message.path("role"), "user, assistant or system")
@@ -241,6 +242,17 @@ def _text(block: Fields, kind: str) -> JSON:
         raise refused(block.path("type"), f"only text can stand here, not {kind!r}")
     block.ignore("citations")  # of an answer that was given before
     return {"type": "text", "text": block.need("text", str), **block.hints}
+
+
+def _instruction(block: Fields, kind: str) -> JSON:
+    """Read a block of a system message, which may also say that a tool has come or gone."""
+    if kind not in CHANGES:
+        return _text(block, kind)
+    tool = block.inner("tool") or block.of(None, at=block.path("tool"))
+    tool.only("type", ["tool_reference"], why="a tool is named by a tool_reference")
+    text = f"The tool {tool.need('name', str)} is {CHANGES[kind]}."
+    tool.done()
+    return {"type": "text", "text": text, **block.hints}
 
 
 def _parts(block: Fields, kind: str) -> list[JSON]:

@@ -5,6 +5,8 @@ the client that runs it, so any model can be told of it. The schemas are those o
 https://docs.claude.com/en/docs/agents-and-tools/tool-use.
 """
 
+from collections.abc import Container
+
 import msgspec
 
 from suffice.gateway.apis.fields import Fields, refused, wrong
@@ -51,9 +53,32 @@ _CLIENT_TOOLS = {
 _SEARCHES_TOOLS = "tool_search_tool_"  # here all tools are told at once, so there is no search
 
 
-def chat_tools(fields: Fields) -> JSON:
-    """Take the tools of a body and the choice among them."""
-    tools = [tool for entry in fields.each("tools") if (tool := _tool(entry)) is not None]
+# Blocks of system messages: engines know the tools of a request alone, as they are at its end.
+CHANGES = {"tool_addition": "available", "tool_removal": "not available any more"}
+
+
+def removed_tools(messages: object) -> set[str]:
+    """Name the tools that were taken from the model in the course of a conversation."""
+    removed: set[str] = set()
+    for message in messages if isinstance(messages, list) else ():
+        system = isinstance(message, dict) and message.get("role") == "system"
+        content = message.get("content") if system else None
+        for block in content if isinstance(content, list) else ():
+            kind = block.get("type") if isinstance(block, dict) else None
+            tool = block.get("tool") if kind in CHANGES else None
+            name = tool.get("name") if isinstance(tool, dict) else None
+            if isinstance(name, str):
+                (removed.add if kind == "tool_removal" else removed.discard)(name)
+    return removed
+
+
+def chat_tools(fields: Fields, *, removed: Container[str] = ()) -> JSON:
+    """Take the tools of a body, without those that were `removed`, and the choice among them."""
+    tools = [
+        tool
+        for entry in fields.each("tools")
+        if (tool := _tool(entry)) is not None and tool["function"]["name"] not in removed
+    ]
     chat: JSON = {"tools": tools} if tools else {}
     choice = fields.inner("tool_choice")
     if choice is None:

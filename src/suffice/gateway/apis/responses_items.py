@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
-from suffice.gateway.apis.responses_tools import SEARCH_OUTPUT, chat_call_of
+from suffice.gateway.apis.responses_tools import MORE_TOOLS, SEARCH_OUTPUT, chat_call_of
 from suffice.gateway.sealed import chat_call, unseal, unseal_id
 from suffice.types import JSON
 
@@ -68,8 +68,8 @@ class ItemReader:
             why = "a compaction that another service has encrypted cannot be read here"
             hint = "compact the conversation again from its messages, or begin a new one"
             raise refused(item.path("type"), why, hint=hint)
-        elif kind == SEARCH_OUTPUT and item.peek("call_id") is not None:
-            self._add_found(item)
+        elif kind == MORE_TOOLS or (kind == SEARCH_OUTPUT and item.peek("call_id") is not None):
+            self._add_tools(item, kind)
         elif kind in ("mcp_call", "code_interpreter_call"):
             self._add_record(item, kind)
         else:
@@ -148,8 +148,12 @@ class ItemReader:
         if not self._waiting:
             self._flush_media()
 
-    def _add_found(self, item: Fields) -> None:
-        """Tell the model which tools its search has found; they are among its tools by now."""
+    def _add_tools(self, item: Fields, kind: str) -> None:
+        """Tell the model which tools its search has found; all are among its tools by now."""
+        if kind == MORE_TOOLS:
+            item.take("role", str)
+            item.take("tools", list)
+            return
         call_id, _ = unseal_id(item.need("call_id", str))
         item.ignore("execution", "created_by")
         told = msgspec.json.encode(item.take("tools", list) or []).decode()

@@ -110,6 +110,7 @@ KINDS: dict[str, ToolKind] = {
     ),
 }
 SEARCH_TOOL, SEARCH_OUTPUT = "tool_search", "tool_search_output"
+MORE_TOOLS = "additional_tools"  # an item by which Codex offers tools beside those of the body
 _ITEM_KINDS = {kind.item: name for name, kind in KINDS.items()}
 
 
@@ -151,10 +152,11 @@ def chat_name_of(name: str, *, namespace: str | None = None) -> str:
 
 
 def loaded_tools(items: Iterable[Any]) -> list[JSON]:
-    """Return the tools that the client has found for the model, as its items say."""
-    outputs = (i for i in items if isinstance(i, dict) and i.get("type") == SEARCH_OUTPUT)
-    tools = (one for output in outputs for one in output.get("tools") or ())
-    return [tool for tool in tools if isinstance(tool, dict)]
+    """Return the tools that items offer: more of the client's, or what its search has found."""
+    kinds = (SEARCH_OUTPUT, MORE_TOOLS)
+    offers = (i for i in items if isinstance(i, dict) and i.get("type") in kinds)
+    lists = (tools for i in offers if isinstance(tools := i.get("tools"), list))
+    return [tool for tools in lists for tool in tools if isinstance(tool, dict)]
 
 
 def read_tools(fields: Fields, *, loaded: Iterable[JSON] = ()) -> ToolTable:
@@ -163,7 +165,7 @@ def read_tools(fields: Fields, *, loaded: Iterable[JSON] = ()) -> ToolTable:
     Offers of the vendor's tools are left out beside others.
     """
     table, offers = ToolTable(), []
-    later = (fields.of(tool, at=f"tools of {SEARCH_OUTPUT}") for tool in loaded)
+    later = (fields.of(tool, at="tools of an item") for tool in loaded)
     for tool in (*fields.each("tools"), *later):
         kind = tool.need("type", str)
         if kind == SEARCH_TOOL and tool.peek("execution") == "client":
