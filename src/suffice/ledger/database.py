@@ -110,9 +110,8 @@ class Ledger:
     def unwritten(self, entries: Iterable[Entry]) -> list[Entry]:
         """Leave out what is in the ledger: a connection may be lost just after its commit."""
         missing = {entry.request_id: entry for entry in entries}
-        query = sa.select(schema.requests.c.request_id).where(
-            schema.requests.c.request_id.in_(list(missing))
-        )
+        column = schema.requests.c.request_id
+        query = sa.select(column).where(column.in_(list(missing)))
         with self.reading() as connection:
             for request_id in connection.execute(query).scalars():
                 del missing[request_id]
