@@ -30,14 +30,16 @@ def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
     """
     old = [requests.c.time_us < time_us(before)]
     old += [] if audited else [sa.not_(requests.c.audited)]
-    page = sa.select(requests.c.id).where(*old).order_by(requests.c.id).limit(_BATCH)
-    removed, sums = 0, Subtraction(ledger, before=before, audited=audited)
+    after = requests.c.id > sa.bindparam("after")
+    page = sa.select(requests.c.id).where(*old, after).order_by(requests.c.id).limit(_BATCH)
+    removed, last, sums = 0, 0, Subtraction(ledger, before=before, audited=audited)
     while True:
         with _changeable(ledger) as connection:
-            ids = list(connection.execute(page).scalars())
+            ids = list(connection.execute(page, {"after": last}).scalars())
             if ids:
-                leaving = sa.and_(*old, requests.c.id <= ids[-1])
-                sums.subtract(connection, last=ids[-1])
+                last = ids[-1]
+                leaving = sa.and_(*old, requests.c.id.between(ids[0], last))
+                sums.subtract(connection, first=ids[0], last=last)
                 names = sa.select(requests.c.request_id).where(leaving)
                 for table in (scores, attempts):
                     connection.execute(sa.delete(table).where(table.c.request_id.in_(names)))

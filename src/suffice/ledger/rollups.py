@@ -147,11 +147,11 @@ class Subtraction:
         for measure in MEASURES:
             taking_out(measure, ledger.dialect, audited=audited)
 
-    def subtract(self, connection: sa.Connection, *, last: int) -> None:
-        """Take those up to an id out; the caller deletes them in the same transaction."""
+    def subtract(self, connection: sa.Connection, *, first: int, last: int) -> None:
+        """Take those from an id to another out; the caller deletes them in the same transaction."""
         _without_compiling(connection)
         marks = connection.execute(sa.select(rollup_marks).with_for_update()).mappings().one()
-        values = {"before_us": self._before_us, "last": last}
+        values = {"before_us": self._before_us, "first": first, "last": last}
         values["from_us"] = marks["hourly_from"] * HOUR_US
         for measure in MEASURES:
             values["mark"] = marks[measure.mark]
