@@ -34,7 +34,7 @@ def taking_out(measure: Measure, dialect: str, *, audited: bool) -> Statements:
 
     Audited requests stay unless `audited` says otherwise.
     """
-    rows = [requests.c.id.between(_bound("first"), _bound("last"))]
+    rows: list[sa.ColumnElement[bool]] = [requests.c.id.between(_bound("first"), _bound("last"))]
     rows += [requests.c.time_us < _bound("before_us")]
     rows += [measure.id + 0 <= _bound("mark")]  # nearly all rows are: no index on it is of use
     rows += [] if audited else [sa.not_(requests.c.audited)]
