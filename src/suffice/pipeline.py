@@ -105,7 +105,8 @@ class Climb:
     """One request on its way up the ladder: which rung to ask next, and what was asked so far.
 
     The one place that knows how to climb. The policy chooses, unless a rung is `named` or the
-    policy is `barred` for a reason; it reads `read` where that is not the whole request. A request
+    policy is `barred` for a reason; it reads `read` where that is not the whole request, and its id
+    draws where the policy applies to a random part. A request
     whose group the policy tells comes `grouped`. `rung` is to be asked next; with `settled`, its
     answer stays whatever it says. Call `answered` or `failed` after each attempt, and `entry` at
     the end. `hedges` names the rungs that a second call was due to, and what became of each.
@@ -134,6 +135,7 @@ class Climb:
         self._seen: dict[str, Signals] = {}
         self._verdicts: tuple[CheckVerdict, ...] = ()
         self.rung, self.settled = named or pipeline.ladder.reference, True
+        self._draw_id = (read or request).request_id
         if self._router is not None:
             self._follow(self._router.decide(read or request))
 
@@ -190,7 +192,7 @@ class Climb:
         self._seen[self.rung.name] = completion.generation.signals
         if self.settled or self._router is None:
             return True
-        step = self._router.review(self.request, self._seen)
+        step = self._review(self._router)
         if step.keep:
             return True
         self.attempts[answer] = replace(self.attempts[answer], role=Role.DISCARDED)
@@ -214,7 +216,7 @@ class Climb:
             self.lost(error, at, usage, given=given)
         if isinstance(error, Abstained) and self._router is not None:
             self._seen[self.rung.name] = Signals(finish=Finish.ABSTAINED)
-            self._follow(self._router.review(self.request, self._seen))
+            self._follow(self._review(self._router))
             return True
         higher = self._higher() if isinstance(error, EngineError) else None
         if higher is None:
@@ -279,6 +281,9 @@ class Climb:
     def _note(self, generation: Generation, *, role: Role, charged: Charge, at: datetime) -> None:
         name, fields = self.rung.name, generation.generation_fields
         self.attempts.append(Attempt(rung=name, role=role, charge=charged, time=at, **fields))
+
+    def _review(self, router: Router) -> PolicyStep:
+        return router.review(replace(self.request, request_id=self._draw_id), self._seen)
 
     def _follow(self, step: PolicyStep) -> None:
         self.rung, self.settled = self.pipeline.ladder.rung(step.rung), step.settled

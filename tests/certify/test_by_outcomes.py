@@ -19,8 +19,8 @@ from suffice.certify.by_outcomes import _arms
 from suffice.gateway.server import about_audits
 from suffice.guarantee import Per
 from suffice.ledger import Attempt, Entry, Ledger, Role, Status
-from suffice.ledger.outcomes import drawn_sessions
-from suffice.ledger.schema import outcomes
+from suffice.ledger.outcomes import arm_outcomes, drawn_sessions
+from suffice.ledger.schema import outcomes, time_us
 from suffice.scoring.audit_rule import AuditRule
 from suffice.types import Charge
 from support import make_trials, settle_trials
@@ -77,8 +77,19 @@ class Traffic:
             yield entry, score
 
 
-def book(folder: Path, bundle: Bundle, traffic: Traffic, *, kinds: Sequence[str] = ("ci",)) -> str:
-    """Write the books of a roll-out; returns their path."""
+def book(
+    folder: Path,
+    bundle: Bundle,
+    traffic: Traffic,
+    *,
+    kinds: Sequence[str] = ("ci",),
+    early: int = 0,
+    heard: int | None = None,
+) -> str:
+    """Write the books of a roll-out; returns their path.
+
+    The first `early` sessions have outcomes from before it, and only `heard` have any.
+    """
     path = folder / f"books-{traffic.seed}.db"
     certificate = bundle.certificate
     with Ledger.open(path) as ledger:
@@ -86,8 +97,13 @@ def book(folder: Path, bundle: Bundle, traffic: Traffic, *, kinds: Sequence[str]
         rows = list(traffic.entries(certificate.certificate_id))
         ledger.append_many(entry for entry, _ in rows)
         said = [
-            {"session_id": entry.session_id, "kind": kind, "score": score, "time_us": 0}
-            for entry, score in rows
+            {
+                "session_id": entry.session_id,
+                "kind": kind,
+                "score": score,
+                "time_us": time_us(entry.time) - (number < early),
+            }
+            for number, (entry, score) in enumerate(rows[:heard])
             for kind in kinds
             if score is not None
         ]
@@ -160,6 +176,63 @@ def test_sessions_that_the_policy_leaves_to_the_reference_lose_nothing(
         arms = _arms(drawn_sessions(ledger, kind="ci"), reference="big")
     for constant in (0.0, 0.5, 0.9):
         assert arms.losses(constant).mean() == pytest.approx(0.1, abs=0.04)
+
+
+def later(path: str, traffic: Traffic, bundle: Bundle, **changed: object) -> None:
+    """Book a second request of each session of a roll-out."""
+    certificate_id = bundle.certificate.certificate_id
+    with Ledger.open(path) as ledger:
+        for number, (entry, _) in enumerate(traffic.entries(certificate_id)):
+            ledger.append(replace(entry, request_id=f"second-{number}", **changed))
+
+
+def test_a_session_is_the_policys_wherever_in_it_the_policy_chose(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    """The first request may be left to the reference, and a later one or a sub-agent not."""
+    traffic = Traffic(policy=0.5, reference=0.9, kept=0.0, sessions=1500)
+    path = book(tmp_path, bundle, traffic)
+    with Ledger.open(path, read_only=True) as ledger:
+        assert not any(one.wish == "small" for one in drawn_sessions(ledger, kind="ci"))
+    later(path, traffic, bundle, wish="small")
+    with Ledger.open(path, read_only=True) as ledger:
+        sessions = drawn_sessions(ledger, kind="ci")
+    assert {(one.wish, one.mixed) for one in sessions} == {("small", False)}
+    assert _arms(sessions, reference="big").differs.all()
+
+
+@pytest.mark.parametrize("other", [{"arm": "reference"}, {"arm": "policy"}, {"arm": None}])
+def test_sessions_of_both_arms_count_as_the_worst(
+    tmp_path: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str], other: dict[str, str | None]
+) -> None:
+    """Where the share is changed, sessions go on under the other arm: they tell nothing apart."""
+    traffic = Traffic(policy=0.9, reference=0.9, sessions=300)
+    path = book(tmp_path, bundle, traffic)
+    later(path, traffic, bundle, certificate_id=bundle.certificate.certificate_id, **other)
+    with Ledger.open(path, read_only=True) as ledger:
+        sessions = drawn_sessions(ledger, kind="ci")
+    assert {one.mixed for one in sessions} == {True, False}
+    arms = _arms(sessions, reference="big")
+    by_policy = other["arm"] == "reference"
+    assert set(arms.score[arms.by_policy == by_policy]) == {0.0 if by_policy else 1.0}
+    assert "gateway.rollout changed meanwhile" in recertify(capsys, tmp_path, bundle, path).err
+
+
+def test_an_outcome_from_before_the_draw_is_nobodys(tmp_path: Path, bundle: Bundle) -> None:
+    """A session that was running, and judged, when the roll-out began says nothing of its arm."""
+    path = book(tmp_path, bundle, Traffic(policy=0.5, reference=0.9), early=100)
+    with Ledger.open(path, read_only=True) as ledger:
+        assert len(drawn_sessions(ledger, kind="ci")) == 300
+        assert len(arm_outcomes(ledger)) == 300
+
+
+def test_few_outcomes_are_too_few(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bundle: Bundle
+) -> None:
+    path = book(tmp_path, bundle, Traffic(policy=0.5, reference=0.9, kept=0.0), heard=1)
+    ended = recertify(capsys, tmp_path, bundle, path)
+    assert ended.status == 2
+    assert "too few, or all of one arm" in ended.err
 
 
 def test_what_is_ambiguous_is_asked_for(

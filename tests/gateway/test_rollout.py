@@ -3,14 +3,18 @@
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gateway_support import CHAT, Site, site
 from msgspec.structs import replace
 
 from suffice.certify.bundle import Bundle
+from suffice.certify.by_outcomes import _path_of
 from suffice.certify.rollout import compare_arms
+from suffice.guarantee import Per, content_hash
 from suffice.ledger import Ledger
 from suffice.ledger.outcomes import arm_outcomes
+from suffice.policy import policy_hash
 from support import make_trials, settle_trials
 
 HALF = "rollout = 0.5\n"
@@ -90,3 +94,22 @@ async def test_a_candidate_is_estimated_from_the_same_sessions(
     estimate = compare_arms(records, alpha=0.9, delta=0.1, candidate=candidate).candidate
     assert estimate is not None
     assert estimate.score == pytest.approx(0.25, abs=1e-9)
+
+
+@pytest.mark.parametrize("route_by", ["request", "session"])
+async def test_a_part_of_the_sessions_is_one_of_whole_sessions(
+    tmp_path: Path, always_small: Bundle, route_by: str
+) -> None:
+    """Where each request were drawn for by itself, nearly every long session would be touched."""
+    right = [replace(t, quality=1.0, answer="4", group=None) for t in make_trials(requests=300)]
+    whole = settle_trials(right, per=Per.SESSION).bundle
+    assert whole is not None
+    policy = _path_of(whole.policy, np.array([0.5])).at(1)
+    terms = replace(whole.certificate.terms, policy_hash=policy_hash(policy))
+    draft = replace(whole.certificate, terms=terms, certificate_id="")
+    certificate = replace(draft, certificate_id=content_hash(draft)[:32])
+    half = replace(whole, policy=policy, certificate=certificate)
+    async with site(tmp_path, more=f'route_by = "{route_by}"\n', bundle=half) as here:
+        rungs = [{(await rung_of(here, f"s{n}"))[0] for _ in range(4)} for n in range(8)]
+        assert {len(own) for own in rungs} == {1}
+        assert set.union(*rungs) == {"small", "big"}

@@ -1,5 +1,6 @@
 """A session whose policy goes by a check stays while answers pass, and moves up at a boundary."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -111,6 +112,39 @@ async def test_after_a_failure_it_moves_up_at_the_next_boundary_for_good(here: S
     pause(here)
     assert await ask(here, 5) == ("big", "held")
     assert checks(here) == 3, "answers of the reference need no check"
+
+
+@pytest.mark.parametrize("first", ["small-model", "big-model"])
+async def test_requests_at_the_same_time_do_not_undo_a_way_up(here: Site, first: str) -> None:
+    """A retry that was sent before the way up may be answered before it, or after it."""
+    here.upstream.script = wordy
+    assert await ask(here) == ("small", "start")
+    done = {"small-model": asyncio.Event(), "big-model": asyncio.Event()}
+
+    async def waits(call: Call) -> None:
+        model = call.body["model"]
+        if model != first:
+            await done[first].wait()
+        await answer(call)
+
+    here.upstream.script = waits
+    earlier = asyncio.create_task(ask(here, 2)) if first == "big-model" else None
+    while earlier is not None and len(here.upstream.calls) < 2:
+        await asyncio.sleep(0.01)
+    pause(here)
+    way_up = asyncio.create_task(ask(here, 2))
+    while len(here.upstream.calls) < (3 if earlier else 2):
+        await asyncio.sleep(0.01)
+    if earlier is None:
+        pause(here, seconds=-400)
+        earlier = asyncio.create_task(ask(here, 2))
+    tasks = {"small-model": earlier, "big-model": way_up}
+    await tasks[first]
+    done[first].set()
+    assert [await earlier, await way_up] == [("small", "held"), ("big", "escalated")]
+    assert await ask(here, 3) == ("big", "held")
+    pause(here)
+    assert await ask(here, 4) == ("big", "held")
 
 
 async def test_without_a_verdict_it_moves_up(tmp_path: Path, bundle: Bundle) -> None:

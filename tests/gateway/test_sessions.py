@@ -101,7 +101,7 @@ def remember(
     with Ledger.open(here.ledger) as ledger:
         at = datetime.fromtimestamp(now_s, UTC)
         session_id = hashed(SESSION.encode())
-        keep_session(ledger, session_id, agent=agent_of(request), body=body, at=at)
+        keep_session(ledger, session_id, agent=agent_of(request), body=lambda _kept: body, at=at)
 
 
 async def test_an_agent_keeps_the_rung_that_it_began_on(here: Site) -> None:

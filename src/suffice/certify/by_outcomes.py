@@ -8,7 +8,8 @@ Thompson, J. Am. Stat. Assoc. 47, 1952); c, from sessions that certify nothing, 
 less. Over their largest size they are losses in [-1, 1], and the test for net losses applies.
 
 A session whose outcome nobody reported counts in neither arm, as far as both arms lack outcomes
-equally often. Of the arm that lacks more, the rest counts as what is worst for the policy.
+equally often. Of the arm that lacks more, the rest counts as what is worst for the policy, and so
+does a session that both arms answered.
 """
 
 from collections.abc import Sequence
@@ -146,6 +147,12 @@ def certify_outcomes(
         [one for one, _ in served],
         drawn_sessions(ledger, kind=_kind(ledger, kind), window=Window(since=since)),
     )
+    mixed = sum(one.mixed for one in sessions)
+    if mixed:
+        notes.append(
+            f"both arms answered {mixed:,} sessions, because gateway.rollout changed meanwhile: "
+            "they count as the worst for the policy"
+        )
     looks, lineage = _look(sessions, promise)
     carries = tuple(one.certificate_id for one, alarm in served if alarm is None)
     certified = _certified(bundle, sessions, promise, replace(lineage, carries=carries), say=say)
@@ -211,12 +218,14 @@ def _arms(sessions: Sequence[DrawnSession], *, reference: str) -> _Arms:
     differs = np.array([one.wish != reference for one in sessions])
     by_policy = np.array([one.by_policy for one in sessions])
     score = np.array([np.nan if one.score is None else one.score for one in sessions])
+    mixed = differs & np.array([one.mixed for one in sessions])
+    score[mixed] = np.where(by_policy[mixed], 0.0, 1.0)  # the worst for the policy
     lacking = {arm: differs & (by_policy == arm) & np.isnan(score) for arm in (True, False)}
     sizes = {arm: max(1, int((differs & (by_policy == arm)).sum())) for arm in lacking}
     usual = min(lacking[arm].sum() / sizes[arm] for arm in lacking)
     for arm, missing in lacking.items():
         beyond = ceil(missing.sum() - usual * sizes[arm] - ROUNDING)
-        score[np.flatnonzero(missing)[:beyond]] = 0.0 if arm else 1.0  # the worst for the policy
+        score[np.flatnonzero(missing)[:beyond]] = 0.0 if arm else 1.0
     known = ~np.isnan(score)
     counts = known | ~differs
     weight = differs.sum() / max(1, (differs & counts).sum())
@@ -245,7 +254,7 @@ def _certified(
     arms = _arms(sessions, reference=promise.reference)
     deal = split_rows(len(arms.names), seed=promise.seed, fractions=FRACTIONS)
     fit, test, report = (arms.only(rows) for rows in deal)
-    if any(part.by_policy[part.known].mean() in (0.0, 1.0) for part in (test, report)):
+    if any(len(set(part.by_policy[part.known].tolist())) < 2 for part in (test, report)):
         raise InputError(
             f"{len(arms.names):,} sessions with outcomes are too few, or all of one arm",
             hint="roll out to more sessions, and leave the reference some: gateway.rollout",

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from suffice.gateway.metrics.families import FALLBACKS
 from suffice.gateway.metrics.registry import Metrics
 from suffice.gateway.seats import Seat, choose_for
 from suffice.gateway.serving import Serving
 from suffice.gateway.wire import ChatRequest
+from suffice.guarantee import Per
 from suffice.meter import Price, charge
 from suffice.pipeline import Climb, Pipeline
 from suffice.sessions import Choice
@@ -69,12 +72,15 @@ def start_climb(
 ) -> Start:
     """Choose where a request begins, and why where its session decides.
 
-    A request that the policy may not serve is counted.
+    Where the certificate promises per session, a random part is one of sessions: all requests of a
+    session have the same draw. A request that the policy may not serve is counted.
     """
     pipeline, rollout, arm = serving.pipeline, serving.rollout, None
     request = chat.request if chat.rung else pipeline.grouped(chat.request)
     exclusion = None if chat.rung else exclusion_of(chat, serving, group=request.group)
     read = None if seat.turn is None else beginning_of(request)
+    if pipeline.bundle is not None and pipeline.bundle.certificate.per is Per.SESSION:
+        read = replace(read or request, request_id=seat.session_id or seat.agent)
     barred = exclusion.sentence if exclusion else None
     climb = Climb(pipeline, request, named=chat.rung, barred=barred, read=read)
     if rollout.partial and chat.rung is None and climb.fallback is None:

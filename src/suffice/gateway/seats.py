@@ -158,28 +158,36 @@ async def check_turn(seat: Seat | None, climb: Climb, completion: Completion) ->
 
 
 async def leave_seat(seat: Seat, entry: Entry, choice: Choice | None, *, ledger: Ledger) -> None:
-    """Remember which rung answered, and how long its prompt was; raises LedgerError."""
-    if seat.turn is None or entry.rung is None:
+    """Remember which rung answered, and how long its prompt was; raises LedgerError.
+
+    Requests of one agent may run at the same time: a later one's memory stays, and so does a way up
+    that any of them took.
+    """
+    turn = seat.turn
+    if turn is None or entry.rung is None:
         return
     answered = next(a for a in reversed(entry.attempts) if a.role is Role.ANSWER)
-    counted = answered.usage.input_tokens
-    turn = seat.turn if counted is None else replace(seat.turn, prompt_tokens=counted.tokens)
-    memory = SeatMemory(
-        state=after(
-            seat.state,
-            turn,
-            rung=entry.rung,
-            escalated=choice is not None and choice.escalated,
-            passed=answered.check,
-        ),
-        estimated_tokens=seat.estimated_tokens,
-    )
+    counted, rung = answered.usage.input_tokens, entry.rung
+    turn = turn if counted is None else replace(turn, prompt_tokens=counted.tokens)
+    escalated = choice is not None and choice.escalated
+
+    def memory(kept: str | None) -> str:
+        known = None if kept is None else msgspec.json.decode(kept, type=SeatMemory).state
+        if known is not None and known.time_s > turn.time_s and not escalated and kept is not None:
+            return kept
+        state = after(known, turn, rung=rung, escalated=escalated, passed=answered.check)
+        moved = known is not None and known.escalated and not (seat.state and seat.state.escalated)
+        if known is not None and moved and not escalated:
+            state = replace(state, rung=known.rung, passed=known.passed)
+        memory = SeatMemory(state=state, estimated_tokens=seat.estimated_tokens)
+        return msgspec.json.encode(memory).decode()
+
     await asyncio.to_thread(
         keep_session,
         ledger,
         seat.memory_id,
         agent=seat.agent,
-        body=msgspec.json.encode(memory).decode(),
+        body=memory,
         at=datetime.fromtimestamp(turn.time_s, UTC),
     )
 

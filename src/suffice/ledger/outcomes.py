@@ -13,6 +13,7 @@ from suffice.ledger.migrations import AUDIT_ORDER_LOCK, take_turns
 from suffice.ledger.records import ALL_TIME, Window
 from suffice.ledger.schema import outcomes, requests, time_from_us, time_us, usd, within
 
+_AFTER_DRAW = outcomes.c.time_us >= requests.c.time_us  # of the request that was drawn for first
 _SERVED = ("session_id", "arm", "arm_chance", "wish", "rung", "text")
 
 
@@ -99,8 +100,9 @@ def outcome_kinds(ledger: Ledger) -> dict[str, int]:
 class DrawnSession(Struct, frozen=True, kw_only=True):
     """A session that a roll-out drew for an arm, as of its first request; `score` None for none.
 
-    `arm_chance` is that of its own arm, and `wish` the rung that the policy chose. `usd` is what
-    serving it has cost so far.
+    `arm_chance` is that of its own arm, and `wish` a rung below the reference that the policy
+    chose for any of its requests, or else the reference. With `mixed` the other arm answered some
+    requests too: the share or the certificate changed. `usd` is what serving it has cost so far.
     """
 
     session_id: str
@@ -108,6 +110,7 @@ class DrawnSession(Struct, frozen=True, kw_only=True):
     by_policy: bool
     arm_chance: float
     wish: str
+    mixed: bool
     certificate_id: str | None
     usd: Decimal | None
     score: float | None
@@ -118,12 +121,17 @@ def drawn_sessions(
 ) -> tuple[DrawnSession, ...]:
     """List the sessions that a roll-out drew for, in order of their ids, with outcomes of a kind.
 
-    The window is of their first requests. Raises LedgerError.
+    The window is of their first requests. A session whose outcome came before it was drawn for is
+    left out: no arm had a part in it. Raises LedgerError.
     """
+    drawn, below = requests.c.arm.is_not(None), requests.c.wish != requests.c.reference_rung
+    policy = sa.case((requests.c.certificate_id.is_not(None), "policy"))
     whole = (
         sa.select(
             requests.c.session_id,
-            sa.func.min(sa.case((requests.c.arm.is_not(None), requests.c.id))).label("id"),
+            sa.func.min(sa.case((drawn, requests.c.id))).label("id"),
+            sa.func.max(sa.case((drawn & below, requests.c.wish))).label("below"),
+            sa.func.count(sa.distinct(sa.func.coalesce(requests.c.arm, policy))).label("arms"),
             sa.func.sum(requests.c.charge_picousd).label("picousd"),
             sa.func.count(sa.case((requests.c.charge_picousd.is_(None), 1))).label("unknown"),
         )
@@ -137,12 +145,11 @@ def drawn_sessions(
         sa.select(
             *(requests.c[name] for name in ("session_id", "time_us", "arm", "arm_chance", "wish")),
             requests.c.certificate_id,
-            whole.c.picousd,
-            whole.c.unknown,
+            *(whole.c.below, whole.c.arms, whole.c.picousd, whole.c.unknown),
             outcomes.c.score,
         )
         .select_from(whole.join(requests, first).outerjoin(outcomes, own))
-        .where(*within(requests.c.time_us, window))
+        .where(*within(requests.c.time_us, window), outcomes.c.id.is_(None) | _AFTER_DRAW)
         .order_by(requests.c.session_id)
     )
     with ledger.reading() as connection:
@@ -153,7 +160,8 @@ def drawn_sessions(
             time=time_from_us(row.time_us),
             by_policy=row.arm == "policy",
             arm_chance=row.arm_chance,
-            wish=row.wish,
+            wish=row.below or row.wish,
+            mixed=row.arms > 1,
             certificate_id=row.certificate_id,
             usd=None if row.unknown else usd(int(row.picousd)),
             score=row.score,
@@ -180,7 +188,8 @@ def arm_outcomes(
 ) -> tuple[ArmRecord, ...]:
     """List the outcomes of sessions that a roll-out drew for, in the order in which they came.
 
-    The window is of the requests. A session with outcomes of several kinds is there for each.
+    The window is of the requests. A session with outcomes of several kinds is there for each, but
+    for those that came before it was drawn for.
     Raises LedgerError.
     """
     drawn = [requests.c.arm.is_not(None), *within(requests.c.time_us, window)]
@@ -198,6 +207,7 @@ def arm_outcomes(
         )
         .join(requests, requests.c.session_id == outcomes.c.session_id)
         .join(first, first.c.id == requests.c.id)
+        .where(_AFTER_DRAW)
         .order_by(outcomes.c.id)
     )
     if kind is not None:
