@@ -23,7 +23,7 @@ from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status, e
 from suffice.meter import total
 from suffice.pipeline import Answer, Pipeline, answer, ask, build_pipeline
 from suffice.scoring.audit_rule import AuditRule
-from suffice.scoring.audits import agreement_scores, is_drawn
+from suffice.scoring.audits import agreement_scores, compared_text, is_drawn
 from suffice.scoring.guard import Guard
 from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import SCORERS, mark
@@ -217,7 +217,7 @@ async def audit(pipeline: Pipeline, task: Task, served: Answer) -> None:
 def _scores(task: Task, answers: dict[str, Attempt], *, reference: str) -> Iterator[Score]:
     """Mark every answer that can be marked."""
     if task.scorer not in SCORERS:
-        texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}
+        texts = {rung: compared_text(attempt) for rung, attempt in answers.items()}
         yield from agreement_scores(task.request.request_id, texts, reference=reference)
         return
     label = Label.TARGET if task.scorer in WITH_TARGETS else Label.SCORER

@@ -250,6 +250,8 @@ class Completion(Struct, frozen=True, kw_only=True):
             for name in Generation.__struct_fields__
             if hasattr(self, name)
         }
+        if self.tool_calls and self.finish is Finish.STOP:  # so some engines end a forced call
+            shared["finish"] = Finish.TOOL_CALLS
         return Generation(answer=self.text, **shared)
 
 

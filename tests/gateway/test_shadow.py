@@ -118,6 +118,26 @@ async def test_what_is_busy_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(shadows(here)) == 1
 
 
+@pytest.mark.parametrize(("caller", "marks"), [("big-model", set()), ("small-model", {0.0, 1.0})])
+async def test_words_beside_a_call_of_a_tool_do_not_agree(
+    tmp_path: Path, caller: str, marks: set[float]
+) -> None:
+    """Agents begin with calls: two rungs that announce theirs alike may call different things."""
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+
+    async def calls_a_tool(asked: Call) -> None:
+        more = {"tool_calls": [call]} if asked.body["model"] == caller else {}
+        await asked.reply(completion("Let me look.", **more))
+
+    async with site(tmp_path, more=ALL + "store_text = true\n") as here:
+        here.upstream.script = calls_a_tool
+        await turn(here, "s")
+        await idle(here)
+        with Ledger.open(here.ledger, read_only=True) as ledger:
+            labelled = labelled_trials(ledger, sample=TrialSample.SHADOWS)
+    assert {t.quality for t in labelled.trials} - {None} == marks
+
+
 async def test_a_shadow_that_fails_is_booked_and_nobody_notices(tmp_path: Path) -> None:
     async def fails(call: Call) -> None:
         if call.body["model"] == "small-model":

@@ -14,7 +14,7 @@ from suffice.gateway.metrics.record import measure_off_path
 from suffice.gateway.metrics.registry import Metrics
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
 from suffice.pipeline import Pipeline, ask
-from suffice.scoring.audits import agreement_scores
+from suffice.scoring.audits import agreement_scores, compared_text
 from suffice.scoring.labels import WITH_TARGETS
 from suffice.scoring.scorers import find_scorer, mark
 from suffice.types import Charge, Request, Rung
@@ -53,7 +53,7 @@ class Auditor:
         self._metrics, self._role = metrics, role
         self._ledger = ledger
         self._at_once = at_once
-        self._scores = marker(scorer)
+        self._scores, self._by_agreement = marker(scorer), scorer in WITH_TARGETS
         self._waiting: deque[_Audit] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,7 +121,8 @@ class Auditor:
             measure_off_path(self._metrics, attempt)
             if attempt.error is None:
                 answers[rung.name] = attempt
-        texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}
+        text_of = compared_text if self._by_agreement else lambda attempt: attempt.answer or ""
+        texts = {rung: text_of(attempt) for rung, attempt in answers.items()}
         scores = await asyncio.to_thread(self._scores, audit.request, texts, ladder.reference.name)
         await asyncio.to_thread(self._ledger.score, scores)
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 from suffice.guarantee import Certificate, LabelSource, RiskKind
-from suffice.ledger import AuditedRequest, Label, Score
+from suffice.ledger import Attempt, AuditedRequest, Label, Score
 from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.labels import agreement
+from suffice.types import Finish
 
 _DRAWS = 2**64
 _RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
@@ -40,6 +41,11 @@ def agreement_scores(
                 label=Label.AGREEMENT,
                 rung=rung,
             )
+
+
+def compared_text(attempt: Attempt) -> str:
+    """Return the text that agreement is about: words beside a call of a tool are no answer."""
+    return "" if attempt.finish is Finish.TOOL_CALLS else attempt.answer or ""
 
 
 def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
