@@ -126,7 +126,7 @@ async def test_words_beside_a_call_of_a_tool_do_not_agree(
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
 
     async def calls_a_tool(asked: Call) -> None:
-        more = {"tool_calls": [call]} if asked.body["model"] == caller else {}
+        more: JSON = {"tool_calls": [call]} if asked.body["model"] == caller else {}
         await asked.reply(completion("Let me look.", **more))
 
     async with site(tmp_path, more=ALL + "store_text = true\n") as here:
