@@ -5,7 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := .venv/.ready
 TRAIN_STAMP := .venv/.train-ready
 DATA ?= ../shared/data
-JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+# One process more than processors: tests wait for servers a tenth of their time.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 unexport PYTHONDONTWRITEBYTECODE  # with it, each command that a test starts compiles the package anew
 
 .PHONY: demo test test-slow test-all test-clients test-engines check audit bench docs venv venv-train lock clean
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE  # with it, each command that a test starts com
 demo: $(STAMP)  ## certify on recorded outcomes, run a live bench, write the report
 	$(BIN)/suffice demo
 
-test: $(STAMP)  ## the whole suite but the slow and the torch tests, on JOBS processors
+test: $(STAMP)  ## the whole suite but the slow and the torch tests, in JOBS processes
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-slow: $(STAMP)  ## the slow tests that need no torch: simulations, browsers, kills

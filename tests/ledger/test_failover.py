@@ -38,6 +38,11 @@ def read_only(server: str, *, on: bool) -> None:
         )
         connection.execute(sa.text("SELECT pg_reload_conf()"))
     engine.dispose()
+    state = ""
+    while state != ("on" if on else "off"):  # who connects after a reload shows that all know of it
+        with engine.connect() as connection:
+            state = connection.execute(sa.text("SHOW default_transaction_read_only")).scalar_one()
+        engine.dispose()
 
 
 def entry(name: str) -> Entry:

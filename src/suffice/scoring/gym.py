@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import io
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -104,7 +105,8 @@ def _at_level(factory: ModuleType, recipe: GeneratorRecipe) -> Any:
 
 def _factory() -> ModuleType:
     try:
-        with _quiet():
+        with _quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of a package compiled on its first use
             return importlib.import_module("reasoning_gym.factory")
     except ModuleNotFoundError as error:
         raise MissingExtra(
