@@ -1,6 +1,5 @@
 """One error tree: each error says what happened, what to do, and whether a retry can help."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -136,7 +135,6 @@ class EngineUnusable(EngineError):
 
 
 _ABOUT_USE = frozenset({401, 402, 403, 407, 408, 429})  # of an account, not of a request
-_NAME = re.compile(r"[A-Za-z][A-Za-z_.]{2,60}")  # of a kind of error: no key, and no sentence
 
 
 class ErrorDetail(Struct, frozen=True, kw_only=True):
@@ -177,18 +175,11 @@ class EngineRefused(EngineError):
 
     @property
     def own_words(self) -> str:
-        """The message without what the engine sent, and with the names that it gives the error.
+        """The whole message, where the status says that the error is about the account.
 
-        Names are kept only where the status says that the error is about the account: any other may
-        repeat the request in them.
+        Any other may repeat the request, so its message is as for other errors.
         """
-        names = {"code": self.detail.code, "type": self.detail.kind}
-        kept = [f"{what} {name}" for what, name in names.items() if name and _NAME.fullmatch(name)]
-        if self.retry_after_s is not None:
-            kept.append(f"retry after {self.retry_after_s:.0f} s")
-        if self.status not in _ABOUT_USE or not kept:
-            return super().own_words
-        return f"{super().own_words} ({', '.join(kept)})"
+        return self.message if self.status in _ABOUT_USE else super().own_words
 
     @property
     def unbilled(self) -> bool:

@@ -426,13 +426,11 @@ async def test_errors_in_the_books_hold_no_words_of_others_unless_text_is_kept(
 async def test_what_an_engine_says_of_an_account_is_kept_for_the_operator(
     tmp_path: Path, stream: bool, kept: bool
 ) -> None:
-    """By its names, which no prompt and no key can be; in its words only where text is kept."""
+    """When a quota opens again stands in no code and no type."""
     more = f"failover = false\nstore_text = {str(kept).lower()}\n"
     async with site(tmp_path, more=more) as here:
         here.upstream.script = _limit
         ask = {"model": "small", "messages": [{"role": "user", "content": "Hello"}]}
         async with here.http.post(here.url + CHAT, json=ask | {"stream": stream}) as reply:
             assert reply.status == 429
-        error = (await here.row())["error"]
-        assert ("08:00" in error) is kept
-        assert "rate_limit_error" in error
+        assert "08:00" in (await here.row())["error"]
