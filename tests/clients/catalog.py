@@ -152,7 +152,7 @@ CLIENTS = (
         name="`anthropic`",
         packages=("anthropic==2.14.0",),
         commands=(("anthropic_sdk.py", URL),),
-        refused="thread: no message is kept here to go on from",
+        refused="refused: thread_not_found",
         driven="the tool runner whole and streamed, a count of tokens, the list of models",
     ),
     Client(

@@ -1,9 +1,11 @@
-"""Drive one long session of Claude Code behind the gateway: tools, a pause, a compaction, an agent.
+"""Drive a long session of Claude Code or Codex behind the gateway, with switches that must happen.
 
-`python tests/clients/session.py` runs it against a scripted engine that keeps a prompt cache as
-real ones do, and its own books. It prints one JSON object and exits with 1 where a model changed
-off a boundary, or where the gateway's bill is not the engine's. With `codex` it drives Codex, which
-has no sub-agents and no compaction on command.
+`python tests/clients/session.py claude` (or `codex`) runs it against a scripted engine that keeps a
+prompt cache as real ones do, and its own books. The session has a loop of thirty tools, a pause, a
+compaction and a sub-agent. Its policy begins on the small model and goes by a check of
+`suffice.toml`; the small model fails the check where the script says so, which forces a way up at
+the next boundary. It prints one JSON object, and exits with 1 where a model changed off a boundary,
+where a kind of boundary saw no change, or where the gateway's bill is not the engine's.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -21,18 +24,20 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import gateway_support  # noqa: E402
-from catalog import CLIENTS, CODEX, URL  # noqa: E402
+from catalog import AGENT, CLAUDE, CLIENTS, CODEX, URL  # noqa: E402
 from drive import QUIET, run  # noqa: E402
 from gateway_support import DONE, Call, Site, chunk, completion, event, site  # noqa: E402
 from installed import install  # noqa: E402
 from msgspec.structs import replace  # noqa: E402
-from scripted import HEAD_WORK, SHELL, WORD, answer, tool_call  # noqa: E402
+from scripted import HEAD_WORK, SAY, SHELL, WORD, answer, tool_call  # noqa: E402
 
 from suffice.certify.bundle import Bundle  # noqa: E402
-from suffice.guarantee.clusters import Per  # noqa: E402
-from support import make_trials, settle_trials  # noqa: E402
+from suffice.certify.bundling import settle  # noqa: E402
+from suffice.certify.target import Target  # noqa: E402
+from suffice.guarantee import LabelSource, Per  # noqa: E402
+from support import checked_trials  # noqa: E402
 
-TURNS, LIFE_S, KEPT_AFTER_COMPACTION = 30, 6.0, 0.6
+TURNS, LIFE_S = 30, 6.0
 USD_PER_MTOK = {  # input, read from the cache, output
     "big-model": (Decimal(5), Decimal("0.5"), Decimal(25)),
     "small-model": (Decimal(1), Decimal("0.1"), Decimal(5)),
@@ -49,18 +54,35 @@ for model in USD_PER_MTOK:
     LADDER = LADDER.replace(
         f'model = "{model}"\nprice = "flat"', f'model = "{model}"\nprice = "{model}"'
     )
-MORE = f'route_by = "session"\ncache_life_s = {LIFE_S}\n'
-PERMITTED = ("claude", "--model", "suffice", "--allowedTools", "Bash,Read,Task,Agent", "-p")
+CHECK = f'[check.river]\nkind = "regex"\npattern = "{WORD}"\n'
+MORE = f'route_by = "session"\ncache_life_s = {LIFE_S}\n{CHECK}'
+HIRE = "Let an agent work."
+SPAWN, WAIT = "collaboration__spawn_agent", "collaboration__wait_agent"  # of Codex
+COMPACTS = ("-c", "model_auto_compact_token_limit=17000")  # after about twenty of these:
+LINES = f"seq 400; echo {WORD}"
+SUMMARIZE = ("CONTEXT CHECKPOINT COMPACTION", "create a detailed summary of the conversation")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the session; with `fails` the small model's answers do not pass the check."""
+
+    command: tuple[str, ...]
+    fails: bool = False
+    pause: bool = True
 
 
 @dataclass
 class EngineCall:
-    """One call as the engine saw it."""
+    """One call as the engine saw it, in a step of the script; `agent` is all that it began with."""
 
     time_s: float
+    step: str
     model: str
     messages: list[str]
+    agent: str
     in_tool_loop: bool
+    compacts: bool
     prompt_tokens: int
     cached_tokens: int
 
@@ -72,6 +94,9 @@ class CachingEngine:
     calls: list[EngineCall] = field(default_factory=list)
     usd: Decimal = Decimal(0)
     output_tokens: int = 25
+    step: str = ""
+    fails: bool = False
+    work_done: int = 0
 
     async def __call__(self, call: Call) -> None:
         body = call.body
@@ -85,13 +110,13 @@ class CachingEngine:
             "total_tokens": seen.prompt_tokens + self.output_tokens,
             "prompt_tokens_details": {"cached_tokens": seen.cached_tokens},
         }
-        name, arguments = self._tool(body)
+        name, arguments = ("", None) if seen.compacts else self._tool(body)
         if name:
             function = {"name": name, "arguments": json.dumps(arguments)}
             part = {"id": f"call_{len(self.calls)}", "type": "function", "function": function}
             delta: dict[str, Any] = {"tool_calls": [{"index": 0, **part}]}
         else:
-            delta = {"content": answer(body)}
+            delta = {"content": self._text(body, seen)}
         if not body.get("stream"):
             whole = completion(delta.get("content", ""), usage=usage)
             if name:
@@ -115,30 +140,44 @@ class CachingEngine:
             ),
             default=0,
         )
+        typed = [
+            at
+            for at, text in enumerate(messages)
+            if '"role": "user"' in text and "<environment_context>" not in text
+        ]
         seen = EngineCall(
             time_s=now_s,
+            step=self.step,
             model=model,
             messages=messages,
+            agent="".join(messages[: typed[0] + 1]) if typed else "",
             in_tool_loop=body["messages"][-1]["role"] == "tool",
+            compacts=any(words in messages[-1] for words in SUMMARIZE),
             prompt_tokens=sum(map(len, messages)) // 4,
             cached_tokens=warm // 4,
         )
         self.calls.append(seen)
         return seen
 
+    def _text(self, body: dict[str, Any], seen: EngineCall) -> str:
+        if self.fails and seen.model == "small-model":
+            return f"{HEAD_WORK} Half is done." if seen.compacts else "It is not known."
+        return answer(body)[-80:]  # as long as the 25 tokens it is booked for
+
     def _tool(self, body: dict[str, Any]) -> tuple[str, Any]:
-        """Call the shell again and again where a long piece of work was asked for."""
-        name, arguments = tool_call(body)
-        texts = [json.dumps(message.get("content")) for message in body["messages"]]
-        asked = max((at for at, text in enumerate(texts) if HEAD_WORK in text), default=-1)
-        steps = sum(message["role"] == "tool" for message in body["messages"][asked + 1 :])
+        """Call the shell again and again where a long piece of work is wanted."""
         tools = {tool["function"]["name"] for tool in body.get("tools") or ()}
-        if name or asked < 0 or steps >= TURNS:
-            return name, arguments
-        for shell, words in (("Bash", SHELL), ("exec_command", {"cmd": f"echo {WORD}"})):
-            if shell in tools:
-                return shell, words
-        return "", None
+        texts = [json.dumps(message.get("content")) for message in body["messages"]]
+        if HEAD_WORK in "".join(texts) and self.work_done < TURNS:
+            for shell, words in (("Bash", SHELL), ("exec_command", {"cmd": LINES})):
+                if shell in tools:
+                    self.work_done += 1
+                    return shell, words
+        if SPAWN in tools and HIRE in texts[-1]:
+            return SPAWN, {"task_name": "work", "message": HEAD_WORK, "fork_turns": "none"}
+        if WAIT in tools and "/root/work" in texts[-1] and body["messages"][-1]["role"] == "tool":
+            return WAIT, {"timeout_ms": 60_000}
+        return tool_call(body)
 
 
 def _shared(messages: list[str], before: list[str]) -> int:
@@ -150,35 +189,58 @@ def _shared(messages: list[str], before: list[str]) -> int:
     return characters
 
 
-def half_small() -> Bundle:
-    """Return a policy that wishes for the small model at random, so that wishes change."""
-    rows = make_trials(requests=400)
-    trials = [
-        replace(t, quality=float(t.rung == "big" or i % 10 > 0), answer="4", group=None, text="")
-        for i, t in enumerate(rows)
-    ]
-    bundle = settle_trials(trials, alpha=0.1, per=Per.SESSION).bundle
+def goes_by_check() -> Bundle:
+    """Certify a policy that begins on the small model, and moves up once its check fails."""
+    target = Target(reference="big", label_source=LabelSource.TARGET, alpha=0.05, per=Per.SESSION)
+    trials = [replace(trial, cluster=trial.request_id) for trial in checked_trials()]
+    bundle = settle(trials, target, say=lambda _stage: None).bundle
     assert bundle is not None
-    assert 0.3 < bundle.policy.part < 0.7, bundle.policy.part
     return bundle
 
 
-def switches(calls: list[EngineCall]) -> tuple[int, list[str]]:
-    """Count changes of the model within an agent, and say which were off a boundary."""
+def switches(calls: list[EngineCall]) -> tuple[Counter[str], list[str]]:
+    """Count changes of the model by the boundary at which they were; list those at none.
+
+    An agent that is new follows the one that was compacted last, or else is a sub-agent.
+    """
     last: dict[str, EngineCall] = {}
-    count, faults = 0, []
-    for call in calls:
-        users = [at for at, text in enumerate(call.messages) if '"role": "user"' in text]
-        agent = "".join(call.messages[: users[0] + 1]) if users else ""
-        before = last.get(agent)
+    at_boundary: Counter[str] = Counter()
+    faults = []
+    for position, call in enumerate(calls):
+        before = last.get(call.agent)
+        paused = before is not None and call.time_s - before.time_s > LIFE_S
+        boundary = "pause" if paused else ""
+        if before is None and position:
+            before = calls[position - 1]
+            boundary = "compaction" if before.compacts else "sub-agent"
         if before is not None and before.model != call.model:
-            count += 1
-            paused = call.time_s - before.time_s > LIFE_S - 1
-            shrunk = call.prompt_tokens < KEPT_AFTER_COMPACTION * before.prompt_tokens
-            if call.in_tool_loop or not (paused or shrunk):
-                faults.append(f"{before.model} to {call.model} at call {calls.index(call)}")
-        last[agent] = call
-    return count, faults
+            at_boundary[boundary] += 1
+            if call.in_tool_loop or not boundary:
+                faults.append(f"{before.model} to {call.model} at call {position} ({call.step})")
+        last[call.agent] = call
+    return at_boundary, faults
+
+
+def script(name: str) -> list[Step]:
+    """Return the commands of a client's session."""
+    if name == "claude":
+        again = (*CLAUDE, SAY, "--continue")
+        return [
+            Step((*CLAUDE, f"{HEAD_WORK} {SAY}"), fails=True),
+            Step(again),  # moves up after the pause
+            Step((*CLAUDE, "/compact", "--continue"), pause=False),
+            Step(again, fails=True),  # begins anew after the compaction
+            Step(again),  # moves up after the pause
+            Step((*CLAUDE, AGENT, "--continue")),  # the agent begins on the small model
+        ]
+    first = (*CODEX, "--model", "suffice", "--enable", "multi_agent_v2", *COMPACTS)
+    resume = (*first, "resume", "--last")
+    return [
+        Step((*first, SAY), fails=True),
+        Step((*resume, SAY), pause=False),  # moves up after the pause
+        Step((*resume, HIRE), fails=True),  # the agent begins below, and moves up when compacted
+        Step((*resume, SAY)),
+    ]
 
 
 async def session(name: str, here: Site, engine: CachingEngine) -> str:
@@ -189,25 +251,13 @@ async def session(name: str, here: Site, engine: CachingEngine) -> str:
     home.mkdir()
     env = {"PATH": os.environ["PATH"], "HOME": str(home), **QUIET}
     env |= client.settings(home, here.url)
-    work, again = f"{HEAD_WORK} Say the river.", "Say the river."
-    if name == "claude":
-        commands = [
-            (*PERMITTED, work),
-            (*PERMITTED, again, "--continue"),
-            (*PERMITTED, again, "--continue"),
-            (*PERMITTED, "/compact", "--continue"),
-            (*PERMITTED, again, "--continue"),
-            (*PERMITTED, "Let an agent name the river.", "--continue"),
-        ]
-    else:
-        resume = (*CODEX, "--model", "suffice", "resume", "--last")
-        commands = [(*CODEX, "--model", "suffice", work), *[(*resume, again)] * 3]
-    for words in commands:
-        filled = tuple(word.replace(URL, here.url) for word in words)
+    for position, step in enumerate(script(name)):
+        engine.step, engine.fails = f"step {position + 1}", step.fails
+        filled = tuple(word.replace(URL, here.url) for word in step.command)
         problem = await run(installed.command(filled), env, here, needed="")
         if problem:
-            return f"{words[-2:]}: {problem}"
-        await asyncio.sleep(LIFE_S + 1)  # the forced pause
+            return f"{engine.step}: {problem}"
+        await asyncio.sleep(LIFE_S + 1 if step.pause else 0)
     return ""
 
 
@@ -216,19 +266,20 @@ async def main(name: str) -> int:
     gateway_support.LADDER = LADDER
     engine = CachingEngine()
     with tempfile.TemporaryDirectory() as folder:
-        async with site(Path(folder), dialect="vllm", more=MORE, bundle=half_small()) as here:
+        async with site(Path(folder), dialect="vllm", more=MORE, bundle=goes_by_check()) as here:
             here.upstream.script = engine
             problem = await session(name, here, engine)
             rows = here.rows()
-    count, faults = switches(engine.calls)
+    at_boundary, faults = switches(engine.calls)
     booked = sum(row["call_picousd"] or 0 for row in rows)
     figures = {
         "client": name,
         "calls": len(engine.calls),
+        "tools": engine.work_done,
         "sessions": len({row["session_id"] for row in rows}),
         "agents": len({row["conversation_id"] for row in rows}),
         "by_model": {m: sum(c.model == m for c in engine.calls) for m in USD_PER_MTOK},
-        "switches": count,
+        "switches": at_boundary,
         "off_boundary": faults,
         "cached_share": sum(c.cached_tokens for c in engine.calls)
         / max(1, sum(c.prompt_tokens for c in engine.calls)),
@@ -237,8 +288,9 @@ async def main(name: str) -> int:
         "problem": problem,
     }
     print(json.dumps(figures, indent=2))
-    right = engine.usd * 10**12 == booked
-    return int(bool(problem or faults or not right or len(engine.calls) < TURNS))
+    right = engine.usd * 10**12 == booked and engine.work_done >= TURNS
+    seen = {"pause", "compaction", "sub-agent"} <= set(at_boundary)
+    return int(bool(problem or faults) or not right or not seen)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from gateway_support import Call, Site, chunk, completion, site, usage_event
 from suffice.gateway.apis.responses_reply import ResponseWriter
 from suffice.gateway.apis.responses_request import chat_of_response
 from suffice.gateway.apis.responses_tools import chat_name_of
+from suffice.gateway.problems import Problem
 
 PATH = "/v1/responses"
 PATCH = {
@@ -269,6 +270,36 @@ def test_pictures_of_parallel_results_wait_for_the_last_of_them() -> None:
         "user",
     ]
     assert len(messages[-1]["content"]) == 4
+
+
+def test_a_message_of_another_agent_reaches_the_model() -> None:
+    """Codex marks the text as encrypted, which it is only where OpenAI has written it."""
+    content = [
+        {"type": "input_text", "text": "Sender: /root\n"},
+        {"type": "encrypted_content", "encrypted_content": "Find the river."},
+    ]
+    letter = {"type": "agent_message", "id": "amsg_1", "author": "/root", "recipient": "/root/a"}
+    body = {"model": "m", "input": [said("user", "x"), {**letter, "content": content}]}
+    last = chat_of_response(body).chat["messages"][-1]
+    assert last["role"] == "user"
+    assert [part["text"] for part in last["content"]] == ["Sender: /root\n", "Find the river."]
+    content[1]["encrypted_content"] = "gAAAAABpc2Vjcm"
+    with pytest.raises(Problem, match="another service has encrypted"):
+        chat_of_response(body)
+
+
+@pytest.mark.parametrize("role", ["user", "developer"])
+def test_what_comes_between_a_call_and_its_output_waits_for_the_output(role: str) -> None:
+    calls = [
+        {"type": "function_call", "call_id": c, "name": "run", "arguments": "{}"} for c in "ab"
+    ]
+    outputs = [{"type": "function_call_output", "call_id": c, "output": c} for c in "ab"]
+    items = [said("user", "x"), *calls, outputs[0], said(role, "Hurry."), outputs[1]]
+    items += [said("assistant", "Done."), said("user", "y")]
+    messages = chat_of_response({"model": "m", "input": items}).chat["messages"]
+    roles = [message["role"] for message in messages]
+    assert roles == ["user", "assistant", "tool", "tool", role, "assistant", "user"]
+    assert [m["tool_call_id"] for m in messages[2:4]] == ["a", "b"]
 
 
 async def test_what_an_engine_adds_comes_back_in_the_next_turn(here: Site) -> None:

@@ -71,3 +71,12 @@ def test_an_agent_is_its_beginning() -> None:
     other = Request(request_id="r", messages=({"role": "system", "content": "Plan."}, start[1]))
     assert agent_of(other) != agent_of(first)
     assert agent_of(Request(request_id="r", messages=()))
+
+
+@pytest.mark.parametrize("header", [b"x-claude-code-agent-id", b"thread-id"])
+def test_agents_that_begin_alike_are_told_apart_by_their_header(header: bytes) -> None:
+    """All agents of Codex begin with the same instructions and the same folder."""
+    request = Request(request_id="r", messages=({"role": "user", "content": "<cwd>/w</cwd>"},))
+    first, other = ({header: name, b"session-id": b"s"} for name in (b"one", b"two"))
+    assert agent_of(request, first) == agent_of(request, first)
+    assert len({agent_of(request, headers) for headers in (first, other, {})}) == 3

@@ -27,7 +27,7 @@ FIELDS = (
     "conversation_id",
     "prompt_cache_key",
 )
-AGENT_HEADER = b"x-claude-code-agent-id"  # Claude Code names its sub-agents in it
+AGENT_HEADERS = (b"x-claude-code-agent-id", b"thread-id")  # Claude Code and Codex name agents so
 _CLAUDE_CODE_USER = re.compile(r"session_([0-9a-fA-F-]{36})")
 _LONGEST = 1_000
 _NO_HEADERS: Mapping[bytes, bytes] = {}
@@ -65,7 +65,8 @@ def agent_of(request: Request, headers: Mapping[bytes, bytes] = _NO_HEADERS) -> 
     Sub-agents that began alike are told apart where the client names them in a header.
     """
     start = msgspec.json.encode(beginning_of(request).messages)
-    named = headers.get(AGENT_HEADER, b"").strip()[:_LONGEST]
+    names = (headers.get(name, b"").strip() for name in AGENT_HEADERS)
+    named = next(filter(None, names), b"")[:_LONGEST]
     return blake2b(named + start, digest_size=12).hexdigest()
 
 

@@ -40,6 +40,7 @@ _HOSTED = frozenset(
 )
 
 
+_ENCRYPTED = "gAAAA"  # how a Fernet token begins, which OpenAI's encrypted texts are
 _COMPACTED = ("compaction", "compaction_summary", "context_compaction")
 
 
@@ -60,8 +61,8 @@ class ItemReader:
             raise keeps_nothing(item.path("type"))
         if kind in _OUTPUTS:
             self._add_output(item, call_id)
-        elif kind == "message":
-            self._add_message(item)
+        elif kind in ("message", "agent_message"):
+            self._add_message(item, kind)
         elif kind == "reasoning":
             self._add_reasoning(item)
         elif kind in _COMPACTED:
@@ -88,15 +89,26 @@ class ItemReader:
         item.done()
 
     def end(self) -> list[JSON]:
-        """Return the messages."""
+        """Return the messages; outputs go before what came between them and their calls."""
         self._flush_media()
-        return self._messages
+        ordered: list[JSON] = []
+        between: list[JSON] = []
+        for message in self._messages:
+            if message["role"] == "assistant":
+                ordered += between
+                between = []
+            if message["role"] == "assistant" or (message["role"] == "tool" and ordered):
+                ordered.append(message)
+            else:
+                between.append(message)
+        return ordered + between
 
-    def _add_message(self, item: Fields) -> None:
-        role = item.need("role", str)
+    def _add_message(self, item: Fields, kind: str) -> None:
+        """Take a message; one of another agent is a user's, and its text says who sent it."""
+        role = item.need("role", str) if kind == "message" else "user"
         if role not in _ROLES:
             raise wrong(item.path("role"), f"one of {', '.join(_ROLES)}")
-        item.ignore("phase")
+        item.ignore("phase", *(() if kind == "message" else ("author", "recipient")))
         content = content_of(item, "content")
         if role == "assistant":
             turn = self._own(before=("content", "tool_calls"))
@@ -241,6 +253,13 @@ def _part(part: Fields) -> JSON:
     if kind in ("input_text", "output_text", "text"):
         part.ignore("annotations", "logprobs")  # of an answer that was given before
         chat: JSON = {"type": "text", "text": part.need("text", str)}
+    elif kind == "encrypted_content":
+        # Codex calls a message to another agent so, although only OpenAI encrypts it.
+        text = part.need("encrypted_content", str)
+        if text.startswith(_ENCRYPTED):
+            why = "a message that another service has encrypted cannot be read here"
+            raise refused(part.path("encrypted_content"), why, hint="begin a new conversation")
+        chat = {"type": "text", "text": text}
     elif kind == "refusal":
         chat = {"type": "refusal", "refusal": part.need("refusal", str)}
     elif kind == "input_image":
