@@ -55,7 +55,7 @@ class Vector(StrEnum):
     NONE = "none"  # the reference answered
 
 
-class Count(Struct, frozen=True):
+class Count(Struct, frozen=True, gc=False):
     """A number of tokens together with how it is known."""
 
     tokens: int
@@ -67,7 +67,7 @@ class Count(Struct, frozen=True):
         return Count(self.tokens + other.tokens, worse)
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one engine call; None where the engine said nothing and nothing was counted.
 
     `input_tokens` includes cache reads and writes; `output_tokens` includes `reasoning_tokens`.
@@ -166,7 +166,7 @@ class Rung(Struct, frozen=True, kw_only=True):
     params: JSON = {}
 
 
-class Signals(Struct, frozen=True, kw_only=True):
+class Signals(Struct, frozen=True, kw_only=True, gc=False):
     """What a policy may look at of an answer; everything may be missing.
 
     `reasoning` is what the engine showed of it; `samples` are further answers of the same call.
@@ -186,7 +186,7 @@ class Signals(Struct, frozen=True, kw_only=True):
         return self.finish is Finish.ABSTAINED
 
 
-class Generation(Signals, frozen=True, kw_only=True):
+class Generation(Signals, frozen=True, kw_only=True, gc=False):
     """Everything that is kept of one call: what it gave, what it used, how long it took.
 
     Trials, attempts and the ledger's rows carry all of these fields: a new one needs a line here, a
@@ -255,7 +255,7 @@ class Completion(Struct, frozen=True, kw_only=True):
         return Generation(answer=self.text, **shared)
 
 
-class Charge(Struct, frozen=True, kw_only=True):
+class Charge(Struct, frozen=True, kw_only=True, gc=False):
     """What a call cost: `usd` is None when the price or a needed count is unknown, never 0.
 
     `estimated` is True when any count or rate behind it is an estimate.
@@ -319,7 +319,7 @@ class ZeroCost(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Trial(Generation, frozen=True):
+class Trial(Generation, frozen=True, gc=False):
     """One request answered by one rung: quality in [0, 1], None unless scored; cost; signals.
 
     `scorer` names what gave the quality, None where that is not known. `output_words` serves where

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from suffice.ledger.schema import (
     scores,
     within,
 )
+from suffice.ledger.values import ATTEMPTED, attempt_from_columns, entry_from_row, score_from_row
 
 _PAGE = 1000
 _FIRST_PAGE, _AUDITED_PAGE = 100, 2_000  # one often stops at a first row without a score
@@ -83,7 +85,7 @@ def entries(
         while rows := connection.execute(page, {"last": last}).all():
             attempts_by_request = _attempts_of([row.request_id for row in rows], connection)
             for row in rows:
-                yield schema.entry_from_row(row, attempts_by_request.get(row.request_id, ()))
+                yield entry_from_row(row, attempts_by_request.get(row.request_id, ()))
             last = rows[-1].id
 
 
@@ -146,7 +148,7 @@ def scores_in_order(
         .order_by(scores.c.id)
     )
     with ledger.reading() as connection:
-        return [schema.score_from_row(row) for row in connection.execute(query)]
+        return [score_from_row(row) for row in connection.execute(query)]
 
 
 def _sampled(*, audited: bool | None, shadowed: bool | None) -> list[sa.ColumnElement[bool]]:
@@ -177,7 +179,7 @@ def _scores_by_request(
 ) -> dict[str, tuple[Score, ...]]:
     rows = connection.execute(query, values)
     return {
-        request_id: tuple(schema.score_from_row(row) for row in group)
+        request_id: tuple(score_from_row(row) for row in group)
         for request_id, group in groupby(rows, key=lambda row: row.request_id)
     }
 
@@ -186,12 +188,12 @@ def _attempts_of(
     request_ids: list[str], connection: sa.Connection
 ) -> dict[str, tuple[Attempt, ...]]:
     query = (
-        sa.select(attempts)
+        sa.select(*ATTEMPTED)
         .where(attempts.c.request_id.in_(request_ids))
         .order_by(attempts.c.request_id, attempts.c.ordinal)
     )
     rows = connection.execute(query)
     return {
-        request_id: tuple(schema.attempt_from_row(row) for row in group)
-        for request_id, group in groupby(rows, key=lambda row: row.request_id)
+        request_id: tuple(attempt_from_columns(row) for row in group)
+        for request_id, group in groupby(rows, key=itemgetter(0))
     }

@@ -1,4 +1,4 @@
-"""The ledger's tables as SQLAlchemy sees them, and rows made from values and back.
+"""The ledger's tables as SQLAlchemy sees them, and rows made from values.
 
 The tables are created by `suffice.ledger.migrations`, never from here.
 """
@@ -15,16 +15,12 @@ from suffice.ledger.records import (
     OFF_PATH,
     Attempt,
     Entry,
-    Label,
-    ReferenceKnown,
     Role,
     Score,
-    Status,
     Window,
 )
-from suffice.ledger.tags import tags_in
 from suffice.masking import masked
-from suffice.types import Charge, Count, CountSource, Finish, Usage, Vector
+from suffice.types import Finish
 from suffice.units import picousd, usd_from_picousd
 
 Row = dict[str, Any]
@@ -33,12 +29,13 @@ Row = dict[str, Any]
 class GenerationColumn(NamedTuple):
     """How one field of a generation stands in its column; `is_text` is kept only with text on.
 
-    The column has the name of the field, unless `column` names it.
+    Without `from_column` the column holds the value itself. The column has the name of the field,
+    unless `column` names it.
     """
 
     type: type[sa.types.TypeEngine[Any]]
     to_column: Callable[[Any], Any] = lambda value: value
-    from_column: Callable[[Any], Any] = lambda value: value
+    from_column: Callable[[Any], Any] | None = None
     is_text: bool = False
     column: str | None = None
 
@@ -62,12 +59,13 @@ def _texts_from_column(column: str | None) -> tuple[str, ...]:
     return msgspec.json.decode(column, type=tuple[str, ...]) if column else ()
 
 
+_FINISHES = {finish.value: finish for finish in Finish}
 # Every field of a generation but `usage`, whose counts have two columns each.
 GENERATION_COLUMNS: Mapping[str, GenerationColumn] = {
     "finish": GenerationColumn(
         sa.Text,
         to_column=lambda finish: finish and finish.value,
-        from_column=lambda column: column and Finish(column),
+        from_column=lambda column: column and _FINISHES[column],
     ),
     "duration_s": GenerationColumn(sa.Double),
     "ttft_s": GenerationColumn(sa.Double),
@@ -202,7 +200,8 @@ _AUDIT: sa.ColumnElement[str] = sa.literal_column(
 )  # spelt out, for the partial indexes
 is_audit = attempts.c.role == _AUDIT
 on_path = sa.and_(*(attempts.c.role != role.value for role in sorted(OFF_PATH)))
-is_audited = sa.literal_column("suffice_requests.audited", sa.Boolean)  # spelt out likewise
+is_audited: sa.ColumnElement[bool] = sa.literal_column("suffice_requests.audited")
+# SQLite's dialect writes `audited = 1` for a column of the type Boolean, and reads no index for it
 audits = attempts.alias("audits")
 answers = attempts.alias("answers")
 answered_by = sa.and_(
@@ -310,72 +309,5 @@ def score_row(score: Score) -> Row:
     }
 
 
-def entry_from_row(row: Any, calls: tuple[Attempt, ...]) -> Entry:
-    """Make the entry of a row of `suffice_requests` and its attempts."""
-    return Entry(
-        request_id=row.request_id,
-        time=time_from_us(row.time_us),
-        status=Status(row.status),
-        rung=row.rung,
-        reference_rung=row.reference_rung,
-        attempts=calls,
-        vector=Vector(row.vector),
-        group=row.group_name,
-        conversation_id=row.conversation_id,
-        session_id=row.session_id,
-        key_id=row.key_id,
-        tags=tags_in(row.tag),
-        turn=row.turn,
-        arm=row.arm,
-        arm_chance=row.arm_chance,
-        wish=row.wish,
-        shadow_chance=row.shadow_chance,
-        audited=row.audited,
-        reference_usd=usd(row.reference_picousd),
-        reference_known=ReferenceKnown(row.reference_known),
-        certificate_id=row.certificate_id,
-        error=row.error,
-        text=row.text,
-    )
-
-
-def attempt_from_row(row: Any) -> Attempt:
-    """Make the attempt of a row of `suffice_attempts`."""
-    return Attempt(
-        rung=row.rung,
-        role=Role(row.role),
-        time=time_from_us(row.time_us),
-        usage=_usage(row._mapping),
-        charge=Charge(usd=usd(row.charge_picousd), estimated=row.charge_estimated, price=row.price),
-        **{
-            name: field.from_column(getattr(row, field.column or name))
-            for name, field in GENERATION_COLUMNS.items()
-        },
-    )
-
-
-def score_from_row(row: Any) -> Score:
-    """Make the score of a row of `suffice_scores`."""
-    return Score(
-        request_id=row.request_id,
-        time=time_from_us(row.time_us),
-        quality=row.quality,
-        label=Label(row.label),
-        rung=row.rung,
-    )
-
-
 def _picousd(amount: Decimal | None) -> int | None:
     return None if amount is None else picousd(amount)
-
-
-def _usage(row: Any) -> Usage:
-    fields: Row = {}
-    for name in COUNTS:
-        tokens = row[f"{name}_tokens"]
-        if tokens is not None:
-            fields[f"{name}_tokens"] = Count(tokens, CountSource(row[f"{name}_source"]))
-    if row["usage_kinds"]:
-        fields["kinds"] = msgspec.json.decode(row["usage_kinds"], type=dict[str, Count])
-    stated_usd = usd(row["stated_picousd"])
-    return Usage(**fields, service_tier=row["service_tier"], stated_usd=stated_usd)
