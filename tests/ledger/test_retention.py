@@ -63,6 +63,7 @@ def fill(ledger: Ledger) -> None:
                 key_id="alice" if day % 2 else "bob",
                 conversation_id=f"c{day % 3}",
                 audited=day == 9,
+                shadow_chance=0.05 if day == 6 else None,
                 text="secret prompt",
             )
         )
@@ -74,10 +75,10 @@ def test_old_requests_leave_with_all_that_belongs_to_them(
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
     fill(ledger)
-    assert prune(ledger, before=NOW - timedelta(days=4, hours=1)) == 4
-    assert {row.request_id for row in entries(ledger)} == {"r0", "r1", "r2", "r3", "r4", "r9"}
+    assert prune(ledger, before=NOW - timedelta(days=4, hours=1)) == 3
+    assert {row.request_id for row in entries(ledger)} == {"r0", "r1", "r2", "r3", "r4", "r6", "r9"}
     assert not scores_of(ledger)
-    assert prune(ledger, before=NOW - timedelta(days=4, hours=1), audited=True) == 1
+    assert prune(ledger, before=NOW - timedelta(days=4, hours=1), sampled=True) == 2
     with pytest.raises(LedgerError), ledger.writing() as connection:
         connection.exec_driver_sql("DELETE FROM suffice_requests")
 
@@ -122,7 +123,7 @@ def test_a_batch_that_leaves_is_found_by_its_ids(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "books.db") as books, books.reading() as connection:
         values = {"before_us": 9, "first": 1, "last": 5, "mark": 7, "from_us": 0}
         for measure in MEASURES:
-            for sql, constants in taking_out(measure, "sqlite", audited=False):
+            for sql, constants in taking_out(measure, "sqlite", sampled=False):
                 plan = "EXPLAIN QUERY PLAN " + sql
                 rows = connection.exec_driver_sql(plan, {**constants, **values})
                 steps = [row.detail for row in rows if "suffice_" in row.detail]

@@ -108,6 +108,7 @@ class Traffic:
             key_id=choose([None, "alice", "bob"]),
             tags=choose([(), ("team a",), ("team b",), ("team a", "team b")]),
             audited=self.random.random() < 0.4,
+            shadow_chance=0.1 if self.random.random() < 0.2 else None,
             reference_usd=self.charge().usd,
             reference_known=choose(list(ReferenceKnown)),
             certificate_id=choose([None, "c1"]),
@@ -171,7 +172,7 @@ def test_kept_sums_equal_sums_over_all_rows(
     assert advance(ledger)
     assert questions(ledger, spans) == kept
     world.go_on(requests=10)
-    removed = prune(ledger, before=NOON - timedelta(hours=3), audited=audited)
+    removed = prune(ledger, before=NOON - timedelta(hours=3), sampled=audited)
     assert removed
     erase(ledger, key_id="alice")
     kept = questions(ledger, spans)
@@ -181,7 +182,7 @@ def test_kept_sums_equal_sums_over_all_rows(
 def test_what_is_pruned_leaves_no_sums(ledger: Ledger) -> None:
     Traffic(ledger, seed=5).go_on(requests=20)
     assert advance(ledger)
-    assert prune(ledger, before=NOON + timedelta(days=9), audited=True) == 20
+    assert prune(ledger, before=NOON + timedelta(days=9), sampled=True) == 20
     with ledger.reading() as connection:
         assert (
             connection.execute(sa.select(sa.func.count()).select_from(REQUESTS.table)).scalar_one()
@@ -238,7 +239,7 @@ def test_words_of_clients_cannot_make_the_sums_as_large_as_the_rows(
             if row.key != OTHERS:
                 assert row.requests == sum(row.key in (e.group, *e.tags) for e in entries)
     assert OTHERS in {row.key for row in calls(ledger, by="group")}
-    assert prune(ledger, before=NOON + timedelta(days=1), audited=True) == 60
+    assert prune(ledger, before=NOON + timedelta(days=1), sampled=True) == 60
     assert not rows_of_sums(ledger, hours=24)
 
 

@@ -40,7 +40,10 @@ def prune(
     ledger: LedgerArgument,
     keep: Annotated[str, typer.Option(help="Age of the requests that stay, such as 400d.")],
     audited: Annotated[
-        bool, typer.Option("--audited", help="Audited requests too, which certificates need.")
+        bool,
+        typer.Option(
+            "--audited", help="Audited and shadowed requests too, which certificates need."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -50,7 +53,7 @@ def prune(
 
     before = datetime.now(UTC) - duration(keep)
     with _open_existing(ledger) as books:
-        removed = remove(books, before=before, audited=audited)
+        removed = remove(books, before=before, sampled=audited)
     print_json("ledger prune", {"removed": removed}) if json else say(f"removed {removed} requests")
 
 

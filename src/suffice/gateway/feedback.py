@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from suffice.gateway.exchange import Exchange
+from suffice.gateway.keys import Key
 from suffice.gateway.problems import Problem
 from suffice.gateway.statements import StatementKind, book_statement
 from suffice.gateway.worker import Worker
@@ -33,11 +34,11 @@ async def take_feedback(exchange: Exchange, worker: Worker) -> None:
     Only the key that a request belongs to may speak of it, and once.
     """
 
-    def book(feedback: Feedback, key_id: str | None) -> FeedbackOutcome:
+    def book(feedback: Feedback, key: Key | None) -> FeedbackOutcome:
         return give_feedback(
             *(worker.books.ledger, feedback.request_id),
             quality=feedback.score,
-            key_id=key_id,
+            key_id=key.name if key else None,
             now=datetime.now(UTC),
         )
 

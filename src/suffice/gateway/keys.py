@@ -114,6 +114,7 @@ class KeyRing:
     def __init__(self, file: KeyFile) -> None:
         self._salt = bytes.fromhex(file.salt)
         self.keys = {key.name: key for key in file.keys if key.revoked is None}
+        self.names = tuple(dict.fromkeys(key.name for key in file.keys))  # revoked ones, too
         self._by_digest: dict[bytes, tuple[Key, datetime | None]] = {}
         for key in self.keys.values():
             for former in key.former:

@@ -28,7 +28,7 @@ from suffice.sessions import (
     choose,
 )
 from suffice.sessions.cache_life import cache_life_of
-from suffice.sessions.identity import agent_of, keyed, session_of
+from suffice.sessions.identity import agent_of, keyed, owned, session_of
 from suffice.sessions.rates import token_rates
 from suffice.types import JSON, Completion, Finish, Rung, estimated
 
@@ -47,22 +47,18 @@ class SeatMemory(Struct, frozen=True, kw_only=True):
 class Seat(NamedTuple):
     """A request's session and agent; `turn` is None where the session decides nothing.
 
-    `state` is what is remembered of the agent, `estimated_tokens` what this prompt is taken for,
-    and `owner` the key whose session it is. The cache keeps the prompt for `cache_life_s`.
+    The session is one key's: another key may send the same id. `memory_id` is the name under which
+    it is remembered, `state` what is remembered of the agent, and `estimated_tokens` what this
+    prompt is taken for. The cache keeps the prompt for `cache_life_s`.
     """
 
     session_id: str | None
     agent: str
+    memory_id: str
     turn: AgentTurn | None = None
     state: AgentState | None = None
     estimated_tokens: int = 0
     cache_life_s: float = CACHE_LIFE_S
-    owner: str = ""
-
-    @property
-    def memory_id(self) -> str:
-        """The name under which the session is remembered: nobody else's session of that id."""
-        return self.owner + (self.session_id or self.agent)
 
 
 async def take_seat(
@@ -71,16 +67,16 @@ async def take_seat(
     """Find the place of a request of a key in its session; raises LedgerError."""
     gateway, request = serving.config.gateway, chat.request
     fields = exchange.fields or {**request.params, "messages": list(request.messages)}
-    session_id = session_of(exchange.headers, fields, header=gateway.session_header)
+    sent = session_of(exchange.headers, fields, header=gateway.session_header)
     agent = agent_of(request, exchange.headers)
     if serving.id_key is not None:
         agent = keyed(agent, serving.id_key)
-        session_id = None if session_id is None else keyed(session_id, serving.id_key)
+        sent = None if sent is None else keyed(sent, serving.id_key)
     seat = Seat(
-        session_id,
+        None if sent is None else owned(sent, key),
         agent,
+        memory_id=("" if key is None else f"{key}/") + (sent or agent),
         cache_life_s=cache_life_of(fields, default_s=gateway.cache_life_s),
-        owner="" if key is None else f"{key}/",
     )
     if chat.rung is not None or gateway.route_by == "request":
         return seat

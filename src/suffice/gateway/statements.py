@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.gateway.exchange import Exchange
-from suffice.gateway.keys import Scope
+from suffice.gateway.keys import Key, Scope
 from suffice.gateway.problems import Problem
 from suffice.gateway.worker import Worker
 
@@ -34,11 +34,11 @@ async def book_statement(
     worker: Worker,
     kind: StatementKind[S],
     *,
-    book: Callable[[S, str | None], R],
+    book: Callable[[S, Key | None], R],
 ) -> tuple[S, R]:
     """Read a statement and book it, off the event loop; it counts as a request of its key.
 
-    `book` takes the statement and the name of the key that made it, None where there are no keys.
+    `book` takes the statement and the key that made it, None where there are no keys.
     """
     key = worker.access.authenticate(exchange.headers, kind.scope)
     admission = await worker.access.enter(key, request_id=f"{kind.name}-{exchange.request_id}")
@@ -50,6 +50,6 @@ async def book_statement(
             raise Problem(
                 f"no {kind.name}: {error}", status=400, hint=f"send {kind.example}"
             ) from error
-        return statement, await asyncio.to_thread(book, statement, key.name if key else None)
+        return statement, await asyncio.to_thread(book, statement, key)
     finally:
         worker.access.settle(admission, None)

@@ -39,6 +39,18 @@ class SessionOutcome(Struct, frozen=True, kw_only=True):
     key_id: str | None = None
 
 
+def known_sessions(ledger: Ledger, session_ids: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some sessions that the books have requests of; raises LedgerError."""
+    wanted = list(session_ids)
+    known: list[str] = []
+    with ledger.reading() as connection:
+        for start in range(0, len(wanted), 500):
+            mine = requests.c.session_id.in_(wanted[start : start + 500])
+            query = sa.select(requests.c.session_id).where(mine).distinct()
+            known += connection.execute(query).scalars()
+    return tuple(known)
+
+
 def book_outcome(ledger: Ledger, outcome: SessionOutcome) -> OutcomeReceipt:
     """Book how a session came out, however late; the first word of a kind counts.
 

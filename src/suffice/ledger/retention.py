@@ -14,7 +14,15 @@ import sqlalchemy as sa
 from suffice.ledger.database import Ledger
 from suffice.ledger.migrations import TABLES
 from suffice.ledger.rollups import Subtraction
-from suffice.ledger.schema import attempts, outcomes, requests, scores, states, time_us
+from suffice.ledger.schema import (
+    attempts,
+    is_sampled,
+    outcomes,
+    requests,
+    scores,
+    states,
+    time_us,
+)
 
 _APPENDED = (*TABLES, "suffice_outcomes")
 _BATCH = 5_000  # requests in one transaction: gateways write in between
@@ -22,17 +30,17 @@ _WORDS = ("answer", "reasoning", "samples")
 _ERASED = "erased"
 
 
-def prune(ledger: Ledger, *, before: datetime, audited: bool = False) -> int:
+def prune(ledger: Ledger, *, before: datetime, sampled: bool = False) -> int:
     """Delete requests of before a time with calls, scores and outcomes; returns how many.
 
-    Audited requests stay unless `audited` says otherwise: the guard reads its certificate's again
-    at every start, and `recertify` needs them. Raises LedgerError.
+    Audited and shadowed requests stay unless `sampled` says otherwise: the guard reads its
+    certificate's again at every start, and `recertify` needs both. Raises LedgerError.
     """
     old = [requests.c.time_us < time_us(before)]
-    old += [] if audited else [sa.not_(requests.c.audited)]
+    old += [] if sampled else [sa.not_(is_sampled)]
     after = requests.c.id > sa.bindparam("after")
     page = sa.select(requests.c.id).where(*old, after).order_by(requests.c.id).limit(_BATCH)
-    removed, last, sums = 0, 0, Subtraction(ledger, before=before, audited=audited)
+    removed, last, sums = 0, 0, Subtraction(ledger, before=before, sampled=sampled)
     while True:
         with _changeable(ledger) as connection:
             ids = list(connection.execute(page, {"after": last}).scalars())

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from suffice.ledger.measures import HOUR_US, Column, Measure, total
-from suffice.ledger.schema import requests
+from suffice.ledger.schema import is_sampled, requests
 
 Statements = tuple[tuple[str, Mapping[str, Any]], ...]
 HOUR, DAY = 1, 24  # the hours that a sum covers
@@ -29,15 +29,15 @@ def taking_in(measure: Measure, dialect: str) -> Statements:
 
 
 @cache
-def taking_out(measure: Measure, dialect: str, *, audited: bool) -> Statements:
+def taking_out(measure: Measure, dialect: str, *, sampled: bool) -> Statements:
     """Return what takes requests `before_us`, of ids `first` to `last`, out of sums up to a mark.
 
-    Audited requests stay unless `audited` says otherwise.
+    Audited and shadowed requests stay unless `sampled` says otherwise.
     """
     rows: list[sa.ColumnElement[bool]] = [requests.c.id.between(_bound("first"), _bound("last"))]
     rows += [requests.c.time_us < _bound("before_us")]
     rows += [measure.id + 0 <= _bound("mark")]  # nearly all rows are: no index on it is of use
-    rows += [] if audited else [sa.not_(requests.c.audited)]
+    rows += [] if sampled else [sa.not_(is_sampled)]
     return _compiled(
         tuple(
             _addition(measure, rows, hours=hours, sign=-1, dialect=dialect) for hours in (DAY, HOUR)

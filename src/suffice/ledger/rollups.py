@@ -142,10 +142,10 @@ def clear(ledger: Ledger) -> None:
 class Subtraction:
     """Takes old requests out of the sums, compiled before the transactions that do so."""
 
-    def __init__(self, ledger: Ledger, *, before: datetime, audited: bool) -> None:
-        self._before_us, self._audited = time_us(before), audited
+    def __init__(self, ledger: Ledger, *, before: datetime, sampled: bool) -> None:
+        self._before_us, self._sampled = time_us(before), sampled
         for measure in MEASURES:
-            taking_out(measure, ledger.dialect, audited=audited)
+            taking_out(measure, ledger.dialect, sampled=sampled)
 
     def subtract(self, connection: sa.Connection, *, first: int, last: int) -> None:
         """Take those from an id to another out; the caller deletes them in the same transaction."""
@@ -155,7 +155,7 @@ class Subtraction:
         values["from_us"] = marks["hourly_from"] * HOUR_US
         for measure in MEASURES:
             values["mark"] = marks[measure.mark]
-            statements = taking_out(measure, connection.dialect.name, audited=self._audited)
+            statements = taking_out(measure, connection.dialect.name, sampled=self._sampled)
             for sql, constants in statements:
                 connection.exec_driver_sql(sql, {**constants, **values})
         for measure in MEASURES:

@@ -202,6 +202,7 @@ is_audit = attempts.c.role == _AUDIT
 on_path = sa.and_(*(attempts.c.role != role.value for role in sorted(OFF_PATH)))
 is_audited: sa.ColumnElement[bool] = sa.literal_column("suffice_requests.audited")
 # SQLite's dialect writes `audited = 1` for a column of the type Boolean, and reads no index for it
+is_sampled = sa.or_(requests.c.audited, requests.c.shadow_chance.is_not(None))  # for a certificate
 audits = attempts.alias("audits")
 answers = attempts.alias("answers")
 answered_by = sa.and_(

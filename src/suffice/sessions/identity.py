@@ -86,6 +86,13 @@ def keyed(name: str, key: bytes) -> str:
     return blake2b(name.encode(), key=key, digest_size=12).hexdigest()
 
 
+def owned(session: str, key: str | None) -> str:
+    """Return the name of one key's session in the books: other keys may send the same id."""
+    if key is None:
+        return session
+    return blake2b(f"{key}/{session}".encode(), digest_size=12).hexdigest()
+
+
 def _session_of_user(user: str) -> str | None:
     """Find the session in Anthropic's `user_id`: Claude Code writes it there, plain or as JSON."""
     if user.startswith("{"):
