@@ -251,3 +251,34 @@ async def test_vectors_reach_the_client_byte_by_byte(here: Site) -> None:
     async with here.http.post(f"{here.url}/v1/embeddings", json=asked) as response:
         body = await response.read()
     assert body.startswith(text[:-1] + b',"suffice":')
+
+
+@pytest.mark.parametrize("choices", [[None], "abc", [{"text": 5}], {"a": 1}, [[]]])
+async def test_odd_events_of_a_stream_are_the_engines_fault_and_booked(
+    here: Site, choices: object
+) -> None:
+    async def odd(call: Call) -> None:
+        await call.events()
+        await call.write(text_chunk("4"))
+        await call.write(event({"id": "cmpl-1", "choices": choices}))
+
+    here.upstream.script = odd
+    with pytest.raises(openai.APIError, match="did not give a whole answer"):
+        async for _ in await here.client.completions.create(
+            model="small", prompt="2 + 2 =", stream=True
+        ):
+            pass
+    row = await here.row()
+    assert (row["status"], row["output_source"]) == ("failed", "estimated")
+
+
+@pytest.mark.parametrize("usage", ["x", [1], 5, {"prompt_tokens": "seven"}])
+async def test_an_answer_outlives_usage_that_is_none(here: Site, usage: object) -> None:
+    async def odd(call: Call) -> None:
+        choice = {"index": 0, "text": "4.", "finish_reason": "stop"}
+        await call.reply({"id": "cmpl-1", "choices": [choice], "usage": usage})
+
+    here.upstream.script = odd
+    reply = await here.client.completions.create(model="small", prompt="2 + 2 =")
+    assert reply.choices[0].text == "4."
+    assert (await here.row())["output_source"] == "estimated"

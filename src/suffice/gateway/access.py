@@ -14,6 +14,7 @@ from suffice.gateway.keys import Key, Scope
 from suffice.gateway.limits import Admission, Settlement, Wish
 from suffice.gateway.priced_fields import samples
 from suffice.gateway.problems import Problem
+from suffice.gateway.prompt_size import most_prompt_tokens, most_tokens
 from suffice.gateway.wire import ChatRequest
 from suffice.meter import max_usd
 from suffice.pipeline import Pipeline
@@ -212,34 +213,13 @@ class WorstCase(NamedTuple):
         """Count the longest answer; OpenAI charges what it was predicted to be, used or not."""
         limit, params = output_limit(chat.request, rung), chat.request.params
         longest = self.assumed_tokens if limit is None else limit
-        return longest * samples(params) + _bytes_in([params.get("prediction")])
+        return longest * samples(params) + most_tokens(params.get("prediction") or {})
 
 
 def worst_case(chat: ChatRequest, *, assumed_tokens: int) -> WorstCase:
     """Return the largest answer that a request allows, after its prompt."""
-    return WorstCase(prompt_tokens=prompt_bytes(chat.request), assumed_tokens=assumed_tokens)
+    return WorstCase(prompt_tokens=most_prompt_tokens(chat.request), assumed_tokens=assumed_tokens)
 
 
 def _rungs(chat: ChatRequest, pipeline: Pipeline) -> tuple[Rung, ...]:
     return tuple(pipeline.ladder) if chat.rung is None else (chat.rung,)
-
-
-def prompt_bytes(request: Request) -> int:
-    """Count the bytes of all that an engine reads: a token is hardly ever below a byte.
-
-    An image or a file in base64 counts for a sixteenth, more than its tokens come to.
-    """
-    return _bytes_in([*request.messages, request.params.get("tools")])
-
-
-def _bytes_in(rest: list[Any]) -> int:
-    size = 0
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            size += len(value) // 16 if value.startswith("data:") else len(value.encode())
-        elif isinstance(value, dict):
-            rest += (inner for name, inner in value.items() if name not in ("role", "type"))
-        elif isinstance(value, list):
-            rest += value
-    return size

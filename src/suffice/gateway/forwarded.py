@@ -50,6 +50,8 @@ def read_completion(exchange: Exchange, fields: JSON, serving: Serving) -> Forwa
     if streamed:
         body["stream_options"] = {**options, "include_usage": True}
     prompts, text, tokens = _prompts(prompt, at="prompt")
+    if isinstance(fields.get("suffix"), str):
+        text += "\n\n" + fields["suffix"]
     answers = prompts * samples(fields)
     request = _request(exchange, text, params={"max_tokens": most, "n": answers, "logprobs": True})
     return Forwarded(

@@ -7,6 +7,7 @@ texts, and embeddings have to be asked for by name.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -154,7 +155,7 @@ class _Forwarding(Answering):
         booked = await self.booked(completion)
         last = DONE
         if forwarded.asked.wants_usage:
-            counts = text.counts or {}
+            counts = text.counts if isinstance(text.counts, dict) else {}
             chunk = {**text.head, "choices": [], "usage": counts, **account_of(booked)}
             last = event(chunk) + DONE
         await self.open()
@@ -198,7 +199,7 @@ class _StreamedText:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.finish: str | None = None
-        self.counts: JSON | None = None
+        self.counts: Any = None
         self.head: JSON = {}
         self.done = False
 
@@ -214,9 +215,16 @@ class _StreamedText:
         if not self.head:
             self.head = {name: v for name, v in chunk.items() if name not in ("choices", "usage")}
         self.counts = chunk.pop("usage", None) or self.counts
-        for choice in chunk.get("choices") or ():
-            self.pieces.append(choice.get("text") or "")
-            self.finish = choice.get("finish_reason") or self.finish
+        try:
+            choices = msgspec.convert(chunk.get("choices") or [], list[_TextChoice])
+        except msgspec.ValidationError as wrong:
+            raise EngineProtocolError(
+                f"the engine sent an event that is no part of a text completion: {wrong}",
+                hint="does the engine's url end in /v1?",
+            ) from wrong
+        for choice in choices:
+            self.pieces.append(choice.text or "")
+            self.finish = choice.finish_reason or self.finish
         return event(chunk) if chunk.get("choices") else b""
 
     def usage(self, forwarded: Forwarded) -> Usage:
@@ -249,7 +257,7 @@ class _TextChoice(Struct):
 class _ForwardedReply(Struct):
     """What is read of a reply; vectors stay unread."""
 
-    usage: JSON | None = None
+    usage: Any = None
     model: str | None = None
     choices: list[_TextChoice] | None = None
     data: Raw = Raw()
@@ -280,7 +288,7 @@ def _completion(data: bytes, forwarded: Forwarded, *, began_s: float) -> Complet
     )
 
 
-def _usage(counts: JSON | None, forwarded: Forwarded, *, written: str) -> Usage:
+def _usage(counts: object, forwarded: Forwarded, *, written: str) -> Usage:
     usage, request = read_usage(counts, reasoning=""), forwarded.asked.request
     prompt = usage.input_tokens
     if prompt is None and forwarded.prompt_tokens is not None:
