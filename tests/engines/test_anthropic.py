@@ -159,6 +159,31 @@ async def test_a_conversation_without_caches_is_cached_to_its_end(server: Chargi
     assert "cache_control" not in json.dumps(server.sent[-1])
 
 
+async def test_a_conversation_about_caches_is_cached_too(server: ChargingServer) -> None:
+    turns = [
+        {"role": "user", "content": "What is cache_control?"},
+        {"role": "assistant", "content": "Mild"},
+        {"role": "user", "content": '{"cache_control": 1}'},
+    ]
+    await answered(server, chat(*turns), stream=False)
+    assert "cache_control" in server.sent[-1]["messages"][-1]["content"][-1]
+
+
+async def test_a_client_that_caches_the_result_of_a_tool_is_left_to_it(
+    server: ChargingServer,
+) -> None:
+    result = [{"type": "text", "text": "3", "cache_control": {"type": "ephemeral"}}]
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": result},
+        {"role": "user", "content": "And now?"},
+    ]
+    await answered(server, chat(*turns), stream=False)
+    assert json.dumps(server.sent[-1]).count("cache_control") == 1
+
+
 async def test_errors_are_read_with_their_code(server: ChargingServer) -> None:
     for stream in (False, True):
         with pytest.raises(EngineRefused) as caught:

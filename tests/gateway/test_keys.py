@@ -484,7 +484,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
 async def reserved(
     pipeline: Pipeline, path: Path, *, rung: Rung | None = None, params: JSON | None = None
 ) -> Decimal:
-    """Say what a request of 6 bytes, of its role and text, reserves for up to 94 tokens, where a token costs 1e-6."""
+    """Say what 6 bytes of role and text reserve for up to 94 tokens, at 1e-6 a token."""
     secret = add_key(path, "alice", limits=KeyLimits(budget_usd_per_day=Decimal(1)))
     desk = AdmissionDesk(KeyLimiter(ring(path), ledger=pipeline.ledger, assumed_usd=CENT))
     access = Access(desk, assumed_tokens=994)

@@ -85,6 +85,8 @@ class _ToolCall:
         """Take a part of this call and return what may be passed on."""
         function = part.get("function") or {}
         text, name = arguments_of(function), function.get("name") or ""
+        if not isinstance(name, str):
+            raise TypeError("the name of a function is no text")
         others = _told(part, but=("index", "id", "function"))
         more = _told(function, but=("name", "arguments"))
         self.told_id = self.told_id or part.get("id") or ""

@@ -75,11 +75,21 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
         body["metadata"] = {"user_id": params["user"]}
     if params.get("service_tier") in ("auto", "standard_only"):
         body["service_tier"] = params["service_tier"]
-    if "cache_control" not in str(body) and any(m["role"] == "assistant" for m in messages):
+    answered = any(message["role"] == "assistant" for message in messages)
+    if answered and not _has_cache_control(body):
         for blocks in (system, messages[-1]["content"]):
             if blocks:
                 blocks[-1] = {**blocks[-1], "cache_control": _EPHEMERAL}
     return _consistent(body, own_thinking=own_effort)
+
+
+def _has_cache_control(body: JSON) -> bool:
+    """Whether the client says where to cache: after a tool, a block, or one of a tool's result."""
+    blocks = [*body.get("system", ()), *body.get("tools", ())]
+    for message in body["messages"]:
+        blocks += message["content"]
+        blocks += (b for one in message["content"] for b in one.get("content") or ())
+    return any(isinstance(block, dict) and "cache_control" in block for block in blocks)
 
 
 def native_body(body: JSON, rung: Rung, *, stream: bool) -> JSON:

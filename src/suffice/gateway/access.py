@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from suffice.engines.dialects import output_limit
 from suffice.engines.surcharges import most_searches
@@ -18,7 +18,7 @@ from suffice.gateway.prompt_size import most_prompt_tokens, most_tokens
 from suffice.gateway.wire import ChatRequest
 from suffice.meter import max_usd
 from suffice.pipeline import Pipeline
-from suffice.types import Charge, Request, Rung
+from suffice.types import Charge, Rung
 
 # What is reserved at most: more than any limit allows, and no more than a column can hold.
 _MOST_TOKENS, _MOST_USD = 10**12, Decimal(10**6)

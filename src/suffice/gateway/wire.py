@@ -322,7 +322,7 @@ def _completed(fields: Mapping[str, Any], answer: BookedAnswer) -> JSON:
     if _counted(answer.completion):
         reported = fields.get("usage")
         reported = msgspec.json.decode(reported) if isinstance(reported, Raw) else reported
-        body["usage"] = _usage(reported or {}, answer.completion)
+        body["usage"] = _usage(reported if isinstance(reported, dict) else {}, answer.completion)
     return body | account_of(answer)
 
 

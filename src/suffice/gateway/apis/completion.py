@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from suffice.engines.calls import arguments_of
 from suffice.engines.reply import REASONING, texts_of
 from suffice.engines.stream import InlineReasoning
+from suffice.gateway.apis.shape import fitted
 from suffice.gateway.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
 
@@ -99,6 +100,7 @@ class AnswerFacts:
 
     def add(self, chunk: JSON) -> Iterator[BlockDelta]:
         """Take the next chunk, or the one reply, and return the pieces of its first choice."""
+        chunk = fitted(chunk)
         self.model = chunk.get("model") or self.model
         self.created = chunk.get("created") or self.created
         self.usage = chunk.get("usage") or self.usage
