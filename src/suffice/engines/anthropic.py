@@ -1,6 +1,7 @@
 """Anthropic's own API: chat requests go out as messages, answers come back as chat completions."""
 
 import asyncio
+import operator
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -27,6 +28,8 @@ from suffice.types import JSON, Completion, Count, CountSource, Request, Rung, U
 
 _VERSION = "2023-06-01"
 _COUNT_TIMEOUT_S = 5.0
+# What reading an answer of another shape ends in.
+_NO_MESSAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class AnthropicEngine(Engine):
@@ -84,10 +87,9 @@ class AnthropicEngine(Engine):
                 asyncio.timeout(_COUNT_TIMEOUT_S),
                 self._transport.post(url, body, headers=headers) as response,
             ):
-                return Count(
-                    decoded(await reply_bytes(response))["input_tokens"], CountSource.COUNTED
-                )
-        except (EngineError, TimeoutError, KeyError, TypeError):
+                tokens = decoded(await reply_bytes(response))["input_tokens"]
+                return Count(operator.index(tokens), CountSource.COUNTED)
+        except (EngineError, TimeoutError, *_NO_MESSAGE):
             return await super().count_prompt(request, rung)
 
     async def close(self) -> None:
@@ -104,7 +106,7 @@ class AnthropicEngine(Engine):
             raise error
         try:
             whole = completion_of(message)
-        except (AttributeError, KeyError, TypeError) as problem:
+        except _NO_MESSAGE as problem:
             raise EngineProtocolError(
                 f"the engine sent what is no message: {str(message)[:200]}",
                 hint="does its url end in /v1, and does it speak the Messages API?",
@@ -116,7 +118,9 @@ class AnthropicEngine(Engine):
         reply.add(whole)
         cleaned = reply.cleaned(whole, usage=completion.usage)
         if request.native is not None:
-            cleaned = {**cleaned, NATIVE: data.decode()}
+            typed = message.get("type") == "message"  # some servers leave it out
+            native = data if typed else msgspec.json.encode({**message, "type": "message"})
+            cleaned = {**cleaned, NATIVE: native.decode()}
         return replace(completion, wire=msgspec.json.encode(cleaned))
 
     async def _streamed(
@@ -147,18 +151,20 @@ class AnthropicEngine(Engine):
         )
 
     def _read(self, data: str, events: MessageEvents, fold: Fold, *, native: bool) -> bytes:
+        if data == "[DONE]":  # servers that are like Anthropic's may send it
+            return b""
         event = decoded(data)
         error = error_in(event)
         if error is not None:
             raise error
         try:
             chunk = events.chunk(event)
-        except (AttributeError, KeyError, TypeError) as problem:
+        except _NO_MESSAGE as problem:
             raise EngineProtocolError(
                 f"the engine sent what is no event of a message: {data[:200]}",
                 hint="does its url end in /v1, and does it speak the Messages API?",
             ) from problem
-        if native:
+        if native and event.get("type"):
             chunk = {**(chunk or {"choices": []}), NATIVE: data}
         return b"" if chunk is None else fold.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
 

@@ -66,7 +66,9 @@ class MessageEvents:
 
     def chunk(self, event: JSON) -> JSON | None:
         """Return the chunk that an event makes; None where it makes none."""
-        kind = event.get("type")
+        kind = event.get("type", "")
+        if not isinstance(kind, str):
+            raise TypeError("the type of an event is no text")
         if kind == "message_start":
             message = event["message"]
             self._head |= {"id": message.get("id"), "model": message.get("model")}

@@ -13,7 +13,7 @@ _CALL: Shape = {"id": str, "index": int, "function": _FUNCTION}
 _MESSAGE: Shape = {
     "refusal": str,
     "annotations": [{}],
-    "server_blocks": [{"input": {}}],
+    "server_blocks": [{"id": str, "tool_use_id": str, "input": {}}],
     "tool_calls": [_CALL],
     "function_call": _FUNCTION,
 }
