@@ -277,6 +277,8 @@ class Climb:
         price = self.pipeline.prices.get(self.rung.price or "")
         charged = charge(completion.usage, price, at=at)
         self._note(completion.generation, role=role, charged=charged, at=at)
+        if completion.tool_calls:
+            self.attempts[-1] = replace(self.attempts[-1], tool_calls=completion.tool_calls)
 
     def _note(self, generation: Generation, *, role: Role, charged: Charge, at: datetime) -> None:
         name, fields = self.rung.name, generation.generation_fields

@@ -111,6 +111,7 @@ def test_certify_prints_the_figures(folder: Path, run: Run, settled: Certificati
 
 def test_certify_says_the_same_to_people(folder: Path, run: Run, settled: Certification) -> None:
     ran = run("certify", "trials.jsonl", *CERTIFY)
+    assert "nobody counts this look" in ran.err
     assert ran.status == 0
     assert "certified: with 90.0 % confidence the risk is at most 10.0 %" in ran.out
     assert f"{settled.result.losses:g} of {settled.result.n} lost" in ran.out
@@ -182,6 +183,7 @@ def test_luck_is_counted_in_requests_where_no_cost_is_known(folder: Path, run: R
 
 def test_certify_keeps_a_bundle_that_answer_takes(folder: Path, run: Run) -> None:
     ran = run("certify", "trials.jsonl", *CERTIFY, "--out", "kept", "--json")
+    assert "nobody counts this look" not in ran.err
     assert ran.status == 0
     assert ran.json["certificate"]["certificate_id"]
     ran = run("answer", "some.jsonl", *ANSWER, "--certificate", "kept", "--json")

@@ -138,6 +138,40 @@ async def test_words_beside_a_call_of_a_tool_do_not_agree(
     assert {t.quality for t in labelled.trials} - {None} == marks
 
 
+@pytest.mark.parametrize(
+    ("calls", "quality"),
+    [
+        ([("add", '{"b": [1.0], "a": 2}'), ("see", "")], 1.0),
+        ([("add", '{"a": 2, "b": [2]}'), ("see", "{}")], 0.0),
+        ([("add", '{"a": 2, "b": [true]}'), ("see", "{}")], 0.0),
+        ([("add", '{"a": 2, "b": [1]}')], 0.0),
+        ([("add", '{"a": 2, "b": [1'), ("see", "{}")], 0.0),
+        ([], 0.0),
+    ],
+)
+async def test_calls_agree_if_tools_and_arguments_are_the_same(
+    tmp_path: Path, calls: list[tuple[str, str]], quality: float
+) -> None:
+    of_reference = [("see", "{}"), ("add", '{"a":2,"b":[1]}')]
+
+    async def calls_tools(asked: Call) -> None:
+        chosen = calls if asked.body["model"] == "small-model" else of_reference
+        made = [
+            {"id": f"c{n}{asked.body['model']}", "type": "function"}
+            | {"function": {"name": name, "arguments": arguments}}
+            for n, (name, arguments) in enumerate(chosen)
+        ]
+        await asked.reply(completion("Let me look.", **({"tool_calls": made} if made else {})))
+
+    async with site(tmp_path, more=ALL + 'store_text = true\naudit_scorer = "calls"\n') as here:
+        here.upstream.script = calls_tools
+        await turn(here, "s")
+        await idle(here)
+        with Ledger.open(here.ledger, read_only=True) as ledger:
+            labelled = labelled_trials(ledger, sample=TrialSample.SHADOWS)
+    assert {t.rung: t.quality for t in labelled.trials} == {"big": 1.0, "small": quality}
+
+
 async def test_a_shadow_that_fails_is_booked_and_nobody_notices(tmp_path: Path) -> None:
     async def fails(call: Call) -> None:
         if call.body["model"] == "small-model":

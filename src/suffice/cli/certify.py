@@ -288,7 +288,9 @@ def _conclude(
         for sentence in certification.result.about_checks:
             say(sentence)
     print_notes((("", text) for text in certification.notes), explain=False)
-    if out is not None:
+    if out is None:
+        note("nobody counts this look: choose no seed and no alpha by it, or name a folder (--out)")
+    else:
         check_folder(out)
         write_lineage(out, certification.looks)
     if certification.bundle is None:

@@ -236,8 +236,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     audit_concurrency: audits under way at once
     audit_labels: labels that watch it, of `target`, `scorer`, `judge`, `agreement`, `feedback`
       ([gateway](gateway.md#what-watches-a-certificate))
-    audit_scorer: how audits mark answers: `exact`, `choice` or `numeric` agreement with the
-      reference, or a `package.module:function` of your own
+    audit_scorer: how audits mark answers: `exact`, `choice`, `numeric` or `calls` agreement with
+      the reference, or a `package.module:function` of your own
       ([gateway](gateway.md#what-watches-a-certificate))
     """
 

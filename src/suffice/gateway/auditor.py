@@ -14,8 +14,7 @@ from suffice.gateway.metrics.record import measure_off_path
 from suffice.gateway.metrics.registry import Metrics
 from suffice.ledger import Attempt, Entry, Label, Ledger, Role, Score, Status
 from suffice.pipeline import Pipeline, ask
-from suffice.scoring.audits import agreement_scores, compared_text
-from suffice.scoring.labels import WITH_TARGETS
+from suffice.scoring.audits import AGREEMENTS, agreement_scores, compared_text
 from suffice.scoring.scorers import find_scorer, mark
 from suffice.types import Charge, Request, Rung
 
@@ -53,7 +52,7 @@ class Auditor:
         self._metrics, self._role = metrics, role
         self._ledger = ledger
         self._at_once = at_once
-        self._scores, self._by_agreement = marker(scorer), scorer in WITH_TARGETS
+        self._scores, self._scorer = marker(scorer), scorer
         self._waiting: deque[_Audit] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,8 +120,9 @@ class Auditor:
             measure_off_path(self._metrics, attempt)
             if attempt.error is None:
                 answers[rung.name] = attempt
-        text_of = compared_text if self._by_agreement else lambda attempt: attempt.answer or ""
-        texts = {rung: text_of(attempt) for rung, attempt in answers.items()}
+        texts = {rung: attempt.answer or "" for rung, attempt in answers.items()}
+        if self._scorer in AGREEMENTS:
+            texts = {r: compared_text(one, scorer=self._scorer) for r, one in answers.items()}
         scores = await asyncio.to_thread(self._scores, audit.request, texts, ladder.reference.name)
         await asyncio.to_thread(self._ledger.score, scores)
 
@@ -153,24 +153,24 @@ def auditable(entry: Entry) -> bool:
 
 def label_written(scorer: str) -> Label:
     """Say what kind of label the gateway writes itself with a scorer."""
-    return Label.AGREEMENT if scorer in WITH_TARGETS else Label.SCORER
+    return Label.AGREEMENT if scorer in AGREEMENTS else Label.SCORER
 
 
 def marker(scorer: str) -> Marker:
     """Return what marks the answers to a request, by rung, given the reference rung's name.
 
-    `exact`, `choice` and `numeric` compare with the reference's answer. A `package.module:function`
-    judges each answer alone: it is called with the answer, None, and the request's text as the
-    option `prompt`. Raises InputError for another name.
+    `exact`, `choice`, `numeric` and `calls` compare with the reference's answer. A
+    `package.module:function` judges each answer alone: it is called with the answer, None, and the
+    request's text as the option `prompt`. Raises InputError for another name.
     """
-    if scorer in WITH_TARGETS:
+    if scorer in AGREEMENTS:
         return lambda request, texts, reference: list(
             agreement_scores(request.request_id, texts, reference=reference, scorer=scorer)
         )
     if ":" not in scorer:
         raise ConfigError(
             f"gateway.audit_scorer: {scorer!r} cannot mark live answers",
-            hint=f"write {', '.join(sorted(WITH_TARGETS))}, or package.module:function",
+            hint=f"write {', '.join(sorted(AGREEMENTS))}, or package.module:function",
         )
     find_scorer(scorer, at="gateway.audit_scorer")
     return lambda request, texts, _reference: list(_judged(request, texts, scorer=scorer))

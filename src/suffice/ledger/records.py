@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from suffice.types import Charge, Generation, Vector
+from suffice.types import JSON, Charge, Generation, Vector
 
 
 class Status(StrEnum):
@@ -60,13 +60,15 @@ class Attempt(Generation, frozen=True, kw_only=True):
     """One call to an engine for a request.
 
     `answer`, `reasoning` and `samples` are kept only with text on.
-    `time` is when it was made; None means the time of its request.
+    `time` is when it was made; None means the time of its request. `tool_calls` are the calls of
+    the answer, which the books do not keep.
     """
 
     rung: str
     role: Role
     charge: Charge
     time: datetime | None = None
+    tool_calls: tuple[JSON, ...] = ()
 
 
 class Entry(Struct, frozen=True, kw_only=True):

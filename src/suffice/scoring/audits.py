@@ -1,15 +1,19 @@
 """Which requests are audited, how their answers are marked, and what an audited answer lost."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 
 from suffice.guarantee import Certificate, LabelSource, RiskKind
 from suffice.ledger import Attempt, AuditedRequest, Label, Score
 from suffice.scoring.audit_rule import AuditRule
-from suffice.scoring.labels import agreement
-from suffice.types import Finish
+from suffice.scoring.labels import WITH_TARGETS, agreement
+from suffice.types import JSON, Finish
 
+CALLS = "calls"  # the scorer that compares calls of tools, and answers as `exact` does
+AGREEMENTS = frozenset({*WITH_TARGETS, CALLS})
 _DRAWS = 2**64
 _RIGHT_BY_RULE = frozenset({Label.AGREEMENT, Label.FEEDBACK})
 
@@ -29,8 +33,9 @@ def agreement_scores(
 ) -> Iterator[Score]:
     """Mark each rung's answer by whether it agrees with the reference's; none where that is empty.
 
-    `scorer` is `exact`, `choice` or `numeric`, and must be the one behind the certificate.
+    `scorer` is one of `AGREEMENTS`, and must be the one behind the certificate.
     """
+    scorer = "exact" if scorer == CALLS else scorer
     for rung, text in answers.items():
         quality = agreement(text, answers.get(reference), scorer=scorer)
         if quality is not None:
@@ -43,9 +48,32 @@ def agreement_scores(
             )
 
 
-def compared_text(attempt: Attempt) -> str:
-    """Return the text that agreement is about: words beside a call of a tool are no answer."""
-    return "" if attempt.finish is Finish.TOOL_CALLS else attempt.answer or ""
+def compared_text(attempt: Attempt, *, scorer: str = "exact") -> str:
+    """Return the text that agreement is about: words beside a call of a tool are no answer.
+
+    For the scorer `calls` the calls stand in for such an answer: those of the same tools with the
+    same arguments have the same text, in whatever order they are.
+    """
+    if attempt.finish is not Finish.TOOL_CALLS:
+        return attempt.answer or ""
+    if scorer != CALLS or not attempt.tool_calls:
+        return ""
+    calls = "\n".join(sorted(map(_canonical_call, attempt.tool_calls)))
+    return f"calls of tools {blake2b(calls.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+
+
+def _canonical_call(call: JSON) -> str:
+    """Write a call without its id; arguments as JSON with sorted keys, where they are JSON."""
+    called = call.get("function") or call.get("custom") or {}
+    arguments = called.get("arguments") or called.get("input") or "{}"
+    with suppress(TypeError, ValueError, RecursionError):
+        arguments = json.loads(arguments, parse_float=_number)
+    return json.dumps([called.get("name"), arguments], sort_keys=True)
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def watching_labels(certificate: Certificate) -> tuple[Label, ...]:
