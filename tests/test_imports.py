@@ -59,7 +59,9 @@ def test_a_report_on_a_ledger_loads_only_the_ledger(tmp_path: Path) -> None:
         "print('MODULES', *sorted({m.split('.')[0] for m in sys.modules}), *sys.modules)"
     )
     loaded = set(run_python(code, str(tmp_path / "books.db")).split("MODULES")[1].split())
-    assert not loaded & (HEAVY - {"sqlalchemy"} | {"numpy", "sqlalchemy.dialects.postgresql"})
+    assert not loaded & (
+        HEAVY - {"sqlalchemy"} | {"numpy", "rich", "sqlalchemy.dialects.postgresql"}
+    )
 
 
 def test_a_gateway_worker_starts_without_scipys_statistics() -> None:

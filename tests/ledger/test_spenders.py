@@ -1,15 +1,18 @@
 """Who spends: sums by key, team, tag, session and agent equal those over the rows."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from postgres_server import new_schema
+from query_plans import plans_of
 
 from suffice.ledger import Ledger, ReferenceKnown, Role, Status, Window, totals
 from suffice.ledger.records import Attempt, Entry
-from suffice.ledger.spenders import by_team, spenders
+from suffice.ledger.spenders import Spender, by_team, spenders
 from suffice.types import Charge, Count, CountSource, Spend, Usage
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -45,14 +48,18 @@ def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **na
     )
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    with Ledger.open(tmp_path / "books.db") as books:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    where = str(tmp_path / "books.db")
+    if request.param == "postgresql":
+        where = new_schema(request.getfixturevalue("postgresql"))
+    with Ledger.open(where) as books:
         books.append(entry(1, key_id="ann", tags=("web",), session_id="s1", conversation_id="a1"))
         books.append(entry(2, key_id="ann", session_id="s1", conversation_id="a2", usd="0.25"))
         books.append(entry(3, key_id="bob", tags=("web",), conversation_id="a3", estimated=True))
         books.append(entry(4, usd=None, conversation_id="a4"))
-    return Ledger.open(tmp_path / "books.db", read_only=True)
+    with Ledger.open(where, read_only=True) as books:
+        yield books
 
 
 def test_each_spender_has_its_own_and_unknown_stays_unknown(ledger: Ledger) -> None:
@@ -99,3 +106,15 @@ def test_a_request_with_several_tags_is_in_the_sums_of_each(tmp_path: Path) -> N
         sums = {row.key: row.spend for row in totals(books, by="tag")}
         assert sums == {one.name: one.spend for one in spenders(books, by="tag")}
         assert [one.name for one in spenders(books, by="session", tag="web")] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize("by", get_args(Spender))
+def test_a_month_is_found_by_its_time(tmp_path: Path, by: Spender) -> None:
+    """Else the spenders of a month read a year of requests, or all calls."""
+    month = Window(since=NOON - timedelta(days=30))
+    with Ledger.open(tmp_path / "books.db") as books:
+        plans = plans_of(books, lambda: spenders(books, by=by, window=month))
+    assert len(plans) == 2
+    for steps in plans:
+        assert "INDEX suffice_requests_time (time_us>?)" in steps[0], steps
+        assert not [step for step in steps if step.startswith("SCAN")], steps

@@ -271,7 +271,11 @@ def _days_figure(days: tuple[Line, ...], *, timezone: str) -> Figure:
                 x=alt.X("yearmonthdate(day):T", axis=_day_axis(len(dated))),
                 y=height.stack("zero"),
                 color=alt.Color("colour:N", scale=None),
-                tooltip=["day:N", "part:N", alt.Tooltip("usd:Q", format="$,.2f")],
+                tooltip=[
+                    alt.Tooltip("day:N"),
+                    alt.Tooltip("part:N"),
+                    alt.Tooltip("usd:Q", format="$,.2f"),
+                ],
             )
         )
     return Figure(

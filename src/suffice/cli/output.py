@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from suffice import __version__
 from suffice.errors import InputError
@@ -101,6 +98,10 @@ def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Non
 
     Columns of numbers are aligned to the right.
     """
+    from rich.console import Console  # which takes as long to load as half of a command
+    from rich.table import Table
+    from rich.text import Text
+
     table, cells = Table(box=None, pad_edge=False), list(rows)
     for at, title in enumerate(header):
         numbers = all(row[at][:1].isdigit() for row in cells)
@@ -114,7 +115,13 @@ def print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Non
 
 @contextmanager
 def stages() -> Iterator["Say"]:
-    """Show the present stage of a long computation on a terminal."""
+    """Show the present stage of a long computation on a terminal; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _stage: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
     with Console(stderr=True).status("starting") as status:
         yield lambda stage: status.update(Text(printable(stage)))
 

@@ -20,8 +20,9 @@ from suffice.types import Spend
 
 Spender = Literal["key", "tag", "session", "agent"]
 
+_NO_INDEX: sa.ColumnElement[str] = sa.literal_column("''")  # a column with it is read in no order
 _NAMES: dict[Spender, sa.ColumnElement[str]] = {
-    "key": requests.c.key_id,
+    "key": requests.c.key_id + _NO_INDEX,  # else a month is sought in the index of a year's keys
     "tag": requests.c.tag,
     "session": sa.func.coalesce(requests.c.session_id, requests.c.conversation_id),
     "agent": requests.c.conversation_id,
@@ -87,7 +88,9 @@ def spenders(
             *(sa.func.sum(c).label(kind) for kind, c in zip(_TOKENS, counts, strict=True)),
             sa.func.count(uncounted).label("uncounted"),
         )
-        .join(attempts, attempts.c.request_id == requests.c.request_id)
+        .select_from(
+            requests.join(attempts, attempts.c.request_id == requests.c.request_id + _NO_INDEX)
+        )
         .where(*only, on_path)
         .group_by(name)
     )

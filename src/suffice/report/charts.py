@@ -96,9 +96,22 @@ def ladder_colours(rungs: Sequence[str], *, references: Collection[str]) -> dict
     return {rung: colours.get(rung, GREY) for rung in rungs}
 
 
+class PlottedData(alt.InlineData):
+    """Inline data that is neither copied nor checked with each of the layers that share it.
+
+    Both take longer than drawing does, with a year of days.
+    """
+
+    _class_is_valid_at_instantiation = False
+
+    def __deepcopy__(self, memo: object = None) -> "PlottedData":
+        """Return the data itself: nothing changes it."""
+        return self
+
+
 def data(points: Sequence[Point]) -> Any:
     """Return inline chart data."""
-    return alt.InlineData(values=list(points))
+    return PlottedData(values=list(points))
 
 
 def colour() -> alt.Color:
@@ -173,7 +186,7 @@ def labelled(points: Sequence[Point], *, x: alt.X, y: alt.Y, middle: float) -> C
             limit=170,
             fontWeight=700 if is_ours(point["name"]) else 400,
         )
-        layers.append(text.encode(x=x, y=y, text="name:N"))
+        layers.append(text.encode(x=x, y=y, text=alt.Text("name:N")))
     return alt.layer(*layers)
 
 
@@ -189,16 +202,16 @@ def stacked(shares: Mapping[str, Mapping[str, float]], *, colours: Mapping[str, 
         blocks.encode(
             y=down(list(shares)),
             x=alt.X("start:Q", scale=across, axis=None),
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             color=colour(),
-            tooltip=["part:N", alt.Tooltip("share:Q", format=".1%")],
+            tooltip=[alt.Tooltip("part:N"), alt.Tooltip("share:Q", format=".1%")],
         )
     ]
     for label in labels:
         dy = -_BAR // 2 - 9 if label["side"] == "above" else _BAR // 2 + 11
         text = alt.Chart(data([label])).mark_text(align=label["align"], dy=dy)
         at = alt.X("at:Q", scale=across, axis=None)
-        layers.append(text.encode(text="text:N", x=at, y=down(list(shares))))
+        layers.append(text.encode(text=alt.Text("text:N"), x=at, y=down(list(shares))))
     return alt.layer(*layers)
 
 
@@ -248,7 +261,9 @@ def bars(points: Sequence[Point], *, title: str) -> Chart:
     rows = alt.Chart(data([point | {"label_at": max(0.0, point["value"])} for point in points]))
     rows = rows.encode(y=down([point["name"] for point in points]))
     blocks = rows.mark_bar(size=_BAR, cornerRadiusEnd=3).encode(x=x, color=colour())
-    labels = rows.mark_text(align="left", dx=7).encode(x="label_at:Q", text="label:N")
+    labels = rows.mark_text(align="left", dx=7).encode(
+        x=alt.X("label_at:Q"), text=alt.Text("label:N")
+    )
     return blocks + labels
 
 

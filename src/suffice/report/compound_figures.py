@@ -147,11 +147,11 @@ def _staircase(steps: Sequence[Point]) -> Chart:
     ]
     ties = alt.Chart(data(joints)).mark_rule(color=MUTED, strokeDash=[2, 3])
     return (
-        ties.encode(x=alt.X("at:Q", scale=span, axis=None), y=names, y2="next:N")
-        + moved.mark_bar(size=24, cornerRadius=2).encode(x=x, x2="end:Q", color=colour())
+        ties.encode(x=alt.X("at:Q", scale=span, axis=None), y=names, y2=alt.Y2("next:N"))
+        + moved.mark_bar(size=24, cornerRadius=2).encode(x=x, x2=alt.X2("end:Q"), color=colour())
         + still.mark_tick(thickness=5, size=28).encode(x=x, color=colour())
         + rows.mark_text(align="left", dx=9).encode(
-            x=alt.X("right:Q", scale=span, axis=None), text="label:N"
+            x=alt.X("right:Q", scale=span, axis=None), text=alt.Text("label:N")
         )
     )
 
@@ -224,20 +224,20 @@ def _cells_chart(points: Sequence[Point]) -> Chart:
     x = alt.X("times:Q", scale=span, axis=axis)
     rows = alt.Chart(data(points)).encode(y=down([str(p["name"]) for p in points]))
     tips = [
-        "name:N",
+        alt.Tooltip("name:N"),
         alt.Tooltip("times:Q", format=".3~g"),
         alt.Tooltip("product:Q", format=".3~g"),
     ]
     label = alt.X("edge:Q", scale=span, axis=axis)
     return (
         rows.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q", scale=span, axis=axis), x2="high:Q", color=colour()
+            x=alt.X("low:Q", scale=span, axis=axis), x2=alt.X2("high:Q"), color=colour()
         )
         + rows.mark_tick(thickness=2, size=12, color=MUTED).encode(
             x=alt.X("product:Q", scale=span, axis=axis)
         )
         + rows.mark_circle(size=110, opacity=1).encode(x=x, color=colour(), tooltip=tips)
-        + rows.mark_text(align="left", dx=12).encode(x=label, text="label:N")
+        + rows.mark_text(align="left", dx=12).encode(x=label, text=alt.Text("label:N"))
     )
 
 
@@ -284,13 +284,13 @@ def _interactions_chart(points: Sequence[Point]) -> Chart:
     rows = alt.Chart(data(points)).encode(y=down([str(p["name"]) for p in points]))
     one = alt.Chart(data(points[:1])).mark_rule(color=INK, strokeWidth=1.5)
     layers = [
-        rows.mark_bar(size=16, cornerRadius=2).encode(x=x, x2="one:Q", color=colour()),
+        rows.mark_bar(size=16, cornerRadius=2).encode(x=x, x2=alt.X2("one:Q"), color=colour()),
         rows.mark_rule(strokeWidth=1.5, color=INK).encode(
-            x=alt.X("low:Q", scale=span, axis=None), x2="high:Q"
+            x=alt.X("low:Q", scale=span, axis=None), x2=alt.X2("high:Q")
         ),
         one.encode(x=alt.X("one:Q", scale=span, axis=None)),
         rows.mark_text(align="left", dx=9).encode(
-            x=alt.X("edge:Q", scale=span, axis=None), text="label:N"
+            x=alt.X("edge:Q", scale=span, axis=None), text=alt.Text("label:N")
         ),
     ]
     return alt.layer(*layers)

@@ -22,8 +22,13 @@ def history_chart(history: History) -> Any:
         x=alt.X("tokens:Q", title="output tokens of an answer"),
         y=alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1])),
         color=alt.Color("run:N", title=None),
-        order="step:Q",
-        tooltip=["run:N", "step:Q", "tokens:Q", "accuracy:Q"],
+        order=alt.Order("step:Q"),
+        tooltip=[
+            alt.Tooltip("run:N"),
+            alt.Tooltip("step:Q"),
+            alt.Tooltip("tokens:Q"),
+            alt.Tooltip("accuracy:Q"),
+        ],
     )
-    labels = base.mark_text(dy=-10).encode(text="step:Q")
+    labels = base.mark_text(dy=-10).encode(text=alt.Text("step:Q"))
     return (base.mark_line(point=True) + labels).properties(width=640, height=400)

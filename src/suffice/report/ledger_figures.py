@@ -98,15 +98,15 @@ def _by_day(days: Sequence[Totals]) -> Chart:
     dates = alt.Axis(title=None, format="%-d %b", tickCount=6, grid=False, labelOverlap=True)
     base = alt.Chart(data(points)).encode(x=alt.X("day:T", axis=dates, scale=alt.Scale(nice=False)))
     y = along(alt.Y, "before", ends, title="↑ dollars a day", form=dollars(ends), zero=True)
-    tips = ["day:T", alt.Tooltip("before:Q", format="$,.4~r", title="the reference")]
+    tips = [alt.Tooltip("day:T"), alt.Tooltip("before:Q", format="$,.4~r", title="the reference")]
     tips.append(alt.Tooltip("after:Q", format="$,.4~r", title="suffice"))
-    layers = [base.mark_area(color=GREEN, opacity=0.13).encode(y=y, y2="after:Q")]
+    layers = [base.mark_area(color=GREEN, opacity=0.13).encode(y=y, y2=alt.Y2("after:Q"))]
     for key, name, hue in (("before", "the reference", GREY), ("after", "suffice", BLUE)):
         line = base.mark_line(color=hue, strokeWidth=2.5, point={"color": hue, "size": 34})
         layers.append(line.encode(y=alt.Y(f"{key}:Q"), tooltip=tips))
         best = max(points, key=lambda point: point[key])
         text = alt.Chart(data([best | {"name": name}])).mark_text(color=hue, dy=-13, fontWeight=600)
-        layers.append(text.encode(x="day:T", y=f"{key}:Q", text="name:N"))
+        layers.append(text.encode(x=alt.X("day:T"), y=alt.Y(f"{key}:Q"), text=alt.Text("name:N")))
     return alt.layer(*layers)
 
 
@@ -268,9 +268,11 @@ def _dumbbells(groups: Sequence[Totals]) -> Chart:
     ends = [0.0, *(point[side] for point in points for side in ("before", "after"))]
     rows = alt.Chart(data(points)).encode(y=down([point["name"] for point in points]))
     x = along(alt.X, "before", ends, title="dollars →", form=dollars(ends), zero=True)
-    layers = [rows.mark_rule(color=GREEN, opacity=0.35, strokeWidth=5).encode(x=x, x2="after:Q")]
+    layers = [
+        rows.mark_rule(color=GREEN, opacity=0.35, strokeWidth=5).encode(x=x, x2=alt.X2("after:Q"))
+    ]
     for side, hue in (("before", GREY), ("after", BLUE)):
-        layers.append(rows.mark_circle(color=hue, size=150, opacity=1).encode(x=f"{side}:Q"))
+        layers.append(rows.mark_circle(color=hue, size=150, opacity=1).encode(x=alt.X(f"{side}:Q")))
     return alt.layer(*layers)
 
 

@@ -166,11 +166,15 @@ def _choice_chart(points: Sequence[Point], *, alpha: float) -> Chart:
     x = along(alt.X, "saving", savings, title="cost saved →", form="%", zero=True)
     y = along(alt.Y, "risk", [*risks, alpha], title="↑ risk", form="%", zero=True)
     limit = alt.Chart(data([{"risk": alpha, "name": f"limit {show_share(alpha)}"}])).encode(y=y)
-    tips = ["name:N"] + [alt.Tooltip(f"{key}:Q", format=".1%") for key in ("saving", "risk")]
+    tips = [alt.Tooltip("name:N")] + [
+        alt.Tooltip(f"{key}:Q", format=".1%") for key in ("saving", "risk")
+    ]
     dots = alt.Chart(data(points)).mark_circle(size=180, opacity=1)
     return (
         limit.mark_rule(color=VERMILION, strokeDash=[6, 4], strokeWidth=1.5)
-        + limit.mark_text(color=VERMILION, align="right", dy=-8, x="width").encode(text="name:N")
+        + limit.mark_text(color=VERMILION, align="right", dy=-8, x="width").encode(
+            text=alt.Text("name:N")
+        )
         + dots.encode(x=x, y=y, color=colour(), tooltip=tips)
         + labelled(points, x=x, y=y, middle=0.55 * max(savings))
     )
@@ -292,12 +296,18 @@ def _frontier_chart(points: Sequence[Point], *, unit: CostUnit) -> Chart:
     y = along(alt.Y, "quality", shares, title="↑ right answers", form="%")
     dots = alt.Chart(data(points)).encode(x=x, y=y, color=colour())
     front = alt.Chart(data([p for p in points if p["front"]])).encode(x=x, y=y)
-    tips = ["name:N", alt.Tooltip("quality:Q", format=".1%"), alt.Tooltip("cost:Q", format=".4~g")]
+    tips = [
+        alt.Tooltip("name:N"),
+        alt.Tooltip("quality:Q", format=".1%"),
+        alt.Tooltip("cost:Q", format=".4~g"),
+    ]
     middle = math.sqrt(min(costs) * max(costs)) if min(costs) > 0 else sum(costs) / len(costs)
     return (
         front.mark_line(color=GREY, strokeWidth=1.5, opacity=0.7)
-        + dots.mark_rule(strokeWidth=2).encode(y="quality_low:Q", y2="quality_high:Q")
-        + dots.mark_rule(strokeWidth=2).encode(x="cost_low:Q", x2="cost_high:Q")
+        + dots.mark_rule(strokeWidth=2).encode(
+            y=alt.Y("quality_low:Q"), y2=alt.Y2("quality_high:Q")
+        )
+        + dots.mark_rule(strokeWidth=2).encode(x=alt.X("cost_low:Q"), x2=alt.X2("cost_high:Q"))
         + dots.mark_circle(size=160, opacity=1).encode(tooltip=tips)
         + labelled(points, x=x, y=y, middle=middle)
     )
@@ -355,11 +365,13 @@ def _identity_chart(points: Sequence[Point]) -> Chart:
     x = alt.X("times:Q", scale=span, axis=None)
     names = down([point["name"] for point in points])
     rows = alt.Chart(data(points)).encode(y=names)
-    layers = [rows.mark_bar(size=24, cornerRadius=2).encode(x=x, x2="one:Q", color=colour())]
+    layers = [
+        rows.mark_bar(size=24, cornerRadius=2).encode(x=x, x2=alt.X2("one:Q"), color=colour())
+    ]
     one = alt.Chart(data(points[:1])).mark_rule(color=INK, strokeWidth=1.5)
     layers.append(one.encode(x=alt.X("one:Q", scale=span, axis=None)))
     for less in (True, False):
         side = alt.Chart(data([point for point in points if (point["times"] >= 1) is less]))
         text = side.mark_text(align="left" if less else "right", dx=7 if less else -7)
-        layers.append(text.encode(x=x, y=names, text="label:N"))
+        layers.append(text.encode(x=x, y=names, text=alt.Text("label:N")))
     return alt.layer(*layers)
