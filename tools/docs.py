@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import typer
 
 from suffice import config, types
-from suffice.cli.main import app
+from suffice.cli.main import command_tree
 from suffice.logs.format import LogFormat
 from suffice.logs.plain_format import MAPPABLE, plain_format
 from suffice.logs.server_formats import TEXT_FORMATS, TextFormat
@@ -71,7 +70,7 @@ def commands() -> Iterator[tuple[str, Any]]:
             if hasattr(command, "commands"):
                 yield from walk(path, command)
 
-    return walk("suffice", typer.main.get_command(app))
+    return walk("suffice", command_tree())
 
 
 def _command_table(command: Any) -> str:

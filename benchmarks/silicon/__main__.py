@@ -7,7 +7,6 @@ the fit and from the intervals. Prints errors, intervals, rankings, speed and th
 
 import functools
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ from benchmarks.silicon.fit import (
 from benchmarks.silicon.learn import MeasuredRows
 from benchmarks.silicon.older import older_errors, older_runs
 from benchmarks.silicon.peers import beside_peers
+from benchmarks.silicon.timing import configs_per_s, plan_seconds, share_of_numpy_speed
 from suffice.silicon.intervals import Interval
-from suffice.silicon.residual import STEP_START, ideal, predict, step_seconds
+from suffice.silicon.residual import STEP_START, ideal, step_seconds
 from suffice.silicon.roofline import Array
 
 TARGETS_PER_S = (20.0, 50.0, 100.0)
-TIMED_ROWS = 1_000_000
-TIMED_RUNS = 3
 PRICE = "usd_per_Mtok_3yr_rental"
 Row = dict[str, str]
 
@@ -91,7 +89,9 @@ def measure(data: Path) -> dict[str, Any]:
             data=data,
         ),
         "rank_correlation": _rank_correlation(rows, ways["chip"][1], data=data, count=count),
-        "configs_per_s": _speed(rows),
+        "configs_per_s": configs_per_s(rows.table),
+        "share_of_numpy_speed": share_of_numpy_speed(rows.table),
+        "plan_s": plan_seconds(),
         "law": {law: _law_error(rows, law=law, count=count) for law in ("unique", "all", "topk")},
         "groups": len(set(rows.group[:count])),
     }
@@ -284,18 +284,6 @@ def cost_at(target: float, *, speed: Array, usd: Array) -> float:
     if fast[0] < target:
         return float("inf")
     return float(np.exp(np.interp(np.log(target), np.log(fast[::-1]), np.log(cheap[::-1]))))
-
-
-def _speed(rows: MeasuredRows) -> float:
-    """Time what ships, on two threads: physics, residual and interval, in rows a second."""
-    many = rows.table.take(np.random.default_rng(0).integers(0, len(rows.group), TIMED_ROWS))
-    predict(many.take(slice(0, 50_000)), threads=2)
-    taken = []
-    for _ in range(TIMED_RUNS):
-        begin = time.perf_counter()
-        predict(many, threads=2)
-        taken.append(time.perf_counter() - begin)
-    return TIMED_ROWS / min(taken)
 
 
 def _law_error(rows: MeasuredRows, *, law: str, count: int) -> float:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from suffice.silicon import residual
 from suffice.silicon.basis import activations, lift, standardise
 from suffice.silicon.calibrate import krige, parts
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.intervals import Coverage, Interval
+from suffice.silicon.predict import LIMIT
 from suffice.silicon.residual import (
     FIRST_START,
     PARTS,
@@ -98,7 +98,7 @@ class PointPredictors:
         )
         basis, distance = activations(x, lifted=lift(self.centres))
         moved = self.weights @ basis + self.bias[:, None]
-        moved = np.clip(moved, -residual.LIMIT, residual.LIMIT)
+        moved = np.clip(moved, -LIMIT, LIMIT)
         tpot = np.log(step_s) + moved[0]
         first = first_seconds(times, self.ttft, tpot_s=np.exp(tpot))
         return tpot, np.log(first) + moved[1], distance

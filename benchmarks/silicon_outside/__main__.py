@@ -23,7 +23,7 @@ from benchmarks.inputs import benchmark_parser
 from benchmarks.silicon.older import older_runs
 from benchmarks.silicon_outside.mlperf import measure_mlperf
 from benchmarks.silicon_outside.open_arrivals import measure_alone, measure_runs
-from suffice.silicon.residual import predict
+from suffice.silicon.predict import predict
 from suffice.silicon.roofline import Array
 
 

@@ -17,7 +17,7 @@ from suffice.silicon.columns import ConfigTable
 from suffice.silicon.first_token import under_arrivals
 from suffice.silicon.measured import Record, seconds, table_of
 from suffice.silicon.models import find_shape
-from suffice.silicon.residual import predict
+from suffice.silicon.predict import predict
 from suffice.silicon.roofline import Array
 
 TRUTH = "silicon/blis_vllm_ground_truth.csv"

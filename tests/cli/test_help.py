@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 from cli_support import Outcome, leaves
 from rich.text import Text
 
-from suffice.cli.main import PANELS, app
+from suffice.cli.main import PANELS, command_tree
 
 OWN_WORDING = {"--out"}  # says what is written, so each command words it
 TRAINING = "train"  # its options are those of another trade
@@ -31,7 +30,7 @@ def test_help_lists_every_command_in_the_order_of_need(
     titles = [shown.out.index(f"─ {title} ─") for title in PANELS]
     assert titles == sorted(titles)
     assert list(PANELS) == ["Start", "Certify", "Serve", "Plan", "Train", "Evidence"]
-    assert set(names) == set(typer.main.get_command(app).commands)
+    assert set(names) == set(command_tree().commands)
     assert shown.lines <= 60
 
 

@@ -7,10 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 from msgspec import json as msgspec_json
 
-from suffice.cli.main import app, main
+from suffice.cli.main import command_tree, main
 from suffice.errors import ConfigError, InputError
 from suffice.evidence import GRADES, Claim, claims, find_claim
 from suffice.evidence.claims import parse_claims
@@ -95,7 +94,7 @@ def check_command(line: str) -> None:
     """Check that a command line could be typed: its words, options and number of arguments."""
     words = shlex.split(line)
     assert words.pop(0) == "suffice"
-    command = typer.main.get_command(app)
+    command = command_tree()
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
     assert command.name in line.split()

@@ -7,7 +7,8 @@ from suffice.silicon.catalog import find_chip
 from suffice.silicon.columns import make_table
 from suffice.silicon.first_token import CHUNK_TOKENS, prompt_reading, under_arrivals
 from suffice.silicon.models import find_shape
-from suffice.silicon.residual import ideal, predict
+from suffice.silicon.predict import predict
+from suffice.silicon.residual import ideal
 
 
 def grid(model="llama-3-8b", chip="h100", **columns):

@@ -18,7 +18,8 @@ from suffice.silicon.intervals import (
 )
 from suffice.silicon.measured import Record, engine_index, engine_release, table_of
 from suffice.silicon.models import find_shape
-from suffice.silicon.residual import predict, trained
+from suffice.silicon.predict import predict
+from suffice.silicon.residual import trained
 
 MEASURED = Coverage(
     vendors=("nvidia",),

@@ -11,8 +11,9 @@ from suffice.silicon.first_token import under_arrivals
 from suffice.silicon.layouts import cache_splits, spreads, wide_spreads
 from suffice.silicon.models import find_shape
 from suffice.silicon.plan import make_plan, price_block
+from suffice.silicon.predict import predict, tokens_per_step
 from suffice.silicon.question import PlanRequest, Slo, Workload
-from suffice.silicon.residual import ideal, predict, tokens_per_step
+from suffice.silicon.residual import ideal
 from suffice.silicon.roofline import capacity, decode, prefill, weight_bytes
 from suffice.silicon.shapes import profile
 from suffice.silicon.speculation import Speculation, drafting

@@ -11,7 +11,7 @@ from benchmarks.silicon_outside.mlperf import measure_mlperf
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.columns import make_table
 from suffice.silicon.models import find_shape
-from suffice.silicon.residual import predict
+from suffice.silicon.predict import predict
 
 
 def rows():

@@ -58,12 +58,12 @@ def test_options_that_cannot_be_right_are_refused(read, text):
 
 
 def test_a_plan_of_several_workloads_prints_what_each_costs():
-    from suffice.cli.main import app
+    from suffice.cli.main import make_app
 
     arguments = "plan --model llama-3-8b --chips h100,h200 --workload in=500,out=500,rps=30"
     arguments += " --workload in=8000,out=200,rps=10,hit=0.9 --day 5,40,20 --stock h100=64"
     result = CliRunner().invoke(
-        app, [*arguments.split(), "--speculate", "tokens=2,accept=0.7,draft=0.05"]
+        make_app(), [*arguments.split(), "--speculate", "tokens=2,accept=0.7,draft=0.05"]
     )
     assert result.exit_code == 0, result.output
     for words in ("$ a request", "over a day", "from stock", "tokens a step", "prefix cache"):

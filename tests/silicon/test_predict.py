@@ -14,7 +14,8 @@ from suffice.silicon.catalog import catalogue, find_chip
 from suffice.silicon.columns import make_table
 from suffice.silicon.measured import Record, engine_index, read_measurements, table_of
 from suffice.silicon.models import built_in_shapes, find_shape
-from suffice.silicon.residual import Kernel, ideal, predict, step_seconds, trained
+from suffice.silicon.predict import CHUNK_ROWS, predict
+from suffice.silicon.residual import Kernel, ideal, step_seconds, trained
 
 HEADER = (
     "model,chip,engine,batch,input_tokens,output_tokens,tp,dense_format,kv_format,tpot_ms,ttft_ms"
@@ -254,3 +255,36 @@ def test_importing_the_planner_loads_neither_scipy_nor_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_rows_of_many_models_are_predicted_as_each_model_alone():
+    models = (find_shape("llama-3-70b"), find_shape("deepseek-v3"), find_shape("gpt-oss-120b"))
+    rng = np.random.default_rng(0)
+    n = 3 * CHUNK_ROWS
+    table = make_table(
+        models,
+        (find_chip("h100"), find_chip("mi300x")),
+        model=rng.integers(0, 3, n),
+        chip=rng.integers(0, 2, n),
+        engine=rng.integers(-1, 3, n),
+        tp=8,
+        batch=rng.integers(1, 500, n),
+        input_tokens=1000,
+        output_tokens=500,
+    )
+    together = predict(table, threads=2)
+    some = rng.choice(n, 50, replace=False)
+    for name, column in vars(together).items():
+        alone = [getattr(predict(table.take([row])), name)[0] for row in some]
+        assert column[some] == pytest.approx(alone, rel=3e-5, abs=1e-3), name
+
+
+def test_a_compact_table_has_the_same_physics():
+    table = grid(batch=np.array([1.0, 30, 500]), tp=np.array([2.0, 4, 8]), pp=2)
+    whole, compact = ideal(table), ideal(table.compact())
+    assert len(table.compact()) == 3
+    assert len(table.compact().pp) == len(table.compact().model) == 1
+    assert np.array_equal(whole.read_s, np.broadcast_to(compact.read_s, 3))
+    for name, column in vars(whole.step).items():
+        assert np.array_equal(column, np.broadcast_to(getattr(compact.step, name), 3)), name
+    assert len(table.take(slice(0, 0)).compact()) == 0

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from suffice.cli.main import plan as commands
+from suffice.cli import plan as commands
 from suffice.config import parse_config
 from suffice.errors import InputError, SufficeError
 from suffice.meter import charge, price_for
@@ -20,6 +20,7 @@ from suffice.silicon.layouts import LayoutQuestion, candidates, fits, spreads, s
 from suffice.silicon.measured import engine_index
 from suffice.silicon.models import find_shape
 from suffice.silicon.plan import make_plan, overlaps, price_block
+from suffice.silicon.predict import predict
 from suffice.silicon.question import PlanRequest, Slo, Workload
 from suffice.silicon.queueing import (
     AnswerLengths,
@@ -30,7 +31,7 @@ from suffice.silicon.queueing import (
     simulate,
     waiting,
 )
-from suffice.silicon.residual import ideal, predict
+from suffice.silicon.residual import ideal
 from suffice.types import Count, CountSource, Usage
 
 REPLICA = Replica(

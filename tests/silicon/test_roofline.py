@@ -9,7 +9,8 @@ from suffice.silicon import roofline
 from suffice.silicon.catalog import find_chip
 from suffice.silicon.columns import make_table, memory_bytes, points
 from suffice.silicon.models import find_shape
-from suffice.silicon.roofline import skewed_experts, soft_maximum, unique_experts
+from suffice.silicon.roofline import soft_maximum, unique_experts
+from suffice.silicon.routing import skewed_experts
 
 
 def at(model="llama-3-8b", chip="h100", **columns):

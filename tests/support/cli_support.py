@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from compound_support import make_compound_trials, write_workload
 from latent_toys import stream, trials
 
 from suffice.bench.sources import load_tasks
 from suffice.bench.traces import Recording
 from suffice.certify.bundling import Certification
-from suffice.cli.main import app, main
+from suffice.cli.main import command_tree, main
 from suffice.config import parse_config
 from suffice.early_stop.rule import AnswerProbe, ReasoningTags, Trace
 from suffice.ladder import example_text
@@ -100,7 +99,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
             if hasattr(command, "commands"):
                 yield from walk(path, command)
 
-    return walk("", typer.main.get_command(app))
+    return walk("", command_tree())
 
 
 def run(capsys: pytest.CaptureFixture[str], path: str, *words: str) -> Outcome:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from suffice.cli.main import app
+from suffice.cli.main import make_app
 from suffice.trials.importers import read_trials
 from suffice.trials.inspect_logs import _own_calls, _usage
 from suffice.trials.pricing import ladder_prices
@@ -90,7 +90,7 @@ def test_what_has_a_cost_or_no_counts_stays_as_it_is(ladder: Path, tmp_path: Pat
 def test_the_frontier_of_a_log_without_costs_shows_dollars(ladder: Path, tmp_path: Path) -> None:
     path = write(tmp_path, small=USAGE, big=USAGE)
     words = ["frontier", str(path), "--ladder", str(ladder), "--json"]
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(make_app(), words)
     assert result.exit_code == 0, result.output
     assert "0.0012" in result.stdout
 

@@ -3,8 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,65 +12,44 @@ import typer
 from typer.core import TyperGroup
 
 from suffice import __version__
-from suffice.cli import (
-    answer,
-    bench,
-    bill,
-    certify,
-    claims,
-    compare,
-    economy,
-    forecast,
-    keys,
-    latent,
-    launch,
-    ledger,
-    plan,
-    report,
-    rollout,
-    serve,
-    start,
-    stream,
-    train,
-)
 from suffice.cli.output import print_error, say
 from suffice.cli.streams import prepare_streams
 from suffice.errors import SufficeError, missing_extra
 from suffice.units import printable
 
 UNEXPECTED = 1
-PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+PANELS = {
     "Start": {
-        "bill": bill.bill,
-        "demo": start.demo,
-        "init": start.init,
-        "ladder": start.ladder,
-        "bench": bench.bench,
-        "frontier": bench.frontier,
-        "economy": economy.economy,
+        "bill": "bill:bill",
+        "demo": "start:demo",
+        "init": "start:init",
+        "ladder": "start:ladder",
+        "bench": "bench:bench",
+        "frontier": "bench:frontier",
+        "economy": "economy:economy",
     },
     "Certify": {
-        "compare": compare.compare,
-        "label-plan": certify.label_plan,
-        "certify": certify.certify,
-        "recertify": certify.recertify,
-        "latent": latent.app,
+        "compare": "compare:compare",
+        "label-plan": "certify:label_plan",
+        "certify": "certify:certify",
+        "recertify": "certify:recertify",
+        "latent": "latent:app",
     },
     "Serve": {
-        "serve": serve.serve,
-        "launch": launch.launch,
-        "key": keys.app,
-        "ledger": ledger.app,
-        "answer": answer.answer,
-        "stream": stream.stream,
-        "report": report.report,
-        "rollout": rollout.rollout,
+        "serve": "serve:serve",
+        "launch": "launch:launch",
+        "key": "keys:app",
+        "ledger": "ledger:app",
+        "answer": "answer:answer",
+        "stream": "stream:stream",
+        "report": "report:report",
+        "rollout": "rollout:rollout",
     },
-    "Plan": {"plan": plan.app, "forecast": forecast.forecast, "contract": forecast.contract},
-    "Train": {"train": train.app},
-    "Evidence": {"compound": report.compound, "claims": claims.claims},
+    "Plan": {"plan": "plan:app", "forecast": "forecast:forecast", "contract": "forecast:contract"},
+    "Train": {"train": "train:app"},
+    "Evidence": {"compound": "report:compound", "claims": "claims:claims"},
 }
-
+"""Panels of the help: commands by name, each with its module in this folder and its name there."""
 
 # What these commands do not know goes to the client that they start.
 _FORWARDING = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -81,26 +60,10 @@ class CommandOrder(TyperGroup):
 
     def list_commands(self, _context: Any) -> list[str]:
         """Return the names in the order that a newcomer needs them."""
-        return [name for commands in PANELS.values() for name in commands]
+        names = (name for commands in PANELS.values() for name in commands)
+        return [name for name in names if name in self.commands]
 
 
-app = typer.Typer(
-    cls=CommandOrder,
-    help="Spend the least compute that suffices, prove it, and keep the books.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-for panel, commands in PANELS.items():
-    for name, command in commands.items():
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=panel)
-        else:
-            settings = _FORWARDING if command is launch.launch else {}
-            app.command(name, rich_help_panel=panel, context_settings=settings)(command)
-
-
-@app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Version of suffice.")] = False,
 ) -> None:
@@ -110,18 +73,43 @@ def version(
         raise typer.Exit
 
 
+def make_app(*names: str) -> typer.Typer:
+    """Import commands and put them together: those named, or all. Reading signatures is slow."""
+    app = typer.Typer(
+        cls=CommandOrder,
+        help="Spend the least compute that suffices, prove it, and keep the books.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback(invoke_without_command=True)(version)
+    for panel, commands in PANELS.items():
+        for name in [name for name in commands if name in names or not names]:
+            module, _, attribute = commands[name].partition(":")
+            command = getattr(import_module(f"suffice.cli.{module}"), attribute)
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name, rich_help_panel=panel)
+            else:
+                settings = _FORWARDING if name == "launch" else {}
+                app.command(name, rich_help_panel=panel, context_settings=settings)(command)
+    return app
+
+
 @cache
-def command_tree() -> Any:
-    """Return the commands as Typer builds them: once a process, for reading signatures is slow."""
-    return typer.main.get_command(app)
+def command_tree(*names: str) -> Any:
+    """Return commands as Typer builds them: those named, or all."""
+    return typer.main.get_command(make_app(*names))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; an error ends it with its hint and status, never with a traceback."""
-    json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    json = "--json" in words
     prepare_streams()
+    known = {name for commands in PANELS.values() for name in commands}
     try:
-        status = command_tree()(args=arguments, standalone_mode=False)
+        tree = command_tree(*(name for name in words[:1] if name in known))
+        status = tree(args=arguments, standalone_mode=False)
     except typer.TyperException as error:
         status = _usage_error(error, json=json)
     except SufficeError as error:

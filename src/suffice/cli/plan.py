@@ -115,7 +115,6 @@ def plan(
     if context.invoked_subcommand is not None:
         return
     from suffice.cli.output import note, print_json, say
-    from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.catalog import catalogue, load_chips
     from suffice.silicon.demand import mixture
     from suffice.silicon.models import find_shape, load_shapes
@@ -153,7 +152,12 @@ def plan(
         safe=safe,
         percentile=percentile,
     )
-    result = make_plan(request, calibration=read_points([measured]) if measured else None)
+    calibration = None
+    if measured is not None:
+        from suffice.silicon.calibrate import calibrate as read_points
+
+        calibration = read_points([measured])
+    result = make_plan(request, calibration=calibration, with_frontier=json or figure is not None)
     if as_price:
         best = result.ranking[0]
         if best.chip_usd_per_hour is None:
@@ -262,7 +266,7 @@ def law(model: Shape, figure: Figure = None, json: Json = False) -> None:
     """Show how many experts a batch of tokens reads: neither all of them nor only the active."""
     from suffice.cli.output import note, print_json, print_table, say
     from suffice.silicon.models import find_shape
-    from suffice.silicon.roofline import law_of_experts
+    from suffice.silicon.routing import law_of_experts
 
     experts = find_shape(model).experts
     if experts is None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from suffice.silicon.columns import ConfigTable
-from suffice.silicon.first_token import CHUNK_TOKENS, PromptReading, layout_numbers, prompt_reading
+from suffice.silicon.first_token import CHUNK_TOKENS, PromptReading, prompt_reading
+from suffice.silicon.predict import Prediction
 from suffice.silicon.queueing import (
     AnswerLengths,
     Lengths,
@@ -21,7 +22,6 @@ from suffice.silicon.queueing import (
     simulate,
     waiting,
 )
-from suffice.silicon.residual import Prediction
 from suffice.silicon.roofline import Array
 
 REPLAYED = 1000
@@ -67,7 +67,7 @@ def under_load(
     """
     parts = prompt_reading(table, prediction) if parts is None else parts
     tpot = prediction.tpot_s
-    apart, layout = table.prefill_chips > 0, layout_numbers(table)
+    apart, layout = table.prefill_chips > 0, parts.layout
     rate = in_flight_rate(table, prediction)
     pool = np.where(apart, 1 / np.clip(table.prefill_replicas, 1e-6, 1.0), 1.0)
     chunks = table.new_tokens / CHUNK_TOKENS
@@ -99,7 +99,8 @@ def replay(table: ConfigTable, loaded: Loaded, row: int) -> tuple[float, float]:
     pool = loaded.pool[row]
     skip = int(table.batch[row] * pool)
     count, rng = REPLAYED + skip, np.random.default_rng(0)
-    inputs = Lengths(mean=float(table.new_tokens[row]), variation=loaded.variation)
+    new_tokens = float(table.take([row]).new_tokens[0])
+    inputs = Lengths(mean=new_tokens, variation=loaded.variation)
     outputs = AnswerLengths(mean=float(table.output_tokens[row]), variation=loaded.variation)
     rate = float(loaded.requests_per_s[row] * pool)
     served = simulate(
@@ -123,7 +124,7 @@ def replica_of(table: ConfigTable, loaded: Loaded, row: int) -> Replica:
     return Replica(
         batches=tuple((pool * table.batch[rows]).tolist()),
         step_s=tuple(np.maximum.accumulate(loaded.step_s[rows]).tolist()),
-        read_token_s=float(loaded.service_s[row] / table.new_tokens[row]),
+        read_token_s=float(loaded.service_s[row] / table.take([row]).new_tokens[0]),
         places=int(pool * table.batch[rows[-1]]),
         start_s=float(loaded.start_s[row]),
         chunk_tokens=CHUNK_TOKENS,

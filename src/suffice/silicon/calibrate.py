@@ -16,7 +16,8 @@ from msgspec import Struct
 from suffice.errors import InputError
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.measured import read_measurements, seconds, table_of
-from suffice.silicon.residual import Kernel, Prediction, predict, trained
+from suffice.silicon.predict import Prediction, predict
+from suffice.silicon.residual import Kernel, trained
 from suffice.silicon.roofline import Array
 
 Group = tuple[str, str, int]

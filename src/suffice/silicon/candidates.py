@@ -1,5 +1,6 @@
 """Candidates of a plan with their speed, rate and cost, and which of them meet the target."""
 
+import os
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from suffice.silicon.calibrate import Correction
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.first_token import prompt_reading, under_arrivals
 from suffice.silicon.layouts import chips_per_replica, describe
+from suffice.silicon.predict import Prediction, predict
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest
-from suffice.silicon.residual import Prediction, predict
 from suffice.silicon.roofline import Array
 from suffice.units import SECONDS_PER_HOUR, TOKENS_PER_MTOK, show_seconds
 
@@ -52,7 +53,8 @@ def score(
     calibration: Correction | None,
 ) -> PricedCandidates:
     """Predict speed, rate and cost of every candidate; a batch is held constant, or arrives."""
-    usual = predict(table) if calibration is None else calibration.predict(table)
+    threads = os.cpu_count() or 1
+    usual = predict(table, threads=threads) if calibration is None else calibration.predict(table)
     parts = prompt_reading(table, usual)
     prediction = under_arrivals(table, usual, parts=parts) if calibration is None else usual
     loaded = None

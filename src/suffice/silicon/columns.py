@@ -72,23 +72,45 @@ class ConfigTable:
         """Prompt tokens that no cache holds; at least one is always read."""
         return np.asarray(np.maximum(self.input_tokens * (1 - self.cache_hit), 1.0))
 
+    @property
+    def columns(self) -> dict[str, Array]:
+        """All columns by name, without models and chips."""
+        return {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray)}
+
     def __len__(self) -> int:
-        return len(self.model)
+        return len(self.batch)
 
     def take(self, rows: Any) -> "ConfigTable":
         """Return the rows that an index, slice or mask picks."""
-        columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{k: v[rows] for k, v in columns.items() if isinstance(v, np.ndarray)}
-        )
+        columns: dict[str, Any] = {
+            name: column[rows] if len(column) == len(self) else column
+            for name, column in self.columns.items()
+        }
+        return replace(self, **columns)
 
     def single(self) -> "ConfigTable":
         """Return the same rows in single precision: faster, and exact to 1 in a million."""
         columns: dict[str, Any] = {
             name: column.astype(np.float32)
-            for name, column in vars(self).items()
-            if isinstance(column, np.ndarray) and column.dtype.kind == "f"
+            for name, column in self.columns.items()
+            if column.dtype.kind == "f"
         }
+        return replace(self, **columns)
+
+    def compact(self) -> "ConfigTable":
+        """Return the same rows with one number for each column that has one value, but `batch`.
+
+        A plan has one model and one workload, so that half of the physics is one number too.
+        """
+        if not len(self):
+            return self
+        columns: dict[str, Any] = {
+            name: column[:1]
+            for name, column in self.columns.items()
+            if name != "batch" and column[0] == column[-1] and (column == column[0]).all()
+        }
+        if "model" in columns:
+            columns |= {"models": (self.models[columns["model"][0]],), "model": np.array([0])}
         return replace(self, **columns)
 
 
@@ -156,7 +178,7 @@ def _model(table: ConfigTable) -> Model:
     names = [field.name for field in fields(Model)]
     profiles = [profile(shape) for shape in table.models]
     known = [[getattr(counts, name) for counts in profiles] for name in names]
-    columns = np.array(known, table.batch.dtype)[:, table.model]
+    columns = np.array(known, table.batch.dtype).take(table.model, axis=1)
     return Model(**dict(zip(names, columns, strict=True)))
 
 
@@ -164,11 +186,13 @@ def _hardware(table: ConfigTable) -> Hardware:
     chips, kind = table.chips, table.batch.dtype
     rates = np.array([[flops_per_s(c, bits=bits) for bits in (4, 8, 16)] for c in chips], kind)
     network = [c.network.si if c.network else NETWORK_SHARE * c.link_bytes_per_s for c in chips]
+    parts = (table.attention_bits, table.dense_bits, table.expert_bits)
+    attention, dense, expert = (rates.take(3 * table.chip + arithmetic(bits)) for bits in parts)
     return Hardware(
         bandwidth=_of_chip(table, [c.bandwidth.si for c in chips]),
-        flops_attention=rates[table.chip, arithmetic(table.attention_bits)],
-        flops_dense=rates[table.chip, arithmetic(table.dense_bits)],
-        flops_expert=rates[table.chip, arithmetic(table.expert_bits)],
+        flops_attention=attention,
+        flops_dense=dense,
+        flops_expert=expert,
         flops_bf16=_of_chip(table, [c.bf16.si for c in chips]),
         link=_of_chip(table, [c.link_bytes_per_s for c in chips]),
         network=_of_chip(table, network),
@@ -178,7 +202,7 @@ def _hardware(table: ConfigTable) -> Hardware:
 
 def _of_chip(table: ConfigTable, values: Sequence[float]) -> Array:
     """Give each row the value of its chip, in the table's precision."""
-    return np.asarray(np.array(values, table.batch.dtype)[table.chip])
+    return np.asarray(np.array(values, table.batch.dtype).take(table.chip))
 
 
 def arithmetic(bits: Array) -> Any:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from suffice.silicon.plan import Plan
-from suffice.silicon.roofline import SKEW, skewed_experts, unique_experts
+from suffice.silicon.roofline import unique_experts
+from suffice.silicon.routing import SKEW, skewed_experts
 
 
 def frontier_chart(plan: Plan) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 
 from suffice.silicon.columns import ConfigTable
 from suffice.silicon.intervals import NOVELTIES, novelties
-from suffice.silicon.residual import Prediction, ideal, reading, trained
+from suffice.silicon.predict import Prediction
+from suffice.silicon.residual import ideal, reading, trained
 from suffice.silicon.roofline import Array
 
 CHUNK_TOKENS = 2048
@@ -41,7 +42,8 @@ class PromptReading:
     `service_s` keeps the replica's readers (taken as one) busy, `between_s` are the decode steps
     between its chunks, `extra_s` comes on top without keeping others waiting. `step_s` is a decode
     step without prompts in between, `rate` the requests a second that keep the batch in flight,
-    `busy` the share of time that the readers work, `read_s` one prompt alone at full load.
+    `busy` the share of time that the readers work, `read_s` one prompt alone at full load, `layout`
+    the number of each row's layout, the same for rows that differ in batch only.
     """
 
     service_s: Array
@@ -51,6 +53,7 @@ class PromptReading:
     rate: Array
     busy: Array
     read_s: Array
+    layout: Array
 
 
 def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
@@ -59,7 +62,8 @@ def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
     Where other chips read the prompts, what an unloaded request takes on top (handing the cache
     over) is that of the prediction for the smallest batch.
     """
-    times, tpot, out = ideal(table), prediction.tpot_s, table.output_tokens
+    times, tpot, out = ideal(table.compact()), prediction.tpot_s, table.output_tokens
+    layout = _layout_numbers(table)
     mixed = table.prefill_chips == 0
     share = reading(times) * mixed
     step_s = tpot * (1 - share)
@@ -70,7 +74,7 @@ def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
     experts = np.array([model.experts is not None for model in table.models])[table.model]
     longer = np.where(experts, EXPERT_READING, 1.0)
     extra_s = np.maximum(longer * times.loaded_read_s - service_s, 0)
-    alone_s = _smallest(prediction.ttft_s - service_s, table=table)
+    alone_s = _smallest(prediction.ttft_s - service_s, batch=table.batch, layout=layout)
     extra_s = np.where(mixed, extra_s, np.maximum(extra_s, alone_s))
     rate = table.batch / (service_s + between_s + extra_s + out * tpot)
     return PromptReading(
@@ -80,7 +84,8 @@ def prompt_reading(table: ConfigTable, prediction: Prediction) -> PromptReading:
         step_s=step_s,
         rate=rate,
         busy=rate * service_s,
-        read_s=times.loaded_read_s,
+        read_s=np.broadcast_to(times.loaded_read_s, len(table)),
+        layout=layout,
     )
 
 
@@ -104,24 +109,22 @@ def under_arrivals(
     ttft_s = ttft_s + np.where(mixed, parts.step_s / 2, parts.step_s)
     width = np.exp(WIDTH[0] + WIDTH[1] * np.log(np.maximum(table.batch / 3, 1.0)))
     width = np.maximum(width, prediction.tpot_high_s / prediction.tpot_s)
-    unseen = novelties(table, trained().coverage)[NOVELTIES.index("chip")] > 0
+    unseen = novelties(table.compact(), trained().coverage)[NOVELTIES.index("chip")] > 0
     width = np.where(unseen, np.maximum(width, prediction.ttft_high_s / prediction.ttft_s), width)
     return replace(prediction, ttft_s=ttft_s, ttft_low_s=ttft_s / width, ttft_high_s=ttft_s * width)
 
 
-def layout_numbers(table: ConfigTable) -> Array:
+def _layout_numbers(table: ConfigTable) -> Array:
     """Return a number for each row's layout, the same for rows that differ in batch only."""
-    number = np.zeros(len(table), np.int64)
-    spread = (table.tp, table.dp, table.ep, table.pp, table.cp)
-    for column in (table.chip, *spread, table.prefill_replicas):
-        values, place = np.unique(column, return_inverse=True)
-        number = number * len(values) + place
-    return np.asarray(np.unique(number, return_inverse=True)[1])
+    number = table.chip.astype(np.int64)
+    for column in (table.tp, table.dp, table.ep, table.pp, table.cp):
+        number = number * (int(column.max()) + 1) + column.astype(np.int64)
+    values, place = np.unique(table.prefill_replicas, return_inverse=True)
+    return np.asarray(np.unique(number * len(values) + place, return_inverse=True)[1])
 
 
-def _smallest(values: Array, *, table: ConfigTable) -> Array:
+def _smallest(values: Array, *, batch: Array, layout: Array) -> Array:
     """Return to each row the value of its layout's smallest batch."""
-    layout = layout_numbers(table)
-    order = np.lexsort((table.batch, layout))
+    order = np.lexsort((batch, layout))
     _, first = np.unique(layout[order], return_index=True)
     return np.asarray(values[order[first]][layout])

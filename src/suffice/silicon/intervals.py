@@ -119,10 +119,8 @@ def novelties(table: ConfigTable, measured: Coverage) -> Array:
     )[table.chip, arithmetic(table.dense_bits), arithmetic(table.expert_bits)]
     known = ~(model | chip | engine)
     release = (table.version != 0) | (table.draft_tokens > 0) | (table.adapters > 0)
-    return np.array(
-        [model, chip, vendor, engine, group & known, layout & ~chip, release],
-        table.batch.dtype,
-    )
+    kinds_of_row = (model, chip, vendor, engine, group & known, layout & ~chip, release)
+    return np.array(np.broadcast_arrays(*kinds_of_row), table.batch.dtype)
 
 
 def half_width(interval: Interval, terms: Mapping[str, Array], *, unseen: Array) -> Array:

@@ -14,7 +14,7 @@ from suffice.silicon.shapes import Shape, profile
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STAGES = (1, 2, 4, 8)
-BATCHES = tuple(int(b) for b in np.unique(np.rint(np.geomspace(1, 1024, 21))))
+BATCHES = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724, 1024)
 USABLE = 0.88
 BATCH_GROUPS = 8
 PREFILL_SHARES = (0.125, 0.25, 1 / 3, 0.5, 2 / 3, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -161,8 +161,8 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
 
 def fits(table: ConfigTable) -> Array:
     """Whether weights fit beside room for the whole batch, on decode and on prefill chips."""
-    at = points(table)
-    memory = memory_bytes(table)
+    table = table.compact()
+    at, memory = points(table), memory_bytes(table)
     room = capacity(at, memory=memory, usable=USABLE) >= np.maximum(table.batch, 1)
     return np.asarray((weight_bytes(at) <= USABLE * memory) & room)
 

@@ -5,16 +5,17 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from suffice.config import nearest
 from suffice.errors import ConfigError, InputError
-from suffice.silicon.checkpoint.quantisation import Neighbour
-from suffice.silicon.checkpoint.reader import shape_from_config
 from suffice.silicon.formats import Formats, named_format
 from suffice.silicon.shapes import Shape
+
+if TYPE_CHECKING:
+    from suffice.silicon.checkpoint.quantisation import Neighbour
 
 QUANTISATION = ("quantization_config", "compression_config", "expert_dtype")
 NEIGHBOURS = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
@@ -71,6 +72,8 @@ def shape_from_file(path: Path, *, formats: bool = True) -> Shape:
 
     Without `formats` only the dimensions are read, so that a method that nobody knows can be used.
     """
+    from suffice.silicon.checkpoint.reader import shape_from_config
+
     path = path / "config.json" if path.is_dir() else path
     config, neighbour = _json(path), _neighbour(path) if formats else None
     if not formats:
@@ -129,8 +132,10 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _neighbour(path: Path) -> Neighbour | None:
+def _neighbour(path: Path) -> "Neighbour | None":
     """Return the quantisation file beside a configuration, None where there is none."""
+    from suffice.silicon.checkpoint.quantisation import Neighbour
+
     stem = path.stem.removesuffix("config")
     for name in NEIGHBOURS:
         beside = path.with_name(f"{stem}{name}" if path.stem != "config" else name)

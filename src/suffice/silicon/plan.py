@@ -32,9 +32,9 @@ from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index, engine_release
 from suffice.silicon.option import Option
+from suffice.silicon.predict import tokens_per_step
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
-from suffice.silicon.residual import tokens_per_step
 from suffice.silicon.shapes import profile
 from suffice.silicon.speculation import drafting
 from suffice.silicon.weights import PartWeights, weight_parts

@@ -6,11 +6,11 @@ with chunked prefill, as vLLM bounds it by `max_num_batched_tokens`). Requests t
 memory wait in line.
 """
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from statistics import NormalDist
 
 import numpy as np
@@ -94,7 +94,8 @@ class ServedRequests:
 
         Requests that the start of a simulation still favours are such.
         """
-        return float(np.percentile(getattr(self, which)[skip:], q))
+        values = np.sort(getattr(self, which)[skip:])
+        return float(np.interp(q / 100 * (len(values) - 1), np.arange(len(values)), values))
 
 
 def simulate(
@@ -112,116 +113,95 @@ def simulate(
     prompt, a finished answer) all steps are alike, so they are taken at once: the cost is per
     event, not per token.
     """
-    line = _Line(replica, arrivals_s, input_tokens, output_tokens)
-    line.running = sorted((left, STARTED_BEFORE) for left in left_tokens[: replica.places])
-    while not line.done:
-        line.advance()
-    return line.result()
+    line = _Line(replica, arrivals_s=arrivals_s, input_tokens=input_tokens)
+    line.serve(output_tokens.tolist(), left_tokens=left_tokens)
+    first, last = np.array(line.first[:-1]), np.array(line.last[:-1])
+    tpot = np.maximum(last - first, 0) / np.maximum(output_tokens - 1, 1)
+    span = max(float(np.nanmax(last) - arrivals_s[0]), 1e-9)
+    return ServedRequests(
+        ttft_s=first - arrivals_s, tpot_s=tpot, tokens_per_s=float(output_tokens.sum()) / span
+    )
 
 
 class _Line:
-    """The running state of one simulated replica: requests are read, then ready, then running.
+    """Requests in order of arrival, and the times of their first and last tokens once served.
 
-    `running` holds the step at which each request ends, `ready` the time at which it may begin.
+    The last place of `first` and `last` is that of all requests that were under way at the start.
+    Where other chips read the prompts, first tokens do not depend on what this replica does.
     """
 
-    def __init__(self, replica: Replica, arrivals: Array, inputs: Array, outputs: Array) -> None:
+    def __init__(self, replica: Replica, *, arrivals_s: Array, input_tokens: Array) -> None:
         self.replica = replica
-        self.arrivals = [*arrivals.tolist(), math.inf]
-        self.inputs, self.outputs = inputs.tolist(), outputs.tolist()
-        self.now, self.steps, self.next = 0.0, 0.0, 0
-        self.reading: deque[int] = deque()
-        self.unread = inputs.astype(float).tolist()
-        self.ready: list[tuple[float, int]] = []
-        self.running: list[tuple[float, int]] = []
-        self.first, self.last = [math.nan] * len(arrivals), [math.nan] * len(arrivals)
-        self.reader_free = 0.0
-        counts = np.arange(replica.places + 1)
-        self.step_s = np.interp(counts, replica.batches, replica.step_s).tolist()
+        self.arrivals = [*arrivals_s.tolist(), math.inf]
+        self.unread: list[float] = input_tokens.astype(float).tolist()
+        self.first, self.last = [math.nan] * len(self.arrivals), [math.nan] * len(self.arrivals)
+        batches = np.arange(replica.places + 1)
+        self.step_s = np.interp(batches, replica.batches, replica.step_s).tolist()
+        free = 0.0
+        for request, tokens in enumerate(self.unread if replica.apart else ()):
+            free = max(free, self.arrivals[request]) + replica.read_token_s * tokens
+            self.first[request] = free + replica.start_s
 
-    @property
-    def done(self) -> bool:
-        waits = self.reading or self.ready or self.running
-        return self.next >= len(self.inputs) and not waits
+    def serve(self, outputs: Sequence[float], *, left_tokens: Sequence[float]) -> None:
+        """Go from event to event until all requests are served.
 
-    def advance(self) -> None:
-        """Go to the next event."""
-        while self.arrivals[self.next] <= self.now and self._may_admit():
-            self._take(self.next)
-            self.next += 1
-        while self.ready and self.ready[0][0] <= self.now and self._has_place():
-            _, request = heapq.heappop(self.ready)
-            heapq.heappush(self.running, (self.steps + self.outputs[request] - 1, request))
-        if self.reading:
-            self._read_chunk()
-        elif self.running:
-            self._decode_until_event()
-        else:
-            self.now = self._next_event()
-        end = self.steps + 1e-9
-        while self.running and self.running[0][0] <= end:
-            _, request = heapq.heappop(self.running)
-            if request != STARTED_BEFORE:
-                self.last[request] = max(self.now, self.first[request])
+        Requests are `reading`, then `ready` (in order of arrival, as their first tokens come), then
+        `running`, a heap by the step at which each ends. Where other chips read, a request holds a
+        place only while it runs. A plan spends most of its time in this loop.
+        """
+        places, apart, start_s = self.replica.places, self.replica.apart, self.replica.start_s
+        arrivals, first, last, step_s = self.arrivals, self.first, self.last, self.step_s
+        running = sorted((left, STARTED_BEFORE) for left in left_tokens[:places])
+        reading: deque[int] = deque()
+        ready: deque[int] = deque()
+        entrance = ready if apart else reading
+        now, steps, arrived, count = 0.0, 0.0, 0, len(outputs)
+        while arrived < count or reading or ready or running:
+            while arrivals[arrived] <= now and (
+                apart or len(reading) + len(ready) + len(running) < places
+            ):
+                entrance.append(arrived)
+                arrived += 1
+            while ready and first[ready[0]] <= now and len(running) < places:
+                request = ready.popleft()
+                heappush(running, (steps + outputs[request] - 1, request))
+            step = step_s[len(running)] if running else 0.0
+            if reading:
+                read_s, finished = self._read_chunk(reading)
+                now += read_s + step
+                steps += 1 if running else 0
+                for request in finished:
+                    first[request] = now + start_s
+                ready.extend(finished)
+            else:
+                admits = apart or len(ready) + len(running) < places
+                event = arrivals[arrived] if admits else math.inf
+                if ready and len(running) < places:
+                    event = min(event, first[ready[0]])
+                if running:
+                    until, left = (event - now) / step, running[0][0] - steps
+                    taken = left if until >= left else math.ceil(until)
+                    steps += taken
+                    now += taken * step
+                else:
+                    now = event
+            end = steps + 1e-9
+            while running and running[0][0] <= end:
+                request = heappop(running)[1]
+                last[request] = max(now, first[request])
 
-    def _may_admit(self) -> bool:
-        """Whether a request may be read; other chips read without holding a place."""
-        held = len(self.reading) + len(self.ready) + len(self.running)
-        return self.replica.apart or held < self.replica.places
-
-    def _take(self, request: int) -> None:
-        if not self.replica.apart:
-            self.reading.append(request)
-            return
-        begin = max(self.reader_free, self.arrivals[request])
-        self.reader_free = begin + self.replica.read_token_s * self.inputs[request]
-        self._answer(request, at=self.reader_free)
-
-    def _answer(self, request: int, *, at: float) -> None:
-        """Note the first token, `start_s` after the prompt was read; the next ones may follow."""
-        self.first[request] = at + self.replica.start_s
-        heapq.heappush(self.ready, (self.first[request], request))
-
-    def _has_place(self) -> bool:
-        return len(self.running) < self.replica.places
-
-    def _next_event(self) -> float:
-        """Return the time of the next arrival or beginning that can be acted upon."""
-        arrival = self.arrivals[self.next] if self._may_admit() else math.inf
-        beginning = self.ready[0][0] if self.ready and self._has_place() else math.inf
-        return min(arrival, beginning)
-
-    def _read_chunk(self) -> None:
-        budget, read = float(self.replica.chunk_tokens), []
-        while self.reading and budget > 0:
-            request = self.reading[0]
-            taken = min(budget, self.unread[request])
-            self.unread[request] -= taken
+    def _read_chunk(self, reading: deque[int]) -> tuple[float, list[int]]:
+        """Read a chunk of the waiting prompts; return its seconds and the prompts it finishes."""
+        chunk = budget = float(self.replica.chunk_tokens)
+        finished, unread = [], self.unread
+        while reading and budget > 0:
+            request = reading[0]
+            taken = min(budget, unread[request])
+            unread[request] -= taken
             budget -= taken
-            if self.unread[request] <= 0:
-                read.append(self.reading.popleft())
-        decode = self.step_s[len(self.running)] if self.running else 0.0
-        self.now += (self.replica.chunk_tokens - budget) * self.replica.read_token_s + decode
-        self.steps += 1 if self.running else 0
-        for request in read:
-            self._answer(request, at=self.now)
-
-    def _decode_until_event(self) -> None:
-        step = self.step_s[len(self.running)]
-        until, steps = (self._next_event() - self.now) / step, self.running[0][0] - self.steps
-        steps = steps if until >= steps else math.ceil(until)
-        self.steps += steps
-        self.now += steps * step
-
-    def result(self) -> ServedRequests:
-        first, last, outputs = np.array(self.first), np.array(self.last), np.array(self.outputs)
-        tpot = np.maximum(last - first, 0) / np.maximum(outputs - 1, 1)
-        span = max(float(np.nanmax(last)) - self.arrivals[0], 1e-9)
-        return ServedRequests(
-            ttft_s=first - np.array(self.arrivals[:-1]),
-            tpot_s=tpot,
-            tokens_per_s=float(outputs.sum()) / span,
-        )
+            if unread[request] <= 0:
+                finished.append(reading.popleft())
+        return (chunk - budget) * self.replica.read_token_s, finished
 
 
 def crowded(batch: Array, *, elasticity: Array, percentile: float) -> Array:

@@ -1,26 +1,21 @@
-"""The prediction that ships: roofline times, fitted coefficients, a learned residual, an interval.
+"""Roofline times with fitted coefficients, and what the learned residual sees of them.
 
 Everything learned is in data/trained.json, together with the command and the data that made it.
-Evaluation is plain numpy over chunks that fit the cache, on as many threads as asked for.
 """
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from importlib import resources
 
 import msgspec
 import numpy as np
 from msgspec import Struct
-from threadpoolctl import ThreadpoolController
 
-from suffice.silicon import basis as network
 from suffice.silicon import roofline
 from suffice.silicon.columns import ENGINES, ConfigTable, points, prefill_points, unpacked
-from suffice.silicon.intervals import Coverage, Interval, half_width, novelties
+from suffice.silicon.intervals import Coverage, Interval
 from suffice.silicon.roofline import Array, Points, StepTerms
 
-CHUNK_ROWS = 16384
 FLOOR_S = 1e-9
 SHARE_FLOOR = -6.0
 
@@ -36,9 +31,6 @@ FIRST_NAMES = tuple(
     "factor_trtllm factor_vllm factor_sglang factor_apart".split()
 )
 FIRST_START = (2.0, 0.5, 0.7, 1.0, 2e-2, 1e-6, 0.5, 0.3, *[1.0] * 4)
-LIMIT = 1.2
-"""The residual moves a prediction by at most exp(LIMIT): physics has the last word."""
-
 
 PARTS = tuple(
     "offset mode format layout slope_batch slope_input slope_output slope_chips near_batch "
@@ -93,22 +85,6 @@ class Trained(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Seconds per output token and to the first one, each with a 90 % interval; arrays of n.
-
-    `distance` says how far a configuration lies from the data, in standardised units.
-    """
-
-    tpot_s: Array
-    tpot_low_s: Array
-    tpot_high_s: Array
-    ttft_s: Array
-    ttft_low_s: Array
-    ttft_high_s: Array
-    distance: Array
-
-
-@dataclass(frozen=True, kw_only=True)
 class IdealTimes:
     """Ideal times of n configurations and the flags that the coefficients need.
 
@@ -142,30 +118,6 @@ def trained() -> Trained:
     return msgspec.json.decode(text, type=Trained)
 
 
-def predict(table: ConfigTable, *, learned: Trained | None = None, threads: int = 1) -> Prediction:
-    """Predict every row; rows are independent, so chunks may run on `threads` threads.
-
-    Each thread multiplies alone: products of one block are too small to share between cores.
-    """
-    learned = trained() if learned is None else learned
-    constants = _constants(learned)
-
-    def chunk(start: int) -> Prediction:
-        rows = table.take(slice(start, start + CHUNK_ROWS)).single()
-        return _predict_chunk(rows, learned, constants)
-
-    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(chunk, range(0, len(table), CHUNK_ROWS)))
-    names = [f.name for f in fields(Prediction)]
-    joined = [np.concatenate([getattr(p, name) for p in parts], dtype=float) for name in names]
-    return Prediction(**dict(zip(names, joined, strict=True)))
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 def ideal(table: ConfigTable, *, experts: str = "unique") -> IdealTimes:
     """Compute what physics says of a table, before anything learned."""
     times = points(table)
@@ -177,7 +129,7 @@ def ideal(table: ConfigTable, *, experts: str = "unique") -> IdealTimes:
     read = roofline.prefill(prefill_points(table, decode=times), tokens=new, before=cached)
     read_s = np.maximum(read.compute + read.compute_attention, read.weights + read.experts)
     vendors = np.array([chip.vendor == "amd" for chip in table.chips], kind)
-    known = table.engine[:, None] == np.arange(len(ENGINES))
+    known = (np.arange(len(ENGINES))[:, None] == table.engine).T
     return IdealTimes(
         points=times,
         step=step,
@@ -293,13 +245,14 @@ def features(times: IdealTimes, *, table: ConfigTable, step_s: Array) -> Array:
         *times.engine.T,
     )
     out = np.empty((len(shares) + 1 + len(sizes) + len(flags), len(table)), np.float32)
-    for i, share in enumerate((*shares, times.mixed_s)):
-        np.divide(np.maximum(share, FLOOR_S), step_s, out=out[i], casting="same_kind")
-    for i, column in enumerate((*sizes, *flags), start=len(shares) + 1):
-        out[i] = column
-    logs = out[: len(shares) + 1 + len(sizes)]
-    np.log(logs, out=logs)
-    np.maximum(logs[: len(shares) + 1], SHARE_FLOOR, out=logs[: len(shares) + 1])
+    rows = iter(out)
+    for share, row in zip((*shares, times.mixed_s), rows, strict=False):
+        np.divide(np.maximum(share, FLOOR_S), step_s, out=row, casting="same_kind")
+        np.maximum(np.log(row, out=row), SHARE_FLOOR, out=row)
+    for column, row in zip(sizes, rows, strict=False):
+        row[:] = np.log(np.asarray(column, np.float32))
+    for column, row in zip(flags, rows, strict=True):
+        row[:] = column
     return out
 
 
@@ -316,76 +269,3 @@ def interval_terms(times: IdealTimes, *, distance: Array) -> dict[str, Array]:
         "reading": times.mixed_s / (times.mixed_s + own),
         "source": np.ones_like(distance),
     }
-
-
-def _constants(learned: Trained) -> dict[str, Array]:
-    """Arrange what was learned for evaluation, in single precision."""
-    both = (learned.tpot, learned.ttft)
-    arrays = {
-        "mean": learned.mean,
-        "scale": learned.scale,
-        "lifted": network.lift(np.array(learned.centres)),
-        "weights": [target.weights for target in both],
-        "bias": [target.bias for target in both],
-        "tpot": learned.tpot.coefficients,
-        "ttft": learned.ttft.coefficients,
-    }
-    return {name: np.array(values, np.float32) for name, values in arrays.items()}
-
-
-def _predict_chunk(table: ConfigTable, learned: Trained, constants: dict[str, Array]) -> Prediction:
-    times = ideal(table)
-    step_s = step_seconds(times, constants["tpot"])
-    raw = features(times, table=table, step_s=step_s)
-    x = network.standardise(raw, mean=constants["mean"], scale=constants["scale"])
-    moved, distance = network.evaluate(
-        x, lifted=constants["lifted"], weights=constants["weights"], bias=constants["bias"]
-    )
-    np.exp(np.clip(moved, -LIMIT, LIMIT, out=moved), out=moved)
-    tpot_s = step_s * moved[0] * _older(table, learned)
-    if table.draft_tokens.any():
-        tpot_s = tpot_s * _speculation_factor(table, times, constants["tpot"])
-    ttft_s = first_seconds(times, constants["ttft"], tpot_s=tpot_s) * moved[1]
-    unseen = novelties(table, learned.coverage)
-    terms = interval_terms(times, distance=distance)
-    wide = [
-        np.exp(half_width(t.interval, terms, unseen=unseen)) for t in (learned.tpot, learned.ttft)
-    ]
-    return Prediction(
-        tpot_s=tpot_s,
-        tpot_low_s=tpot_s / wide[0],
-        tpot_high_s=tpot_s * wide[0],
-        ttft_s=ttft_s,
-        ttft_low_s=ttft_s / wide[1],
-        ttft_high_s=ttft_s * wide[1],
-        distance=distance,
-    )
-
-
-def _speculation_factor(table: ConfigTable, times: IdealTimes, coefficients: Array) -> Array:
-    """Seconds per token with guesses that are checked, over seconds per token without.
-
-    A step checks all guesses and costs their drafts on top; it yields the accepted ones and one
-    token more. Prompts read in between take their time per token, guesses or not.
-    """
-    drafts = table.draft_tokens
-    checked = roofline.decode(times.points, tokens=1 + drafts)
-    unmixed = replace(times, mixed_s=np.zeros_like(times.mixed_s))
-    step_s = step_seconds(replace(unmixed, step=checked), coefficients)
-    per_token_s = step_s * (1 + drafts * table.draft_cost) / tokens_per_step(table)
-    plain_s, alone_s = step_seconds(times, coefficients), step_seconds(unmixed, coefficients)
-    return np.asarray((per_token_s + plain_s - alone_s) / plain_s)
-
-
-def tokens_per_step(table: ConfigTable) -> Array:
-    """Tokens that a step yields: 1 + a + a^2 + ... with `draft_tokens` guesses accepted at `a`."""
-    a, k = table.acceptance, table.draft_tokens
-    short = np.minimum(a, 1 - 1e-6)
-    return np.where(a < 1, (1 - short ** (k + 1)) / (1 - short), k + 1)
-
-
-def _older(table: ConfigTable, learned: Trained) -> Array:
-    """How many times longer a step takes on an engine's release from before the measurements."""
-    slower = [learned.older.get(c.vendor, learned.older.get("other", 1.0)) for c in table.chips]
-    by_row = np.array(slower, table.batch.dtype)[table.chip]
-    return np.where(table.version < 0, by_row, np.ones_like(by_row))

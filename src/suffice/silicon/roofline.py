@@ -4,19 +4,15 @@ Every function returns *ideal* times, at the published rates. What share of thos
 reaches, and what it adds per layer and per step, is fitted (`residual`), never assumed here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-
-LAW_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-SKEW = 1.1
-"""Popularity of experts falls as rank^-SKEW; aiconfigurator assumes 1.01 to 1.2."""
 
 ACTIVATION_BYTES = 2.0
 INDEX_BYTES = 132 / 128
@@ -141,45 +137,11 @@ def unique_experts(experts: Array, active: Array, tokens: Array) -> Array:
     """How many of `experts` a batch of `tokens` touches when each picks `active`: E(1-(1-k/E)^B).
 
     Exact for uniform, independent routing; skewed or correlated routing touches fewer, so it is an
-    upper bound (see `skewed_experts`).
+    upper bound (see `routing.skewed_experts`).
     """
     share = np.asarray(active / experts)
     missed = tokens * np.log1p(-np.minimum(share, 1 - np.finfo(share.dtype).epsneg))
     return np.asarray(-experts * np.expm1(missed))
-
-
-def skewed_experts(experts: int, active: int, *, tokens: Array, exponent: float) -> Array:
-    """Count unique experts when popularity falls as rank^-exponent; 0 is the uniform law.
-
-    The chance that a token picks expert i is min(1, c * p_i) with c such that they sum to `active`.
-    """
-    popularity = np.arange(1, experts + 1, dtype=float) ** -exponent
-    low, high = 0.0, active / popularity.min()
-    for _ in range(80):
-        scale = (low + high) / 2
-        over = np.minimum(1, scale * popularity).sum() > active
-        low, high = (low, scale) if over else (scale, high)
-    chance = np.minimum(1, high * popularity)
-    return np.asarray((1 - (1 - chance) ** np.asarray(tokens, float)[..., None]).sum(axis=-1))
-
-
-class ExpertsRead(Struct, frozen=True, kw_only=True):
-    """Experts that a batch of `tokens` reads in one layer: uniform routing, and SKEW."""
-
-    tokens: int
-    uniform: float
-    skewed: float
-
-
-def law_of_experts(experts: int, active: int) -> tuple[ExpertsRead, ...]:
-    """Tabulate both counts over batches; with routing as rank^-SKEW the count is lower."""
-    tokens = np.array(LAW_BATCHES, float)
-    uniform = unique_experts(np.array(experts), np.array(active), tokens)
-    skewed = skewed_experts(experts, active, tokens=tokens, exponent=SKEW)
-    return tuple(
-        ExpertsRead(tokens=n, uniform=float(u), skewed=float(s))
-        for n, u, s in zip(LAW_BATCHES, uniform, skewed, strict=True)
-    )
 
 
 def soft_maximum(terms: Sequence[Array], *, power: float) -> Array:
@@ -249,10 +211,11 @@ def decode(points: Points, *, experts: str = "unique", tokens: Array | float = 1
     rank = np.maximum(work.batch / layout.dp, 1.0)
     passed = work.batch * tokens
     touched = _touched(model, passed, law=experts)
-    adapters = np.maximum(work.adapters, 1.0)
-    adapters = unique_experts(adapters, np.ones_like(adapters), work.batch)
-    head = model.head * work.head_bytes / layout.tp
-    fixed = _fixed_bytes(points) + head + adapters * work.adapter_bytes / layout.stage_chips
+    fixed = _fixed_bytes(points) + model.head * work.head_bytes / layout.tp
+    if work.adapters.any():
+        adapters = np.maximum(work.adapters, 1.0)
+        adapters = unique_experts(adapters, np.ones_like(adapters), work.batch)
+        fixed = fixed + adapters * work.adapter_bytes / layout.stage_chips
     read = (
         model.moe_layers * touched * model.expert * work.expert_bytes / (layout.ep * layout.moe_tp)
     )
@@ -267,7 +230,7 @@ def decode(points: Points, *, experts: str = "unique", tokens: Array | float = 1
         / chips
         / chip.flops_bf16,
         wire=_wire_seconds(points, tokens=passed) + _exchange_seconds(points, tokens=passed),
-        messages=_messages(points) + 2 * model.layers * np.log2(layout.cp),
+        messages=_messages(points) + 2 * model.layers * _log2(layout.cp),
         layers=model.layers,
         moe_layers=model.moe_layers,
         sequences=rank,
@@ -394,6 +357,11 @@ def _wire_seconds(points: Points, *, tokens: Array) -> Array:
 def _messages(points: Points) -> Array:
     """How many times a step waits for others: two all-reduces a layer, two all-to-alls, hops."""
     model, layout = points.model, points.layout
-    reduces = 2 * model.layers * np.log2(np.maximum(layout.tp, 1))
-    shuffles = 2 * model.moe_layers * np.log2(np.maximum(layout.dp, 1))
+    reduces = 2 * model.layers * _log2(np.maximum(layout.tp, 1))
+    shuffles = 2 * model.moe_layers * _log2(np.maximum(layout.dp, 1))
     return np.asarray(reduces + shuffles + layout.pp - 1)
+
+
+def _log2(values: Array) -> Array:
+    """Logarithm to base 2, by the natural one, which numpy works out several values at a time."""
+    return np.asarray(np.log(values) * (1 / math.log(2)))
