@@ -180,6 +180,24 @@ async def test_key_is_blotted_out_of_what_a_server_says() -> None:
     assert not error.retryable
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [("x", "maximum context length, max_tokens"), ("token", "(***): maximum context length")],
+)
+async def test_a_placeholder_of_a_key_spoils_no_words(key: str, shown: str) -> None:
+    """Local servers are given any key; who blots out each `x` no longer knows what was refused."""
+    words = "(token): maximum context length, max_tokens x"
+    reply = http({"error": {"message": words}}, status="400 Bad Request")
+    async with RawServer(reply) as server:
+        config = EngineConfig(kind="openai", url=server.url, max_retries=0)
+        async with OpenAIEngine(config, api_key=key) as engine:
+            with pytest.raises(EngineRefused) as caught:
+                await engine.complete(ASKED, RUNG)
+    assert caught.value.detail.code == "context_length_exceeded"
+    assert shown in caught.value.body
+    assert caught.value.body.count("***") == 1
+
+
 @pytest.mark.parametrize("url", [None, "", "127.0.0.1:8000", "ftp://x/v1", "http://me:pw@x/v1"])
 def test_urls_that_cannot_be_are_refused(url: str | None) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -160,6 +160,8 @@ OF_ANOTHER = {
         ("openai", "https://api.openai.com/v1", True),
         ("azure", "https://x.openai.azure.com/openai/v1", True),
         ("mistral", "https://api.mistral.ai/v1", True),
+        ("openai", "https://api.cerebras.ai/v1", True),
+        ("openai", "https://api.groq.com/openai/v1", True),
         ("openai", "http://127.0.0.1/v1", False),
         ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", False),
         ("deepseek", "https://api.deepseek.com", False),
@@ -174,3 +176,22 @@ def test_what_another_engine_wants_back_does_not_reach_one_that_refuses_it(
     text = json.dumps(sent)
     assert (sent["content"], sent["tool_calls"][0]["id"]) == ("Right.", "abcdefgh9")
     assert ("So it is." in text, "thought_signature" in text) == (not strict, not strict)
+
+
+@pytest.mark.parametrize(("dialect", "blank"), [("deepseek", " "), ("kimi", " "), ("vllm", None)])
+def test_a_turn_of_another_engine_has_a_thought_for_servers_that_want_one(
+    dialect: str, blank: str | None
+) -> None:
+    """A session that moves up to a thinking model brings turns of one that does not think."""
+    turns = (
+        says("user", "x"),
+        {"role": "assistant", "content": "a", "reasoning_content": "So."},
+        {"role": "assistant", "content": "b", "reasoning": "Thus."},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "assistant", "content": "d", "reasoning_content": ""},
+    )
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)  # type: ignore[index]
+    user, *thoughts = (message.get("reasoning_content") for message in body["messages"])
+    assert user is None
+    assert thoughts == (["So.", "Thus.", blank, blank] if blank else ["So.", None, None, ""])

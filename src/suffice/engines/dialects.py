@@ -15,6 +15,7 @@ from suffice.engines.turns import (
     plain_texts,
     short_id,
     with_call_ids,
+    with_thoughts,
     without_thoughts,
 )
 from suffice.errors import ConfigError
@@ -45,7 +46,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     alone, at the beginning; with `plain_text` the server takes no list of texts for a message.
     `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
     letters or digits. A server that `caches` heeds the marks `cache_control`. One that is
-    `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them.
+    `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them;
+    one that `wants_thoughts` refuses an assistant's turn without any.
     """
 
     name: DialectName
@@ -70,6 +72,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     call_ids: Literal["any", "short", "nine"] = "any"
     caches: bool = False
     strict_messages: bool = False
+    wants_thoughts: bool = False
 
 
 _NESTED = ("chat_template_kwargs", "custom_params")
@@ -122,6 +125,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     messages = one_system(request.messages) if dialect.one_system else list(request.messages)
     if dialect.strict_messages:
         messages = without_thoughts(messages)
+    if dialect.wants_thoughts:
+        messages = with_thoughts(messages)
     if dialect.plain_text:
         messages = plain_texts(messages)
     if dialect.call_ids != "any":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _RETRYABLE = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _BODY_BYTES = 16_384
+_SHORTEST_SECRET = 8
 _BODY_CHARACTERS = 500
 _WORDS_CHARACTERS = 4_000
 _WORDS = ("message", "msg", "error_msg", "error_message", "detail", "errorMessage")
@@ -90,9 +91,7 @@ async def refused(
 ) -> EngineRefused:
     """Turn an HTTP error into an EngineRefused; keys are blotted out of what the server says."""
     text = (await response.content.read(_BODY_BYTES)).decode(errors="replace")
-    if key:
-        text = text.replace(key, "***")
-    text = masked(text)
+    text = masked(_without(text, key))
     status, body = response.status, text[:_BODY_CHARACTERS]
     try:
         document = msgspec.json.decode(text)
@@ -170,6 +169,15 @@ def _error_of(body: object) -> JSON | None:
         return None
     values = [body.get(name) for name in _WORDS]
     return body if any(words and isinstance(words, str | list) for words in values) else None
+
+
+def _without(text: str, key: str | None) -> str:
+    """Blot out a key; a short one, which servers without keys are given, as a whole word alone."""
+    if not key:
+        return text
+    if len(key) >= _SHORTEST_SECRET:
+        return text.replace(key, "***")
+    return re.sub(rf"(?<![\w-]){re.escape(key)}(?![\w-])", "***", text)
 
 
 def _detail(error: JSON | None, *, text: str) -> ErrorDetail:

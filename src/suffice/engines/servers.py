@@ -102,8 +102,10 @@ DIALECTS: dict[DialectName, Dialect] = {
         strict_messages=True,
     ),
     # api-docs.deepseek.com/guides/thinking_mode: other efforts are mapped to these in silence.
+    # A turn without a thought is refused, and so is an empty one (earendil-works/pi pull 3640).
     "deepseek": Dialect(
         name="deepseek",
+        wants_thoughts=True,
         plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
         switches=(_TYPE,),
@@ -126,6 +128,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # platform.moonshot.ai/docs/api/chat: `thinking` allows no other field, max_tokens is old.
     "kimi": Dialect(
         name="kimi",
+        wants_thoughts=True,
         plain_text=True,
         effort=None,
         levels=(Effort.NONE, Effort.HIGH),
@@ -194,6 +197,7 @@ _HOSTS: dict[str, DialectName] = {
     "generativelanguage.googleapis.com": "gemini",
     "openrouter.ai": "openrouter",
 }
+_STRICT_HOSTS = (".cerebras.ai", ".groq.com")  # they refuse thoughts of earlier turns
 
 
 def vendor_at(url: str, *, dialect: Dialect) -> Dialect:
@@ -215,5 +219,9 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
         return dialect
     limits = ("max_completion_tokens", "max_tokens")
     return msgspec.structs.replace(
-        dialect, limits=limits, plain_text=True, call_ids="any", strict_messages=False
+        dialect,
+        limits=limits,
+        plain_text=True,
+        call_ids="any",
+        strict_messages=f".{host}".endswith(_STRICT_HOSTS),
     )

@@ -57,6 +57,11 @@ def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
     return [_plain_turn(message) for message in messages]
 
 
+def with_thoughts(messages: Sequence[JSON]) -> list[JSON]:
+    """Give every turn of the assistant a thought, a blank where another engine answered."""
+    return [_thoughtful_turn(message) for message in messages]
+
+
 def with_call_ids(messages: Sequence[JSON], *, of: Callable[[str], str]) -> list[JSON]:
     """Rewrite the ids of tool calls, in the calls and in their results alike."""
     return [_with_ids(message, of) for message in messages]
@@ -92,6 +97,14 @@ def _plain_turn(message: JSON) -> JSON:
         for call in calls
     ]
     return {**kept, "tool_calls": plain}
+
+
+def _thoughtful_turn(message: JSON) -> JSON:
+    if message.get("role") != "assistant" or message.get("reasoning_content"):
+        return message
+    texts = [message.get(name) for name in ("reasoning", "reasoning_text", "thinking")]
+    thought = next((text for text in texts if text and isinstance(text, str)), " ")
+    return {**message, "reasoning_content": thought}
 
 
 def _with_ids(message: JSON, of: Callable[[str], str]) -> JSON:
