@@ -302,6 +302,59 @@ def test_what_comes_between_a_call_and_its_output_waits_for_the_output(role: str
     assert [m["tool_call_id"] for m in messages[2:4]] == ["a", "b"]
 
 
+COMPACT = {"type": "compaction_trigger"}
+TURN = [said("user", "Fix it.") | {"internal_chat_message_metadata_passthrough": {"a": 1}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_conversation_is_compacted_by_its_model(here: Site, stream: bool) -> None:
+    """Codex asks for it so where its provider is called OpenAI, and knows no other way there."""
+
+    async def script(call: Call) -> None:
+        if call.body["stream"]:
+            await call.events()
+            await call.write(chunk(reasoning_content="hm") + chunk(content="Half is "))
+            await call.write(chunk(content="done.") + chunk(finish="stop") + usage_event())
+            await call.write(b"data: [DONE]\n\n")
+        else:
+            await call.reply(completion("Half is done.", reasoning_content="hm"))
+
+    here.upstream.script = script
+    ask = {"model": "big", "input": [*TURN, COMPACT], "tools": [RUN], "stream": stream}
+    ask["text"] = {"format": {"type": "json_object"}}
+    async with here.http.post(here.url + PATH, json=ask) as response:
+        assert response.status == 200, await response.text()
+        data = (await response.read()).decode()
+    lines = [line[6:] for line in data.splitlines() if line.startswith("data: ")]
+    events = [json.loads(line) for line in lines]
+    whole = events[-1]["response"] if stream else json.loads(data)
+    [item] = whole["output"]
+    assert (whole["status"], item["type"], whole["usage"]["output_tokens"] > 0) == (
+        *("completed", "compaction"),
+        True,
+    )
+    if stream:
+        done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+        assert done == [item]
+    sent = here.upstream.calls[0].body
+    assert (sent["tool_choice"], "response_format" in sent) == ("none", False)
+    assert "summary" in sent["messages"][-1]["content"]
+    later = chat_of_response({"model": "m", "input": [*TURN, item, said("user", "Go on.")]})
+    texts = [message["content"] for message in later.chat["messages"]]
+    assert texts[0] == "Fix it."
+    assert texts[1].endswith("Half is done.")
+    assert "internal_chat_message_metadata_passthrough" in later.ignored
+
+
+def test_a_compaction_without_a_summary_has_failed() -> None:
+    writer = ResponseWriter({"model": "m", "input": [COMPACT]}, request_id="r")
+    writer.feed({"choices": [{"delta": {"content": " "}, "finish_reason": "stop"}]})
+    [last] = writer.end()
+    assert last["type"] == "response.failed"
+    assert "no summary" in last["response"]["error"]["message"]
+    assert last["response"]["output"] == []
+
+
 async def test_what_an_engine_adds_comes_back_in_the_next_turn(here: Site) -> None:
     signed = {"google": {"thought_signature": "c2ln"}}
     call = {"index": 0, "id": "c1", "type": "function", "extra_content": signed}

@@ -2,7 +2,8 @@
 
 Signatures of thoughts, and whatever else an engine adds to a message or a tool call, have no field
 in the other APIs. They travel in the signature of a thinking block, in the encrypted content of a
-reasoning item, and in the ids of tool calls.
+reasoning item, and in the ids of tool calls. The summary of a compacted conversation travels in the
+encrypted content of its item.
 """
 
 import binascii
@@ -32,6 +33,18 @@ def unseal(text: str) -> JSON | None:
     """Return the fields of a message that were sealed; None for a seal that is not ours."""
     fields = _decoded(text.removeprefix(SEAL)) if text.startswith(SEAL) else None
     return None if fields is None else {n: v for n, v in fields.items() if n in OPAQUE}
+
+
+def seal_summary(summary: str) -> str:
+    """Write the summary that stands for a conversation as `seal` writes fields."""
+    return SEAL + _encoded({"summary": summary})
+
+
+def unseal_summary(text: str) -> str | None:
+    """Return a summary that was sealed here; None for any other text."""
+    fields = _decoded(text.removeprefix(SEAL)) if text.startswith(SEAL) else None
+    summary = (fields or {}).get("summary")
+    return summary if isinstance(summary, str) else None
 
 
 def opaque_of_call(call: JSON) -> JSON:

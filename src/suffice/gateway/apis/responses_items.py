@@ -11,7 +11,7 @@ import msgspec
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import MORE_TOOLS, SEARCH_OUTPUT, chat_call_of
-from suffice.gateway.sealed import chat_call, unseal, unseal_id
+from suffice.gateway.sealed import chat_call, unseal, unseal_id, unseal_summary
 from suffice.types import JSON
 
 _AFTER_THOUGHT = ("reasoning_content", "content", "tool_calls")
@@ -41,6 +41,12 @@ _HOSTED = frozenset(
 
 
 _ENCRYPTED = "gAAAA"  # how a Fernet token begins, which OpenAI's encrypted texts are
+COMPACT = "compaction_trigger"  # an item that asks for a summary in place of the conversation
+_SUMMARIZE = (
+    "Write a summary of this conversation for the model that goes on with it: what was asked for, "
+    "what was decided and done, which files, commands and results matter, and what is to do next. "
+    "The summary takes the place of the conversation. Call no tool."
+)
 _COMPACTED = ("compaction", "compaction_summary", "context_compaction")
 
 
@@ -57,6 +63,7 @@ class ItemReader:
         kind = item.take("type", str) or "message"
         call_id = item.any("id")
         item.any("status")
+        item.ignore("internal_chat_message_metadata_passthrough")  # of Codex, for OpenAI alone
         if kind == "item_reference":
             raise keeps_nothing(item.path("type"))
         if kind in _OUTPUTS:
@@ -65,10 +72,8 @@ class ItemReader:
             self._add_message(item, kind)
         elif kind == "reasoning":
             self._add_reasoning(item)
-        elif kind in _COMPACTED:
-            why = "a compaction that another service has encrypted cannot be read here"
-            hint = "compact the conversation again from its messages, or begin a new one"
-            raise refused(item.path("type"), why, hint=hint)
+        elif kind == COMPACT or kind in _COMPACTED:
+            self._append({"role": "user", "content": _compaction(item, kind)})
         elif kind == MORE_TOOLS or (kind == SEARCH_OUTPUT and item.peek("call_id") is not None):
             self._add_tools(item, kind)
         elif kind in ("mcp_call", "code_interpreter_call"):
@@ -208,6 +213,18 @@ def content_of(item: Fields, name: str) -> str | list[JSON]:
     parts = [_part(item.of(part, at=f"{at}[{i}]")) for i, part in enumerate(value)]
     alone = len(parts) == 1 and parts[0]["type"] == "text"
     return str(parts[0]["text"]) if alone else parts
+
+
+def _compaction(item: Fields, kind: str) -> str:
+    """Ask for a summary, or read one that was made here."""
+    if kind == COMPACT:
+        return _SUMMARIZE
+    summary = unseal_summary(item.take("encrypted_content", str) or "")
+    if summary is None:
+        why = "a compaction that another service has encrypted cannot be read here"
+        hint = "compact the conversation again from its messages, or begin a new one"
+        raise refused(item.path("type"), why, hint=hint)
+    return f"This is a summary of the conversation until now:\n\n{summary}"
 
 
 def _id_of_call(item: Fields, item_id: object) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from suffice.engines.finishes import finish_of
 from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.gateway.apis.fields import Fields
+from suffice.gateway.apis.responses_request import is_compaction
 from suffice.gateway.apis.responses_tools import (
     KINDS,
     CalledTool,
@@ -18,7 +19,7 @@ from suffice.gateway.apis.responses_tools import (
     loaded_tools,
     read_tools,
 )
-from suffice.gateway.sealed import seal, seal_id
+from suffice.gateway.sealed import seal, seal_id, seal_summary
 from suffice.types import JSON, Finish
 
 _PREFIXES = {
@@ -44,6 +45,9 @@ _ECHOED: JSON = {
     "tool_choice": "auto", "tools": [], "text": {"format": {"type": "text"}}, "top_p": None,
     "user": None,
 }  # fmt: skip
+
+
+_NO_SUMMARY = {"code": "server_error", "message": "the model wrote no summary of the conversation"}
 
 
 class _Item:
@@ -111,12 +115,16 @@ class ResponseWriter:
         tools = {"tools": body.get("tools")}
         self._tools = read_tools(Fields(tools), loaded=loaded) if body.get("tools") else ToolTable()
         self._items: list[_Item] = []
+        self._compacts, self._summary = is_compaction(body), ""
         self._events = 0
         self._created_at = int(time.time())
 
     def feed(self, chunk: JSON) -> list[JSON]:
         """Take a chunk, or a whole completion, and return the events that it makes."""
         pieces = list(self._facts.add(chunk))
+        if self._compacts:
+            self._summary += _text_in(pieces)
+            return list(self._numbered(self._begin_events()))
         return [
             *self._numbered(self._begin_events()),
             *self._numbered(self._add_all(pieces)),
@@ -152,6 +160,14 @@ class ResponseWriter:
                 yield {"type": kind, "response": self._response("in_progress", None)}
 
     def _end_events(self) -> Iterator[JSON]:
+        if self._compacts:
+            self._summary += _text_in(self._facts.end())
+            for one in self._compaction():
+                for step in ("added", "done"):
+                    yield {"type": f"response.output_item.{step}", "output_index": 0, "item": one}
+            status, why = self._outcome()
+            yield {"type": f"response.{status}", "response": self._response(status, why)}
+            return
         yield from self._add_all(list(self._facts.end()))
         yield from self._annotate()
         for item in self._items:
@@ -163,7 +179,17 @@ class ResponseWriter:
         status, why = self._outcome()
         yield {"type": f"response.{status}", "response": self._response(status, why)}
 
+    def _compaction(self) -> list[JSON]:
+        """Return the one item of a compaction: the summary, sealed."""
+        if not self._summary.strip():
+            return []
+        sealed = seal_summary(self._summary)
+        item = {"type": "compaction", "id": f"cmp_{self._request_id}", "encrypted_content": sealed}
+        return [item]
+
     def _outcome(self) -> tuple[str, JSON | None]:
+        if self._compacts and not self._compaction():
+            return "failed", None
         reason = _INCOMPLETE.get(finish_of(self._facts.finish or "stop"))
         return ("completed", None) if reason is None else ("incomplete", {"reason": reason})
 
@@ -259,10 +285,11 @@ class ResponseWriter:
             "object": "response",
             "created_at": facts.created or self._created_at,
             "status": status,
-            "error": None,
+            "error": _NO_SUMMARY if self._compacts and status == "failed" else None,
             "incomplete_details": why,
             "model": facts.model or self._body.get("model"),
-            "output": [item.shown() for item in self._items],
+            "output": [item.shown() for item in self._items]
+            + (self._compaction() if ended else []),
             "store": bool(self._body.get("store")),
             "truncation": "disabled",
             "usage": usage,
@@ -271,6 +298,10 @@ class ResponseWriter:
             value = self._body.get(name)
             response[name] = default if value is None else value
         return response | facts.account(unknown=unknown)
+
+
+def _text_in(pieces: Iterable[BlockDelta]) -> str:
+    return "".join(piece.text for piece in pieces if piece.kind is BlockKind.TEXT)
 
 
 def _special_events(item: _Item) -> Iterator[JSON]:

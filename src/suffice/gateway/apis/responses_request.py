@@ -9,7 +9,7 @@ from typing import Any
 
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.messages_request import Translated
-from suffice.gateway.apis.responses_items import ItemReader
+from suffice.gateway.apis.responses_items import COMPACT, ItemReader
 from suffice.gateway.apis.responses_tools import loaded_tools, read_choice, read_tools
 from suffice.types import JSON
 
@@ -60,12 +60,22 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
         **read_choice(fields, table),
         **_stream(fields),
     }
+    if is_compaction(body):
+        chat.pop("response_format", None)
+        chat |= {"tool_choice": "none"} if "tools" in chat else {}
     if "tools" not in chat:
         chat.pop("parallel_tool_calls", None)  # engines refuse it without tools
     fields.take("metadata", dict)  # a note to oneself, which the response repeats
     fields.done()
     ignored = tuple(sorted(fields.ignored))
     return Translated(chat=chat, ignored=ignored, effort_name="reasoning.effort")
+
+
+def is_compaction(body: object) -> bool:
+    """Whether a body asks for a summary in place of its conversation."""
+    items = body.get("input") if isinstance(body, dict) else None
+    listed = items if isinstance(items, list) else []
+    return any(isinstance(item, dict) and item.get("type") == COMPACT for item in listed)
 
 
 def _read_additions(fields: Fields, *, kept: bool) -> JSON:
