@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gateway.arena import LAG_MS, Arena, Figures, Finding
 from benchmarks.gateway.bed import Bed, say
-from benchmarks.gateway.failover import failover
+from benchmarks.gateway.failover import failover, pooled_failover
 from benchmarks.gateway.intrusions import (
     dropped_lines,
     echoed_words,
@@ -234,6 +234,7 @@ ATTACKS: tuple[Callable[[Arena], Finding | None], ...] = (
     *(
         frozen_database,
         failover,
+        pooled_failover,
         pooler,
         dropped_lines,
         poisoned_requests,

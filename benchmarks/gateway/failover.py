@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
@@ -12,7 +13,7 @@ from msgspec import Struct
 from benchmarks.gateway import ours
 from benchmarks.gateway.arena import Arena, Figures, Finding
 from benchmarks.gateway.bed import say
-from benchmarks.gateway.postgres import Replicated, replicated
+from benchmarks.gateway.postgres import Replicated, pooled, replicated
 from benchmarks.gateway.probes import seconds_until, status_of
 from benchmarks.gateway.processes import Running
 from suffice.ledger import Ledger, entries
@@ -38,15 +39,39 @@ def failover(arena: Arena) -> Finding | None:
         if servers is None:
             say("no PostgreSQL here: none can fail over")
             return None
-        lines = f"deadline_s = {DEADLINE_S}\n"
-        begun = ours.stub_counts(arena.ready.stub.port).begun
-        with arena.gateways("failover", number=2, ledger=servers.url, lines=lines) as gateways:
-            ends, killed_s = asyncio.run(_under_load(arena, gateways, servers))
-            ready_s = [seconds_until(partial(_is_ready, server)) for server in gateways]
-            calls = ours.stub_counts(arena.ready.stub.port).begun - begun
-            with Ledger.open(servers.standby.url, read_only=True) as ledger:
-                seconds_until(lambda: _booked_calls(ledger).total() >= calls)
-                booked = _booked_calls(ledger)
+        return _failed_over(arena, servers, ledger=servers.url, take_over=servers.promote)
+
+
+def pooled_failover(arena: Arena) -> Finding | None:
+    """Do as `failover` with gateways that know PgBouncer alone, which is led to the standby."""
+    with replicated() as servers:
+        if servers is None:
+            say("no PostgreSQL here: none can fail over")
+            return None
+        with pooled(servers.primary.url) as pooler:
+            if pooler is None:
+                say("no PgBouncer here")
+                return None
+
+            def take_over() -> None:
+                servers.promote()
+                pooler.repoint(servers.standby.url)
+
+            return _failed_over(arena, servers, ledger=pooler.url, take_over=take_over)
+
+
+def _failed_over(
+    arena: Arena, servers: Replicated, *, ledger: str, take_over: Callable[[], None]
+) -> Finding:
+    lines = f"deadline_s = {DEADLINE_S}\n"
+    begun = ours.stub_counts(arena.ready.stub.port).begun
+    with arena.gateways("failover", number=2, ledger=ledger, lines=lines) as gateways:
+        ends, killed_s = asyncio.run(_under_load(arena, gateways, servers, take_over=take_over))
+        ready_s = [seconds_until(partial(_is_ready, server)) for server in gateways]
+        calls = ours.stub_counts(arena.ready.stub.port).begun - begun
+        with Ledger.open(servers.standby.url, read_only=True) as books:
+            seconds_until(lambda: _booked_calls(books).total() >= calls)
+            booked = _booked_calls(books)
     answered = [end for end in ends if end.status == HTTPStatus.OK]
     later_s = [end.ended_s - killed_s for end in answered if end.began_s > killed_s]
     missing = {end.request_id for end in answered} - booked.keys()
@@ -67,7 +92,11 @@ def failover(arena: Arena) -> Finding | None:
 
 
 async def _under_load(
-    arena: Arena, gateways: list[Running], servers: Replicated
+    arena: Arena,
+    gateways: list[Running],
+    servers: Replicated,
+    *,
+    take_over: Callable[[], None],
 ) -> tuple[list[_Ended], float]:
     """Send requests one after another from several clients while the primary dies."""
     over = asyncio.Event()
@@ -95,7 +124,7 @@ async def _under_load(
         await asyncio.to_thread(servers.primary.kill)
         killed_s = time.monotonic()
         await asyncio.sleep(AWAY_S)
-        await asyncio.to_thread(servers.promote)
+        await asyncio.to_thread(take_over)
         await asyncio.sleep(AFTER_S)
         over.set()
         ends = [end for ends in await asyncio.gather(*clients) for end in ends]

@@ -107,14 +107,14 @@ def pooler(arena: Arena) -> Finding | None:
         if server is None:
             say("no PostgreSQL here: none can be pooled")
             return None
-        with pooled(server.url) as url:
-            if url is None:
+        with pooled(server.url) as through:
+            if through is None:
                 say("no PgBouncer here")
                 return None
-            with arena.gateways("pooled", number=2, ledger=url) as gateways:
+            with arena.gateways("pooled", number=2, ledger=through.url) as gateways:
                 questions = [arena.question() for _ in range(POOLED)]
                 answered = asyncio.run(statuses(gateways, questions, key="any"))
-            with Ledger.open(url, read_only=True) as ledger:
+            with Ledger.open(through.url, read_only=True) as ledger:
                 rows = totals(ledger)[0].requests
     figures = {"statuses": dict(answered), "rows": rows}
     right = answered[200] == POOLED and rows == POOLED

@@ -25,6 +25,7 @@ _POOLER = """[databases]
 [pgbouncer]
 pool_mode = transaction
 default_pool_size = 2
+server_login_retry = 1
 listen_addr =
 listen_port = 6432
 unix_socket_dir = {home}
@@ -161,32 +162,52 @@ def _run(program: Path, *arguments: str) -> None:
     subprocess.run([program, *arguments], check=True, capture_output=True, cwd="/", **_ACCOUNT)
 
 
+class Pooler(Struct, frozen=True, kw_only=True):
+    """PgBouncer in transaction mode before a server, and the URL that leads through it."""
+
+    url: str
+    home: Path
+    process: "subprocess.Popen[bytes]"
+
+    def repoint(self, url: str) -> None:
+        """Lead to another server from now on, as an operator does after a failover."""
+        _write_settings(self.home, url)
+        self.process.send_signal(signal.SIGHUP)
+
+
 @contextmanager
-def pooled(url: str) -> Iterator[str | None]:
-    """Run PgBouncer in transaction mode before a server; yields its URL, None without PgBouncer."""
+def pooled(url: str) -> Iterator[Pooler | None]:
+    """Run PgBouncer in transaction mode before a server; yields None without PgBouncer."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
         yield None
         return
     home = Path(tempfile.mkdtemp(prefix="suffice-bouncer-"))
     shutil.chown(home, _USER)
-    (host,) = parse_qs(urlsplit(url).query)["host"]
-    settings = home / "pgbouncer.ini"
-    settings.write_text(_POOLER.format(host=host, home=home, user=_USER))
+    settings = _write_settings(home, url)
     process = subprocess.Popen(
         [program, "-q", settings], stderr=subprocess.DEVNULL, cwd="/", **_ACCOUNT
     )
+    through = f"postgresql://{_USER}@/postgres?host={home}&port=6432"
     try:
         deadline_s = time.monotonic() + _START_S
         while not (home / ".s.PGSQL.6432").exists():
             if time.monotonic() > deadline_s:
                 raise Broken("PgBouncer did not start")
             time.sleep(0.1)
-        yield f"postgresql://{_USER}@/postgres?host={home}&port=6432"
+        yield Pooler(url=through, home=home, process=process)
     finally:
         process.kill()
         process.wait()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _write_settings(home: Path, url: str) -> Path:
+    """Write the pooler's file, which leads to the server of a URL."""
+    (host,) = parse_qs(urlsplit(url).query)["host"]
+    settings = home / "pgbouncer.ini"
+    settings.write_text(_POOLER.format(host=host, home=home, user=_USER))
+    return settings
 
 
 def _wait_ready(probe: Path, home: Path) -> None:

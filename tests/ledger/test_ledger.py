@@ -41,7 +41,7 @@ from suffice.ledger import (
     Window,
     audited_costs,
     calls,
-    database,
+    connections,
     entries,
     flow,
     kept_certificates,
@@ -778,7 +778,7 @@ def test_a_ledger_opened_for_reading_cannot_be_written(path: Path) -> None:
 
 
 def test_a_held_ledger_can_be_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
     with Ledger.open(path) as ledger:
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")

@@ -4,23 +4,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from benchmarks.gateway.postgres import pooled
+from booked import NOON, answered
 from postgres_server import postgresql_server, server_binaries
 
 from suffice.errors import LedgerError
 from suffice.ledger import (
     Attempt,
-    Entry,
     Label,
     Ledger,
     Role,
     Score,
-    Status,
     entries,
     scores_of,
     totals,
@@ -30,7 +29,6 @@ from suffice.ledger.retention import prune
 from suffice.ledger.rollups import advance
 from suffice.types import Charge
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRITERS, EACH = 8, 8
 POOLER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 pytestmark = pytest.mark.skipif(
@@ -45,20 +43,6 @@ def server() -> Iterator[str]:
         yield url
 
 
-def entry(name: str) -> Entry:
-    call = Attempt(rung="low", role=Role.ANSWER, charge=Charge(usd=Decimal("0.001")))
-    return Entry(
-        request_id=name,
-        time=NOON,
-        status=Status.OK,
-        rung="low",
-        reference_rung="high",
-        attempts=(call,),
-        key_id="alice",
-        audited=True,
-    )
-
-
 @pytest.mark.slow
 def test_gateways_share_the_books_through_a_pooler(server: str) -> None:
     def write(ledger: Ledger, writer: int) -> None:
@@ -67,15 +51,16 @@ def test_gateways_share_the_books_through_a_pooler(server: str) -> None:
             name = f"{writer}-{at}"
             with held_accounts(ledger, ["alice"], now=NOON) as page:
                 page.reserve(Reservation(request_id=name, key_id="alice", day=page.day, until_s=0))
-            ledger.append(entry(name))
+            ledger.append(answered(name, key_id="alice", audited=True))
             ledger.audit(name, audit)
             ledger.score([Score(request_id=name, time=NOON, quality=1.0, label=Label.AGREEMENT)])
             if at % 10 == 0:
                 advance(ledger, within_s=0.0)
             totals(ledger, by="key_id")
 
-    with pooled(server) as behind:
-        ledgers = [Ledger.open(behind) for _ in range(2)]
+    with pooled(server) as pooler:
+        assert pooler is not None
+        ledgers = [Ledger.open(pooler.url) for _ in range(2)]
         with ThreadPoolExecutor(WRITERS) as pool:
             tasks = [pool.submit(write, ledgers[i % 2], i) for i in range(WRITERS)]
             for task in tasks:
@@ -96,13 +81,16 @@ def test_gateways_share_the_books_through_a_pooler(server: str) -> None:
 
 
 def test_the_books_go_on_after_a_pooler_that_was_restarted(server: str) -> None:
-    with pooled(server) as behind:
-        ledger = Ledger.open(behind)
-        ledger.append(entry("before"))
+    with pooled(server) as pooler:
+        assert pooler is not None
+        ledger = Ledger.open(pooler.url)
+        ledger.append(answered("before"))
     with pytest.raises(LedgerError) as caught:
-        ledger.append(entry("while it is away"))
+        ledger.append(answered("while it is away"))
     assert caught.value.retryable
     ledger.close()
-    with pooled(server) as behind, Ledger.open(behind) as again:
-        again.append(entry("after"))
-        assert {row.request_id for row in entries(again)} >= {"before", "after"}
+    with pooled(server) as pooler:
+        assert pooler is not None
+        with Ledger.open(pooler.url) as again:
+            again.append(answered("after"))
+            assert {row.request_id for row in entries(again)} >= {"before", "after"}

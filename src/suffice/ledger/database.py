@@ -1,9 +1,7 @@
 """The open ledger: a database behind a lock, appended to in whole transactions."""
 
 import os
-import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -14,15 +12,14 @@ from typing import Any, Self
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from suffice.errors import InputError, LedgerError, MissingExtra
+from suffice.errors import InputError, LedgerError
 from suffice.ledger import migrations, schema
+from suffice.ledger.connections import ledger_engine, ledger_url
 from suffice.ledger.failures import leads_nowhere, translated
 from suffice.ledger.patience import Patience
 from suffice.ledger.records import OFF_PATH, Attempt, Entry, Score
 from suffice.ledger.redaction import Redact, redacted_attempt, redacted_entry
 
-BUSY_TIMEOUT_S = 10
-CONNECT_TIMEOUT_S = 5
 WRITE_TIMEOUT_S = 10.0  # for a transaction, while requests wait for it
 READ_TIMEOUT_S = 300.0  # for a report
 _PATIENCE = Patience()
@@ -66,10 +63,10 @@ class Ledger:
         requests. All texts go through `redact` before. Raises LedgerError, and MissingExtra for
         PostgreSQL without its driver.
         """
-        url = _url(where)
+        url = ledger_url(where)
         name = url.database if url.drivername == "sqlite" else url.render_as_string()
         ledger = cls(
-            _engine(url, read_only=read_only, fsync=fsync),
+            ledger_engine(url, read_only=read_only, fsync=fsync),
             where=str(name),
             store_text=store_text,
             redact=redact,
@@ -89,7 +86,10 @@ class Ledger:
         self.append_many([entry])
 
     def append_many(self, entries: Iterable[Entry]) -> None:
-        """Write requests in one transaction: all of them or, on an error, none."""
+        """Write requests in one transaction: all of them or, on an error, none.
+
+        With no entries it raises what any entry would meet: tables that are away, missing rights.
+        """
         rows, attempts, audited = [], [], False
         for original in entries:
             entry = original if self._redact is None else redacted_entry(original, self._redact)
@@ -225,6 +225,9 @@ class Ledger:
             for table, rows in tables:
                 if rows:
                     cursor.executemany(self._insert_into[table], rows)
+                elif not any(rows for _, rows in tables):
+                    names = ", ".join(one.name for one in table.columns if one.name != "id")
+                    cursor.execute(_NO_ROW.format(table.name, names))
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -288,6 +291,7 @@ class Ledger:
             )
 
 
+_NO_ROW = "INSERT INTO {0} ({1}) SELECT {1} FROM {0} WHERE 1 = 0"
 _HOLD_REQUEST = (
     sa.select(schema.requests.c.id)
     .where(schema.requests.c.request_id == sa.bindparam("request_id"))
@@ -314,87 +318,3 @@ def _inserts(dialect: sa.Dialect) -> Mapping[sa.Table, str]:
 
 
 _INSERTS: dict[str, Mapping[sa.Table, str]] = {}
-
-
-def _url(where: str | os.PathLike[str]) -> sa.URL:
-    """Read a path, a `sqlite:///` or a `postgresql://` URL; raises LedgerError on any other."""
-    if "://" not in str(where):
-        return sa.URL.create("sqlite", database=str(where))
-    try:
-        url = sa.make_url(str(where))
-    except sa.exc.ArgumentError as error:
-        raise LedgerError("the ledger's URL cannot be read", hint=_URL_HINT) from error
-    if url.get_backend_name() == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() != "sqlite" or not url.database:
-        raise LedgerError(f"no ledger can be kept in {url.render_as_string()}", hint=_URL_HINT)
-    return sa.URL.create("sqlite", database=url.database)
-
-
-_URL_HINT = "give a path such as suffice.db, or postgresql://USER:PASSWORD@HOST/DATABASE"
-
-
-def _engine(url: sa.URL, *, read_only: bool, fsync: bool) -> sa.Engine:
-    if url.drivername != "sqlite":
-        return _postgresql(url)
-    path = Path(str(url.database))
-    if read_only and not path.is_file():
-        raise LedgerError(f"there is no ledger {path}", hint="is the path right?")
-    mode = "ro" if read_only else "rwc"
-    engine = sa.create_engine(
-        sa.URL.create(
-            "sqlite", database=path.absolute().as_uri(), query={"mode": mode, "uri": "true"}
-        ),
-        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-        paramstyle="named",
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def set_up(raw: Any, _record: object) -> None:
-        raw.isolation_level = None  # SQLAlchemy says BEGIN below, not the driver at some later time
-        raw.execute("PRAGMA foreign_keys = ON")
-        if not read_only:
-            _write_ahead(raw)
-            raw.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        connection.exec_driver_sql(options.get("suffice_begin", "BEGIN"))
-
-    return engine
-
-
-def _write_ahead(raw: Any) -> None:
-    """Keep a log beside the file; SQLite itself does not wait while another opens a new file."""
-    patience_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            raw.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > patience_s:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _postgresql(url: sa.URL) -> sa.Engine:
-    try:
-        engine = sa.create_engine(
-            url,
-            pool_timeout=CONNECT_TIMEOUT_S,
-            # A pooler in transaction mode hands on no prepared statements.
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "prepare_threshold": None},
-        )
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            "PostgreSQL needs a driver that is not installed",
-            hint="pip install 'suffice[postgres]'",
-        ) from error
-
-    @sa.event.listens_for(engine, "handle_error")
-    def handle_error(context: sa.ExceptionContext) -> None:
-        context.is_disconnect |= leads_nowhere(context.original_exception)
-
-    return engine
