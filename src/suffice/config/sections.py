@@ -198,6 +198,9 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rung_concurrency: calls to a rung at once
     rung_queue: calls to a rung that may wait in line
     queue_timeout_s: longest wait in that line
+    keepalive_s: seconds of silence in a stream after which a comment keeps its connection open
+    open_after_s: seconds after which a stream without a word is begun, so that comments can go out
+      ([silent streams](gateway.md#silent-streams))
     hedge_after_s: seconds after which a rung that has begun no answer is asked
       [once more](gateway.md#hedging): `{big = 5}`
     breaker_failures: failures in a row after which a rung is left alone
@@ -257,6 +260,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rung_concurrency: int = 256
     rung_queue: int = 1024
     queue_timeout_s: float = 30.0
+    keepalive_s: float = 15.0
+    open_after_s: float | None = None
     hedge_after_s: dict[str, float] = {}
     breaker_failures: int = 5
     breaker_open_s: float = 10.0

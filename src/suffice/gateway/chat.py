@@ -18,6 +18,7 @@ from suffice.gateway.budgets import hold_budgets
 from suffice.gateway.concurrency import CLIENT
 from suffice.gateway.exchange import ClientGone, Exchange, Headers, Presence, beside_loop
 from suffice.gateway.intake import source_of
+from suffice.gateway.keepalive import KeepAlive
 from suffice.gateway.keys import Key
 from suffice.gateway.limits import Admission
 from suffice.gateway.metrics.record import Times, measure_hedges, measure_request
@@ -28,6 +29,7 @@ from suffice.gateway.shadow import shadow_chance, turn_of
 from suffice.gateway.tags import request_tags, without_tags
 from suffice.gateway.trim import trim_for
 from suffice.gateway.wire import (
+    REQUEST_ID,
     BookedAnswer,
     ChatRequest,
     answer_head,
@@ -172,7 +174,7 @@ class Answering:
 
     async def streamed(self) -> None:
         """Pass the stream on as it comes; one that may not stay is held until it may."""
-        async with self.attended():
+        async with self.attended(), self.kept_alive():
             while (completion := await self._relay()) is None:
                 pass
             await check_turn(self.task.seat, self.climb, completion)
@@ -199,7 +201,7 @@ class Answering:
                     else:
                         held.append(data)
         except BaseException as error:
-            begun, used = self.exchange.begun, relay.used()
+            begun, used = self._first_s is not None, relay.used()
             came = begun or (used.output_tokens is not None and used.output_tokens.tokens > 0)
             usage = used if came or not isinstance(error, EngineError) else None
             if not climb.failed(error, at=called, usage=usage, given=begun) or begun:
@@ -218,6 +220,22 @@ class Answering:
         self._first_s = self._first_s or time.perf_counter()
         await self.open()
         await self.exchange.send(data, more=True)
+
+    def kept_alive(self) -> KeepAlive:
+        """Keep the connection of a stream open while nothing comes."""
+        gateway = self.worker.serving.config.gateway
+
+        async def begin() -> None:
+            if not self.exchange.begun:
+                request_id = self.climb.request.request_id.encode()
+                await self.exchange.begin(200, [*_EVENTS, (REQUEST_ID, request_id)])
+
+        return KeepAlive(
+            self.exchange,
+            every_s=gateway.keepalive_s,
+            open_after_s=gateway.open_after_s,
+            begin=begin,
+        )
 
     async def open(self) -> None:
         """Send the head of a stream, unless it has gone out."""

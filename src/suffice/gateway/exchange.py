@@ -43,6 +43,7 @@ class ClientGone(Exception):
 class Exchange:
     """A request to be answered once; `begun` says that a status has gone out.
 
+    `sent_s` is when something was sent last, by the clock `time.monotonic`.
     `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
     that id; so is what was `ignored` of the request. `fields` is the body as its client sent it,
     where that is no chat request; `native` the one for engines of its own API. `extra_headers` go
@@ -60,6 +61,7 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive
         self.begun = False
+        self.sent_s = 0.0
         self.status: int | None = None
         self.request_id = secrets.token_hex(12)
         self.ignored: list[str] = []
@@ -132,7 +134,7 @@ class Exchange:
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the status and the headers."""
-        self.begun, self.status = True, status
+        self.begun, self.status, self.sent_s = True, status, time.monotonic()
         headers = [*headers, (TRACE_ID, self.trace_id), *self.extra_headers]
         if self.ignored:
             names = ", ".join(dict.fromkeys(self.ignored))
@@ -151,6 +153,7 @@ class Exchange:
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a part of the body; waits while the client does not read, else ClientGone."""
+        self.sent_s = time.monotonic()
         message: Message = {"type": "http.response.body", "body": data, "more_body": more}
         if not _waits(self._send):
             await self._send(message)
@@ -161,6 +164,10 @@ class Exchange:
         except TimeoutError:
             await self._abort()
             raise ClientGone from None
+
+    async def send_aside(self, data: bytes) -> None:
+        """Send what is no part of the answer, between two parts of a stream."""
+        await Exchange.send(self, data, more=True)
 
     async def hang_up(self) -> None:
         """Close the connection of a response that cannot be whole, once what was sent is out.
