@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import time
 from pathlib import Path
 
@@ -189,3 +190,70 @@ async def test_large_requests_of_one_client_wait_for_each_other(
         statuses = await asyncio.gather(*(here.post(big, path=CHAT) for _ in range(8)))
         assert {status for status, _ in statuses} == {200, 429}
         assert (await here.post(big, path=CHAT))[0] == 200
+
+
+BODY = json.dumps(ASK).encode()
+H2C = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
+
+
+def raw_request(fields: bytes, body: bytes) -> bytes:
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+    return head + fields + b"\r\n" + body
+
+
+async def statuses(here: Site, *packets: bytes) -> list[int]:
+    """Send packets on one connection, and read the statuses of all that comes back."""
+    host, port = here.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for packet in packets:
+        writer.write(packet)
+        await asyncio.sleep(0.02)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    reply = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", reply)]
+
+
+async def test_an_offer_of_another_protocol_costs_a_request_nothing(tmp_path: Path) -> None:
+    """Java's HTTP client offers h2c with each request: the body was dropped (uvicorn#2722)."""
+    length = b"content-length: %d\r\n" % len(BODY)
+    whole = raw_request(H2C + length, BODY)
+    pieces = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    chunked = raw_request(H2C + b"transfer-encoding: chunked\r\n", pieces)
+    async with site(tmp_path) as here:
+        for request in (whole, chunked):
+            cuts = (1, 40, request.index(b"h2c"), len(request) - len(BODY) - 9, len(request) - 3)
+            assert await statuses(here, request) == [200, 200]
+            assert await statuses(here, request + request) == [200, 200, 200]
+            for cut in cuts:
+                assert await statuses(here, request[:cut], request[cut:]) == [200, 200]
+        assert {row["status"] for row in here.rows()} == {"ok"}
+        both = raw_request(H2C + length + b"transfer-encoding: chunked\r\n", pieces)
+        assert await statuses(here, both) == [400]
+        assert await statuses(here, b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n") == [400]
+
+
+async def test_a_request_whose_bounds_or_host_are_in_doubt_is_refused(tmp_path: Path) -> None:
+    """Whoever stands before the gateway may read such a request in another way."""
+    number = b"%d" % len(BODY)
+    pieces = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    async with site(tmp_path) as here:
+        for fields, body in (
+            (b"content-length: 6\r\ntransfer-encoding: chunked\r\n", pieces),
+            (b"transfer-encoding: chunked\r\ncontent-length: 6\r\n", pieces),
+            (b"transfer-encoding : chunked\r\n", pieces),
+            (b"transfer-encoding: chunked\t\r\n", pieces),
+            (b"transfer-encoding: xchunked\r\n", pieces),
+            (b"transfer-encoding: chunked, gzip\r\n", pieces),
+            (b"content-length: %b\r\ncontent-length: 5\r\n" % number, BODY),
+            (b"content-length: %b, %b\r\n" % (number, number), BODY),
+            (b"content-length: +%b\r\n" % number, BODY),
+            (b"x: a\r\n b\r\ncontent-length: %b\r\n" % number, BODY),
+            (b"x: a\x00b\r\ncontent-length: %b\r\n" % number, BODY),
+            (b"host: y\r\ncontent-length: %b\r\n" % number, BODY),
+        ):
+            assert await statuses(here, raw_request(fields, body)) == [400], fields
+        assert here.rows() == []
+        assert await statuses(here, raw_request(b"content-length: %b\r\n" % number, BODY)) == [
+            *(200, 200)
+        ]

@@ -117,6 +117,27 @@ async def test_forwarded_fields_lift_no_limit_and_choose_no_model(here: Site) ->
     assert sent == {"model": "big-model", "prompt": "Hi", "max_tokens": 5}
 
 
+async def test_no_field_leads_past_a_rung_whose_engine_is_a_router(here: Site) -> None:
+    """LiteLLM obeys them: its own proxy let some through (BerriAI/litellm#29538)."""
+    elsewhere = "http://127.0.0.1:9/"
+    detours = {
+        **dict.fromkeys(("api_base", "base_url", "api_key", "custom_llm_provider"), elsewhere),
+        **dict.fromkeys(("mock_response", "organization", "route", "preset"), elsewhere),
+        **{name: [elsewhere] for name in ("models", "model_list", "fallbacks", "user_config")},
+        "extra_headers": {"x": elsewhere},
+        "extra_body": {"api_base": elsewhere, "n_predict": 10**6},
+    }
+    for path, body in ((CHAT, ASK | {"model": "big"}), ("/v1/completions", {"model": "big"})):
+        asked = body | detours | ({"prompt": "Hi"} if path != CHAT else {})
+        calls = len(here.upstream.calls)
+        await here.post(asked, path=path)
+        assert len(here.upstream.calls) > calls
+        assert not detours.keys() & here.upstream.calls[-1].body.keys()
+    google = {"google": {"thinking_config": {"include_thoughts": True}}}
+    await here.post(ASK | {"model": "big", "extra_body": google | {"api_base": elsewhere}})
+    assert here.upstream.calls[-1].body["extra_body"] == google
+
+
 @pytest.mark.parametrize(
     "fields",
     [

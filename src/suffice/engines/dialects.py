@@ -86,8 +86,15 @@ _EFFORTS = frozenset(
 _ARGUMENTS = _EFFORTS | {"reasoning_strength", "thinking_mode"}
 # What makes a model write on; a rung with a limit, an effort or a budget drops it.
 _WRITE_ON = frozenset({"ignore_eos", "min_tokens", "min_new_tokens"})
-# What else would replace the rung's own model.
-_OTHER_MODELS = frozenset({"models", "fallbacks", "route"})
+# What would lead a request past its rung where the engine is a router itself, such as LiteLLM or
+# OpenRouter: to another model, address or account, to an invented answer, or to paid extras. A
+# rung's own `params` may name all of it.
+_DETOURS = frozenset(
+    {"models", "model_list", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"}
+    | {"route", "preset", "custom_llm_provider", "user_config"}
+    | {"api_base", "base_url", "api_key", "api_version", "organization", "extra_headers"}
+    | {"mock_response", "mock_tool_calls", "mock_timeout"}
+)
 # Every name of a limit of tokens: the smallest one holds, under the name that the server reads.
 _LIMITS = (
     "max_tokens",
@@ -100,8 +107,17 @@ _LIMITS = (
 
 
 def within_bounds(fields: JSON) -> JSON:
-    """Drop what would replace a rung's model, and every name of a limit of tokens."""
-    return {k: v for k, v in fields.items() if k not in _OTHER_MODELS and k not in _LIMITS}
+    """Drop what would lead past a rung, and every name of a limit of tokens."""
+    return {k: v for k, v in _without_detours(fields).items() if k not in _LIMITS}
+
+
+def _without_detours(fields: JSON) -> JSON:
+    """Drop what would lead past a rung; a router reads `extra_body` as fields, but for Google's."""
+    kept = {k: v for k, v in fields.items() if k not in _DETOURS}
+    if "extra_body" in kept:
+        google = _table(kept.pop("extra_body")).get("google")
+        kept |= {"extra_body": {"google": google}} if google is not None else {}
+    return kept
 
 
 def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool) -> JSON:
@@ -228,7 +244,7 @@ def check_rung(rung: Rung, *, dialect: Dialect) -> None:
 
 def _params(request: Request, rung: Rung) -> JSON:
     """Merge the params of both, template arguments field by field."""
-    params = {k: v for k, v in request.params.items() if k not in _OTHER_MODELS}
+    params = _without_detours(request.params)
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     if own_effort:
         params = without_effort(params)

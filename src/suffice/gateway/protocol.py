@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from typing import Any, ClassVar
 
+import httptools
 from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -36,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._address = ""
+        self._offer: list[tuple[bytes, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -62,9 +64,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         in_head = self._in_head
+        self._unset_keepalive_if_required()
         if in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as end_of_head:
+            self._decline(rest=data[end_of_head.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if not (in_head and self._in_head):
             return
         if self._head_bytes > HEAD_LIMIT_BYTES:
@@ -85,15 +95,37 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
+        """Begin the request; one that offers another protocol is read again without its offer."""
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise ValueError("several hosts")  # whoever stands before us may mean another of them
+        if self._is_offer():
+            return
+        self.headers += self._offer
+        self._offer = []
         self._in_head, self._head_bytes = False, 0
         self._unwatch_head()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """End the request; another may follow on the connection."""
+        if self._is_offer():
+            return
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
+
+    def _is_offer(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _decline(self, *, rest: bytes) -> None:
+        """Read a request that offers another protocol, such as h2c, as one that does not.
+
+        Java's HTTP client offers it with every request. The parser would leave the body unread.
+        """
+        self._offer = [header for header in self.headers if header[0] == b"upgrade"]
+        head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        head += [b"%b: %b\r\n" % header for header in self.headers if header not in self._offer]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b\r\n%b" % (b"".join(head), rest))
 
     def _watch_head(self) -> None:
         self._timer = self.loop.call_later(HEAD_S, self._too_slow)
