@@ -655,3 +655,52 @@ def test_a_file_of_weights_is_refused_with_a_way_out(tmp_path):
     with pytest.raises(InputError, match="not a config") as error:
         find_shape(str(path))
     assert "--weights" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "bits"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 32}, 4 + 20 / 32),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, 8 + 24 / 128),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, 4.25),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": group(4, "int", group_size=32, symmetric=True),
+            },
+            4.5,
+        ),
+        (
+            {
+                "quant_method": "hqq",
+                "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}},
+            },
+            4.5,
+        ),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "mx_fp", "group_size": 32}, 4.25),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp", "group_size": 16}, 4.5),
+    ],
+)
+def test_scales_and_zero_points_are_counted_by_the_group_that_the_file_states(quantisation, bits):
+    read = formats(quantisation)
+    assert mean_bits(read.dense, integer_scale_bits=read.integer_scale_bits) == bits
+    named = resolve_formats(read, weights="int4")
+    assert mean_bits(named.dense, integer_scale_bits=named.integer_scale_bits) == 4.25
+
+
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+@pytest.mark.parametrize("mode", ["affine", "mxfp4"])
+def test_weights_in_mlx_format_are_refused_by_name_wherever_they_stand(tmp_path, key, mode):
+    path = tmp_path / "config.json"
+    stated = {"group_size": 64, "bits": 4, "mode": mode, "model.layers.0.mlp.up_proj": False}
+    path.write_text(json.dumps(DENSE | {key: stated}))
+    with pytest.raises(InputError, match="MLX") as refusal:
+        find_shape(str(path))
+    assert "--weights" in refusal.value.hint
+    assert find_shape(str(path), formats=False).formats.dense == "bf16"
+
+
+def test_a_float_format_of_auto_round_that_nobody_knows_is_refused():
+    with pytest.raises(InputError, match="mx_int"):
+        formats({"quant_method": "auto-round", "bits": 4, "data_type": "mx_int4"})

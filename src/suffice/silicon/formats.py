@@ -69,7 +69,9 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     the output matrix. Embeddings, norms, routers and vision towers have 16 bits. `cache` is what
     the checkpoint states for its KV cache, None where it states nothing. `scale_block` is how many
     neighbouring weights share a scale, which tensor parallelism must not part (1 where it may cut
-    anywhere). `origin` says who said so of the weights, `cache_origin` of the cache.
+    anywhere), `integer_scale_bits` what scales and zero points add to each whole-number weight
+    (None: as in FORMAT_BITS). `origin` says who said so of the weights, `cache_origin` of the
+    cache.
     """
 
     attention: str | Mixture = SIXTEEN_BITS
@@ -78,6 +80,7 @@ class Formats(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     head: str | Mixture = SIXTEEN_BITS
     cache: str | None = None
     scale_block: int = 1
+    integer_scale_bits: float | None = None
     origin: str = "list of models"
     cache_origin: str = "not stated: engines keep 16 bits"
 
@@ -96,9 +99,17 @@ def format_bits(name: str) -> float:
     return FORMAT_BITS[name.lower()]
 
 
-def mean_bits(part: str | Mixture) -> float:
+def mean_bits(part: str | Mixture, *, integer_scale_bits: float | None = None) -> float:
     """Bits per weight of a part, averaged over its parameters."""
-    return sum(share * format_bits(name) for name, share in _mixture(part).items())
+    return sum(
+        share
+        * (
+            int(name.removeprefix("int")) + integer_scale_bits
+            if name.startswith("int") and integer_scale_bits is not None
+            else format_bits(name)
+        )
+        for name, share in _mixture(part).items()
+    )
 
 
 def format_text(part: str | Mixture) -> str:
@@ -135,7 +146,8 @@ def resolve_formats(
     for name in (weights, experts):
         format_bits(name or SIXTEEN_BITS)
     if weights:
-        changes = {"attention": weights, "dense": weights, "experts": weights, "scale_block": 1}
+        changes = {"attention": weights, "dense": weights, "experts": weights}
+        changes |= {"scale_block": 1, "integer_scale_bits": None}
         origin = "--weights"
     if experts:
         changes["experts"] = experts

@@ -132,7 +132,7 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
     batch = np.tile(BATCHES, len(layouts)) * np.maximum(groups // BATCH_GROUPS, 1)
     enough = batch >= groups * stage
     (chip, tp, dp, ep, pp, cp, share), batch = columns[:, enough], batch[enough]
-    formats = question.formats
+    formats, scales = question.formats, question.formats.integer_scale_bits
     return make_table(
         (shape,),
         chips,
@@ -147,10 +147,10 @@ def candidates(shape: Shape, chips: tuple[Chip, ...], question: LayoutQuestion) 
         batch=batch,
         input_tokens=question.input_tokens,
         output_tokens=question.output_tokens,
-        attention_bits=mean_bits(formats.attention),
-        dense_bits=mean_bits(formats.dense),
-        expert_bits=mean_bits(formats.experts),
-        head_bits=mean_bits(formats.head),
+        attention_bits=mean_bits(formats.attention, integer_scale_bits=scales),
+        dense_bits=mean_bits(formats.dense, integer_scale_bits=scales),
+        expert_bits=mean_bits(formats.experts, integer_scale_bits=scales),
+        head_bits=mean_bits(formats.head, integer_scale_bits=scales),
         kv_bits=format_bits(formats.cache or SIXTEEN_BITS),
         prefill_chips=np.where(share > 0, tp * dp, 0),
         prefill_tp=np.where(share > 0, tp, 0),

@@ -93,8 +93,9 @@ def table_of(records: Sequence[Record], *, chips: dict[str, Chip] | None = None)
 def _bits(record: Record, shape: Shape) -> tuple[float, float, float, float, float]:
     """Bits of attention, dense part, experts, output head and cache: as named, else the model's."""
     own = resolve_formats(shape.formats, weights=record.dense_format, cache=record.kv_format)
+    scales = own.integer_scale_bits
     attention, dense, expert = (
-        format_bits(name) if name else mean_bits(part)
+        format_bits(name) if name else mean_bits(part, integer_scale_bits=scales)
         for name, part in (
             (record.attention_format, own.attention),
             (record.dense_format, own.dense),

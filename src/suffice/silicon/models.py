@@ -17,7 +17,7 @@ from suffice.silicon.shapes import Shape
 if TYPE_CHECKING:
     from suffice.silicon.checkpoint.quantisation import Neighbour
 
-QUANTISATION = ("quantization_config", "compression_config", "expert_dtype")
+QUANTISATION = ("quantization_config", "compression_config", "quantization", "expert_dtype")
 NEIGHBOURS = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
 """Files beside a `config.json` in which ModelOpt, AutoAWQ and GPTQ note the number formats."""
 

@@ -50,9 +50,10 @@ def drafting(speculation: Speculation, model: Shape) -> Drafting:
     if speculation.draft is not None:
         small = profile(speculation.draft)
         formats = speculation.draft.formats
+        scales = formats.integer_scale_bits
         routed = small.moe_layers * small.experts * small.expert
-        held = routed * mean_bits(formats.experts)
-        held += (small.total - routed) * mean_bits(formats.dense)
+        held = routed * mean_bits(formats.experts, integer_scale_bits=scales)
+        held += (small.total - routed) * mean_bits(formats.dense, integer_scale_bits=scales)
         return Drafting(cost=small.active / counts.active, held_bytes=held / 8)
     if speculation.draft_cost is not None:
         if not 0 <= speculation.draft_cost < 1:

@@ -35,7 +35,9 @@ def weight_parts(shape: Shape, formats: Formats) -> tuple[PartWeights, ...]:
             part=name,
             parameters=parameters,
             format=format_text(part),
-            bytes=None if parameters is None else parameters * mean_bits(part) / 8,
+            bytes=None
+            if parameters is None
+            else parameters * mean_bits(part, integer_scale_bits=formats.integer_scale_bits) / 8,
         )
         for name, parameters, part in parts
         if parameters != 0

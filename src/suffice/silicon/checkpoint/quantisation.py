@@ -14,6 +14,7 @@ from suffice.errors import InputError
 from suffice.silicon.checkpoint.fields import Config
 from suffice.silicon.checkpoint.layer_names import LayerList, Matrix
 from suffice.silicon.checkpoint.patterns import Patterns
+from suffice.silicon.checkpoint.scales import integer_scale_bits, scale_block
 from suffice.silicon.checkpoint.schemes import Scheme, read_scheme
 from suffice.silicon.formats import SIXTEEN_BITS, Formats, Mixture, mixture_of
 
@@ -77,13 +78,15 @@ def read_formats(
     }
     origin = " and ".join(scheme.where for scheme in (own, beside) if scheme)
     cache = _cache(own, beside)
+    statements = [stated, neighbour and neighbour.content]
     return Formats(
         attention=parts.get("attention", SIXTEEN_BITS),
         dense=parts.get("dense", SIXTEEN_BITS),
         experts=parts.get("experts", SIXTEEN_BITS),
         head=parts.get("head", SIXTEEN_BITS),
         cache=cache,
-        scale_block=max(_scale_block(stated), _scale_block(neighbour and neighbour.content)),
+        scale_block=max(scale_block(statement) for statement in statements),
+        integer_scale_bits=next(filter(None, map(integer_scale_bits, statements)), None),
         origin=origin or f"config.json: dtype {dtype.removeprefix('torch.')}",
         cache_origin=origin if cache else Formats().cache_origin,
     )
@@ -100,32 +103,15 @@ def _stated(whole: Config, inner: Config) -> Any:
         for part in (whole, inner)
         if part.get(name)
     ]
+    short = whole.get("quantization")
+    if not places and short:
+        places = [short if isinstance(short, dict) else {"quant_method": short}]
     if any(place != places[0] for place in places):
         raise InputError(
             "config.json states two quantisations that differ",
             hint="quantization_config may stand in the file, or in its text part: keep one",
         )
     return places[0] if places else None
-
-
-def _scale_block(config: Any) -> int:
-    """Find how many weights share a scale, by the widest group or block that a file states.
-
-    Engines pad MXFP4, so that it may be cut anywhere.
-    """
-    config = config if isinstance(config, dict) else {}
-    config = config.get("quantization") or config
-    if config.get("quant_method") == "mxfp4":
-        return 1
-    groups = config.get("config_groups")
-    tables = [config, *(groups.values() if isinstance(groups, dict) else ())]
-    tables += [part for table in tables if isinstance(part := table.get("weights"), dict)]
-    sizes = [1]
-    for table in tables:
-        for key in ("group_size", "q_group_size", "weight_block_size", "block_structure"):
-            value = table.get(key)
-            sizes += value if isinstance(value, list) else [value]
-    return max(size for size in sizes if isinstance(size, int))
 
 
 def _draft_heads(inner: Config) -> int:

@@ -134,6 +134,11 @@ def _method(config: Config, *, where: str) -> str:
         return "modelopt"
     if config.get("config_groups"):
         return "compressed-tensors"
+    if config.get("mode") and config.get("group_size"):
+        raise InputError(
+            f"{where}: weights in MLX's format run on no chip of the catalogue",
+            hint="give the config.json that they were made from, and formats with --weights",
+        )
     if config.get("w_bit") or config.get("bits"):
         return "awq" if config.get("w_bit") else "gptq"
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
@@ -182,6 +187,18 @@ def _integers(config: Config, where: str) -> tuple[str | None, Named]:
         *_overrides(config.get("dynamic"), where=f"{where}: dynamic"),
         *_overrides(config.get("extra_config"), where=f"{where}: extra_config"),
     ]
+
+
+def _auto_round(config: Config, where: str) -> tuple[str | None, Named]:
+    """Intel AutoRound: whole numbers, or a float format that `data_type` names."""
+    kind, bits = str(config.get("data_type") or "int"), config.get("bits")
+    if kind.startswith("int"):
+        return _integers(config, where)
+    floats = {"mx_fp": {4: "mxfp4", 8: "mxfp8"}, "nv_fp": {4: "nvfp4"}, "fp": {8: "fp8"}}
+    name = floats.get(kind.rstrip("48"), {}).get(bits)
+    if name is None or config.get("extra_config"):
+        raise InputError(f"{where}: {bits!r} bits of {kind!r} are not known", hint="use --weights")
+    return name, []
 
 
 def _overrides(entries: Any, *, where: str) -> Named:
@@ -304,14 +321,9 @@ def _quark(config: Config, where: str) -> tuple[str | None, Named]:
         if not weight:
             return None
         dtype = str(weight.get("dtype"))
-        names = {"fp8_e4m3": "fp8", "fp4": "mxfp4", "fp6_e3m2": "mxfp6", "fp6_e2m3": "mxfp6"}
-        names |= {
-            "int8": "int8",
-            "int4": "int4",
-            "uint4": "int4",
-            "mx": "mxfp4",
-            "bfloat16": "bf16",
-        }
+        names = dict.fromkeys(("int8", "bf16"), dtype) | {"bfloat16": "bf16", "fp8_e4m3": "fp8"}
+        names |= dict.fromkeys(("int4", "uint4"), "int4") | dict.fromkeys(("fp4", "mx"), "mxfp4")
+        names |= dict.fromkeys(("fp6_e3m2", "fp6_e2m3"), "mxfp6")
         if dtype not in names:
             raise InputError(f"{where}: dtype {dtype!r} is not known", hint="use --weights")
         return names[dtype]
@@ -348,32 +360,18 @@ def _fixed(name: str) -> Callable[[Config, str], tuple[str | None, Named]]:
 
 METHODS: dict[str, Callable[[Config, str], tuple[str | None, Named]]] = {
     "fp8": _fp8,
-    "fbgemm-fp8": _fixed("fp8"),
-    "finegrained-fp8": _fixed("fp8"),
-    "w8a8-fp8": _fixed("fp8"),
-    "mxfp8": _fixed("mxfp8"),
-    "mxfp4": _fixed("mxfp4"),
-    "nvfp4": _fixed("nvfp4"),
-    "ptpc-fp8": _fixed("fp8"),
+    **dict.fromkeys(("fbgemm-fp8", "finegrained-fp8", "w8a8-fp8", "ptpc-fp8"), _fixed("fp8")),
+    **{name: _fixed(name) for name in ("mxfp8", "mxfp4", "nvfp4")},
+    **dict.fromkeys(("w8a8-int8", "eetq"), _fixed("int8")),
+    **dict.fromkeys(("awq", "awq-marlin", "gptq", "gptq-marlin", "moe-wna16"), _integers),
+    **dict.fromkeys(("inc", "autoround", "auto-round", "intel/auto-round"), _auto_round),
+    **{f"modelopt{ending}": _modelopt for ending in ("", "-fp4", "-fp8", "-mxfp8", "-mixed")},
     "w4afp8": _fp8_around_int4,
     "hqq": _half_quadratic,
-    **dict.fromkeys(("inc", "autoround", "intel/auto-round"), _integers),
-    **dict.fromkeys(("awq-marlin", "gptq-marlin"), _integers),
-    "awq": _integers,
-    "gptq": _integers,
-    "auto-round": _integers,
-    "moe-wna16": _integers,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed,
-    "modelopt": _modelopt,
-    "modelopt-fp4": _modelopt,
-    "modelopt-fp8": _modelopt,
-    "modelopt-mxfp8": _modelopt,
-    "modelopt-mixed": _modelopt,
     "quark": _quark,
     "torchao": _torchao,
-    "w8a8-int8": _fixed("int8"),
-    "eetq": _fixed("int8"),
 }
 
 
