@@ -104,6 +104,11 @@ def _stated(whole: Config, inner: Config) -> Any:
         if part.get(name)
     ]
     short = whole.get("quantization")
+    if isinstance(short, dict) and short.get("bits") and not short.get("quant_method"):
+        raise InputError(
+            "config.json: weights in MLX's format run on no chip of the catalogue",
+            hint="give the config.json that they were made from, and formats with --weights",
+        )
     if not places and short:
         places = [short if isinstance(short, dict) else {"quant_method": short}]
     if any(place != places[0] for place in places):

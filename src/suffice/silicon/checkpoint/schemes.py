@@ -134,11 +134,6 @@ def _method(config: Config, *, where: str) -> str:
         return "modelopt"
     if config.get("config_groups"):
         return "compressed-tensors"
-    if config.get("mode") and config.get("group_size"):
-        raise InputError(
-            f"{where}: weights in MLX's format run on no chip of the catalogue",
-            hint="give the config.json that they were made from, and formats with --weights",
-        )
     if config.get("w_bit") or config.get("bits"):
         return "awq" if config.get("w_bit") else "gptq"
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
