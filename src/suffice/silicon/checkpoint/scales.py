@@ -13,7 +13,7 @@ def scale_block(statement: Any) -> int:
     config = _table(statement)
     if config.get("quant_method") == "mxfp4":
         return 1
-    sizes = [1]
+    sizes: list[Any] = [1]
     for table in _weight_tables(config):
         for key in ("group_size", "q_group_size", "weight_block_size", "block_structure"):
             value = table.get(key)

@@ -186,7 +186,7 @@ def _integers(config: Config, where: str) -> tuple[str | None, Named]:
 
 def _auto_round(config: Config, where: str) -> tuple[str | None, Named]:
     """Intel AutoRound: whole numbers, or a float format that `data_type` names."""
-    kind, bits = str(config.get("data_type") or "int"), config.get("bits")
+    kind, bits = str(config.get("data_type") or "int"), int(config.get("bits") or 0)
     if kind.startswith("int"):
         return _integers(config, where)
     floats = {"mx_fp": {4: "mxfp4", 8: "mxfp8"}, "nv_fp": {4: "nvfp4"}, "fp": {8: "fp8"}}
