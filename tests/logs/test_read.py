@@ -613,3 +613,18 @@ def test_traces_of_agents_are_read_with_their_shared_prefixes(tmp_path: Path) ->
             "FROM records ORDER BY input_tokens"
         ).fetchall()
     assert rows == [("a", 6500, 0, 0, None, 1), ("a", 7000, 64 * 101, 400, 3.5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("usd", "kept"), [(-1e30, 11), (1e30, 11), (1e308, 11), ("NaN", 12), ("-inf", 11), ("x", 12)]
+)
+def test_one_impossible_cost_does_not_make_a_log_unreadable(
+    tmp_path: Path, usd: object, kept: int
+) -> None:
+    rows = WRITERS["litellm"][0](calls(sessions=3, steps=4))
+    rows[5]["spend"] = usd
+    with read_logs([str(write_log(tmp_path / "a.jsonl", rows))]) as logs:
+        assert logs.store.execute("SELECT count(*) FROM records").fetchone() == (kept,)
+        assert logs.store.execute("SELECT max(abs(stated_usd)) < 1 FROM records").fetchone() == (
+            True,
+        )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from suffice.logs.record import COUNTS
+from suffice.logs.record import BEYOND_USD, COUNTS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -80,7 +80,8 @@ def _problem(negative: str, absurd: str, reports: str) -> str:
     cached = "coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0)"
     return f"""CASE WHEN problem IS NOT NULL THEN problem
         WHEN {negative} THEN 'a negative count'
-        WHEN ({absurd} OR stated_usd > {MOST_USD}) AND NOT {reports} THEN 'an absurd count'
+        WHEN ({absurd} OR stated_usd > {MOST_USD}) AND NOT {reports} OR stated_usd >= {BEYOND_USD}
+            THEN 'an absurd count'
         WHEN {cached} > input_tokens THEN 'more cached tokens than prompt'
         WHEN coalesce(model, '') = '' AND input_tokens IS NULL AND output_tokens IS NULL
             AND stated_usd IS NULL AND error IS NULL THEN 'neither model, tokens nor cost' END"""

@@ -69,6 +69,8 @@ class LogFormat(Struct, frozen=True, kw_only=True):
             fields["prompt_hash"] = f"hash_of(({self.prompt})::VARCHAR)"
         if self.answer:
             fields["answer_hash"] = f"hash_of(({self.answer})::VARCHAR)"
+        if "stated_usd" in fields:
+            fields["stated_usd"] = f"as_usd({fields['stated_usd']})"
         picked = ", ".join(
             f"({fields.get(name, 'NULL')})::{kind} AS {name}" for name, kind in columns().items()
         )

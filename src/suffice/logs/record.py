@@ -55,6 +55,7 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
+BEYOND_USD = 10**11  # more dollars than any log can state
 _SQL_TYPES = {
     str: "VARCHAR",
     int: "UBIGINT",

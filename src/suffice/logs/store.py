@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suffice.errors import InputError
-from suffice.logs.record import columns
+from suffice.logs.record import BEYOND_USD, columns
 from suffice.logs.sql import sql_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ _MACROS = (
     # The sum of the counts whose names match; unknown where none does.
     """CREATE TEMP MACRO share_of(counts, pattern) AS list_sum([e.value FOR e IN
         map_entries(counts) IF regexp_matches(e.key, pattern) AND NOT contains(e.key, 'total')])""",
+    # Dollars that a column can hold; what is beyond its bounds stays absurd.
+    f"""CREATE TEMP MACRO as_usd(x) AS CASE WHEN isnan(x::DOUBLE) THEN NULL
+        WHEN x::DOUBLE NOT BETWEEN -{BEYOND_USD} AND {BEYOND_USD}
+        THEN sign(x::DOUBLE) * {BEYOND_USD} ELSE x END::DECIMAL(24, 12)""",
     # vLLM writes month and day; the year of its start is not known, so it is this one's.
     """CREATE TEMP MACRO vllm_time(x) AS try_cast(CASE WHEN length(x) = 14
         THEN year(current_date) || '-' || x ELSE x END AS TIMESTAMPTZ)""",
