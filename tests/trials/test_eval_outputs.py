@@ -226,3 +226,38 @@ def test_scores_outside_the_unit_interval_are_refused_with_a_hint(tmp_path: Path
     with pytest.raises(InputError, match="outside") as caught:
         read_trials(path)
     assert caught.value.hint
+
+
+SAMPLE = {
+    "doc_id": 0,
+    "filter": "none",
+    "metrics": ["acc"],
+    "arguments": {"gen_args_0": {"arg_0": "2+2?"}},
+    "filtered_resps": ["4"],
+    "acc": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"metrics": 5},
+        {"arguments": 5},
+        {"arguments": {"gen_args_0": 5}},
+        {"filtered_resps": 5},
+        {"filtered_resps": {"a": 1}},
+        {"acc": [1]},
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_file(tmp_path: Path, field: Any) -> None:
+    path = write(tmp_path / "m" / "samples_t_2026-03-01T10-00-00.1.jsonl", [SAMPLE | field])
+    with pytest.raises(InputError, match=r"samples_t_") as caught:
+        read_trials(path)
+    assert caught.value.hint
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_bytes("question;Größe\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"answers\.csv"):
+        read_trials(path)

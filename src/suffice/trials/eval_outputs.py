@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
         return None
     data = read_bytes(path)
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(data.decode())))
-        return read_aa_lcr(path, rows) if rows and AA_LCR_COLUMNS.issubset(rows[0]) else None
+        with _naming(path):
+            rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+        known = rows and AA_LCR_COLUMNS.issubset(rows[0])
+        return _named(path, read_aa_lcr(path, rows)) if known else None
     whole = _decoded(data)
     for knows, read in _DOCUMENTS:
         if whole is not None and knows(whole):
-            return read(path, whole)
+            return _named(path, read(path, whole))
     return None
 
 
@@ -72,8 +75,25 @@ def read_output_lines(path: Path, lines: Lines) -> Iterator[Trial] | None:
     first = _decoded(lines[0][1].lstrip())
     for knows, read_rows in _LINES:
         if isinstance(first, dict) and knows(first):
-            return read_rows(path, _rows(path, lines))
+            return _named(path, read_rows(path, _rows(path, lines)))
     return None
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise InputError, with the file's name, where a field is not as its tool writes it."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} is not as its tool writes it: {type(error).__name__}: {error}",
+            hint="a field is missing or of another type: write the file anew, or leave it out",
+        ) from error
+
+
+def _named(path: Path, trials: Iterator[Trial]) -> Iterator[Trial]:
+    with _naming(path):
+        yield from trials
 
 
 def _decoded(data: bytes) -> Any:
