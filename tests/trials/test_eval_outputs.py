@@ -246,7 +246,6 @@ SAMPLE = {
         {"arguments": {"gen_args_0": 5}},
         {"filtered_resps": 5},
         {"filtered_resps": {"a": 1}},
-        {"acc": [1]},
     ],
 )
 def test_a_field_of_another_type_is_named_with_its_file(tmp_path: Path, field: Any) -> None:
