@@ -13,7 +13,17 @@ from typing import Any
 import duckdb
 import pytest
 import zstandard
-from log_samples import CLAUDE, OPENAI, WRITERS, Call, calls, invoice, stamp, write_log
+from log_samples import (
+    CLAUDE,
+    OPENAI,
+    WRITERS,
+    Call,
+    calls,
+    invoice,
+    openai_batch,
+    stamp,
+    write_log,
+)
 from msgspec.structs import replace
 
 from suffice.errors import InputError
@@ -628,3 +638,36 @@ def test_one_impossible_cost_does_not_make_a_log_unreadable(
         assert logs.store.execute("SELECT max(abs(stated_usd)) < 1 FROM records").fetchone() == (
             True,
         )
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "odd"),
+    [
+        ("otlp", ("resourceSpans", 0, "scopeSpans", 0, "spans", 1, "startTimeUnixNano"), {}),
+        ("openai-batch", ("response", "status_code"), 1e300),
+        ("helicone", ("response_status",), 1e300),
+        ("codex", ("payload", "info", "total_token_usage", "input_tokens"), 1e300),
+    ],
+)
+def test_one_impossible_number_does_not_make_a_log_unreadable(
+    tmp_path: Path, form: str, path: tuple[str | int, ...], odd: object
+) -> None:
+    writer = openai_batch if form == "openai-batch" else WRITERS[form][0]
+    made = calls(("gpt-5", "gpt-5-mini"), sessions=3, steps=4)
+    rows = writer(made)
+    row = next(row for row in rows[len(rows) // 2 :] if _holds(row, path))
+    for step in path[:-1]:
+        row = row[step]
+    row[path[-1]] = odd
+    with read_logs([str(write_log(tmp_path / "a.jsonl", rows))]) as logs:
+        (kept,) = logs.store.execute("SELECT count(*) FROM records").fetchone()
+        assert kept >= len(made) - 1
+
+
+def _holds(row: Any, path: tuple[str | int, ...]) -> bool:
+    for step in path:
+        try:
+            row = row[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

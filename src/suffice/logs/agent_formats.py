@@ -157,8 +157,8 @@ _CODEX = LogFormat(
     fields={
         **timed("r.timestamp"),
         "id": "CASE WHEN r.type = 'token_usage_record' THEN r.payload.response_id "
-        "WHEN root IS NOT NULL THEN concat_ws('/', root, total::BIGINT, "
-        + ", ".join(f"{_LAST}.{name}::BIGINT" for name in _TOKENS)
+        "WHEN root IS NOT NULL THEN concat_ws('/', root, try_cast(total AS BIGINT), "
+        + ", ".join(f"try_cast({_LAST}.{name} AS BIGINT)" for name in _TOKENS)
         + ") END",
         "session": "session",
         "agent": "'main'",
@@ -211,7 +211,7 @@ _TRACE = LogFormat(
     fields={
         "time": "to_timestamp(r.t)",
         "zoned": "true",
-        "id": "r.trace || '/' || r.agent || '/' || r.i::BIGINT",
+        "id": "r.trace || '/' || r.agent || '/' || try_cast(r.i AS BIGINT)",
         "session": "r.trace",
         "agent": "r.agent",
         "model": "r.model",

@@ -160,7 +160,7 @@ _HELICONE = LogFormat(
         "key": first("r.request_user_id", "r.user_id"),
         "tags": "CASE WHEN p IS NOT NULL THEN [k || ':' || (p->>('$.\"' || k || '\"')) "
         "FOR k IN json_keys(p) IF NOT starts_with(k, 'Helicone-')] END",
-        "error": "CASE WHEN r.response_status >= 400 THEN r.response_status::INTEGER::VARCHAR END",
+        "error": "CASE WHEN r.response_status >= 400 THEN printf('%.0f', r.response_status) END",
         "latency_s": "r.delay_ms / 1000",
     },
     where="r.request_id IS NOT NULL",

@@ -85,7 +85,8 @@ _SPANS = LogFormat(
     fields={
         "time": "as_time(s.startTimeUnixNano)",
         "zoned": "true",
-        "latency_s": "(s.endTimeUnixNano::HUGEINT - s.startTimeUnixNano::HUGEINT) / 1e9",
+        "latency_s": "(try_cast(s.endTimeUnixNano AS HUGEINT)"
+        " - try_cast(s.startTimeUnixNano AS HUGEINT)) / 1e9",
         "id": first(_text("gen_ai.response.id"), "s.traceId || '/' || s.spanId"),
         "span": "hash_of(s.traceId || '/' || s.spanId)",
         "parent": "hash_of(s.traceId || '/' || nullif(s.parentSpanId, ''))",

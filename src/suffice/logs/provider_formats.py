@@ -200,8 +200,9 @@ _RESPONSES = LogFormat(
         "tier": "CASE WHEN batch THEN 'batch' ELSE coalesce("
         "nullif(b.usage.speed, 'standard'), b.service_tier, b.usage.service_tier) END",
         "stated_usd": "b.usage.cost",
-        "error": "CASE WHEN r.response.status_code >= 400 THEN r.response.status_code::INTEGER"
-        "::VARCHAR WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",
+        "error": "CASE WHEN r.response.status_code >= 400 "
+        "THEN printf('%.0f', r.response.status_code) "
+        "WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",
     },
     where="b.id IS NOT NULL OR r.custom_id IS NOT NULL",
     answer=first("filled(b.choices)", "filled(b.output)", "filled(b.content)"),
