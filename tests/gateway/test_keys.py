@@ -22,6 +22,7 @@ from postgres_server import new_schema
 from suffice.cli.main import main
 from suffice.config import parse_config
 from suffice.errors import ConfigError, InputError
+from suffice.gateway import limits
 from suffice.gateway.access import Access
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.keys import (
@@ -249,6 +250,30 @@ def test_without_a_key_there_is_a_401_that_tells_nothing(path: Path, key: str | 
         Access(cast("AdmissionDesk", desk)).authenticate(headers, "chat")
     assert (refused.value.status, refused.value.code) == (401, "invalid_api_key")
     assert "guess" not in refused.value.message
+
+
+def test_a_flood_of_one_key_leaves_the_books_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each refusal was a transaction, and all other keys waited for it."""
+    desk = KeyDesk(path, requests_per_minute=2)
+    assert [code(desk.ask()) for _ in range(3)] == ["admitted"] * 2 + ["rate_limit_exceeded"]
+    desk.now_s += 10
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "held_accounts", None)
+        waits_s = [desk.ask().retry_after_s for _ in range(3)]
+        desk.now_s -= 3600  # a clock that is set back holds nobody up
+        with pytest.raises(TypeError):
+            desk.ask()
+    assert waits_s == [pytest.approx(20.0)] * 3
+    desk.now_s += 3600 + waits_s[0] + 0.01
+    assert code(desk.ask()) == "admitted"
+    assert code(desk.ask()) == "rate_limit_exceeded"
+    file = read_keys(path)
+    more = tuple(replace(key, requests_per_minute=100) for key in file.keys)
+    desk.limiter.reload(KeyRing(replace(file, keys=more)))
+    desk.now_s += 1
+    assert code(desk.ask()) == "admitted"
 
 
 def test_a_minutes_requests_may_come_at_once_and_then_evenly(path: Path) -> None:

@@ -29,7 +29,8 @@ _LOST_AFTER_S = 3 * 86400.0  # beyond any deadline: the clock was set back
 class Refused(Struct, frozen=True, kw_only=True):
     """Why a request may not go on, in the terms of the OpenAI error object.
 
-    `passing` says that there is room once requests in flight have cost less than was reserved.
+    `passing` says that there is room once requests in flight have cost less than was reserved,
+    `refills` that only time makes room: all further requests of the key are refused until then.
     """
 
     code: Literal["rate_limit_exceeded", "insufficient_quota"]
@@ -37,6 +38,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     hint: str
     retry_after_s: float | None = None
     passing: bool = False
+    refills: bool = False
     status: Literal[429] = 429
 
 
@@ -88,6 +90,7 @@ class KeyLimiter:
         self._ledger = ledger
         self._hold = timedelta(seconds=hold_s)
         self._known: set[str] = set()
+        self._too_fast: dict[str, tuple[datetime, Refused]] = {}  # by key, and until when
 
     def decide(
         self, wishes: Sequence[Wish], settlements: Iterable[Settlement] = (), *, now: datetime
@@ -97,20 +100,52 @@ class KeyLimiter:
         Raises LedgerError, and then nothing has changed.
         """
         settlements = tuple(settlements)
-        admissions = [*(w.admission for w in wishes), *(s.admission for s in settlements)]
+        decisions = [self._still_too_fast(wish, now=now) for wish in wishes]
+        undecided = [w for w, refused in zip(wishes, decisions, strict=True) if refused is None]
+        admissions = [*(w.admission for w in undecided), *(s.admission for s in settlements)]
         names = {admission.key.name for admission in admissions}
-        with held_accounts(self._ledger, names, now=now) as page:
-            for account in page.held.values():
-                self._begin(account, page)
-            for settlement in settlements:
-                _settle(page, settlement)
-            decisions = [self._admit(page, wish) for wish in wishes]
-        self._known |= names
-        return decisions
+        if names:
+            with held_accounts(self._ledger, names, now=now) as page:
+                for account in page.held.values():
+                    self._begin(account, page)
+                for settlement in settlements:
+                    _settle(page, settlement)
+                read = iter([self._admit(page, wish) for wish in undecided])
+            self._known |= names
+            decisions = [refused or next(read) for refused in decisions]
+        self._keep_too_fast(wishes, decisions, now=now)
+        return [decision for decision in decisions if decision is not None]
 
     def reload(self, ring: KeyRing) -> None:
         """Take over a changed key file; what was used is kept under each key's name."""
-        self.ring, self._known = ring, set()
+        self.ring, self._known, self._too_fast = ring, set(), {}
+
+    def _still_too_fast(self, wish: Wish, *, now: datetime) -> Admission | Refused | None:
+        """Refuse a request of a key whose minute is used up, without a look into the books.
+
+        Only time refills a minute's requests. A flood of one key would else hold up all keys.
+        """
+        name = wish.admission.key.name
+        until, refused = self._too_fast.get(name, (now, None))
+        left_s = (until - now).total_seconds()
+        if refused is None or not wish.enters:
+            return None
+        if not 0 < left_s <= _MINUTE_S:  # the clock may have been set back
+            del self._too_fast[name]
+            return None
+        return replace(refused, retry_after_s=left_s)
+
+    def _keep_too_fast(
+        self,
+        wishes: Sequence[Wish],
+        decisions: Sequence[Admission | Refused | None],
+        *,
+        now: datetime,
+    ) -> None:
+        for wish, decision in zip(wishes, decisions, strict=True):
+            if isinstance(decision, Refused) and decision.refills:
+                until = now + timedelta(seconds=decision.retry_after_s or 0.0)
+                self._too_fast[wish.admission.key.name] = until, decision
 
     def _begin(self, account: Account, page: HeldAccounts) -> None:
         """Bring an account up to the day, and give up what has been in flight for too long.
@@ -215,6 +250,7 @@ def _too_fast(account: Account, key: Key, *, now_s: float) -> Refused | None:
         message=f"this key may make {key.requests_per_minute} requests a minute",
         hint="wait, or ask the operator for a higher limit",
         retry_after_s=(1.0 - left) * _MINUTE_S / key.requests_per_minute,
+        refills=True,
     )
 
 
