@@ -69,6 +69,34 @@ def opencode_settings(home: Path, url: str) -> dict[str, str]:
     return {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
 
 
+def qwen_settings(_home: Path, url: str) -> dict[str, str]:
+    return {"OPENAI_API_KEY": "any", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_MODEL": "suffice"}
+
+
+def continue_settings(home: Path, url: str) -> dict[str, str]:
+    folder = home / ".continue"
+    folder.mkdir()
+    model = {"name": "suffice", "provider": "openai", "model": "suffice", "apiBase": f"{url}/v1"}
+    model |= {"apiKey": "any", "roles": ["chat"], "capabilities": ["tool_use"]}
+    settings = {"name": "t", "version": "0.0.1", "schema": "v1", "models": [model]}
+    (folder / "config.yaml").write_text(json.dumps(settings))  # JSON is YAML, too
+    return {"CONTINUE_GLOBAL_DIR": str(folder)}
+
+
+def pi_settings(home: Path, url: str) -> dict[str, str]:
+    model = {"id": "suffice", "name": "suffice", "reasoning": True, "input": ["text"]}
+    model |= {"contextWindow": 100_000, "maxTokens": 8_000}
+    model["cost"] = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
+    providers = {
+        api: {"baseUrl": url + path, "apiKey": "any", "api": api, "models": [model]}
+        for api, path in PI_APIS.items()
+    }
+    folder = home / ".pi" / "agent"
+    folder.mkdir(parents=True)
+    (folder / "models.json").write_text(json.dumps({"providers": providers}))
+    return {}
+
+
 def llm_settings(home: Path, url: str) -> dict[str, str]:
     model = f"- model_id: suffice\n  model_name: suffice\n  api_base: {url}/v1\n"
     (home / "extra-openai-models.yaml").write_text(model + "  supports_tools: true\n")
@@ -77,6 +105,8 @@ def llm_settings(home: Path, url: str) -> dict[str, str]:
 
 CLAUDE = ("claude", "--model", "suffice", "--allowedTools", "Bash,Read,Task,Agent", "-p")
 CODEX = ("codex", "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access")
+PI_APIS = {"openai-completions": "/v1", "openai-responses": "/v1", "anthropic-messages": ""}
+QWEN = ("qwen", "--auth-type", "openai", "--yolo")
 FUNCTION = """
 def river(country: str) -> str:
     "Name a river."
@@ -131,6 +161,34 @@ CLIENTS = (
             for name in ("openai-compatible", "openai", "anthropic")
         ),
         driven="a tool loop through chat completions, Responses and Messages, streamed",
+    ),
+    Client(
+        name="Qwen Code",
+        packages=("@qwen-code/qwen-code@0.15.10",),
+        npm=True,
+        settings=qwen_settings,
+        commands=((*QWEN, "-p", SAY), (*QWEN, "--continue", "-p", "Again.")),
+        driven="chat completions, streamed: a tool loop, `--continue`",
+    ),
+    Client(
+        name="Continue",
+        packages=("@continuedev/cli@1.5.47",),
+        npm=True,
+        settings=continue_settings,
+        commands=(("cn", "--auto", "-p", SAY),),
+        driven="chat completions, streamed: a tool loop",
+    ),
+    Client(
+        name="pi",
+        packages=("@mariozechner/pi-coding-agent@0.73.1",),
+        npm=True,
+        settings=pi_settings,
+        commands=tuple(
+            ("pi", "--provider", api, "--model", "suffice", "--thinking", thinking, "-p", SAY)
+            for api in PI_APIS
+            for thinking in ("off", "high")
+        ),
+        driven="three APIs, streamed, with and without thinking: a tool loop",
     ),
     Client(
         name="Vercel ai",

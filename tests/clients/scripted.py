@@ -19,6 +19,7 @@ PLANS: dict[str, dict[str, Any]] = {
         "bash": SHELL,
         "exec_command": {"cmd": f"echo {WORD}"},
         "shell": {"command": ["echo", WORD]},
+        "run_shell_command": {**SHELL, "is_background": False},
         "river": {"country": "Germany"},
     },
     "Let an agent name the river.": {
