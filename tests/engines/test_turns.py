@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.engines.dialects import request_body
+from suffice.engines.messages import message_body
 from suffice.engines.servers import DIALECTS, at_url
-from suffice.engines.turns import nine_id, one_system, short_id
-from suffice.types import Request, Rung
+from suffice.engines.turns import nine_id, one_system, short_id, with_results
+from suffice.types import JSON, Request, Rung
 
 RUNG = Rung(name="r", engine="e", model="m")
 
@@ -195,3 +196,47 @@ def test_a_turn_of_another_engine_has_a_thought_for_servers_that_want_one(
     user, *thoughts = (message.get("reasoning_content") for message in body["messages"])
     assert user is None
     assert thoughts == (["So.", "Thus.", blank, blank] if blank else ["So.", None, None, ""])
+
+
+def call(*ids: str) -> JSON:
+    function = {"name": "f", "arguments": "{}"}
+    calls = [{"id": one, "type": "function", "function": function} for one in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def result(call_id: str) -> JSON:
+    return {"role": "tool", "tool_call_id": call_id, "content": "4"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "added"),
+    [
+        ((call("a"), result("a"), says("user", "x")), {}),
+        ((call("a"), says("user", "x")), {1: "a"}),
+        ((call("a", "b"), result("b"), says("user", "x")), {2: "a"}),
+        ((call("a", "b"), result("a")), {2: "b"}),
+        ((call("a"), call("a"), result("a")), {1: "a"}),
+        ((call("a"),), {}),
+        ((result("z"), says("user", "x")), {}),
+        ((call("a"), says("system", "s"), result("a")), {}),
+        (({"role": "assistant", "tool_calls": [None, {"id": 3}]}, says("user", "x")), {}),
+    ],
+)
+def test_a_call_that_was_interrupted_has_a_result(
+    messages: tuple[JSON, ...], added: dict[int, str]
+) -> None:
+    """Some engines take such a history, others refuse it, and a session may go from one to both."""
+    turns = with_results(messages)
+    assert {i: m["tool_call_id"] for i, m in enumerate(turns) if m not in messages} == added
+    assert [m for m in turns if m in messages] == list(messages)
+    assert with_results(turns) == turns
+
+
+def test_an_interrupted_call_has_a_result_in_each_api() -> None:
+    request = Request(request_id="r", messages=(says("user", "x"), call("a"), says("user", "y")))
+    for dialect in ("openai", "mistral", "deepseek", "vllm"):
+        sent = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)["messages"]
+        assert [m["role"] for m in sent] == ["user", "assistant", "tool", "user"]
+        assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
+    sent = message_body(request, RUNG, stream=False)["messages"]
+    assert [block["type"] for block in sent[2]["content"]] == ["tool_result", "text"]

@@ -15,6 +15,7 @@ from suffice.engines.turns import (
     plain_texts,
     short_id,
     with_call_ids,
+    with_results,
     with_thoughts,
     without_thoughts,
 )
@@ -138,7 +139,9 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
         body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
-    messages = one_system(request.messages) if dialect.one_system else list(request.messages)
+    messages = with_results(request.messages)
+    if dialect.one_system:
+        messages = one_system(messages)
     if dialect.strict_messages:
         messages = without_thoughts(messages)
     if dialect.wants_thoughts:

@@ -1,13 +1,14 @@
 """Anthropic's Messages API: a chat request as its body."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 from suffice.engines.dialects import output_limit, within_bounds, without_effort
+from suffice.engines.turns import with_results
 from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -41,7 +42,7 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     """
     _refuse_what_has_no_equal(request.params)
     try:
-        system, messages = _turns(request.messages)
+        system, messages = _turns(with_results(request.messages))
     except (AttributeError, KeyError, TypeError) as error:
         raise EngineRefused(
             f"a message is not as the chat API has it: {error!r}",
@@ -246,7 +247,7 @@ def _tool(tool: JSON) -> JSON:
     }
 
 
-def _turns(messages: tuple[JSON, ...]) -> tuple[list[JSON], list[JSON]]:
+def _turns(messages: Sequence[JSON]) -> tuple[list[JSON], list[JSON]]:
     """Part the system's text, which comes first, from the turns; equal roles are one turn."""
     system: list[JSON] = []
     turns: list[JSON] = []

@@ -17,6 +17,7 @@ _THOUGHTS = frozenset(
     {"reasoning", "reasoning_content", "reasoning_text", "thinking", "thinking_blocks"}
     | {"reasoning_details", "reasoning_opaque", "extra_content", "server_blocks"}
 )
+_INTERRUPTED = "There is no result: the call was interrupted."
 _LONGEST_ID = 40  # that OpenAI takes
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
@@ -50,6 +51,26 @@ def plain_texts(messages: Sequence[JSON]) -> list[JSON]:
         {**message, "content": _text(message["content"])} if _is_texts(message) else message
         for message in messages
     ]
+
+
+def with_results(messages: Sequence[JSON]) -> list[JSON]:
+    """Give every call of a tool a result, as most servers demand: one without was interrupted.
+
+    The calls of the last message are still to be made.
+    """
+    turns: list[JSON] = []
+    answered: set[Any] = set()  # by what comes before the next turn of the assistant
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if message.get("role") == "tool":
+            answered.add(message.get("tool_call_id"))
+        elif message.get("role") == "assistant":
+            missing = [call_id for call_id in _call_ids(message) if call_id not in answered]
+            results = next((i for i, m in enumerate(turns) if m.get("role") != "tool"), len(turns))
+            turns[results:results] = map(_interrupted, missing if turns else ())
+            answered = set()
+        turns.insert(0, message)
+    return turns
 
 
 def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
@@ -105,6 +126,16 @@ def _thoughtful_turn(message: JSON) -> JSON:
     texts = [message.get(name) for name in ("reasoning", "reasoning_text", "thinking")]
     thought = next((text for text in texts if text and isinstance(text, str)), " ")
     return {**message, "reasoning_content": thought}
+
+
+def _call_ids(message: JSON) -> list[str]:
+    calls = message.get("tool_calls") if message.get("role") == "assistant" else None
+    made = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [call["id"] for call in made if isinstance(call.get("id"), str)]
+
+
+def _interrupted(call_id: str) -> JSON:
+    return {"role": "tool", "tool_call_id": call_id, "content": _INTERRUPTED}
 
 
 def _with_ids(message: JSON, of: Callable[[str], str]) -> JSON:
