@@ -81,11 +81,14 @@ class ConfigTable:
         return len(self.batch)
 
     def take(self, rows: Any) -> "ConfigTable":
-        """Return the rows that an index, slice or mask picks."""
-        columns: dict[str, Any] = {
-            name: column[rows] if len(column) == len(self) else column
-            for name, column in self.columns.items()
-        }
+        """Return the rows that an index, slice or mask picks; what has one value is not copied."""
+        n, columns = len(self), dict[str, Any]()
+        count = len(self.batch[rows])
+        for name, column in self.columns.items():
+            if column.strides == (0,):
+                columns[name] = np.broadcast_to(column[:1], count)
+            else:
+                columns[name] = column[rows] if len(column) == n else column
         return replace(self, **columns)
 
     def single(self) -> "ConfigTable":

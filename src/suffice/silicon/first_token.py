@@ -119,8 +119,15 @@ def _layout_numbers(table: ConfigTable) -> Array:
     number = table.chip.astype(np.int64)
     for column in (table.tp, table.dp, table.ep, table.pp, table.cp):
         number = number * (int(column.max()) + 1) + column.astype(np.int64)
-    values, place = np.unique(table.prefill_replicas, return_inverse=True)
-    return np.asarray(np.unique(number * len(values) + place, return_inverse=True)[1])
+    replicas = _ranks(table.prefill_replicas)
+    return _ranks(number * (int(replicas.max()) + 1) + replicas)
+
+
+def _ranks(values: Array) -> Array:
+    """Give equal values one number, in ascending order; equal neighbours are looked at once."""
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    place = np.unique(values[starts], return_inverse=True)[1]
+    return np.asarray(np.repeat(place, np.diff(starts, append=len(values))))
 
 
 def _smallest(values: Array, *, batch: Array, layout: Array) -> Array:

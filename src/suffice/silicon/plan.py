@@ -32,7 +32,7 @@ from suffice.silicon.formats import Formats, resolve_formats
 from suffice.silicon.layouts import LayoutQuestion, candidates, describe, fits
 from suffice.silicon.measured import engine_index, engine_release
 from suffice.silicon.option import Option
-from suffice.silicon.predict import tokens_per_step
+from suffice.silicon.predict import keep_freed_memory, tokens_per_step
 from suffice.silicon.prices import Offer
 from suffice.silicon.question import PlanRequest, Slo, Workload, offer_for
 from suffice.silicon.shapes import profile
@@ -80,6 +80,7 @@ def make_plan(
     The frontier has thousands of points, and describing them takes a third of the time.
     """
     _check(request)
+    keep_freed_memory()
     known = dict(catalogue() if request.known_chips is None else request.known_chips)
     chips = tuple(find_chip(name, known) for name in request.chips) or tuple(known.values())
     offers = {chip.key: offer_for(chip, request) for chip in chips}

@@ -63,7 +63,7 @@ def predict(table: ConfigTable, *, learned: Trained | None = None, threads: int 
         for name, column in out.items():
             column[rows] = getattr(part, name)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         deque(pool.map(chunk, _chunks(table)), maxlen=0)
     return Prediction(**out)
@@ -86,8 +86,8 @@ def _libraries() -> ThreadpoolController:
 
 
 @functools.cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep the memory of a chunk's arrays for the next chunk.
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of arrays for the next ones.
 
     It hands freed memory back to the system beyond twice the largest block that was ever freed, and
     taking it anew costs a third of the time.
