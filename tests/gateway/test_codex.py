@@ -346,6 +346,28 @@ async def test_a_conversation_is_compacted_by_its_model(here: Site, stream: bool
     assert "internal_chat_message_metadata_passthrough" in later.ignored
 
 
+@pytest.mark.parametrize("summary", ["Half is done.", ""])
+async def test_an_older_version_compacts_at_a_path_of_its_own(here: Site, summary: str) -> None:
+    async def script(call: Call) -> None:
+        await call.reply(completion(summary))
+
+    here.upstream.script = script
+    items = [*TURN, said("assistant", "Looking."), said("user", "Faster.")]
+    status, whole = await here.post(
+        {"model": "big", "input": items, "instructions": "Be brief."}, path=f"{PATH}/compact"
+    )
+    if not summary:
+        assert status == 502
+        assert "no whole summary" in whole["error"]["message"]
+        return
+    assert (status, whole["object"]) == (200, "response.compaction")
+    *own, compaction = whole["output"]
+    assert own == [items[0], items[2]]
+    messages = chat_of_response({"model": "m", "input": [compaction]}).chat["messages"]
+    assert messages[0]["content"].endswith("Half is done.")
+    assert here.rows()[-1]["status"] == "ok"
+
+
 def test_a_compaction_without_a_summary_has_failed() -> None:
     writer = ResponseWriter({"model": "m", "input": [COMPACT]}, request_id="r")
     writer.feed({"choices": [{"delta": {"content": " "}, "finish_reason": "stop"}]})

@@ -309,6 +309,9 @@ def _named(path: str, **operations: JSON) -> JSON:
 _PATHS: JSON = {
     "/v1/chat/completions": _asking("Answer a chat request", "Chat", error=_ERROR),
     "/v1/responses": _asking("Answer a request of the Responses API", "Response", error=_ERROR),
+    "/v1/responses/compact": _asking(
+        "Write what stands for a conversation", "Response", error=_ERROR
+    ),
     "/v1/messages": _asking(
         "Answer a request of Anthropic's Messages API", "Message", error=_MESSAGE_ERROR
     ),

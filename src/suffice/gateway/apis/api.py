@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from suffice.gateway.apis.compaction import CompactionWriter, chat_of_compaction
 from suffice.gateway.apis.messages_native import MessageRelay, native_of, outline_of_message
 from suffice.gateway.apis.messages_reply import message_error
 from suffice.gateway.apis.messages_request import Translated, chat_of_message
@@ -93,5 +95,14 @@ MESSAGES = Api(
     outline=lambda body, reading: outline_of_message(body, by_policy=reading.by_policy),
     native=native_of,
 )
-ANSWERING = {"/v1/responses": RESPONSES, "/v1/messages": MESSAGES}
+COMPACTION = replace(
+    RESPONSES,
+    read=lambda body, reading: chat_of_compaction(body, history=reading.history),
+    writer=lambda writing: CompactionWriter(writing.body, request_id=writing.request_id),
+)
+ANSWERING = {
+    "/v1/responses": RESPONSES,
+    "/v1/responses/compact": COMPACTION,
+    "/v1/messages": MESSAGES,
+}
 COUNTING = {"/v1/responses/input_tokens": RESPONSES, "/v1/messages/count_tokens": MESSAGES}
