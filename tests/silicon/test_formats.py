@@ -664,6 +664,7 @@ def test_a_file_of_weights_is_refused_with_a_way_out(tmp_path):
         ({"quant_method": "gptq", "bits": 4, "group_size": 32}, 4 + 20 / 32),
         ({"quant_method": "gptq", "bits": 8, "group_size": 128}, 8 + 24 / 128),
         ({"quant_method": "gptq", "bits": 4, "group_size": -1}, 4.25),
+        ({"quant_method": "gptq", "bits": 4, "group_size": True}, 4.25),
         (
             {
                 "quant_method": "compressed-tensors",

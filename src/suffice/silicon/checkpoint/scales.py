@@ -34,7 +34,7 @@ def integer_scale_bits(statement: Any) -> float | None:
         bits = next(
             (table[k] for k in ("bits", "w_bit", "num_bits", "nbits") if table.get(k)), None
         )
-        if isinstance(group, int) and group > 0 and isinstance(bits, int):
+        if isinstance(group, int) and group > 1 and isinstance(bits, int):
             symmetric = table.get("symmetric", table is not config)
             zero = SCALE_BITS if method == "hqq" else 0.0 if symmetric else bits
             return (SCALE_BITS + zero) / group
