@@ -24,7 +24,7 @@ Row = Sequence[Any]
 Marks = Mapping[str | None, float]  # by rung, the last of each; None is the rung that answered
 Conditions = Sequence[sa.ColumnElement[bool]]
 
-_PAGE = 2000
+_PAGE = 5_000  # of many pages, PostgreSQL reads all scores for each
 _REQUEST = (
     *(requests.c[name] for name in ("id", "request_id", "rung", "group_name", "text")),
     sa.func.coalesce(requests.c.session_id, requests.c.conversation_id),
