@@ -58,19 +58,22 @@ def with_results(messages: Sequence[JSON]) -> list[JSON]:
 
     The calls of the last message are still to be made.
     """
-    turns: list[JSON] = []
+    backwards: list[JSON] = []
     answered: set[Any] = set()  # by what comes before the next turn of the assistant
-    for at in range(len(messages) - 1, -1, -1):
-        message = messages[at]
-        if message.get("role") == "tool":
+    results = 0  # that come directly
+    for message in reversed(messages):
+        role = message.get("role")
+        if role == "tool":
             answered.add(message.get("tool_call_id"))
-        elif message.get("role") == "assistant":
+        elif role == "assistant":
             missing = [call_id for call_id in _call_ids(message) if call_id not in answered]
-            results = next((i for i, m in enumerate(turns) if m.get("role") != "tool"), len(turns))
-            turns[results:results] = map(_interrupted, missing if turns else ())
+            if missing and backwards:
+                place = len(backwards) - results
+                backwards[place:place] = map(_interrupted, reversed(missing))
             answered = set()
-        turns.insert(0, message)
-    return turns
+        results = results + 1 if role == "tool" else 0
+        backwards.append(message)
+    return backwards[::-1]
 
 
 def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
