@@ -84,6 +84,18 @@ async def test_a_text_completion_streams_and_is_booked(here: Site, wants_usage: 
     assert sent["stream_options"]["include_usage"] is True
 
 
+async def test_an_engine_that_does_not_stream_completes_texts_in_one_event(here: Site) -> None:
+    async def whole(call: Call) -> None:
+        choice = {"index": 0, "text": "4.", "finish_reason": "stop"}
+        await call.reply({"id": "cmpl-1", "choices": [choice], "usage": USAGE})
+
+    here.upstream.script = whole
+    stream = await here.client.completions.create(model="small", prompt="2 + 2 =", stream=True)
+    assert [chunk.choices[0].text async for chunk in stream] == ["4."]
+    row = await here.row()
+    assert (row["status"], row["input_tokens"], row["output_source"]) == ("ok", 7, "reported")
+
+
 async def test_a_whole_text_completion_is_the_engines_own_with_our_account(here: Site) -> None:
     status, body = await here.post(
         {"model": "suffice", "prompt": ["2 + 2 =", "3 + 1 ="], "logprobs": 1, "odd": [1]},

@@ -173,11 +173,14 @@ class _Forwarding(Answering):
         engine, reader = self.climb.pipeline.engines[forwarded.rung.engine], EventReader()
         try:
             async with engine.forward(forwarded.path, forwarded.body) as response:
-                async for piece in reply_pieces(response):
-                    ready = b"".join(map(text.add, reader.feed(piece)))
-                    if ready:
-                        await self.pass_on(ready)
-                await self.pass_on(b"".join(map(text.add, reader.close())))
+                if response.content_type == "application/json":  # an engine that does not stream
+                    await self.pass_on(text.add((await reply_bytes(response)).decode()))
+                else:
+                    async for piece in reply_pieces(response):
+                        ready = b"".join(map(text.add, reader.feed(piece)))
+                        if ready:
+                            await self.pass_on(ready)
+                    await self.pass_on(b"".join(map(text.add, reader.close())))
         except EngineRefused as error:
             raise _unserved(error, forwarded) from error
         if not text.done and text.finish is None:
