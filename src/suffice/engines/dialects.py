@@ -112,6 +112,12 @@ def within_bounds(fields: JSON) -> JSON:
     return {k: v for k, v in _without_detours(fields).items() if k not in _LIMITS}
 
 
+def detours(fields: JSON) -> tuple[str, ...]:
+    """Name the fields of which no engine gets all, since they would lead past a rung."""
+    kept = _without_detours(fields)
+    return tuple(sorted(name for name in fields if kept.get(name) != fields[name]))
+
+
 def _without_detours(fields: JSON) -> JSON:
     """Drop what would lead past a rung; a router reads `extra_body` as fields, but for Google's."""
     kept = {k: v for k, v in fields.items() if k not in _DETOURS}

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from suffice.engines.dialects import within_bounds
+from suffice.engines.dialects import detours, within_bounds
 from suffice.gateway.exchange import Exchange
 from suffice.gateway.priced_fields import check_samples, samples, unpriced_tiers
 from suffice.gateway.problems import Problem
@@ -41,6 +41,8 @@ def read_completion(exchange: Exchange, fields: JSON, serving: Serving) -> Forwa
     most = _USUAL_LIMIT if asked is None else asked  # made explicit: engines differ in theirs
     most = min(most, most if rung.max_output_tokens is None else rung.max_output_tokens)
     check_samples(fields)
+    for name in detours(fields):
+        exchange.ignore(name)
     body = {**within_bounds(fields), "model": rung.model, "max_tokens": most}
     for name in unpriced_tiers(fields, (rung,), prices=serving.pipeline.prices):
         del body[name]
@@ -73,6 +75,8 @@ def read_embedding(exchange: Exchange, fields: JSON, serving: Serving) -> Forwar
     """Read the body of POST /v1/embeddings; raises Problem."""
     rung = _embedding_rung(fields.get("model"), serving)
     _, text, tokens = _prompts(fields.get("input"), at="input")
+    for name in detours(fields):
+        exchange.ignore(name)
     request = _request(exchange, text, params={"max_tokens": 0, "n": 1})
     return Forwarded(
         path="/embeddings",

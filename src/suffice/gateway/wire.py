@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from suffice.engines.dialects import detours
 from suffice.engines.messages import without_native_effort
 from suffice.engines.render import completion_body, completion_head, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
@@ -88,6 +89,7 @@ def read_chat(
         ignored = [*ignored, name]
         if native is not None:
             native = replace(native, body={k: v for k, v in native.body.items() if k != name})
+    ignored = [*ignored, *detours(asked)]
     group, bundle = headers.get(GROUP), serving.pipeline.bundle
     if group and rung is None and bundle is not None and bundle.policy.text_groups is not None:
         ignored = [*ignored, GROUP.decode()]
