@@ -48,6 +48,7 @@ class Traffic:
     share: float = 0.5
     kept: float = 1.0  # share of the sessions for which the policy wishes for the cheap rung
     silent_failures: float = 0.0  # of the policy's sessions that fail
+    lost_failures: bool = False  # whether the books lack the policy's sessions that fail
     seed: int = 0
 
     def entries(self, certificate_id: str) -> Iterator[tuple[Entry, float | None]]:
@@ -59,6 +60,8 @@ class Traffic:
             score: float | None = float(draw.random() < chance)
             if by_policy and score == 0 and draw.random() < self.silent_failures:
                 score = None
+            if by_policy and score == 0 and self.lost_failures:
+                continue
             usd = Decimal("0.1" if rung == "small" else "1")
             call = Attempt(rung=rung, role=Role.ANSWER, charge=Charge(usd=usd))
             entry = Entry(
@@ -224,6 +227,19 @@ def test_an_outcome_from_before_the_draw_is_nobodys(tmp_path: Path, bundle: Bund
     with Ledger.open(path, read_only=True) as ledger:
         assert len(drawn_sessions(ledger, kind="ci")) == 300
         assert len(arm_outcomes(ledger)) == 300
+
+
+def test_arms_that_lack_sessions_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bundle: Bundle
+) -> None:
+    """Where the policy's failures are not even in the books, the rest of it looks well."""
+    traffic = Traffic(policy=0.6, reference=0.9, sessions=600, lost_failures=True)
+    path = book(tmp_path, bundle, traffic)
+    ended = recertify(capsys, tmp_path, bundle, path)
+    assert ended.status == 2
+    assert "sessions of one arm are missing" in ended.err
+    shown = run(capsys, "rollout", path)
+    assert "those of one arm are missing" in shown.err + shown.out
 
 
 def test_few_outcomes_are_too_few(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from suffice.engines.dialects import request_body
 from suffice.engines.messages import message_body
 from suffice.engines.servers import DIALECTS, at_url
-from suffice.engines.turns import nine_id, one_system, short_id, with_results
+from suffice.engines.turns import nine_id, one_system, results_beside_calls, short_id, with_results
 from suffice.types import JSON, Request, Rung
 
 RUNG = Rung(name="r", engine="e", model="m")
@@ -240,3 +240,38 @@ def test_an_interrupted_call_has_a_result_in_each_api() -> None:
         assert sent[1]["tool_calls"][0]["id"] == sent[2]["tool_call_id"]
     sent = message_body(request, RUNG, stream=False)["messages"]
     assert [block["type"] for block in sent[2]["content"]] == ["tool_result", "text"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "order"),
+    [
+        ((call("a"), result("a"), says("user", "x")), "0 1 2"),
+        ((call("a"), says("user", "x"), result("a")), "0 2 1"),
+        ((call("a", "b"), result("b"), says("user", "x"), result("a")), "0 1 3 2"),
+        ((call("a"), call("b"), result("a"), result("b")), "0 2 1 3"),
+        ((call("a"), result("a"), call("a"), says("system", "s"), result("a")), "0 1 2 4 3"),
+        ((result("z"), call("a"), says("user", "x"), result("z")), "0 1 2 3"),
+        ((call("a", "a"), says("user", "x"), result("a"), result("a")), "0 2 3 1"),
+        (({"role": "tool", "tool_call_id": []}, call("a")), "0 1"),
+    ],
+)
+def test_a_result_stands_beside_its_call(messages: tuple[JSON, ...], order: str) -> None:
+    """What a client noted meanwhile comes after it, and no result is said to be missing."""
+    turns = results_beside_calls(messages)
+    assert turns == [messages[int(index)] for index in order.split()]
+    assert results_beside_calls(turns) == turns
+
+
+def test_a_turn_written_down_in_two_has_each_result_once_in_each_api() -> None:
+    turns = (says("user", "x"), call("a"), call("b"), result("a"), result("b"))
+    request = Request(request_id="r", messages=turns)
+    for dialect in ("openai", "mistral", "deepseek", "vllm"):
+        sent = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)["messages"]
+        assert [m["role"] for m in sent] == ["user", "assistant", "tool", "assistant", "tool"]
+    claude = str(message_body(request, RUNG, stream=False)["messages"])
+    assert claude.count("tool_result") == 2
+    assert "interrupted" not in claude
+
+
+def test_two_calls_of_one_id_have_one_result() -> None:
+    assert len(with_results((call("a", "a"), says("user", "x")))) == 3

@@ -14,6 +14,8 @@ from gateway_support import CHAT, DONE, Call, Site, chunk, site, usage_event
 JSON = dict[str, Any]
 MORE = "keepalive_s = 0.05\n"
 COMMENT = ": keepalive"
+PING = 'event: ping\ndata: {"type": "ping"}'
+SILENCE = {CHAT: COMMENT, "/v1/responses": COMMENT, "/v1/messages": PING}
 ASKS = {
     CHAT: {
         "messages": [{"role": "user", "content": "Hi"}],
@@ -55,9 +57,9 @@ async def test_a_silence_within_a_stream_is_filled(here: Site, path: str) -> Non
     here.upstream.script = pauses
     response, text = await streamed(here, path)
     assert response.headers["x-suffice-rung"] == "big"
-    assert 2 <= text.count(COMMENT) <= 8
+    assert 2 <= text.count(SILENCE[path]) <= 8
     for event in text.split("\n\n"):
-        assert event == COMMENT or COMMENT not in event
+        assert event == SILENCE[path] or SILENCE[path] not in event
     told = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     words = json.dumps(told)
     assert '"fo"' in words
@@ -95,7 +97,7 @@ async def test_before_its_first_word_a_stream_is_begun_where_the_operator_wants_
         assert "x-suffice-rung" not in response.headers, "nobody knew it yet"
         row = here.rows()[-1]
         assert response.headers["x-suffice-request-id"] == row["request_id"]
-        assert text.startswith(COMMENT)
+        assert text.startswith(SILENCE[path])
         assert "four" in text
         assert '"rung":"big"' in text.replace(" ", "")
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from suffice.errors import InputError
-from suffice.guarantee.canary import ArmOutcome, LoggedChoice, block_losses, canary, off_policy
+from suffice.guarantee.canary import (
+    LEAST_P,
+    ArmOutcome,
+    DrawnArm,
+    LoggedChoice,
+    block_losses,
+    canary,
+    imbalance,
+    off_policy,
+)
 from suffice.sessions.rollout import RollOut, drawn
 
 
@@ -88,3 +97,26 @@ def test_without_overlap_it_is_not_identifiable() -> None:
         off_policy([])
     with pytest.raises(InputError, match="outside"):
         off_policy([choice(chance=0.0)])
+
+
+def test_arms_of_the_wrong_size_are_told_apart_from_luck() -> None:
+    fair = [DrawnArm(index % 5 == 0, 0.2) for index in range(1000)]
+    assert imbalance(fair) == 1.0
+    missing = fair[:600] + [arm for arm in fair[600:] if not arm.by_policy]
+    assert imbalance(missing) < LEAST_P
+    assert imbalance([]) == 1.0
+    assert imbalance([DrawnArm(True, 1.0)]) == 1.0
+    mixed = [DrawnArm(index < 50, 0.5) for index in range(100)] + [DrawnArm(False, 0.01)] * 100
+    assert imbalance(mixed) > 0.5
+
+
+def test_luck_is_rarely_taken_for_missing_sessions() -> None:
+    draw = np.random.default_rng(0)
+    for share, sessions in ((0.05, 60), (0.5, 40), (0.5, 900)):
+        counts = draw.binomial(sessions, share, size=2000)
+        values = [
+            imbalance([DrawnArm(row < count, share) for row in range(sessions)])
+            for count in set(counts)
+        ]
+        wrong = dict(zip(set(counts), values, strict=True))
+        assert np.mean([wrong[count] < 0.05 for count in counts]) <= 0.05

@@ -46,6 +46,7 @@ from suffice.guarantee import (
     content_hash,
     issue,
 )
+from suffice.guarantee.canary import LEAST_P, DrawnArm, imbalance
 from suffice.ledger import Ledger, Window
 from suffice.ledger.outcomes import DrawnSession, drawn_sessions, outcome_kinds
 from suffice.policy import Baseline, Policy, from_reference, policy_hash
@@ -121,8 +122,8 @@ def certify_outcomes(
     """Certify the policy in `folder` by the sessions of a ledger that it was rolled out to.
 
     Late outcomes count like others, and of each kind the first word. Raises InputError where
-    outcomes are of several kinds and none is named, where this policy was not rolled out alone, or
-    where delta is spent.
+    outcomes are of several kinds and none is named, where this policy was not rolled out alone,
+    where sessions of one arm are missing, or where delta is spent.
     """
     say("reading outcomes")
     bundle = load_bundle(folder)
@@ -190,6 +191,17 @@ def _under(
             "another policy was rolled out at the same time, and nobody knows whose sessions the "
             "reference answered",
             hint="name a time from which on only this one was: --since",
+        )
+    between = [s for s in during if min(own) < s.time < max(own)]  # the ends are its own by choice
+    arms = [
+        DrawnArm(s.by_policy, s.arm_chance if s.by_policy else 1 - s.arm_chance) for s in between
+    ]
+    if imbalance(arms) < LEAST_P:
+        sizes = (sum(one.by_policy for one in arms), sum(one.policy_chance for one in arms))
+        raise InputError(
+            f"the policy has {sizes[0]:,} of {len(arms):,} sessions, where {sizes[1]:,.0f} were to "
+            "be expected: sessions of one arm are missing in the books",
+            hint="find out where they went, and name a time from which on all are there: --since",
         )
     return during
 

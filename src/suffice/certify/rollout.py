@@ -11,9 +11,11 @@ from suffice.encoders.base import default_encoder
 from suffice.errors import InputError
 from suffice.guarantee.canary import (
     ArmOutcome,
+    DrawnArm,
     LoggedChoice,
     OffPolicyEstimate,
     canary,
+    imbalance,
     off_policy,
 )
 from suffice.ledger.outcomes import ArmRecord
@@ -33,12 +35,14 @@ class ArmSummary(Struct, frozen=True, kw_only=True):
 class RollOutResult(Struct, frozen=True, kw_only=True):
     """Both arms, and the `evidence` that the policy loses more than alpha: an e-value at any time.
 
-    `stopped` says that it once reached 1 / delta.
+    `stopped` says that it once reached 1 / delta. `imbalance` is a p-value of how many sessions
+    with outcomes each arm has: where it is tiny, outcomes are missing in one of them.
     """
 
     arms: dict[str, ArmSummary]
     evidence: float
     stopped: bool
+    imbalance: float
     candidate: OffPolicyEstimate | None = None
 
 
@@ -49,6 +53,7 @@ def compare_arms(
     watch = canary(
         (ArmOutcome(one.arm == POLICY, one.score) for one in records), alpha=alpha, delta=delta
     )
+    sessions = {one.session_id: one for one in records}.values()
     scores = {arm: [one.score for one in records if one.arm == arm] for arm in (POLICY, REFERENCE)}
     return RollOutResult(
         arms={
@@ -57,6 +62,7 @@ def compare_arms(
         },
         evidence=watch.wealth,
         stopped=watch.alarm_at is not None,
+        imbalance=imbalance(DrawnArm(one.arm == POLICY, _share(one)) for one in sessions),
         candidate=None if candidate is None else _estimated(records, candidate),
     )
 
@@ -91,7 +97,7 @@ def _estimated(records: Sequence[ArmRecord], folder: Path) -> OffPolicyEstimate:
         )
         step = router.decide(request)
         would, given = step.rung if step.settled else reference, _given(one, reference)
-        share = one.arm_chance if one.arm == POLICY else 1.0 - one.arm_chance
+        share = _share(one)
         chances = {reference: 1.0 - share}
         chances[one.wish] = chances.get(one.wish, 0.0) + share
         own = one.score if would == given else None
@@ -110,3 +116,8 @@ def _estimated(records: Sequence[ArmRecord], folder: Path) -> OffPolicyEstimate:
 
 def _given(record: ArmRecord, reference: str) -> str:
     return record.wish if record.arm == POLICY else reference
+
+
+def _share(record: ArmRecord) -> float:
+    """Return the share of the sessions that were drawn for the policy."""
+    return record.arm_chance if record.arm == POLICY else 1.0 - record.arm_chance

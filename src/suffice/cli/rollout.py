@@ -28,6 +28,7 @@ def rollout(
     from suffice.certify.rollout import compare_arms
     from suffice.cli.output import print_json, print_table, say
     from suffice.errors import CertificateError
+    from suffice.guarantee.canary import LEAST_P
     from suffice.ledger import Ledger, Window
     from suffice.ledger.outcomes import arm_outcomes
 
@@ -44,6 +45,11 @@ def rollout(
             f"{'STOP' if result.stopped else 'go on'}: the evidence that the policy loses more "
             f"than {alpha:g} is {result.evidence:.3g}, an alarm at {1 / delta:g}"
         )
+        if result.imbalance < LEAST_P:
+            say(
+                "the arms have not as many outcomes as were drawn for them (p = "
+                f"{result.imbalance:.1g}): those of one arm are missing, so do not compare them"
+            )
         other = result.candidate
         if other is not None and other.score is None:
             say(

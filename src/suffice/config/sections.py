@@ -198,7 +198,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rung_concurrency: calls to a rung at once
     rung_queue: calls to a rung that may wait in line
     queue_timeout_s: longest wait in that line
-    keepalive_s: seconds of silence in a stream after which a comment keeps its connection open
+    keepalive_s: seconds of silence in a stream after which a comment or ping keeps it open
     open_after_s: seconds after which a stream without a word is begun, so that comments can go out
       ([silent streams](gateway.md#silent-streams))
     hedge_after_s: seconds after which a rung that has begun no answer is asked

@@ -13,6 +13,7 @@ from suffice.engines.turns import (
     nine_id,
     one_system,
     plain_texts,
+    results_beside_calls,
     short_id,
     with_call_ids,
     with_results,
@@ -145,7 +146,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
         body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
-    messages = with_results(request.messages)
+    messages = with_results(results_beside_calls(request.messages))
     if dialect.one_system:
         messages = one_system(messages)
     if dialect.strict_messages:

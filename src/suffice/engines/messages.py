@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from suffice.engines.dialects import output_limit, within_bounds, without_effort
-from suffice.engines.turns import with_results
+from suffice.engines.turns import results_beside_calls, with_results
 from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 
@@ -42,7 +42,7 @@ def message_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     """
     _refuse_what_has_no_equal(request.params)
     try:
-        system, messages = _turns(with_results(request.messages))
+        system, messages = _turns(with_results(results_beside_calls(request.messages)))
     except (AttributeError, KeyError, TypeError) as error:
         raise EngineRefused(
             f"a message is not as the chat API has it: {error!r}",

@@ -66,7 +66,7 @@ def with_results(messages: Sequence[JSON]) -> list[JSON]:
         if role == "tool":
             answered.add(message.get("tool_call_id"))
         elif role == "assistant":
-            missing = [call_id for call_id in _call_ids(message) if call_id not in answered]
+            missing = [one for one in dict.fromkeys(_call_ids(message)) if one not in answered]
             if missing and backwards:
                 place = len(backwards) - results
                 backwards[place:place] = map(_interrupted, reversed(missing))
@@ -74,6 +74,36 @@ def with_results(messages: Sequence[JSON]) -> list[JSON]:
         results = results + 1 if role == "tool" else 0
         backwards.append(message)
     return backwards[::-1]
+
+
+def results_beside_calls(messages: Sequence[JSON]) -> list[JSON]:
+    """Move results of tools directly after the turn that made the calls, as most servers demand.
+
+    Between them may stand what a client noted meanwhile, or the second half of a turn that it
+    wrote down in two. Where an id was used twice, a result belongs to the last call before it.
+    """
+    calls: dict[str, list[int]] = {}  # the turns with a call of this id that has no result yet
+    results: dict[int, list[JSON]] = {}  # of a turn, by its index
+    placed: set[int] = set()  # indices of these results
+    turn, misplaced = -1, False
+    for index, message in enumerate(messages):
+        role = message.get("role")
+        if role == "tool":
+            answered = message.get("tool_call_id")
+            if isinstance(answered, str) and calls.get(answered):
+                caller = calls[answered].pop()
+                results.setdefault(caller, []).append(message)
+                placed.add(index)
+                misplaced |= caller != turn
+        else:
+            turn = index
+            for call_id in _call_ids(message):
+                calls.setdefault(call_id, []).append(index)
+    turns: list[JSON] = []
+    for index, message in enumerate(messages if misplaced else ()):
+        if index not in placed:
+            turns += [message, *results.get(index, ())]
+    return turns or list(messages)
 
 
 def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:

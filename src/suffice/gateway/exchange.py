@@ -27,6 +27,7 @@ HEADER_LIMIT_BYTES = 64 * 1024
 WATCH_AFTER_S = 0.05
 BODY_S = 120.0  # for a whole body: a slow sender keeps memory
 TRACE_ID = b"x-request-id"
+COMMENT = b": keepalive\n\n"
 _PLAIN_ID = re.compile(rb"[!-~]{1,200}")
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -49,7 +50,7 @@ class Exchange:
     where that is no chat request; `native` the one for engines of its own API. `extra_headers` go
     with every answer; `served` is what a trace tells of it. A client that does not read for
     `write_timeout_s` counts as gone, and so does one that sends nothing for that long in the middle
-    of its body.
+    of its body. `keepalive` is what may fill a silence in a stream.
     """
 
     write_timeout_s = 60.0
@@ -67,6 +68,7 @@ class Exchange:
         self.ignored: list[str] = []
         self.fields: JSON = {}
         self.extra_headers: Headers = []
+        self.keepalive = COMMENT
         self.served: Served | None = None
         self.native: NativeBody | None = None
         self.client: str = (scope.get("client") or ("",))[0]

@@ -8,11 +8,9 @@ from typing import Self
 
 from suffice.gateway.exchange import Exchange
 
-COMMENT = b": keepalive\n\n"
-
 
 class KeepAlive:
-    """Sends a comment whenever a stream has said nothing for `every_s`.
+    """Sends the keepalive of the exchange's API whenever a stream has said nothing for `every_s`.
 
     A stream that has not begun is begun with `begin` after `open_after_s`; None waits for its first
     word. What cannot be sent is left to the answer itself, which will see it too.
@@ -51,7 +49,7 @@ class KeepAlive:
             if silent_s < self._every_s:
                 wait_s = self._every_s - silent_s
             else:
-                self._do(lambda: self._exchange.send_aside(COMMENT))
+                self._do(lambda: self._exchange.send_aside(self._exchange.keepalive))
         elif self._open_after_s is not None:
             self._do(self._begin)
         self._timer = self._loop.call_later(wait_s, self._look)

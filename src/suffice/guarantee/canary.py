@@ -8,6 +8,7 @@ of at most `delta`. Outcomes may come late or never, but not depending on the ar
 """
 
 from collections.abc import Iterable, Iterator
+from math import exp, log
 from statistics import fmean
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.guarantee.monitor import Monitor, update_many
+
+LEAST_P = 0.001  # of the sizes of two arms; below it, sessions of one are missing
 
 
 class ArmOutcome(NamedTuple):
@@ -40,6 +43,32 @@ def canary(outcomes: Iterable[ArmOutcome], *, alpha: float, delta: float) -> Mon
     """Watch outcomes in the order in which they came; an alarm says to stop the roll-out."""
     losses = list(block_losses(outcomes))
     return update_many(Monitor(alpha=alpha, delta=delta, net=True), losses)
+
+
+class DrawnArm(NamedTuple):
+    """Which arm a session was drawn for, and how likely the policy's arm was."""
+
+    by_policy: bool
+    policy_chance: float
+
+
+def imbalance(arms: Iterable[DrawnArm]) -> float:
+    """Return a p-value of how many sessions each arm has, for the chances that were drawn with.
+
+    Where it is tiny, sessions of one arm are missing, and no comparison of the arms holds. It is
+    twice the bound of Chernoff on both tails, which holds for unequal chances too (Hoeffding, J.
+    Am. Stat. Assoc. 58, 1963, theorem 1).
+    """
+    drawn = list(arms)
+    if not drawn:
+        return 1.0
+    share = fmean(one.by_policy for one in drawn)
+    expected = fmean(one.policy_chance for one in drawn)
+    if not 0 < expected < 1:
+        return 1.0 if share == expected else 0.0
+    pairs = ((share, expected), (1 - share, 1 - expected))
+    divergence = sum(own * log(own / other) for own, other in pairs if own > 0)
+    return min(1.0, 2 * exp(-len(drawn) * divergence))
 
 
 class LoggedChoice(NamedTuple):

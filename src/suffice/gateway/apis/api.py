@@ -12,7 +12,10 @@ from suffice.gateway.apis.messages_reply import message_error
 from suffice.gateway.apis.messages_request import Translated, chat_of_message
 from suffice.gateway.apis.responses_reply import ResponseWriter
 from suffice.gateway.apis.responses_request import chat_of_response
+from suffice.gateway.exchange import COMMENT
 from suffice.types import JSON
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'  # Claude Code waits for events, not for comments
 
 
 class Writer(Protocol):
@@ -64,7 +67,7 @@ class Api(Struct, frozen=True, kw_only=True):
 
     `count` writes a number of tokens as the answer of its path that only counts. `outline` reads a
     body that goes out as it is, to engines of the same API; None where there are none. `native` is
-    the body that goes out.
+    the body that goes out, and `keepalive` what fills a silence in a stream.
     """
 
     read: Callable[[object, Reading], Translated]
@@ -74,6 +77,7 @@ class Api(Struct, frozen=True, kw_only=True):
     names: dict[str, str] = {}
     outline: Callable[[JSON, Reading], Translated] | None = None
     native: Callable[[JSON], JSON] = lambda body: body
+    keepalive: bytes = COMMENT
 
 
 RESPONSES = Api(
@@ -94,6 +98,7 @@ MESSAGES = Api(
     count=lambda tokens: {"input_tokens": tokens},
     outline=lambda body, reading: outline_of_message(body, by_policy=reading.by_policy),
     native=native_of,
+    keepalive=PING,
 )
 COMPACTION = replace(
     RESPONSES,

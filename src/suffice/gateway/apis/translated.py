@@ -45,6 +45,7 @@ class TranslatedExchange(Exchange):
     def __init__(self, endpoint: Endpoint, *, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
         self.api = endpoint.api
+        self.keepalive = endpoint.api.keepalive
         self._endpoint = endpoint
         self._state: ResponseState | None = None
         self._names = dict(endpoint.api.names)
