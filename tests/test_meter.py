@@ -17,6 +17,7 @@ from genai_prices.types import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from suffice.config import PriceConfig
 from suffice.errors import Abstained, ConfigError, EngineRefused, EngineUnreachable, PriceError
@@ -227,6 +228,21 @@ def test_a_rate_of_its_own_for_reasoning_is_charged_apart() -> None:
     )
     call = usage(input=0, output=1_000_000, reasoning=250_000)
     assert charge(call, price).usd == 6 + Decimal("0.75") + Decimal("0.005")
+
+
+def test_a_fee_for_each_request_is_an_estimate_where_the_vendor_states_another_cost() -> None:
+    rates = Rates(
+        input_usd_per_mtok=Decimal(1),
+        output_usd_per_mtok=Decimal(1),
+        usd_per_thousand_requests=Decimal(12),
+    )
+    price = Price(name="sonar", rates=(rates,), source="stated")
+    call = usage(input=14, output=200)
+    for stated, estimated in ((None, False), ("0.012214", False), ("0.005214", True)):
+        told = replace(call, stated_usd=None if stated is None else Decimal(stated))
+        assert charge(told, price) == Charge(
+            usd=Decimal("0.012214"), estimated=estimated, price="sonar"
+        )
 
 
 def test_chips_and_measured_speed_make_a_price() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from suffice.engines.fold import LARGEST_EVENT_BYTES, Fold
 from suffice.errors import EngineProtocolError, EngineRefused
-from suffice.types import CountSource, Finish, Usage
+from suffice.types import Count, CountSource, Finish, Usage
 
 
 def event(value: object) -> bytes:
@@ -83,6 +83,25 @@ def test_what_is_no_chunk_is_not_passed_on(data: bytes) -> None:
 def test_an_error_inside_a_stream_is_one() -> None:
     with pytest.raises(EngineRefused, match="out of memory"):
         Fold().feed(event({"error": {"message": "out of memory", "code": 500}}))
+
+
+def test_an_error_beside_the_choices_of_a_stream_is_one() -> None:
+    told = {**delta(), "x_groq": {"id": "r", "error": "over capacity", "usage": USAGE}}
+    with pytest.raises(EngineRefused, match="over capacity") as caught:
+        Fold().feed(event(told))
+    assert isinstance(caught.value.used, Usage)
+
+
+def test_usages_of_choices_that_end_one_by_one_add_up() -> None:
+    fold = Fold()
+    for index, output in enumerate((50, 70)):
+        ending = delta("stop")
+        usage = {"prompt_tokens": 30, "completion_tokens": output, "total_tokens": 30 + output}
+        ending["choices"][0] |= {"index": index, "usage": usage}
+        fold.feed(event(ending))
+    assert fold.output_is_final
+    assert fold.used().output_tokens == Count(120, CountSource.REPORTED)
+    assert fold.used().input_tokens == Count(30, CountSource.REPORTED)
 
 
 def test_what_was_used_is_estimated_until_it_is_reported() -> None:

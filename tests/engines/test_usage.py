@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.engines.usage import against_text, merged_usage, openai_usage, read_usage
+from suffice.engines.usage import (
+    against_text,
+    merged_usage,
+    openai_usage,
+    read_usage,
+    usage_in,
+)
 from suffice.types import JSON, Count, CountSource, Request, Usage
 
 REPORTED, ESTIMATED = CountSource.REPORTED, CountSource.ESTIMATED
@@ -45,6 +51,10 @@ def sides(raw: object) -> tuple[object, ...]:
         {"prompt_tokens": 0, "completion_tokens": None, "input_tokens": 6000, "output_tokens": 50},
         {"prompt_tokens": 6000, "total_tokens": 6050},
         {"total_tokens": 6050, "completion_tokens": 50},
+        {"billed_units": {"input_tokens": 6000, "output_tokens": 50}, "cached_tokens": 64},
+        {"prompt_cache_hit_tokens": 40, "prompt_cache_miss_tokens": 5960, "completion_tokens": 50},
+        {"promptTokenCount": 5800, "toolUsePromptTokenCount": 200, "candidatesTokenCount": 50},
+        {"inputTokens": 5900, "cacheReadInputTokens": 100, "outputTokens": 50},
     ],
 )
 def test_counts_are_read_under_every_name(raw: JSON) -> None:
@@ -63,6 +73,8 @@ def test_counts_are_read_under_every_name(raw: JSON) -> None:
         {"cache_read_input_tokens": 40},
         {"cached_tokens": 40, **details({"cached_tokens": 0})},
         {"cached_tokens": 40, **details(None)},
+        {"num_cached_tokens": 40},
+        {"prompt_token_details": {"cached_tokens": 40}},
     ],
 )
 def test_cache_reads_are_read_under_every_name(raw: JSON) -> None:
@@ -159,6 +171,8 @@ def test_kinds_fees_tiers_and_stated_costs_are_kept() -> None:
                 {"audio_tokens": 400},
             ),
             server_tool_use={"web_search_requests": 3},
+            num_sources_used=6,
+            prompt_audio_seconds=30,
             service_tier="flex",
             cost=0.0125,
         )
@@ -168,9 +182,54 @@ def test_kinds_fees_tiers_and_stated_costs_are_kept() -> None:
         "cache_audio_read_tokens": 60,
         "output_audio_tokens": 400,
         "web_searches": 3,
+        "search_sources": 6,
+        "input_audio_seconds": 30,
     }
     assert usage.service_tier == "flex"
     assert usage.stated_usd == Decimal("0.0125")
+
+
+def test_kinds_are_read_from_lists() -> None:
+    prompt = [{"modality": "TEXT", "tokenCount": 10}, {"modality": "AUDIO", "tokenCount": 90}]
+    raw = {"promptTokenCount": 100, "candidatesTokenCount": 8, "promptTokensDetails": prompt}
+    raw["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": "7"}, "odd", {}]
+    kinds = {"input_audio_tokens": 90, "output_image_tokens": 7}
+    assert read(raw).kinds == {name: Count(count, REPORTED) for name, count in kinds.items()}
+    writes = [{"ttl": "1h", "inputTokens": 30}, {"ttl": "5m", "inputTokens": 10}]
+    usage = read({"inputTokens": 1, "outputTokens": 2, "cacheDetails": writes})
+    assert usage.cache_write_tokens == Count(40, REPORTED)
+    assert usage.kinds["cache_write_1h_tokens"] == Count(30, REPORTED)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "tier"),
+    [("ON_DEMAND_PRIORITY", "priority"), ("ON_DEMAND_FLEX", "flex"), ("ON_DEMAND", "on_demand")],
+)
+def test_the_traffic_type_of_vertex_is_a_service_tier(traffic: str, tier: str) -> None:
+    inside = {"extra_properties": {"google": {"traffic_type": traffic}}}
+    assert read(openai(9, 3, 12) | inside).service_tier == tier
+    assert read({"promptTokenCount": 9, "trafficType": traffic}).service_tier == tier
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"perf_metrics": {"cached-prompt-tokens": "40"}},  # Fireworks
+        {"timings": {"cache_n": 40, "prompt_n": 60}},  # llama.cpp
+    ],
+)
+def test_cached_tokens_are_read_beside_the_usage(beside: JSON) -> None:
+    assert read(usage_in({"usage": openai(100, 5, 105), **beside})).cache_read_tokens == Count(
+        40, REPORTED
+    )
+    assert usage_in(beside) is None
+
+
+def test_usages_of_several_choices_share_the_prompt() -> None:
+    inner = [openai(9, 5, 14, cached_tokens=4), openai(9, 7, 16, cached_tokens=4)]
+    usage = read(usage_in({"choices": [{"usage": told} for told in inner]}))
+    assert (usage.input_tokens, usage.output_tokens) == (Count(9, REPORTED), Count(12, REPORTED))
+    assert usage.cache_read_tokens == Count(4, REPORTED)
 
 
 def test_cache_writes_by_lifetime_are_parts_of_all_writes() -> None:
@@ -188,6 +247,7 @@ def test_cache_writes_by_lifetime_are_parts_of_all_writes() -> None:
     [
         ({"cost": 0}, Decimal(0)),
         ({"cost": {"total_cost": 0.5}}, Decimal("0.5")),
+        ({"estimated_cost": 0.5}, Decimal("0.5")),
         ({"cost_in_usd_ticks": 12_345}, Decimal("0.0000012345")),
         ({"cost": "free"}, None),
         ({"cost": -1}, None),

@@ -11,7 +11,14 @@ from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, shown_model, texts_of
 from suffice.engines.stream import LARGEST_EVENT_BYTES
-from suffice.engines.usage import merged_usage, openai_usage, read_usage, tells_output
+from suffice.engines.usage import (
+    merged_usage,
+    openai_usage,
+    read_usage,
+    tells_output,
+    usage_in,
+    usage_of_choices,
+)
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Count, CountSource, Usage, estimated
 
@@ -152,6 +159,7 @@ class Fold:
         self._half = b""  # a carriage return that may be half of a line end
         self._split = SplitCharacters()
         self._usage: JSON | None = None
+        self._inner_usages: dict[int, JSON] = {}  # by choice
         self._pieces_at_usage = 0
         self._envelope: JSON = {}
         self._model: str | None = None
@@ -305,11 +313,7 @@ class Fold:
     def _rewritten(self, event: bytes, data: bytes, mended: dict[int, JSON]) -> bytes:
         """Return an event without its usage, with what is missing, and with `mended` choices."""
         fields = msgspec.json.decode(data)
-        choices, groq = fields.get("choices") or (), fields.get("x_groq")
-        inner = [choice.get("usage") for choice in choices]  # Moonshot
-        inner.append(groq.get("usage") if isinstance(groq, dict) else None)
-        told = fields.pop("usage", None)
-        usage = next((usage for usage in (told, *inner) if usage and isinstance(usage, dict)), None)
+        choices, usage = fields.get("choices") or (), self._taken_usage(fields)
         if self._lacks_object:
             fields["object"] = OBJECT
         elif choices and usage is None and not mended:
@@ -330,6 +334,22 @@ class Fold:
         if not choices and usage is not None and NATIVE not in fields:
             return b""
         return b"data: " + msgspec.json.encode({"choices": [], **fields})
+
+    def _taken_usage(self, fields: JSON) -> JSON | None:
+        """Take the usage out of an event; usages that stand in the choices add up.
+
+        Raises EngineRefused for an error that stands beside the choices.
+        """
+        if (error := error_in(fields.get("x_groq"))) is not None:
+            raise error
+        usage = usage_in(fields)
+        if fields.pop("usage", None) or usage is None:
+            return usage
+        for position, choice in enumerate(fields.get("choices") or ()):  # Moonshot
+            inner, index = choice.get("usage"), choice.get("index")
+            if inner and isinstance(inner, dict):
+                self._inner_usages[position if index is None else index] = inner
+        return usage_of_choices(list(self._inner_usages.values())) or usage
 
     def _set_model(self, name: str) -> None:
         self._model, shown = name, shown_model(name)

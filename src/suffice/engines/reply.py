@@ -10,7 +10,7 @@ from suffice.engines.chunk import Chunk
 from suffice.engines.finishes import FAILURES, finish_of, shown_finish
 from suffice.engines.refusals import error_in
 from suffice.engines.stream import InlineReasoning
-from suffice.engines.usage import openai_usage, read_usage
+from suffice.engines.usage import openai_usage, read_usage, usage_in
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON, Effort, Finish, Rung, Usage
 
@@ -168,16 +168,13 @@ class Reply:
         error = error_in(event)
         if error is not None:
             raise error
-        groq = event.get("x_groq")
-        inner = groq.get("usage") if isinstance(groq, dict) else None
-        self.usage = event.get("usage") or inner or self.usage
+        self.usage = usage_in(event) or self.usage
         self.service_tier = event.get("service_tier") or self.service_tier
         model = event.get("model")
         self.model = (shown_model(model) if isinstance(model, str) else None) or self.model
         chunks = []
         for position, item in enumerate(event.get("choices") or ()):
             index = item.get("index")
-            self.usage = self.usage or item.get("usage")  # Moonshot
             chunks += self._add_choice(item, sample=position if index is None else int(index))
         return chunks
 

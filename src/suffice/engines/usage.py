@@ -6,115 +6,50 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
+from suffice.engines.counts import PLACES, cache_writes, read_counts
 from suffice.types import JSON, Count, CountSource, Request, Usage, estimated
 
-Place = tuple[str, ...]
-
-_MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
 _TICKS_PER_USD = Decimal(10**10)
-
-# Every place where an engine reports a count; where several do, the largest one holds.
-_PLACES: dict[str, tuple[Place, ...]] = {
-    "input_tokens": (
-        ("prompt_tokens",),  # OpenAI, and most
-        ("input_tokens",),  # Anthropic, OpenAI Responses, mlx-vlm
-        ("prompt_token_count",),
-        ("promptTokenCount",),  # Gemini
-        ("promptTokens",),
-        ("inputTokens",),  # Bedrock
-        ("prompt_eval_count",),  # Ollama
-    ),
-    "output_tokens": (
-        ("completion_tokens",),
-        ("output_tokens",),
-        ("candidates_token_count",),
-        ("candidatesTokenCount",),
-        ("completionTokens",),
-        ("outputTokens",),
-        ("eval_count",),
-    ),
-    "total_tokens": (
-        ("total_tokens",),
-        ("total_token_count",),
-        ("totalTokenCount",),
-        ("totalTokens",),
-    ),
-    "cache_read_tokens": (
-        ("prompt_tokens_details", "cached_tokens"),
-        ("input_tokens_details", "cached_tokens"),
-        ("prompt_cache_hit_tokens",),  # DeepSeek
-        ("cached_tokens",),  # Moonshot
-        ("cache_read_input_tokens",),  # Anthropic
-        ("cached_content_token_count",),
-        ("cachedContentTokenCount",),
-        ("cacheReadInputTokens",),
-    ),
-    "cache_write_tokens": (
-        ("prompt_tokens_details", "cache_write_tokens"),  # OpenRouter
-        ("input_tokens_details", "cache_write_tokens"),
-        ("prompt_tokens_details", "created_cache_tokens"),
-        ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
-        ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
-        ("cache_creation_input_tokens",),  # Anthropic
-        ("cacheWriteInputTokens",),
-    ),
-    "reasoning_tokens": (
-        ("completion_tokens_details", "reasoning_tokens"),
-        ("output_tokens_details", "reasoning_tokens"),
-        ("output_tokens_details", "thinking_tokens"),  # Anthropic
-        ("reasoning_tokens",),  # SGLang
-        ("thoughts_token_count",),
-        ("thoughtsTokenCount",),  # Gemini
-    ),
-    "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
-    "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
-    "input_audio_tokens": (
-        ("prompt_tokens_details", "audio_tokens"),
-        ("input_tokens_details", "audio_tokens"),
-    ),
-    "input_image_tokens": (
-        ("prompt_tokens_details", "image_tokens"),
-        ("input_tokens_details", "image_tokens"),
-    ),
-    "input_video_tokens": (
-        ("prompt_tokens_details", "video_tokens"),
-        ("input_tokens_details", "video_tokens"),
-    ),
-    "cache_audio_read_tokens": (
-        ("prompt_tokens_details", "cached_tokens_details", "audio_tokens"),
-        ("input_tokens_details", "cached_tokens_details", "audio_tokens"),
-        ("prompt_tokens_details", "cached_audio_tokens"),
-    ),
-    "cache_image_read_tokens": (
-        ("prompt_tokens_details", "cached_tokens_details", "image_tokens"),
-        ("input_tokens_details", "cached_tokens_details", "image_tokens"),
-    ),
-    "output_audio_tokens": (
-        ("completion_tokens_details", "audio_tokens"),
-        ("output_tokens_details", "audio_tokens"),
-    ),
-    "output_image_tokens": (
-        ("completion_tokens_details", "image_tokens"),
-        ("output_tokens_details", "image_tokens"),
-    ),
-    "output_video_tokens": (("completion_tokens_details", "video_tokens"),),
-    "output_citation_tokens": (("citation_tokens",),),  # Perplexity
-    "web_searches": (
-        ("server_tool_use", "web_search_requests"),  # Anthropic, OpenRouter
-        ("server_side_tool_usage_details", "web_search_calls"),  # xAI
-        ("num_search_queries",),  # Perplexity
-    ),
-    "social_searches": (("server_side_tool_usage_details", "x_search_calls"),),
-    "storage_searches": (("server_side_tool_usage_details", "file_search_calls"),),
-    "code_executions": (
-        ("server_tool_use", "code_execution_requests"),
-        ("server_side_tool_usage_details", "code_interpreter_calls"),
-    ),
-}
-_TOTALS = frozenset(_PLACES["total_tokens"])
-_NAMES = {place: name for name, places in _PLACES.items() for place in places}
+_TOTALS = frozenset(PLACES["total_tokens"])
 _OUR_FIELDS = frozenset(Usage.__struct_fields__)
-_BESIDE_PROMPT = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Anthropic's counts
+_BESIDE_PROMPT = (  # the counts of Anthropic and Bedrock
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cacheReadInputTokens",
+    "cacheWriteInputTokens",
+)
+_CACHED_BESIDE = (("perf_metrics", "cached-prompt-tokens"), ("timings", "cache_n"))
+
+
+def usage_in(event: JSON) -> JSON | None:
+    """Return the usage of a reply or an event, from wherever the engine put it.
+
+    Fireworks and llama.cpp count cached tokens beside the usage. Moonshot has a usage in each
+    choice, each with the output of its own choice.
+    """
+    groq = event.get("x_groq")
+    told = event.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    if not told or not isinstance(told, dict):
+        choices = event.get("choices") or ()
+        inner = [choice.get("usage") for choice in choices]
+        told = usage_of_choices([usage for usage in inner if usage and isinstance(usage, dict)])
+    for name, field in _CACHED_BESIDE:
+        table = event.get(name)
+        if told and isinstance(table, dict) and field in table:
+            told = {"cached_tokens": table[field], **told}
+    return told
+
+
+def usage_of_choices(usages: list[JSON]) -> JSON | None:
+    """Join the usages of the choices of one reply: they share the prompt, each has its output."""
+    if len(usages) < 2:
+        return usages[0] if usages else None
+    output = sum(read_counts(usage).get("output_tokens", 0) for usage in usages)
+    shared = ("input_tokens", "cache_read_tokens", "cache_miss_tokens")
+    places = {place for name in shared for place in PLACES[name]}
+    tops = {place[0] for place in places}
+    joined = {name: value for usage in usages for name, value in usage.items() if name in tops}
+    return {**joined, "completion_tokens": output}
 
 
 def read_usage(raw: object, *, reasoning: str, thoughts_in_total: bool = False) -> Usage:
@@ -126,7 +61,15 @@ def read_usage(raw: object, *, reasoning: str, thoughts_in_total: bool = False) 
     `thoughts_in_total` is true of a server that counts its reasoning in the total alone.
     """
     table = raw if isinstance(raw, dict) else {}
-    counts = _counts(table)
+    counts = read_counts(table)
+    tool_use, missed = (
+        counts.pop("tool_use_prompt_tokens", 0),
+        counts.pop("cache_miss_tokens", None),
+    )
+    if missed is not None:
+        counts.setdefault("input_tokens", missed + counts.get("cache_read_tokens", 0))
+    if "input_tokens" in counts:
+        counts["input_tokens"] += tool_use
     if thoughts_in_total and counts.keys() >= {"input_tokens", "output_tokens", "total_tokens"}:
         rest = counts["total_tokens"] - counts["input_tokens"] - counts["output_tokens"]
         if rest >= 0:
@@ -137,7 +80,7 @@ def read_usage(raw: object, *, reasoning: str, thoughts_in_total: bool = False) 
     return Usage(
         input_tokens=prompt,
         cache_read_tokens=_counted(counts.get("cache_read_tokens"), reported),
-        cache_write_tokens=_counted(_cache_writes(counts), reported),
+        cache_write_tokens=_counted(cache_writes(counts), reported),
         output_tokens=output,
         reasoning_tokens=_counted(None if reasoning and thought == 0 else thought, reported),
         kinds={
@@ -154,10 +97,10 @@ def merged_usage(before: JSON | None, later: JSON) -> JSON:
     """Join two usages of one stream: later counts win, but nothing and 0 do not erase a count."""
     if not before:
         return later
-    joined, counts = dict(before), _counts(later)
+    joined, counts = dict(before), read_counts(later)
     if counts.get("output_tokens"):  # the total of less is none
         joined = {name: value for name, value in joined.items() if (name,) not in _TOTALS}
-    elif _counts(before).get("output_tokens"):
+    elif read_counts(before).get("output_tokens"):
         later = {name: value for name, value in later.items() if (name,) not in _TOTALS}
     for name, value in later.items():
         if isinstance(value, dict) and isinstance(joined.get(name), dict):
@@ -169,7 +112,7 @@ def merged_usage(before: JSON | None, later: JSON) -> JSON:
 
 def tells_output(raw: JSON) -> bool:
     """Whether a usage counts any output."""
-    return bool(raw.get("completion_tokens") or _counts(raw).get("output_tokens"))
+    return bool(raw.get("completion_tokens") or read_counts(raw).get("output_tokens"))
 
 
 def openai_usage(usage: Usage, raw: object) -> JSON:
@@ -257,7 +200,7 @@ def _sides(counts: dict[str, int], *, caches_beside: bool) -> tuple[Count | None
         output = total - prompt
     if prompt is None or output is None:
         return _counted(prompt, CountSource.REPORTED), _counted(output, CountSource.REPORTED)
-    cached = counts.get("cache_read_tokens", 0) + (_cache_writes(counts) or 0)
+    cached = counts.get("cache_read_tokens", 0) + (cache_writes(counts) or 0)
     thought = counts.get("reasoning_tokens", 0)
     explained = None if total is None else _explained(counts, prompt, output, total=total)
     if explained is not None:
@@ -280,7 +223,7 @@ def _explained(
     counts: dict[str, int], prompt: int, output: int, *, total: int
 ) -> tuple[Count, Count] | None:
     """Return all input and all output as their total explains them; None where it explains none."""
-    cached = counts.get("cache_read_tokens", 0) + (_cache_writes(counts) or 0)
+    cached = counts.get("cache_read_tokens", 0) + (cache_writes(counts) or 0)
     thought = counts.get("reasoning_tokens", 0)
     if total == prompt + output and prompt >= cached and output >= thought:  # nearly always
         return Count(prompt, CountSource.REPORTED), Count(output, CountSource.REPORTED)
@@ -300,52 +243,12 @@ def _explained(
 
 def _caches(counts: dict[str, int]) -> Iterator[int]:
     yield counts.get("cache_read_tokens", 0)
-    yield _cache_writes(counts) or 0
-
-
-def _cache_writes(counts: dict[str, int]) -> int | None:
-    """Return all cache writes, which some report by lifetime alone."""
-    by_lifetime = [
-        counts[name]
-        for name in ("cache_write_5m_tokens", "cache_write_1h_tokens")
-        if name in counts
-    ]
-    whole = counts.get("cache_write_tokens")
-    return max(whole or 0, sum(by_lifetime)) if by_lifetime else whole
+    yield cache_writes(counts) or 0
 
 
 def _is_anthropic(table: JSON) -> bool:
     """Whether the input leaves out the caches, as Anthropic's own usage does."""
     return "prompt_tokens" not in table and any(name in table for name in _BESIDE_PROMPT)
-
-
-def _counts(table: JSON) -> dict[str, int]:
-    """Read every count that there is, by our name for it."""
-    counts: dict[str, int] = {}
-    tables: list[tuple[Place, JSON]] = [((), table)]
-    for at, inner in tables:
-        for field, value in inner.items():
-            if isinstance(value, dict) and len(at) < 2:
-                tables.append(((*at, field), value))
-                continue
-            name = _NAMES.get((*at, field))
-            count = None if name is None else _count(value)
-            if name is not None and count is not None:
-                counts[name] = max(count, counts.get(name, 0))
-    return counts
-
-
-def _count(value: object) -> int | None:
-    """Read a count: a whole number, also written as 20.0 or as text."""
-    if type(value) is int and 0 <= value <= _MOST_TOKENS:  # nearly always
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_TOKENS:
-        return None
-    return value
 
 
 def _service_tier(table: JSON) -> str | None:
@@ -354,15 +257,20 @@ def _service_tier(table: JSON) -> str | None:
     Anthropic's fast mode, which has rates of its own, is its `speed`.
     """
     tier = "fast" if table.get("speed") == "fast" else table.get("service_tier")
+    if not tier:  # Vertex
+        extra = table.get("extra_properties")
+        inner = extra.get("google") if isinstance(extra, dict) else None
+        traffic = inner.get("traffic_type") if isinstance(inner, dict) else table.get("trafficType")
+        tier = str(traffic or "").lower().removeprefix("on_demand_")
     return tier if isinstance(tier, str) and tier else None
 
 
 def _stated_usd(table: JSON) -> Decimal | None:
-    """Return what the vendor says that the call cost: OpenRouter, Perplexity, xAI."""
+    """Return what the vendor says that the call cost: OpenRouter, Perplexity, xAI, DeepInfra."""
     ticks = table.get("cost_in_usd_ticks")
     if isinstance(ticks, int) and not isinstance(ticks, bool) and ticks >= 0:
         return ticks / _TICKS_PER_USD
-    cost = table.get("cost")
+    cost = table.get("cost", table.get("estimated_cost"))
     cost = cost.get("total_cost") if isinstance(cost, dict) else cost
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < 10**6:
         return None

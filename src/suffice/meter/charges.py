@@ -114,9 +114,16 @@ def charge(usage: Usage, price: Price | None, *, at: datetime | None = None) -> 
         usage.kinds[fee].source is CountSource.ESTIMATED for fee in FEES if fee in usage.kinds
     )
     usd = (prompt[0] + answer[0]) / TOKENS_PER_MTOK + per_request + fees
+    fee_differs = bool(per_request) and usage.stated_usd not in (None, usd)  # Perplexity's, by size
     return Charge(
         usd=usd_from_picousd(picousd(usd)),
-        estimated=price.assumed or prompt[1] or answer[1] or unpriced or guessed or not sure,
+        estimated=price.assumed
+        or prompt[1]
+        or answer[1]
+        or unpriced
+        or guessed
+        or fee_differs
+        or not sure,
         price=price.name,
     )
 
