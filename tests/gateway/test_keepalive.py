@@ -9,7 +9,17 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateway_support import CHAT, DONE, Call, Site, chunk, site, usage_event
+from gateway_support import (
+    CHAT,
+    CLAUDE,
+    DONE,
+    Call,
+    Site,
+    chunk,
+    event,
+    site,
+    usage_event,
+)
 
 JSON = dict[str, Any]
 MORE = "keepalive_s = 0.05\n"
@@ -58,8 +68,8 @@ async def test_a_silence_within_a_stream_is_filled(here: Site, path: str) -> Non
     response, text = await streamed(here, path)
     assert response.headers["x-suffice-rung"] == "big"
     assert 2 <= text.count(SILENCE[path]) <= 8
-    for event in text.split("\n\n"):
-        assert event == SILENCE[path] or SILENCE[path] not in event
+    for block in text.split("\n\n"):
+        assert block == SILENCE[path] or SILENCE[path] not in block
     told = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     words = json.dumps(told)
     assert '"fo"' in words
@@ -138,3 +148,57 @@ async def test_without_it_an_error_keeps_its_status(here: Site) -> None:
     here.upstream.script = fails
     response, _ = await streamed(here, CHAT)
     assert response.status >= 500
+
+
+async def test_a_ping_never_stands_within_an_event_of_an_engine_of_the_same_api(
+    tmp_path: Path,
+) -> None:
+    text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "4"}}
+
+    async def halves(call: Call) -> None:
+        await call.events()
+        message = {"id": "msg_1", "role": "assistant", "content": [], "usage": {"input_tokens": 3}}
+        await call.write(event({"type": "message_start", "message": message}))
+        block = {"type": "text", "text": ""}
+        await call.write(event({"type": "content_block_start", "index": 0, "content_block": block}))
+        data = event(text)
+        for part in (data[:30], data[30:-1], data[-1:]):
+            await call.write(part)
+            await asyncio.sleep(0.12)
+        delta = {"stop_reason": "end_turn"}
+        await call.write(event({"type": "content_block_stop", "index": 0}))
+        usage = {"output_tokens": 2}
+        await call.write(event({"type": "message_delta", "delta": delta, "usage": usage}))
+        await call.write(event({"type": "message_stop"}))
+
+    async with site(tmp_path, more=MORE + CLAUDE) as here:
+        here.upstream.script = halves
+        response, answer = await streamed(here, "/v1/messages", model="claude")
+        assert response.headers["x-suffice-rung"] == "claude"
+        blocks = [block for block in answer.split("\n\n") if block]
+        assert blocks.count(PING) >= 2
+        sent = [json.loads(block.split("data: ", 1)[1]) for block in blocks]
+        assert text in sent
+
+
+@pytest.mark.parametrize("path", ASKS)
+async def test_a_client_that_goes_after_a_stream_began_early_ends_the_call(
+    tmp_path: Path, path: str
+) -> None:
+    ended = asyncio.Event()
+
+    async def never(call: Call) -> None:
+        await call.gone()
+        ended.set()
+
+    async with site(tmp_path, more=MORE + "open_after_s = 0.05\n") as here:
+        here.upstream.script = never
+        body = {"model": "big", "stream": True, **ASKS[path]}
+        response = await here.http.post(here.url + path, json=body)
+        assert SILENCE[path] in (await response.content.readany()).decode()
+        response.close()
+        await asyncio.wait_for(ended.wait(), 2)
+        async with asyncio.timeout(2):
+            while not here.rows():
+                await asyncio.sleep(0.02)
+        assert here.rows()[-1]["status"] == "cancelled"

@@ -7,7 +7,7 @@ import pytest
 from gateway_support import CHAT, Site, site
 from postgres_server import new_schema
 
-from suffice.gateway.keys import KeyLimits, KeyRights, add_key
+from suffice.gateway.keys import KeyLimits, KeyRights, add_key, rotate_key
 from suffice.ledger import Ledger, entries
 from suffice.ledger.outcomes import outcomes_of
 from suffice.ledger.retention import prune
@@ -109,3 +109,21 @@ async def test_a_session_under_a_keyed_hash_gets_its_outcome(tmp_path: Path) -> 
         with Ledger.open(here.ledger, read_only=True) as ledger:
             [outcome] = outcomes_of(ledger)
         assert outcome.session_id == here.rows()[0]["session_id"]
+
+
+async def test_a_rotated_key_keeps_its_sessions(tmp_path: Path) -> None:
+    """The name of a key stays when its secret changes, and sessions belong to the name."""
+    path = tmp_path / "keys.json"
+    rights = KeyRights(scopes=("chat", "outcomes"))
+    keys = [add_key(path, "app", limits=KeyLimits(), rights=rights)]
+    keys.append(rotate_key(path, "app", overlap=timedelta(hours=1)))
+    async with site(tmp_path, more=f'keys = "{path}"\n') as here:
+        for key in keys:
+            bearer = {"authorization": f"Bearer {key}"}
+            assert (await here.post(ASK, path=CHAT, session_id="run-1", **bearer))[0] == 200
+        first, second = here.rows()
+        assert first["session_id"] == second["session_id"]
+        said = {"session": "run-1", "score": 1, "kind": "tests"}
+        for key, status in zip(keys, ("booked", "repeated"), strict=True):
+            bearer = {"authorization": f"Bearer {key}"}
+            assert (await here.post(said, path="/v1/outcomes", **bearer))[1]["status"] == status
