@@ -85,6 +85,48 @@ def test_an_error_inside_a_stream_is_one() -> None:
         Fold().feed(event({"error": {"message": "out of memory", "code": 500}}))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "final"),
+    [
+        ([1, 2, 3, 4, 5], True),
+        ([9, 9, 9, 9, 9], True),
+        ([1, 1, 1, 1, 5], True),
+        ([1, 1, 1, 1, 1], False),
+        ([2, 2, 2, 2, 2], False),
+        ([3, 2, 4, 3, 1], False),
+    ],
+)
+def test_counts_that_do_not_grow_with_the_text_are_not_final(
+    outputs: list[int], final: bool
+) -> None:
+    fold = Fold()
+    for tokens in outputs[:-1]:
+        usage = {"prompt_tokens": 7, "completion_tokens": tokens}
+        fold.feed(event({**delta(content="Mild "), "usage": usage}))
+    usage = {"prompt_tokens": 7, "completion_tokens": outputs[-1]}
+    fold.feed(event(delta("stop")) + event({"choices": [], "usage": usage}))
+    assert fold.output_is_final is final
+    output = fold.used().output_tokens
+    assert output is not None
+    assert (output.source is CountSource.REPORTED) is final
+
+
+def test_an_index_may_be_written_as_a_decimal() -> None:
+    fold = Fold()
+    for number in (0.0, 1.0):
+        told = delta("stop", content=f"of {number:.0f}")
+        told["choices"][0]["index"] = number
+        fold.feed(event(told))
+    assert [choice.text for choice in fold.reply().choices] == ["of 0", "of 1"]
+
+
+def test_an_event_of_null_is_passed_over_and_the_end_may_be_in_small_letters() -> None:
+    fold = Fold()
+    text = event(delta(content="Mild"))
+    assert fold.feed(b"data: null\n\n" + text + LAST + b"data: [done]\n\n") == text
+    assert fold.done
+
+
 def test_an_error_beside_the_choices_of_a_stream_is_one() -> None:
     told = {**delta(), "x_groq": {"id": "r", "error": "over capacity", "usage": USAGE}}
     with pytest.raises(EngineRefused, match="over capacity") as caught:

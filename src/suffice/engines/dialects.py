@@ -83,9 +83,10 @@ _EFFORTS = frozenset(
     {"reasoning", "reasoning_effort", "effort", "output_config", "prompt_mode"}
     | {"thinking", "enable_thinking", "think", "thinking_config", "include_thoughts"}
     | {"thinking_budget", "thinking_budget_tokens", "thinking_token_budget"}
-    | {"reasoning_budget", "reasoning_budget_tokens"}
+    | {"reasoning_budget", "reasoning_budget_tokens", "reasoning_mode", "thinking_mode"}
+    | {"enable_reasoning", "disable_reasoning", "chat_template"}
 )
-_ARGUMENTS = _EFFORTS | {"reasoning_strength", "thinking_mode"}
+_ARGUMENTS = _EFFORTS | {"reasoning_strength"}
 # What makes a model write on; a rung with a limit, an effort or a budget drops it.
 _WRITE_ON = frozenset({"ignore_eos", "min_tokens", "min_new_tokens"})
 # What would lead a request past its rung where the engine is a router itself, such as LiteLLM or

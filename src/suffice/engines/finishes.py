@@ -15,17 +15,22 @@ FINISHES = {
     "length": Finish.LENGTH,
     "max_tokens": Finish.LENGTH,
     "max_output_tokens": Finish.LENGTH,
+    "max_length": Finish.LENGTH,
     "incomplete": Finish.LENGTH,
     "model_length": Finish.LENGTH,  # Mistral: the context is full
     "model_context_window_exceeded": Finish.LENGTH,  # Anthropic, Zhipu
     "tool_calls": Finish.TOOL_CALLS,
     "tool_use": Finish.TOOL_CALLS,
     "tool_call": Finish.TOOL_CALLS,
+    "tool-calls": Finish.TOOL_CALLS,
     "function_call": Finish.TOOL_CALLS,
+    "function_calls": Finish.TOOL_CALLS,
     "content_filter": Finish.CONTENT_FILTER,
     "guardrail_intervened": Finish.CONTENT_FILTER,  # Bedrock
     "image_safety": Finish.CONTENT_FILTER,
     "content-filter": Finish.CONTENT_FILTER,
+    "content_filtered": Finish.CONTENT_FILTER,  # Bedrock
+    "error_toxic": Finish.CONTENT_FILTER,  # Cohere
     "refusal": Finish.CONTENT_FILTER,
     "safety": Finish.CONTENT_FILTER,
     "recitation": Finish.CONTENT_FILTER,

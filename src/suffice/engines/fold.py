@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from suffice.engines.calls import ToolCalls
+from suffice.engines.counts import read_counts
 from suffice.engines.finishes import shown_finish
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
@@ -26,6 +27,7 @@ NATIVE = "native"  # in a chunk: the event of another API, as text, that the chu
 _NOT_OF_ALL = frozenset({"choices", "x_groq", NATIVE})
 OBJECT = "chat.completion.chunk"
 _OBJECT = OBJECT.encode()
+_NO_CHUNKS = frozenset({b"", b"null", b"[DONE]", b"[done]"})
 
 
 class _Delta(Struct):
@@ -40,7 +42,7 @@ class _Delta(Struct):
 
 
 class _Choice(Struct):
-    index: int | None = None
+    index: int | float | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
     logprobs: Any = None
@@ -161,6 +163,8 @@ class Fold:
         self._usage: JSON | None = None
         self._inner_usages: dict[int, JSON] = {}  # by choice
         self._pieces_at_usage = 0
+        self._most_output = 0  # of the counts that were told
+        self._counts_parts = False
         self._envelope: JSON = {}
         self._model: str | None = None
         self._service_tier: str | None = None
@@ -199,8 +203,9 @@ class Fold:
 
     @property
     def output_is_final(self) -> bool:
-        """Whether the usage came with or after the last piece of the answer."""
-        return self._usage is not None and self._pieces() == self._pieces_at_usage
+        """Whether the usage came with or after the last piece of the answer, and counts it all."""
+        told = self._usage is not None and self._pieces() == self._pieces_at_usage
+        return told and not self._counts_parts
 
     def wire(self, usage: Usage) -> bytes | None:
         """Return the JSON of the event that told the usage, with the counts of `usage`.
@@ -264,8 +269,8 @@ class Fold:
         else:
             event = event.removeprefix(b"\xef\xbb\xbf")
             data = _data(event) or b""
-            if not data or data == b"[DONE]":
-                self.done = self.done or bool(data)
+            if data in _NO_CHUNKS:
+                self.done = self.done or data.upper() == b"[DONE]"
                 return b"" if data else _silence(event)
         try:
             seen = None if self._split.waiting else _EVENT.decode(data)
@@ -295,7 +300,7 @@ class Fold:
         """Record choices; return what stands in each in place of what came; None for no change."""
         mended: dict[int, JSON] | None = None
         for position, choice in enumerate(choices):
-            index = position if choice.index is None else choice.index
+            index = position if choice.index is None else int(choice.index)
             record = self._choices.get(index)
             if record is None:
                 record = self._choices[index] = _ChoiceRecord(forced=self._forced)
@@ -330,10 +335,21 @@ class Fold:
             self._envelope = {k: v for k, v in fields.items() if k not in _NOT_OF_ALL}
             self._usage = merged_usage(self._usage, usage)
             if tells_output(usage):
+                self._compare_output(usage)
                 self._pieces_at_usage = self._pieces()
         if not choices and usage is not None and NATIVE not in fields:
             return b""
         return b"data: " + msgspec.json.encode({"choices": [], **fields})
+
+    def _compare_output(self, usage: JSON) -> None:
+        """Notice counts that do not grow with the text: each is of one event, none is of all."""
+        tokens, pieces = read_counts(usage).get("output_tokens", 0), self._pieces()
+        stays = tokens == self._most_output and self._pieces_at_usage < pieces
+        if tokens < self._most_output or (stays and tokens < pieces):
+            self._counts_parts = True
+        elif tokens > self._most_output:
+            self._counts_parts = False
+        self._most_output = max(tokens, self._most_output)
 
     def _taken_usage(self, fields: JSON) -> JSON | None:
         """Take the usage out of an event; usages that stand in the choices add up.
