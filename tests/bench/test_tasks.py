@@ -124,6 +124,7 @@ def test_an_empty_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
         load_tasks(broken)
 
 
+@pytest.mark.slow
 def test_a_generator_gives_the_same_tasks_again_and_its_own_answers_are_right() -> None:
     source = "reasoning-gym:chain_sum,gcd?count=4&seed=7&level=1"
     tasks = load_tasks(source)

@@ -58,6 +58,7 @@ def test_a_setting_is_as_good_as_itself_and_a_broken_one_is_worse() -> None:
     assert again.interval[0] <= again.difference <= again.interval[1]
 
 
+@pytest.mark.slow
 def test_verdicts_are_wrong_no_more_often_than_delta(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a true net loss of exactly alpha either verdict counts as wrong: both are at the edge.
 

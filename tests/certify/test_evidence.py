@@ -80,6 +80,7 @@ def uneven(**asked: object) -> CertifyResult:
     return result(trials, **{"alpha": 0.3} | asked)
 
 
+@pytest.mark.slow
 def test_a_session_of_half_the_requests_is_named_or_counted() -> None:
     """By the seed it falls to the certifying split, which then has no other, or beyond the fit."""
     refused, found = [], []
@@ -105,6 +106,7 @@ def test_sessions_of_very_different_size_certify_per_session() -> None:
 # -- the three risks ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_rung_certifies_against_another_run_of_itself_by_its_net_loss_alone() -> None:
     """Two runs that disagree on a sixth of the requests, and cost the same but for a hair."""
     draw = random.Random(1)

@@ -65,6 +65,7 @@ def test_the_draw_comes_first_and_depends_on_the_seed_alone(tmp_path: Path) -> N
     assert abs(len(one.fit) - 195) < 40
 
 
+@pytest.mark.slow
 def test_what_no_policy_would_keep_needs_no_mark(planned: tuple[Path, LabelPlan]) -> None:
     folder, plan = planned
     assert plan.certify is not None

@@ -52,5 +52,14 @@ def test_the_words_of_an_error_are_found_in_any_form(body: dict[str, object], wo
     assert words in error.detail.message
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [(1002, 429), (1004, 401), (1008, 402), (2013, 400), (1000, 500)]
+)
+def test_the_codes_of_minimax_have_a_status(code: int, status: int) -> None:
+    error = error_in({"base_resp": {"status_code": code, "status_msg": "no"}, "choices": None})
+    assert error is not None
+    assert (error.status, error.detail.code) == (status, str(code))
+
+
 def test_a_state_of_zero_is_no_error() -> None:
     assert error_in({"base_resp": {"status_code": 0, "status_msg": ""}, "choices": []}) is None

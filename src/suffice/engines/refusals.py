@@ -34,6 +34,20 @@ _TOO_LONG = (
     "Range of input length",  # DashScope
 )
 # The HTTP status that a name in the body of an error stands for, where the status itself is 200.
+# MiniMax's own codes, which other vendors use for other things:
+# https://platform.minimax.io/docs/api-reference/errorcode.md
+_MINIMAX = {
+    1002: 429,  # too many requests
+    1004: 401,
+    1008: 402,  # no balance
+    1026: 400,  # the prompt is not allowed
+    1039: 429,  # too many tokens a minute
+    1041: 429,  # too many connections
+    1042: 400,
+    2013: 400,
+    2049: 401,
+    2056: 429,  # the plan is used up
+}
 _STATUSES = {
     "context_length_exceeded": 400,
     "invalid_request_error": 400,
@@ -164,7 +178,9 @@ def _error_of(body: object) -> JSON | None:
         return body
     state = body.get("base_resp")
     if isinstance(state, dict) and state.get("status_code"):
-        return {"message": state.get("status_msg"), "code": state["status_code"]}
+        code = state["status_code"]
+        status = _MINIMAX.get(code) if isinstance(code, int) else None
+        return {"message": state.get("status_msg"), "code": code, "status": status}
     if body.get("choices") is not None or body.get("usage") is not None or "id" in body:
         return None
     values = [body.get(name) for name in _WORDS]
