@@ -71,6 +71,7 @@ with Ledger.open({str(tmp_path / "books.db")!r}) as ledger:
         (("serve", "--ladder", "LADDER"), "embedded"),
     ],
 )
+@pytest.mark.slow
 def test_a_command_names_the_extra_that_it_lacks(
     words: tuple[str, ...], extra: str, tmp_path: Path
 ) -> None:

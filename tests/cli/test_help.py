@@ -89,6 +89,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("suffice latent fit x --encoder m", {"minilm"}),
     ],
 )
+@pytest.mark.slow
 def test_bash_completes_commands_options_and_choices(words: str, offered: set[str]) -> None:
     script = COMPLETE.format(
         bin=Path(sys.executable).parent, words=words, at=len(words.split()) - 1

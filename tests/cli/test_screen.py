@@ -55,6 +55,7 @@ def test_a_gateway_that_starts_fits_one_screen(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WITH_EXPLAIN)
+@pytest.mark.slow
 def test_explain_shows_more(path: str, workplace: Path, command: Run) -> None:
     words = WORDS[path].split()
     short, whole = command(path, *words), command(path, *words, "--explain")

@@ -265,6 +265,7 @@ def test_requests_without_text_or_group_are_no_obstacle(answers: bool) -> None:
 # -- what it may not see --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ids_costs_of_other_requests_and_the_references_answers_are_not_read(
     train: TrialTable,
 ) -> None:
