@@ -82,14 +82,15 @@ def known_words(saving: SavingEstimate) -> str:
     """Say how well the dollars saved are known; nothing where all of it is measured."""
     if saving.usd is None or not saving.estimated:
         return ""
-    basis = (
-        f"The reference's cost of {some(saving.estimated, 'request')} is an estimate that "
-        f"{some(saving.audits, 'audit')}"
-    )
+    basis = f"The reference's cost of {some(saving.estimated, 'request')} is an estimate"
     if saving.interval is None:
-        return f"{basis} cannot correct yet: {LEAST_AUDITS} audits say how far it is off."
+        known = f"there are {saving.audits}" if saving.audits else "there is none"
+        return f"{basis}: {LEAST_AUDITS} audits say how far it is off, and {known}."
     low, high = map(signed_usd, saving.interval)
-    return f"{basis} corrected: {signed_usd(saving.usd)} saved, with 95 % {low} to {high}."
+    return (
+        f"{basis} that {some(saving.audits, 'audit')} corrected: {signed_usd(saving.usd)} saved, "
+        f"with 95 % {low} to {high}."
+    )
 
 
 def signed_usd(amount: Decimal) -> str:
