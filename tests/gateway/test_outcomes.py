@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gateway_support import CHAT, Site, site
-from postgres_server import new_schema
+from postgres_server import new_books
 
 from suffice.gateway.keys import KeyLimits, KeyRights, add_key, rotate_key
 from suffice.ledger import Ledger, entries
@@ -65,9 +65,7 @@ async def test_it_takes_a_scope_of_its_own(tmp_path: Path) -> None:
 async def test_keys_that_send_one_session_id_do_not_share_its_outcome(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
-    where = str(tmp_path / "books.db")
-    if database == "postgresql":
-        where = new_schema(request.getfixturevalue("postgresql"))
+    where = new_books(database, tmp_path, request)
     path, scopes = tmp_path / "keys.json", {"a": "chat", "b": "chat", "ci": "metrics"}
     secrets = {
         name: add_key(path, name, limits=KeyLimits(), rights=KeyRights(scopes=(scope, "outcomes")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from postgres_server import new_schema
+from postgres_server import new_books
 from query_plans import plans_of
 
 from suffice.ledger import (
@@ -105,9 +105,7 @@ def test_trials_read_by_columns_are_those_of_the_entries(
 ) -> None:
     monkeypatch.setattr(labelled, "_PAGE", 3)
     dice = random.Random(sample.value)
-    where = str(tmp_path / "books.db")
-    if backend == "postgresql":
-        where = new_schema(request.getfixturevalue("postgresql"))
+    where = new_books(backend, tmp_path, request)
     with Ledger.open(where, store_text=True) as ledger:
         for number in range(40):
             calls = tuple(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from postgres_server import new_schema
+from postgres_server import new_books
 
 from suffice.cli.main import main
 from suffice.errors import LedgerError
@@ -35,11 +35,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        with Ledger.open(tmp_path / "books.db", store_text=True) as books:
-            yield books
-        return
-    where = new_schema(request.getfixturevalue("postgresql"))
+    where = new_books(request.param, tmp_path, request)
     with Ledger.open(where, store_text=True) as books:
         yield books
 

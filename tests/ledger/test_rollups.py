@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
-from postgres_server import new_schema
+from postgres_server import new_books
 
 from suffice.cli.main import main
 from suffice.ledger import (
@@ -47,9 +47,7 @@ CALL_KEYS = (None, "rung", "role", "group", "day")
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "books.db")
-    return new_schema(request.getfixturevalue("postgresql"))
+    return new_books(request.param, tmp_path, request)
 
 
 @pytest.fixture

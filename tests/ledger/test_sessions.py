@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from postgres_server import new_schema
+from postgres_server import new_books
 
 from suffice.ledger import Entry, Ledger, Status
 from suffice.ledger.outcomes import OutcomeReceipt, SessionOutcome, book_outcome, drawn_sessions
@@ -16,11 +16,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        where = str(tmp_path / "books.db")
-    else:
-        where = new_schema(request.getfixturevalue("postgresql"))
-    with Ledger.open(where) as books:
+    with Ledger.open(new_books(request.param, tmp_path, request)) as books:
         yield books
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from postgres_server import new_schema
+from postgres_server import new_books
 from query_plans import plans_of
 
 from suffice.ledger import Ledger, ReferenceKnown, Role, Status, Window, totals
@@ -50,9 +50,7 @@ def entry(number: int, *, usd: str | None = "0.5", estimated: bool = False, **na
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    where = str(tmp_path / "books.db")
-    if request.param == "postgresql":
-        where = new_schema(request.getfixturevalue("postgresql"))
+    where = new_books(request.param, tmp_path, request)
     with Ledger.open(where) as books:
         books.append(entry(1, key_id="ann", tags=("web",), session_id="s1", conversation_id="a1"))
         books.append(entry(2, key_id="ann", session_id="s1", conversation_id="a2", usd="0.25"))

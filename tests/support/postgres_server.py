@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 ROOT = os.getuid() == 0
 USER = "postgres" if ROOT else getpass.getuser()  # initdb refuses root; Debian makes this user
 AS_USER = {"user": USER, "group": USER, "extra_groups": []} if ROOT else {}
@@ -62,6 +64,13 @@ def new_schema(url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
     return f"{url}&options=-csearch_path%3D{name}"
+
+
+def new_books(backend: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """Name a place for a new ledger: a file in the folder, or a schema in PostgreSQL."""
+    if backend == "sqlite":
+        return str(folder / "books.db")
+    return new_schema(request.getfixturevalue("postgresql"))
 
 
 def await_ready(probe: Path, home: Path) -> None:

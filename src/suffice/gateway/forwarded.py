@@ -41,9 +41,7 @@ def read_completion(exchange: Exchange, fields: JSON, serving: Serving) -> Forwa
     most = _USUAL_LIMIT if asked is None else asked  # made explicit: engines differ in theirs
     most = min(most, most if rung.max_output_tokens is None else rung.max_output_tokens)
     check_samples(fields)
-    for name in detours(fields):
-        exchange.ignore(name)
-    body = {**within_bounds(fields), "model": rung.model, "max_tokens": most}
+    body = {**_bounded(exchange, fields), "model": rung.model, "max_tokens": most}
     for name in unpriced_tiers(fields, (rung,), prices=serving.pipeline.prices):
         del body[name]
         exchange.ignore(name)
@@ -75,13 +73,11 @@ def read_embedding(exchange: Exchange, fields: JSON, serving: Serving) -> Forwar
     """Read the body of POST /v1/embeddings; raises Problem."""
     rung = _embedding_rung(fields.get("model"), serving)
     _, text, tokens = _prompts(fields.get("input"), at="input")
-    for name in detours(fields):
-        exchange.ignore(name)
     request = _request(exchange, text, params={"max_tokens": 0, "n": 1})
     return Forwarded(
         path="/embeddings",
         rung=rung,
-        body={**within_bounds(fields), "model": rung.model, **rung.params},
+        body={**_bounded(exchange, fields), "model": rung.model, **rung.params},
         prompt_tokens=tokens,
         asked=ChatRequest(
             request=request,
@@ -91,6 +87,13 @@ def read_embedding(exchange: Exchange, fields: JSON, serving: Serving) -> Forwar
             rung=rung,
         ),
     )
+
+
+def _bounded(exchange: Exchange, fields: JSON) -> JSON:
+    """Return the fields that may go out; what would lead past the rung is named."""
+    for name in detours(fields):
+        exchange.ignore(name)
+    return within_bounds(fields)
 
 
 def _embedding_rung(model: Any, serving: Serving) -> Rung:

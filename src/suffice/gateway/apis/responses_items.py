@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from suffice.engines.turns import results_beside_calls
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import MORE_TOOLS, SEARCH_OUTPUT, chat_call_of
 from suffice.gateway.sealed import chat_call, unseal, unseal_id, unseal_summary
@@ -96,17 +97,7 @@ class ItemReader:
     def end(self) -> list[JSON]:
         """Return the messages; outputs go before what came between them and their calls."""
         self._flush_media()
-        ordered: list[JSON] = []
-        between: list[JSON] = []
-        for message in self._messages:
-            if message["role"] == "assistant":
-                ordered += between
-                between = []
-            if message["role"] == "assistant" or (message["role"] == "tool" and ordered):
-                ordered.append(message)
-            else:
-                between.append(message)
-        return ordered + between
+        return results_beside_calls(self._messages)
 
     def _add_message(self, item: Fields, kind: str) -> None:
         """Take a message; one of another agent is a user's, and its text says who sent it."""
