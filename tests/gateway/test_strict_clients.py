@@ -203,6 +203,44 @@ async def test_a_thought_is_read_under_any_vendors_name(here: Site, path: str, n
     assert "So it is." in json.dumps(await events(here, path))
 
 
+def pieces(told: list[Any]) -> list[str]:
+    """Read the pieces of text in the events of any API."""
+    parts = [one["choices"][0] for one in told if one.get("choices")]
+    assert all("message" not in part for part in parts)
+    texts = [part["delta"].get("content") for part in parts]  # the openai SDK fails without one
+    texts += [one["delta"].get("text") for one in told if one.get("type") == "content_block_delta"]
+    texts += [one["delta"] for one in told if one.get("type") == "response.output_text.delta"]
+    return [text for text in texts if text]
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("name", ["message", "delta", "text"])
+async def test_a_text_is_read_in_a_message_a_delta_or_alone(
+    here: Site, path: str, name: str
+) -> None:
+    def part(text: str, finish: str | None = None) -> dict[str, Any]:
+        told = text if name == "text" else {"content": text}
+        return {"index": 0, name: told, "finish_reason": finish}
+
+    streamed(here, part("The "), part("Rhine."), {"index": 0, "finish_reason": "stop"})
+    assert pieces(await events(here, path)) == ["The ", "Rhine."]
+    whole(here, {**completion(), "choices": [part("The Rhine.", "stop")]})
+    _, body = await here.post(BODIES[path], path=path)
+    [message] = [one["message"] for one in body.get("choices", ())] or [body]
+    assert "The Rhine." in json.dumps(message.get("output") or message["content"])
+    assert {row["output_tokens"] for row in here.rows()} == {5}
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_message_that_repeats_a_stream_at_its_end_is_told_once(
+    here: Site, path: str
+) -> None:
+    """abundantbeing/hermes-browser-extension#11: the whole answer stood there twice."""
+    last = {"index": 0, "message": {"content": "The Rhine."}, "finish_reason": "stop"}
+    streamed(here, choice(content="The "), choice(content="Rhine."), last)
+    assert pieces(await events(here, path)) == ["The ", "Rhine."]
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
 async def test_a_call_in_the_older_form_is_a_call(here: Site, path: str) -> None:
     reply = completion("", function_call=CALL["function"])

@@ -5,12 +5,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from suffice.engines.calls import ToolCalls
+from suffice.engines.choices import ChoiceRecord, StreamedChoice
 from suffice.engines.counts import read_counts
-from suffice.engines.finishes import shown_finish
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
-from suffice.engines.reply import Reply, shown_model, texts_of
+from suffice.engines.reply import Reply, shown_model
 from suffice.engines.stream import LARGEST_EVENT_BYTES
 from suffice.engines.usage import (
     merged_usage,
@@ -30,28 +29,8 @@ _OBJECT = OBJECT.encode()
 _NO_CHUNKS = frozenset({b"", b"null", b"[DONE]", b"[done]"})
 
 
-class _Delta(Struct):
-    content: Any = None
-    refusal: Any = None
-    reasoning: Any = None
-    reasoning_content: Any = None
-    reasoning_text: Any = None
-    reasoning_details: Any = None
-    thinking: Any = None
-    tool_calls: list[JSON] | JSON | str | None = None  # some write nothing as an empty one
-
-
-class _Choice(Struct):
-    index: int | float | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-    logprobs: Any = None
-    usage: Any = None
-    error: Any = None
-
-
 class _Event(Struct):
-    choices: list[_Choice] | None = None
+    choices: list[StreamedChoice] | None = None
     usage: Any = None
     model: Any = None
     service_tier: Any = None
@@ -70,88 +49,14 @@ _NO_CHUNK = (  # what reading a chunk of another shape ends in
 )
 
 
-class _ChoiceRecord:
-    """What one choice came to until now."""
-
-    def __init__(self, *, forced: bool) -> None:
-        self._forced = forced
-        self.texts: list[str] = []
-        self.reasoning: list[str] = []
-        self.calls: ToolCalls | None = None
-        self.call_parts = 0
-        self.logprobs: list[JSON] = []
-        self.finish: str | None = None
-
-    def add(self, choice: _Choice) -> JSON | None:
-        """Take a choice; return what clients have to read in it in place of what came."""
-        delta, ready, reason = choice.delta, None, choice.finish_reason
-        if delta is not None:
-            content = delta.content
-            if type(content) is str and content:  # what nearly all are: text alone
-                self.texts.append(content)
-                if delta.reasoning is not None or delta.reasoning_content is not None:
-                    reasoning = _texts(delta)[0]
-                    self.reasoning += [reasoning] if reasoning else []
-            else:
-                reasoning, text = _texts(delta)
-                self.reasoning += [reasoning] if reasoning else []
-                self.texts += [text] if text else []
-            if delta.tool_calls:
-                ready = self._add_calls(delta.tool_calls)
-        if choice.logprobs:
-            self.logprobs += choice.logprobs.get("content") or []
-        mended: JSON | None = None
-        if reason is not None:
-            late = self.calls.end() if self.calls is not None else []
-            if late:
-                ready = [*((delta and delta.tool_calls) or () if ready is None else ready), *late]
-            mended = self._end(reason)
-        return mended if ready is None else {**(mended or {}), "tool_calls": ready}
-
-    def pieces(self) -> int:
-        """How many pieces of text, reasoning and calls came until now."""
-        return len(self.texts) + len(self.reasoning) + self.call_parts
-
-    def event(self, index: int) -> JSON:
-        """Return the whole choice as that of one event."""
-        calls = self.calls.calls if self.calls is not None else ()
-        delta = {
-            "content": "".join(self.texts),
-            "reasoning": "".join(self.reasoning),
-            "tool_calls": [{**call, "index": number} for number, call in enumerate(calls)],
-        }
-        return {
-            "index": index,
-            "delta": delta,
-            "logprobs": {"content": self.logprobs} if self.logprobs else None,
-            "finish_reason": self.finish,
-        }
-
-    def _end(self, reason: str) -> JSON | None:
-        """Take a reason to finish; an empty one, as some servers write with every part, is none."""
-        if not reason:
-            return {"finish_reason": None}
-        self.finish = reason
-        called = self.calls is not None and bool(self.calls.calls)
-        told = shown_finish(reason, called=called, forced=self._forced)
-        return None if told == reason else {"finish_reason": told}
-
-    def _add_calls(self, parts: Any) -> list[JSON] | None:
-        self.calls = self.calls or ToolCalls()
-        self.call_parts += len(parts)
-        ready = self.calls.add(parts)
-        same = len(ready) == len(parts) and all(map(lambda a, b: a is b, ready, parts))
-        return None if same else ready
-
-
 class Fold:
     """Splits a stream into whole events to be passed on, and adds up what they say.
 
     Usage and [DONE] are held back. Every event is checked to be a chat-completion chunk, and passed
     on as it came, unless clients could not read it: parts of tool calls get their number, id and
-    name, cut characters are joined. Raises EngineProtocolError, and EngineRefused for an error
-    that the server sends inside its stream. Where a call was `forced`, its reason to finish may be
-    `stop`.
+    name, cut characters are joined, and messages become deltas. Raises EngineProtocolError, and
+    EngineRefused for an error that the server sends inside its stream. Where a call was `forced`,
+    its reason to finish may be `stop`.
     """
 
     def __init__(self, *, forced: bool = True) -> None:
@@ -170,7 +75,7 @@ class Fold:
         self._service_tier: str | None = None
         self._lacks_object: bool | None = None  # None until the first chunk
         self._hidden_path: tuple[bytes, bytes] | None = None
-        self._choices: dict[int, _ChoiceRecord] = {}
+        self._choices: dict[int, ChoiceRecord] = {}
 
     def feed(self, piece: bytes) -> bytes:
         """Take the next bytes and return the whole events that may be passed on."""
@@ -296,14 +201,14 @@ class Fold:
             return event
         return self._rewritten(event, data, mended or {})
 
-    def _add(self, choices: list[_Choice]) -> dict[int, JSON] | None:
+    def _add(self, choices: list[StreamedChoice]) -> dict[int, JSON] | None:
         """Record choices; return what stands in each in place of what came; None for no change."""
         mended: dict[int, JSON] | None = None
         for position, choice in enumerate(choices):
             index = position if choice.index is None else int(choice.index)
             record = self._choices.get(index)
             if record is None:
-                record = self._choices[index] = _ChoiceRecord(forced=self._forced)
+                record = self._choices[index] = ChoiceRecord(forced=self._forced)
             if choice.error and (error := error_in({"error": choice.error})) is not None:
                 raise error  # OpenRouter
             changes = record.add(choice)
@@ -326,6 +231,7 @@ class Fold:
         for position, changes in mended.items():
             choice = choices[position]
             calls = changes.pop("tool_calls", None)
+            choice.pop("message", None)  # a stream's choice has a delta in its place
             choice.update(changes)
             if calls is not None:
                 delta = choice["delta"] = {**(choice.get("delta") or {}), "tool_calls": calls}
@@ -382,10 +288,6 @@ def _check_error(data: bytes) -> None:
 def _silence(event: bytes) -> bytes:
     """Return a comment in place of an event without data, which some clients fail on."""
     return event if _data(event) is None else b":"
-
-
-def _texts(delta: _Delta) -> tuple[str, str]:
-    return texts_of(msgspec.structs.asdict(delta))
 
 
 def _data(event: bytes) -> bytes | None:

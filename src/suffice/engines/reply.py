@@ -185,7 +185,7 @@ class Reply:
         if item.get("error") and (error := error_in({"error": item["error"]})) is not None:
             error.used = read_usage(self.usage, reasoning="") if self.usage else None
             raise error  # OpenRouter
-        part = item.get("delta") or item.get("message") or {}
+        part = part_of(item)
         if self._prefill and isinstance(part.get("content"), str) and "message" in item:
             part = {**part, "content": part["content"].removeprefix(self._prefill)}
         if item.get("logprobs"):
@@ -199,28 +199,30 @@ class Reply:
 
 def _cleaned(choice: JSON, read: ReplyChoice, *, index: int) -> JSON:
     """Return a whole choice as strict clients read it."""
-    message = choice.get("message") or {}
+    message = part_of(choice)
     if read.tool_calls and "tool_calls" in message:
         message = {**message, "tool_calls": list(read.tool_calls)}
-    fields = {"message": message} if "message" in choice else {}
-    return {**choice, "index": index, **fields, "finish_reason": read.told_finish}
+    if "message" not in choice:
+        message = {"role": "assistant", **message}
+    rest = {name: value for name, value in choice.items() if name != "delta"}
+    return {**rest, "index": index, "message": message, "finish_reason": read.told_finish}
+
+
+def part_of(choice: JSON) -> JSON:
+    """Return the message or delta of a choice; some servers write a bare text there."""
+    part = choice.get("delta") or choice.get("message") or {}
+    text = choice.get("text")
+    return {"content": text} if not part and text and isinstance(text, str) else part
 
 
 def as_events(body: object) -> bytes:
-    """Write a whole reply as the events of a stream."""
+    """Write a whole reply as the one event of a stream."""
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         raise EngineProtocolError(
             f"the engine sent what is no chat completion: {str(body)[:200]}",
             hint="does the engine's url end where its OpenAI API begins, mostly in /v1?",
         )
-    choices = []
-    for choice in body["choices"]:
-        if not isinstance(choice, dict):
-            choices.append(choice)
-            continue
-        rest = {name: value for name, value in choice.items() if name != "message"}
-        choices.append({"delta": choice.get("message"), **rest})
-    event = {**body, "object": "chat.completion.chunk", "choices": choices}
+    event = {**body, "object": "chat.completion.chunk"}
     return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
