@@ -393,6 +393,27 @@ def test_a_name_states_its_format(name, attention, experts):
     assert (own.attention, own.experts) == (attention, experts)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "cache"),
+    [
+        ("amd/Llama-3.3-70B-Instruct-FP8-KV", "fp8", "fp8"),
+        ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", "int4", None),
+        ("nvidia/DeepSeek-R1-0528-NVFP4-v2", "nvfp4", None),
+        ("Intel/Qwen3-32B-int4-AutoRound", "int4", None),
+        ("llama-3.3-70b-instruct-w8a8-int8", "int8", None),
+    ],
+)
+def test_an_ending_of_several_words_is_one_statement(name, weights, cache):
+    own = find_shape(name).formats
+    assert (own.dense, own.cache) == (weights, cache)
+
+
+@pytest.mark.parametrize("name", ["llama-3.3-70b-int4-fp8", "qwen3-32b-awq-nvfp4"])
+def test_a_name_that_states_two_formats_is_refused(name):
+    with pytest.raises(InputError, match="no model"):
+        find_shape(name)
+
+
 def test_endings_that_state_no_format_are_left_alone():
     assert named_format("kimi-k2-thinking") is None
     assert named_format("x-gptq-int8") == ("x", "int8")

@@ -12,7 +12,8 @@ from suffice.errors import InputError
 from suffice.silicon.calibrate import calibrate, groups_of, krige, summary
 from suffice.silicon.catalog import catalogue, find_chip
 from suffice.silicon.columns import make_table
-from suffice.silicon.measured import Record, engine_index, read_measurements, table_of
+from suffice.silicon.measured import Record, engine_index, table_of
+from suffice.silicon.measurement_files import read_measurements
 from suffice.silicon.models import built_in_shapes, find_shape
 from suffice.silicon.predict import CHUNK_ROWS, predict
 from suffice.silicon.residual import Kernel, ideal, step_seconds, trained

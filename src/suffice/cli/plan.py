@@ -156,7 +156,7 @@ def plan(
     if measured is not None:
         from suffice.silicon.calibrate import calibrate as read_points
 
-        calibration = read_points([measured])
+        calibration = read_points([measured], note=note)
     result = make_plan(request, calibration=calibration, with_frontier=json or figure is not None)
     if as_price:
         best = result.ranking[0]
@@ -188,11 +188,11 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Compare measured points with the prediction, before and after calibration."""
-    from suffice.cli.output import print_json, print_table
+    from suffice.cli.output import note, print_json, print_table
     from suffice.silicon.calibrate import calibrate as read_points
     from suffice.silicon.calibrate import summary
 
-    groups = summary(read_points(measurements))
+    groups = summary(read_points(measurements, note=note))
     if json:
         print_json("plan calibrate", {"groups": groups})
         return

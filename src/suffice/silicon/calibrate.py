@@ -15,10 +15,12 @@ from msgspec import Struct
 
 from suffice.errors import InputError
 from suffice.silicon.columns import ConfigTable
-from suffice.silicon.measured import read_measurements, seconds, table_of
+from suffice.silicon.measured import seconds, table_of
+from suffice.silicon.measurement_files import read_measurements
 from suffice.silicon.predict import Prediction, predict
 from suffice.silicon.residual import Kernel, trained
 from suffice.silicon.roofline import Array
+from suffice.types import Say
 
 Group = tuple[str, str, int]
 LARGEST = 4.0
@@ -68,9 +70,12 @@ class Correction:
         )
 
 
-def calibrate(paths: Sequence[Path]) -> Correction:
-    """Read measured points and compare them with the prediction; raises InputError without any."""
-    records = [record for path in paths for record in read_measurements(path)]
+def calibrate(paths: Sequence[Path], *, note: Say = lambda _note: None) -> Correction:
+    """Read measured points and compare them with the prediction; raises InputError without any.
+
+    `note` is told what of the files is not used.
+    """
+    records = [record for path in paths for record in read_measurements(path, note=note)]
     table, (tpot_s, ttft_s) = table_of(records), seconds(records)
     if not np.isfinite(np.concatenate([tpot_s, ttft_s])).any():
         raise InputError(

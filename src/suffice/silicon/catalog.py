@@ -3,7 +3,9 @@
 import datetime as dt
 import functools
 import math
+import re
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,16 @@ UNITS = {
 }
 ASSUMED_LINK_SHARE = 0.1
 """Link rate over memory rate where no link rate is published: near the middle of those that are."""
+
+
+DRIVER_WORDS = frozenset(
+    (
+        *("nvidia", "amd", "instinct", "intel", "google", "gpu", "oam"),
+        *("sxm", "sxm4", "sxm5", "sxm6", "hbm2e", "hbm3", "hbm3e"),
+    )
+)
+"""What drivers put around a chip's name."""
+MEMORY_SLACK = 0.1
 
 
 class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,11 +184,26 @@ def find_chip(name: str, chips: dict[str, Chip] | None = None) -> Chip:
     """Look a chip up by key or alias; raises InputError with the nearest name."""
     chips = catalogue() if chips is None else chips
     names = {alias: chip for chip in chips.values() for alias in chip.aliases} | chips
-    chip = names.get(name.lower())
+    chip = names.get(name.lower()) or _as_driver_names_it(name, names)
     if chip is None:
         raise InputError(
             f"no chip {name!r} in the catalogue", hint=nearest(name.lower(), tuple(chips))
         )
+    return chip
+
+
+def _as_driver_names_it(name: str, names: Mapping[str, Chip]) -> Chip | None:
+    """Find a chip as drivers and clouds name it: `NVIDIA H100 80GB HBM3`, `AMD Instinct MI300X`.
+
+    A memory in the name must be that of the chip, for some chips come with two.
+    """
+    words = re.split(r"[\s_-]+", name.lower())
+    stated = [int(word.removesuffix("gb")) for word in words if re.fullmatch(r"\d{2,3}gb", word)]
+    kept = [w for w in words if w not in DRIVER_WORDS and not re.fullmatch(r"\d{2,3}gb", w)]
+    joined = {re.sub(r"[\s_-]+", "_", known): chip for known, chip in names.items()}
+    chip = joined.get("_".join(kept))
+    if chip is None or any(abs(gb * 1e9 / chip.memory.si - 1) > MEMORY_SLACK for gb in stated):
+        return None
     return chip
 
 

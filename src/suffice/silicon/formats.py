@@ -40,6 +40,7 @@ NAMED_FORMATS = {
     "fp8-block": "fp8",
     "fp8-kv": "fp8",
     "w8a8-fp8": "fp8",
+    "w8a8-int8": "int8",
     "fp4": "nvfp4",
     "nvfp4": "nvfp4",
     "mxfp4": "mxfp4",
@@ -53,10 +54,18 @@ NAMED_FORMATS = {
     "int8": "int8",
     "w8a8": "int8",
     "w8a16": "int8",
+    "awq-int4": "int4",
     "bnb-4bit": "nf4",
+    "bnb-nf4": "nf4",
+    "fp4-v2": "nvfp4",
+    "nvfp4-v2": "nvfp4",
+    "autoround-int4": "int4",
+    "int4-autoround": "int4",
     "bf16": "bf16",
 }
 """Endings of a checkpoint's name, and the number format that they state."""
+NAMED_CACHES = {"fp8-kv": "fp8"}
+"""Endings that state the format of the KV cache too."""
 
 Mixture = dict[str, float]
 """Shares of a part's parameters by number format; they sum to 1."""

@@ -1,15 +1,10 @@
-"""Measured rows: reading a user's CSV, checking its units, and turning rows into a table."""
+"""Measured rows, and how they become a table of configurations."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
-from suffice.config import nearest
-from suffice.errors import InputError
 from suffice.silicon.catalog import Chip, find_chip
 from suffice.silicon.columns import ENGINES, ConfigTable, make_table
 from suffice.silicon.formats import format_bits, mean_bits, resolve_formats
@@ -18,10 +13,6 @@ from suffice.silicon.models import find_shape
 from suffice.silicon.residual import trained
 from suffice.silicon.roofline import Array
 from suffice.silicon.shapes import Shape
-
-TPOT_RANGE_S = (2e-4, 20.0)
-TTFT_RANGE_S = (1e-3, 7200.0)
-LONGEST_TOKENS = 10_000_000
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,18 +116,6 @@ def engine_release(name: str) -> int:
     return version_side(version, trained().coverage.versions.get(ENGINES[index]))
 
 
-def read_measurements(path: Path) -> tuple[Record, ...]:
-    """Read a CSV with Record's fields as header; raises InputError for what cannot be right."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}", hint="give a CSV file") from error
-    if not rows:
-        raise InputError(f"{path} has no rows", hint="docs/silicon.md shows the columns")
-    return tuple(_record(row, at=f"{path}:{i}") for i, row in enumerate(rows, start=2))
-
-
 def seconds(records: Sequence[Record]) -> tuple[Array, Array]:
     """Measured seconds per token and to the first, NaN where a row has none."""
     ms = [(r.tpot_ms or np.nan, r.ttft_ms or np.nan) for r in records]
@@ -154,33 +133,3 @@ def _batch(record: Record) -> float:
         return max(record.batch / record.decode_replicas, 1.0)
     usual: float = 0.6 * record.batch**0.75 * float(record.tp * record.dp) ** 0.25
     return max(1.0, min(record.batch, usual))
-
-
-def _record(row: dict[str, str], *, at: str) -> Record:
-    """Read one row; refuse values that no deployment can have, most often a wrong unit."""
-    cells = {key: value for key, value in row.items() if value not in (None, "")}
-    for key in cells:
-        if key not in Record.__struct_fields__:
-            raise InputError(
-                f"{at}: unknown column {key!r}", hint=nearest(str(key), Record.__struct_fields__)
-            )
-    try:
-        record = msgspec.convert(cells, Record, strict=False)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{at}: {error}", hint="docs/silicon.md shows the columns") from error
-    ranges = (
-        ("tpot_ms", record.tpot_ms, TPOT_RANGE_S),
-        ("ttft_ms", record.ttft_ms, TTFT_RANGE_S),
-    )
-    for name, value, (low, high) in ranges:
-        if value is not None and not low <= value / 1e3 <= high:
-            raise InputError(
-                f"{at}: {name} = {value:g} lies outside {low * 1e3:g} to {high * 1e3:g} ms",
-                hint="are these seconds or microseconds? the column is in milliseconds",
-            )
-    for name in ("batch", "input_tokens", "output_tokens", "tp", "dp", "ep", "pp"):
-        if not 1 <= getattr(record, name) <= LONGEST_TOKENS:
-            raise InputError(
-                f"{at}: {name} = {getattr(record, name):g}", hint="give a number of at least 1"
-            )
-    return record

@@ -11,7 +11,7 @@ import msgspec
 
 from suffice.config import nearest
 from suffice.errors import ConfigError, InputError
-from suffice.silicon.formats import Formats, named_format
+from suffice.silicon.formats import NAMED_CACHES, Formats, named_format
 from suffice.silicon.shapes import Shape
 
 if TYPE_CHECKING:
@@ -94,11 +94,14 @@ def _known(name: str, shapes: dict[str, Shape]) -> Shape | None:
         if name in shape.checkpoints:
             return _with_formats(shape, shape.checkpoints[name])
     stated = named_format(name)
-    base = _known(stated[0], shapes) if stated else None
-    if stated is None or base is None:
+    if stated is None or named_format(stated[0]):  # two endings may be two formats
         return None
-    origin = f"the name, which ends in {name.removeprefix(stated[0] + '-')}"
-    return _with_formats(base, Formats.uniform(stated[1], origin=origin))
+    base, own = _known(stated[0], shapes), stated[1]
+    if base is None:
+        return None
+    ending = name.removeprefix(f"{stated[0]}-")
+    formats = Formats.uniform(own, origin=f"the name, which ends in {ending}")
+    return _with_formats(base, msgspec.structs.replace(formats, cache=NAMED_CACHES.get(ending)))
 
 
 def _with_formats(shape: Shape, formats: Formats) -> Shape:
