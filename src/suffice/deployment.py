@@ -34,7 +34,7 @@ def build_engines(config: Config) -> dict[str, Engine]:
     rung or an early stop whose certificate does not hold.
     """
     for rung in config.ladder:
-        dialect = _dialect_of(config.engine[rung.engine])
+        dialect = dialect_of(config.engine[rung.engine])
         if dialect is not None:
             check_rung(rung, dialect=dialect)
         elif rung.early_stop is not None:
@@ -123,7 +123,7 @@ def _stopping(config: Config, name: str, engine: Engine) -> Engine:
     return with_early_stop(engine, rungs)
 
 
-def _dialect_of(config: EngineConfig) -> Dialect | None:
+def dialect_of(config: EngineConfig) -> Dialect | None:
     """Return the dialect that an engine speaks; None for one that sends nothing."""
     if config.kind in ("replay", "latent", "anthropic"):
         return None
@@ -134,7 +134,7 @@ def _dialect_of(config: EngineConfig) -> Dialect | None:
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:
     """Return what a rung adds to every request; {} where the engine sends nothing anywhere."""
-    dialect = _dialect_of(config)
+    dialect = dialect_of(config)
     if dialect is None:
         return {}
     nothing = Request(request_id="", messages=())

@@ -2,13 +2,14 @@ import json
 
 import pytest
 
-from suffice.engines.dialects import check_rung, request_body
+from suffice.engines.dialects import check_rung, dropped_fields, request_body
 from suffice.engines.servers import DIALECTS, ENGINE_FIELDS, at_url
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
 ON = {"enable_thinking": True, "thinking": True}
 OFF = {"enable_thinking": False, "thinking": False}
+LOW = {"effort": Effort.LOW}
 MESSAGES = ({"role": "user", "content": "Twice two?"},)
 
 
@@ -352,6 +353,56 @@ def test_tools_schemas_and_parts_pass_through_unchanged() -> None:
 def test_a_switch_of_a_vendor_does_not_overrule_a_rung(switch: JSON, dialect: str) -> None:
     with_switch = body_of(dialect, asked=switch, effort=Effort.HIGH)
     assert json.dumps(with_switch) == json.dumps(body_of(dialect, asked={}, effort=Effort.HIGH))
+    named = {name.split(".")[0] for name in dropped_of(dialect, switch, effort=Effort.HIGH)}
+    assert named == switch.keys() - {"models", "route"}  # which no rung's engine gets
+
+
+def dropped_of(dialect: str, asked: JSON, **rung: object) -> tuple[str, ...]:
+    request = Request(request_id="r1", messages=MESSAGES, params=asked)
+    target = Rung(name="r", engine="e", model="m", **rung)
+    return dropped_fields(request, target, dialect=DIALECTS[dialect])
+
+
+@pytest.mark.parametrize("rung", [{}, {"effort": Effort.LOW}, {"params": {"top_k": 1}}])
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_a_field_reaches_the_server_or_is_named(dialect: str, rung: JSON) -> None:
+    plain = {"temperature": 0.5, "stop": ["x"], "tools": [], "seed": 4, "verbosity": "low"}
+    asked: JSON = {**dict.fromkeys(sorted(ENGINE_FIELDS - {"n_predict"}), 7), **plain}
+    named = dropped_of(dialect, asked, **rung)
+    sent = body_of(dialect, asked=asked, **rung)
+    arrived = {name for name, value in asked.items() if sent.get(name) == value}
+    arrived |= {"seed"} if sent.get("random_seed") == 4 else set()
+    assert {*named} == asked.keys() - arrived
+    assert len(named) == len({*named})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "asked", "rung", "named"),
+    [
+        ("vllm", {"chat_template_kwargs": {"enable_thinking": False, "date": "x"}}, LOW,
+         ("chat_template_kwargs.enable_thinking",)),
+        ("sglang", {"chat_template_kwargs": {"thinking": False}},
+         {"params": {"chat_template_kwargs": {"thinking": True}}},
+         ("chat_template_kwargs.thinking",)),
+        ("sglang", {"chat_template_kwargs": {"date": "x"}}, LOW, ()),
+        ("vllm", {"reasoning_effort": "high"}, {"thinking_budget_tokens": 9},
+         ("reasoning_effort",)),
+        ("vllm", {"reasoning_effort": "low"}, LOW, ()),
+        ("openrouter", {"reasoning_effort": "low"}, {}, ()),
+        ("llamacpp", {"reasoning_effort": "none"}, {}, ()),
+        ("kimi", {"reasoning_effort": "none"}, {}, ()),
+        ("kimi", {"reasoning_effort": "medium"}, {}, ("reasoning_effort",)),
+        ("qwen", {"reasoning_effort": "high"}, {"params": {"enable_thinking": False}},
+         ("reasoning_effort",)),
+        ("openai", {"max_tokens": 900, "n": 1, "logprobs": False, "seed": None},
+         {"max_output_tokens": 5, "params": {"n": 3, "logprobs": True, "seed": 1}}, ()),
+        ("openai", {"n": 4, "seed": 2}, {"params": {"n": 3, "seed": 1}}, ("n", "seed")),
+    ],
+)  # fmt: skip
+def test_what_a_rung_overrules_is_named(
+    dialect: str, asked: JSON, rung: JSON, named: tuple[str, ...]
+) -> None:
+    assert dropped_of(dialect, asked, **rung) == named
 
 
 @pytest.mark.parametrize(

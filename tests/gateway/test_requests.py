@@ -42,6 +42,9 @@ def body(**fields: Any) -> bytes:
         (body(stream="yes"), 400, "stream"),
         (body(stream_options=1), 400, "stream_options"),
         (body(n=0), 400, "n"),
+        (body(max_tokens="16"), 400, "max_tokens"),
+        (body(max_completion_tokens=16.5), 400, "max_completion_tokens"),
+        (body(n_predict=True), 400, "n_predict"),
         (body(n="two"), 400, "n"),
         (body(reasoning_effort="huge"), 400, "reasoning_effort"),
         (body(model="big", reasoning_effort="huge"), 400, "reasoning_effort"),
@@ -152,6 +155,31 @@ async def test_an_effort_is_a_limit_or_nothing_and_what_had_no_effect_is_named(
                 "reasoning_effort" if ignored else None
             )
         assert here.upstream.calls[-1].body.get("reasoning_effort") == sent
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_what_a_rung_overrules_is_named_at_every_api(
+    tmp_path: Path, path: str, stream: bool
+) -> None:
+    asked = {
+        CHAT: {"chat_template": "{{ 1 }}", "min_tokens": 9, "top_k": 2, "temperature": 0.5},
+        "/v1/messages": {"max_tokens": 99, "top_k": 2, "temperature": 0.5},
+        "/v1/responses": {"temperature": 0.5, "input": "Hi", "seed": 3},
+    }[path]
+    ask = {"model": "oss-low", "messages": USER, "stream": stream, **asked}
+    ask = {name: value for name, value in ask.items() if name != "messages" or "input" not in ask}
+    async with site_with_oss(tmp_path, "limit") as here:
+        toml = here.folder / "suffice.toml"
+        params = 'effort = "low"\nparams = {temperature = 0.0}'
+        toml.write_text(toml.read_text().replace('effort = "low"', params))
+        await here.gateway.worker.reload()
+        async with here.http.post(here.url + path, json=ask) as response:
+            assert response.status == 200
+            named = set(response.headers["x-suffice-ignored"].split(", "))
+        assert named == asked.keys() - {"max_tokens", "input", "seed"}
+        sent = here.upstream.calls[-1].body
+        assert not {name for name in named if sent.get(name) == asked[name]}
 
 
 async def test_thousands_of_messages_and_odd_characters_are_no_trouble(tmp_path: Path) -> None:

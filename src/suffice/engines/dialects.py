@@ -99,7 +99,7 @@ _DETOURS = frozenset(
     | {"mock_response", "mock_tool_calls", "mock_timeout"}
 )
 # Every name of a limit of tokens: the smallest one holds, under the name that the server reads.
-_LIMITS = (
+LIMITS = (
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
@@ -111,7 +111,7 @@ _LIMITS = (
 
 def within_bounds(fields: JSON) -> JSON:
     """Drop what would lead past a rung, and every name of a limit of tokens."""
-    return {k: v for k, v in _without_detours(fields).items() if k not in _LIMITS}
+    return {k: v for k, v in _without_detours(fields).items() if k not in LIMITS}
 
 
 def detours(fields: JSON) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     body = {
         dialect.renames.get(field, field): value
         for field, value in params.items()
-        if field not in _LIMITS
+        if field not in LIMITS
     }
     if limit is not None:
         body |= dict.fromkeys(dialect.limits, limit)
@@ -163,6 +163,50 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     if stream and dialect.asks_for_usage:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def dropped_fields(request: Request, rung: Rung, *, dialect: Dialect) -> tuple[str, ...]:
+    """Name the fields of a request that its server does not get, or gets with another value.
+
+    Not those that no server gets (see `detours`), nor limits of tokens, of which the smallest
+    holds. An effort counts as kept where the server takes it in other words.
+    """
+    bare = msgspec.structs.replace(request, messages=())
+    body, names = request_body(bare, rung, dialect=dialect, stream=False), []
+    for name, value in _without_detours(request.params).items():
+        sent = body.get(dialect.renames.get(name, name))
+        if name == "reasoning_effort" and value in list(Effort):
+            kept = _keeps_effort(body, rung, Effort(value), dialect=dialect)
+            names += [] if kept else [name]
+        elif value is not None and name not in LIMITS and not _is_more(name, sent, than=value):
+            names += _differences(name, value, sent)
+    return tuple(names)
+
+
+def _keeps_effort(body: JSON, rung: Rung, effort: Effort, *, dialect: Dialect) -> bool:
+    if effort == rung.effort:
+        return True
+    level = _nearest(effort, dialect.levels or tuple(Effort))
+    fields = _level_fields(level, dialect=dialect, budgeted=False)
+    sent = [_differences(".".join(path), value, _get(body, path)) for path, value in fields]
+    return level == effort and bool(fields) and not any(sent)
+
+
+def _is_more(name: str, sent: object, *, than: object) -> bool:
+    """Whether a rung asks for more answers or log-probabilities; clients get what they want."""
+    if name == "n":
+        return isinstance(sent, int) and isinstance(than, int) and sent >= than
+    return name == "logprobs" and than is False
+
+
+def _differences(name: str, value: object, sent: object) -> list[str]:
+    """Name what is missing or different in a field that is sent, by its path."""
+    if isinstance(value, dict) and isinstance(sent, dict):
+        inner = value.items()
+        return [
+            path for key, v in inner for path in _differences(f"{name}.{key}", v, sent.get(key))
+        ]
+    return [] if value == sent else [name]
 
 
 def effort_fields(rung: Rung, *, dialect: Dialect) -> list[tuple[Path, object]]:
@@ -218,7 +262,7 @@ def output_limit(request: Request, rung: Rung) -> int | None:
 
 
 def _smallest_limit(params: JSON, rung: Rung) -> int | None:
-    limits = [*(params.get(field) for field in _LIMITS), rung.max_output_tokens]
+    limits = [*(params.get(field) for field in LIMITS), rung.max_output_tokens]
     return min((n for n in limits if isinstance(n, int) and n >= 0), default=None)
 
 
@@ -287,6 +331,13 @@ def _put(body: JSON, path: Path, value: object) -> None:
         body[parent] = dict(_table(body.get(parent)))
         body = body[parent]
     body[field] = value
+
+
+def _get(body: JSON, path: Path) -> object:
+    *parents, field = path
+    for parent in parents:
+        body = _table(body.get(parent))
+    return body.get(field)
 
 
 def _table(value: object) -> JSON:

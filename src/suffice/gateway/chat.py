@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from suffice.engines.messages import left_out
 from suffice.errors import EngineError, SufficeError, describe
 from suffice.gateway.auditor import auditable
 from suffice.gateway.budgets import hold_budgets
@@ -44,7 +43,7 @@ from suffice.pipeline import Climb, ascend
 from suffice.pipeline import relay as begin_relay
 from suffice.sessions import Choice
 from suffice.sessions.rollout import SessionArm
-from suffice.types import Completion
+from suffice.types import Completion, Request, Rung
 
 _EVENTS: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 
@@ -109,6 +108,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
         began_s=began_s,
         decided_s=time.perf_counter(),
         native_rungs=serving.native_rungs,
+        dropped=serving.dropped,
     )
     exchange.write_timeout_s = gateway.write_timeout_s
     answering = Answering(exchange, worker, task)
@@ -152,6 +152,7 @@ class AdmittedChat(NamedTuple):
     began_s: float
     decided_s: float
     native_rungs: frozenset[str] = frozenset()
+    dropped: Callable[[Request, Rung], tuple[str, ...]] = lambda *_: ()
     shadow_chance: float | None = None
 
 
@@ -244,19 +245,18 @@ class Answering:
 
     def head(self) -> Headers:
         """Return the headers that tell who answers."""
-        request = self.climb.request
-        if self.climb.rung.name in self.task.native_rungs:
-            if request.native:
-                self.exchange.answer_natively()
-            else:
-                for name in left_out(request.params):
-                    self.exchange.ignore(name)
+        request, rung = self.climb.request, self.climb.rung
+        if request.native and rung.name in self.task.native_rungs:
+            self.exchange.answer_natively()
+        else:
+            for name in self.task.dropped(request, rung):
+                self.exchange.ignore(name)
         bundle = self.climb.pipeline.bundle if self.climb.certified else None
         choice = self.task.choice
         chosen = [] if choice is None else [(b"x-suffice-choice", choice.reason.encode())]
         return chosen + answer_head(
-            self.climb.rung,
-            request_id=self.climb.request.request_id,
+            rung,
+            request_id=request.request_id,
             certificate_id=bundle.certificate.certificate_id if bundle else None,
         )
 

@@ -150,7 +150,7 @@ class Exchange:
         return theirs if _PLAIN_ID.fullmatch(theirs) else self.request_id.encode()
 
     def ignore(self, name: str) -> None:
-        """Note a field of the request that changes no answer, and was not kept."""
+        """Note a field of the request that was not kept."""
         self.ignored.append(name)
 
     async def send(self, data: bytes, *, more: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from suffice.engines.dialects import LIMITS
 from suffice.gateway.problems import Problem
 from suffice.meter.charges import STANDARD_TIERS, Price
 from suffice.types import JSON, Rung
@@ -18,6 +19,15 @@ def check_samples(fields: JSON) -> None:
         value = fields.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
             wanted = f"{name} must be a whole number of 1 or more"
+            raise Problem(wanted, status=400, param=name, hint="or leave it out")
+
+
+def check_limits(fields: JSON) -> None:
+    """Raise Problem for a limit of tokens that is no whole number: it would hold nowhere."""
+    for name in LIMITS:
+        value = fields.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            wanted = f"{name} must be a whole number"
             raise Problem(wanted, status=400, param=name, hint="or leave it out")
 
 

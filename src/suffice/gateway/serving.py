@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
-from suffice.deployment import build_engines, read_secret
-from suffice.engines.servers import DIALECTS, at_url
+from suffice.deployment import build_engines, dialect_of, read_secret
+from suffice.engines.dialects import Dialect, dropped_fields
+from suffice.engines.messages import left_out
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
 from suffice.gateway.keys import Key
@@ -24,7 +25,7 @@ from suffice.scoring.audit_rule import AuditRule
 from suffice.scoring.guard import Guard
 from suffice.sessions.identity import LEAST_KEY_BYTES, MOST_KEY_BYTES
 from suffice.sessions.rollout import RollOut
-from suffice.types import JSON, Rung
+from suffice.types import JSON, Request, Rung
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class Serving:
 
     The engines of `native_rungs` speak Anthropic's API; the names in `native_models` lead to such
     rungs alone, those in `caching_models` to engines that heed `cache_control` in chat requests.
+    `dialects` are those of rungs, by name.
     """
 
     config: Config
@@ -59,9 +61,17 @@ class Serving:
     native_rungs: frozenset[str]
     native_models: frozenset[str]
     caching_models: frozenset[str]
+    dialects: Mapping[str, Dialect]
     guard: Guard
     rollout: RollOut
     id_key: bytes | None = None
+
+    def dropped(self, request: Request, rung: Rung) -> tuple[str, ...]:
+        """Name the fields of a chat request that do not reach the engine of a rung as they are."""
+        if rung.name in self.native_rungs:
+            return left_out(request.params)
+        dialect = self.dialects.get(rung.name)
+        return () if dialect is None else dropped_fields(request, rung, dialect=dialect)
 
     async def close(self) -> None:
         """Close the engines and checks."""
@@ -84,7 +94,8 @@ def build_serving(
     """Join the parts without a call to any engine; raises ConfigError where they do not fit."""
     _check_unit(config.gateway, bundle)
     rungs = (*config.ladder, *config.embedding)
-    native_rungs = _native_rungs(config)
+    native_rungs, dialects = _native_rungs(config), _dialects(config)
+    caching = frozenset(name for name, dialect in dialects.items() if dialect.caches)
     places = Places((rung.name for rung in rungs), config.gateway)
     engines = traced(build_engines(config), config)
     pipeline = build_pipeline(config, engines=engines, ledger=ledger, bundle=bundle)
@@ -104,7 +115,8 @@ def build_serving(
         embeddings=_embeddings(config),
         native_rungs=native_rungs,
         native_models=_models_of(native_rungs, config, pipeline),
-        caching_models=_models_of(_caching_rungs(config), config, pipeline),
+        caching_models=_models_of(caching, config, pipeline),
+        dialects=dialects,
         id_key=_id_key(config.gateway),
         guard=Guard(
             ledger,
@@ -185,14 +197,11 @@ def _native_rungs(config: Config) -> frozenset[str]:
     return frozenset(rung.name for rung in config.ladder if kinds[rung.engine] == "anthropic")
 
 
-def _caching_rungs(config: Config) -> frozenset[str]:
-    """Name the rungs whose engines heed `cache_control` in the parts of chat messages."""
-    caching = {
-        name
-        for name, engine in config.engine.items()
-        if engine.kind == "openai" and at_url(DIALECTS[engine.dialect], engine.first_url).caches
-    }
-    return frozenset(rung.name for rung in config.ladder if rung.engine in caching)
+def _dialects(config: Config) -> dict[str, Dialect]:
+    """Map every rung whose engine speaks OpenAI's API to its dialect."""
+    dialects = {name: dialect_of(engine) for name, engine in config.engine.items()}
+    spoken = {rung.name: dialects[rung.engine] for rung in config.ladder}
+    return {name: dialect for name, dialect in spoken.items() if dialect is not None}
 
 
 def _models_of(kind: frozenset[str], config: Config, pipeline: Pipeline) -> frozenset[str]:

@@ -12,7 +12,7 @@ from suffice.engines.dialects import detours
 from suffice.engines.messages import without_native_effort
 from suffice.engines.render import completion_body, completion_head, event, usage_chunk
 from suffice.gateway.effort import AUTO, FIELD, effort_for
-from suffice.gateway.priced_fields import check_samples, unpriced_tiers
+from suffice.gateway.priced_fields import check_limits, check_samples, unpriced_tiers
 from suffice.gateway.problems import Problem
 from suffice.gateway.sealed import MARK, unsealed_messages
 from suffice.gateway.serving import Serving
@@ -31,7 +31,7 @@ Headers = list[tuple[bytes, bytes]]
 class ChatRequest(Struct, frozen=True, kw_only=True):
     """A chat request as the client meant it; `rung` is None where the policy is to choose.
 
-    `ignored` names fields that change no answer, and were not kept.
+    `ignored` names fields that were not kept, whichever rung answers.
     """
 
     request: Request
@@ -206,6 +206,7 @@ def _fields(body: bytes) -> JSON:
     for name in ("stream", "stream_options"):
         _check_type(name, fields.get(name))
     check_samples(fields)
+    check_limits(fields)
     return fields
 
 
