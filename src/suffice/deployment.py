@@ -9,6 +9,7 @@ from pathlib import Path
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
 from suffice.engines.dialects import Dialect, check_rung, request_body
+from suffice.engines.response_requests import response_body
 from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.errors import ConfigError, MissingExtra
 from suffice.ladder import build_ladder
@@ -16,6 +17,8 @@ from suffice.meter import charge, price_for
 from suffice.scoring.checks import Checks
 from suffice.scoring.scorers import check_scorer, find_scorer
 from suffice.types import JSON, Charge, Completion, Request, Rung
+
+_NOT_OF_A_RUNG = frozenset({"messages", "input", "stream"})
 
 
 async def opened(stack: AsyncExitStack, config: Config) -> dict[str, Engine]:
@@ -109,6 +112,10 @@ def open_engine(name: str, config: EngineConfig) -> Engine:
         from suffice.engines.anthropic import AnthropicEngine
 
         return AnthropicEngine(config, api_key=_api_key(name, config))
+    if config.kind == "responses":
+        from suffice.engines.responses import ResponsesEngine
+
+        return ResponsesEngine(config, api_key=_api_key(name, config))
     from suffice.engines.openai import OpenAIEngine
 
     return OpenAIEngine(config, api_key=_api_key(name, config))
@@ -129,6 +136,8 @@ def dialect_of(config: EngineConfig) -> Dialect | None:
         return None
     if config.kind == "embedded":
         return DIALECTS["llamacpp"]
+    if config.kind == "responses":
+        return DIALECTS["openai"]
     return vendor_at(config.first_url, dialect=DIALECTS[config.dialect])
 
 
@@ -138,8 +147,11 @@ def request_fields(rung: Rung, config: EngineConfig) -> JSON:
     if dialect is None:
         return {}
     nothing = Request(request_id="", messages=())
-    body = request_body(nothing, rung, dialect=dialect, stream=False)
-    return {field: value for field, value in body.items() if field not in ("messages", "stream")}
+    if config.kind == "responses":
+        body = response_body(nothing, rung, stream=False)
+    else:
+        body = request_body(nothing, rung, dialect=dialect, stream=False)
+    return {field: value for field, value in body.items() if field not in _NOT_OF_A_RUNG}
 
 
 def read_secret(path: str, *, at: str) -> str:

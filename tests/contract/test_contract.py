@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import aiohttp
 import pytest
-from engine_cases import LIVE, REAL, WIRES, WITH_EFFORT, WITH_LOGPROBS, Case
+from engine_cases import LIVE, REAL, TRANSLATED, WIRES, WITH_EFFORT, WITH_LOGPROBS, Case
 
 from suffice.engines.base import last
 from suffice.engines.chunk import Chunk
@@ -24,13 +24,23 @@ TOOLS: list[JSON] = [
         },
     }
 ]
-MESSAGE_TOOLS = [
-    {
-        "name": "get_weather",
-        "description": "",
-        "input_schema": TOOLS[0]["function"]["parameters"],
-    }
-]
+TOOLS_OF = {
+    "anthropic": [
+        {
+            "name": "get_weather",
+            "description": "",
+            "input_schema": TOOLS[0]["function"]["parameters"],
+        }
+    ],
+    "responses": [
+        {
+            "type": "function",
+            "name": "get_weather",
+            "parameters": TOOLS[0]["function"]["parameters"],
+            "strict": False,
+        }
+    ],
+}
 SIGNED = {"google": {"thought_signature": "c2lnbmVk"}}  # Gemini wants it back with the call
 SCHEMA = {
     "type": "json_schema",
@@ -105,7 +115,9 @@ async def test_no_thinking_is_seen_to_be_so(case: Case) -> None:
     assert completion.effort_seen is (None if case.name == "mistral" else True)
 
 
-HIDDEN = frozenset({"openai", "azure", "gemini"})  # they count their reasoning, and do not show it
+HIDDEN = frozenset(
+    {"openai", "azure", "gemini", "responses"}
+)  # they count their reasoning, and do not show it
 COUNTED_HERE = {
     "llamacpp": CountSource.COUNTED,  # with POST /tokenize
     **dict.fromkeys(("mistral", "kimi", "ollama", "lmstudio"), CountSource.ESTIMATED),
@@ -167,7 +179,7 @@ async def test_chunks_say_which_sample_they_belong_to(case: Case) -> None:
         assert "".join(chunk.text for chunk in chunks if chunk.sample == sample) == text
 
 
-@on(*WIRES, "anthropic")
+@on(*WIRES, *TRANSLATED)
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_tools_pass_through(case: Case, streamed: bool) -> None:
     request = ask("Weather in Paris?", tools=TOOLS, tool_choice="auto")
@@ -178,7 +190,7 @@ async def test_tools_pass_through(case: Case, streamed: bool) -> None:
         completion = await case.engine.complete(request, case.rung)
     assert case.wire is not None
     in_messages = case.name == "anthropic"
-    assert case.wire.sent[-1]["tools"] == (MESSAGE_TOOLS if in_messages else TOOLS)
+    assert case.wire.sent[-1]["tools"] == TOOLS_OF.get(case.name, TOOLS)
     assert case.wire.sent[-1]["tool_choice"] == ({"type": "auto"} if in_messages else "auto")
     assert completion.finish is Finish.TOOL_CALLS
     (call,) = completion.tool_calls
@@ -236,7 +248,7 @@ async def test_many_at_once_are_all_answered(case: Case) -> None:
     assert len({answer.text for answer in answers}) == 1
 
 
-@on(*WIRES, "anthropic")
+@on(*WIRES, *TRANSLATED)
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_cancelling_closes_the_upstream_call(case: Case, streamed: bool) -> None:
     assert case.wire is not None

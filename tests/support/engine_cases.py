@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from aiohttp.test_utils import TestServer
 from message_server import MessageServer
+from response_server import ResponseServer
 from vendor_wires import VENDORS
 from wire_server import WireServer
 
@@ -24,6 +25,7 @@ from suffice.engines.base import Engine
 from suffice.engines.embedded import EmbeddedEngine, packaged_path
 from suffice.engines.openai import OpenAIEngine
 from suffice.engines.replay import ReplayEngine
+from suffice.engines.responses import ResponsesEngine
 from suffice.types import Count, CountSource, Effort, Finish, Rung, Trial, TrialStatus, Usage
 
 TEMPLATES = Path(__file__).parent.parent / "wire" / "templates"
@@ -31,10 +33,11 @@ OPEN_WIRES = ("vllm", "sglang", "mistral", "openai")
 WIRES = (*OPEN_WIRES, *VENDORS)
 LIVE = ("embedded", "llamacpp", *OPEN_WIRES)
 SERVERS = ("shipped", "vllm_server")  # of `make test-engines`
-ENGINES = (*LIVE, *VENDORS, "anthropic", "replay", *SERVERS)
+TRANSLATED = ("anthropic", "responses")
+ENGINES = (*LIVE, *VENDORS, *TRANSLATED, "replay", *SERVERS)
 REAL = frozenset({"embedded", "llamacpp", *SERVERS})
-HOSTED = frozenset({"openai", "mistral", "anthropic", *VENDORS})
-WITH_EFFORT = ("llamacpp", *WIRES, "anthropic")  # the embedded model does not reason
+HOSTED = frozenset({"openai", "mistral", *TRANSLATED, *VENDORS})
+WITH_EFFORT = ("llamacpp", *WIRES, *TRANSLATED)  # the embedded model does not reason
 WITH_LOGPROBS = ("embedded", "llamacpp", "vllm", "sglang", "openai")
 
 
@@ -49,7 +52,7 @@ class Case:
     name: str
     engine: Engine
     rung: Rung
-    wire: WireServer | MessageServer | None = None
+    wire: WireServer | MessageServer | ResponseServer | None = None
     url: str | None = None
 
     def with_rung(self, **changes: object) -> "Case":
@@ -88,6 +91,16 @@ async def message_case(name: str) -> AsyncIterator[Case]:
         url = f"http://127.0.0.1:{server.port}/v1"
         config = EngineConfig(kind="anthropic", url=url, max_retries=0, timeout_s=10)
         async with AnthropicEngine(config) as engine:
+            yield Case(name, engine, rung_of(name), wire=wire, url=url)
+
+
+@asynccontextmanager
+async def response_case(name: str) -> AsyncIterator[Case]:
+    wire = ResponseServer()
+    async with TestServer(wire.app()) as server:
+        url = f"http://127.0.0.1:{server.port}/v1"
+        config = EngineConfig(kind="responses", url=url, max_retries=0, timeout_s=10)
+        async with ResponsesEngine(config) as engine:
             yield Case(name, engine, rung_of(name), wire=wire, url=url)
 
 
@@ -211,6 +224,7 @@ MAKERS = {
     "llamacpp": llamacpp_case,
     "replay": replay_case,
     "anthropic": message_case,
+    "responses": response_case,
     "shipped": shipped_case,
     "vllm_server": vllm_case,
     **dict.fromkeys(WIRES, wire_case),

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from suffice.types import Rung
 
-EngineKind = Literal["openai", "anthropic", "embedded", "replay", "latent"]
+EngineKind = Literal["openai", "responses", "anthropic", "embedded", "replay", "latent"]
 CACHE_LIFE_S = 300.0  # of a prefix that nobody reads, in seconds
 POLICY_MODEL = "suffice"  # the model by which clients of the gateway ask for the policy
 DialectName = Literal[
@@ -31,11 +31,12 @@ DialectName = Literal[
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where an engine runs and how to talk to it.
 
-    kind: `openai` (any OpenAI-compatible server), `anthropic` ([the Messages
-      API](engines.md)), `embedded` (llama.cpp in this process),
-      `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
-    url: base URL of an `openai` or `anthropic` engine, with its `/v1`; or a list of them, for
-      servers of one model ([several servers](engines.md#several-servers)); keys never stand in it
+    kind: `openai` (any OpenAI-compatible server), `responses` ([OpenAI's Responses
+      API](engines.md)), `anthropic` ([the Messages API](engines.md)), `embedded` (llama.cpp in
+      this process), `replay` (recorded trials), `latent` (a certified [prediction](latent.md))
+    url: base URL of an `openai`, `responses` or `anthropic` engine, with its `/v1`; or a list of
+      them, for servers of one model ([several servers](engines.md#several-servers)); keys never
+      stand in it
     dialect: how this server takes effort and counts tokens: `openai`, `vllm`, `sglang`,
       `llamacpp`, `mistral`, `azure`, `deepseek`, `gemini`, `glm`, `kimi`, `lmstudio`, `ollama`,
       `openrouter`, `qwen` ([the table](engines.md))

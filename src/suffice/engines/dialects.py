@@ -183,6 +183,15 @@ def dropped_fields(request: Request, rung: Rung, *, dialect: Dialect) -> tuple[s
     return tuple(names)
 
 
+def overruled_effort(params: JSON, rung: Rung) -> frozenset[str]:
+    """Name the fields by which a client asks for another effort than the rung's own."""
+    if rung.effort is None and rung.thinking_budget_tokens is None:
+        return frozenset()
+    asked = {name for name, value in params.items() if value is not None and name in _EFFORTS}
+    same = params.get("reasoning_effort") == rung.effort
+    return frozenset(asked - ({"reasoning_effort"} if same else set()))
+
+
 def _keeps_effort(body: JSON, rung: Rung, effort: Effort, *, dialect: Dialect) -> bool:
     if effort == rung.effort:
         return True

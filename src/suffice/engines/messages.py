@@ -7,7 +7,12 @@ from typing import Any
 
 import msgspec
 
-from suffice.engines.dialects import output_limit, within_bounds, without_effort
+from suffice.engines.dialects import (
+    output_limit,
+    overruled_effort,
+    within_bounds,
+    without_effort,
+)
 from suffice.engines.turns import results_beside_calls, with_results
 from suffice.errors import EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
@@ -123,9 +128,10 @@ def count_body(body: JSON) -> JSON:
     return {name: body[name] for name in _COUNTED if name in body}
 
 
-def left_out(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the fields of a chat request that change no answer and that no message can hold."""
-    return tuple(sorted(n for n, v in params.items() if v is not None and n not in _READ))
+def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
+    """Name the fields of a chat request that no message can hold, or that the rung overrules."""
+    unread = {name for name, value in params.items() if value is not None and name not in _READ}
+    return tuple(sorted({*unread, *overruled_effort(params, rung)}))
 
 
 def given_blocks(message: Mapping[str, Any]) -> list[JSON]:

@@ -16,6 +16,7 @@ _ORDERS = ("system", "developer")
 _THOUGHTS = frozenset(
     {"reasoning", "reasoning_content", "reasoning_text", "thinking", "thinking_blocks"}
     | {"reasoning_details", "reasoning_opaque", "extra_content", "server_blocks"}
+    | {"response_items"}
 )
 _INTERRUPTED = "There is no result: the call was interrupted."
 _LONGEST_ID = 40  # that OpenAI takes

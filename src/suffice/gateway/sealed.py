@@ -17,9 +17,11 @@ from suffice.types import JSON
 
 SEAL = "suffice1-"
 MARK = "-s1-"  # between the id of a call and what is sealed into it
-# Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot.
+# Fields of a message that an engine wants back: OpenRouter, LiteLLM and Anthropic, Gemini, Copilot,
+# the Responses API.
 OPAQUE = frozenset(
     {"reasoning_details", "thinking_blocks", "server_blocks", "extra_content", "reasoning_opaque"}
+    | {"response_items"}
 )
 _PLAIN = frozenset({"index", "id", "type", "function"})
 

@@ -14,6 +14,7 @@ from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
 from suffice.deployment import build_engines, dialect_of, read_secret
 from suffice.engines.dialects import Dialect, dropped_fields
 from suffice.engines.messages import left_out
+from suffice.engines.response_requests import left_out as left_out_of_responses
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
 from suffice.gateway.keys import Key
@@ -69,7 +70,9 @@ class Serving:
     def dropped(self, request: Request, rung: Rung) -> tuple[str, ...]:
         """Name the fields of a chat request that do not reach the engine of a rung as they are."""
         if rung.name in self.native_rungs:
-            return left_out(request.params)
+            return left_out(request.params, rung)
+        if self.config.engine[rung.engine].kind == "responses":
+            return left_out_of_responses(request.params, rung)
         dialect = self.dialects.get(rung.name)
         return () if dialect is None else dropped_fields(request, rung, dialect=dialect)
 
@@ -198,9 +201,10 @@ def _native_rungs(config: Config) -> frozenset[str]:
 
 
 def _dialects(config: Config) -> dict[str, Dialect]:
-    """Map every rung whose engine speaks OpenAI's API to its dialect."""
-    dialects = {name: dialect_of(engine) for name, engine in config.engine.items()}
-    spoken = {rung.name: dialects[rung.engine] for rung in config.ladder}
+    """Map every rung whose engine takes chat completions to its dialect."""
+    chats = {name: engine for name, engine in config.engine.items() if engine.kind != "responses"}
+    dialects = {name: dialect_of(engine) for name, engine in chats.items()}
+    spoken = {rung.name: dialects.get(rung.engine) for rung in config.ladder}
     return {name: dialect for name, dialect in spoken.items() if dialect is not None}
 
 

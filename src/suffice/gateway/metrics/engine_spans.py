@@ -172,7 +172,7 @@ class TracedEngine(Engine):
 
 def _server(config: EngineConfig) -> JSON:
     """Say who answers, by the names of the conventions."""
-    if config.kind != "openai":
+    if config.kind not in ("openai", "responses"):
         provider: str = config.kind
     else:
         dialect = vendor_at(config.first_url, dialect=DIALECTS[config.dialect]).name

@@ -1,0 +1,247 @@
+"""OpenAI's Responses API: a chat request as its body.
+
+https://platform.openai.com/docs/api-reference/responses/create. Nothing is stored there: each
+request holds the whole conversation, and thoughts go back in the encrypted form that they came in.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from suffice.engines.calls import arguments_of
+from suffice.engines.dialects import (
+    output_limit,
+    overruled_effort,
+    within_bounds,
+    without_effort,
+)
+from suffice.engines.turns import results_beside_calls, short_id, with_call_ids, with_results
+from suffice.errors import EngineRefused, ErrorDetail
+from suffice.types import JSON, Effort, Request, Rung
+
+FEWEST_TOKENS = 16  # that OpenAI takes as a limit
+ITEMS = "response_items"  # of a chat message: what an engine of this API wants back with it
+_SAME = (
+    "temperature", "top_p", "user", "metadata", "service_tier", "top_logprobs",
+    "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+)  # fmt: skip
+_DEFAULTS = {"temperature": 1, "top_p": 1}  # reasoning models refuse the fields themselves
+_TRANSLATED = frozenset(
+    {
+        *_SAME, "reasoning_effort", "reasoning", "verbosity", "response_format", "logprobs",
+        "tools", "tool_choice", "parallel_tool_calls", "web_search_options", "max_tokens",
+        "max_completion_tokens", "max_output_tokens", "stop", "n", "logit_bias",
+        "frequency_penalty", "presence_penalty", "functions", "function_call",
+    }
+)  # fmt: skip
+_COUNTED = ("model", "input", "tools", "tool_choice", "reasoning", "text", "parallel_tool_calls")
+_THOUGHTS, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+_WEB_SEARCH = "web_search"
+
+
+def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
+    """Build the body of POST /v1/responses; the settings of the rung win.
+
+    Fields of the rung that no chat request has go out as they are. Raises EngineRefused for a
+    message of another shape, and for what changes the answer and has no equal there.
+    """
+    own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
+    asked = without_effort(request.params) if own_effort else request.params
+    own = {name: value for name, value in rung.params.items() if name not in _TRANSLATED}
+    params = {**within_bounds(asked), **rung.params}
+    _refuse_what_has_no_equal(params)
+    effort, limit = _effort(params, rung), output_limit(request, rung)
+    include = [
+        *own.pop("include", ()),
+        *([_THOUGHTS] if effort not in (None, Effort.NONE) else ()),
+        *([_LOGPROBS] if params.get("logprobs") is True else ()),
+    ]
+    body: JSON = {
+        "model": rung.model,
+        "input": _input(request, rung),
+        "stream": stream,
+        "store": False,
+        **{name: params[name] for name in _SAME if _matters(name, params.get(name))},
+        **_tools(params),
+        **own,
+    }
+    thinking = _table(rung.params.get("reasoning")) | ({"effort": effort} if effort else {})
+    text = _text(params) | _table(own.get("text"))
+    for name, value in (("include", include), ("reasoning", thinking), ("text", text)):
+        if value:
+            body[name] = value
+    if limit is not None:
+        body["max_output_tokens"] = max(limit, FEWEST_TOKENS)
+    return body
+
+
+def count_body(body: JSON) -> JSON:
+    """Return what of a body counts as its prompt, for POST /v1/responses/input_tokens."""
+    return {name: body[name] for name in _COUNTED if name in body}
+
+
+def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
+    """Name the fields of a chat request that no response can hold, or that the rung overrules."""
+    unread = {n for n, value in params.items() if value is not None and n not in _TRANSLATED}
+    return tuple(sorted({*unread, *overruled_effort(params, rung)}))
+
+
+def _matters(name: str, value: Any) -> bool:
+    return value is not None and value != _DEFAULTS.get(name)
+
+
+def _effort(params: JSON, rung: Rung) -> str | None:
+    if rung.effort is not None:
+        return rung.effort.value
+    told = params.get("reasoning_effort") or _table(params.get("reasoning")).get("effort")
+    return told if isinstance(told, str) else None
+
+
+def _text(params: JSON) -> JSON:
+    form = _table(params.get("response_format"))
+    fields: JSON = {"verbosity": params["verbosity"]} if params.get("verbosity") else {}
+    if form.get("type") == "json_schema":
+        fields["format"] = {"type": "json_schema", **_table(form.get("json_schema"))}
+    elif form.get("type") not in (None, "text"):
+        fields["format"] = form
+    return fields
+
+
+def _tools(params: JSON) -> JSON:
+    tools = [_tool(tool) for tool in params.get("tools") or ()]
+    search = params.get("web_search_options")
+    if isinstance(search, dict):
+        place = _table(search.get("user_location"))
+        where = {"user_location": {"type": "approximate", **_table(place.get("approximate"))}}
+        size = {n: v for n, v in search.items() if n == "search_context_size" and v}
+        tools.append({"type": _WEB_SEARCH, **size, **(where if place else {})})
+    if not tools:
+        return {}
+    fields: JSON = {"tools": tools}
+    if params.get("tool_choice") is not None:
+        fields["tool_choice"] = _choice(params["tool_choice"])
+    if params.get("parallel_tool_calls") is not None:
+        fields["parallel_tool_calls"] = params["parallel_tool_calls"]
+    return fields
+
+
+def _tool(tool: JSON) -> JSON:
+    """Write a function flat; it is strict here unless it says otherwise, in a chat if it says so.
+
+    Tools that the vendor runs itself go out as they are.
+    """
+    kind = tool.get("type")
+    if kind == "custom":
+        raise _refusal("tools", "chat requests have no answers to tools of the type 'custom' here")
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return tool
+    flat = {
+        "type": "function",
+        "name": function.get("name"),
+        "description": function.get("description"),
+        "parameters": function.get("parameters") or {"type": "object", "properties": {}},
+        "strict": function.get("strict") is True,
+    }
+    return {name: value for name, value in flat.items() if value is not None}
+
+
+def _choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice
+    allowed = choice.get("allowed_tools")
+    if isinstance(allowed, dict):
+        tools = [_choice(tool) for tool in allowed.get("tools") or ()]
+        return {"type": "allowed_tools", "mode": allowed.get("mode") or "auto", "tools": tools}
+    name = _table(choice.get("function")).get("name")
+    return {"type": "function", "name": name} if name else choice
+
+
+def _input(request: Request, rung: Rung) -> list[JSON]:
+    messages = with_results(results_beside_calls(request.messages))
+    try:
+        turns = with_call_ids(messages, of=short_id)
+        return [item for message in turns for item in _items(message, model=rung.model)]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise EngineRefused(
+            f"a message is not as the chat API has it: {error!r}",
+            status=400,
+            body="",
+            hint="a tool call needs an id and a named function, a result the id of its call",
+        ) from error
+
+
+def _items(message: JSON, *, model: str) -> Iterator[JSON]:
+    role, content = message["role"], message.get("content")
+    if role == "tool":
+        output = content if isinstance(content, str) else _parts(content, "input_text")
+        call_id = message["tool_call_id"]
+        yield {"type": "function_call_output", "call_id": call_id, "output": output or ""}
+        return
+    own = role == "assistant"
+    if own:
+        yield from _given_items(message, model=model)
+    parts = _parts(content, "output_text" if own else "input_text")
+    if parts:
+        yield {"type": "message", "role": role, "content": parts}
+    for call in message.get("tool_calls") or () if own else ():
+        function = call["function"]
+        yield {
+            "type": "function_call",
+            "call_id": call["id"],
+            "name": function["name"],
+            "arguments": arguments_of(function) or "{}",
+        }
+
+
+def _given_items(message: JSON, *, model: str) -> Iterator[JSON]:
+    """Return the items that a model gave with a message; another model cannot read them."""
+    for given in message.get(ITEMS) or ():
+        if given["model"] == model:
+            yield given["item"]
+
+
+def _parts(content: Any, text_type: str) -> list[JSON]:
+    if isinstance(content, str):
+        return [{"type": text_type, "text": content}] if content else []
+    return [_part(part, text_type) for part in content or ()]
+
+
+def _part(part: JSON, text_type: str) -> JSON:
+    kind = part["type"]
+    if kind in ("text", "refusal"):
+        return {"type": text_type, "text": part[kind]}
+    if kind == "image_url":
+        image = part["image_url"]
+        return {"type": "input_image", "image_url": image["url"]} | (
+            {"detail": image["detail"]} if image.get("detail") else {}
+        )
+    if kind == "file":
+        return {"type": "input_file", **part["file"]}
+    raise _refusal("messages", f"the Responses API has no parts of the type {kind!r}")
+
+
+def _refuse_what_has_no_equal(params: JSON) -> None:
+    """Raise EngineRefused for what a client asks for and no response can hold."""
+    n = params.get("n")
+    asked = {
+        "n": isinstance(n, int) and n > 1,
+        "stop": bool(params.get("stop")),
+        "logit_bias": bool(params.get("logit_bias")),
+        "frequency_penalty": bool(params.get("frequency_penalty")),
+        "presence_penalty": bool(params.get("presence_penalty")),
+        "functions": bool(params.get("functions")),
+        "modalities": "audio" in (params.get("modalities") or ()),
+    }
+    for name, has_no_equal in asked.items():
+        if has_no_equal:
+            raise _refusal(name, f"the Responses API has no {name} like this")
+
+
+def _refusal(name: str, why: str) -> EngineRefused:
+    error = EngineRefused(why, status=400, body="", hint="leave it out, or ask another rung")
+    error.detail = ErrorDetail(message=error.message, param=name)
+    return error
+
+
+def _table(value: object) -> JSON:
+    return value if isinstance(value, dict) else {}

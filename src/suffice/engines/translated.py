@@ -1,0 +1,248 @@
+"""Engines of APIs other than chat completions: requests are translated, answers translated back."""
+
+import asyncio
+import operator
+import time
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Protocol
+
+import aiohttp
+import msgspec
+from msgspec.structs import replace
+
+from suffice.config import EngineConfig
+from suffice.engines.base import Engine, Retries, repeated, retried
+from suffice.engines.bounded import reply_bytes, reply_pieces
+from suffice.engines.chunk import Chunk, Relay
+from suffice.engines.fold import Fold
+from suffice.engines.loose_json import decoded
+from suffice.engines.refusals import error_in
+from suffice.engines.reply import Reply, as_events, effort_seen
+from suffice.engines.stream import EventReader
+from suffice.engines.transport import Transport
+from suffice.engines.usage import estimated_input, read_usage
+from suffice.errors import EngineError, EngineProtocolError
+from suffice.types import (
+    JSON,
+    Completion,
+    Count,
+    CountSource,
+    Effort,
+    Request,
+    Rung,
+    Usage,
+)
+
+_COUNT_TIMEOUT_S = 5.0
+# What reading an answer of another shape ends in.
+_OTHER_SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+class ReplyEvents(Protocol):
+    """Turns the events of one streamed answer into chunks of a chat completion."""
+
+    def chunk(self, event: JSON) -> JSON | None:
+        """Return the chunk that an event makes; None where it makes none."""
+        ...
+
+
+class TranslatedEngine(Engine):
+    """An engine whose API has another form; `config.url` ends in /v1.
+
+    `api` is the API's name in errors, `path` where it answers, `count_path` where it counts a
+    prompt. With `hides_reasoning` an answer may have thoughts that only its usage counts.
+    """
+
+    api: str
+    path: str
+    count_path: str
+    hides_reasoning = False
+
+    def __init__(self, config: EngineConfig, *, headers: dict[str, str], api_key: str | None):
+        self._transport = Transport(config, headers=headers, key=api_key)
+        self._retries = Retries(limit=config.max_retries)
+
+    @abstractmethod
+    def _body(self, request: Request, rung: Rung, *, stream: bool) -> JSON:
+        """Build the body of a request; raises EngineRefused for what the API cannot hold."""
+
+    @abstractmethod
+    def _count_body(self, body: JSON) -> JSON:
+        """Return what of a body counts as its prompt."""
+
+    @abstractmethod
+    def _events(self, rung: Rung) -> ReplyEvents: ...
+
+    @abstractmethod
+    def _completion_of(self, answer: JSON, rung: Rung) -> JSON:
+        """Turn a whole answer into a chat completion; the usage stays the engine's."""
+
+    def _headers(self, request: Request) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def _native(self, request: Request, event: JSON, data: str) -> JSON:  # noqa: ARG002
+        """Return fields to add to the chunk of an event for a client of the engine's own API."""
+        return {}
+
+    async def complete(self, request: Request, rung: Rung) -> Completion:
+        """Answer in one piece."""
+        return await repeated(lambda: self._whole(request, rung), retries=self._retries)
+
+    async def stream(
+        self, request: Request, rung: Rung
+    ) -> AsyncGenerator[Chunk | Completion, None]:
+        """Yield chunks as they arrive."""
+        events, reply = EventReader(), Reply()
+        async with aclosing(self.relay(request, rung).items) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    yield item
+                    return
+                for data in events.feed(item):
+                    for chunk in reply.add(decoded(data)):
+                        yield chunk
+
+    def relay(self, request: Request, rung: Rung) -> Relay:
+        """Stream in the OpenAI form; the timeout bounds each silence."""
+        folds = [Fold()]
+
+        def used() -> Usage:
+            usage = folds[-1].used()
+            output = usage.output_tokens
+            hidden = self.hides_reasoning and rung.effort not in (None, Effort.NONE)
+            if hidden and output is not None and output.source is not CountSource.REPORTED:
+                output = None
+            return replace(
+                usage,
+                input_tokens=usage.input_tokens or estimated_input(request),
+                output_tokens=output,
+            )
+
+        def attempt() -> AsyncGenerator[bytes | Completion, None]:
+            folds.append(Fold())
+            return self._streamed(request, rung, folds[-1])
+
+        return Relay(items=retried(attempt, retries=self._retries), used=used)
+
+    async def count_prompt(self, request: Request, rung: Rung) -> Count:
+        """Count with the server's own tokenizer where it offers that."""
+        body = self._count_body(self._body(request, rung, stream=False))
+        try:
+            async with (
+                asyncio.timeout(_COUNT_TIMEOUT_S),
+                self._post(self.count_path, body, request) as response,
+            ):
+                tokens = decoded(await reply_bytes(response))["input_tokens"]
+                return Count(operator.index(tokens), CountSource.COUNTED)
+        except (EngineError, TimeoutError, *_OTHER_SHAPE):
+            return await super().count_prompt(request, rung)
+
+    async def close(self) -> None:
+        """Close the connections; a later call opens new ones."""
+        await self._transport.close()
+
+    async def _whole(self, request: Request, rung: Rung) -> Completion:
+        began_s = time.perf_counter()
+        body = self._body(request, rung, stream=False)
+        async with self._post(self.path, body, request) as response:
+            data = await reply_bytes(response)
+        answer = decoded(data)
+        error = error_in(answer)
+        if error is not None:
+            raise error
+        try:
+            whole = self._completion_of(answer, rung)
+        except _OTHER_SHAPE as problem:
+            raise self._other_shape(f"no answer of the {self.api}", answer) from problem
+        fold = Fold()
+        fold.feed(as_events(whole))
+        duration_s = time.perf_counter() - began_s
+        completion = self._completion(fold, rung, body=body, duration_s=duration_s)
+        reply = Reply()
+        reply.add(whole)
+        cleaned = reply.cleaned(whole, usage=completion.usage)
+        cleaned |= self._native(request, answer, data.decode())
+        return replace(completion, wire=msgspec.json.encode(cleaned))
+
+    async def _streamed(
+        self, request: Request, rung: Rung, fold: Fold
+    ) -> AsyncGenerator[bytes | Completion, None]:
+        began_s = time.perf_counter()
+        ttft_s: float | None = None
+        reader, events, first = EventReader(), self._events(rung), True
+        body = self._body(request, rung, stream=True)
+        async with self._post(self.path, body, request) as response:
+            async for piece in reply_pieces(response):
+                for data in reader.feed(piece):
+                    chunk = self._chunk(request, data, events)
+                    if chunk is None:
+                        continue
+                    if first and chunk["choices"]:
+                        chunk["choices"][0]["delta"]["role"] = "assistant"
+                        first = False
+                    ready = fold.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+                    if ready:
+                        ttft_s = ttft_s or time.perf_counter() - began_s
+                        yield ready
+        duration_s = time.perf_counter() - began_s
+        completion = self._completion(fold, rung, body=body, duration_s=duration_s)
+        yield replace(completion, ttft_s=ttft_s, wire=fold.wire(completion.usage))
+
+    def _post(
+        self, path: str, body: JSON, request: Request
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        url = f"{self._transport.url}{path}"
+        return self._transport.post(url, body, headers=self._headers(request))
+
+    def _chunk(self, request: Request, data: str, events: ReplyEvents) -> JSON | None:
+        """Return the chunk of an event; raises EngineError for an error that it tells."""
+        if data == "[DONE]":  # some servers send it, as in a stream of chat completions
+            return None
+        event = decoded(data)
+        error = error_in(event)
+        if error is not None:
+            raise error
+        try:
+            chunk = events.chunk(event)
+        except _OTHER_SHAPE as problem:
+            raise self._other_shape(f"no event of the {self.api}", data) from problem
+        native = self._native(request, event, data)
+        return {**(chunk or {"choices": []}), **native} if native else chunk
+
+    def _other_shape(self, what: str, answer: object) -> EngineProtocolError:
+        return EngineProtocolError(
+            f"the engine sent what is {what}: {str(answer)[:200]}",
+            hint=f"does its url end in /v1, and does it speak the {self.api}?",
+        )
+
+    def _usage(self, raw: object, body: JSON) -> Usage:  # noqa: ARG002
+        return read_usage(raw, reasoning="")
+
+    def _completion(self, fold: Fold, rung: Rung, *, body: JSON, duration_s: float) -> Completion:
+        reply = fold.reply()
+        usage = self._usage(reply.usage, body)
+        if not reply.finished:
+            problem = EngineProtocolError(
+                f"{self._transport.url} ended its answer without saying why it stopped",
+                hint="the answer is cut off: the server, or a proxy before it, broke the stream",
+                retryable=True,
+            )
+            problem.used = usage if fold.output_is_final else None
+            raise problem
+        first = reply.choices[0]
+        assert first.finish is not None
+        return Completion(
+            text=first.text,
+            finish=first.finish,
+            usage=usage,
+            duration_s=duration_s,
+            reasoning=first.reasoning or None,
+            logprobs=first.logprobs,
+            tool_calls=first.tool_calls,
+            effort_seen=effort_seen(
+                rung, usage, reasoning=first.reasoning, shows_reasoning=False, samples=1
+            ),
+            model=reply.model,
+        )
