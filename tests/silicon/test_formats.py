@@ -151,6 +151,81 @@ def test_every_method_states_its_format(quantisation, expected):
     assert (read.attention, read.dense, read.head) == (expected, expected, "bf16")
 
 
+def torchao(kind, **data):
+    return {"quant_method": "torchao", "quant_type": {"default": {"_type": kind, "_data": data}}}
+
+
+INT4 = {"_type": "torch.dtype", "_data": "int4"}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "attention", "dense"),
+    [
+        (torchao("Int8DynamicActivationIntxWeightConfig", weight_dtype=INT4), "int4", "int4"),
+        (
+            torchao(
+                "Int8DynamicActivationIntxWeightConfig",
+                weight_dtype={"_type": "torch.dtype", "_data": "int2"},
+            ),
+            "int2",
+            "int2",
+        ),
+        (torchao("Float8DynamicActivationInt4WeightConfig"), "int4", "int4"),
+        (torchao("NVFP4InferenceConfig"), "nvfp4", "nvfp4"),
+        ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "int8", "int8"),
+        (
+            torchao(
+                "ModuleFqnToConfig",
+                module_fqn_to_config={
+                    "_default": {"_type": "Int8WeightOnlyConfig", "_data": {}},
+                    "re:.*self_attn.*": None,
+                    "model.embed_tokens": {"_type": "x", "_data": {"weight_dtype": INT4}},
+                },
+            ),
+            "bf16",
+            "int8",
+        ),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": [{"dtype": "fp8_e4m3"}, {"dtype": "int4"}]},
+            },
+            "int4",
+            "int4",
+        ),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {},
+                "layer_type_quant_config": {"torch.nn.Linear": {"weight": {"dtype": "int8"}}},
+            },
+            "int8",
+            "int8",
+        ),
+        ({"quant_method": "quanto", "weights": "float8"}, "fp8", "fp8"),
+        ({"quant_method": "quanto", "weights": "int4"}, "int4", "int4"),
+        ({"quant_method": "fp_quant", "forward_dtype": "mxfp4"}, "mxfp4", "mxfp4"),
+    ],
+)
+def test_libraries_state_their_formats_in_tables_of_their_own(quantisation, attention, dense):
+    read = formats(quantisation)
+    assert (read.attention, read.dense, read.head) == (attention, dense, "bf16")
+
+
+@pytest.mark.parametrize(
+    "quantisation",
+    [
+        torchao("IntxWeightOnlyConfig", weight_dtype={"_type": "torch.dtype", "_data": "int5"}),
+        {"quant_method": "quanto", "weights": "int1"},
+        {"quant_method": "fp_quant", "forward_dtype": "nvfp4", "store_master_weights": True},
+        {"quant_method": "quark", "layer_type_quant_config": {"Conv2d": {}}},
+    ],
+)
+def test_types_of_libraries_that_nobody_knows_are_refused(quantisation):
+    with pytest.raises(InputError, match="not known"):
+        formats(quantisation)
+
+
 def test_weights_stored_in_32_bits_are_served_in_16():
     assert formats(None, model=DENSE | {"torch_dtype": "float32"}).dense == "bf16"
 

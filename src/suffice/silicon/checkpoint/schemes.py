@@ -10,9 +10,16 @@ from suffice.config import nearest
 from suffice.errors import InputError
 from suffice.silicon.checkpoint.fields import Config
 from suffice.silicon.checkpoint.layer_names import Matrix
+from suffice.silicon.checkpoint.library_schemes import (
+    Named,
+    fp_quant,
+    half_quadratic,
+    integer_format,
+    quanto,
+    quark,
+    torchao,
+)
 from suffice.silicon.checkpoint.patterns import Patterns, in_every_layer, layer_of
-
-Named = list[tuple[Patterns, str | None]]
 
 MODELOPT = {
     "FP8": "fp8",
@@ -178,7 +185,7 @@ def _integers(config: Config, where: str) -> tuple[str | None, Named]:
             else InputError(f"{where} names no bits", hint="add bits")
         )
     bits = next(iter(stated))
-    return _integer(bits, where=where), [
+    return integer_format(bits, where=where), [
         *_overrides(config.get("dynamic"), where=f"{where}: dynamic"),
         *_overrides(config.get("extra_config"), where=f"{where}: extra_config"),
     ]
@@ -209,18 +216,12 @@ def _overrides(entries: Any, *, where: str) -> Named:
         if sign == "-" or (bits is not None and bits >= 16):
             name = None
         elif bits is not None:
-            name = _integer(bits, where=where)
+            name = integer_format(bits, where=where)
         else:
             continue
         expression = f"re:{rest}" if sign or set(rest) & set("*^$|(\\") else rest
         named.append((Patterns([expression], where=where), name))
     return named
-
-
-def _integer(bits: Any, *, where: str) -> str:
-    if bits not in (2, 3, 4, 8):
-        raise InputError(f"{where}: integers of {bits!r} bits are not known", hint="2, 3, 4 or 8")
-    return f"int{bits}"
 
 
 def _bitsandbytes(config: Config, where: str) -> tuple[str | None, Named]:
@@ -262,7 +263,7 @@ def _group_format(weights: Any, *, packing: str | None, where: str) -> str | Non
     elif kind == "float" and bits == 4:
         name = "mxfp4" if (packing or "").startswith("mxfp4") or group == 32 else "nvfp4"
     elif kind == "int":
-        name = _integer(bits, where=where)
+        name = integer_format(bits, where=where)
     else:
         raise InputError(f"{where}: {bits!r} bits of type {kind!r} are not known", hint="mend it")
     allowed = PACKINGS.get(packing or "")
@@ -307,43 +308,6 @@ def _algorithm(name: Any, *, where: str) -> str | None:
     return MODELOPT[str(name)]
 
 
-def _quark(config: Config, where: str) -> tuple[str | None, Named]:
-    """AMD Quark: a global format, and others for patterns of layers."""
-
-    def name_of(entry: Any) -> str | None:
-        weight = (entry or {}).get("weight")
-        weight = weight[0] if isinstance(weight, list) and weight else weight
-        if not weight:
-            return None
-        dtype = str(weight.get("dtype"))
-        names = dict.fromkeys(("int8", "bf16"), dtype) | {"bfloat16": "bf16", "fp8_e4m3": "fp8"}
-        names |= dict.fromkeys(("int4", "uint4"), "int4") | dict.fromkeys(("fp4", "mx"), "mxfp4")
-        names |= dict.fromkeys(("fp6_e3m2", "fp6_e2m3"), "mxfp6")
-        if dtype not in names:
-            raise InputError(f"{where}: dtype {dtype!r} is not known", hint="use --weights")
-        return names[dtype]
-
-    layers = config.get("layer_quant_config") or {}
-    named = [
-        (Patterns([pattern], where=where), name_of(entry)) for pattern, entry in layers.items()
-    ]
-    return name_of(config.get("global_quant_config")), named
-
-
-def _torchao(config: Config, where: str) -> tuple[str | None, Named]:
-    text = str(config.get("quant_type")).lower()
-    for word, name in (("int4", "int4"), ("float8", "fp8"), ("fp8", "fp8"), ("int8", "int8")):
-        if word in text:
-            return name, []
-    raise InputError(f"{where}: torchao type {text[:60]} is not known", hint="use --weights")
-
-
-def _half_quadratic(config: Config, where: str) -> tuple[str | None, Named]:
-    """HQQ: whole numbers in groups, with a scale and a zero point each."""
-    weights = (config.get("quant_config") or {}).get("weight_quant_params") or {}
-    return _integer(weights.get("nbits"), where=where), []
-
-
 def _fp8_around_int4(_config: Config, where: str) -> tuple[str | None, Named]:
     """SGLang's w4afp8: routed experts in 4 bits, all other layers in fp8."""
     return "fp8", [(Patterns(["experts"], where=where), "int4")]
@@ -362,11 +326,13 @@ METHODS: dict[str, Callable[[Config, str], tuple[str | None, Named]]] = {
     **dict.fromkeys(("inc", "autoround", "auto-round", "intel/auto-round"), _auto_round),
     **{f"modelopt{ending}": _modelopt for ending in ("", "-fp4", "-fp8", "-mxfp8", "-mixed")},
     "w4afp8": _fp8_around_int4,
-    "hqq": _half_quadratic,
+    "hqq": half_quadratic,
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed,
-    "quark": _quark,
-    "torchao": _torchao,
+    "quark": quark,
+    "torchao": torchao,
+    "quanto": quanto,
+    "fp-quant": fp_quant,
 }
 
 
