@@ -170,11 +170,40 @@ def test_an_embedding_that_is_tied_by_default_is_counted_once():
         ("Qwen--Qwen3-32B", {"kv_lora_rank": 512}, "kv_lora_rank"),
         ("meta-llama--Meta-Llama-3.1-8B", {"compress_ratios": [4] * 32}, "compress_ratios"),
         ("meta-llama--Meta-Llama-3.1-8B", {"num_key_value_heads": "eight"}, "key_value_heads"),
+        ("meta-llama--Meta-Llama-3.1-8B", {"num_key_value_heads": 12}, "share 12 cached heads"),
+        ("meta-llama--Meta-Llama-3.1-8B", {"num_key_value_heads": 64}, "share 64 cached heads"),
+        ("Qwen--Qwen3-235B-A22B", {"num_experts_per_tok": 256}, "256 active experts of 128"),
+        ("Qwen--Qwen3-235B-A22B", {"use_cla": True}, "use_cla"),
     ],
 )
 def test_lists_of_the_wrong_length_and_foreign_fields_are_refused_by_name(name, changes, words):
     with pytest.raises(InputError, match=words):
         read(MODELS[name]["config"] | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "billions"),
+    [
+        ({"model_type": "llama", "vocab_size": 32064}, 6.739),  # LLaVA 1.5 7B
+        (
+            {
+                "model_type": "mistral",
+                "hidden_size": 5120,
+                "head_dim": 128,
+                "num_hidden_layers": 40,
+                "sliding_window": None,
+                "vocab_size": 131072,
+            },
+            12.247,  # Pixtral 12B
+        ),
+    ],
+)
+def test_a_text_part_leaves_out_what_is_its_classs_own(text, billions):
+    shape = read({"model_type": "llava", "text_config": text})
+    assert profile(shape).total / 1e9 == pytest.approx(billions, rel=1e-3)
+    assert not profile(shape).kv_window
+    with pytest.raises(InputError, match="no field"):
+        read(text)
 
 
 def test_layers_named_twice_or_not_at_all_are_refused():

@@ -48,6 +48,11 @@ class Attention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     index_dim: int = 0
     borrows_index: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse grouped heads that do not share their keys evenly."""
+        if self.kind == "gqa" and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} cached heads evenly")
+
     @property
     def values(self) -> int:
         """Width of one head's value, which most models set equal to its key."""
@@ -76,3 +81,8 @@ class Experts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shared_width: int = 0
     latent: int = 0
     matrices: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse a token that asks more experts than there are."""
+        if self.active > self.count:
+            raise ValueError(f"{self.active} active experts of {self.count}")

@@ -53,6 +53,7 @@ SHAPE_FIELDS = (
     "sparse_attention_config",
     "ssm_cfg",
     "swa_head_dim",
+    "use_cla",
     "zero_expert_num",
 )
 """Fields that change what a model reads; a family that does not know one refuses it."""
@@ -68,6 +69,16 @@ class ModelFamily(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     types: tuple[str, ...]
     defaults: dict[str, Any] = {}
     reads: tuple[str, ...] = ()
+
+
+@functools.cache
+def part_defaults() -> dict[str, Config]:
+    """Read what a text part leaves out where it has its class's own value, by `model_type`.
+
+    transformers wrote only what differs from the class for a part within a configuration.
+    """
+    text = resources.files("suffice.silicon").joinpath("data/families.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text)["part"], dict[str, Config])
 
 
 @functools.cache
@@ -104,6 +115,8 @@ def shape_from_config(
             f"{source}: architecture {kind or 'not named'!r} is not known",
             hint=f"{nearest(kind, tuple(known))}; or {HINT}",
         )
+    if inner is not config:
+        inner = part_defaults().get(kind, {}) | inner
     family = known[kind]
     for field in SHAPE_FIELDS:
         if inner.get(field) and field not in family.reads:
