@@ -3,6 +3,9 @@
 Each client is installed from npm or PyPI at a fixed version, given a base URL and a model, and has
 to run a tool and tell its result. The table goes to docs/clients.md. Arguments are names of clients
 (all without one). Exits with 1 where a client fails.
+
+After `--responses` the gateway's engine speaks the Responses API: it is a second gateway, which has
+the scripted engine behind it. No table is written then.
 """
 
 import asyncio
@@ -11,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,12 +23,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from catalog import CLIENTS, URL, Client  # noqa: E402
-from gateway_support import Site, site  # noqa: E402
+from gateway_support import LADDER, Site, site  # noqa: E402
 from installed import install  # noqa: E402
 from scripted import PICTURE, WORD, engine  # noqa: E402
 
 PAGE = ROOT / "docs" / "clients.md"
 MARK = "|--|--|--|--|--|\n"
+RESPONSES = "--responses"
 TIMEOUT_S = 600.0  # lm-eval takes minutes to start on a busy machine
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -39,7 +45,25 @@ QUIET = {
 }
 
 
-async def drive(client: Client, folder: Path) -> str:
+@asynccontextmanager
+async def gateway(folder: Path, *, responses: bool) -> AsyncIterator[Site]:
+    """Run the gateway that clients ask, in front of the scripted engine."""
+    if not responses:
+        async with site(folder, dialect="vllm", more=ALIASES) as here:
+            here.upstream.script = engine
+            yield here
+        return
+    behind_folder = folder / "behind"
+    behind_folder.mkdir()
+    async with site(behind_folder, dialect="vllm") as behind:
+        behind.upstream.script = engine
+        ladder = LADDER.replace('kind = "openai"', 'kind = "responses"')
+        ladder = ladder.replace("{url}", f"{behind.url}/v1").replace("-model", "")
+        async with site(folder, more=ALIASES, ladder=ladder) as here:
+            yield here
+
+
+async def drive(client: Client, folder: Path, *, responses: bool = False) -> str:
     """Install a client, run its commands, and return what went wrong; empty for nothing."""
     try:
         installed = install(client.packages, npm=client.npm, setup=client.setup)
@@ -48,8 +72,7 @@ async def drive(client: Client, folder: Path) -> str:
     home = folder / "home"
     home.mkdir()
     (folder / PICTURE).write_bytes(PIXEL)
-    async with site(folder, dialect="vllm", more=ALIASES) as here:
-        here.upstream.script = engine
+    async with gateway(folder, responses=responses) as here:
         env = {"PATH": os.environ["PATH"], "HOME": str(home), **QUIET}
         env |= client.settings(home, here.url)
         for position, words in enumerate(client.commands):
@@ -93,6 +116,8 @@ def write_table(rows: dict[str, str]) -> None:
 
 async def main(names: list[str]) -> int:
     os.environ["STUB_KEY"] = "sk-upstream"
+    responses = RESPONSES in names
+    names = [name for name in names if name != RESPONSES]
     unknown = set(names) - {client.name.strip("`") for client in CLIENTS}
     if unknown:
         print(f"no client is called {', '.join(sorted(unknown))}", file=sys.stderr)
@@ -103,7 +128,7 @@ async def main(names: list[str]) -> int:
         if names and client.name.strip("`") not in names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            problem = await drive(client, Path(folder))
+            problem = await drive(client, Path(folder), responses=responses)
         failed += bool(problem)
         result = "failed" if problem else "works"
         print(f"{client.name}: {problem or result}", file=sys.stderr if problem else sys.stdout)
@@ -112,7 +137,8 @@ async def main(names: list[str]) -> int:
         rows[client.name] = (
             f"| {client.name} | {version} | {client.driven} | {result} | {today} |\n"
         )
-    write_table(rows)
+    if not responses:
+        write_table(rows)
     return 1 if failed else 0
 
 

@@ -263,10 +263,10 @@ async def session(name: str, here: Site, engine: CachingEngine) -> str:
 
 async def main(name: str) -> int:
     os.environ["STUB_KEY"] = "sk-upstream"
-    gateway_support.LADDER = LADDER
     engine = CachingEngine()
     with tempfile.TemporaryDirectory() as folder:
-        async with site(Path(folder), dialect="vllm", more=MORE, bundle=goes_by_check()) as here:
+        parts = {"ladder": LADDER, "more": MORE, "bundle": goes_by_check()}
+        async with site(Path(folder), dialect="vllm", **parts) as here:
             here.upstream.script = engine
             problem = await session(name, here, engine)
             rows = here.rows()

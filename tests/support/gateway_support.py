@@ -262,16 +262,17 @@ async def site(
     bundle: Bundle | None = None,
     ledger: str | None = None,
     observe: bool = False,
+    ladder: str | None = None,
 ) -> AsyncIterator[Site]:
-    """Run a gateway over a scripted upstream; `more` goes to the end of its configuration.
+    """Run a gateway over a scripted upstream, with `LADDER` or another `ladder`.
 
-    `{url}` in it is the upstream's.
+    `more` goes to the end of its configuration. `{url}` in it is the upstream's.
     """
     upstream = Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     books = folder / "books.db"
-    text = LADDER.format(url=url, dialect=dialect, ledger=ledger or books)
+    text = (ladder or LADDER).format(url=url, dialect=dialect, ledger=ledger or books)
     (folder / "suffice.toml").write_text(text + more.replace("{url}", url))
     if bundle is not None:
         save_bundle(folder / "bundle", bundle)
