@@ -86,6 +86,34 @@ def test_calls_are_told_apart_and_get_ids_of_their_own(parts: list[Part]) -> Non
     assert told(*parts)[0] == [("f", '{"x":1}'), ("g", '{"y":2}')]
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [part(0, "a", name="f"), part(1, arguments='{"x"'), part(1, arguments=":1}")],
+        [part(0, "a", name="f", arguments=""), part(1, "", name="", arguments='{"x":1}')],
+        [part(0, "a", name="f<|channel|>commentary", arguments='{"x":1}')],
+        [part(0, "a", name="f<|constrain|>"), part(0, "a", name="f<|x|>", arguments='{"x":1}')],
+        [part(0, "a", name="f", arguments='"{\\"x\\":1}"')],
+        [part(0, "a", name="f"), *(part(0, arguments=one) for one in '"{\\"x\\":1}"')],
+        [part(None, name="f", arguments='"{\\"x\\":'), part(None, arguments='1}"')],
+    ],
+)
+def test_a_call_is_read_where_parsers_of_engines_slip(parts: list[Part]) -> None:
+    """sgl-project/sglang#23071, vllm-project/vllm#32587, livekit/agents#5409."""
+    assert told(*parts)[0] == [("f", '{"x":1}')]
+    (whole,) = ToolCalls().add_whole(parts[:1])
+    assert whole["function"]["name"] == "f"
+
+
+def test_a_call_whose_quoted_arguments_are_cut_off_keeps_what_came() -> None:
+    assert told(part(0, "a", name="f", arguments='"{\\"x'))[0] == [("f", '"{\\"x')]
+
+
+def test_quoted_arguments_end_where_the_next_call_begins() -> None:
+    quoted = part(None, name="f", arguments='"{}"')
+    assert told(quoted, quoted)[0] == [("f", "{}")] * 2
+
+
 def test_two_calls_of_one_function_without_ids_are_two() -> None:
     whole, _ = told(*[part(0, name="f", arguments='{"x":1}')] * 2)
     assert whole == [("f", '{"x":1}')] * 2

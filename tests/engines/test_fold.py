@@ -86,6 +86,24 @@ def test_an_error_inside_a_stream_is_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        b'error: {"code": 400, "message": "too much", "type": "invalid_request_error"}',
+        b'event: error\ndata: {"error": {"message": "too much"}}',
+        b'event: error\ndata: {"message": "too much", "id": "r"}',
+        b'event: error\ndata: "too much"',
+        b"event:error\ndata:too much",
+        b'id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"code":"Throttling","message":"too much"}',
+    ],
+)
+def test_an_error_has_many_forms_of_events(told: bytes) -> None:
+    """coddy-project/coddy-agent#106 (llama.cpp of 2025), NousResearch/hermes-agent#86496."""
+    with pytest.raises(EngineRefused, match="too much"):
+        Fold().feed(event(delta(content="x")) + told + b"\n\ndata: [DONE]\n\n")
+    assert Fold().feed(b": no error: here\n\n") == b": no error: here\n\n"
+
+
+@pytest.mark.parametrize(
     ("outputs", "final"),
     [
         ([1, 2, 3, 4, 5], True),

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suffice.engines.stream import LARGEST_EVENT_BYTES, EventReader, InlineReasoning
+from suffice.engines.stream import (
+    LARGEST_EVENT_BYTES,
+    THOUGHT_TAGS,
+    EventReader,
+    InlineReasoning,
+)
 from suffice.errors import EngineProtocolError
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
@@ -121,6 +126,13 @@ def test_answers_that_do_not_open_a_block_stay_as_they_are(text: str, places: li
     if text.lstrip().startswith(("<think>", "[THINK]")):
         return
     assert parted(cut(text, places)) == ("", text)
+
+
+@pytest.mark.parametrize(("opening", "closing"), THOUGHT_TAGS.items())
+@given(st.lists(st.integers(min_value=0), max_size=9))
+def test_every_models_tags_are_known(opening: str, closing: str, places: list[int]) -> None:
+    pieces = cut(f"{opening}so it is{closing}4", places)
+    assert parted(pieces) == ("so it is", "4")
 
 
 def test_a_block_that_is_never_closed_is_reasoning() -> None:

@@ -231,6 +231,17 @@ async def test_a_text_is_read_in_a_message_a_delta_or_alone(
     assert {row["output_tokens"] for row in here.rows()} == {5}
 
 
+@pytest.mark.parametrize("role", ["", "model", 5])
+async def test_an_answer_is_the_assistants_whatever_its_role_says(here: Site, role: Any) -> None:
+    """MiniMax-AI/MiniMax-M2.5#2, anomalyco/opencode#28427: Vercel's SDK stops at any other."""
+    streamed(here, choice(role=role, content="The Rhine."), choice("stop", role=role))
+    told = [one["choices"][0]["delta"] for one in await events(here)]
+    assert [delta.get("role") for delta in told] == ["assistant", "assistant"]
+    whole(here, completion("The Rhine.", role=role))
+    _, body = await here.post(BODIES[CHAT])
+    assert body["choices"][0]["message"]["role"] == "assistant"
+
+
 @pytest.mark.parametrize("path", BODIES)
 async def test_a_message_that_repeats_a_stream_at_its_end_is_told_once(
     here: Site, path: str

@@ -12,7 +12,8 @@ class ToolCalls:
 
     A part belongs to the call at its `index`. Some servers leave the index out, or say 0 for all;
     there another name, another id or complete arguments tell where the next call begins. An id
-    alone does not, for some servers make up an id for every part.
+    alone does not, for some servers make up an id for every part. Arguments at a new index, without
+    an id or a name, are those of the last call, if it has none.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,8 @@ class ToolCalls:
             index = part.get("index")
             index = position if index is None else int(index)
             call = self._at_index.get(index)
+            if call is None and self._calls and self._calls[-1].goes_on_in(part):
+                call = self._at_index[index] = self._calls[-1]
             if call is None or call.ends_before(part):
                 call = self._at_index[index] = self._begin()
             ready += call.add(part)
@@ -65,28 +68,32 @@ class _ToolCall:
         self._others: JSON = {}
         self._function: JSON = {}
         self._begun = False
+        self._quoted = False  # the object of the arguments is a text once more
+
+    def goes_on_in(self, part: JSON) -> bool:
+        """Whether a part at another index holds the arguments that this call lacks (SGLang)."""
+        told = part.get("id") or _name_in(part)
+        return bool(self.name) and not self.arguments and not told
 
     def ends_before(self, part: JSON) -> bool:
         """Whether a part at the index of this call begins another one."""
         function = part.get("function") or {}
-        name, call_id = function.get("name"), part.get("id")
+        name, call_id = _name_in(part), part.get("id")
         if not self.name:
             return False
         if call_id and self.told_id:
             if name and call_id != self.told_id:
                 return True
             different = call_id != self.told_id or (bool(name) and name != self.name)
-            return different and _is_object(self.arguments)
+            return different and _is_object(self._whole_arguments())
         if name and name != self.name:
             return "arguments" in function or bool(self.arguments)
-        return bool(name) and _is_object(self.arguments)
+        return bool(name) and _is_object(self._whole_arguments())
 
     def add(self, part: JSON) -> list[JSON]:
         """Take a part of this call and return what may be passed on."""
         function = part.get("function") or {}
-        text, name = arguments_of(function), function.get("name") or ""
-        if not isinstance(name, str):
-            raise TypeError("the name of a function is no text")
+        text, name = arguments_of(function), _name_in(part)
         others = _told(part, but=("index", "id", "function"))
         more = _told(function, but=("name", "arguments"))
         self.told_id = self.told_id or part.get("id") or ""
@@ -95,7 +102,10 @@ class _ToolCall:
         if self._begun and name != self.name and not self.arguments:
             self.name += name
             more |= {"name": name} if name else {}
+        if not self.arguments.strip():
+            self._quoted = text.lstrip().startswith('"')
         self.arguments += text
+        text = "" if self._quoted else text
         if self._begun:
             ready = {"index": self.number, **others, "function": {**more, "arguments": text}}
         elif name:
@@ -109,6 +119,9 @@ class _ToolCall:
         """Return what is missing at the end: a call without a name, or without arguments."""
         if not self._begun:
             return [self._begin()] if self.arguments else []
+        if self._quoted:
+            self.arguments, self._quoted = self._whole_arguments(), False
+            return [{"index": self.number, "function": {"arguments": self.arguments}}]
         if self.arguments:
             return []
         self.arguments = "{}"
@@ -118,16 +131,27 @@ class _ToolCall:
         """Return the complete call."""
         if not self._begun:
             self._begin()
-        function = {"name": self.name, "arguments": self.arguments or "{}", **self._function}
+        arguments = self._whole_arguments() or "{}"
+        function = {"name": self.name, "arguments": arguments, **self._function}
         return {"id": self.id, **self._others, "function": function}
 
     def _begin(self) -> JSON:
         self._begun = True
         free = self.told_id and self.told_id not in self._taken
         self.id = self.told_id if free else f"call_{secrets.token_hex(12)}"
-        function = {**self._function, "name": self.name, "arguments": self.arguments}
+        arguments = "" if self._quoted else self.arguments
+        function = {**self._function, "name": self.name, "arguments": arguments}
         head = {"index": self.number, "id": self.id, "type": "function"}
         return {**head, **self._others, "function": function}
+
+    def _whole_arguments(self) -> str:
+        """Return the arguments; those that are a text once more, without these quotes."""
+        if not self._quoted:
+            return self.arguments
+        try:
+            return msgspec.json.decode(self.arguments, type=str)
+        except msgspec.DecodeError:  # cut off, or no JSON at all
+            return self.arguments
 
     def _says(self, part: JSON, ready: JSON) -> bool:
         """Whether a part, as it came, says what is to be passed on."""
@@ -144,6 +168,14 @@ def arguments_of(function: JSON) -> str:
     """Read the arguments of a called function as text; some engines send the object itself."""
     arguments = function.get("arguments") or ""
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _name_in(part: JSON) -> str:
+    """Read the name of a function; vLLM leaves tokens of gpt-oss behind it (`f<|channel|>json`)."""
+    name = (part.get("function") or {}).get("name") or ""
+    if not isinstance(name, str):
+        raise TypeError("the name of a function is no text")
+    return name.partition("<|")[0] if "<|" in name else name
 
 
 def _told(table: JSON, *, but: tuple[str, ...] = ()) -> JSON:

@@ -25,6 +25,7 @@ class ChoiceDelta(Struct):
     reasoning_details: Any = None
     thinking: Any = None
     tool_calls: list[JSON] | JSON | str | None = None  # some write nothing as an empty one
+    role: Any = None
 
 
 class StreamedChoice(Struct):
@@ -59,6 +60,8 @@ class ChoiceRecord:
         mended: JSON | None = None
         if delta is None or choice.message is not None:
             delta, mended = self._delta(choice)
+        if delta.role is not None and delta.role != "assistant":  # MiniMax and Zhipu: ""
+            mended = {**(mended or {}), "role": "assistant"}
         content = delta.content
         if type(content) is str and content:  # what nearly all are: text alone
             self.texts.append(content)

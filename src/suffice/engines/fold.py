@@ -24,6 +24,7 @@ from suffice.types import JSON, Count, CountSource, Usage, estimated
 
 NATIVE = "native"  # in a chunk: the event of another API, as text, that the chunk was made of
 _NOT_OF_ALL = frozenset({"choices", "x_groq", NATIVE})
+_OF_DELTA = frozenset({"role", "tool_calls"})
 OBJECT = "chat.completion.chunk"
 _OBJECT = OBJECT.encode()
 _NO_CHUNKS = frozenset({b"", b"null", b"[DONE]", b"[done]"})
@@ -173,6 +174,7 @@ class Fold:
             data = event[6:]
         else:
             event = event.removeprefix(b"\xef\xbb\xbf")
+            _check_named(event)
             data = _data(event) or b""
             if data in _NO_CHUNKS:
                 self.done = self.done or data.upper() == b"[DONE]"
@@ -230,13 +232,12 @@ class Fold:
             return event
         for position, changes in mended.items():
             choice = choices[position]
-            calls = changes.pop("tool_calls", None)
+            inner = {name: changes.pop(name) for name in _OF_DELTA & changes.keys()}
             choice.pop("message", None)  # a stream's choice has a delta in its place
             choice.update(changes)
-            if calls is not None:
-                delta = choice["delta"] = {**(choice.get("delta") or {}), "tool_calls": calls}
-                if not calls:
-                    del delta["tool_calls"]
+            if inner:
+                delta = {**(choice.get("delta") or {}), **inner}
+                choice["delta"] = {n: v for n, v in delta.items() if v or n not in inner}
         if usage is not None:
             self._envelope = {k: v for k, v in fields.items() if k not in _NOT_OF_ALL}
             self._usage = merged_usage(self._usage, usage)
@@ -282,6 +283,27 @@ class Fold:
 def _check_error(data: bytes) -> None:
     error = error_in(msgspec.json.decode(data))
     if error is not None:
+        raise error
+
+
+def _check_named(event: bytes) -> None:
+    """Raise the error that an event of this name tells, whatever its data, or a field `error`.
+
+    llama.cpp writes such a field in versions until 2026.
+    """
+    if b"error" not in event:
+        return
+    fields = dict(line.partition(b":")[::2] for line in event.split(b"\n") if line)
+    words = fields.get(b"error")
+    if words is None and fields.get(b"event", b"").strip() == b"error":
+        words = _data(event)
+    if not words:
+        return
+    try:
+        told = msgspec.json.decode(words)
+    except (msgspec.DecodeError, RecursionError):
+        told = words.decode(errors="replace").strip()
+    if error := error_in(told) or error_in({"error": told}):
         raise error
 
 

@@ -42,7 +42,7 @@ from suffice.types import (
 )
 
 _TOKENIZE_TIMEOUT_S = 5.0
-_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 _EVENT_START_BYTES = 6
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 

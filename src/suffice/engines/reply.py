@@ -202,8 +202,8 @@ def _cleaned(choice: JSON, read: ReplyChoice, *, index: int) -> JSON:
     message = part_of(choice)
     if read.tool_calls and "tool_calls" in message:
         message = {**message, "tool_calls": list(read.tool_calls)}
-    if "message" not in choice:
-        message = {"role": "assistant", **message}
+    if "message" not in choice or message.get("role") not in (None, "assistant"):
+        message = {**message, "role": "assistant"}
     rest = {name: value for name, value in choice.items() if name != "delta"}
     return {**rest, "index": index, "message": message, "finish_reason": read.told_finish}
 

@@ -7,7 +7,18 @@ from suffice.errors import EngineProtocolError
 LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 _LINE_BYTES = 64  # of memory that a line takes beside its text
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_TAGS = {"<think>": "</think>", "[THINK]": "[/THINK]"}
+# What opens a thought inside an answer, and what closes it. Sources: chat templates, and the
+# parsers in vllm/reasoning (2026).
+THOUGHT_TAGS = {
+    "<think>": "</think>",
+    "[THINK]": "[/THINK]",  # Mistral
+    "<mm:think>": "</mm:think>",  # MiniMax-M3
+    "<seed:think>": "</seed:think>",  # Seed-OSS
+    "<|START_THINKING|>": "<|END_THINKING|>",  # Command A
+    "<|channel>thought\n": "<channel|>",  # Gemma 4
+    # gpt-oss
+    "<|channel|>analysis<|message|>": "<|end|><|start|>assistant<|channel|>final<|message|>",
+}
 
 
 class EventReader:
@@ -67,7 +78,7 @@ class EventReader:
 
 
 class InlineReasoning:
-    """Splits an answer that opens with `<think>` or `[THINK]` into its reasoning and its text.
+    """Splits an answer that opens with `<think>`, or its like, into its reasoning and its text.
 
     Servers without a reasoning parser write both into the content. Pieces may end anywhere, and the
     tags are dropped.
@@ -95,11 +106,11 @@ class InlineReasoning:
     def _opened(self) -> bool:
         """Whether the text starts with an opening tag; if it cannot any more, it is an answer."""
         start = self._held.lstrip()
-        for tag, close in _TAGS.items():
+        for tag, close in THOUGHT_TAGS.items():
             if start.startswith(tag):
                 self._held, self._close = start.removeprefix(tag), close
                 return True
-        self._answering = not any(tag.startswith(start) for tag in _TAGS)
+        self._answering = not any(tag.startswith(start) for tag in THOUGHT_TAGS)
         return False
 
     def _inside(self) -> tuple[str, str]:
