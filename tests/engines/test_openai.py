@@ -660,6 +660,14 @@ async def test_programs_can_tell_a_prompt_that_is_too_long(told: JSON) -> None:
         assert not error.retryable
 
 
+async def test_milliseconds_to_wait_are_read() -> None:
+    for header, wait_s in (("retry-after-ms: 1500", 1.5), ("retry-after-ms: soon", None)):
+        reply = http(LIMITED, header, status="429 Too Many Requests")
+        error = await failed(reply)
+        assert isinstance(error, EngineRefused)
+        assert error.retry_after_s == wait_s
+
+
 async def test_geminis_advice_to_wait_is_read() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"}]
     body = [{"error": {"code": 429, "message": "Quota", "details": details}}]

@@ -22,16 +22,31 @@ _SHORTEST_SECRET = 8
 _BODY_CHARACTERS = 500
 _WORDS_CHARACTERS = 4_000
 _WORDS = ("message", "msg", "error_msg", "error_message", "detail", "errorMessage")
-_TOO_LONG = (
+_TOO_LONG = (  # in small letters
     "exceed_context_size",  # llama.cpp
-    "maximum context length",  # vLLM, OpenAI
+    "exceeds the available context size",  # llama.cpp of 2025
+    "maximum context length",  # vLLM, OpenAI, OpenRouter
+    "context length is only",  # vLLM, SGLang
+    "maximum model length",  # vLLM
     "context_length_exceeded",  # OpenAI
-    "longer than the model's context length",  # SGLang
+    "longer than the model's context length",  # SGLang, Together
+    "maximum allowed input length",  # Poolside
     "too large for model",  # Mistral
     "prompt is too long",  # Anthropic
+    "prompt too long",  # Ollama
+    "input is too long",  # Bedrock
     "exceeds the maximum number of tokens",  # Gemini
     "exceeds the context window",  # OpenAI Responses
-    "Range of input length",  # DashScope
+    "context window exceeds limit",  # MiniMax
+    "range of input length",  # DashScope
+    "maximum prompt length",  # xAI
+    "exceeded model token limit",  # Kimi
+    "reduce the length of the messages",  # Groq
+    "prompt exceeds max length",  # Zhipu
+    "model_max_prompt_tokens_exceeded",  # Copilot
+    "greater than the context length",  # LM Studio
+    "context size has been exceeded",  # LM Studio
+    "`inputs` tokens + `max_new_tokens`",  # TGI
 )
 # The HTTP status that a name in the body of an error stands for, where the status itself is 200.
 # MiniMax's own codes, which other vendors use for other things:
@@ -56,6 +71,17 @@ _STATUSES = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
     "InvalidParameter": 400,
+    "BadRequest": 400,
+    "bad_request_error": 400,
+    "DataInspectionFailed": 400,  # DashScope, as those that begin with a capital
+    "data_inspection_failed": 400,
+    "content_policy_violation": 400,
+    "content_filter": 400,
+    "InvalidApiKey": 401,
+    "Arrearage": 402,  # the account is in arrears
+    "AccessDenied": 403,
+    "Model.AccessDenied": 403,
+    "ModelNotFound": 404,
     "authentication_error": 401,
     "invalid_api_key": 401,
     "UNAUTHENTICATED": 401,
@@ -91,6 +117,10 @@ _STATUSES = {
     "timeout_error": 504,
     "DEADLINE_EXCEEDED": 504,
 }
+_WAIT = re.compile(
+    r"(?:try again|retry) (?:in|after) (?:(\d{1,4})m)?(\d{1,6}(?:\.\d{1,9})?) ?(ms|s\b|seconds?\b)",
+    flags=re.IGNORECASE | re.ASCII,
+)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}  # the server's may say anything
 _HINTS = {
     400: "the body says what this server does not take; see the rung's params and the dialect",
@@ -118,7 +148,10 @@ async def refused(
         body=body,
         hint=_hint(status, text, key_env=key_env),
         retryable=status in _RETRYABLE,
-        retry_after_s=retry_after_s(response.headers.get("Retry-After")) or _retry_delay_s(error),
+        retry_after_s=_wait_ms(response.headers.get("retry-after-ms"))
+        or retry_after_s(response.headers.get("Retry-After"))
+        or _retry_delay_s(error)
+        or _wait_in_words(text, status=status),
     )
     refusal.detail = _detail(error, text=text)
     return refusal
@@ -141,7 +174,9 @@ def error_in(body: object, *, retry_after: str | None = None) -> EngineRefused |
         body=text[:_BODY_CHARACTERS],
         hint=_hint(status, text, key_env=None) if status < 500 else "see the engine's log",
         retryable=status == 429 or status >= 500,
-        retry_after_s=retry_after_s(retry_after) or _retry_delay_s(error),
+        retry_after_s=retry_after_s(retry_after)
+        or _retry_delay_s(error)
+        or _wait_in_words(text, status=status),
     )
     refusal.detail = detail
     usage = body.get("usage") if isinstance(body, dict) else None
@@ -154,7 +189,7 @@ def retry_after_s(header: str | None) -> float | None:
     """Read a Retry-After header, seconds or an HTTP date, as seconds from now; None if neither."""
     if header is None:
         return None
-    if header.strip().isdecimal():
+    if re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", header, flags=re.ASCII):
         return float(header)
     try:
         at = parsedate_to_datetime(header)
@@ -204,7 +239,7 @@ def _detail(error: JSON | None, *, text: str) -> ErrorDetail:
     if isinstance(words, list):
         words = "; ".join(map(_fault, words))
     code, param, kind = error.get("code"), error.get("param"), error.get("type")
-    if any(sign in text for sign in _TOO_LONG):
+    if _is_too_long(text):
         code = "context_length_exceeded"
     return ErrorDetail(
         message=masked(str(words)[:_WORDS_CHARACTERS]),
@@ -227,15 +262,24 @@ def _status_of(error: JSON, *, words: str) -> int:
     code = error.get("code")
     if _is_status(code):
         return int(code)
-    for name in (code, error.get("type"), error.get("status")):
-        status = _STATUSES.get(str(name))
+    for name in map(str, (code, error.get("type"), error.get("status"))):
+        status = _STATUSES.get(name) or _STATUSES.get(name.partition(".")[0])
         if status is not None:
             return status
-    if _is_status(error.get("status")):
-        return int(error["status"])
-    if any(sign in words for sign in _TOO_LONG):
+    for name in ("status", "http_code"):  # the second of MiniMax
+        if _is_status(error.get(name)):
+            return int(error[name])
+    if _is_too_long(words):
         return 400
+    if re.search(r"(?i)overloaded|at capacity", words):
+        return 503
     return 429 if re.search(r"(?i)rate.?limit|too many requests|quota", words) else 500
+
+
+def _is_too_long(words: str) -> bool:
+    """Whether an error says that the prompt is too long; agents shorten their history then."""
+    words = words.lower()
+    return any(sign in words for sign in _TOO_LONG)
 
 
 def _is_status(code: object) -> TypeGuard[int | str]:
@@ -253,8 +297,23 @@ def _retry_delay_s(error: JSON | None) -> float | None:
     return None
 
 
+def _wait_ms(header: str | None) -> float | None:
+    """Read the header of OpenAI and Azure that tells milliseconds."""
+    wait_ms = retry_after_s(header) if header and header.strip()[:1].isdecimal() else None
+    return None if wait_ms is None else wait_ms / 1000
+
+
+def _wait_in_words(text: str, *, status: int) -> float | None:
+    """Read how long a limit lasts where only the words tell: `Please try again in 1m2.5s`."""
+    told = _WAIT.search(text) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+    if told is None:
+        return None
+    minutes, number, unit = told.groups()
+    return 60 * int(minutes or 0) + float(number) / (1000 if unit == "ms" else 1)
+
+
 def _hint(status: int, body: str, *, key_env: str | None) -> str:
-    if any(sign in body for sign in _TOO_LONG):
+    if _is_too_long(body):
         return "shorten the prompt, or give the engine a longer context (embedded: context_tokens)"
     if status in (401, 403):
         return f"check the key in {key_env}" if key_env else "set api_key_env for this engine"
