@@ -1,5 +1,6 @@
 """What other evaluation tools write is read as trials, each by what is in the file."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,138 @@ def test_samples_of_lm_eval(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no value") as caught:
         read_trials(path)
     assert caught.value.hint
+
+
+SAMPLES = "samples_t_2026-03-01T10-00-00.1.jsonl"
+
+
+def test_samples_are_of_the_model_that_their_results_name(tmp_path: Path) -> None:
+    path = write(tmp_path / SAMPLES, [SAMPLE])
+    write(tmp_path / "results_2026-03-01T10-00-00.1.json", {"model_name": "org/model-7b"})
+    assert read_trials(path)[0].rung == "org/model-7b"
+    packed = tmp_path / f"{SAMPLES}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_trials(packed) == read_trials(path)
+
+
+def test_samples_of_two_times_are_runs(tmp_path: Path) -> None:
+    write(tmp_path / "m" / SAMPLES, [SAMPLE])
+    write(tmp_path / "m" / SAMPLES.replace("03-01", "03-02"), [SAMPLE | {"acc": 0.0}])
+    write(tmp_path / "m" / SAMPLES.replace("_t_", "_t_more_"), [SAMPLE])
+    runs = [(t.request_id, t.run, t.quality) for t in read_trials(tmp_path / "m")]
+    assert runs == [
+        ("t/0", "2026-03-01T10-00-00.1", 1.0),
+        ("t/0", "2026-03-02T10-00-00.1", 0.0),
+        ("t_more/0", None, 1.0),
+    ]
+
+
+def test_samples_that_are_one_array_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m" / "samples_t.jsonl"
+    path.parent.mkdir()
+    rows = [SAMPLE | {"arguments": [["2+2?", {}]]}, SAMPLE | {"doc_id": 1}]
+    path.write_text(json.dumps(rows, indent=4))
+    assert [(t.request_id, t.text) for t in read_trials(path)] == [("t/0", "2+2?"), ("t/1", "2+2?")]
+
+
+@pytest.mark.parametrize(
+    ("values", "scorer"),
+    [
+        ({"brier_score": 0.9}, None),
+        ({"word_perplexity": [-120.5, 50]}, None),
+        ({"wer": 0.1}, None),
+        ({"bypass": None}, None),
+        ({"inst_level_strict_acc": [True, False], "prompt_level_strict_acc": True}, "prompt_level"),
+        ({"brier_score": 0.9, "acc": 1.0}, "acc"),
+    ],
+)
+def test_only_what_is_better_the_more_of_it_is_a_quality(
+    tmp_path: Path, values: dict[str, Any], scorer: str | None
+) -> None:
+    path = write(tmp_path / SAMPLES, [SAMPLE | {"metrics": list(values), **values}])
+    if scorer is None:
+        with pytest.raises(InputError, match="none of its metrics is a quality"):
+            read_trials(path)
+    else:
+        (trial,) = read_trials(path)
+        assert str(trial.scorer).startswith(scorer)
+        assert trial.quality == 1.0
+
+
+def test_instances_of_two_models_in_helm_are_the_same_requests(tmp_path: Path) -> None:
+    for model in ("openai/gpt-5", "org/m"):
+        stats = [{"name": {"name": "chain_of_thought_correctness"}, "mean": 1.0}]
+        folder = tmp_path / model.replace("/", "_")
+        write(folder / "per_instance_stats.json", [{"instance_id": "id1", "stats": stats}])
+        name = f"gpqa:subset=main,model={model.replace('/', '_')},use_cot=true"
+        write(folder / "run_spec.json", {"name": name, "adapter_spec": {"model": model}})
+    trials = read_trials(tmp_path)
+    assert {t.request_id for t in trials} == {"gpqa:subset=main,use_cot=true/id1"}
+    assert {t.rung for t in trials} == {"openai/gpt-5", "org/m"}
+
+
+def test_a_metric_of_helm_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    stats = [
+        {"name": {"name": "num_prompt_tokens"}, "mean": 9},
+        {"name": {"name": "charm"}, "mean": 1},
+    ]
+    write(tmp_path / "run_spec.json", {"name": "x:model=m", "adapter_spec": {"model": "m"}})
+    path = write(tmp_path / "per_instance_stats.json", [{"instance_id": "id1", "stats": stats}])
+    with pytest.raises(InputError, match="but charm"):
+        read_trials(path)
+
+
+def event(kind: str, sample: int, **data: Any) -> dict[str, Any]:
+    return {"run_id": "r", "sample_id": f"t.{sample}", "type": kind, "data": data}
+
+
+def test_calls_of_a_grader_in_openai_evals_are_not_the_answer(tmp_path: Path) -> None:
+    picture = [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {}}]
+    rows = [
+        {"spec": {"completion_fns": ["gpt-5"], "base_eval": "t"}},
+        event(
+            "sampling",
+            0,
+            prompt=[{"role": "user", "content": picture}],
+            sampled=["fine"],
+            usage={"prompt_tokens": 9, "completion_tokens": 2},
+        ),
+        event("sampling", 0, prompt="Is that right?", sampled=["A"]),
+        event("metrics", 0, choice="A", score=1.0),
+        event("sampling", 1, prompt="1+1?", sampled=["2"], usage={"prompt_tokens": 4}),
+        event("match", 1, correct=True),
+        event("match", 1, correct=False),
+        event("error", 2, type="RateLimitError", message="slow down"),
+    ]
+    trials = read_trials(write(tmp_path / "log.jsonl", rows))
+    assert [(t.request_id, t.run, t.quality) for t in trials] == [
+        ("t.0", None, 1.0),
+        ("t.1", "0", 1.0),
+        ("t.1", "1", 0.0),
+        ("t.2", None, None),
+    ]
+    assert (trials[0].answer, trials[0].usage.input_tokens) == ("fine", None)
+    assert trials[0].text.startswith("Look.")
+    assert trials[1].usage.input_tokens is not None
+    assert (trials[3].status, trials[3].error) == (TrialStatus.FAILED, "slow down")
+
+
+def test_what_promptfoo_replays_from_its_cache_has_no_cost(tmp_path: Path) -> None:
+    row = {"provider": "p", "prompt": {"raw": "Q"}, "score": 1, "success": True, "cost": 0}
+    cached = {"output": "a", "cached": True, "tokenUsage": {"total": 12, "cached": 12}}
+    failed = {"failureReason": 2, "error": "overloaded", "success": False, "score": 0}
+    wrong = {"failureReason": 1, "error": "expected b", "success": False, "score": 0}
+    results = [
+        row | {"testIdx": 0, "response": cached, "latencyMs": 1},
+        row | {"testIdx": 1, "response": {"output": ""}, **failed},
+        row | {"testIdx": 2, "response": {"output": "a"}, **wrong},
+    ]
+    first, second, third = read_trials(
+        write(tmp_path / "o.json", {"results": {"results": results}})
+    )
+    assert (first.charge_usd, first.duration_s, first.usage.cache_read_tokens) == (None, None, None)
+    assert second.status is TrialStatus.FAILED
+    assert (third.status, third.quality) == (TrialStatus.SCORED, 0.0)
 
 
 def test_instances_of_helm(tmp_path: Path) -> None:

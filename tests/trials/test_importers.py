@@ -367,6 +367,54 @@ class TestInspectLogs:
     def test_a_score_that_is_no_number_is_unscored(self, logs: Path, folder: str) -> None:
         assert {t.status for t in read_trials(logs / folder)} == {TrialStatus.UNSCORED}
 
+    @pytest.mark.parametrize(
+        ("value", "quality"), [("yes", 1.0), ("False", 0.0), ("0.25", 0.25), ("dunno", None)]
+    )
+    def test_words_and_numbers_in_text_are_scores_as_inspect_reads_them(
+        self, logs: Path, tmp_path: Path, value: str, quality: float | None
+    ) -> None:
+        log = json.loads((logs / "nan" / "1.json").read_text())
+        for sample in log["samples"]:
+            sample["scores"] = {
+                "parts": {"value": {"a": 1}},
+                "match": {"value": value},
+            }
+        (tmp_path / "1.json").write_text(json.dumps(log))
+        trials = read_trials(tmp_path / "1.json")
+        assert {(t.scorer, t.quality) for t in trials} == {("match", quality)}
+
+    def test_a_sample_that_was_taken_back_is_unscored(self, logs: Path, tmp_path: Path) -> None:
+        log = json.loads((RECORDED / "low.json").read_text())
+        log["samples"][0]["invalidation"] = {"author": "me", "reason": "leaked"}
+        (tmp_path / "1.json").write_text(json.dumps(log))
+        first, second = read_trials(tmp_path / "1.json")
+        assert (first.status, second.status) == (TrialStatus.UNSCORED, TrialStatus.SCORED)
+
+    def test_a_sample_at_its_limit_has_the_score_that_the_log_gives(
+        self, logs: Path, tmp_path: Path
+    ) -> None:
+        log = json.loads((RECORDED / "low.json").read_text())
+        log["samples"][0]["output"] = {"model": "mockllm/small", "choices": []}
+        log["samples"][0]["scores"]["match"]["value"] = "I"
+        (tmp_path / "1.json").write_text(json.dumps(log))
+        assert read_trials(tmp_path / "1.json")[0].quality == 0.0
+
+    @pytest.mark.parametrize(
+        ("config", "rung"),
+        [
+            ({"effort": "max"}, "mockllm/small@max"),
+            ({"reasoning_tokens": 16000}, "mockllm/small@16000"),
+        ],
+    )
+    def test_an_effort_by_any_name_is_a_rung_of_its_own(
+        self, logs: Path, tmp_path: Path, config: dict[str, Any], rung: str
+    ) -> None:
+        log = json.loads((RECORDED / "low.json").read_text())
+        log["plan"]["config"] = config
+        log["eval"]["model_generate_config"] = {}
+        (tmp_path / "1.json").write_text(json.dumps(log))
+        assert {t.rung for t in read_trials(tmp_path / "1.json")} == {rung}
+
     def test_each_epoch_is_a_run(self, logs: Path) -> None:
         trials = read_trials(logs / "epochs")
         assert [t.request_id for t in trials].count("sums/one") == 2

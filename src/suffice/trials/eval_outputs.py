@@ -1,13 +1,16 @@
 """Trials from what other evaluation tools write: told by content, one reader for each tool.
 
-lm-eval (samples), HELM (per_instance_stats.json), OpenAI evals, promptfoo, SWE-bench, MCPMark,
-LiveCodeBench and AA-LCR. A file that names no model is one rung, called after its folder or itself.
+lm-eval (samples), HELM (per_instance_stats.json), OpenAI evals, promptfoo, LiveCodeBench and AA-LCR
+here and in `benchmark_results`, agents in `agent_results`. A file that names no model is one rung,
+called after its folder or itself.
 """
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,22 +18,38 @@ from typing import Any
 import msgspec
 
 from suffice.errors import InputError
+from suffice.trials.agent_results import AGENT_DOCUMENTS, read_openhands
 from suffice.trials.benchmark_results import (
     AA_LCR_COLUMNS,
     read_aa_lcr,
     read_live_code_bench,
 )
 from suffice.trials.jsonl import Lines, read_bytes
-from suffice.trials.output_trial import output_trial, stated_usage, stated_usd, text_of
+from suffice.trials.output_trial import (
+    Knows,
+    Reader,
+    all_have,
+    list_of,
+    output_trial,
+    stated_usage,
+    stated_usd,
+    stem_of,
+    text_of,
+)
 from suffice.types import JSON, Trial
 
 FOLDER_FILES = (
     "samples_*.jsonl",
+    "samples_*.jsonl.gz",
     "per_instance_stats.json",
     "meta.json",
+    "result.json",
     "*_eval_all.json",
 )
 _HELM_METRICS = (
+    "chain_of_thought_correctness",
+    "omni_math_accuracy",
+    "wildbench_score_rescaled",
     "quasi_exact_match",
     "exact_match",
     "final_number_exact_match",
@@ -39,7 +58,14 @@ _HELM_METRICS = (
     "ifeval_strict_accuracy",
     "f1_score",
 )
+_HELM_COUNTS = re.compile(r"num_|inference_|training_|max_|finish_|logprob|batch_size|prompt_")
+_HELM_MODEL = re.compile(r"(?<=:)model=[^,]*,?|,model=[^,]*")
 _LM_METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "prompt_level_strict_acc")
+_LESS_IS_BETTER = re.compile(
+    r"perplexity|bits_per_byte|brier|loss|error|^(wer|cer|ter|mse|mae|rmse|ece|nll|ppl|bypass)$"
+)
+_PROMPTFOO_ERROR = 2  # its `failureReason` of a call that failed; 1 is a failed assertion
+_OPENAI_QUALITIES = ("accuracy", "score", "correct", "f1_score", "f1")
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -52,10 +78,11 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
 
     Raises InputError where such a file misses what it needs.
     """
-    if path.suffix not in (".json", ".csv"):
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in (".json", ".csv"):
         return None
     data = read_bytes(path)
-    if path.suffix == ".csv":
+    if suffix == ".csv":
         with _naming(path):
             rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
         known = rows and AA_LCR_COLUMNS.issubset(rows[0])
@@ -64,6 +91,12 @@ def read_outputs(path: Path) -> Iterator[Trial] | None:
     for knows, read in _DOCUMENTS:
         if whole is not None and knows(whole):
             return _named(path, read(path, whole))
+    if isinstance(whole, list) or (isinstance(whole, dict) and "eval" not in whole):
+        raise InputError(
+            f"{path} is not an Inspect log, and in no other format that is read",
+            hint="docs/logs.md lists the outputs of evaluations; or write one JSON object a line, "
+            "with request_id, rung and quality",
+        )
     return None
 
 
@@ -73,9 +106,13 @@ def read_output_lines(path: Path, lines: Lines) -> Iterator[Trial] | None:
     Raises InputError where such a file misses what it needs.
     """
     first = _decoded(lines[0][1].lstrip())
+    rows = None
+    if not isinstance(first, dict) and lines[0][1].lstrip().startswith(b"["):
+        rows = _decoded(b"\n".join(line for _, line in lines))  # one array, as lm-eval once wrote
+        first = rows[0] if isinstance(rows, list) and rows else None
     for knows, read_rows in _LINES:
         if isinstance(first, dict) and knows(first):
-            return _named(path, read_rows(path, _rows(path, lines)))
+            return _named(path, read_rows(path, _rows(path, lines) if rows is None else rows))
     return None
 
 
@@ -116,14 +153,22 @@ def _rows(path: Path, lines: Lines) -> list[JSON]:
 
 
 def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
-    """Read `samples_TASK_TIME.jsonl`: the first filter and the first metric; rung is the folder."""
-    task = re.sub(r"(^samples_|_\d{4}-\d\d-\d\dT.*$)", "", path.stem)
+    """Read `samples_TASK_TIME.jsonl`: the first filter, and its first metric that is a quality.
+
+    The rung is the model of `results_TIME.json` beside it, else the folder. Where the folder holds
+    several times of the task, each is a run.
+    """
+    stem = stem_of(path)
+    task = re.sub(r"(^samples_|_\d{4}-\d\d-\d\dT.*$)", "", stem)
+    time = stem.removeprefix(f"samples_{task}").removeprefix("_")
+    times = [
+        p for p in path.parent.glob(f"samples_{task}_*") if re.match(r"\d", p.name[9 + len(task) :])
+    ]
     first = rows[0].get("filter")
+    rows = [row for row in rows if row.get("filter") == first]
+    metric = _lm_metric(path, rows)
     for row in rows:
-        if row.get("filter") != first:
-            continue
-        metric = next((name for name in row.get("metrics") or _LM_METRICS if name in row), None)
-        if metric is None:
+        if metric not in row:
             raise InputError(
                 f"{path}: doc {row.get('doc_id')} has no value of its metrics",
                 hint="run lm_eval with --log_samples",
@@ -138,12 +183,41 @@ def _lm_eval(path: Path, rows: list[JSON]) -> Iterator[Trial]:
             row[metric],
             at=f"{path}, doc {row['doc_id']}",
             request_id=f"{task}/{row['doc_id']}",
-            rung=path.parent.name or "model",
+            rung=_lm_model(path, time) or path.parent.name or "model",
+            run=time if len(times) > 1 else None,
             group=task,
             text=str(text),
             scorer=metric,
             answer=answers[0] if isinstance(answers[0], str) else None,
         )
+
+
+def _lm_metric(path: Path, rows: list[JSON]) -> str:
+    """Choose the first metric that is one number a sample, and of which more is better."""
+    names = rows[0].get("metrics") or _LM_METRICS
+    known = [name for name in names if any(name in row for row in rows)]
+    if not known:
+        raise InputError(
+            f"{path}: doc {rows[0].get('doc_id')} has no value of its metrics",
+            hint="run lm_eval with --log_samples",
+        )
+    for name in known:
+        number = any(isinstance(row.get(name), bool | int | float) for row in rows)
+        if number and not _LESS_IS_BETTER.search(name):
+            return str(name)
+    raise InputError(
+        f"{path}: none of its metrics is a quality: {', '.join(known)}",
+        hint="a quality is one number a sample in [0, 1], and more of it is better",
+    )
+
+
+@functools.cache
+def _lm_model(path: Path, time: str) -> str | None:
+    """Name the model of a run by the results that lie beside its samples."""
+    beside = path.parent / f"results_{time}.json"
+    results = _decoded(beside.read_bytes()) if time and beside.is_file() else None
+    name = results.get("model_name") if isinstance(results, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _helm(path: Path, rows: list[JSON]) -> Iterator[Trial]:
@@ -156,15 +230,23 @@ def _helm(path: Path, rows: list[JSON]) -> Iterator[Trial]:
             hint="keep run_spec.json in the same folder",
         )
     model, task = spec["adapter_spec"]["model"], str(spec["name"]).partition(":")[0]
-    for row in rows:
-        if row.get("perturbation"):
-            continue
-        stats = {s["name"]["name"]: s.get("mean", s.get("sum")) for s in row["stats"]}
-        metric = next((name for name in _HELM_METRICS if name in stats), None)
+    rows = [row for row in rows if not row.get("perturbation")]
+    values = [
+        {s["name"]["name"]: s.get("mean", s.get("sum")) for s in row["stats"]} for row in rows
+    ]
+    names = {name for stats in values for name in stats}
+    metric = next((name for name in _HELM_METRICS if name in names), None)
+    if metric is None:
+        others = sorted(name for name in names if not _HELM_COUNTS.match(name))
+        raise InputError(
+            f"{path} has none of the metrics that are read, but {', '.join(others) or 'no metric'}",
+            hint=f"these are read: {', '.join(_HELM_METRICS)}",
+        )
+    for row, stats in zip(rows, values, strict=True):
         yield output_trial(
-            None if metric is None else stats[metric],
+            stats.get(metric),
             at=f"{path}, {row['instance_id']}",
-            request_id=f"{spec['name'].replace(model, '')}/{row['instance_id']}",
+            request_id=f"{_HELM_MODEL.sub('', spec['name'])}/{row['instance_id']}",
             rung=model,
             group=task,
             run=text_of(row.get("train_trial_index")),
@@ -178,29 +260,46 @@ def _helm(path: Path, rows: list[JSON]) -> Iterator[Trial]:
 
 
 def _openai_evals(path: Path, rows: list[JSON]) -> Iterator[Trial]:
-    """Read the record of a run: its spec, then events; `match` or `metrics` gives the quality."""
+    """Read the record of a run: its spec, then events; `match` or `metrics` gives the quality.
+
+    Of several calls of a sample the first is the model's; a grader may have made the others.
+    """
     spec = rows[0]["spec"]
     model = (spec.get("completion_fns") or [spec.get("model_name")])[0] or path.stem
-    questions = {
-        row["sample_id"]: row["data"]
-        for row in rows
-        if row.get("type") == "sampling" and row.get("sample_id")
-    }
+    samples: dict[str, list[JSON]] = defaultdict(list)
     for row in rows:
-        data = row.get("data") or {}
-        quality = {"match": data.get("correct"), "metrics": data.get("accuracy", data.get("score"))}
-        if row.get("type") in quality and row.get("sample_id"):
-            sampled = questions.get(row["sample_id"], {})
-            answer = sampled.get("sampled", data.get("sampled"))
+        if row.get("sample_id"):
+            samples[str(row["sample_id"])].append(row | {"data": row.get("data") or {}})
+    for name, events in samples.items():
+        calls = [row["data"] for row in events if row.get("type") == "sampling"]
+        scores = [row for row in events if row.get("type") in ("match", "metrics")]
+        failures = [row for row in events if row.get("type") == "error"]
+        question = calls[0] if calls else {}
+        used = (question.get("usage") if len(calls) == 1 else None) or {}
+        for run, event in enumerate(scores or failures[:1]):
+            data = event["data"]
+            answer = question.get("sampled", data.get("sampled"))
             yield output_trial(
-                quality[row["type"]],
-                at=f"{path}, {row['sample_id']}",
-                request_id=str(row["sample_id"]),
+                _openai_quality(event),
+                at=f"{path}, {name}",
+                request_id=name,
                 rung=str(model),
+                run=str(run) if len(scores) > 1 else None,
                 group=spec.get("base_eval") or spec.get("eval_name"),
-                text=_chat(sampled.get("prompt")),
+                text=_chat(question.get("prompt")),
                 answer=answer[0] if isinstance(answer, list) and answer else text_of(answer),
+                usage=stated_usage(
+                    input=used.get("prompt_tokens"), output=used.get("completion_tokens")
+                ),
+                error=None if scores else str(data.get("message") or data.get("error") or "error"),
             )
+
+
+def _openai_quality(event: JSON) -> Any:
+    """Return what an event says of the quality: `correct` of a match, else the first known name."""
+    names = ("correct",) if event["type"] == "match" else _OPENAI_QUALITIES
+    values = (event["data"].get(name) for name in names)
+    return next((value for value in values if value is not None), None)
 
 
 def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
@@ -214,7 +313,12 @@ def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
             rung += f"#{row.get('promptIdx', 0)}"
         response = row.get("response") or {}
         used = response.get("tokenUsage") or row.get("tokenUsage") or {}
-        latency = row.get("latencyMs")
+        replayed = response.get("cached") or (used.get("cached") and not used.get("prompt"))
+        used = {} if replayed else used  # promptfoo's own cache answered: nothing was generated
+        latency = None if replayed else row.get("latencyMs")
+        error = response.get("error")
+        if row.get("failureReason") == _PROMPTFOO_ERROR or not response:
+            error = error or row.get("error")
         test = row.get("testIdx")
         named = test if test is not None else msgspec.json.encode(row.get("vars")).decode()
         yield output_trial(
@@ -228,90 +332,12 @@ def _promptfoo(path: Path, whole: JSON) -> Iterator[Trial]:
             usage=stated_usage(
                 input=used.get("prompt"),
                 output=used.get("completion"),
-                cache_read=used.get("cached"),
+                reasoning=(used.get("completionDetails") or {}).get("reasoning"),
             ),
-            charge_usd=stated_usd(row.get("cost", response.get("cost"))),
+            charge_usd=None if replayed else stated_usd(row.get("cost", response.get("cost"))),
             duration_s=None if latency is None else latency / 1000,
-            error=response.get("error"),
+            error=error,
         )
-
-
-def _provider(row: JSON) -> str:
-    provider = row.get("provider") or {}
-    return provider if isinstance(provider, str) else provider.get("label") or provider["id"]
-
-
-def _resolved(path: Path, whole: JSON) -> Iterator[Trial]:
-    """Read `{instance: {resolved, cost}}`; the rung is the name of the file."""
-    for name, row in whole.items():
-        yield output_trial(
-            row["resolved"],
-            at=f"{path}, {name}",
-            request_id=name,
-            rung=path.stem,
-            group=name.partition("__")[0] if "__" in name else None,
-            charge_usd=stated_usd(row.get("cost", row.get("instance_cost"))),
-            scorer="resolved",
-        )
-
-
-def _swe_report(path: Path, whole: JSON) -> Iterator[Trial]:
-    """Read the report of SWE-bench's harness; what was not submitted is not resolved."""
-    right = set(whole["resolved_ids"])
-    others = ("unresolved_ids", "empty_patch_ids", "error_ids", "incomplete_ids")
-    names = right | {name for key in others for name in whole.get(key) or ()}
-    for name in sorted(names):
-        yield output_trial(
-            name in right,
-            at=f"{path}, {name}",
-            request_id=name,
-            rung=path.stem.partition(".")[0],
-            group=name.partition("__")[0],
-            scorer="resolved",
-        )
-
-
-def _mcpmark(path: Path, whole: JSON) -> Iterator[Trial]:
-    """Read one task's `meta.json`; the run is the `run-N` of its path."""
-    used, config = whole.get("token_usage") or {}, whole.get("model_config") or {}
-    model = whole.get("model_name") or whole.get("model") or config.get("model_name")
-    if not model:
-        raise InputError(
-            f"{path} names no model", hint="keep `model_name` in meta.json, as MCPMark writes it"
-        )
-    effort = whole.get("reasoning_effort")
-    run = next((part for part in path.parts if re.fullmatch(r"run-\d+", part)), None)
-    outcome = whole["execution_result"]
-    yield output_trial(
-        outcome["success"],
-        at=str(path),
-        request_id=str(whole["task_name"]),
-        rung=f"{model}@{effort}" if effort and effort != "default" else str(model),
-        group=whole.get("mcp"),
-        run=run,
-        scorer="verify",
-        usage=stated_usage(
-            input=used.get("input_tokens"),
-            output=used.get("output_tokens"),
-            reasoning=used.get("reasoning_tokens"),
-        ),
-        charge_usd=stated_usd(whole.get("cost")),
-        duration_s=whole.get("agent_execution_time"),
-    )
-
-
-def _chat(prompt: Any) -> str:
-    if isinstance(prompt, list):
-        return "\n\n".join(str(turn.get("content", "")) for turn in prompt)
-    return "" if prompt is None else str(prompt)
-
-
-def _all_have(*keys: str) -> Callable[[Any], bool]:
-    return lambda row: isinstance(row, dict) and all(key in row for key in keys)
-
-
-def _list_of(*keys: str) -> Callable[[Any], bool]:
-    return lambda whole: isinstance(whole, list) and bool(whole) and _all_have(*keys)(whole[0])
 
 
 def _is_promptfoo(whole: Any) -> bool:
@@ -319,27 +345,33 @@ def _is_promptfoo(whole: Any) -> bool:
     return isinstance(results, dict) and isinstance(results.get("results"), list)
 
 
-def _is_resolved(whole: Any) -> bool:
-    return (
-        isinstance(whole, dict)
-        and bool(whole)
-        and all(isinstance(row, dict) and "resolved" in row for row in whole.values())
-    )
+def _provider(row: JSON) -> str:
+    provider = row.get("provider") or {}
+    return provider if isinstance(provider, str) else provider.get("label") or provider["id"]
 
 
-Reader = Callable[[Path, Any], Iterator[Trial]]
-_DOCUMENTS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
+def _chat(prompt: Any) -> str:
+    if not isinstance(prompt, list):
+        return "" if prompt is None else str(prompt)
+    texts = []
+    for turn in prompt:
+        content = turn.get("content", "")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts += [str(part.get("text") or "") for part in parts]
+    return "\n\n".join(texts)
+
+
+_DOCUMENTS: tuple[tuple[Knows, Reader], ...] = (
     (_is_promptfoo, _promptfoo),
-    (_all_have("task_name", "execution_result"), _mcpmark),
-    (_all_have("resolved_ids", "total_instances"), _swe_report),
-    (_is_resolved, _resolved),
-    (_list_of("question_id", "graded_list"), read_live_code_bench),
-    (_list_of("instance_id", "stats"), _helm),
-    (_list_of(*AA_LCR_COLUMNS), read_aa_lcr),
+    *AGENT_DOCUMENTS,
+    (list_of("question_id", "graded_list"), read_live_code_bench),
+    (list_of("instance_id", "stats"), _helm),
+    (list_of(*AA_LCR_COLUMNS), read_aa_lcr),
 )
-_LINES: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
-    (_all_have("doc_id", "metrics", "filter"), _lm_eval),
-    (_all_have("doc_id", "filtered_resps"), _lm_eval),
-    (_all_have("spec"), _openai_evals),
-    (_all_have(*AA_LCR_COLUMNS), read_aa_lcr),
+_LINES: tuple[tuple[Knows, Reader], ...] = (
+    (all_have("doc_id", "metrics", "filter"), _lm_eval),
+    (all_have("doc_id", "filtered_resps"), _lm_eval),
+    (all_have("spec"), _openai_evals),
+    (all_have("instance_id", "test_result"), read_openhands),
+    (all_have(*AA_LCR_COLUMNS), read_aa_lcr),
 )

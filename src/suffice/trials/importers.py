@@ -157,7 +157,7 @@ def _files(paths: Iterable[PathLike]) -> Iterator[Path]:
 
 
 def _read_file(path: Path) -> Iterator[tuple[Trial, str]]:
-    lines = read_lines(path) if path.suffix == ".jsonl" else None
+    lines = read_lines(path) if path.name.endswith((".jsonl", ".jsonl.gz")) else None
     outputs = read_outputs(path) if lines is None else read_output_lines(path, lines)
     if outputs is not None:
         yield from ((trial, str(path)) for trial in outputs)
@@ -176,7 +176,8 @@ def _read_rows(path: Path, lines: Lines) -> Iterator[tuple[Trial, str]]:
     if kind is _Flat and "rung" not in first:
         raise InputError(
             f"{path}, line {lines[0][0]}: neither a field 'rung' nor 'rungs': this is no trial",
-            hint="run tasks first, with `suffice bench`, to get trials",
+            hint="run tasks first, with `suffice bench`, to get trials; docs/logs.md lists the "
+            "outputs of other tools that are read",
         )
     for number, line in lines:
         at = f"{path}, line {number}"

@@ -6,6 +6,7 @@ calls `cluster` is its cluster.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from suffice.types import Count, CountSource, Finish, Trial, TrialStatus, Usage
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalSample
 
-_LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # Inspect's correct, partial, incorrect, none
+_WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # Inspect's correct, partial, incorrect, none
+_WORDS |= {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _FINISH = {
     "stop": Finish.STOP,
     "max_tokens": Finish.LENGTH,
@@ -27,7 +29,7 @@ _FINISH = {
 
 
 def read_inspect(path: Path) -> tuple[Trial, ...]:
-    """Read one `.eval` or `.json` log; the first scorer of the task gives the quality.
+    """Read one `.eval` or `.json` log; the first scorer with one value a sample gives the quality.
 
     Usage is that of the evaluated model over the whole sample, less what its scorers used. Raises
     InputError for a file that is no log and for scores outside [0, 1], and MissingExtra.
@@ -35,8 +37,10 @@ def read_inspect(path: Path) -> tuple[Trial, ...]:
     log = _read(path)
     if not log.samples:
         raise InputError(f"{path} holds no sample: the run ended as {log.status!r}")
-    rung = _rung(log)
-    return tuple(_trial(sample, log, rung=rung, at=str(path)) for sample in log.samples)
+    rung, scorer = _rung(log), _scorer(log.samples)
+    return tuple(
+        _trial(sample, log, rung=rung, scorer=scorer, at=str(path)) for sample in log.samples
+    )
 
 
 def _read(path: Path) -> "EvalLog":
@@ -61,15 +65,30 @@ def _read(path: Path) -> "EvalLog":
 
 def _rung(log: "EvalLog") -> str:
     configs = (log.plan.config, log.eval.model_generate_config)
-    effort = next((c.reasoning_effort for c in configs if c.reasoning_effort), None)
+    names = ("reasoning_effort", "effort", "reasoning_tokens")
+    stated = (getattr(config, name, None) for name in names for config in configs)
+    effort = next((value for value in stated if value is not None), None)
     return log.eval.model if effort is None else f"{log.eval.model}@{effort}"
 
 
-def _trial(sample: "EvalSample", log: "EvalLog", *, rung: str, at: str) -> Trial:
-    scorer, quality = _score(sample, at=f"{at}, sample {sample.id!r}")
+def _scorer(samples: Sequence["EvalSample"]) -> str | None:
+    """Choose the first scorer with one value a sample, else the first; None where none scored."""
+    scored = [sample.scores for sample in samples if sample.scores]
+    names = list(dict.fromkeys(name for scores in scored for name in scores))
+    for name in names:
+        values = [scores[name].value for scores in scored if name in scores]
+        if not any(isinstance(value, Mapping | list | tuple) for value in values):
+            return name
+    return next(iter(names), None)
+
+
+def _trial(
+    sample: "EvalSample", log: "EvalLog", *, rung: str, scorer: str | None, at: str
+) -> Trial:
+    quality = _quality(sample, scorer, at=f"{at}, sample {sample.id!r}")
     usage, duration_s = _own_calls(sample, log.eval.model)
     choice = sample.output.choices[0] if sample.output.choices else None
-    failed = choice is None or sample.error is not None
+    failed = sample.error is not None or (choice is None and quality is None)
     scored = quality is not None and not failed
     cluster = (sample.metadata or {}).get("cluster")
     return Trial(
@@ -99,20 +118,29 @@ def _status(*, failed: bool, scored: bool) -> TrialStatus:
     return TrialStatus.SCORED if scored else TrialStatus.UNSCORED
 
 
-def _score(sample: "EvalSample", *, at: str) -> tuple[str | None, float | None]:
-    """Return the first scorer's name and its score; None for NaN and for anything but a number."""
-    if not sample.scores:
-        return None, None
-    scorer, score = next(iter(sample.scores.items()))
-    value = _LETTERS.get(score.value) if isinstance(score.value, str) else score.value
+def _quality(sample: "EvalSample", scorer: str | None, *, at: str) -> float | None:
+    """Return a sample's score; None where there is none, for NaN, and for a sample taken back."""
+    score = (sample.scores or {}).get(scorer or "")
+    if score is None or getattr(sample, "invalidation", None) is not None:
+        return None
+    value: Any = score.value
+    if isinstance(value, str):
+        value = _WORDS.get(value, _WORDS.get(value.lower(), _number(value)))
     if not isinstance(value, bool | int | float) or math.isnan(value):
-        return scorer, None
+        return None
     if not 0 <= value <= 1:
         raise InputError(
             f"{at}: scorer {scorer!r} gave {value}, outside [0, 1]",
             hint="scale the score to [0, 1] in the scorer",
         )
-    return scorer, float(value)
+    return float(value)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _text(sample: "EvalSample") -> str:

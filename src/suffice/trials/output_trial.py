@@ -1,10 +1,15 @@
 """What all readers of evaluation tools share: a trial from loosely typed fields."""
 
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from suffice.errors import InputError
 from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
+
+Knows = Callable[[Any], bool]
+Reader = Callable[[Path, Any], Iterator[Trial]]
 
 _MOST_QUALITIES = "scale scores to [0, 1], or name one of the metrics `quality` in plain JSONL"
 
@@ -40,3 +45,18 @@ def stated_usd(cost: Any) -> Decimal | None:
 def text_of(value: Any) -> str | None:
     """Return a value as text; None stays."""
     return None if value is None else value if isinstance(value, str) else str(value)
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its ending, and without that of its packing."""
+    return path.with_suffix("").stem if path.suffix == ".gz" else path.stem
+
+
+def all_have(*keys: str) -> Knows:
+    """Tell an object by its keys."""
+    return lambda row: isinstance(row, dict) and all(key in row for key in keys)
+
+
+def list_of(*keys: str) -> Knows:
+    """Tell a list by the keys of its first object."""
+    return lambda whole: isinstance(whole, list) and bool(whole) and all_have(*keys)(whole[0])
