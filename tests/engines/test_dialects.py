@@ -10,6 +10,7 @@ from suffice.types import JSON, Effort, Request, Rung
 ON = {"enable_thinking": True, "thinking": True}
 OFF = {"enable_thinking": False, "thinking": False}
 LOW = {"effort": Effort.LOW}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 MESSAGES = ({"role": "user", "content": "Twice two?"},)
 
 
@@ -357,6 +358,73 @@ def test_a_switch_of_a_vendor_does_not_overrule_a_rung(switch: JSON, dialect: st
     assert named == switch.keys() - {"models", "route"}  # which no rung's engine gets
 
 
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_no_choice_of_tools_goes_out_where_there_are_none(dialect: str) -> None:
+    """OpenAI and DeepSeek refuse an empty list, vLLM a choice without tools."""
+    for choice in ("auto", "none"):
+        asked: JSON = {"tools": [], "tool_choice": choice, "parallel_tool_calls": True}
+        assert body_of(dialect, asked=asked) == body_of(dialect)
+    assert body_of(dialect, asked={"tool_choice": "required"})["tool_choice"] == "required"
+    asked = {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": True}
+    assert asked.items() <= body_of(dialect, asked=asked).items()
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_tools_whose_schemas_no_grammar_expresses_are_written_without(dialect: str) -> None:
+    """ggml-org/llama.cpp#25746, #25923, #26930: one pattern, and no tool of Claude Code worked."""
+    text = {"type": "string", "description": "d"}
+    bounds = {"pattern": "\\S", "minLength": 1, "maxLength": 65536}
+    kept = {
+        "type": "object",
+        "properties": {
+            "pattern": {**text, "enum": ["a"]},
+            "list": {"type": "array", "items": text},
+            "inner": {"type": "object", "anyOf": [{"properties": {"maxLength": text}}]},
+            "none": {"type": "object"},
+        },
+        "required": ["pattern"],
+    }
+    asked = json.loads(json.dumps(kept))
+    asked["properties"]["pattern"] |= bounds
+    asked["properties"]["list"] |= {"maxItems": 10_000, "items": text | bounds}
+    asked["properties"]["inner"]["anyOf"][0]["properties"]["maxLength"] |= bounds
+    asked["properties"]["none"]["properties"] = {}
+    tool = {"type": "function", "function": {"name": "f", "parameters": asked}}
+    before = json.dumps(tool)
+    [sent] = body_of(dialect, asked={"tools": [tool]})["tools"]
+    compiles = dialect in ("llamacpp", "lmstudio")
+    assert sent["function"]["parameters"] == (kept if compiles else asked)
+    assert json.dumps(tool) == before
+    named = dropped_of(dialect, {"tools": [tool]})
+    lost = ("maxItems", "maxLength", "minLength", "pattern", "properties")
+    assert named == (tuple(f"tools.{keyword}" for keyword in lost) if compiles else ())
+
+
+def test_a_servers_own_tools_stay_as_they_are() -> None:
+    tools = [{"type": "web_search"}, "odd", {"function": 5}, {"function": {"name": "f"}}]
+    assert body_of("llamacpp", asked={"tools": tools})["tools"] == tools
+    assert body_of("openai", asked={"tools": "odd"})["tools"] == "odd"
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+def test_marks_of_what_to_cache_do_not_reach_vendors_that_refuse_them(dialect: str) -> None:
+    """Kilo-Org/kilocode#4377, mnfst/llm-gateway#979: agents mark prompts for any model."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    content = [{"type": "text", "text": "Hi", **mark}, picture]
+    request = Request(
+        request_id="r",
+        messages=({"role": "user", "content": content, **mark},),
+        params={"tools": [TOOL | mark]},
+    )
+    rung = Rung(name="r", engine="e", model="m")
+    sent = request_body(request, rung, dialect=DIALECTS[dialect], stream=False)
+    refuses = dialect in ("openai", "azure", "mistral", "gemini")
+    assert json.dumps(sent).count("cache_control") == (0 if refuses else 3)
+    named = dropped_fields(request, rung, dialect=DIALECTS[dialect])
+    assert named == (("tools.cache_control",) if refuses else ())
+
+
 def dropped_of(dialect: str, asked: JSON, **rung: object) -> tuple[str, ...]:
     request = Request(request_id="r1", messages=MESSAGES, params=asked)
     target = Rung(name="r", engine="e", model="m", **rung)
@@ -366,7 +434,7 @@ def dropped_of(dialect: str, asked: JSON, **rung: object) -> tuple[str, ...]:
 @pytest.mark.parametrize("rung", [{}, {"effort": Effort.LOW}, {"params": {"top_k": 1}}])
 @pytest.mark.parametrize("dialect", list(DIALECTS))
 def test_a_field_reaches_the_server_or_is_named(dialect: str, rung: JSON) -> None:
-    plain = {"temperature": 0.5, "stop": ["x"], "tools": [], "seed": 4, "verbosity": "low"}
+    plain = {"temperature": 0.5, "stop": ["x"], "user": "u", "seed": 4, "verbosity": "low"}
     asked: JSON = {**dict.fromkeys(sorted(ENGINE_FIELDS - {"n_predict"}), 7), **plain}
     named = dropped_of(dialect, asked, **rung)
     sent = body_of(dialect, asked=asked, **rung)

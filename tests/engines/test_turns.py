@@ -275,3 +275,90 @@ def test_a_turn_written_down_in_two_has_each_result_once_in_each_api() -> None:
 
 def test_two_calls_of_one_id_have_one_result() -> None:
     assert len(with_results((call("a", "a"), says("user", "x")))) == 3
+
+
+# -- what locks a session: servers refuse a history for one turn of it -----------------------------
+
+
+def calls_with(arguments: Any) -> JSON:
+    turn = call("a")
+    turn["tool_calls"][0]["function"]["arguments"] = arguments
+    return turn
+
+
+@pytest.mark.parametrize(
+    ("told", "sent"),
+    [
+        ('{"x": 1}', '{"x": 1}'),
+        (' {"x": {"y": "ü"}} ', ' {"x": {"y": "ü"}} '),
+        ({"x": 1}, '{"x":1}'),
+        ("", "{}"),
+        (None, "{}"),
+        ('{"x": ', '{"INVALID_JSON":"{\\"x\\": "}'),
+        ("[1]", '{"INVALID_JSON":"[1]"}'),
+        ("x", '{"INVALID_JSON":"x"}'),
+        ([1], '{"INVALID_JSON":[1]}'),
+    ],
+)
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_arguments_of_earlier_calls_are_an_object(dialect: Any, told: Any, sent: str) -> None:
+    """vllm-project/vllm#43995, noonghunna/club-3090#1195: the server reads them again each turn."""
+    turns = (says("user", "x"), calls_with(told), result("a"), says("user", "y"))
+    before = json.dumps(turns)
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)
+    [call_sent] = body["messages"][1]["tool_calls"]
+    assert call_sent["function"]["arguments"] == sent
+    assert json.dumps(turns) == before
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_an_empty_list_of_calls_is_none(dialect: Any) -> None:
+    """zeroclaw-labs/zeroclaw#6298: OpenAI, DeepSeek and NVIDIA refuse it."""
+    turns = (says("user", "x"), says("assistant", "4") | {"tool_calls": []}, says("user", "y"))
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)
+    assert "tool_calls" not in body["messages"][1]
+
+
+@pytest.mark.parametrize("turn", [{}, {"content": None}, {"content": ""}, {"content": []}])
+def test_a_turn_of_thoughts_alone_does_not_reach_vendors_that_refuse_both(turn: JSON) -> None:
+    """OpenHands/OpenHands#8685: `must have either content or tool_calls, but not none`."""
+    thought = {"role": "assistant", "reasoning_content": "So.", **turn}
+    turns = (says("user", "x"), thought, says("user", "y"))
+    for name, dialect in DIALECTS.items():
+        request = Request(request_id="r", messages=turns)
+        body = request_body(request, RUNG, dialect=dialect, stream=False)
+        roles = [message["role"] for message in body["messages"]]
+        strict = name in ("openai", "azure", "mistral")
+        assert roles == (["user", "user"] if strict else ["user", "assistant", "user"])
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+FILE = {"type": "file", "file": {"file_data": "AA=="}}
+
+
+@pytest.mark.parametrize(
+    ("after", "follows"),
+    [
+        ([], [PICTURE, FILE]),
+        ([says("user", "y")], [PICTURE, FILE, {"type": "text", "text": "y"}]),
+        ([says("assistant", "4"), says("user", "y")], [PICTURE, FILE]),
+    ],
+)
+def test_pictures_of_results_are_the_users(after: list[JSON], follows: list[JSON]) -> None:
+    """QwenLM/qwen-code#3616, vllm-project/vllm#43203: a result holds text alone."""
+    text = {"type": "text", "text": "Done."}
+    turns = (
+        *(says("user", "x"), call("a", "b")),
+        result("a") | {"content": [text, PICTURE]},
+        result("b") | {"content": [FILE]},
+        *after,
+    )
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS["vllm"], stream=False)
+    first, second, user = body["messages"][2:5]
+    assert first["content"] == [text]
+    assert second["content"] == "The result follows in the next message."
+    assert user == {"role": "user", "content": follows}
+    assert body["messages"][5:] == after[len(after) % 2 :]

@@ -9,15 +9,19 @@ import msgspec
 from msgspec import Struct
 
 from suffice.config import DialectName
+from suffice.engines.schemas import grammar_tools, lost_keywords, unmarked_tools
 from suffice.engines.turns import (
     nine_id,
     one_system,
     plain_texts,
     results_beside_calls,
     short_id,
+    sound_calls,
+    text_results,
     with_call_ids,
     with_results,
     with_thoughts,
+    without_marks,
     without_thoughts,
 )
 from suffice.errors import ConfigError
@@ -49,7 +53,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
     letters or digits. A server that `caches` heeds the marks `cache_control`. One that is
     `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them;
-    one that `wants_thoughts` refuses an assistant's turn without any.
+    one that `wants_thoughts` refuses an assistant's turn without any. A server that
+    `refuses_marks` takes no `cache_control`, one that `compiles_tools` no schemas of tools that a
+    grammar cannot express.
     """
 
     name: DialectName
@@ -75,6 +81,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     caches: bool = False
     strict_messages: bool = False
     wants_thoughts: bool = False
+    refuses_marks: bool = False
+    compiles_tools: bool = False
 
 
 _NESTED = ("chat_template_kwargs", "custom_params")
@@ -147,11 +155,14 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
         body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
-    messages = with_results(results_beside_calls(request.messages))
+    body = _with_tools(body, dialect=dialect)
+    messages = text_results(with_results(results_beside_calls(sound_calls(request.messages))))
     if dialect.one_system:
         messages = one_system(messages)
     if dialect.strict_messages:
         messages = without_thoughts(messages)
+    if dialect.refuses_marks:
+        messages = without_marks(messages)
     if dialect.wants_thoughts:
         messages = with_thoughts(messages)
     if dialect.plain_text:
@@ -163,6 +174,20 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     if stream and dialect.asks_for_usage:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _with_tools(body: JSON, *, dialect: Dialect) -> JSON:
+    """Write tools as a server takes them; without any, no choice of one goes out."""
+    tools = body.get("tools")
+    if not tools:
+        choice = body.get("tool_choice") in (None, "auto", "none")
+        idle = {"tools", "parallel_tool_calls", *(["tool_choice"] if choice else [])}
+        return {name: value for name, value in body.items() if name not in idle}
+    if dialect.refuses_marks:
+        tools = unmarked_tools(tools)
+    if dialect.compiles_tools:
+        tools = grammar_tools(tools)
+    return {**body, "tools": tools}
 
 
 def dropped_fields(request: Request, rung: Rung, *, dialect: Dialect) -> tuple[str, ...]:
@@ -178,8 +203,10 @@ def dropped_fields(request: Request, rung: Rung, *, dialect: Dialect) -> tuple[s
         if name == "reasoning_effort" and value in list(Effort):
             kept = _keeps_effort(body, rung, Effort(value), dialect=dialect)
             names += [] if kept else [name]
-        elif value is not None and name not in LIMITS and not _is_more(name, sent, than=value):
-            names += _differences(name, value, sent)
+        elif name == "tools" and value and sent:
+            names += [f"tools.{keyword}" for keyword in sorted(lost_keywords(value, sent))]
+        elif value not in (None, []) and name not in LIMITS:
+            names += [] if _is_more(name, sent, than=value) else _differences(name, value, sent)
     return tuple(names)
 
 

@@ -51,6 +51,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         one_system=False,
         call_ids="short",
         strict_messages=True,
+        refuses_marks=True,
     ),
     # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
     # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
@@ -78,6 +79,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         renders="apply-template",
         echoes_prefill=True,
         counts_one_sample=True,
+        compiles_tools=True,
     ),
     # mistralai/client-python/src/mistralai/client/models/chatcompletionrequest.py @02e327f.
     "mistral": Dialect(
@@ -91,6 +93,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         asks_for_usage=False,  # the last chunk has it anyway
         call_ids="nine",
         strict_messages=True,
+        refuses_marks=True,
     ),
     # learn.microsoft.com/azure/foundry/openai/api-version-lifecycle: its v1 API is OpenAI's.
     "azure": Dialect(
@@ -100,6 +103,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         one_system=False,
         call_ids="short",
         strict_messages=True,
+        refuses_marks=True,
     ),
     # api-docs.deepseek.com/guides/thinking_mode: other efforts are mapped to these in silence.
     # A turn without a thought is refused, and so is an empty one (earendil-works/pi pull 3640).
@@ -158,6 +162,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         | {"logit_bias", "metadata", "prompt_cache_key", "safety_identifier", "store", "verbosity"},
         shows_reasoning=False,
         thoughts_in_total=True,
+        refuses_marks=True,
     ),
     # openrouter.ai/docs/use-cases/reasoning-tokens: effort or budget, not both.
     "openrouter": Dialect(
@@ -180,7 +185,12 @@ DIALECTS: dict[DialectName, Dialect] = {
         limits=("max_tokens",),
     ),
     # lmstudio.ai/docs/developer/openai-compat/chat-completions
-    "lmstudio": Dialect(name="lmstudio", plain_text=True, limits=("max_tokens",)),
+    "lmstudio": Dialect(
+        name="lmstudio",
+        plain_text=True,
+        limits=("max_tokens",),
+        compiles_tools=True,  # with llama.cpp
+    ),
 }
 
 # Who answers at a host; subdomains count.
@@ -218,10 +228,12 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
     if dialect.name != "openai" or host.endswith("openai.com"):
         return dialect
     limits = ("max_completion_tokens", "max_tokens")
+    strict = f".{host}".endswith(_STRICT_HOSTS)
     return msgspec.structs.replace(
         dialect,
         limits=limits,
         plain_text=True,
         call_ids="any",
-        strict_messages=f".{host}".endswith(_STRICT_HOSTS),
+        strict_messages=strict,
+        refuses_marks=strict,
     )

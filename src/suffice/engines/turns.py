@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from suffice.types import JSON
 
 _ORDERS = ("system", "developer")
@@ -18,8 +20,11 @@ _THOUGHTS = frozenset(
     | {"reasoning_details", "reasoning_opaque", "extra_content", "server_blocks"}
     | {"response_items"}
 )
+_MARK = "cache_control"
+_FOLLOWS = "The result follows in the next message."
 _INTERRUPTED = "There is no result: the call was interrupted."
 _LONGEST_ID = 40  # that OpenAI takes
+_ARGUMENTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 
 
@@ -107,9 +112,48 @@ def results_beside_calls(messages: Sequence[JSON]) -> list[JSON]:
     return turns or list(messages)
 
 
+def sound_calls(messages: Sequence[JSON]) -> list[JSON]:
+    """Write calls of earlier turns as all servers take them: others lock a session for good.
+
+    Arguments become a JSON object, which holds what is none; an empty list of calls is left out.
+    """
+    return [_sound_turn(message) for message in messages]
+
+
+def text_results(messages: Sequence[JSON]) -> list[JSON]:
+    """Move pictures and files in results of tools into the message of the user after them.
+
+    Most servers take text alone in a result.
+    """
+    turns: list[JSON] = []
+    media: list[JSON] = []  # of the results that come directly before
+    for message in messages:
+        if message.get("role") == "tool":
+            content = message.get("content")
+            texts, others = _parted(content) if isinstance(content, list) else ([], [])
+            media += others
+            turns.append({**message, "content": texts or _FOLLOWS} if others else message)
+            continue
+        if media and message.get("role") == "user":
+            turns.append({**message, "content": [*media, *_parts(message.get("content"))]})
+        else:
+            turns += [{"role": "user", "content": media}, message] if media else [message]
+        media = []
+    return [*turns, {"role": "user", "content": media}] if media else turns
+
+
+def without_marks(messages: Sequence[JSON]) -> list[JSON]:
+    """Leave out what says where a prompt is cached."""
+    return [_unmarked(message) for message in messages]
+
+
 def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
-    """Leave out what an assistant thought, and what other servers want back with its calls."""
-    return [_plain_turn(message) for message in messages]
+    """Leave out what an assistant thought, and what other servers want back with its calls.
+
+    A turn of which nothing is left is left out.
+    """
+    turns = [_plain_turn(message) for message in messages]
+    return [turn for turn in turns if not _is_empty(turn)]
 
 
 def with_thoughts(messages: Sequence[JSON]) -> list[JSON]:
@@ -136,6 +180,67 @@ def nine_id(call_id: str) -> str:
 
 def _digest(text: str) -> str:
     return b32encode(blake2b(text.encode("utf-8", "replace"), digest_size=10).digest()).decode()
+
+
+def _sound_turn(message: JSON) -> JSON:
+    calls = message.get("tool_calls")
+    if message.get("role") != "assistant" or not isinstance(calls, list):
+        return message
+    if not calls:
+        return {name: value for name, value in message.items() if name != "tool_calls"}
+    sound = [_sound_call(call) for call in calls]
+    same = all(map(lambda a, b: a is b, calls, sound))
+    return message if same else {**message, "tool_calls": sound}
+
+
+def _sound_call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return call
+    told = function.get("arguments")
+    if isinstance(told, dict):
+        arguments = msgspec.json.encode(told).decode()
+    elif _is_object(told):
+        return call
+    else:
+        arguments = msgspec.json.encode({"INVALID_JSON": told}).decode() if told else "{}"
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _is_object(text: Any) -> bool:
+    try:
+        _ARGUMENTS.decode(text)
+    except (msgspec.DecodeError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def _parted(parts: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Part a content into its texts and all else."""
+    is_text = [not isinstance(part, dict) or "text" in part for part in parts]
+    texts = [part for part, text in zip(parts, is_text, strict=True) if text]
+    return texts, [part for part, text in zip(parts, is_text, strict=True) if not text]
+
+
+def _unmarked(message: JSON) -> JSON:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    if _MARK not in message and not any(isinstance(p, dict) and _MARK in p for p in parts):
+        return message
+    plain = {name: value for name, value in message.items() if name != _MARK}
+    if parts:
+        plain["content"] = [
+            {name: value for name, value in part.items() if name != _MARK}
+            if isinstance(part, dict)
+            else part
+            for part in parts
+        ]
+    return plain
+
+
+def _is_empty(turn: JSON) -> bool:
+    said = ("content", "tool_calls", "function_call", "refusal", "audio")
+    return turn.get("role") == "assistant" and not any(turn.get(name) for name in said)
 
 
 def _plain_turn(message: JSON) -> JSON:
