@@ -231,6 +231,65 @@ async def test_a_text_is_read_in_a_message_a_delta_or_alone(
     assert {row["output_tokens"] for row in here.rows()} == {5}
 
 
+THOUGHT = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "So "}]},
+    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "it is."}]},
+]
+SAID = [{"type": "text", "text": "The "}, {"type": "output_text", "text": "Rhine."}]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_list_of_texts_and_thoughts_is_told_as_text(here: Site, path: str) -> None:
+    """vercel/ai#17782, databricks/appkit#559: Mistral, and gpt-oss at Databricks, write lists."""
+    cited = {"type": "reference", "reference_ids": [1]}
+    streamed(
+        *(here, choice(content=THOUGHT), choice(content=SAID[:1])),
+        *(choice(content=[*SAID[1:], cited]), choice("stop", content=[])),
+    )
+    told = await events(here, path)
+    assert pieces(told) == ["The ", "Rhine."]
+    assert "So it is." in json.dumps(told)
+    assert not any(
+        isinstance(one["choices"][0]["delta"].get("content"), list)
+        for one in told
+        if one.get("choices")
+    )
+    whole(here, completion([*THOUGHT, *SAID]))  # type: ignore[arg-type]
+    _, body = await here.post(BODIES[path], path=path)
+    assert "So it is." in json.dumps(body)
+    assert "The Rhine." in json.dumps(body)
+    if path == CHAT:
+        message = body["choices"][0]["message"]
+        assert (message["content"], message["reasoning_content"]) == ("The Rhine.", "So it is.")
+        assert told[2]["choices"][0]["delta"]["references"] == [cited]
+
+
+async def test_a_picture_in_a_list_stays_there(here: Site) -> None:
+    parts = [*SAID, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+    streamed(here, choice(content=parts), choice("stop"))
+    assert (await events(here))[0]["choices"][0]["delta"]["content"] == parts
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"created": 1771279826.5, "id": 7}, {"created": 1771279826, "id": "7"}),
+        ({"created": 1771279826123, "id": "a"}, {"created": 1771279826, "id": "a"}),
+        ({"created": 1771279826, "id": "a"}, {"created": 1771279826, "id": "a"}),
+    ],
+)
+async def test_a_head_of_other_types_is_mended(
+    here: Site, told: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    """BoundaryML/baml#1746, EricLBuehler/mistral.rs#1805: typed clients stop at a decimal."""
+    streamed(here, choice(content="The Rhine."), choice("stop"), **told)
+    for one in await events(here):
+        assert shown.items() <= one.items()
+    whole(here, completion("The Rhine.") | told)
+    _, body = await here.post(BODIES[CHAT])
+    assert shown.items() <= body.items()
+
+
 @pytest.mark.parametrize("role", ["", "model", 5])
 async def test_an_answer_is_the_assistants_whatever_its_role_says(here: Site, role: Any) -> None:
     """MiniMax-AI/MiniMax-M2.5#2, anomalyco/opencode#28427: Vercel's SDK stops at any other."""

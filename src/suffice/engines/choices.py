@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from suffice.engines.calls import ToolCalls
 from suffice.engines.finishes import shown_finish
-from suffice.engines.reply import REASONING, part_of, texts_of
+from suffice.engines.reply import REASONING, part_of, plain_content, texts_of
 from suffice.types import JSON
 
 _REASONING = frozenset({*REASONING, "reasoning_details"})
@@ -72,6 +72,8 @@ class ChoiceRecord:
             reasoning, text = _texts(delta)
             self.reasoning += [reasoning] if reasoning else []
             self.texts += [text] if text else []
+            if isinstance(content, list):
+                mended = {**(mended or {}), **plain_content(msgspec.structs.asdict(delta))} or None
         if delta.tool_calls:
             ready = self._add_calls(delta.tool_calls)
         if choice.logprobs:

@@ -3,6 +3,7 @@
 Replies are read in one way for all of them (see reply.py); only requests differ.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Struct
 from suffice.config import DialectName
 from suffice.engines.schemas import grammar_tools, lost_keywords, unmarked_tools
 from suffice.engines.turns import (
+    bridged_results,
     nine_id,
     one_system,
     plain_texts,
@@ -53,7 +55,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
     letters or digits. A server that `caches` heeds the marks `cache_control`. One that is
     `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them;
-    one that `wants_thoughts` refuses an assistant's turn without any. A server that
+    one that `wants_thoughts` refuses an assistant's turn without any, one that `bridges_results` a
+    user's turn directly after a tool's. A server that
     `refuses_marks` takes no `cache_control`, one that `compiles_tools` no schemas of tools that a
     grammar cannot express.
     """
@@ -81,6 +84,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     caches: bool = False
     strict_messages: bool = False
     wants_thoughts: bool = False
+    bridges_results: bool = False
     refuses_marks: bool = False
     compiles_tools: bool = False
 
@@ -156,24 +160,32 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     body = _with_tools(body, dialect=dialect)
-    messages = text_results(with_results(results_beside_calls(sound_calls(request.messages))))
+    messages = _messages(request.messages, dialect=dialect)
+    body |= {"model": rung.model, "messages": messages, "stream": stream}
+    body.pop("stream_options", None)
+    if stream and dialect.asks_for_usage:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def _messages(messages: Sequence[JSON], *, dialect: Dialect) -> Sequence[JSON]:
+    """Write a history as a server of this dialect takes it."""
+    messages = text_results(with_results(results_beside_calls(sound_calls(messages))))
     if dialect.one_system:
         messages = one_system(messages)
     if dialect.strict_messages:
         messages = without_thoughts(messages)
     if dialect.refuses_marks:
         messages = without_marks(messages)
+    if dialect.bridges_results:
+        messages = bridged_results(messages)
     if dialect.wants_thoughts:
         messages = with_thoughts(messages)
     if dialect.plain_text:
         messages = plain_texts(messages)
     if dialect.call_ids != "any":
         messages = with_call_ids(messages, of=short_id if dialect.call_ids == "short" else nine_id)
-    body |= {"model": rung.model, "messages": messages, "stream": stream}
-    body.pop("stream_options", None)
-    if stream and dialect.asks_for_usage:
-        body["stream_options"] = {"include_usage": True}
-    return body
+    return messages
 
 
 def _with_tools(body: JSON, *, dialect: Dialect) -> JSON:

@@ -9,7 +9,7 @@ from suffice.engines.choices import ChoiceRecord, StreamedChoice
 from suffice.engines.counts import read_counts
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
-from suffice.engines.reply import Reply, shown_model
+from suffice.engines.reply import Reply, odd_head, shown_model
 from suffice.engines.stream import LARGEST_EVENT_BYTES
 from suffice.engines.usage import (
     merged_usage,
@@ -24,7 +24,7 @@ from suffice.types import JSON, Count, CountSource, Usage, estimated
 
 NATIVE = "native"  # in a chunk: the event of another API, as text, that the chunk was made of
 _NOT_OF_ALL = frozenset({"choices", "x_groq", NATIVE})
-_OF_DELTA = frozenset({"role", "tool_calls"})
+_OF_DELTA = frozenset({"role", "tool_calls", "content", "reasoning_content", "references"})
 OBJECT = "chat.completion.chunk"
 _OBJECT = OBJECT.encode()
 _NO_CHUNKS = frozenset({b"", b"null", b"[DONE]", b"[done]"})
@@ -74,7 +74,7 @@ class Fold:
         self._envelope: JSON = {}
         self._model: str | None = None
         self._service_tier: str | None = None
-        self._lacks_object: bool | None = None  # None until the first chunk
+        self._head: JSON | None = None  # of every chunk, where it is odd; None until the first
         self._hidden_path: tuple[bytes, bytes] | None = None
         self._choices: dict[int, ChoiceRecord] = {}
 
@@ -191,14 +191,14 @@ class Fold:
             _check_error(data)
         else:
             mended = self._add(seen.choices)
-            if self._lacks_object is None:
-                self._lacks_object = _OBJECT not in data
+            if self._head is None:
+                self._head = _odd_head(data)
         if seen.model != self._model and isinstance(seen.model, str):
             self._set_model(seen.model)
         if seen.service_tier != self._service_tier and isinstance(seen.service_tier, str):
             self._service_tier = seen.service_tier
         bare = seen.choices is None
-        changed = mended is not None or usage is not None or self._lacks_object
+        changed = mended is not None or usage is not None or self._head
         if not (bare or changed or seen.x_groq):
             return event
         return self._rewritten(event, data, mended or {})
@@ -226,8 +226,8 @@ class Fold:
         """Return an event without its usage, with what is missing, and with `mended` choices."""
         fields = msgspec.json.decode(data)
         choices, usage = fields.get("choices") or (), self._taken_usage(fields)
-        if self._lacks_object:
-            fields["object"] = OBJECT
+        if self._head:
+            fields |= self._head
         elif choices and usage is None and not mended:
             return event
         for position, changes in mended.items():
@@ -278,6 +278,12 @@ class Fold:
         self._model, shown = name, shown_model(name)
         if shown != name:
             self._hidden_path = msgspec.json.encode(name), msgspec.json.encode(shown)
+
+
+def _odd_head(data: bytes) -> JSON:
+    fields = msgspec.json.decode(data)
+    head = odd_head(fields) if fields.get("choices") else {}  # Azure's first event has none
+    return head if _OBJECT in data else {**head, "object": OBJECT}
 
 
 def _check_error(data: bytes) -> None:

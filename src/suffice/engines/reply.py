@@ -2,6 +2,8 @@
 
 import math
 import re
+import time
+from typing import Any
 
 import msgspec
 
@@ -16,6 +18,11 @@ from suffice.types import JSON, Effort, Finish, Rung, Usage
 
 # Fields of a message that hold what a model thought: of most, of open engines, Copilot, Ollama.
 REASONING = ("reasoning", "reasoning_content", "reasoning_text", "thinking")
+# Kinds of the parts that a content may have: of most, of Databricks, and citations of Mistral.
+_TEXT_PARTS = ("text", "output_text")
+_THOUGHT_PARTS = ("thinking", "reasoning")
+_REFERENCE = "reference"
+_LATEST_S = 10**11  # what is later is told in milliseconds
 _SLIGHT = {Effort.MINIMAL, Effort.LOW}  # a model may rightly not think at all on these
 
 
@@ -156,6 +163,7 @@ class Reply:
             for choice, (index, read) in zip(body["choices"], self._choices.items(), strict=True)
         ]
         fields: JSON = {"choices": choices}
+        fields |= odd_head(body)
         if self.model:
             fields["model"] = self.model
         if counts := openai_usage(usage, body.get("usage")):
@@ -204,8 +212,14 @@ def _cleaned(choice: JSON, read: ReplyChoice, *, index: int) -> JSON:
         message = {**message, "tool_calls": list(read.tool_calls)}
     if "message" not in choice or message.get("role") not in (None, "assistant"):
         message = {**message, "role": "assistant"}
+    message = _with_fields(message, plain_content(message))
     rest = {name: value for name, value in choice.items() if name != "delta"}
     return {**rest, "index": index, "message": message, "finish_reason": read.told_finish}
+
+
+def _with_fields(message: JSON, fields: JSON) -> JSON:
+    """Set fields of a message; those that are empty are left out, but for the content."""
+    return {**message, **{n: v for n, v in fields.items() if v or n == "content"}}
 
 
 def part_of(choice: JSON) -> JSON:
@@ -213,6 +227,22 @@ def part_of(choice: JSON) -> JSON:
     part = choice.get("delta") or choice.get("message") or {}
     text = choice.get("text")
     return {"content": text} if not part and text and isinstance(text, str) else part
+
+
+def odd_head(fields: JSON) -> JSON:
+    """Return the id and the time of a reply as strict clients read them, if they are written else.
+
+    The id is a text, the time whole seconds; SambaNova tells a decimal, mistral.rs milliseconds.
+    """
+    told_id, created = fields.get("id"), fields.get("created")
+    head: JSON = {}
+    if told_id is not None and not isinstance(told_id, str):
+        head["id"] = str(told_id)
+    if not isinstance(created, int | float) or not math.isfinite(created):
+        head |= {} if created is None else {"created": int(time.time())}
+    elif isinstance(created, float) or created > _LATEST_S:
+        head["created"] = int(created // 1000 if created > _LATEST_S else created)
+    return head
 
 
 def as_events(body: object) -> bytes:
@@ -256,7 +286,24 @@ def texts_of(part: JSON) -> tuple[str, str]:
     content = part.get("content") or part.get("refusal") or ""
     if isinstance(content, str):
         return reasoning, content
-    return reasoning + _joined(content, "thinking"), _joined(content, "text")
+    thoughts = [_words(one) for one in content if one.get("type") in _THOUGHT_PARTS]
+    texts = [_words(one) for one in content if one.get("type") in _TEXT_PARTS]
+    return reasoning + "".join(thoughts), "".join(texts)
+
+
+def plain_content(part: JSON) -> JSON:
+    """Return what stands in place of a content that is a list of texts and thoughts (Mistral).
+
+    Nothing where it is another, or holds more. Clients of the OpenAI API read texts alone.
+    """
+    content = part.get("content")
+    known = (*_TEXT_PARTS, *_THOUGHT_PARTS, _REFERENCE)
+    if not isinstance(content, list) or any(one.get("type") not in known for one in content):
+        return {}
+    reasoning, text = texts_of(part)
+    references = [one for one in content if one["type"] == _REFERENCE]
+    fields = {"content": text, "references": references}
+    return fields if any(map(part.get, REASONING)) else {**fields, "reasoning_content": reasoning}
 
 
 def _detail_text(detail: object) -> str:
@@ -265,10 +312,14 @@ def _detail_text(detail: object) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _joined(parts: list[JSON], kind: str) -> str:
-    """Join the parts of one kind; Mistral nests text parts once more inside thinking."""
-    texts = [part[kind] for part in parts if part.get("type") == kind]
-    return "".join(text if isinstance(text, str) else _joined(text, "text") for text in texts)
+def _words(value: Any) -> str:
+    """Read the words of a part, which some vendors nest once more."""
+    if isinstance(value, list):
+        return "".join(map(_words, value))
+    if isinstance(value, dict):
+        names = ("text", "thinking", "summary")
+        return _words(next((value[name] for name in names if value.get(name)), ""))
+    return value if isinstance(value, str) else ""
 
 
 def shown_model(name: str) -> str:

@@ -92,6 +92,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         | {"service_tier", "store", "top_logprobs", "user", "verbosity"},
         asks_for_usage=False,  # the last chunk has it anyway
         call_ids="nine",
+        bridges_results=True,  # mistral_common/protocol/instruct/validator.py
         strict_messages=True,
         refuses_marks=True,
     ),

@@ -21,6 +21,7 @@ _THOUGHTS = frozenset(
     | {"response_items"}
 )
 _MARK = "cache_control"
+_BRIDGE = "OK."
 _FOLLOWS = "The result follows in the next message."
 _INTERRUPTED = "There is no result: the call was interrupted."
 _LONGEST_ID = 40  # that OpenAI takes
@@ -140,6 +141,16 @@ def text_results(messages: Sequence[JSON]) -> list[JSON]:
             turns += [{"role": "user", "content": media}, message] if media else [message]
         media = []
     return [*turns, {"role": "user", "content": media}] if media else turns
+
+
+def bridged_results(messages: Sequence[JSON]) -> list[JSON]:
+    """Let the assistant speak between a result of a tool and the user, as Mistral demands."""
+    turns: list[JSON] = []
+    for message in messages:
+        if turns and turns[-1].get("role") == "tool" and message.get("role") == "user":
+            turns.append({"role": "assistant", "content": _BRIDGE})
+        turns.append(message)
+    return turns
 
 
 def without_marks(messages: Sequence[JSON]) -> list[JSON]:

@@ -16,7 +16,7 @@ from suffice.gateway.sealed import OPAQUE, opaque_of_call
 from suffice.types import JSON
 
 _READ = OPAQUE | {"role", "content", "refusal", "tool_calls", "function_call", *REASONING}
-_TEXTS = ("text", "thinking", None)  # of the parts of a content
+_TEXTS = ("text", "output_text", "thinking", "reasoning", None)  # of the parts of a content
 # Parts of an answer that stand beside the message (Perplexity).
 _BESIDE = ("citations", "search_results", "images", "related_questions")
 
