@@ -9,7 +9,7 @@ from pathlib import Path
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
 from suffice.engines.dialects import Dialect, check_rung, request_body
-from suffice.engines.response_requests import response_body
+from suffice.engines.response_requests import check_params, response_body
 from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.errors import ConfigError, MissingExtra
 from suffice.ladder import build_ladder
@@ -40,6 +40,8 @@ def build_engines(config: Config) -> dict[str, Engine]:
         dialect = dialect_of(config.engine[rung.engine])
         if dialect is not None:
             check_rung(rung, dialect=dialect)
+            if config.engine[rung.engine].kind == "responses":
+                check_params(rung)
         elif rung.early_stop is not None:
             raise ConfigError(
                 f"rung {rung.name!r}: a {config.engine[rung.engine].kind} engine does not reason, "

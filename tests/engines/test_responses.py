@@ -24,7 +24,12 @@ JSON = dict[str, Any]
 RUNG = Rung(name="r", engine="o", model="gpt-5.5", effort=Effort.HIGH)
 ASKED = {"role": "user", "content": "How is it?"}
 PAGE = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 1}
-SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed"}
+SEARCH: JSON = {
+    "id": "ws_1",
+    "type": "web_search_call",
+    "status": "completed",
+    "action": {"type": "search", "query": "weather"},
+}
 TOOL = {
     "type": "function",
     "function": {"name": "get_weather", "description": "Weather.", "parameters": {}},
@@ -202,7 +207,8 @@ def test_messages_of_another_shape_are_refused(messages: tuple[JSON, ...]) -> No
 
 def test_fields_that_do_not_go_out_are_named() -> None:
     asked = {"seed": 1, "temperature": 0, "tools": [], "min_p": None, "chat_template": "x"}
-    assert left_out({**asked, "reasoning_effort": "high"}, RUNG) == ("chat_template", "seed")
+    named = ("chat_template", "seed", "temperature")
+    assert left_out({**asked, "reasoning_effort": "high"}, RUNG) == named
     assert "reasoning_effort" in left_out({**asked, "reasoning_effort": "low"}, RUNG)
 
 
@@ -347,7 +353,7 @@ SHAPES: dict[str, list[JSON]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_stream_tells_each_item_once(shape: str) -> None:
-    events, joined = ResponseEvents(model="m"), {"content": "", "reasoning_content": ""}
+    events, joined = ResponseEvents(origin="o/m"), {"content": "", "reasoning_content": ""}
     arguments, finishes, items = "", [], []
     for event in SHAPES[shape]:
         chunk = events.chunk(event)
@@ -369,7 +375,7 @@ def test_every_stream_tells_each_item_once(shape: str) -> None:
 
 
 def test_a_whole_response_is_read_like_its_events() -> None:
-    message = completion_of(RESPONSE, model="m")["choices"][0]["message"]
+    message = completion_of(RESPONSE, origin="o/m")["choices"][0]["message"]
     assert message["content"] == "Let me see.\n\nYes."
     assert [call["function"]["name"] for call in message["tool_calls"]] == ["get_weather"]
 

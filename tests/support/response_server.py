@@ -15,11 +15,11 @@ _FIELDS = frozenset(
     | {"top_logprobs", "top_p", "truncation", "user"}
 )
 _ITEMS: dict[str, frozenset[str]] = {
-    "message": frozenset({"type", "role", "content"}),
+    "message": frozenset({"type", "role", "content", "phase"}),
     "function_call": frozenset({"type", "call_id", "name", "arguments"}),
     "function_call_output": frozenset({"type", "call_id", "output"}),
     "reasoning": frozenset({"type", "summary", "encrypted_content"}),
-    "web_search_call": frozenset({"type", "action"}),
+    "web_search_call": frozenset({"type", "action", "status"}),
 }
 THOUGHT = {
     "id": "rs_1",

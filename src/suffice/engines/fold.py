@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from suffice.engines.choices import ChoiceRecord, StreamedChoice
 from suffice.engines.counts import read_counts
+from suffice.engines.finishes import FAILURES
 from suffice.engines.loose_json import SplitCharacters
 from suffice.engines.refusals import error_in
 from suffice.engines.reply import Reply, odd_head, shown_model
@@ -112,6 +113,11 @@ class Fold:
         """Whether the usage came with or after the last piece of the answer, and counts it all."""
         told = self._usage is not None and self._pieces() == self._pieces_at_usage
         return told and not self._counts_parts
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine ended an answer with an error."""
+        return any((record.finish or "").lower() in FAILURES for record in self._choices.values())
 
     def wire(self, usage: Usage) -> bytes | None:
         """Return the JSON of the event that told the usage, with the counts of `usage`.

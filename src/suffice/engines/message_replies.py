@@ -58,6 +58,7 @@ class MessageEvents:
     """Turns the events of a streamed message into chunks of a chat completion."""
 
     def __init__(self) -> None:
+        self.ended = False
         self._head: JSON = {"object": "chat.completion.chunk", "created": 0}
         self._blocks: dict[int, JSON] = {}
         self._inputs: dict[int, list[str]] = {}  # of the vendor's tools, as pieces of JSON
@@ -81,7 +82,8 @@ class MessageEvents:
         if kind == "content_block_delta":
             return self._grown(event["index"], event["delta"])
         if kind == "content_block_stop":
-            return self._ended(event["index"])
+            return self._block_ended(event["index"])
+        self.ended = kind == "message_stop"
         return None
 
     def _begun(self, index: int, block: JSON) -> JSON | None:
@@ -115,7 +117,7 @@ class MessageEvents:
             self._inputs.setdefault(index, []).append(delta["partial_json"])
         return None
 
-    def _ended(self, index: int) -> JSON | None:
+    def _block_ended(self, index: int) -> JSON | None:
         """Return what is known of a block only at its end."""
         block = self._blocks[index]
         if block["type"] in _THOUGHTS:

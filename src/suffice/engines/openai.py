@@ -21,7 +21,14 @@ from suffice.engines.loose_json import decoded
 from suffice.engines.overrun import OverrunNotice
 from suffice.engines.prefix import RawChat, lay_out, raw_body, read_raw
 from suffice.engines.refusals import error_in
-from suffice.engines.reply import Reply, ReplyChoice, as_events, effort_seen, shown_model
+from suffice.engines.reply import (
+    Reply,
+    ReplyChoice,
+    as_events,
+    effort_seen,
+    shortcoming,
+    shown_model,
+)
 from suffice.engines.servers import DIALECTS, at_url
 from suffice.engines.stream import EventReader
 from suffice.engines.surcharges import with_surcharges
@@ -237,7 +244,7 @@ class OpenAIEngine(Engine):
         self, reply: Reply, call: _Call, timing: _Timing, *, output_is_final: bool = True
     ) -> Completion:
         """Close a reply; raises EngineError, with the usage, for one that is no whole answer."""
-        error = _shortcoming(reply, url=self._url)
+        error = shortcoming(reply, url=self._url)
         if error is not None:
             if output_is_final and reply.usage:
                 error.used = read_usage(reply.usage, reasoning="")
@@ -366,26 +373,6 @@ def _is_json(start: bytes) -> bool:
 
 def _is_event(start: bytes) -> bool:
     return start.lstrip(_BLANK).startswith(_EVENT_STARTS)
-
-
-def _shortcoming(reply: Reply, *, url: str) -> EngineError | None:
-    """Return the error of a reply that is no whole answer; None for one that is."""
-    if any(choice.failed for choice in reply.choices):
-        return EngineError(
-            "the engine ended the answer with an error", hint="see its log", retryable=True
-        )
-    if reply.finished:
-        return None
-    if not reply.choices and reply.usage:
-        return EngineProtocolError(
-            f"{url} used tokens and gave no answer",
-            hint="did it filter the prompt or the answer? its log says",
-        )
-    return EngineProtocolError(
-        f"{url} ended its answer without saying why it finished",
-        hint="the answer is cut off: the server, or a proxy before it, broke the stream",
-        retryable=True,
-    )
 
 
 def _prefill(request: Request) -> str:

@@ -13,7 +13,7 @@ from suffice.engines.finishes import FAILURES, finish_of, shown_finish
 from suffice.engines.refusals import error_in
 from suffice.engines.stream import InlineReasoning
 from suffice.engines.usage import openai_usage, read_usage, usage_in
-from suffice.errors import EngineProtocolError
+from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import JSON, Effort, Finish, Rung, Usage
 
 # Fields of a message that hold what a model thought: of most, of open engines, Copilot, Ollama.
@@ -254,6 +254,26 @@ def as_events(body: object) -> bytes:
         )
     event = {**body, "object": "chat.completion.chunk"}
     return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def shortcoming(reply: Reply, *, url: str) -> EngineError | None:
+    """Return the error of a reply that is no whole answer; None for one that is."""
+    if any(choice.failed for choice in reply.choices):
+        return EngineError(
+            "the engine ended the answer with an error", hint="see its log", retryable=True
+        )
+    if reply.finished:
+        return None
+    if not reply.choices and reply.usage:
+        return EngineProtocolError(
+            f"{url} used tokens and gave no answer",
+            hint="did it filter the prompt or the answer? its log says",
+        )
+    return EngineProtocolError(
+        f"{url} ended its answer without saying why it stopped",
+        hint="the answer is cut off: the server, or a proxy before it, broke the stream",
+        retryable=True,
+    )
 
 
 def effort_seen(

@@ -4,7 +4,6 @@ https://platform.openai.com/docs/api-reference/responses/create. Nothing is stor
 request holds the whole conversation, and thoughts go back in the encrypted form that they came in.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from suffice.engines.calls import arguments_of
@@ -15,16 +14,28 @@ from suffice.engines.dialects import (
     without_effort,
 )
 from suffice.engines.turns import results_beside_calls, short_id, with_call_ids, with_results
-from suffice.errors import EngineRefused, ErrorDetail
+from suffice.errors import ConfigError, EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 
 FEWEST_TOKENS = 16  # that OpenAI takes as a limit
 ITEMS = "response_items"  # of a chat message: what an engine of this API wants back with it
+PARAGRAPH = "\n\n"  # between the messages of a response, in the text of the one chat message
 _SAME = (
     "temperature", "top_p", "user", "metadata", "service_tier", "top_logprobs",
     "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
 )  # fmt: skip
-_DEFAULTS = {"temperature": 1, "top_p": 1}  # reasoning models refuse the fields themselves
+_DEFAULTS = {
+    "temperature": 1,
+    "top_p": 1,
+    "logprobs": False,
+    "top_logprobs": 0,
+}  # reasoning models refuse the fields themselves
+_SAMPLING = frozenset(
+    {"temperature", "top_p", "logprobs", "top_logprobs"}
+)  # refused beside thoughts
+_NOT_OF_A_RUNG = frozenset(
+    {"background", "conversation", "input", "model", "previous_response_id", "prompt", "stream"}
+)
 _TRANSLATED = frozenset(
     {
         *_SAME, "reasoning_effort", "reasoning", "verbosity", "response_format", "logprobs",
@@ -34,6 +45,7 @@ _TRANSLATED = frozenset(
     }
 )  # fmt: skip
 _COUNTED = ("model", "input", "tools", "tool_choice", "reasoning", "text", "parallel_tool_calls")
+_SENT_BACK = frozenset({"reasoning", "web_search_call", "message"})
 _THOUGHTS, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
 _WEB_SEARCH = "web_search"
 
@@ -42,10 +54,35 @@ def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     """Build the body of POST /v1/responses; the settings of the rung win.
 
     Fields of the rung that no chat request has go out as they are. Raises EngineRefused for a
-    message of another shape, and for what changes the answer and has no equal there.
+    field or message of another shape, and for what changes the answer and has no equal there.
     """
+    try:
+        return _body(request, rung) | {"stream": stream}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EngineRefused(
+            f"the request is not as the chat API has it: {error!r}",
+            status=400,
+            body="",
+            hint="a message needs a role, a part a type, a tool call an id and a named function, "
+            "a result the id of its call; other fields have their OpenAI types",
+        ) from error
+
+
+def check_params(rung: Rung) -> None:
+    """Raise ConfigError for params that lead past the conversation or its answer."""
+    refused = sorted(_NOT_OF_A_RUNG & rung.params.keys())
+    if refused:
+        raise ConfigError(
+            f"rung {rung.name!r}: params cannot set {refused[0]!r} in the Responses API",
+            hint="remove it: each request holds its whole conversation and waits for the answer",
+        )
+
+
+def _body(request: Request, rung: Rung) -> JSON:
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
+    overruled = _SAMPLING if _thinks(rung) else frozenset()
+    asked = {name: value for name, value in asked.items() if name not in overruled}
     own = {name: value for name, value in rung.params.items() if name not in _TRANSLATED}
     params = {**within_bounds(asked), **rung.params}
     _refuse_what_has_no_equal(params)
@@ -55,14 +92,15 @@ def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
         *([_THOUGHTS] if effort not in (None, Effort.NONE) else ()),
         *([_LOGPROBS] if params.get("logprobs") is True else ()),
     ]
+    messages = with_results(results_beside_calls(request.messages))
+    messages = with_call_ids(messages, of=short_id)
     body: JSON = {
-        "model": rung.model,
-        "input": _input(request, rung),
-        "stream": stream,
         "store": False,
         **{name: params[name] for name in _SAME if _matters(name, params.get(name))},
         **_tools(params),
         **own,
+        "model": rung.model,
+        "input": [item for one in messages for item in _items(one, origin=origin_of(rung))],
     }
     thinking = _table(rung.params.get("reasoning")) | ({"effort": effort} if effort else {})
     text = _text(params) | _table(own.get("text"))
@@ -74,6 +112,15 @@ def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     return body
 
 
+def _thinks(rung: Rung) -> bool:
+    return rung.effort not in (None, Effort.NONE)
+
+
+def origin_of(rung: Rung) -> str:
+    """Name the engine and the model that alone can read again what they gave."""
+    return f"{rung.engine}/{rung.model}"
+
+
 def count_body(body: JSON) -> JSON:
     """Return what of a body counts as its prompt, for POST /v1/responses/input_tokens."""
     return {name: body[name] for name in _COUNTED if name in body}
@@ -81,8 +128,9 @@ def count_body(body: JSON) -> JSON:
 
 def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
     """Name the fields of a chat request that no response can hold, or that the rung overrules."""
-    unread = {n for n, value in params.items() if value is not None and n not in _TRANSLATED}
-    return tuple(sorted({*unread, *overruled_effort(params, rung)}))
+    told = {name for name, value in params.items() if value is not None}
+    overruled = {n for n in told & _SAMPLING if _thinks(rung) and _matters(n, params[n])}
+    return tuple(sorted({*(told - _TRANSLATED), *overruled, *overruled_effort(params, rung)}))
 
 
 def _matters(name: str, value: Any) -> bool:
@@ -156,48 +204,60 @@ def _choice(choice: Any) -> Any:
     return {"type": "function", "name": name} if name else choice
 
 
-def _input(request: Request, rung: Rung) -> list[JSON]:
-    messages = with_results(results_beside_calls(request.messages))
-    try:
-        turns = with_call_ids(messages, of=short_id)
-        return [item for message in turns for item in _items(message, model=rung.model)]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise EngineRefused(
-            f"a message is not as the chat API has it: {error!r}",
-            status=400,
-            body="",
-            hint="a tool call needs an id and a named function, a result the id of its call",
-        ) from error
-
-
-def _items(message: JSON, *, model: str) -> Iterator[JSON]:
+def _items(message: JSON, *, origin: str) -> list[JSON]:
     role, content = message["role"], message.get("content")
     if role == "tool":
-        output = content if isinstance(content, str) else _parts(content, "input_text")
+        parts = _parts(content, "input_text")
+        if all(part["type"] == "input_text" for part in parts):  # some servers take only a text
+            output: Any = PARAGRAPH.join(part["text"] for part in parts)
+        else:
+            output = parts
         call_id = message["tool_call_id"]
-        yield {"type": "function_call_output", "call_id": call_id, "output": output or ""}
-        return
-    own = role == "assistant"
-    if own:
-        yield from _given_items(message, model=model)
-    parts = _parts(content, "output_text" if own else "input_text")
-    if parts:
-        yield {"type": "message", "role": role, "content": parts}
-    for call in message.get("tool_calls") or () if own else ():
+        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
+    if role != "assistant":
+        parts = _parts(content, "input_text")
+        return [{"type": "message", "role": role, "content": parts}] if parts else []
+    items = _own_items(message, origin=origin)
+    for call in message.get("tool_calls") or ():
         function = call["function"]
-        yield {
-            "type": "function_call",
-            "call_id": call["id"],
-            "name": function["name"],
-            "arguments": arguments_of(function) or "{}",
-        }
+        items.append(
+            {
+                "type": "function_call",
+                "call_id": call["id"],
+                "name": function["name"],
+                "arguments": arguments_of(function) or "{}",
+            }
+        )
+    while items and items[-1]["type"] == "reasoning":  # refused where nothing follows it
+        items.pop()
+    return items
 
 
-def _given_items(message: JSON, *, model: str) -> Iterator[JSON]:
-    """Return the items that a model gave with a message; another model cannot read them."""
-    for given in message.get(ITEMS) or ():
-        if given["model"] == model:
-            yield given["item"]
+def _own_items(message: JSON, *, origin: str) -> list[JSON]:
+    """Return an assistant's text among the items that this engine and model gave with it.
+
+    Others cannot read them. Where the phases of messages do not fit the text, as a client changed
+    it, the text is one message.
+    """
+    given = [one["item"] for one in message.get(ITEMS) or () if one["origin"] == origin]
+    given = [item for item in given if item["type"] in _SENT_BACK]
+    parts = _parts(message.get("content"), "output_text")
+    text = parts[0]["text"] if [part["type"] for part in parts] == ["output_text"] else ""
+    lengths = [item["characters"] for item in given if item["type"] == "message"]
+    fits = bool(lengths) and sum(lengths) + len(PARAGRAPH) * (len(lengths) - 1) == len(text)
+    items: list[JSON] = []
+    for item in given:
+        if item["type"] != "message":
+            items.append(item)
+        elif fits:
+            own, text = text[: item["characters"]], text[item["characters"] + len(PARAGRAPH) :]
+            phase = {"phase": item["phase"]}
+            items.append(_message([{"type": "output_text", "text": own}]) | phase)
+    return [*items, *([_message(parts)] if parts and not fits else [])]
+
+
+def _message(parts: list[JSON]) -> JSON:
+    return {"type": "message", "role": "assistant", "content": parts}
 
 
 def _parts(content: Any, text_type: str) -> list[JSON]:

@@ -1,11 +1,11 @@
 """OpenAI's Responses API: chat requests go out as responses, answers come back as completions."""
 
 from suffice.config import EngineConfig
+from suffice.engines.fold import Fold
 from suffice.engines.response_replies import ResponseEvents, completion_of
-from suffice.engines.response_requests import count_body, response_body
+from suffice.engines.response_requests import count_body, origin_of, response_body
 from suffice.engines.surcharges import with_surcharges
 from suffice.engines.translated import TranslatedEngine
-from suffice.engines.usage import read_usage
 from suffice.types import JSON, Request, Rung, Usage
 
 
@@ -32,11 +32,13 @@ class ResponsesEngine(TranslatedEngine):
         return count_body(body)
 
     def _events(self, rung: Rung) -> ResponseEvents:
-        return ResponseEvents(model=rung.model)
+        return ResponseEvents(origin=origin_of(rung))
 
     def _completion_of(self, answer: JSON, rung: Rung) -> JSON:
-        return completion_of(answer, model=rung.model)
+        return completion_of(answer, origin=origin_of(rung))
 
-    def _usage(self, raw: object, body: JSON) -> Usage:
-        tier = {"service_tier": body.get("service_tier")}
-        return with_surcharges(read_usage(raw, reasoning=""), tier, reported=raw)
+    def _used(self, fold: Fold, request: Request, rung: Rung) -> Usage:
+        tier = {**request.params, **rung.params}.get("service_tier")
+        return with_surcharges(
+            super()._used(fold, request, rung), {"service_tier": tier}, reported=None
+        )

@@ -4,8 +4,8 @@ import asyncio
 import operator
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Protocol
 
 import aiohttp
@@ -19,9 +19,9 @@ from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
 from suffice.engines.refusals import error_in
-from suffice.engines.reply import Reply, as_events, effort_seen
+from suffice.engines.reply import Reply, as_events, effort_seen, shortcoming
 from suffice.engines.stream import EventReader
-from suffice.engines.transport import Transport
+from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import estimated_input, read_usage
 from suffice.errors import EngineError, EngineProtocolError
 from suffice.types import (
@@ -41,7 +41,12 @@ _OTHER_SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 class ReplyEvents(Protocol):
-    """Turns the events of one streamed answer into chunks of a chat completion."""
+    """Turns the events of one streamed answer into chunks of a chat completion.
+
+    `ended` says that nothing can follow the last event.
+    """
+
+    ended: bool
 
     def chunk(self, event: JSON) -> JSON | None:
         """Return the chunk that an event makes; None where it makes none."""
@@ -108,23 +113,12 @@ class TranslatedEngine(Engine):
         """Stream in the OpenAI form; the timeout bounds each silence."""
         folds = [Fold()]
 
-        def used() -> Usage:
-            usage = folds[-1].used()
-            output = usage.output_tokens
-            hidden = self.hides_reasoning and rung.effort not in (None, Effort.NONE)
-            if hidden and output is not None and output.source is not CountSource.REPORTED:
-                output = None
-            return replace(
-                usage,
-                input_tokens=usage.input_tokens or estimated_input(request),
-                output_tokens=output,
-            )
-
         def attempt() -> AsyncGenerator[bytes | Completion, None]:
             folds.append(Fold())
             return self._streamed(request, rung, folds[-1])
 
-        return Relay(items=retried(attempt, retries=self._retries), used=used)
+        items = retried(attempt, retries=self._retries)
+        return Relay(items=items, used=lambda: self._used(folds[-1], request, rung))
 
     async def count_prompt(self, request: Request, rung: Rung) -> Count:
         """Count with the server's own tokenizer where it offers that."""
@@ -148,20 +142,16 @@ class TranslatedEngine(Engine):
         body = self._body(request, rung, stream=False)
         async with self._post(self.path, body, request) as response:
             data = await reply_bytes(response)
-        answer = decoded(data)
-        error = error_in(answer)
-        if error is not None:
-            raise error
-        try:
+        answer, fold, reply = decoded(data), Fold(), Reply()
+        with self._reading(answer, f"no answer of the {self.api}"):
+            error = error_in(answer)
+            if error is not None:
+                raise error
             whole = self._completion_of(answer, rung)
-        except _OTHER_SHAPE as problem:
-            raise self._other_shape(f"no answer of the {self.api}", answer) from problem
-        fold = Fold()
-        fold.feed(as_events(whole))
+            fold.feed(as_events(whole))
+            reply.add(whole)
         duration_s = time.perf_counter() - began_s
-        completion = self._completion(fold, rung, body=body, duration_s=duration_s)
-        reply = Reply()
-        reply.add(whole)
+        completion = self._completion(fold, request, rung, duration_s=duration_s)
         cleaned = reply.cleaned(whole, usage=completion.usage)
         cleaned |= self._native(request, answer, data.decode())
         return replace(completion, wire=msgspec.json.encode(cleaned))
@@ -171,23 +161,27 @@ class TranslatedEngine(Engine):
     ) -> AsyncGenerator[bytes | Completion, None]:
         began_s = time.perf_counter()
         ttft_s: float | None = None
-        reader, events, first = EventReader(), self._events(rung), True
+        events, first = self._events(rung), True
         body = self._body(request, rung, stream=True)
         async with self._post(self.path, body, request) as response:
-            async for piece in reply_pieces(response):
-                for data in reader.feed(piece):
-                    chunk = self._chunk(request, data, events)
+            async for data in _events_of(response):
+                event = decoded(data)
+                with self._reading(event, f"no event of the {self.api}"):
+                    chunk = self._chunk(request, event, data, events=events)
                     if chunk is None:
                         continue
                     if first and chunk["choices"]:
                         chunk["choices"][0]["delta"]["role"] = "assistant"
                         first = False
                     ready = fold.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
-                    if ready:
-                        ttft_s = ttft_s or time.perf_counter() - began_s
-                        yield ready
+                if ready and not fold.failed:
+                    ttft_s = ttft_s or time.perf_counter() - began_s
+                    yield ready
+                if events.ended:
+                    break
+            await finish(response)
         duration_s = time.perf_counter() - began_s
-        completion = self._completion(fold, rung, body=body, duration_s=duration_s)
+        completion = self._completion(fold, request, rung, duration_s=duration_s)
         yield replace(completion, ttft_s=ttft_s, wire=fold.wire(completion.usage))
 
     def _post(
@@ -196,41 +190,58 @@ class TranslatedEngine(Engine):
         url = f"{self._transport.url}{path}"
         return self._transport.post(url, body, headers=self._headers(request))
 
-    def _chunk(self, request: Request, data: str, events: ReplyEvents) -> JSON | None:
+    def _chunk(
+        self, request: Request, event: JSON, data: str, *, events: ReplyEvents
+    ) -> JSON | None:
         """Return the chunk of an event; raises EngineError for an error that it tells."""
-        if data == "[DONE]":  # some servers send it, as in a stream of chat completions
-            return None
-        event = decoded(data)
         error = error_in(event)
         if error is not None:
             raise error
-        try:
-            chunk = events.chunk(event)
-        except _OTHER_SHAPE as problem:
-            raise self._other_shape(f"no event of the {self.api}", data) from problem
+        chunk = events.chunk(event)
         native = self._native(request, event, data)
         return {**(chunk or {"choices": []}), **native} if native else chunk
 
-    def _other_shape(self, what: str, answer: object) -> EngineProtocolError:
-        return EngineProtocolError(
-            f"the engine sent what is {what}: {str(answer)[:200]}",
-            hint=f"does its url end in /v1, and does it speak the {self.api}?",
+    @contextmanager
+    def _reading(self, answer: object, what: str) -> Iterator[None]:
+        """Raise EngineProtocolError for another shape; errors carry the usage that was told."""
+        try:
+            yield
+        except EngineError as error:
+            error.used = error.used or _told_usage(answer)
+            raise
+        except _OTHER_SHAPE as problem:
+            other = EngineProtocolError(
+                f"the engine sent what is {what}: {str(answer)[:200]}",
+                hint=f"does its url end in /v1, and does it speak the {self.api}?",
+            )
+            other.used = _told_usage(answer)
+            raise other from problem
+
+    def _used(self, fold: Fold, request: Request, rung: Rung) -> Usage:
+        """Return what a call has used until now: what the engine told of it, else estimates.
+
+        An output whose thoughts may be hidden is unknown where the engine does not tell it.
+        """
+        usage = fold.used()
+        output = usage.output_tokens
+        effort = rung.effort or request.params.get("reasoning_effort")
+        hidden = self.hides_reasoning and effort != Effort.NONE
+        if hidden and output is not None and output.source is not CountSource.REPORTED:
+            output = None
+        return replace(
+            usage,
+            input_tokens=usage.input_tokens or estimated_input(request),
+            output_tokens=output,
         )
 
-    def _usage(self, raw: object, body: JSON) -> Usage:  # noqa: ARG002
-        return read_usage(raw, reasoning="")
-
-    def _completion(self, fold: Fold, rung: Rung, *, body: JSON, duration_s: float) -> Completion:
-        reply = fold.reply()
-        usage = self._usage(reply.usage, body)
-        if not reply.finished:
-            problem = EngineProtocolError(
-                f"{self._transport.url} ended its answer without saying why it stopped",
-                hint="the answer is cut off: the server, or a proxy before it, broke the stream",
-                retryable=True,
-            )
-            problem.used = usage if fold.output_is_final else None
-            raise problem
+    def _completion(
+        self, fold: Fold, request: Request, rung: Rung, *, duration_s: float
+    ) -> Completion:
+        reply, usage = fold.reply(), self._used(fold, request, rung)
+        error = shortcoming(reply, url=self._transport.url)
+        if error is not None:
+            error.used = usage if fold.output_is_final else None
+            raise error
         first = reply.choices[0]
         assert first.finish is not None
         return Completion(
@@ -246,3 +257,28 @@ class TranslatedEngine(Engine):
             ),
             model=reply.model,
         )
+
+
+async def _events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
+    """Yield the data of each event; a body that is one JSON value is one event."""
+    if response.content_type == "application/json":
+        yield (await reply_bytes(response)).decode(errors="replace")
+        return
+    reader = EventReader()
+    async for piece in reply_pieces(response):
+        for data in reader.feed(piece):
+            if data == "[DONE]":  # some servers send it, as in a stream of chat completions
+                return
+            yield data
+    for data in reader.close():
+        yield data
+
+
+def _told_usage(answer: object) -> Usage | None:
+    """Return the usage that stands in an answer, or in the answer of an event."""
+    event = answer if isinstance(answer, dict) else {}
+    for table in (event, event.get("response"), event.get("message")):
+        raw = table.get("usage") if isinstance(table, dict) else None
+        if isinstance(raw, dict) and raw:
+            return read_usage(raw, reasoning="")
+    return None

@@ -66,12 +66,13 @@ def with_results(messages: Sequence[JSON]) -> list[JSON]:
     The calls of the last message are still to be made.
     """
     backwards: list[JSON] = []
-    answered: set[Any] = set()  # by what comes before the next turn of the assistant
+    answered: set[str] = set()  # by what comes before the next turn of the assistant
     results = 0  # that come directly
     for message in reversed(messages):
         role = message.get("role")
         if role == "tool":
-            answered.add(message.get("tool_call_id"))
+            result_id = message.get("tool_call_id")
+            answered |= {result_id} if isinstance(result_id, str) else set()
         elif role == "assistant":
             missing = [one for one in dict.fromkeys(_call_ids(message)) if one not in answered]
             if missing and backwards:
