@@ -311,6 +311,33 @@ async def test_a_message_that_repeats_a_stream_at_its_end_is_told_once(
     assert pieces(await events(here, path)) == ["The ", "Rhine."]
 
 
+@pytest.mark.parametrize("path", BODIES)
+async def test_an_answer_is_read_whatever_number_it_has(here: Site, path: str) -> None:
+    told = [choice(content="The Rhine."), choice("stop")]
+    streamed(here, *({**part, "index": 1} for part in told))
+    assert pieces(await events(here, path)) == ["The Rhine."]
+    reply = completion("The Rhine.")
+    reply["choices"][0]["index"] = 1
+    whole(here, reply)
+    _, body = await here.post(BODIES[path], path=path)
+    assert "The Rhine." in json.dumps(body)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_a_call_that_is_never_named_is_text(here: Site, path: str) -> None:
+    """No client has a tool without a name: agents ask again for one that they cannot run."""
+    nameless = {"id": "c1", "type": "function", "function": {"arguments": '{"x": 1}'}}
+    streamed(here, choice(tool_calls=[{**nameless, "index": 0}]), choice("tool_calls"))
+    told = await events(here, path)
+    assert "".join(pieces(told)) == 'A call of no tool: {"x": 1}'
+    assert '"stop_reason": "tool_use"' not in json.dumps(told)
+    whole(here, completion("", tool_calls=[nameless, {**CALL, "id": "c2"}]))
+    _, body = await here.post(BODIES[path], path=path)
+    assert "A call of no tool" in json.dumps(body)
+    items = body.get("output") or body["content"]
+    assert [one["name"] for one in items if "name" in one] == ["f"]
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
 async def test_a_call_in_the_older_form_is_a_call(here: Site, path: str) -> None:
     reply = completion("", function_call=CALL["function"])

@@ -94,7 +94,9 @@ class AnswerFacts:
         self.opaque: JSON = {}
         self.dropped: set[str] = set()
         self._account: JSON | None = None
+        self._index: int | None = None  # of the first choice: some servers count from 1
         self._calls = _Calls()
+        self._named: set[int] = set()
         self._call_id = f"call_{secrets.token_hex(12)}"
         self._inline: InlineReasoning | None = InlineReasoning()
 
@@ -107,7 +109,9 @@ class AnswerFacts:
         self._account = chunk.get("suffice") or self._account
         self.dropped.update(name for name in _BESIDE if chunk.get(name))
         for choice in chunk.get("choices") or ():
-            if not choice.get("index"):
+            index = choice.get("index") or 0
+            self._index = index if self._index is None else self._index
+            if index == self._index:
                 self.finish = choice.get("finish_reason") or self.finish
                 self.stopped_by = _stop_text(choice) or self.stopped_by
                 part = choice.get("delta") or choice.get("message") or {}
@@ -203,12 +207,18 @@ class AnswerFacts:
             yield from self.end()
         for position, call in enumerate(calls):
             function = call.get("function") or {}
+            number = position if whole else self._calls.number(call, position=position)
+            name, text = function.get("name") or "", arguments_of(function)
+            self._named |= {number} if name else set()
+            if number not in self._named:  # nobody can make it
+                yield BlockDelta(kind=BlockKind.TEXT, text=f"A call of no tool: {text}")
+                continue
             yield BlockDelta(
                 kind=BlockKind.CALL,
-                text=arguments_of(function),
-                call=position if whole else self._calls.number(call, position=position),
+                text=text,
+                call=number,
                 call_id=call.get("id") or "",
-                name=function.get("name") or "",
+                name=name,
                 opaque=opaque_of_call(call),
             )
 
