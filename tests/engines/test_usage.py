@@ -225,6 +225,12 @@ def test_cached_tokens_are_read_beside_the_usage(beside: JSON) -> None:
     assert usage_in(beside) is None
 
 
+def byok(cost: float, *, own_key: bool, upstream: float | None) -> JSON:
+    """Write OpenRouter's costs: of any call, and of one with the operator's own key."""
+    details = {"upstream_inference_cost": upstream}
+    return {"cost": cost, "is_byok": own_key, "cost_details": details}
+
+
 def test_usages_of_several_choices_share_the_prompt() -> None:
     inner = [openai(9, 5, 14, cached_tokens=4), openai(9, 7, 16, cached_tokens=4)]
     usage = read(usage_in({"choices": [{"usage": told} for told in inner]}))
@@ -242,10 +248,26 @@ def test_cache_writes_by_lifetime_are_parts_of_all_writes() -> None:
     assert usage.input_tokens == Count(33, REPORTED)
 
 
+@pytest.mark.parametrize("place", ["cache_creation", "cache_creation_token_details"])
+def test_cache_writes_by_lifetime_may_stand_in_the_details(place: str) -> None:
+    """DashScope and LiteLLM: a write for an hour costs more than one for five minutes."""
+    writes = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    details: JSON = {"cached_tokens": 4, "cache_creation_tokens": 30, place: writes}
+    details["web_search_requests"] = 2
+    usage = read(openai(99, 5, 104, prompt_tokens_details=details))
+    assert usage.kinds["web_searches"] == Count(2, REPORTED)
+    assert usage.cache_write_tokens == Count(30, REPORTED)
+    assert usage.kinds["cache_write_1h_tokens"] == Count(20, REPORTED)
+    assert usage.input_tokens == Count(99, REPORTED)
+
+
 @pytest.mark.parametrize(
     ("raw", "usd"),
     [
         ({"cost": 0}, Decimal(0)),
+        (byok(0.001, own_key=False, upstream=0.001), Decimal("0.001")),
+        (byok(0.0001, own_key=True, upstream=0.002), Decimal("0.0021")),
+        (byok(0.0001, own_key=True, upstream=None), None),
         ({"cost": {"total_cost": 0.5}}, Decimal("0.5")),
         ({"estimated_cost": 0.5}, Decimal("0.5")),
         ({"cost_in_usd_ticks": 12_345}, Decimal("0.0000012345")),

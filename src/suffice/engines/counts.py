@@ -6,6 +6,7 @@ Place = tuple[str, ...]
 
 _MOST_TOKENS = 10**9  # of one call; more is a mistake, and would cost more than the books can hold
 
+_LITELLM_WRITES = ("prompt_tokens_details", "cache_creation_token_details")
 # Every place where an engine reports a count; where several do, the largest one holds.
 PLACES: dict[str, tuple[Place, ...]] = {
     "input_tokens": (
@@ -70,10 +71,14 @@ PLACES: dict[str, tuple[Place, ...]] = {
     ),
     "cache_write_5m_tokens": (
         ("cache_creation", "ephemeral_5m_input_tokens"),
+        ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens"),  # DashScope
+        (*_LITELLM_WRITES, "ephemeral_5m_input_tokens"),
         ("cacheDetails", "5m"),  # Bedrock
     ),
     "cache_write_1h_tokens": (
         ("cache_creation", "ephemeral_1h_input_tokens"),
+        ("prompt_tokens_details", "cache_creation", "ephemeral_1h_input_tokens"),  # DashScope
+        (*_LITELLM_WRITES, "ephemeral_1h_input_tokens"),
         ("cacheDetails", "1h"),
     ),
     "input_audio_tokens": (
@@ -125,6 +130,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "search_sources": (("num_sources_used",),),  # xAI
     "web_searches": (
         ("server_tool_use", "web_search_requests"),  # Anthropic, OpenRouter
+        ("prompt_tokens_details", "web_search_requests"),  # LiteLLM, of Gemini
         ("server_side_tool_usage_details", "web_search_calls"),  # xAI
         ("num_search_queries",),  # Perplexity
         ("plugins", "search", "count"),  # Qwen

@@ -266,15 +266,27 @@ def _service_tier(table: JSON) -> str | None:
 
 
 def _stated_usd(table: JSON) -> Decimal | None:
-    """Return what the vendor says that the call cost: OpenRouter, Perplexity, xAI, DeepInfra."""
+    """Return what the vendor says that the call cost: OpenRouter, Perplexity, xAI, DeepInfra.
+
+    Of a call with the operator's own key at a provider OpenRouter tells its fee, and beside it what
+    the provider charges.
+    """
     ticks = table.get("cost_in_usd_ticks")
     if isinstance(ticks, int) and not isinstance(ticks, bool) and ticks >= 0:
         return ticks / _TICKS_PER_USD
     cost = table.get("cost", table.get("estimated_cost"))
-    cost = cost.get("total_cost") if isinstance(cost, dict) else cost
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < 10**6:
+    cost = _amount(cost.get("total_cost") if isinstance(cost, dict) else cost)
+    if cost is None or table.get("is_byok") is not True:
+        return cost
+    details = table.get("cost_details")
+    charged = _amount(details.get("upstream_inference_cost") if isinstance(details, dict) else None)
+    return None if charged is None else cost + charged
+
+
+def _amount(usd: object) -> Decimal | None:
+    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd < 10**6:
         return None
-    return Decimal(str(cost))
+    return Decimal(str(usd))
 
 
 def _reported(count: Count | None) -> int | None:
