@@ -217,3 +217,13 @@ def test_a_list_names_different_servers(urls: str) -> None:
     )
     with pytest.raises(ConfigError, match="different urls"):
         parse_config(toml)
+
+
+def test_each_api_has_a_beginning_that_its_later_turns_share() -> None:
+    asked = {"role": "user", "content": "x" * balance.CACHED_BYTES}
+    later = [asked, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]
+    for name in ("messages", "input"):  # chat and the Messages API; the Responses API
+        start = balance.beginning_of_body({name: [asked]})
+        assert start
+        assert start == balance.beginning_of_body({name: later})
+    assert not balance.beginning_of_body({"input": [asked["content"]]}), "embeddings have none"

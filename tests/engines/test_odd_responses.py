@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from response_server import CALL, THOUGHT, events_of, text_item
+from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
 
 from suffice.config import EngineConfig
 from suffice.engines.base import last
@@ -23,12 +23,6 @@ RUNG = Rung(name="r", engine="o", model="gpt-5.5", effort=Effort.HIGH)
 ODD = (None, 7, -1.5, True, "odd", "", [], [7], ["odd"], [{}], {}, {"odd": 1}, [None], {"type": 7})
 MISSING = object()
 PAGE = {"type": "url_citation", "url": "https://a.example", "start_index": 0, "end_index": 2}
-SEARCH = {
-    "id": "ws_1",
-    "type": "web_search_call",
-    "status": "completed",
-    "action": {"type": "search", "query": "weather"},
-}
 LOGPROBS = [{"token": "4", "logprob": -0.5, "bytes": [52], "top_logprobs": []}]
 RESPONSE: JSON = {
     "id": "resp_1",

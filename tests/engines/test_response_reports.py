@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from response_server import CALL, THOUGHT, events_of, text_item
+from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
 
 from suffice.config import EngineConfig
 from suffice.engines.base import last
@@ -22,12 +22,6 @@ JSON = dict[str, Any]
 RUNG = Rung(name="r", engine="o", model="gpt-5.5", effort=Effort.HIGH)
 ASKED = {"role": "user", "content": "How is it?"}
 USAGE = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
-SEARCH: JSON = {
-    "id": "ws_1",
-    "type": "web_search_call",
-    "status": "completed",
-    "action": {"type": "search", "query": "weather"},
-}
 
 
 def chat(*messages: JSON, **params: object) -> Request:
@@ -116,6 +110,8 @@ def test_phases_go_back_with_their_messages() -> None:
     assert first["content"] == [{"type": "output_text", "text": "I look it up."}]
     assert second["content"] == [{"type": "output_text", "text": "It rains."}]
     assert search == {name: value for name, value in SEARCH.items() if name != "id"}
+    alone = message_of(text_item("It rains.") | {"phase": "final_answer"})
+    assert "response_items" not in alone, "what has no phase is taken for the answer"
     changed = sent(ASKED, message | {"content": "It rains."}, ASKED)["input"]
     assert [item["type"] for item in changed[1:-1]] == ["reasoning", "web_search_call", "message"]
     assert "phase" not in changed[-2]
@@ -134,6 +130,27 @@ def test_thoughts_stay_with_the_engine_that_gave_them() -> None:
     for rung, thinks in ((RUNG, True), (Rung(name="r", engine="azure", model="gpt-5.5"), False)):
         kinds = [item["type"] for item in sent(ASKED, message, ASKED, rung=rung)["input"]]
         assert ("reasoning" in kinds) == thinks
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_thoughts_that_the_account_cannot_read_are_left_out(
+    script: tuple[Script, ResponsesEngine], stream: bool
+) -> None:
+    """https://github.com/openai/codex/issues/8119: such a session never went on."""
+    server, engine = script
+    server.events = list(events_of(response(text_item("4"))))
+    unreadable = (400, {"code": "invalid_encrypted_content", "message": "could not be verified"})
+    chats = chat(ASKED, message_of(THOUGHT, text_item("4")), ASKED), chat()
+    for request, answers in zip(chats, (True, False), strict=True):
+        server.refusals = [unreadable]
+        call = last(engine.stream(request, RUNG)) if stream else engine.complete(request, RUNG)
+        if answers:
+            assert (await call).finish is Finish.STOP
+            kinds = [[item["type"] for item in body["input"]] for body in server.asked]
+            assert kinds == [["message", "reasoning", "message", "message"], ["message"] * 3]
+        else:
+            with pytest.raises(EngineRefused):
+                await call
 
 
 def test_clients_cannot_add_items_of_their_own() -> None:

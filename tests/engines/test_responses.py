@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from response_server import CALL, THOUGHT, ResponseServer, events_of, text_item
+from response_server import CALL, SEARCH, THOUGHT, ResponseServer, events_of, text_item
 
 from suffice.config import EngineConfig, PriceConfig
 from suffice.engines.base import last
@@ -24,12 +24,6 @@ JSON = dict[str, Any]
 RUNG = Rung(name="r", engine="o", model="gpt-5.5", effort=Effort.HIGH)
 ASKED = {"role": "user", "content": "How is it?"}
 PAGE = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 1}
-SEARCH: JSON = {
-    "id": "ws_1",
-    "type": "web_search_call",
-    "status": "completed",
-    "action": {"type": "search", "query": "weather"},
-}
 TOOL = {
     "type": "function",
     "function": {"name": "get_weather", "description": "Weather.", "parameters": {}},

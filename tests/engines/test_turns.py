@@ -376,3 +376,9 @@ def test_mistral_hears_its_assistant_between_a_tool_and_the_user() -> None:
     roles = " ".join(message["role"] for message in body["messages"])
     assert roles == "user assistant tool tool assistant user assistant tool assistant user"
     assert body["messages"][4] == says("assistant", "OK.")
+
+
+@pytest.mark.parametrize("odd", [[], {}, None, 7])
+def test_an_odd_id_of_a_result_answers_no_call(odd: object) -> None:
+    result = {"role": "tool", "tool_call_id": odd, "content": "x"}
+    assert len(with_results((call("a", "a"), result, says("user", "x")))) == 4

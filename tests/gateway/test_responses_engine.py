@@ -33,11 +33,66 @@ PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"name": "get_weather", "description": "Weather.", "parameters": PARAMETERS}
 
 
+SEALED = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gAAAAmore"}
+PREAMBLE = text_item("I look it up.") | {"phase": "commentary"}
+
+
 @pytest.fixture
 def server() -> ResponseServer:
     wire = ResponseServer()
     wire.output = [THOUGHT, text_item("I look it up."), CALL]
     return wire
+
+
+@pytest.mark.parametrize("thoughts", [[], [THOUGHT], [SEALED]])
+@pytest.mark.parametrize("more", [[], [SEALED]])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("api", ["messages", "responses"])
+async def test_all_that_is_sealed_comes_back_in_its_order(
+    tmp_path: Path, api: str, stream: bool, thoughts: list[JSON], more: list[JSON]
+) -> None:
+    """Thoughts without a summary, and the phase of a preamble, have no block of their own."""
+    server = ResponseServer()
+    server.output = [*thoughts, PREAMBLE, *more, CALL]
+    tool = {"type": "function", "strict": False, **FUNCTION}
+    turns: list[Any] = [{"role": "user", "content": "Weather in Paris?"}]
+    async with TestServer(server.app()) as http, here(tmp_path, http) as at:
+        if api == "messages":
+            claude = anthropic.AsyncAnthropic(base_url=at.url, api_key="x", max_retries=0)
+            tool = {"name": "get_weather", "input_schema": PARAMETERS}
+            fields: Any = {"model": "gpt", "tools": [tool], "max_tokens": 1000}
+            if stream:
+                async with claude.messages.stream(messages=turns, **fields) as events:
+                    message = await events.get_final_message()
+            else:
+                message = await claude.messages.create(messages=turns, **fields)
+            content = [block.model_dump(exclude_none=True) for block in message.content]
+            (call_id,) = (block["id"] for block in content if block["type"] == "tool_use")
+            result = {"type": "tool_result", "tool_use_id": call_id, "content": "20 degrees"}
+            turns += [
+                {"role": "assistant", "content": content},
+                {"role": "user", "content": [result]},
+            ]
+            await claude.messages.create(messages=turns, **fields)
+            await claude.close()
+        else:
+            client = openai.AsyncOpenAI(base_url=f"{at.url}/v1", api_key="x", max_retries=0)
+            fields = {"model": "gpt", "tools": [tool], "include": ["reasoning.encrypted_content"]}
+            if stream:
+                async with client.responses.stream(input=turns, **fields) as events:
+                    response: Any = await events.get_final_response()
+            else:
+                response = await client.responses.create(input=turns, **fields)
+            turns += [item.model_dump(exclude_none=True) for item in response.output]
+            (call_id,) = (i.call_id for i in response.output if i.type == "function_call")
+            output = {"type": "function_call_output", "call_id": call_id, "output": "20 degrees"}
+            await client.responses.create(input=[*turns, output], **fields)
+            await client.close()
+    _, *items, call, _ = server.sent[-1]["input"]
+    expected = [*(one["encrypted_content"] for one in thoughts), "commentary"]
+    expected += [one["encrypted_content"] for one in more]
+    assert [item.get("encrypted_content") or item.get("phase") for item in items] == expected
+    assert call["call_id"] == CALL["call_id"]
 
 
 async def told_back(server: ResponseServer) -> list[str]:

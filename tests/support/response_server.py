@@ -30,6 +30,12 @@ THOUGHT = {
     ],
     "encrypted_content": "gAAAAc2VhbGVk",
 }
+SEARCH = {
+    "id": "ws_1",
+    "type": "web_search_call",
+    "status": "completed",
+    "action": {"type": "search", "query": "weather"},
+}
 CALL = {
     "id": "fc_1",
     "type": "function_call",

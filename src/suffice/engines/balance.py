@@ -53,10 +53,10 @@ class Server:
 
 def beginning_of_body(body: JSON) -> bytes:
     """Return what all turns of a conversation begin with; nothing for a short prompt."""
-    messages = body.get("messages")
-    if not isinstance(messages, list):
+    messages = body.get("messages", body.get("input"))  # the Responses API
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         return b""
-    roles = [one.get("role") if isinstance(one, dict) else None for one in messages]
+    roles = [one.get("role") for one in messages]
     first = roles.index("user") + 1 if "user" in roles else len(roles)
     start = msgspec.json.encode([body.get("system"), body.get("tools"), messages[:first]])
     return start if len(start) >= CACHED_BYTES else b""

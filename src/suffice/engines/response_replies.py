@@ -92,7 +92,7 @@ class ResponseEvents:
         self._fees: Counter[str] = Counter()
         self._calls = self._length = 0
         self._start = 0  # of the text of the last message, in the whole text
-        self._thought = False
+        self._thought = self._phased = False
 
     def chunk(self, event: JSON) -> JSON | None:
         """Return the chunk that an event makes; None where it makes none.
@@ -264,7 +264,10 @@ class ResponseEvents:
         ) or None
 
     def _message(self, whole: JSON, item: _OutputItem) -> JSON:
-        """Return what of a message no event has told, and its phase."""
+        """Return what of a message no event has told, and its phase.
+
+        A lone final answer is taken for one without saying so.
+        """
         delta: JSON = {}
         if item.held and item.held != item.before:
             delta["content"] = self._passed(item, item.held)
@@ -278,9 +281,11 @@ class ResponseEvents:
                 self.logprobs += part.get("logprobs") or ()
                 for name, values in self._cited(part.get("annotations") or []).items():
                     delta[name] = [*delta.get(name, ()), *values]
-        if item.text and isinstance(whole.get("phase"), str):
-            phase = {"phase": whole["phase"], "characters": len(item.text)}
-            delta |= self._sent_back({"type": "message", **phase})
+        phase = whole.get("phase")
+        self._phased = self._phased or phase not in (None, "final_answer")
+        if self._phased and item.text and isinstance(phase, str):
+            place = {"phase": phase, "characters": len(item.text)}
+            delta |= self._sent_back({"type": "message", **place})
         return delta
 
     def _reasoning(self, whole: JSON, item: _OutputItem) -> JSON:

@@ -126,6 +126,11 @@ def count_body(body: JSON) -> JSON:
     return {name: body[name] for name in _COUNTED if name in body}
 
 
+def without_thoughts(body: JSON) -> JSON:
+    """Return a body whose conversation holds no thoughts of earlier turns."""
+    return {**body, "input": [item for item in body["input"] if item["type"] != "reasoning"]}
+
+
 def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
     """Name the fields of a chat request that no response can hold, or that the rung overrules."""
     told = {name for name, value in params.items() if value is not None}

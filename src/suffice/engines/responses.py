@@ -1,12 +1,25 @@
 """OpenAI's Responses API: chat requests go out as responses, answers come back as completions."""
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+
 from suffice.config import EngineConfig
 from suffice.engines.fold import Fold
 from suffice.engines.response_replies import ResponseEvents, completion_of
-from suffice.engines.response_requests import count_body, origin_of, response_body
+from suffice.engines.response_requests import (
+    count_body,
+    origin_of,
+    response_body,
+    without_thoughts,
+)
 from suffice.engines.surcharges import with_surcharges
 from suffice.engines.translated import TranslatedEngine
+from suffice.errors import EngineRefused
 from suffice.types import JSON, Request, Rung, Usage
+
+_UNREADABLE = "invalid_encrypted_content"
 
 
 class ResponsesEngine(TranslatedEngine):
@@ -24,6 +37,26 @@ class ResponsesEngine(TranslatedEngine):
     def __init__(self, config: EngineConfig, *, api_key: str | None = None) -> None:
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         super().__init__(config, headers=headers, api_key=api_key)
+
+    @asynccontextmanager
+    async def _post(
+        self, path: str, body: JSON, request: Request
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Ask; and once more without thoughts that the account behind the engine cannot read.
+
+        They may be those of an account before it. A session that holds one would never go on.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                asked = super()._post(path, body, request)
+                response = await stack.enter_async_context(asked)
+            except EngineRefused as error:
+                bare = without_thoughts(body)
+                if error.detail.code != _UNREADABLE or bare == body:
+                    raise
+                asked = super()._post(path, bare, request)
+                response = await stack.enter_async_context(asked)
+            yield response
 
     def _body(self, request: Request, rung: Rung, *, stream: bool) -> JSON:
         return response_body(request, rung, stream=stream)

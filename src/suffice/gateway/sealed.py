@@ -37,6 +37,16 @@ def unseal(text: str) -> JSON | None:
     return None if fields is None else {n: v for n, v in fields.items() if n in OPAQUE}
 
 
+def joined(fields: JSON, more: JSON) -> JSON:
+    """Join fields of one message that came in two parts: lists go on, other values are replaced."""
+    lists = {
+        name: [*fields[name], *value]
+        for name, value in more.items()
+        if isinstance(value, list) and isinstance(fields.get(name), list)
+    }
+    return {**fields, **more, **lists}
+
+
 def seal_summary(summary: str) -> str:
     """Write the summary that stands for a conversation as `seal` writes fields."""
     return SEAL + _encoded({"summary": summary})

@@ -12,7 +12,7 @@ from suffice.engines.calls import arguments_of
 from suffice.engines.reply import REASONING, texts_of
 from suffice.engines.stream import InlineReasoning
 from suffice.gateway.apis.shape import fitted
-from suffice.gateway.sealed import OPAQUE, opaque_of_call
+from suffice.gateway.sealed import OPAQUE, joined, opaque_of_call
 from suffice.types import JSON
 
 _READ = OPAQUE | {"role", "content", "refusal", "tool_calls", "function_call", *REASONING}
@@ -147,17 +147,13 @@ class AnswerFacts:
         return {"suffice": self._account | notes}
 
     def _add_opaque(self, part: JSON) -> None:
-        for name, field in part.items():
-            value = field
+        for name, value in part.items():
             if name == "annotations" and self._shows_sources:
                 continue
             if name not in _READ and value not in (None, "", []):
                 self.dropped.add(name)
             elif name in OPAQUE and value is not None:
-                before = self.opaque.get(name)
-                if isinstance(value, list) and isinstance(before, list):
-                    value = [*before, *value]
-                self.opaque[name] = value
+                self.opaque = joined(self.opaque, {name: value})
 
     def _texts(self, part: JSON) -> Iterator[BlockDelta]:
         content = part.get("content")

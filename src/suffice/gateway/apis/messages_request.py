@@ -12,7 +12,7 @@ from msgspec import Struct
 from suffice.gateway.apis.fields import Fields, refused, wrong
 from suffice.gateway.apis.messages_tools import CHANGES, chat_tools, removed_tools
 from suffice.gateway.problems import Problem
-from suffice.gateway.sealed import chat_call, unseal, unseal_id
+from suffice.gateway.sealed import chat_call, joined, unseal, unseal_id
 from suffice.types import JSON
 
 # Fields without an effect here: engines cache by themselves, keep the whole context, and have one
@@ -196,7 +196,7 @@ def _assistant(message: Fields) -> JSON:
             fields = unseal(sealed)
             if fields is None and sealed:
                 block.ignored.add("signature" if kind == "thinking" else kind)
-            opaque |= fields or {}
+            opaque = joined(opaque, fields or {})
             thoughts += [block.need("thinking", str)] if kind == "thinking" else []
         elif kind == "tool_use":
             calls.append(_call(block))

@@ -12,7 +12,7 @@ import msgspec
 from suffice.engines.turns import results_beside_calls
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import MORE_TOOLS, SEARCH_OUTPUT, chat_call_of
-from suffice.gateway.sealed import chat_call, unseal, unseal_id, unseal_summary
+from suffice.gateway.sealed import chat_call, joined, unseal, unseal_id, unseal_summary
 from suffice.types import JSON
 
 _AFTER_THOUGHT = ("reasoning_content", "content", "tool_calls")
@@ -122,10 +122,11 @@ class ItemReader:
             item.ignored.add("encrypted_content")
         if not thought and not summary and not opaque:
             return
-        turn = self._own(before=_AFTER_THOUGHT)
-        if thought or summary:
-            turn["reasoning_content"] = _joined(turn.get("reasoning_content"), thought or summary)
-        turn.update(opaque or {})
+        told = thought or summary  # what tells nothing comes after the message that it belongs to
+        turn = self._own(before=_AFTER_THOUGHT if told else ())
+        if told:
+            turn["reasoning_content"] = _joined(turn.get("reasoning_content"), told)
+        turn.update(joined(turn, opaque or {}))
 
     def _add_record(self, item: Fields, kind: str) -> None:
         """Take a call that a vendor's tool has answered, as text of the assistant."""
