@@ -8,7 +8,8 @@ from pathlib import Path
 
 from suffice.config import Config, EngineConfig
 from suffice.engines.base import Engine
-from suffice.engines.dialects import Dialect, check_rung, request_body
+from suffice.engines.dialect import Dialect
+from suffice.engines.dialects import check_rung, request_body
 from suffice.engines.response_requests import check_params, response_body
 from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.errors import ConfigError, MissingExtra
@@ -37,7 +38,7 @@ def build_engines(config: Config) -> dict[str, Engine]:
     rung or an early stop whose certificate does not hold.
     """
     for rung in config.ladder:
-        dialect = dialect_of(config.engine[rung.engine])
+        dialect = _dialect_of(config.engine[rung.engine])
         if dialect is not None:
             check_rung(rung, dialect=dialect)
             if config.engine[rung.engine].kind == "responses":
@@ -132,7 +133,7 @@ def _stopping(config: Config, name: str, engine: Engine) -> Engine:
     return with_early_stop(engine, rungs)
 
 
-def dialect_of(config: EngineConfig) -> Dialect | None:
+def _dialect_of(config: EngineConfig) -> Dialect | None:
     """Return the dialect that an engine speaks; None for one that sends nothing."""
     if config.kind in ("replay", "latent", "anthropic"):
         return None
@@ -145,7 +146,7 @@ def dialect_of(config: EngineConfig) -> Dialect | None:
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:
     """Return what a rung adds to every request; {} where the engine sends nothing anywhere."""
-    dialect = dialect_of(config)
+    dialect = _dialect_of(config)
     if dialect is None:
         return {}
     nothing = Request(request_id="", messages=())

@@ -358,6 +358,40 @@ def test_a_switch_of_a_vendor_does_not_overrule_a_rung(switch: JSON, dialect: st
     assert named == switch.keys() - {"models", "route"}  # which no rung's engine gets
 
 
+SAMPLING = {"temperature": 0, "top_p": 0.5, "logprobs": True, "presence_penalty": 1}
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+@pytest.mark.parametrize(
+    ("asked", "rung", "thinks"),
+    [
+        ({}, {"effort": Effort.LOW}, True),
+        ({"reasoning_effort": "high"}, {}, True),
+        ({"reasoning_effort": "none"}, {}, False),
+        ({}, {"effort": Effort.NONE}, False),
+        ({}, {}, False),
+    ],
+)
+def test_a_model_of_openais_that_thinks_gets_no_sampling_settings(
+    dialect: str, asked: JSON, rung: JSON, thinks: bool
+) -> None:
+    """Every client sends a temperature; OpenAI's models refuse it while they think."""
+    sent = body_of(dialect, asked={**SAMPLING, **asked}, **rung)
+    bare = thinks and dialect in ("openai", "azure")
+    kept = SAMPLING.keys() - DIALECTS[dialect].refuses  # type: ignore[index]
+    assert kept & sent.keys() == (set() if bare else kept)
+    named = set(dropped_of(dialect, {**SAMPLING, **asked}, **rung))
+    assert named >= (SAMPLING.keys() if bare else SAMPLING.keys() - kept)
+    own = body_of(dialect, asked=asked, **rung | {"params": {"temperature": 1}})
+    assert own["temperature"] == 1
+
+
+def test_other_servers_of_openais_api_get_them() -> None:
+    elsewhere = at_url(DIALECTS["openai"], "http://127.0.0.1:8000/v1")
+    assert not elsewhere.fixed_sampling
+    assert at_url(DIALECTS["openai"], "https://x.openai.azure.com/v1").fixed_sampling
+
+
 @pytest.mark.parametrize("dialect", list(DIALECTS))
 def test_no_choice_of_tools_goes_out_where_there_are_none(dialect: str) -> None:
     """OpenAI and DeepSeek refuse an empty list, vLLM a choice without tools."""

@@ -4,12 +4,10 @@ Replies are read in one way for all of them (see reply.py); only requests differ
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
-from suffice.config import DialectName
+from suffice.engines.dialect import Dialect, Path
 from suffice.engines.schemas import grammar_tools, lost_keywords, unmarked_tools
 from suffice.engines.turns import (
     bridged_results,
@@ -29,66 +27,6 @@ from suffice.engines.turns import (
 from suffice.errors import ConfigError
 from suffice.types import JSON, Effort, Request, Rung
 
-Path = tuple[str, ...]
-
-
-class Switch(Struct, frozen=True):
-    """A field that turns thinking on or off, and its two values."""
-
-    path: Path
-    on: object = True
-    off: object = False
-
-
-class Dialect(Struct, frozen=True, kw_only=True):
-    """How one kind of server differs from the others; a path leads to a field of the request.
-
-    `effort` is the path of the effort itself, None where there are `switches` alone, which say
-    whether to think at all; `switches_none` says that these alone tell the effort `none`. `levels`
-    are the efforts that the server tells apart, None for all. `budget` is the path of the largest
-    number of reasoning tokens; with `budget_or_effort` the server takes one of the two alone.
-    `shows_reasoning` says that a reply holds all the reasoning there was, `thoughts_in_total` that
-    no count but the total holds its tokens. `tokenizes` names the
-    field of POST /tokenize, `renders` the route that lays out a chat as a prompt, for going on from
-    the start of an answer. `one_system` says that templates behind it may take one system message
-    alone, at the beginning; with `plain_text` the server takes no list of texts for a message.
-    `call_ids` limits what it takes as the id of a tool call: `short` 40 characters, `nine` nine
-    letters or digits. A server that `caches` heeds the marks `cache_control`. One that is
-    `strict_messages` refuses thoughts of earlier turns, and what other servers want back with them;
-    one that `wants_thoughts` refuses an assistant's turn without any, one that `bridges_results` a
-    user's turn directly after a tool's. A server that
-    `refuses_marks` takes no `cache_control`, one that `compiles_tools` no schemas of tools that a
-    grammar cannot express.
-    """
-
-    name: DialectName
-    effort: Path | None = ("reasoning_effort",)
-    levels: tuple[Effort, ...] | None = None
-    switches: tuple[Switch, ...] = ()
-    switches_none: bool = False
-    budget: Path | None = None
-    budget_or_effort: bool = False
-    limits: tuple[str, ...] = ("max_completion_tokens",)
-    renames: dict[str, str] = {}
-    refuses: frozenset[str] = frozenset()
-    asks_for_usage: bool = True
-    tokenizes: Literal["prompt", "content"] | None = None
-    renders: Literal["apply-template", "tokenize"] | None = None
-    shows_reasoning: bool = True
-    thoughts_in_total: bool = False
-    echoes_prefill: bool = False
-    counts_one_sample: bool = False
-    one_system: bool = True
-    plain_text: bool = False
-    call_ids: Literal["any", "short", "nine"] = "any"
-    caches: bool = False
-    strict_messages: bool = False
-    wants_thoughts: bool = False
-    bridges_results: bool = False
-    refuses_marks: bool = False
-    compiles_tools: bool = False
-
-
 _NESTED = ("chat_template_kwargs", "custom_params")
 # What asks for an effort, in any dialect: a rung that has an effort or a budget drops all of it.
 _EFFORTS = frozenset(
@@ -101,6 +39,11 @@ _EFFORTS = frozenset(
 _ARGUMENTS = _EFFORTS | {"reasoning_strength"}
 # What makes a model write on; a rung with a limit, an effort or a budget drops it.
 _WRITE_ON = frozenset({"ignore_eos", "min_tokens", "min_new_tokens"})
+# What a model of OpenAI's refuses while it thinks, but for the values that it has anyway.
+_SAMPLING = frozenset(
+    {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
+    | {"logit_bias"}
+)
 # What would lead a request past its rung where the engine is a router itself, such as LiteLLM or
 # OpenRouter: to another model, address or account, to an invented answer, or to paid extras. A
 # rung's own `params` may name all of it.
@@ -149,6 +92,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     """
     params = _params(_translated(request, rung, dialect=dialect), rung)
     params = {field: value for field, value in params.items() if field not in dialect.refuses}
+    if dialect.fixed_sampling and _thinks(params, rung):
+        params = {k: v for k, v in params.items() if k in rung.params or k not in _SAMPLING}
     limit = _smallest_limit(params, rung)
     body = {
         dialect.renames.get(field, field): value
@@ -166,6 +111,11 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     if stream and dialect.asks_for_usage:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _thinks(params: JSON, rung: Rung) -> bool:
+    effort = rung.effort or params.get("reasoning_effort")
+    return effort not in (None, Effort.NONE)
 
 
 def _messages(messages: Sequence[JSON], *, dialect: Dialect) -> Sequence[JSON]:

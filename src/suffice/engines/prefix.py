@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from suffice.engines.dialects import Dialect
+from suffice.engines.dialect import Dialect
 from suffice.engines.finishes import finish_of
 from suffice.errors import EngineError, EngineProtocolError, EngineRefused
 from suffice.types import JSON, Effort, Finish, Rung

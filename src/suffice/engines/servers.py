@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from suffice.config import DialectName
-from suffice.engines.dialects import Dialect, Switch
+from suffice.engines.dialect import Dialect, Switch
 from suffice.types import Effort
 
 # Request fields that only some open engines know; hosted APIs answer 400 or 422 to them.
@@ -52,6 +52,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         call_ids="short",
         strict_messages=True,
         refuses_marks=True,
+        fixed_sampling=True,
     ),
     # No switches: vLLM sets enable_thinking from the effort (pull request 43401), and refuses any
     # template argument for models with Mistral's tokenizer (vllm/tokenizers/mistral.py @0065ad5).
@@ -105,6 +106,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         call_ids="short",
         strict_messages=True,
         refuses_marks=True,
+        fixed_sampling=True,
     ),
     # api-docs.deepseek.com/guides/thinking_mode: other efforts are mapped to these in silence.
     # A turn without a thought is refused, and so is an empty one (earendil-works/pi pull 3640).
@@ -235,6 +237,7 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
         limits=limits,
         plain_text=True,
         call_ids="any",
+        fixed_sampling=False,
         strict_messages=strict,
         refuses_marks=strict,
     )

@@ -11,10 +11,12 @@ from msgspec import Struct
 
 from suffice.certify.bundle import Bundle, load_bundle
 from suffice.config import POLICY_MODEL, Config, GatewayConfig, load_config
-from suffice.deployment import build_engines, dialect_of, read_secret
-from suffice.engines.dialects import Dialect, dropped_fields
+from suffice.deployment import build_engines, read_secret
+from suffice.engines.dialect import Dialect
+from suffice.engines.dialects import dropped_fields
 from suffice.engines.messages import left_out
 from suffice.engines.response_requests import left_out as left_out_of_responses
+from suffice.engines.servers import DIALECTS, at_url
 from suffice.errors import ConfigError
 from suffice.gateway.concurrency import Places
 from suffice.gateway.keys import Key
@@ -201,11 +203,15 @@ def _native_rungs(config: Config) -> frozenset[str]:
 
 
 def _dialects(config: Config) -> dict[str, Dialect]:
-    """Map every rung whose engine takes chat completions to its dialect."""
-    chats = {name: engine for name, engine in config.engine.items() if engine.kind != "responses"}
-    dialects = {name: dialect_of(engine) for name, engine in chats.items()}
-    spoken = {rung.name: dialects.get(rung.engine) for rung in config.ladder}
-    return {name: dialect for name, dialect in spoken.items() if dialect is not None}
+    """Map every rung whose engine speaks OpenAI's chat API to its dialect."""
+    engines = {rung.name: config.engine[rung.engine] for rung in config.ladder}
+    dialects = {
+        name: at_url(DIALECTS[engine.dialect], engine.first_url)
+        for name, engine in engines.items()
+        if engine.kind == "openai"
+    }
+    embedded = [name for name, engine in engines.items() if engine.kind == "embedded"]
+    return dialects | dict.fromkeys(embedded, DIALECTS["llamacpp"])
 
 
 def _models_of(kind: frozenset[str], config: Config, pipeline: Pipeline) -> frozenset[str]:
