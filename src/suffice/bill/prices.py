@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 _REGION = re.compile(r"^(us|eu|apac|global|jp|au)\.")
 _VERSION = re.compile(r"(-v\d+(:\d+)?|:\d+)$")
-_SUFFIX = re.compile(r"(\[1m\]|@\d{8}|@default|-latest)$")
+_SUFFIX = re.compile(r"(\[1m\]|@\d{8}|@default|-latest| \((minimal|low|medium|high|xhigh)\))$")
+_VERSION_FIRST = re.compile(r"^claude-(\d)[.-](\d)-(opus|sonnet|haiku)")
+_BEDROCK = re.compile(
+    r"(^|/)((us|eu|apac|global|jp|au)\.)?(anthropic|amazon|meta|mistral|cohere|ai21)\.[^/]+$"
+)
+_CLOUDS = {
+    **dict.fromkeys(("bedrock", "bedrock_converse", "amazon-bedrock", "aws.bedrock"), "aws"),
+    **dict.fromkeys(("vertex_ai", "google-vertex", "gcp.vertex_ai", "gcp.gemini"), "google"),
+}
+"""What gateways, agents and OpenTelemetry call a provider of the price list."""
 _DATE = re.compile(r"-(20\d{2}-?\d{2}-?\d{2})$")
 
 
@@ -50,6 +59,8 @@ def find_price(model: str, provider: str | None, own: Mapping[str, Price]) -> Pr
     """
     if model in own:
         return own[model]
+    if not provider:
+        provider = "aws" if _BEDROCK.search(model) else model.partition("/")[0]
     for name in _names(model):
         listed = _listed(name, provider)
         if listed is not None:
@@ -73,12 +84,14 @@ def _names(model: str) -> Iterator[str]:
     for pattern in (_VERSION, _SUFFIX, _DATE):
         name = pattern.sub("", name)
         yield name
+    yield _VERSION_FIRST.sub(r"claude-\3-\1-\2", name.replace(" ", "-"))  # claude-4.5-sonnet
 
 
 def _listed(name: str, provider: str | None) -> "tuple[Provider, ModelInfo] | None":
     from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
 
     snapshot = get_snapshot()
+    provider = _CLOUDS.get((provider or "").lower(), provider)
     owner = find_provider_by_id(snapshot.providers, provider) if provider else None
     for known in (owner, None):
         try:

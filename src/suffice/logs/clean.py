@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 10**8  # of one request; the longest prompts of 2026 are 10 million
 MOST_USD = 10**6
+_REPORTS = "source IN ('openai-usage', 'anthropic-usage', 'litellm-daily')"
 
 
 class Cleaned(Struct, frozen=True, kw_only=True):
@@ -64,23 +65,20 @@ def clean(store: "DuckDBPyConnection") -> Cleaned:
 def _take_out_problems(store: "DuckDBPyConnection") -> None:
     negative = " OR ".join(f"{name} < 0" for name in (*COUNTS, "requests", "stated_usd"))
     absurd = " OR ".join(f"{name} > {MOST_TOKENS} * greatest(requests, 1)" for name in COUNTS)
-    reports = "source IN ('openai-usage', 'anthropic-usage')"
     store.execute(
         f"""CREATE TABLE problems AS SELECT file, problem, count(*) AS rows FROM (
-            SELECT file, {_problem(negative, absurd, reports)} AS problem FROM records
+            SELECT file, {_problem(negative, absurd)} AS problem FROM records
         ) WHERE problem IS NOT NULL GROUP BY file, problem"""
     )
     if store.execute("SELECT count(*) FROM problems").fetchone() != (0,):
-        store.execute(
-            f"DELETE FROM records WHERE {_problem(negative, absurd, reports)} IS NOT NULL"
-        )
+        store.execute(f"DELETE FROM records WHERE {_problem(negative, absurd)} IS NOT NULL")
 
 
-def _problem(negative: str, absurd: str, reports: str) -> str:
+def _problem(negative: str, absurd: str) -> str:
     cached = "coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0)"
     return f"""CASE WHEN problem IS NOT NULL THEN problem
         WHEN {negative} THEN 'a negative count'
-        WHEN ({absurd} OR stated_usd > {MOST_USD}) AND NOT {reports} OR stated_usd >= {BEYOND_USD}
+        WHEN ({absurd} OR stated_usd > {MOST_USD}) AND NOT {_REPORTS} OR stated_usd >= {BEYOND_USD}
             THEN 'an absurd count'
         WHEN {cached} > input_tokens THEN 'more cached tokens than prompt'
         WHEN coalesce(model, '') = '' AND input_tokens IS NULL AND output_tokens IS NULL
@@ -173,10 +171,9 @@ def _drop_overlap(store: "DuckDBPyConnection") -> int:
 
     Rows of cost reports stay: they have no tokens, and their dollars are what was billed.
     """
-    reports = "source IN ('openai-usage', 'anthropic-usage')"
     day = "(time AT TIME ZONE 'UTC')::DATE"  # of which the reports' rows are
-    where = f"""{reports} AND input_tokens IS NOT NULL AND ({day}, model) IN (
-        SELECT DISTINCT {day}, model FROM records WHERE NOT {reports})"""
+    where = f"""{_REPORTS} AND input_tokens IS NOT NULL AND ({day}, model) IN (
+        SELECT DISTINCT {day}, model FROM records WHERE NOT {_REPORTS})"""
     dropped = _count(store, where)
     if dropped:
         store.execute(f"DELETE FROM records WHERE {where}")

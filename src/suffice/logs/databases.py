@@ -1,4 +1,4 @@
-"""Tables of a database as JSON lines: our own ledger, and LiteLLM's spend logs."""
+"""Tables of a database as JSON lines: our own ledger, LiteLLM's spend logs, OpenCode's messages."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,9 @@ def is_database(name: str) -> bool:
 
 
 def read_database(name: str, target: Path) -> str:
-    """Write the rows of a ledger or of LiteLLM's table as JSON lines; returns the format's name.
+    """Write the rows of a known table as JSON lines; returns the format's name.
 
-    Raises InputError for a database that has neither table, or that cannot be read.
+    Raises InputError for a database that has no such table, or that cannot be read.
     """
     import sqlalchemy as sa
 
@@ -41,13 +41,17 @@ def read_database(name: str, target: Path) -> str:
                 table = sa.Table(LITELLM, sa.MetaData(), autoload_with=connection)
                 _write(connection, sa.select(table), target)
                 return "litellm"
+            if {"message", "session"} <= set(tables):
+                _write(connection, sa.text("SELECT id, session_id, data FROM message"), target)
+                _unfold_messages(target)
+                return "opencode"
     except (sa.exc.SQLAlchemyError, ImportError) as error:
         raise InputError(
             f"cannot read {sa.make_url(url)!r}: {type(error).__name__}: {str(error)[:200]}",
-            hint="name a suffice ledger, or LiteLLM's database",
+            hint="name a suffice ledger, or the database of LiteLLM or OpenCode",
         ) from error
     raise InputError(
-        f"{name} is no log: it has neither table {LEDGER} nor {LITELLM}",
+        f"{name} is no log: it has no table {LEDGER}, {LITELLM}, or message and session",
         hint="export its rows as JSON lines or CSV",
     )
 
@@ -57,6 +61,17 @@ def _write(connection: "sa.Connection", query: Any, target: Path) -> None:
         rows = connection.execution_options(stream_results=True).execute(query)
         for batch in rows.mappings().partitions(_BATCH):
             out.writelines(msgspec.json.encode(dict(row), enc_hook=str) + b"\n" for row in batch)
+
+
+def _unfold_messages(target: Path) -> None:
+    """Put the columns of OpenCode's messages into the JSON that each row holds."""
+    rows = [msgspec.json.decode(line) for line in target.read_bytes().splitlines()]
+    with target.open("wb") as out:
+        for row in rows:
+            data = msgspec.json.decode(row["data"])
+            if isinstance(data, dict):
+                message = data | {"id": row["id"], "sessionID": row["session_id"]}
+                out.write(msgspec.json.encode(message) + b"\n")
 
 
 def _ledger_query() -> Any:

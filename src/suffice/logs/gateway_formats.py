@@ -47,10 +47,17 @@ _LITELLM_WRITE = first(
 )
 _LITELLM = LogFormat(
     name="litellm",
-    title="LiteLLM spend logs",
-    needs=needs("request_id call_type spend startTime", "request_id spend prompt_tokens startTime"),
+    title="LiteLLM spend logs, and what its logging callbacks write",
+    needs=needs(
+        "request_id call_type spend startTime",
+        "request_id spend prompt_tokens startTime",
+        "id call_type response_cost startTime",
+    ),
     structure={
         "request_id": TEXT,
+        "id": TEXT,
+        "trace_id": TEXT,
+        "response_cost": NUMBER,
         "api_key": TEXT,
         "spend": NUMBER,
         "prompt_tokens": NUMBER,
@@ -73,8 +80,8 @@ _LITELLM = LogFormat(
     relation=f"(SELECT *, json_transform(tree(r.metadata), '{json.dumps(_META)}') AS m FROM rows)",
     fields={
         **timed("r.startTime", "r.endTime"),
-        "id": "r.request_id",
-        "session": "r.session_id",
+        "id": first("r.request_id", "r.id"),
+        "session": first("r.session_id", "r.trace_id"),
         "model": "r.model",
         "provider": "r.custom_llm_provider",
         "input_tokens": whole_prompt("r.prompt_tokens", _LITELLM_READ, _LITELLM_WRITE),
@@ -86,7 +93,7 @@ _LITELLM = LogFormat(
         ),
         "output_tokens": "r.completion_tokens",
         "reasoning_tokens": "m.usage_object.completion_tokens_details.reasoning_tokens",
-        "stated_usd": "r.spend",
+        "stated_usd": first("r.spend", "r.response_cost"),
         "key": first("m.user_api_key_alias", "nullif(r.\"user\", '')", "nullif(r.api_key, '')"),
         "tags": first(
             "try_cast(tree(r.request_tags) AS VARCHAR[])",
@@ -95,7 +102,7 @@ _LITELLM = LogFormat(
         ),
         "error": "CASE WHEN r.status IN ('failure', 'error') THEN r.status END",
     },
-    where="r.request_id IS NOT NULL AND coalesce(lower(r.cache_hit), '') <> 'true'",
+    where="coalesce(r.request_id, r.id) IS NOT NULL AND coalesce(lower(r.cache_hit), '') <> 'true'",
     prompt="filled(r.messages)",
     answer="filled(r.response)",
     missing="agents; cached and reasoning tokens in versions without `usage_object`",
@@ -136,6 +143,7 @@ _HELICONE = LogFormat(
         "user_id": TEXT,
         "response_status": NUMBER,
         "delay_ms": NUMBER,
+        "cache_reference_id": TEXT,
         "request_properties": TREE,
         "properties": TREE,
         "request_body": TREE,
@@ -163,7 +171,8 @@ _HELICONE = LogFormat(
         "error": "CASE WHEN r.response_status >= 400 THEN printf('%.0f', r.response_status) END",
         "latency_s": "r.delay_ms / 1000",
     },
-    where="r.request_id IS NOT NULL",
+    where="r.request_id IS NOT NULL AND coalesce(r.cache_reference_id, '') NOT SIMILAR TO "
+    "'.*[1-9a-f].*'",  # of zeros alone, where no cache answered
     prompt="filled(tree(r.request_body)->'$.messages')",
     answer="filled(r.response_body)",
     missing="one-hour cache writes",

@@ -1,6 +1,7 @@
-"""OpenTelemetry GenAI spans as OTLP files hold them, and the events of Claude Code's exporter."""
+"""OpenTelemetry GenAI spans as OTLP files hold them, and the events that coding agents export."""
 
-from suffice.logs.format import TEXT, LogFormat, first, needs, whole_prompt
+from suffice.logs.format import TEXT, LogFormat, first, needs, plus, whole_prompt
+from suffice.logs.session_formats import with_thoughts
 
 _ATTRIBUTES = [
     {
@@ -35,6 +36,7 @@ _READ = _number(
     "gen_ai.usage.cache_read_input_tokens",
     "gen_ai.usage.details.cache_read_tokens",  # Pydantic AI before 2026-04
     "gen_ai.usage.input_tokens.cached",  # Sentry
+    "ai.usage.cachedInputTokens",  # Vercel's AI SDK
     "llm.token_count.prompt_details.cache_read",
 )
 _WRITE = _number(
@@ -113,6 +115,7 @@ _SPANS = LogFormat(
             "gen_ai.usage.reasoning_tokens",
             "gen_ai.usage.details.reasoning_tokens",
             "gen_ai.usage.output_tokens.reasoning",
+            "ai.usage.reasoningTokens",
             "llm.token_count.completion_details.reasoning",
         ),
         "tier": _text("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
@@ -134,9 +137,11 @@ _SPANS = LogFormat(
     missing="one-hour cache writes, where the instrumentation says nothing of them",
 )
 
+_ERROR = "'error'"
+_EVENT = first(_text("event.name"), "s.body.stringValue")
 _EVENTS = LogFormat(
     name="otlp-logs",
-    title="OpenTelemetry events of Claude Code (OTLP JSON and protobuf)",
+    title="OpenTelemetry events of coding agents (Claude Code, Codex, Gemini CLI, Qwen Code)",
     needs=needs("resourceLogs"),
     structure={
         "resourceLogs": [
@@ -146,6 +151,7 @@ _EVENTS = LogFormat(
                         "logRecords": [
                             {
                                 "timeUnixNano": TEXT,
+                                "observedTimeUnixNano": TEXT,
                                 "body": {"stringValue": TEXT},
                                 "attributes": _ATTRIBUTES,
                             }
@@ -165,28 +171,45 @@ _EVENTS = LogFormat(
         )
     )""",
     fields={
-        "time": "as_time(s.timeUnixNano)",
+        "time": first(
+            "as_time(nullif(s.timeUnixNano, '0'))",
+            f"as_time({_text('event.timestamp')})",
+            "as_time(s.observedTimeUnixNano)",
+        ),
         "zoned": "true",
         "id": _text("request_id"),
-        "session": _text("session.id"),
+        "session": _text("session.id", "conversation.id"),
         "model": _text("model"),
         "provider": "CASE WHEN " + _text("model") + " LIKE 'claude%' THEN 'anthropic' END",
-        "input_tokens": " + ".join(
-            f"coalesce({_number(key)}, 0)"
-            for key in ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
+        "input_tokens": first(
+            _number("input_token_count"),
+            plus(*map(_number, ("input_tokens", "cache_read_tokens", "cache_creation_tokens"))),
         ),
-        "cache_read_tokens": _number("cache_read_tokens"),
+        "cache_read_tokens": _number(
+            "cache_read_tokens", "cached_token_count", "cached_content_token_count"
+        ),
         "cache_write_tokens": _number("cache_creation_tokens"),
-        "output_tokens": _number("output_tokens"),
+        "output_tokens": first(
+            _number("output_tokens"),
+            with_thoughts(
+                _number("output_token_count"),
+                _number("thoughts_token_count"),
+                prompt=_number("input_token_count"),
+                total=_number("total_token_count"),
+            ),
+        ),
+        "reasoning_tokens": _number("reasoning_token_count", "thoughts_token_count"),
         "stated_usd": _number("cost_usd"),
         "key": _text("user.email", "user.id"),
         "effort": _text("effort"),
+        "error": f"CASE WHEN {_EVENT} LIKE '%api_error' "
+        f"THEN {first(_text('status_code', 'http.response.status_code'), _ERROR)} END",
         "latency_s": f"{_number('duration_ms')} / 1000",
     },
-    where=f"(s.body.stringValue LIKE '%api_request' OR {_text('event.name')} LIKE '%api_request') "
-    f"AND {_text('model')} IS NOT NULL",
+    where=f"({_EVENT} SIMILAR TO '.*(api_request|api_response|api_error)' "
+    f"OR {_text('event.kind')} = 'response.completed') AND {_text('model')} IS NOT NULL",
     nested=True,
-    missing="reasoning tokens, one-hour cache writes, errors",
+    missing="reasoning tokens of Claude Code, one-hour cache writes",
 )
 
 OTLP_FORMATS = (_SPANS, _EVENTS)

@@ -41,9 +41,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "chat_id",
     ),
     "agent": ("agent", "agent_id", "agent_name", "subagent"),
-    "model": ("model", "model_name", "model_id", "model_slug"),
+    "model": ("model", "model_name", "model_id", "model_slug", "model_permaslug"),
     "provider": ("provider", "provider_name", "vendor"),
-    "requests": ("requests", "num_requests", "calls"),
+    "requests": ("requests", "num_requests", "num_model_requests", "api_requests", "calls"),
     "input_tokens": (
         "input_tokens",
         "prompt_tokens",
@@ -59,6 +59,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "cached_tokens",
         "cache_read_input_tokens",
         "cached_input_tokens",
+        "input_cached_tokens",
         "tokens_cached",
         "cache_read",
     ),
@@ -104,7 +105,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "error": ("error", "error_message", "error_type"),
     "latency_s": ("latency_s", "duration_s"),
 }
-_IN_MS = ("latency_ms", "duration_ms", "generation_time")
+_IN_MS = ("latency_ms", "duration_ms", "generation_time", "generation_time_ms")
 _PROMPTS = ("prompt", "text", "messages", "question", "input_text")
 _ANSWERS = ("answer", "response", "completion", "output_text")
 _KINDS = {"tags": TREE}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from suffice.logs.agent_formats import AGENT_FORMATS
 from suffice.logs.clean import Cleaned, clean
 from suffice.logs.databases import is_database, read_database
 from suffice.logs.files import LogFile, find_files, open_log, salvage
@@ -18,6 +19,7 @@ from suffice.logs.format import LogFormat, Structure, structure_sql
 from suffice.logs.protobuf import is_protobuf, spans_as_json
 from suffice.logs.record import Skipped
 from suffice.logs.server_formats import TextFormat
+from suffice.logs.session_formats import SESSION_FORMATS
 from suffice.logs.sniff import SQLITE, Sniffed, of_names, sniff
 from suffice.logs.sql import sql_text
 from suffice.logs.store import THREADS, open_store
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 _LARGEST_ROW_BYTES = 32 * 1024**2
 _DOCUMENTS = ("array", "document")
+SESSIONS = {form.name for form in (*SESSION_FORMATS, *AGENT_FORMATS)}
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):
@@ -130,6 +133,7 @@ def read_logs(names: Iterable[str], options: LogOptions = DEFAULTS) -> Iterator[
             groups[_group_of(source)].append(source)
         for group in groups.values():
             skipped += _read_group(store, group, spare=Path(spare))
+        skipped += _without_requests(store, groups)
         cleaned = clean(store)
         yield Logs(
             store=store,
@@ -345,6 +349,19 @@ def _objects(group: list[_Source]) -> str:
         f"SELECT {rows} AS j, filename FROM read_json_objects({paths}, format = '{form}', "
         f"filename = true, maximum_object_size = {largest}{lenient}{packed})"
     )
+
+
+def _without_requests(
+    store: "DuckDBPyConnection", groups: Mapping[tuple[str, str, str], list[_Source]]
+) -> list[Skipped]:
+    """Name the files that were read, and hold no request; sessions may well be empty."""
+    read = {row[0] for row in store.execute("SELECT DISTINCT file FROM records").fetchall()}
+    return [
+        Skipped(path=str(source.log.path), reason=f"read as {name}, but no request is in it")
+        for (name, *_), sources in groups.items()
+        for source in sources
+        if source.id not in read and name not in SESSIONS
+    ]
 
 
 def _broken_rows(store: "DuckDBPyConnection") -> list[Skipped]:

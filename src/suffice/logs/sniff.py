@@ -11,19 +11,25 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from suffice.logs.agent_formats import AGENT_FORMATS
+from suffice.logs.export_formats import EXPORT_FORMATS
 from suffice.logs.files import HEAD_BYTES, LogFile
 from suffice.logs.format import LogFormat, Shape
 from suffice.logs.gateway_formats import GATEWAY_FORMATS
+from suffice.logs.observer_formats import OBSERVER_FORMATS
 from suffice.logs.otlp_format import OTLP_FORMATS
 from suffice.logs.plain_format import plain_format
 from suffice.logs.provider_formats import PROVIDER_FORMATS
 from suffice.logs.server_formats import TEXT_FORMATS, TextFormat
+from suffice.logs.session_formats import SESSION_FORMATS
 
 JSON_FORMATS: tuple[LogFormat, ...] = (
+    *SESSION_FORMATS,  # before Claude Code's, whose lines without usage look like Qwen's
     *AGENT_FORMATS,
     *OTLP_FORMATS,
     *PROVIDER_FORMATS,
+    *EXPORT_FORMATS,
     *GATEWAY_FORMATS,
+    *OBSERVER_FORMATS,
 )
 SQLITE = b"SQLite format 3\0"
 _PARQUET = b"PAR1"
