@@ -82,6 +82,19 @@ def test_a_session_of_opencode_is_the_same_in_its_files_its_export_and_its_datab
     assert read(document) == read(base) == read(*files, document, base) == alone
 
 
+def test_the_other_files_of_opencode_are_no_requests(tmp_path: Path) -> None:
+    rows = [
+        {"id": "ses_1", "projectID": "p", "directory": "/a", "title": "t"},
+        {"id": "prt_1", "sessionID": "ses_1", "messageID": "msg_1", "type": "text", "text": "x"},
+        {"id": "msg_0", "sessionID": "ses_1", "role": "user", "time": {"created": 1}},
+    ]
+    paths = [tmp_path / f"{n}.json" for n in range(3)]
+    for path, row in zip(paths, rows, strict=True):
+        path.write_text(json.dumps(row))
+    with read_logs([str(tmp_path)]) as logs:
+        assert (logs.formats, logs.skipped) == ({"opencode": 3}, ())
+
+
 def test_lines_of_a_gemini_cli_session_are_its_messages_with_their_last_counts(
     tmp_path: Path,
 ) -> None:

@@ -19,15 +19,9 @@ _REGION = re.compile(r"^(us|eu|apac|global|jp|au)\.")
 _VERSION = re.compile(r"(-v\d+(:\d+)?|:\d+)$")
 _SUFFIX = re.compile(r"(\[1m\]|@\d{8}|@default|-latest| \((minimal|low|medium|high|xhigh)\))$")
 _VERSION_FIRST = re.compile(r"^claude-(\d)[.-](\d)-(opus|sonnet|haiku)")
-_BEDROCK = re.compile(
-    r"(^|/)((us|eu|apac|global|jp|au)\.)?(anthropic|amazon|meta|mistral|cohere|ai21)\.[^/]+$"
-)
-_CLOUDS = {
-    **dict.fromkeys(("bedrock", "bedrock_converse", "amazon-bedrock", "aws.bedrock"), "aws"),
-    **dict.fromkeys(("vertex_ai", "google-vertex", "gcp.vertex_ai", "gcp.gemini"), "google"),
-}
-"""What gateways, agents and OpenTelemetry call a provider of the price list."""
 _DATE = re.compile(r"-(20\d{2}-?\d{2}-?\d{2})$")
+_BEDROCK = ("bedrock", "bedrock_converse", "amazon-bedrock", "aws.bedrock")
+"""What gateways, agents and OpenTelemetry call Amazon, whose regions have prices of their own."""
 
 
 def read_prices(path: Path) -> dict[str, Price]:
@@ -59,16 +53,18 @@ def find_price(model: str, provider: str | None, own: Mapping[str, Price]) -> Pr
     """
     if model in own:
         return own[model]
-    if not provider:
-        provider = "aws" if _BEDROCK.search(model) else model.partition("/")[0]
+    if provider in _BEDROCK or model.partition("/")[0] in _BEDROCK:
+        provider = "aws"
     for name in _names(model):
         listed = _listed(name, provider)
         if listed is not None:
             owner, info = listed
-            try:
-                return price_for(model, PriceConfig(provider=owner.id, model=info.id))
-            except PriceError:
-                return None  # priced by other things than tokens
+            for known in (info.id, name):  # not every id of the list is found by itself
+                try:
+                    return price_for(model, PriceConfig(provider=owner.id, model=known))
+                except PriceError:
+                    continue
+            return None  # priced by other things than tokens
     return None
 
 
@@ -91,7 +87,6 @@ def _listed(name: str, provider: str | None) -> "tuple[Provider, ModelInfo] | No
     from genai_prices.data_snapshot import find_provider_by_id, get_snapshot
 
     snapshot = get_snapshot()
-    provider = _CLOUDS.get((provider or "").lower(), provider)
     owner = find_provider_by_id(snapshot.providers, provider) if provider else None
     for known in (owner, None):
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from suffice.logs.format import NUMBER, TEXT, TREE, LogFormat, Structure, first, needs, plus, timed
+from suffice.logs.format import NUMBER, TEXT, TREE, LogFormat, Structure, needs, plus, timed
 
 USAGE_METADATA: Structure = dict.fromkeys(
     (
@@ -68,6 +68,9 @@ _OPENCODE = LogFormat(
     title="OpenCode messages, exported sessions and its database",
     needs=needs(
         "sessionID role modelID tokens.input",
+        "id sessionID role time.created",
+        "id sessionID messageID type",
+        "id projectID directory title",
         "messages.info.sessionID messages.info.role messages.info.tokens",
     ),
     structure={**_OPENCODE_MESSAGE, "messages": [{"info": _OPENCODE_MESSAGE}]},
@@ -77,7 +80,8 @@ _OPENCODE = LogFormat(
         "zoned": "true",
         "id": "m.id",
         "session": "m.sessionID",
-        "agent": first("m.agent", "m.mode"),
+        "agent": "CASE WHEN coalesce(m.agent, m.mode, 'build') IN ('build', 'plan') THEN 'main' "
+        "ELSE coalesce(m.agent, m.mode) END",
         "model": "m.modelID",
         "provider": "m.providerID",
         "input_tokens": _OPENCODE_PROMPT,

@@ -67,8 +67,7 @@ def _find_model(name: str, *, provider_id: str, model_id: str) -> "ModelInfo":
             f"price.{name}.provider: genai-prices knows no provider {provider_id!r}",
             hint=_nearest(provider_id, [p.id for p in snapshot.providers]),
         )
-    model = next((m for m in provider.models if m.id == model_id), None)  # not all match themselves
-    model = model or provider.find_model(model_id, all_providers=snapshot.providers)
+    model = provider.find_model(model_id, all_providers=snapshot.providers)
     if model is None:
         raise PriceError(
             f"price.{name}.model: genai-prices has no model {model_id!r} of {provider.id}",
