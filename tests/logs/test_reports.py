@@ -260,3 +260,49 @@ def test_a_sub_agent_that_replays_its_parent_adds_its_own_alone(
     write_log(tmp_path / "child.jsonl", child)
     what = "count(*), count(*) FILTER (model = 'gpt-5'), count(*) FILTER (model = 'gpt-5-mini')"
     assert read(tmp_path, what)[0] == (3, 2, 1)
+
+
+@pytest.mark.parametrize("form", ["claude-code", "api-responses"])
+def test_advice_and_compaction_within_a_message_are_calls_of_their_own(
+    form: str, tmp_path: Path
+) -> None:
+    def calls(tokens: int, **more: object) -> dict[str, object]:
+        return {
+            "input_tokens": tokens,
+            "output_tokens": 10 * tokens,
+            "cache_read_input_tokens": 100,
+            "cache_creation_input_tokens": 7,
+        } | more
+
+    usage = calls(2) | {
+        "iterations": [
+            calls(1, type="message"),
+            calls(5, type="advisor_message", model="claude-opus-4-7"),
+            calls(3, type="compaction"),
+            calls(1, type="message"),
+        ]
+    }
+    message = {"id": "msg_1", "role": "assistant", "model": "claude-sonnet-4-6", "usage": usage}
+    row = message | {"type": "message"}
+    if form == "claude-code":
+        row = {
+            "type": "assistant",
+            "uuid": "u",
+            "sessionId": "s",
+            "timestamp": AT.format(1),
+            "costUSD": 0.5,
+        }
+        row["message"] = message
+    path = write_log(tmp_path / "log.jsonl", [row, row])
+    with read_logs([str(path)]) as logs:
+        assert logs.formats == {form: 1}
+        rows = logs.store.execute(
+            "SELECT model, agent, input_tokens, cache_read_tokens, cache_write_tokens, "
+            "output_tokens, stated_usd::DOUBLE FROM records ORDER BY id"
+        ).fetchall()
+    main, usd = ("main", 0.5) if form == "claude-code" else (None, None)
+    assert rows == [
+        ("claude-sonnet-4-6", main, 109, 100, 7, 20, usd),
+        ("claude-opus-4-7", "advisor", 112, 100, 7, 50, None),
+        ("claude-sonnet-4-6", "compaction", 110, 100, 7, 30, None),
+    ]

@@ -12,6 +12,7 @@ from suffice.logs.format import (
     plus,
     timed,
 )
+from suffice.logs.iterations import ITERATIONS, of_either, with_iterations
 
 _USAGE = "r.message.usage"
 _CLAUDE_CODE = LogFormat(
@@ -46,31 +47,35 @@ _CLAUDE_CODE = LogFormat(
                 "service_tier": TEXT,
                 "speed": TEXT,
                 "cache_creation": {"ephemeral_1h_input_tokens": NUMBER},
+                **ITERATIONS,
             },
         },
     },
-    fields={
-        **timed("r.timestamp"),
-        "id": first("r.message.id", "r.requestId", "r.uuid"),
-        "session": "r.sessionId",
-        "agent": first("r.agentId", "CASE WHEN r.isSidechain THEN 'side' ELSE 'main' END"),
-        "model": "nullif(r.message.model, '<synthetic>')",
-        "provider": "CASE WHEN r.message.model LIKE 'claude%' THEN 'anthropic' END",
-        "input_tokens": plus(
-            f"{_USAGE}.input_tokens",
-            f"{_USAGE}.cache_creation_input_tokens",
-            f"{_USAGE}.cache_read_input_tokens",
-        ),
-        "cache_read_tokens": f"{_USAGE}.cache_read_input_tokens",
-        "cache_write_tokens": f"{_USAGE}.cache_creation_input_tokens",
-        "cache_write_1h_tokens": f"{_USAGE}.cache_creation.ephemeral_1h_input_tokens",
-        "output_tokens": f"{_USAGE}.output_tokens",
-        "tier": first(f"nullif({_USAGE}.speed, 'standard')", f"{_USAGE}.service_tier"),
-        "stated_usd": "r.costUSD",
-        "tags": "CASE WHEN r.cwd IS NOT NULL THEN ['project:' || parse_filename(r.cwd)] END",
-        "error": "CASE WHEN r.isApiErrorMessage THEN 'API error' END",
-        "ended": "r.message.stop_reason IS NOT NULL",
-    },
+    relation=with_iterations("rows", _USAGE),
+    fields=of_either(
+        {
+            **timed("r.timestamp"),
+            "id": first("r.message.id", "r.requestId", "r.uuid"),
+            "session": "r.sessionId",
+            "agent": first("r.agentId", "CASE WHEN r.isSidechain THEN 'side' ELSE 'main' END"),
+            "model": "nullif(r.message.model, '<synthetic>')",
+            "provider": "CASE WHEN r.message.model LIKE 'claude%' THEN 'anthropic' END",
+            "input_tokens": plus(
+                f"{_USAGE}.input_tokens",
+                f"{_USAGE}.cache_creation_input_tokens",
+                f"{_USAGE}.cache_read_input_tokens",
+            ),
+            "cache_read_tokens": f"{_USAGE}.cache_read_input_tokens",
+            "cache_write_tokens": f"{_USAGE}.cache_creation_input_tokens",
+            "cache_write_1h_tokens": f"{_USAGE}.cache_creation.ephemeral_1h_input_tokens",
+            "output_tokens": f"{_USAGE}.output_tokens",
+            "tier": first(f"nullif({_USAGE}.speed, 'standard')", f"{_USAGE}.service_tier"),
+            "stated_usd": "r.costUSD",
+            "tags": "CASE WHEN r.cwd IS NOT NULL THEN ['project:' || parse_filename(r.cwd)] END",
+            "error": "CASE WHEN r.isApiErrorMessage THEN 'API error' END",
+            "ended": "r.message.stop_reason IS NOT NULL",
+        }
+    ),
     where=f"r.type = 'assistant' AND ({_USAGE}.output_tokens IS NOT NULL "
     f"OR {_USAGE}.input_tokens IS NOT NULL)",
     openings=Openings(

@@ -1,6 +1,7 @@
 """What providers hand out: usage and cost reports, batch files, and saved responses."""
 
 from suffice.logs.format import NUMBER, TEXT, TREE, LogFormat, first, needs, plus
+from suffice.logs.iterations import ITERATIONS, of_either, with_iterations
 
 _BUCKETS = (
     "(SELECT file, d, unnest(d.results) AS x FROM (SELECT file, unnest(r.data) AS d FROM rows))"
@@ -133,6 +134,7 @@ _USAGE = {
     "output_tokens_details": {"reasoning_tokens": NUMBER},
     "service_tier": TEXT,
     "speed": TEXT,
+    **ITERATIONS,
 }
 _BODY = {
     "id": TEXT,
@@ -168,42 +170,45 @@ _RESPONSES = LogFormat(
         "error": TREE,
         **_BODY,
     },
-    relation="""(
-        SELECT *, CASE WHEN r.response.body.model IS NOT NULL THEN r.response.body
+    relation=with_iterations(
+        """(SELECT *, CASE WHEN r.response.body.model IS NOT NULL THEN r.response.body
             WHEN r.result.message.model IS NOT NULL THEN r.result.message
             ELSE struct_pack(id := r.id, model := r.model, created := r.created,
                 created_at := r.created_at, service_tier := r.service_tier, usage := r.usage,
                 choices := r.choices, output := r.output, content := r.content) END AS b,
             r.custom_id IS NOT NULL AS batch
-        FROM rows
-    )""",
-    fields={
-        "time": f"as_time({first('b.created', 'b.created_at')})",
-        "zoned": "true",
-        "id": first("b.id", "r.custom_id"),
-        "model": "b.model",
-        "provider": "CASE WHEN starts_with(b.id, 'msg_') THEN 'anthropic' END",
-        "input_tokens": first(
-            "b.usage.prompt_tokens",
-            "CASE WHEN b.usage.cache_read_input_tokens IS NULL THEN b.usage.input_tokens "
-            "ELSE b.usage.input_tokens + b.usage.cache_read_input_tokens "
-            "+ coalesce(b.usage.cache_creation_input_tokens, 0) END",
-        ),
-        "cache_read_tokens": _READ,
-        "cache_write_tokens": "b.usage.cache_creation_input_tokens",
-        "cache_write_1h_tokens": "b.usage.cache_creation.ephemeral_1h_input_tokens",
-        "output_tokens": first("b.usage.completion_tokens", "b.usage.output_tokens"),
-        "reasoning_tokens": first(
-            "b.usage.completion_tokens_details.reasoning_tokens",
-            "b.usage.output_tokens_details.reasoning_tokens",
-        ),
-        "tier": "CASE WHEN batch THEN 'batch' ELSE coalesce("
-        "nullif(b.usage.speed, 'standard'), b.service_tier, b.usage.service_tier) END",
-        "stated_usd": "b.usage.cost",
-        "error": "CASE WHEN r.response.status_code >= 400 "
-        "THEN printf('%.0f', r.response.status_code) "
-        "WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",
-    },
+        FROM rows)""",
+        "b.usage",
+    ),
+    fields=of_either(
+        {
+            "time": f"as_time({first('b.created', 'b.created_at')})",
+            "zoned": "true",
+            "id": first("b.id", "r.custom_id"),
+            "model": "b.model",
+            "provider": "CASE WHEN starts_with(b.id, 'msg_') THEN 'anthropic' END",
+            "input_tokens": first(
+                "b.usage.prompt_tokens",
+                "CASE WHEN b.usage.cache_read_input_tokens IS NULL THEN b.usage.input_tokens "
+                "ELSE b.usage.input_tokens + b.usage.cache_read_input_tokens "
+                "+ coalesce(b.usage.cache_creation_input_tokens, 0) END",
+            ),
+            "cache_read_tokens": _READ,
+            "cache_write_tokens": "b.usage.cache_creation_input_tokens",
+            "cache_write_1h_tokens": "b.usage.cache_creation.ephemeral_1h_input_tokens",
+            "output_tokens": first("b.usage.completion_tokens", "b.usage.output_tokens"),
+            "reasoning_tokens": first(
+                "b.usage.completion_tokens_details.reasoning_tokens",
+                "b.usage.output_tokens_details.reasoning_tokens",
+            ),
+            "tier": "CASE WHEN batch THEN 'batch' ELSE coalesce("
+            "nullif(b.usage.speed, 'standard'), b.service_tier, b.usage.service_tier) END",
+            "stated_usd": "b.usage.cost",
+            "error": "CASE WHEN r.response.status_code >= 400 "
+            "THEN printf('%.0f', r.response.status_code) "
+            "WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",
+        }
+    ),
     where="b.id IS NOT NULL OR r.custom_id IS NOT NULL",
     answer=first("filled(b.choices)", "filled(b.output)", "filled(b.content)"),
     missing="prompts (they stand in the batch's input file), sessions, keys; Anthropic: the time",
