@@ -38,17 +38,7 @@ def build_engines(config: Config) -> dict[str, Engine]:
     rung or an early stop whose certificate does not hold.
     """
     for rung in config.ladder:
-        dialect = _dialect_of(config.engine[rung.engine])
-        if dialect is not None:
-            check_rung(rung, dialect=dialect)
-            if config.engine[rung.engine].kind == "responses":
-                check_params(rung)
-        elif rung.early_stop is not None:
-            raise ConfigError(
-                f"rung {rung.name!r}: a {config.engine[rung.engine].kind} engine does not reason, "
-                "so there is nothing to stop early",
-                hint="remove early_stop",
-            )
+        _check_on_engine(rung, config.engine[rung.engine])
     return {
         name: _stopping(config, name, open_engine(name, engine))
         for name, engine in config.engine.items()
@@ -145,7 +135,11 @@ def _dialect_of(config: EngineConfig) -> Dialect | None:
 
 
 def request_fields(rung: Rung, config: EngineConfig) -> JSON:
-    """Return what a rung adds to every request; {} where the engine sends nothing anywhere."""
+    """Return what a rung adds to every request; {} where the engine sends nothing anywhere.
+
+    Raises ConfigError for a rung that its engine cannot be asked for.
+    """
+    _check_on_engine(rung, config)
     dialect = _dialect_of(config)
     if dialect is None:
         return {}
@@ -155,6 +149,20 @@ def request_fields(rung: Rung, config: EngineConfig) -> JSON:
     else:
         body = request_body(nothing, rung, dialect=dialect, stream=False)
     return {field: value for field, value in body.items() if field not in _NOT_OF_A_RUNG}
+
+
+def _check_on_engine(rung: Rung, config: EngineConfig) -> None:
+    dialect = _dialect_of(config)
+    if dialect is not None:
+        check_rung(rung, dialect=dialect)
+    elif rung.early_stop is not None:
+        raise ConfigError(
+            f"rung {rung.name!r}: a {config.kind} engine does not reason, so there is nothing to "
+            "stop early",
+            hint="remove early_stop",
+        )
+    if config.kind == "responses":
+        check_params(rung)
 
 
 def read_secret(path: str, *, at: str) -> str:

@@ -11,11 +11,12 @@ from aiohttp.test_utils import TestServer
 from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
 
 from suffice.config import EngineConfig
-from suffice.engines.base import last
+from suffice.deployment import request_fields
+from suffice.engines.base import Retries, last
 from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import response_body
 from suffice.engines.responses import ResponsesEngine
-from suffice.errors import EngineError, EngineProtocolError, EngineRefused
+from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineRefused
 from suffice.types import Completion, Count, CountSource, Effort, Finish, Request, Rung
 
 JSON = dict[str, Any]
@@ -298,3 +299,33 @@ def test_a_result_of_texts_is_one_text() -> None:
     result = {"role": "tool", "tool_call_id": "a", "content": parts}
     body = sent(ASKED, {"role": "assistant", "tool_calls": [call]}, result)
     assert body["input"][-1]["output"] == "20\n\ndegrees"
+
+
+def test_a_refusal_of_an_earlier_turn_goes_back_as_what_was_said() -> None:
+    refusal = {"type": "refusal", "refusal": "I will not."}
+    message = message_of({"id": "m", "type": "message", "content": [refusal]})
+    _, said, _ = sent(ASKED, message, ASKED)["input"]
+    assert said["content"] == [{"type": "output_text", "text": "I will not."}]
+
+
+@pytest.mark.parametrize(("usage", "calls"), [(USAGE, 1), (None, 3)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_that_has_used_tokens_is_not_tried_again_unbooked(
+    script: tuple[Script, ResponsesEngine], stream: bool, usage: JSON | None, calls: int
+) -> None:
+    server, engine = script
+    error = {"code": "server_error", "message": "Try again."}
+    failed = response(status="failed", error=error, usage=usage)
+    server.events = [{"type": "response.failed", "response": failed}]
+    engine._retries = Retries(limit=2, first_s=0.001)
+    with pytest.raises(EngineRefused) as caught:
+        await (last(engine.stream(chat(), RUNG)) if stream else engine.complete(chat(), RUNG))
+    assert (caught.value.used is not None) == (usage is not None)
+    assert len(server.asked) == calls
+
+
+@pytest.mark.parametrize("params", [{"background": True}, {"n": 2}, {"stop": ["x"]}])
+def test_params_that_no_response_can_hold_are_refused_before_any_call(params: JSON) -> None:
+    rung = Rung(name="r", engine="o", model="m", params=params)
+    with pytest.raises(ConfigError, match=f"'r'.*{next(iter(params))}"):
+        request_fields(rung, EngineConfig(kind="responses", url="http://127.0.0.1/v1"))

@@ -19,7 +19,7 @@ from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.render import relayed
 from suffice.engines.usage import estimated_prompt
 from suffice.errors import EngineError, EngineRefused, EngineUnusable
-from suffice.types import JSON, Completion, Count, Request, Rung
+from suffice.types import JSON, Completion, Count, Request, Rung, Usage
 
 if TYPE_CHECKING:
     import aiohttp
@@ -103,9 +103,10 @@ async def last(stream: AsyncIterator[Chunk | bytes | Completion]) -> Completion:
 class Retries(Struct, frozen=True, kw_only=True):
     """How often to try again, and how long to wait: doubling from `first_s`, with jitter.
 
-    Only a call that was refused, or is known not to have begun, is made again: of another nobody
-    knows what it has cost. A server's Retry-After replaces the doubling; one longer than
-    `longest_s` is not waited for, so that the caller may choose another rung.
+    Only a call that was refused and used no tokens, or is known not to have begun, is made again:
+    another has its cost, which only the caller can book. A server's Retry-After replaces the
+    doubling; one longer than `longest_s` is not waited for, so that the caller may choose another
+    rung.
     """
 
     limit: int = 2
@@ -114,14 +115,20 @@ class Retries(Struct, frozen=True, kw_only=True):
 
     def wait_s(self, error: EngineError, *, tried: int) -> float | None:
         """Return how long to wait after `tried` failures, or None to give up."""
-        refused = isinstance(error, EngineRefused) or error.unbilled
-        if tried > self.limit or not (error.retryable and refused):
+        refused = isinstance(error, EngineRefused) and not _used_tokens(error)
+        if tried > self.limit or not (error.retryable and (refused or error.unbilled)):
             return None
         asked_s = error.retry_after_s if isinstance(error, EngineRefused) else None
         if asked_s is not None:
             return asked_s if asked_s <= self.longest_s else None
         backoff_s = min(self.longest_s, self.first_s * 2.0 ** (tried - 1))
         return backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
+
+
+def _used_tokens(error: EngineError) -> bool:
+    used = error.used if isinstance(error.used, Usage) else None
+    counts = (used.input_tokens, used.output_tokens) if used is not None else ()
+    return any(count is not None and count.tokens for count in counts)
 
 
 async def repeated(attempt: Callable[[], Awaitable[T]], *, retries: Retries) -> T:

@@ -59,23 +59,31 @@ def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
     try:
         return _body(request, rung) | {"stream": stream}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EngineRefused(
+        raise _refusal(
+            None,
             f"the request is not as the chat API has it: {error!r}",
-            status=400,
-            body="",
             hint="a message needs a role, a part a type, a tool call an id and a named function, "
             "a result the id of its call; other fields have their OpenAI types",
         ) from error
 
 
 def check_params(rung: Rung) -> None:
-    """Raise ConfigError for params that lead past the conversation or its answer."""
+    """Raise ConfigError for params that no response can hold, or that lead past its conversation.
+
+    A response in the background, or one that goes on from another, is not what a request asks for.
+    """
     refused = sorted(_NOT_OF_A_RUNG & rung.params.keys())
     if refused:
         raise ConfigError(
             f"rung {rung.name!r}: params cannot set {refused[0]!r} in the Responses API",
             hint="remove it: each request holds its whole conversation and waits for the answer",
         )
+    try:
+        response_body(Request(request_id="", messages=()), rung, stream=False)
+    except EngineRefused as error:
+        raise ConfigError(
+            f"rung {rung.name!r}: {error.message}", hint="remove it from params"
+        ) from error
 
 
 def _body(request: Request, rung: Rung) -> JSON:
@@ -246,7 +254,7 @@ def _own_items(message: JSON, *, origin: str) -> list[JSON]:
     """
     given = [one["item"] for one in message.get(ITEMS) or () if one["origin"] == origin]
     given = [item for item in given if item["type"] in _SENT_BACK]
-    parts = _parts(message.get("content"), "output_text")
+    parts = _parts(message.get("content") or message.get("refusal"), "output_text")
     text = parts[0]["text"] if [part["type"] for part in parts] == ["output_text"] else ""
     lengths = [item["characters"] for item in given if item["type"] == "message"]
     fits = bool(lengths) and sum(lengths) + len(PARAGRAPH) * (len(lengths) - 1) == len(text)
@@ -302,8 +310,10 @@ def _refuse_what_has_no_equal(params: JSON) -> None:
             raise _refusal(name, f"the Responses API has no {name} like this")
 
 
-def _refusal(name: str, why: str) -> EngineRefused:
-    error = EngineRefused(why, status=400, body="", hint="leave it out, or ask another rung")
+def _refusal(
+    name: str | None, why: str, *, hint: str = "leave it out, or ask another rung"
+) -> EngineRefused:
+    error = EngineRefused(why, status=400, body="", hint=hint)
     error.detail = ErrorDetail(message=error.message, param=name)
     return error
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from suffice.engines.dialects import output_limit
+from suffice.engines.response_requests import FEWEST_TOKENS
 from suffice.engines.surcharges import most_searches
 from suffice.gateway.admissions import AdmissionDesk
 from suffice.gateway.keys import Key, Scope
@@ -212,7 +213,7 @@ class WorstCase(NamedTuple):
     def _answer_tokens(self, rung: Rung, chat: ChatRequest) -> int:
         """Count the longest answer; OpenAI charges what it was predicted to be, used or not."""
         limit, params = output_limit(chat.request, rung), chat.request.params
-        longest = self.assumed_tokens if limit is None else limit
+        longest = self.assumed_tokens if limit is None else max(limit, FEWEST_TOKENS)
         return longest * samples(params) + most_tokens(params.get("prediction") or {})
 
 
