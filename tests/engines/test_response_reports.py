@@ -191,6 +191,18 @@ def test_items_with_one_index_are_told_once(ids: str) -> None:
     assert message["calls"] == [CALL["arguments"]] * 2
 
 
+def test_pieces_that_come_in_one_event_are_told() -> None:
+    """https://github.com/Sophomoresty/gemini-web2api/pull/57: text came without deltas or items."""
+    events = [
+        event
+        for event in events_of(response(text_item("Let me see."), CALL))
+        if not event["type"].endswith((".delta", "output_item.done", ".completed"))
+    ]
+    message = joined([*events, {"type": "response.completed", "response": response()}])
+    assert message["content"] == "Let me see."
+    assert message["calls"] == [CALL["arguments"]]
+
+
 async def test_a_line_that_stays_open_does_not_hold_up_the_answer(
     script: tuple[Script, ResponsesEngine],
 ) -> None:
@@ -329,3 +341,14 @@ def test_params_that_no_response_can_hold_are_refused_before_any_call(params: JS
     rung = Rung(name="r", engine="o", model="m", params=params)
     with pytest.raises(ConfigError, match=f"'r'.*{next(iter(params))}"):
         request_fields(rung, EngineConfig(kind="responses", url="http://127.0.0.1/v1"))
+
+
+def test_names_of_other_apis_are_shortened() -> None:
+    """https://github.com/theopenco/llmgateway/pull/3110: OpenAI takes 64 characters at most."""
+    long = "user_" + "a" * 64 + "_account__session_1"
+    names = {"user": long, "prompt_cache_key": long, "safety_identifier": "short"}
+    body = sent(**names)
+    assert len(body["user"]) == len(body["prompt_cache_key"]) == 64
+    assert body["user"] == sent(**names)["user"]
+    assert body["user"] != sent(user=long + "2")["user"]
+    assert body["safety_identifier"] == "short"

@@ -207,6 +207,7 @@ def _item_events(item: JSON) -> Iterator[JSON]:
         for half in _halves(part[name]):
             told = part.get("logprobs") or []
             yield {"type": f"response.{part['type']}.delta", "delta": half, "logprobs": told, **at}
+        yield {"type": f"response.{part['type']}.done", name: part[name], **at}
         for annotation in part.get("annotations", ()):
             kind = "response.output_text.annotation.added"
             yield {"type": kind, "annotation": annotation, **at}

@@ -25,14 +25,15 @@ _BEGINS = frozenset({"response.created", "response.in_progress", "response.queue
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _DONE = "response.output_item.done"
 _SEALED = "encrypted_content"
-_TEXTS = {"response.output_text.delta": "content", "response.refusal.delta": "refusal"}
+_TEXTS = {"response.output_text": "content", "response.refusal": "refusal"}
 _THOUGHTS = frozenset(
     {
-        "response.reasoning_text.delta",
-        "response.reasoning_summary_text.delta",
-        "response.reasoning.delta",  # LM Studio
+        "response.reasoning_text",
+        "response.reasoning_summary_text",
+        "response.reasoning",  # LM Studio
     }
 )
+_ARGUMENTS = "response.function_call_arguments"
 _NEXT_SUMMARY = "response.reasoning_summary_part.added"
 Place = int | str | None  # of an item in the output: its index, or its id
 
@@ -189,26 +190,36 @@ class ResponseEvents:
             return self._done(whole, self._known(whole["type"], whole.get("id"), index), index)
         if kind == "response.output_text.annotation.added":
             return self._cited([event["annotation"]])
-        if kind == "response.function_call_arguments.delta":
-            item = self._known(_CALL, item_id, index)
-            if item is None:  # a call whose begin was not told comes whole at its end
-                return None
-            item.begun = True
-            return _arguments(item, event["delta"])
-        if kind in _TEXTS:
-            item = self._known("message", item_id, index) or self._new("message", item_id, index)
-            grown = self._grown if kind == "response.output_text.delta" else self._passed
-            text = grown(item, event["delta"])
-            return {_TEXTS[kind]: text} if text else None
         if kind == _NEXT_SUMMARY:
             item = self._known("reasoning", item_id, index)
             return self._thoughts(item, PARAGRAPH) if item is not None and item.thoughts else None
-        if kind in _THOUGHTS:
+        stem, _, stage = kind.rpartition(".")
+        return self._piece(stem, event) if stage in ("delta", "done") else None
+
+    def _piece(self, stem: str, event: JSON) -> JSON | None:
+        """Return a piece of an item, or all of one that has come without pieces."""
+        index, item_id, delta = event.get("output_index"), event.get("item_id"), event.get("delta")
+        if stem in _THOUGHTS and delta is not None:
             item = self._known("reasoning", item_id, index)
             item = item or self._new("reasoning", item_id, index)
-            item.thoughts = item.thoughts or kind
-            return self._thoughts(item, event["delta"]) if item.thoughts == kind else None
-        return None
+            item.thoughts = item.thoughts or stem
+            return self._thoughts(item, delta) if item.thoughts == stem else None
+        if stem == _ARGUMENTS:
+            item = self._known(_CALL, item_id, index)
+            if item is None:  # a call whose begin was not told comes whole at its end
+                return None
+            text = delta if delta is not None else "" if item.begun else event["arguments"]
+            item.begun = item.begun or bool(text)
+            return _arguments(item, text) if text else None
+        if stem not in _TEXTS:
+            return None
+        item = self._known("message", item_id, index) or self._new("message", item_id, index)
+        if delta is None and (item.begun or item.held):
+            return None
+        name = _TEXTS[stem]
+        text = delta if delta is not None else event["text" if name == "content" else name]
+        text = self._grown(item, text) if name == "content" else self._passed(item, text)
+        return {name: text} if text else None
 
     def _known(self, kind: str, item_id: str | None, index: int | None) -> _OutputItem | None:
         """Return the item that an event belongs to; None for one that nothing was told of."""

@@ -4,12 +4,14 @@ https://platform.openai.com/docs/api-reference/responses/create. Nothing is stor
 request holds the whole conversation, and thoughts go back in the encrypted form that they came in.
 """
 
+from hashlib import blake2b
 from typing import Any
 
 from suffice.engines.calls import arguments_of
 from suffice.engines.dialects import (
     output_limit,
     overruled_effort,
+    thinks,
     within_bounds,
     without_effort,
 )
@@ -21,26 +23,20 @@ FEWEST_TOKENS = 16  # that OpenAI takes as a limit
 ITEMS = "response_items"  # of a chat message: what an engine of this API wants back with it
 PARAGRAPH = "\n\n"  # between the messages of a response, in the text of the one chat message
 _SAME = (
-    "temperature", "top_p", "user", "metadata", "service_tier", "top_logprobs",
-    "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+    "temperature", "top_p", "metadata", "service_tier", "top_logprobs", "prompt_cache_retention",
 )  # fmt: skip
-_DEFAULTS = {
-    "temperature": 1,
-    "top_p": 1,
-    "logprobs": False,
-    "top_logprobs": 0,
-}  # reasoning models refuse the fields themselves
-_SAMPLING = frozenset(
-    {"temperature", "top_p", "logprobs", "top_logprobs"}
-)  # refused beside thoughts
+_NAMES = ("user", "prompt_cache_key", "safety_identifier")
+_LONGEST_NAME = 64
+# A model refuses these while it thinks, and some models always, even with the values they have.
+_DEFAULTS = {"temperature": 1, "top_p": 1, "logprobs": False, "top_logprobs": 0}
 _NOT_OF_A_RUNG = frozenset(
     {"background", "conversation", "input", "model", "previous_response_id", "prompt", "stream"}
 )
 _TRANSLATED = frozenset(
     {
-        *_SAME, "reasoning_effort", "reasoning", "verbosity", "response_format", "logprobs",
-        "tools", "tool_choice", "parallel_tool_calls", "web_search_options", "max_tokens",
-        "max_completion_tokens", "max_output_tokens", "stop", "n", "logit_bias",
+        *_SAME, *_NAMES, *_DEFAULTS, "reasoning_effort", "reasoning", "verbosity",
+        "response_format", "tools", "tool_choice", "parallel_tool_calls", "web_search_options",
+        "max_tokens", "max_completion_tokens", "max_output_tokens", "stop", "n", "logit_bias",
         "frequency_penalty", "presence_penalty", "functions", "function_call",
     }
 )  # fmt: skip
@@ -89,8 +85,8 @@ def check_params(rung: Rung) -> None:
 def _body(request: Request, rung: Rung) -> JSON:
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
-    overruled = _SAMPLING if _thinks(rung) else frozenset()
-    asked = {name: value for name, value in asked.items() if name not in overruled}
+    if thinks(asked, rung):
+        asked = {name: value for name, value in asked.items() if name not in _DEFAULTS}
     own = {name: value for name, value in rung.params.items() if name not in _TRANSLATED}
     params = {**within_bounds(asked), **rung.params}
     _refuse_what_has_no_equal(params)
@@ -105,6 +101,7 @@ def _body(request: Request, rung: Rung) -> JSON:
     body: JSON = {
         "store": False,
         **{name: params[name] for name in _SAME if _matters(name, params.get(name))},
+        **{name: _short(params[name]) for name in _NAMES if params.get(name) is not None},
         **_tools(params),
         **own,
         "model": rung.model,
@@ -118,10 +115,6 @@ def _body(request: Request, rung: Rung) -> JSON:
     if limit is not None:
         body["max_output_tokens"] = max(limit, FEWEST_TOKENS)
     return body
-
-
-def _thinks(rung: Rung) -> bool:
-    return rung.effort not in (None, Effort.NONE)
 
 
 def origin_of(rung: Rung) -> str:
@@ -142,8 +135,17 @@ def without_thoughts(body: JSON) -> JSON:
 def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
     """Name the fields of a chat request that no response can hold, or that the rung overrules."""
     told = {name for name, value in params.items() if value is not None}
-    overruled = {n for n in told & _SAMPLING if _thinks(rung) and _matters(n, params[n])}
+    overruled = {
+        n for n in told & _DEFAULTS.keys() if thinks(params, rung) and _matters(n, params[n])
+    }
     return tuple(sorted({*(told - _TRANSLATED), *overruled, *overruled_effort(params, rung)}))
+
+
+def _short(name: Any) -> Any:
+    """Write a name as the API takes it; clients of other APIs have longer ones."""
+    if not isinstance(name, str) or len(name) <= _LONGEST_NAME:
+        return name
+    return blake2b(name.encode("utf-8", "replace"), digest_size=_LONGEST_NAME // 2).hexdigest()
 
 
 def _matters(name: str, value: Any) -> bool:
