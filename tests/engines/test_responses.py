@@ -171,7 +171,6 @@ async def test_fields_have_their_names_there(
     ("name", "asked"),
     [
         ("n", {"n": 2}),
-        ("stop", {"stop": ["x"]}),
         ("logit_bias", {"logit_bias": {"1": 5}}),
         ("presence_penalty", {"presence_penalty": 1}),
         ("tools", {"tools": [{"type": "custom", "custom": {"name": "a"}}]}),

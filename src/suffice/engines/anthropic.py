@@ -41,10 +41,10 @@ class AnthropicEngine(TranslatedEngine):
         betas = request.native.betas if request.native is not None else None
         return {"anthropic-beta": betas} if betas else {}
 
-    def _events(self, rung: Rung) -> MessageEvents:  # noqa: ARG002
+    def _events(self, request: Request, rung: Rung) -> MessageEvents:  # noqa: ARG002
         return MessageEvents()
 
-    def _completion_of(self, answer: JSON, rung: Rung) -> JSON:  # noqa: ARG002
+    def _completion_of(self, answer: JSON, request: Request, rung: Rung) -> JSON:  # noqa: ARG002
         return completion_of(answer)
 
     def _native(self, request: Request, event: JSON, data: str) -> JSON:

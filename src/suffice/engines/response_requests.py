@@ -300,7 +300,6 @@ def _refuse_what_has_no_equal(params: JSON) -> None:
     n = params.get("n")
     asked = {
         "n": isinstance(n, int) and n > 1,
-        "stop": bool(params.get("stop")),
         "logit_bias": bool(params.get("logit_bias")),
         "frequency_penalty": bool(params.get("frequency_penalty")),
         "presence_penalty": bool(params.get("presence_penalty")),

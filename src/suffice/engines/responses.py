@@ -14,6 +14,7 @@ from suffice.engines.response_requests import (
     response_body,
     without_thoughts,
 )
+from suffice.engines.stop_text import StoppedEvents, stopped, stops_of
 from suffice.engines.surcharges import with_surcharges
 from suffice.engines.translated import TranslatedEngine
 from suffice.errors import EngineRefused
@@ -64,11 +65,11 @@ class ResponsesEngine(TranslatedEngine):
     def _count_body(self, body: JSON) -> JSON:
         return count_body(body)
 
-    def _events(self, rung: Rung) -> ResponseEvents:
-        return ResponseEvents(origin=origin_of(rung))
+    def _events(self, request: Request, rung: Rung) -> StoppedEvents:
+        return StoppedEvents(ResponseEvents(origin=origin_of(rung)), stops_of(request, rung))
 
-    def _completion_of(self, answer: JSON, rung: Rung) -> JSON:
-        return completion_of(answer, origin=origin_of(rung))
+    def _completion_of(self, answer: JSON, request: Request, rung: Rung) -> JSON:
+        return stopped(completion_of(answer, origin=origin_of(rung)), stops_of(request, rung))
 
     def _used(self, fold: Fold, request: Request, rung: Rung) -> Usage:
         tier = {**request.params, **rung.params}.get("service_tier")

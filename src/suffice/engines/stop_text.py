@@ -2,6 +2,35 @@
 
 from collections.abc import Iterable
 
+from suffice.engines.translated import ReplyEvents
+from suffice.types import JSON, Request, Rung
+
+
+def stops_of(request: Request, rung: Rung) -> tuple[str, ...]:
+    """Return the stop sequences of a request or its rung; the rung's win."""
+    stops = {**request.params, **rung.params}.get("stop") or ()
+    stops = (stops,) if isinstance(stops, str) else stops
+    return tuple(stop for stop in stops if isinstance(stop, str) and stop)
+
+
+def stopped(completion: JSON, stops: Iterable[str]) -> JSON:
+    """Cut a whole chat completion before its first stop sequence."""
+    return _cut_choices(completion, StopText(stops), part="message", last=True)
+
+
+class StoppedEvents(ReplyEvents):
+    """Cuts the chunks that other events make before the first stop sequence."""
+
+    def __init__(self, events: ReplyEvents, stops: Iterable[str]) -> None:
+        self.ended = False
+        self._events, self._text = events, StopText(stops)
+
+    def chunk(self, event: JSON) -> JSON | None:
+        """Return the chunk that an event makes, as far as it comes before a stop sequence."""
+        chunk = self._events.chunk(event)
+        self.ended = self._events.ended
+        return None if chunk is None else _cut_choices(chunk, self._text, part="delta")
+
 
 class StopText:
     """Cuts a text before the stop sequence that ends first; it may span several pieces.
@@ -11,7 +40,7 @@ class StopText:
 
     def __init__(self, stops: Iterable[str]) -> None:
         self.cut = False
-        self._stops = [stop for stop in stops if stop]
+        self._stops = tuple(stops)
         self._held = ""  # what may be the beginning of a stop sequence
 
     def feed(self, piece: str) -> str:
@@ -40,3 +69,20 @@ class StopText:
                 if text.endswith(stop[:length]):
                     yield stop[:length]
                     break
+
+
+def _cut_choices(chunk: JSON, text: StopText, *, part: str, last: bool = False) -> JSON:
+    """Cut the texts of a chunk; after a stop sequence the model would have called no tool."""
+    choices = []
+    for choice in chunk["choices"]:
+        told, finish = dict(choice[part]), choice.get("finish_reason")
+        content = text.feed(told.get("content") or "")
+        if last or finish:
+            content += text.end()
+        if content or told.get("content"):
+            told["content"] = content
+        if text.cut:
+            told.pop("tool_calls", None)
+            finish = finish and "stop"
+        choices.append({**choice, part: told, "finish_reason": finish})
+    return {**chunk, "choices": choices}

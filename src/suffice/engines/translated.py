@@ -78,10 +78,10 @@ class TranslatedEngine(Engine):
         """Return what of a body counts as its prompt."""
 
     @abstractmethod
-    def _events(self, rung: Rung) -> ReplyEvents: ...
+    def _events(self, request: Request, rung: Rung) -> ReplyEvents: ...
 
     @abstractmethod
-    def _completion_of(self, answer: JSON, rung: Rung) -> JSON:
+    def _completion_of(self, answer: JSON, request: Request, rung: Rung) -> JSON:
         """Turn a whole answer into a chat completion; the usage stays the engine's."""
 
     def _headers(self, request: Request) -> dict[str, str]:  # noqa: ARG002
@@ -147,7 +147,7 @@ class TranslatedEngine(Engine):
             error = error_in(answer)
             if error is not None:
                 raise error
-            whole = self._completion_of(answer, rung)
+            whole = self._completion_of(answer, request, rung)
             fold.feed(as_events(whole))
             reply.add(whole)
         duration_s = time.perf_counter() - began_s
@@ -161,7 +161,7 @@ class TranslatedEngine(Engine):
     ) -> AsyncGenerator[bytes | Completion, None]:
         began_s = time.perf_counter()
         ttft_s: float | None = None
-        events, first = self._events(rung), True
+        events, first = self._events(request, rung), True
         body = self._body(request, rung, stream=True)
         async with self._post(self.path, body, request) as response:
             async for data in _events_of(response):
