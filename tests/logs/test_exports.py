@@ -325,6 +325,53 @@ def test_what_a_gateways_own_cache_answers_is_no_request(
     assert read(path, columns=("id", "input_tokens")) == [("1", 10)]
 
 
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ('gpt-5,"1,234","12,345,678","$1,234.50"', (1234, 12345678, 1234.5)),
+        ("gpt-5,1234,567,n/a", (1234, 567, None)),
+        ("gpt-5,1234,567,€0.05", (1234, 567, None)),
+        ("gpt-5;1.234;567;1.234,50", (1234, 567, 1234.5)),
+        ("gpt-5;1234;567;0.05", (1234, 567, 0.05)),
+    ],
+)
+def test_numbers_of_a_table_may_be_grouped(tmp_path: Path, text: str, row: tuple[Any, ...]) -> None:
+    header = "model,Input Tokens,Output-Tokens,Cost (USD)"
+    header = header.replace(",", ";") if ";" in text else header
+    path = table(tmp_path / "t.csv", f"{header}\n{text}\n")
+    columns = ("input_tokens", "output_tokens", "stated_usd::DOUBLE")
+    assert read(path, columns=columns) == [row]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2026-01-01,gpt-5,1.2k,5", "a count that is no number"),
+        ("Total,,1234,5", "a sum of other rows"),
+        (",Grand Total:,1234,5", "a sum of other rows"),
+    ],
+)
+def test_rows_of_a_table_that_are_no_requests_are_named(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    path = table(
+        tmp_path / "t.csv",
+        f"date,model,input_tokens,output_tokens\n2026-01-01,gpt-5,-,7\n{text}\n",
+    )
+    with read_logs([str(path)]) as logs:
+        assert [(skip.reason, skip.rows) for skip in logs.skipped] == [(reason, 1)]
+        assert logs.store.execute("SELECT output_tokens FROM records").fetchall() == [(7,)]
+
+
+def test_counts_in_a_usage_of_rows_without_an_id_are_read(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 5}
+    usage |= {"prompt_tokens_details": {"cached_tokens": 10}}
+    row = {"timestamp": "2026-01-01T00:00:00Z", "model": "gpt-5", "usage": usage}
+    path = write_log(tmp_path / "log.jsonl", [row, row])
+    columns = ("epoch(time)::BIGINT", "input_tokens", "cache_read_tokens", "output_tokens")
+    assert read(path, columns=columns) == [(1767225600, 12, 10, 5)] * 2
+
+
 def test_a_file_that_is_read_but_holds_no_request_is_named(tmp_path: Path) -> None:
     path = table(tmp_path / "log.csv", "model,input_tokens,output_tokens\n,,\n")
     with read_logs([str(path)]) as logs:

@@ -37,8 +37,8 @@ class LogFormat(Struct, frozen=True, kw_only=True):
     takes it; nothing else is looked at. `relation` is the FROM clause over `rows` (columns `r`, the
     row as a struct, `broken`, whether it is no JSON, and `file`); one that is `nested` unfolds
     rows, and drops the broken ones. `fields` gives the SQL of each field of a record, `where` keeps
-    what is a request. `prompt` and `answer` are the SQL of the texts, as JSON or text. `missing`
-    says in a few words what the format does not tell.
+    what is a request, and `problem` says why a row can be none. `prompt` and `answer` are the SQL
+    of the texts, as JSON or text. `missing` says in a few words what the format does not tell.
     """
 
     name: str
@@ -48,6 +48,7 @@ class LogFormat(Struct, frozen=True, kw_only=True):
     fields: Mapping[str, str]
     relation: str = "rows"
     where: str = "true"
+    problem: str = "NULL"
     prompt: str = ""
     answer: str = ""
     openings: Openings | None = None
@@ -63,8 +64,8 @@ class LogFormat(Struct, frozen=True, kw_only=True):
         fields = {"source": f"'{self.name}'", "file": "file", "requests": "1", **self.fields}
         where = self.where
         if not self.nested:
-            fields["problem"] = "CASE WHEN broken THEN 'no JSON' END"
-            where = f"broken OR ({where})"
+            fields["problem"] = f"CASE WHEN broken THEN 'no JSON' ELSE {self.problem} END"
+            where = f"broken OR ({where}) OR ({self.problem}) IS NOT NULL"
         if self.prompt:
             fields["prompt_hash"] = f"hash_of(({self.prompt})::VARCHAR)"
         if self.answer:

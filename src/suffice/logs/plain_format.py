@@ -1,5 +1,6 @@
 """Plain JSONL and CSV whose columns have names that say what they are."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from suffice.config import nearest
@@ -61,6 +62,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "cached_input_tokens",
         "input_cached_tokens",
         "tokens_cached",
+        "input_tokens_cached",
         "cache_read",
     ),
     "cache_write_tokens": (
@@ -132,21 +134,28 @@ def parse_columns(pairs: Iterable[str]) -> dict[str, str]:
     return mapping
 
 
-def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat | None:
+def plain_format(
+    names: Iterable[str], mapping: Mapping[str, str], *, decimal_comma: bool = False
+) -> LogFormat | None:
     """Make the format of a file with these columns; None where no column counts tokens.
 
     `mapping` gives the column of a field where its name does not say so.
     """
-    by_lower = {name.lower().replace(" ", "_").replace("-", "_"): name for name in names}
+    by_lower = {re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"): name for name in names}
     taken = _taken(by_lower, mapping)
     if not {"input_tokens", "output_tokens", "stated_usd"} & taken.keys():
         return None
     columns = {name: f"r.{sql_name(column)}" for name, column in taken.items()}
-    structure = {
-        column: _KINDS.get(name, NUMBER if name in _COUNTED else TEXT)
-        for name, column in taken.items()
+    if decimal_comma:
+        columns |= {
+            name: f"from_comma({columns[name]}, {name.endswith('_tokens')})"
+            for name in _COUNTED & columns.keys()
+        }
+    structure = {column: _KINDS.get(name, TEXT) for name, column in taken.items()}
+    fields = {
+        name: f"as_number({column})" if name in _COUNTED else column
+        for name, column in columns.items()
     }
-    fields = dict(columns)
     if "time" in taken:
         fields |= timed(columns["time"])
     if "tags" in taken:
@@ -155,7 +164,7 @@ def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat 
             f"try_cast(tree({column}) AS VARCHAR[])", f"string_split({column}->>'$', ',')"
         )
     if "input_tokens" in taken:
-        fields["input_tokens"] = _prompt(taken)
+        fields["input_tokens"] = _prompt(taken, fields)
     if "error" in taken:
         fields["error"] = f"nullif(nullif(nullif({columns['error']}, ''), 'false'), 'null')"
     in_ms = next((by_lower[name] for name in _IN_MS if name in by_lower), None)
@@ -171,6 +180,7 @@ def plain_format(names: Iterable[str], mapping: Mapping[str, str]) -> LogFormat 
         structure=structure | dict.fromkeys(texts.values(), TREE),
         fields=fields,
         where=" OR ".join(f"({field}) IS NOT NULL" for field in known),
+        problem=_problem(columns),
         missing="whatever has no column",
         prompt=f"filled(r.{sql_name(texts['prompt'])})" if "prompt" in texts else "",
         answer=f"filled(r.{sql_name(texts['answer'])})" if "answer" in texts else "",
@@ -199,12 +209,24 @@ def _texts(by_lower: Mapping[str, str], taken: Mapping[str, str]) -> dict[str, s
     return texts
 
 
-def _prompt(taken: Mapping[str, str]) -> str:
+def _prompt(taken: Mapping[str, str], fields: Mapping[str, str]) -> str:
     """Write the whole prompt; Anthropic's names mean counts beside each other, not inside."""
-    parts = [
-        f"r.{sql_name(taken[name])}" if name in taken else "NULL"
-        for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens")
-    ]
+    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
+    parts = [fields.get(name, "NULL") for name in names]
     if taken.get("cache_read_tokens", "").lower() == "cache_read_input_tokens":
         return plus(*parts)
     return whole_prompt(*parts)
+
+
+def _problem(columns: Mapping[str, str]) -> str:
+    """Say of a row that it sums up others, or that a count of it is no number."""
+    sums = [columns[name] for name in ("time", "model", "id") if name in columns]
+    sum_row = " OR ".join(
+        f"regexp_matches({c}, '(?i)^\\s*(grand |sub)?-?totals?:?\\s*$')" for c in sums
+    )
+    counts = [column for name, column in columns.items() if name.endswith("_tokens")]
+    no_count = " OR ".join(f"no_number({column})" for column in counts)
+    return (
+        f"CASE WHEN {sum_row or 'false'} THEN 'a sum of other rows' "
+        f"WHEN {no_count or 'false'} THEN 'a count that is no number' END"
+    )

@@ -162,18 +162,22 @@ _RESPONSES = LogFormat(
         "id object model usage.completion_tokens",
         "id object model usage.output_tokens",
         "id type role model usage.output_tokens",
+        "model usage.prompt_tokens usage.completion_tokens",
+        "model usage.input_tokens usage.output_tokens",
     ),
     structure={
         "custom_id": TEXT,
         "response": {"status_code": NUMBER, "body": _BODY},
         "result": {"type": TEXT, "message": _BODY},
         "error": TREE,
+        "timestamp": TEXT,
         **_BODY,
     },
     relation=with_iterations(
         """(SELECT *, CASE WHEN r.response.body.model IS NOT NULL THEN r.response.body
             WHEN r.result.message.model IS NOT NULL THEN r.result.message
-            ELSE struct_pack(id := r.id, model := r.model, created := r.created,
+            ELSE struct_pack(id := r.id, model := r.model,
+                created := coalesce(r.created, r.timestamp),
                 created_at := r.created_at, service_tier := r.service_tier, usage := r.usage,
                 choices := r.choices, output := r.output, content := r.content) END AS b,
             r.custom_id IS NOT NULL AS batch
@@ -209,7 +213,8 @@ _RESPONSES = LogFormat(
             "WHEN r.result.type IN ('errored', 'expired', 'canceled') THEN r.result.type END",
         }
     ),
-    where="b.id IS NOT NULL OR r.custom_id IS NOT NULL",
+    where="b.id IS NOT NULL OR r.custom_id IS NOT NULL OR b.usage.prompt_tokens IS NOT NULL "
+    "OR b.usage.input_tokens IS NOT NULL",
     answer=first("filled(b.choices)", "filled(b.output)", "filled(b.content)"),
     missing="prompts (they stand in the batch's input file), sessions, keys; Anthropic: the time",
 )

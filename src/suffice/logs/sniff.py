@@ -99,13 +99,15 @@ def _list_in(row: Any, key: str) -> list[Any]:
     return rows[:_SAMPLE_ROWS] if isinstance(rows, list) else []
 
 
-def of_names(names: list[str], mapping: Mapping[str, str]) -> LogFormat | None:
+def of_names(
+    names: list[str], mapping: Mapping[str, str], *, decimal_comma: bool = False
+) -> LogFormat | None:
     """Return the format of a table with these columns; None where it is of no known one."""
     paths = frozenset(names)
     for form in JSON_FORMATS:
         if form.matches(paths):
             return form
-    return plain_format(names, mapping)
+    return plain_format(names, mapping, decimal_comma=decimal_comma)
 
 
 def _of_csv(text: str, mapping: Mapping[str, str]) -> Sniffed:
@@ -114,7 +116,7 @@ def _of_csv(text: str, mapping: Mapping[str, str]) -> Sniffed:
     if not header.count(delimiter):
         return Sniffed(reason="no known log format: neither JSON nor columns with names")
     names = next(csv.reader([header], delimiter=delimiter))
-    form = of_names(names, mapping)
+    form = of_names(names, mapping, decimal_comma=delimiter == ";")
     if form is None:
         return Sniffed(
             reason="no column is known to count tokens: name them with --column field=column"

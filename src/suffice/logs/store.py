@@ -26,6 +26,18 @@ _MACROS = (
                 WHEN try_cast(x AS DOUBLE) > 1e11 THEN 1e3 ELSE 1 END) END""",
     """CREATE TEMP MACRO has_zone(x) AS try_cast(x AS DOUBLE) IS NOT NULL
         OR regexp_matches(x, ':[0-9]{2}.*([Zz]|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$')""",
+    # A number in a table may be grouped, and dollars have a sign.
+    r"""CREATE TEMP MACRO as_number(x) AS coalesce(try_cast(x AS DOUBLE), CASE
+        WHEN regexp_matches(x, '^\s*\$?\s*\d{1,3}(,\d{3})*(\.\d+)?\s*$')
+        THEN try_cast(regexp_replace(x, '[$,\s]', '', 'g') AS DOUBLE) END)""",
+    # Of a table with a decimal comma; counts are whole, so that a point in them groups thousands.
+    r"""CREATE TEMP MACRO from_comma(x, whole) AS CASE
+        WHEN regexp_matches(x, '^\s*\d{1,3}(\.\d{3})*,\d+\s*$|^\s*\d+,\d+\s*$')
+        THEN replace(replace(x, '.', ''), ',', '.')
+        WHEN whole AND regexp_matches(x, '^\s*\d{1,3}(\.\d{3})+\s*$') THEN replace(x, '.', '')
+        ELSE x END""",
+    """CREATE TEMP MACRO no_number(x) AS coalesce(trim(x), '') <> '' AND as_number(x) IS NULL
+        AND lower(trim(x)) NOT IN ('-', '--', 'n/a', 'na', 'nan', 'none', 'null', 'unknown')""",
     # A text that holds JSON, as cells of CSV do, becomes what it holds.
     """CREATE TEMP MACRO tree(x) AS CASE WHEN json_type(x) = 'VARCHAR'
         THEN try_cast(x->>'$' AS JSON) ELSE x END""",
