@@ -198,9 +198,40 @@ def test_hints_that_change_no_answer_are_passed_over_and_named() -> None:
     assert "cache_control" not in json.dumps(made.chat)
 
 
+def test_what_claude_code_adds_for_its_vendor_alone_is_passed_over_and_named() -> None:
+    """decolua/9router#3875, Wei-Shaw/sub2api#6454: each of these failed every request."""
+    fields = {
+        "diagnostics": {"previous_message_id": None},
+        "fallbacks": [{"model": "claude-x"}],
+        "fallback_credit_token": "t",
+        "user_profile_id": "u",
+        "workspace_id": "w",
+        "betas": ["x"],
+        "anthropic_version": "bedrock-2023-05-31",
+    }
+    fell = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
+    messages = [USER, {"role": "assistant", "content": [fell, {"type": "text", "text": "4"}]}, USER]
+    made = chat_of_message(
+        ASK | fields | {"inference_geo": "global", "messages": messages}, by_policy=False
+    )
+    assert set(made.ignored) == {*fields, "fallback"}
+    assert made.chat.keys() == {"model", "messages", "max_completion_tokens"}
+    assert made.chat["messages"][1] == {"role": "assistant", "content": "4"}
+
+
+def test_an_input_that_another_gateway_wrote_as_text_is_read() -> None:
+    for told in ('{"a": null}', {"a": None}):
+        use = {"type": "tool_use", "id": "t", "name": "add", "input": told}
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}
+        turns = [USER, {"role": "assistant", "content": [use]}, result]
+        made = chat({"messages": turns})["messages"][1]["tool_calls"][0]
+        assert json.loads(made["function"]["arguments"]) == {"a": None}
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
+        ({"inference_geo": "us"}, "inference_geo"),
         ({"max_tokens": None}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"messages": []}, "messages"),

@@ -196,7 +196,42 @@ def test_a_call_that_nobody_answered_does_not_reach_past_the_user() -> None:
     assert [message["role"] for message in messages] == ["assistant", "user", "assistant"]
 
 
+def test_settings_that_change_in_a_conversation_hold_for_its_answer() -> None:
+    """The Responses API takes them as items; each holds until the next."""
+    update = {"type": "configuration_update", "id": "cu_1", "reasoning": {"effort": "low"}}
+    later = {**update, "reasoning": {"effort": "high"}, "text": {"format": {"type": "json_object"}}}
+    asked = {"input": [update, USER, later, USER], "reasoning": {"effort": "none"}}
+    asked["text"] = {"verbosity": "low"}
+    made = chat_of_response(ASK | asked)
+    assert (made["reasoning_effort"], made["verbosity"]) == ("high", "low")
+    assert made["response_format"] == {"type": "json_object"}
+    assert made["messages"] == [USER, USER]
+    alone = chat_of_response(ASK | {"input": [USER, update]})
+    assert alone["reasoning_effort"] == "low"
+
+
+def test_what_is_for_its_vendor_alone_is_passed_over_and_named() -> None:
+    """openai/openai-python 3.54: fields and items that change no answer of another engine."""
+    part = {"type": "input_text", "text": "x", "prompt_cache_breakpoint": {"type": "explicit"}}
+    thought = {"type": "agent_reasoning", "author": "a", "content": []}
+    made = responses_request.chat_of_response(
+        ASK
+        | {
+            "prompt_cache_options": {"mode": "explicit"},
+            "reasoning": {"context": "all_turns", "mode": "standard"},
+            "input": [thought, {"role": "user", "content": [part]}],
+        }
+    )
+    assert made.ignored == (
+        *("agent_reasoning", "prompt_cache_breakpoint", "prompt_cache_options"),
+        "reasoning.context",
+    )
+    assert made.chat["messages"] == [{"role": "user", "content": "x"}]
+
+
 REFUSED = [
+    ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
+    ({"input": [{"type": "configuration_update", "reasoning": 1}]}, "input[0].reasoning"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
     ({"include": ["message.output_text.odd"]}, "include"),

@@ -16,8 +16,11 @@ from suffice.gateway.sealed import chat_call, joined, unseal, unseal_id
 from suffice.types import JSON
 
 # Fields without an effect here: engines cache by themselves, keep the whole context, and have one
-# speed; thoughts are shown as the engine shows them.
-_HINTS = ("context_management", "speed")
+# speed; thoughts are shown as the engine shows them; no other model answers in place of a rung's.
+_HINTS = (
+    *("context_management", "speed", "diagnostics", "fallbacks", "fallback_credit_token"),
+    *("user_profile_id", "workspace_id", "betas", "anthropic_beta", "anthropic_version"),
+)
 _CACHE = "cache_control"
 _SAME = ("temperature", "top_p", "top_k")
 # The largest budget of each effort, between the budgets that LiteLLM 1.x gives the efforts low,
@@ -69,6 +72,7 @@ def chat_of_message(
     _thread(fields)
     fields.only("service_tier", ["auto", "standard_only"], why="there are no tiers here")
     fields.only("mcp_servers", [[]], why="servers of tools would run at the vendor's")
+    fields.only("inference_geo", ["global"], why="the operator chooses where models run")
     fields.done()
     in_words = isinstance(body, dict) and "effort" in (body.get("output_config") or {})
     return Translated(
@@ -200,7 +204,7 @@ def _assistant(message: Fields) -> JSON:
             thoughts += [block.need("thinking", str)] if kind == "thinking" else []
         elif kind == "tool_use":
             calls.append(_call(block))
-        elif _is_search(block, kind):
+        elif kind == "fallback" or _is_search(block, kind):
             block.ignored.add(kind)  # what was found is sealed: only its vendor can read it
             block.drop()
         elif kind in _TOLD:
@@ -323,7 +327,10 @@ def _url(source: Fields) -> str:
 
 def _call(block: Fields) -> JSON:
     block.ignore("caller")
-    arguments = msgspec.json.encode(block.need("input", dict)).decode()
+    arguments = block.peek("input")
+    if not isinstance(arguments, str):  # as some other gateways write it
+        arguments = msgspec.json.encode(block.need("input", dict)).decode()
+    block.any("input")
     return chat_call(block.need("id", str), block.need("name", str), arguments)
 
 

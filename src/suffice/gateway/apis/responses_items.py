@@ -29,6 +29,7 @@ _OUTPUTS = frozenset(
 # Records of what a vendor's tools did, without what came of it.
 _HOSTED = frozenset(
     {
+        "agent_reasoning",  # another agent's thoughts
         "web_search_call",
         "file_search_call",
         "image_generation_call",
@@ -57,6 +58,7 @@ class ItemReader:
     def __init__(self) -> None:
         self._messages: list[JSON] = []
         self._media: list[JSON] = []  # of outputs, for a message after the last of them
+        self.settings: dict[str, JSON] = {}  # what items have changed: reasoning and text
         self._waiting: set[str] = set()  # calls of the last assistant's message without an output
 
     def add(self, item: Fields) -> None:
@@ -71,8 +73,8 @@ class ItemReader:
             self._add_output(item, call_id)
         elif kind in ("message", "agent_message"):
             self._add_message(item, kind)
-        elif kind == "reasoning":
-            self._add_reasoning(item)
+        elif kind in ("reasoning", "configuration_update"):
+            (self._add_reasoning if kind == "reasoning" else self._add_settings)(item)
         elif kind == COMPACT or kind in _COMPACTED:
             self._append({"role": "user", "content": _compaction(item, kind)})
         elif kind == MORE_TOOLS or (kind == SEARCH_OUTPUT and item.peek("call_id") is not None):
@@ -111,6 +113,11 @@ class ItemReader:
             turn["content"] = _joined(turn.get("content"), content)
         else:
             self._append({"role": role, "content": content})
+
+    def _add_settings(self, item: Fields) -> None:
+        """Take settings that hold from here on: the answer comes after all items."""
+        for name in ("reasoning", "text"):
+            self.settings[name] = self.settings.get(name, {}) | (item.take(name, dict) or {})
 
     def _add_reasoning(self, item: Fields) -> None:
         """Take a thought: its text, or else its summary, and what our own seal holds."""
@@ -259,6 +266,7 @@ def _texts(item: Fields, name: str, kind: str) -> Iterator[str]:
 
 def _part(part: Fields) -> JSON:
     kind = part.need("type", str)
+    part.ignore("prompt_cache_breakpoint")
     if kind in ("input_text", "output_text", "text"):
         part.ignore("annotations", "logprobs")  # of an answer that was given before
         chat: JSON = {"type": "text", "text": part.need("text", str)}

@@ -20,7 +20,7 @@ _SAME = (
 )  # fmt: skip
 # Fields without an effect here: notes of the client's, when to shorten a conversation (it is never
 # shortened), and limits to tools that do not run here.
-_HINTS = ("client_metadata", "context_management", "max_tool_calls")
+_HINTS = ("client_metadata", "context_management", "max_tool_calls", "prompt_cache_options")
 # What may be added to a response: sealed reasoning, and results of tools that do not run here.
 _ADDITIONS = frozenset(
     {
@@ -49,14 +49,15 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
     if truncation != "disabled":  # a conversation is never cut short here
         fields.ignored.add("truncation")
     table = read_tools(fields, loaded=loaded_tools([*(history or ()), *_items(fields)]))
+    conversation = _conversation(fields, history or ())
     chat = {
         "model": fields.need("model", str),
-        "messages": [*_instructions(fields), *_messages(fields, history or ())],
+        "messages": [*_instructions(fields), *conversation.end()],
         **fields.same(_SAME),
         **_limits(fields),
         **logprobs,
-        **_reasoning(fields),
-        **_format(fields),
+        **_reasoning(_updated(fields, "reasoning", conversation)),
+        **_format(_updated(fields, "text", conversation)),
         **read_choice(fields, table),
         **_stream(fields),
     }
@@ -105,7 +106,7 @@ def _instructions(fields: Fields) -> Iterator[JSON]:
         yield {"role": "system", "content": text}
 
 
-def _messages(fields: Fields, history: Sequence[JSON]) -> list[JSON]:
+def _conversation(fields: Fields, history: Sequence[JSON]) -> ItemReader:
     items = fields.any("input")
     if isinstance(items, str):
         items = [{"role": "user", "content": items}]
@@ -116,7 +117,15 @@ def _messages(fields: Fields, history: Sequence[JSON]) -> list[JSON]:
         conversation.add(fields.of(item, at=f"history[{i}]"))
     for i, item in enumerate(items):
         conversation.add(fields.of(item, at=f"input[{i}]"))
-    return conversation.end()
+    return conversation
+
+
+def _updated(fields: Fields, name: str, conversation: ItemReader) -> Fields | None:
+    """Take an object of settings, with what items of the conversation have changed in it."""
+    value, update = fields.any(name), conversation.settings.get(name)
+    if update and (value is None or isinstance(value, dict)):
+        value = {**(value or {}), **update}
+    return None if value is None else fields.of(value, at=fields.path(name))
 
 
 def _items(fields: Fields) -> list[Any]:
@@ -129,18 +138,17 @@ def _limits(fields: Fields) -> JSON:
     return {} if limit is None else {"max_completion_tokens": limit}
 
 
-def _reasoning(fields: Fields) -> JSON:
-    reasoning = fields.inner("reasoning")
+def _reasoning(reasoning: Fields | None) -> JSON:
     if reasoning is None:
         return {}
     effort = reasoning.take("effort", str)
-    reasoning.ignore("summary", "generate_summary", path=True)
+    reasoning.ignore("summary", "generate_summary", "context", path=True)
+    reasoning.only("mode", ["standard"], why="engines have one mode")
     reasoning.done()
     return {} if effort is None else {"reasoning_effort": effort}
 
 
-def _format(fields: Fields) -> JSON:
-    text = fields.inner("text")
+def _format(text: Fields | None) -> JSON:
     if text is None:
         return {}
     chat, wanted = text.same(["verbosity"]), text.inner("format")
