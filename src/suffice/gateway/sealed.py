@@ -38,13 +38,21 @@ def unseal(text: str) -> JSON | None:
 
 
 def joined(fields: JSON, more: JSON) -> JSON:
-    """Join fields of one message that came in two parts: lists go on, other values are replaced."""
+    """Join fields of one message that came in two parts: lists go on, other values are replaced.
+
+    An encrypted detail that came before is the same one, told again (OpenRouter).
+    """
     lists = {
-        name: [*fields[name], *value]
+        name: [*fields[name], *(item for item in value if _is_new(item, fields[name]))]
         for name, value in more.items()
         if isinstance(value, list) and isinstance(fields.get(name), list)
     }
     return {**fields, **more, **lists}
+
+
+def _is_new(item: object, before: list[object]) -> bool:
+    told = isinstance(item, dict) and item.get("type") == "reasoning.encrypted"
+    return not told or item not in before
 
 
 def seal_summary(summary: str) -> str:
