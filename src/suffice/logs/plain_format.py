@@ -117,6 +117,7 @@ _COUNTED = {name for name in _NAMES if name.endswith("_tokens")} | {
     "latency_s",
     "stated_usd",
 }
+_SUMS = ("total", "total:", "totals", "grand total", "grand total:", "subtotal", "sum")
 _REQUEST = ("input_tokens", "output_tokens", "stated_usd", "error")
 MAPPABLE = tuple(name for name in _NAMES if name in LogRecord.__struct_fields__)
 
@@ -220,10 +221,8 @@ def _prompt(taken: Mapping[str, str], fields: Mapping[str, str]) -> str:
 
 def _problem(columns: Mapping[str, str]) -> str:
     """Say of a row that it sums up others, or that a count of it is no number."""
-    sums = [columns[name] for name in ("time", "model", "id") if name in columns]
-    sum_row = " OR ".join(
-        f"regexp_matches({c}, '(?i)^\\s*(grand |sub)?-?totals?:?\\s*$')" for c in sums
-    )
+    labels = [columns[name] for name in ("time", "model", "id") if name in columns]
+    sum_row = " OR ".join(f"lower({label}) IN {_SUMS}" for label in labels)
     counts = [column for name, column in columns.items() if name.endswith("_tokens")]
     no_count = " OR ".join(f"no_number({column})" for column in counts)
     return (

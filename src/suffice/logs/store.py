@@ -36,8 +36,10 @@ _MACROS = (
         THEN replace(replace(x, '.', ''), ',', '.')
         WHEN whole AND regexp_matches(x, '^\s*\d{1,3}(\.\d{3})+\s*$') THEN replace(x, '.', '')
         ELSE x END""",
-    """CREATE TEMP MACRO no_number(x) AS coalesce(trim(x), '') <> '' AND as_number(x) IS NULL
-        AND lower(trim(x)) NOT IN ('-', '--', 'n/a', 'na', 'nan', 'none', 'null', 'unknown')""",
+    """CREATE TEMP MACRO no_number(x) AS CASE
+        WHEN x IS NULL OR try_cast(x AS DOUBLE) IS NOT NULL THEN false
+        ELSE trim(x) <> '' AND as_number(x) IS NULL AND lower(trim(x)) NOT IN
+            ('-', '--', 'n/a', 'na', 'nan', 'none', 'null', 'unknown') END""",
     # A text that holds JSON, as cells of CSV do, becomes what it holds.
     """CREATE TEMP MACRO tree(x) AS CASE WHEN json_type(x) = 'VARCHAR'
         THEN try_cast(x->>'$' AS JSON) ELSE x END""",
