@@ -119,3 +119,15 @@ def test_a_latent_rung_saves_by_not_decoding_and_is_no_reference() -> None:
         parse_config(LATENT.replace('reference = "high"', 'reference = "low"'))
     with pytest.raises(ConfigError, match=r"ladder\[0\].vector"):
         parse_config(LATENT.replace('"paradigm"', '"output"'))
+
+
+@pytest.mark.parametrize("rate", ["0.00000015", '"1.5e-7"', "150000"])
+def test_a_price_of_one_token_is_not_taken_for_one_of_a_million(rate: str) -> None:
+    with pytest.raises(ConfigError, match=r"price\.own\.input_usd_per_mtok") as caught:
+        parse_config(GOOD.replace("input_usd_per_mtok = 0.15", f"input_usd_per_mtok = {rate}"))
+    assert "1000000" in str(caught.value.hint)
+
+
+def test_free_tokens_have_a_price_of_0() -> None:
+    config = parse_config(GOOD.replace("input_usd_per_mtok = 0.15", "input_usd_per_mtok = 0"))
+    assert config.price["own"].input_usd_per_mtok == 0

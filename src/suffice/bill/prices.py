@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from suffice.config import PriceConfig
+from suffice.config import PriceConfig, check_unit
 from suffice.errors import InputError, PriceError
 from suffice.meter import Price, price_for
 
@@ -41,6 +41,7 @@ def read_prices(path: Path) -> dict[str, Price]:
             config = msgspec.convert(section, PriceConfig, strict=False)
         except msgspec.ValidationError as error:
             raise InputError(f"{path}: price.{name}: {error}", hint="mend that key") from error
+        check_unit(config, at=f"{path}: price.{name}")
         prices[name] = price_for(name, config)
     return prices
 

@@ -1,6 +1,6 @@
 """`suffice.toml`: the one strict file that names engines, rungs, prices and targets."""
 
-from suffice.config.checks import nearest
+from suffice.config.checks import check_unit, nearest
 from suffice.config.reading import load_config, named_structs, parse_config, to_struct
 from suffice.config.sections import (
     POLICY_MODEL,
@@ -22,6 +22,7 @@ __all__ = [
     "GatewayConfig",
     "PriceConfig",
     "Targets",
+    "check_unit",
     "load_config",
     "named_structs",
     "nearest",

@@ -18,6 +18,7 @@ from suffice.errors import ConfigError
 from suffice.types import Rung, Vector
 from suffice.units import seconds
 
+_LEAST_USD, _MOST_USD = Decimal("0.0005"), Decimal(10_000)
 _LEAST_MEMORY = 64 * 1024 * 1024
 _SHARES = {"audit_share": 0.02, "rollout": 0.05, "shadow_share": 0.05}
 _MAY_BE_ZERO = frozenset(
@@ -60,6 +61,7 @@ def check_references(config: Config, *, where: str) -> None:
         _check_engine(engine, at=f"{where}: engine.{name}")
     for name, price in config.price.items():
         _check_amounts(price, at=f"{where}: price.{name}")
+        check_unit(price, at=f"{where}: price.{name}")
     for name, check in config.check.items():
         _check_check(check, config, at=f"{where}: check.{name}")
     _check_targets(config.targets, at=f"{where}: targets")
@@ -154,6 +156,20 @@ def _check_check_rungs(check: CheckConfig, config: Config, *, at: str) -> None:
 def _is_latent(config: Config, rung: Rung) -> bool:
     engine = config.engine.get(rung.engine)
     return engine is not None and engine.kind == "latent"
+
+
+def check_unit(price: PriceConfig, *, at: str) -> None:
+    """Refuse rates that nobody takes for a million tokens; raises ConfigError.
+
+    On the lists of 2026 a million tokens cost from half a cent to 600 dollars.
+    """
+    for key in price.__struct_fields__:
+        amount = getattr(price, key)
+        if key.endswith("_usd_per_mtok") and amount and not _LEAST_USD <= amount <= _MOST_USD:
+            raise ConfigError(
+                f"{at}.{key}: {amount} is no price of a million tokens",
+                hint="is it of one token, or of a thousand? multiply it by 1000000 or by 1000",
+            )
 
 
 def _check_amounts(price: PriceConfig, *, at: str) -> None:
