@@ -336,7 +336,7 @@ async def test_a_failure_that_has_used_tokens_is_not_tried_again_unbooked(
     assert len(server.asked) == calls
 
 
-@pytest.mark.parametrize("params", [{"background": True}, {"n": 2}, {"stop": ["x"]}])
+@pytest.mark.parametrize("params", [{"background": True}, {"n": 2}, {"functions": [{"name": "f"}]}])
 def test_params_that_no_response_can_hold_are_refused_before_any_call(params: JSON) -> None:
     rung = Rung(name="r", engine="o", model="m", params=params)
     with pytest.raises(ConfigError, match=f"'r'.*{next(iter(params))}"):

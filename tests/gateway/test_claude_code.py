@@ -11,7 +11,7 @@ from gateway_support import Call, Site, chunk, completion, site, usage_event
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.messages_request import chat_of_message
 from suffice.gateway.problems import Problem
-from suffice.gateway.sealed import seal, seal_id, unseal, unseal_id
+from suffice.gateway.sealed import joined, seal, seal_id, unseal, unseal_id
 
 PATH = "/v1/messages?beta=true"
 PIXEL = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
@@ -246,6 +246,14 @@ async def test_a_stream_carries_it_too(here: Site) -> None:
     chat = chat_of_message(ASK | {"messages": turns}, by_policy=False).chat
     assert chat["messages"][1]["tool_calls"] == [CALL]
     assert chat["messages"][1]["reasoning_details"] == DETAILS
+
+
+def test_two_seals_of_a_message_are_joined() -> None:
+    first, second = DETAILS[:1], DETAILS[1:]
+    for more in (second, DETAILS):  # what is new, or all that there is by then
+        whole = joined({"reasoning_details": first}, {"reasoning_details": more})
+        assert whole == {"reasoning_details": DETAILS}
+    assert joined({"a": [1]}, {"b": "x"}) == {"a": [1], "b": "x"}
 
 
 def test_a_seal_opens_only_what_was_sealed_here() -> None:

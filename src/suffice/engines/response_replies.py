@@ -11,11 +11,11 @@ from typing import Any
 
 from suffice.engines.message_replies import cited
 from suffice.engines.refusals import error_in
+from suffice.engines.response_output import CALL, MESSAGE, REASONING, OutputItem, OutputItems, Place
 from suffice.engines.response_requests import ITEMS, PARAGRAPH
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON
 
-_CALL = "function_call"
 _FEES = {  # where a usage counts what the vendor did itself
     "web_search_call": ("server_tool_use", "web_search_requests"),
     "code_interpreter_call": ("server_tool_use", "code_execution_requests"),
@@ -35,7 +35,6 @@ _THOUGHTS = frozenset(
 )
 _ARGUMENTS = "response.function_call_arguments"
 _NEXT_SUMMARY = "response.reasoning_summary_part.added"
-Place = int | str | None  # of an item in the output: its index, or its id
 
 
 def completion_of(response: JSON, *, origin: str) -> JSON:
@@ -59,41 +58,20 @@ def completion_of(response: JSON, *, origin: str) -> JSON:
     return {**head, "created": _created(response), "choices": [choice], "usage": usage}
 
 
-class _OutputItem:
-    """What has been passed on of one item of the output.
-
-    `call` is its number among the calls. A message waits in `held` as long as it only repeats
-    `before`, the message before it.
-    """
-
-    def __init__(self, kind: str, *, call: int | None = None, before: str = "") -> None:
-        self.kind = kind
-        self.call = call
-        self.before = before
-        self.held = self.text = ""
-        self.begun = False  # whether anything of its text, thoughts or arguments has come
-        self.thoughts: str | None = None  # the event that tells its thoughts: some send them twice
-        self.ended = False
-
-
 class ResponseEvents:
-    """Turns the events of a streamed response into chunks of a chat completion.
-
-    Servers differ in how they say which item an event belongs to: ids may change with each event
-    (Copilot), two items may have one index (LiteLLM and other routers), either may be missing.
-    """
+    """Turns the events of a streamed response into chunks of a chat completion."""
 
     def __init__(self, *, origin: str) -> None:
         self.logprobs: list[JSON] = []
         self.ended = False
         self._origin = origin
         self._head: JSON = {"object": "chat.completion.chunk", "created": 0}
-        self._items: list[_OutputItem] = []
-        self._places: dict[Place, _OutputItem] = {}
+        self._items = OutputItems()
         self._fees: Counter[str] = Counter()
-        self._calls = self._length = 0
-        self._start = 0  # of the text of the last message, in the whole text
-        self._thought = self._phased = False
+        self._length = 0  # of the whole text
+        self._start = 0  # of the last message in it
+        self._thought = False  # whether any thought was told
+        self._phased = False  # whether any message was not the final answer
 
     def chunk(self, event: JSON) -> JSON | None:
         """Return the chunk that an event makes; None where it makes none.
@@ -109,25 +87,19 @@ class ResponseEvents:
         if kind in _ENDS:
             return self._ended(kind, event["response"])
         delta, paid = self._delta(kind, event), kind == _DONE and bool(self._fees)
-        if delta is None and not paid:
+        if not delta and not paid:
             return None
-        chunk = self._choice(delta) if delta is not None else {**self._head, "choices": []}
+        chunk = self._choice(delta) if delta else {**self._head, "choices": []}
         if paid:  # a client that leaves has searched all the same
             chunk["usage"] = self.usage_of({})
-        if event.get("logprobs") and delta is not None and "content" in delta:
+        if event.get("logprobs") and "content" in delta:
             chunk["choices"][0]["logprobs"] = {"content": event["logprobs"]}
         return chunk
 
     def rest_of(self, response: JSON) -> Iterator[JSON]:
         """Return deltas of all that a whole response holds and no event has told."""
-        output = list(response.get("output") or ())
-        places = [self._places.get(whole.get("id")) for whole in output]
-        others = [item for item in self._items if item not in places]
-        for whole, place in zip(output, places, strict=True):
-            item = place or next((one for one in others if one.kind == whole["type"]), None)
-            if item in others:
-                others.remove(item)
-            delta = self._done(whole, item, None)
+        for whole, item in self._items.matched(list(response.get("output") or ())):
+            delta = self._done(whole, item)
             if delta:
                 yield delta
 
@@ -147,7 +119,7 @@ class ResponseEvents:
                 f"the engine answered with a response that is still {status}",
                 hint="leave `background` out of the rung's params: suffice waits for the answer",
             )
-        return "tool_calls" if self._calls else "stop"
+        return "tool_calls" if self._items.calls else "stop"
 
     def usage_of(self, response: JSON) -> JSON:
         """Return the usage, with the tier that answered and what the vendor's tools did."""
@@ -181,100 +153,88 @@ class ResponseEvents:
         chunk = self._choice(delta, finish=self.finish_of({**response, "status": status}))
         return {**chunk, "usage": self.usage_of(response)}
 
-    def _delta(self, kind: str, event: JSON) -> JSON | None:
+    def _delta(self, kind: str, event: JSON) -> JSON:
+        """Return what an event adds to the message; nothing for most kinds of events."""
         index, item_id = event.get("output_index"), event.get("item_id")
         if kind == "response.output_item.added":
-            return self._added(event["item"], index)
+            return self._added(event["item"], index)[1]
         if kind == _DONE:
             whole = event["item"]
-            return self._done(whole, self._known(whole["type"], whole.get("id"), index), index)
+            item = self._items.find(whole["type"], item_id=whole.get("id"), index=index)
+            return self._done(whole, item, index=index)
         if kind == "response.output_text.annotation.added":
             return self._cited([event["annotation"]])
-        if kind == _NEXT_SUMMARY:
-            item = self._known("reasoning", item_id, index)
-            return self._thoughts(item, PARAGRAPH) if item is not None and item.thoughts else None
         stem, _, stage = kind.rpartition(".")
-        return self._piece(stem, event) if stage in ("delta", "done") else None
-
-    def _piece(self, stem: str, event: JSON) -> JSON | None:
-        """Return a piece of an item, or all of one that has come without pieces."""
-        index, item_id, delta = event.get("output_index"), event.get("item_id"), event.get("delta")
-        if stem in _THOUGHTS and delta is not None:
-            item = self._known("reasoning", item_id, index)
-            item = item or self._new("reasoning", item_id, index)
-            item.thoughts = item.thoughts or stem
-            return self._thoughts(item, delta) if item.thoughts == stem else None
         if stem == _ARGUMENTS:
-            item = self._known(_CALL, item_id, index)
-            if item is None:  # a call whose begin was not told comes whole at its end
-                return None
-            text = delta if delta is not None else "" if item.begun else event["arguments"]
-            item.begun = item.begun or bool(text)
-            return _arguments(item, text) if text else None
-        if stem not in _TEXTS:
-            return None
-        item = self._known("message", item_id, index) or self._new("message", item_id, index)
-        if delta is None and (item.begun or item.held):
-            return None
-        name = _TEXTS[stem]
-        text = delta if delta is not None else event["text" if name == "content" else name]
+            item = self._items.find(CALL, item_id=item_id, index=index)
+            return self._more_arguments(event, item)
+        if stem in _TEXTS and stage in ("delta", "done"):
+            return self._more_text(event, self._located(MESSAGE, event), name=_TEXTS[stem])
+        if stem in _THOUGHTS and stage == "delta":
+            return self._more_thoughts(event, self._located(REASONING, event), stem)
+        if kind == _NEXT_SUMMARY and self._located(REASONING, event).thoughts:
+            return self._thoughts(self._located(REASONING, event), PARAGRAPH)
+        return {}
+
+    def _located(self, kind: str, event: JSON) -> OutputItem:
+        """Return the item that an event belongs to, a new one where no event has told of it."""
+        index, item_id = event.get("output_index"), event.get("item_id")
+        item = self._items.find(kind, item_id=item_id, index=index)
+        return item or self._items.begin(kind, item_id=item_id, index=index)
+
+    def _more_arguments(self, event: JSON, item: OutputItem | None) -> JSON:
+        """Take a piece of the arguments of a call, or all of them where no piece has come.
+
+        A call whose begin was not told comes whole at its end.
+        """
+        if item is None or (item.begun and "delta" not in event):
+            return {}
+        text = event["delta"] if "delta" in event else event["arguments"]
+        item.begun = True
+        return _arguments(item, text)
+
+    def _more_text(self, event: JSON, item: OutputItem, *, name: str) -> JSON:
+        """Take a piece of a message, or all of it where no piece has come."""
+        if "delta" not in event and (item.begun or item.held):
+            return {}
+        field = "delta" if "delta" in event else "text" if "text" in event else name
+        text = event[field]
         text = self._grown(item, text) if name == "content" else self._passed(item, text)
-        return {name: text} if text else None
+        return {name: text} if text else {}
 
-    def _known(self, kind: str, item_id: str | None, index: int | None) -> _OutputItem | None:
-        """Return the item that an event belongs to; None for one that nothing was told of."""
-        located = [self._places.get(item_id), self._places.get(index)]
-        for item in located:
-            if item is not None and item.kind == kind and not item.ended:
-                return item
-        item = located[0] if index is None else located[1]
-        if item is not None and item.kind == kind:  # it is told once more
-            return item
-        if kind == _CALL and not (item_id is None and index is None):
-            return None
-        return next((i for i in reversed(self._items) if i.kind == kind and not i.ended), None)
+    def _more_thoughts(self, event: JSON, item: OutputItem, stem: str) -> JSON:
+        item.thoughts = item.thoughts or stem
+        return self._thoughts(item, event["delta"]) if item.thoughts == stem else {}
 
-    def _new(self, kind: str, item_id: str | None, index: int | None) -> _OutputItem:
-        item = _OutputItem(kind)
-        if kind == "message":
-            item.before = next((i.text for i in reversed(self._items) if i.kind == kind), "")
-        if kind == _CALL:
-            item.call, self._calls = self._calls, self._calls + 1
-        self._items.append(item)
-        self._places |= {place: item for place in (item_id, index) if place is not None}
-        return item
-
-    def _added(self, whole: JSON, index: int | None) -> JSON | None:
-        item = self._new(whole["type"], whole.get("id"), index)
+    def _added(self, whole: JSON, index: Place) -> tuple[OutputItem, JSON]:
+        """Return a new item, and what its begin adds to the message."""
+        item = self._items.begin(whole["type"], item_id=whole.get("id"), index=index)
         if item.call is None:
-            return None
+            return item, {}
         function = {"name": whole["name"], "arguments": ""}
         call_id = str(whole.get("call_id") or whole["id"])
         call = {"index": item.call, "id": call_id, "type": "function", "function": function}
-        return {"tool_calls": [call]}
+        return item, {"tool_calls": [call]}
 
-    def _done(self, whole: JSON, item: _OutputItem | None, index: int | None) -> JSON | None:
+    def _done(self, whole: JSON, item: OutputItem | None, *, index: Place = None) -> JSON:
         """Return what of an item no event has told until its end."""
-        added = None
+        delta: JSON = {}
         if item is None:
-            added = self._added(whole, index)
-            item = self._items[-1]
+            item, delta = self._added(whole, index)
         if item.ended:
-            return None
+            return {}
         item.ended = True
-        if item.call is not None:
+        if item.kind == CALL:
             arguments = "" if item.begun else whole.get("arguments") or ""
-            if added is None:
-                return _arguments(item, arguments) if arguments else None
-            added["tool_calls"][0]["function"]["arguments"] = arguments
-            return added
-        if item.kind == "message":
-            return self._message(whole, item) or None
-        return (
-            self._reasoning(whole, item) if item.kind == "reasoning" else self._paid(whole)
-        ) or None
+            if delta:
+                delta["tool_calls"][0]["function"]["arguments"] = arguments
+                return delta
+            return _arguments(item, arguments) if arguments else {}
+        if item.kind == MESSAGE:
+            return self._message(whole, item)
+        return self._reasoning(whole, item) if item.kind == REASONING else self._paid(whole)
 
-    def _message(self, whole: JSON, item: _OutputItem) -> JSON:
+    def _message(self, whole: JSON, item: OutputItem) -> JSON:
         """Return what of a message no event has told, and its phase.
 
         A lone final answer is taken for one without saying so.
@@ -299,7 +259,7 @@ class ResponseEvents:
             delta |= self._sent_back({"type": "message", **place})
         return delta
 
-    def _reasoning(self, whole: JSON, item: _OutputItem) -> JSON:
+    def _reasoning(self, whole: JSON, item: OutputItem) -> JSON:
         """Return thoughts that no event has told, and the item, which has to come back.
 
         Nothing is stored there that its id could name. Open servers show the thought itself.
@@ -325,7 +285,7 @@ class ResponseEvents:
     def _sent_back(self, item: JSON) -> JSON:
         return {ITEMS: [{"origin": self._origin, "item": item}]}
 
-    def _grown(self, item: _OutputItem, text: str) -> str:
+    def _grown(self, item: OutputItem, text: str) -> str:
         """Take more of a message; it waits as long as it only repeats the one before."""
         text = item.held + text
         if not item.begun and item.before.startswith(text):
@@ -333,7 +293,7 @@ class ResponseEvents:
             return ""
         return self._passed(item, text)
 
-    def _passed(self, item: _OutputItem, text: str) -> str:
+    def _passed(self, item: OutputItem, text: str) -> str:
         """Return a text to be passed on; a second message begins a paragraph of its own."""
         item.held, item.text = "", item.text + text
         if not item.begun:
@@ -343,7 +303,7 @@ class ResponseEvents:
         self._length += len(text)
         return text
 
-    def _thoughts(self, item: _OutputItem, text: str) -> JSON:
+    def _thoughts(self, item: OutputItem, text: str) -> JSON:
         if not item.begun:
             item.begun = True
             text = PARAGRAPH + text if self._thought else text
@@ -367,7 +327,7 @@ class ResponseEvents:
         return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-def _arguments(item: _OutputItem, text: str) -> JSON:
+def _arguments(item: OutputItem, text: str) -> JSON:
     return {"tool_calls": [{"index": item.call, "function": {"arguments": text}}]}
 
 
