@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suffice.engines.fold import Fold
-from suffice.engines.reply import ReplyChoice
-from suffice.types import JSON
+from suffice.engines.reply import Reply, ReplyChoice
+from suffice.types import JSON, Usage
 
 PIECES = st.lists(st.sampled_from(["a", "bc", " d", "ü😀", "\n\n", "<x>"]), unique=True, max_size=6)
 CALL: JSON = {"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
@@ -93,6 +93,22 @@ def test_each_call_of_messages_is_told_once(choices: list[JSON]) -> None:
     assert [(part["index"], part["id"]) for part in parts] == [(0, "t"), (1, "u")]
     assert [call["id"] for call in choice.tool_calls] == ["t", "u"]
     assert all(call["function"]["arguments"] == '{"a": 1}' for call in choice.tool_calls)
+
+
+def test_a_single_call_may_come_without_its_list() -> None:
+    """huggingface/text-generation-inference wrote one call as an object, whole and in parts."""
+    begin = {**CALL, "index": 0, "function": {"name": "f", "arguments": ""}}
+    more = {"index": 0, "function": {"arguments": '{"a": 1}'}}
+    parts = [{"delta": {"tool_calls": part}} for part in (begin, more)]
+    events, choice = passed([*parts, {"delta": {}, "finish_reason": "tool_calls"}])
+    told_calls = [part for event in events for part in event["delta"].get("tool_calls", ())]
+    assert told_calls == [begin, more]
+    assert choice.tool_calls == (CALL,)
+    reply = Reply()
+    choice_told = {"message": {"tool_calls": CALL}, "finish_reason": "tool_calls"}
+    reply.add({"choices": [choice_told]})
+    [cleaned] = reply.cleaned({"choices": [choice_told]}, usage=Usage())["choices"]
+    assert cleaned["message"]["tool_calls"] == [CALL]
 
 
 @pytest.mark.parametrize("part", [{}, {"delta": None}, {"delta": None, "message": None}])

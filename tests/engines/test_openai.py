@@ -660,6 +660,52 @@ async def test_programs_can_tell_a_prompt_that_is_too_long(told: JSON) -> None:
         assert not error.retryable
 
 
+FORBIDDEN = [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "No."}]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"detail": FORBIDDEN},
+        {"error": {"message": "Unrecognized request argument supplied: stream_options"}},
+    ],
+)
+async def test_usage_is_not_asked_for_where_a_server_refuses_the_field(told: JSON) -> None:
+    """NousResearch/hermes-agent#109143: Azure AI Foundry, Databricks and other strict servers."""
+    refusal = http(told, status="422 Unprocessable Entity")
+    async with RawServer(refusal, STREAM, STREAM) as server, engine_for(server) as engine:
+        for _ in range(2):
+            assert (await last(engine.stream(ASKED, RUNG))).text == "four"
+        fields = [b'"stream_options"' in request for request in server.requests]
+    assert fields == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Stream must be set to true",
+        "This model only support stream mode, please enable the stream parameter.",
+    ],
+)
+async def test_a_server_that_only_streams_is_asked_for_a_stream(words: str) -> None:
+    """HKUDS/nanobot#1978 (NewAPI), and models of DashScope."""
+    refusal = http({"detail": words}, status="400 Bad Request")
+    async with RawServer(refusal, STREAM, STREAM) as server, engine_for(server) as engine:
+        for _ in range(2):
+            assert (await engine.complete(ASKED, RUNG)).text == "four"
+        bodies = [json.loads(r.partition(b"\r\n\r\n")[2]) for r in server.requests]
+    assert [body["stream"] for body in bodies] == [False, True, True]
+    assert ["stream_options" in body for body in bodies] == [False, True, True]
+
+
+async def test_other_refusals_are_not_asked_again() -> None:
+    refusal = http({"error": {"message": "no such model"}}, status="400 Bad Request")
+    async with RawServer(refusal, STREAM) as server, engine_for(server) as engine:
+        with pytest.raises(EngineRefused):
+            await last(engine.stream(ASKED, RUNG))
+        assert len(server.requests) == 1
+
+
 async def test_milliseconds_to_wait_are_read() -> None:
     for header, wait_s in (("retry-after-ms: 1500", 1.5), ("retry-after-ms: soon", None)):
         reply = http(LIMITED, header, status="429 Too Many Requests")

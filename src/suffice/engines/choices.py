@@ -128,11 +128,16 @@ class ChoiceRecord:
         told = shown_finish(reason, called=called, forced=self._forced)
         return None if told == reason else {"finish_reason": told}
 
-    def _add_calls(self, parts: Any) -> list[JSON] | None:
+    def _add_calls(self, told: Any) -> list[JSON] | None:
         self.calls = self.calls or ToolCalls()
+        parts = [told] if isinstance(told, dict) else told  # TGI
         self.call_parts += len(parts)
         ready = self.calls.add(parts)
-        same = len(ready) == len(parts) and all(map(lambda a, b: a is b, ready, parts))
+        same = (
+            parts is told
+            and len(ready) == len(parts)
+            and all(map(lambda a, b: a is b, ready, parts))
+        )
         return None if same else ready
 
 

@@ -14,6 +14,7 @@ from suffice.config import EngineConfig
 from suffice.engines.base import Engine, Retries, entered, repeated, retried
 from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
+from suffice.engines.concessions import Concessions
 from suffice.engines.dialects import output_limit, request_body
 from suffice.engines.finishes import forces_call
 from suffice.engines.fold import Fold
@@ -81,6 +82,9 @@ class OpenAIEngine(Engine):
         self._url = self._transport.url
         self._dialect = at_url(DIALECTS[config.dialect], self._url)
         self._retries, self._overrun = Retries(limit=config.max_retries), OverrunNotice(self._url)
+        self._concessions = Concessions(
+            self._transport, asks_for_usage=self._dialect.asks_for_usage
+        )
 
     async def complete(self, request: Request, rung: Rung) -> Completion:
         """Answer in one piece; the server may be silent all the while, within the timeout."""
@@ -155,7 +159,8 @@ class OpenAIEngine(Engine):
     async def _whole(self, call: _Call) -> Completion:
         """Ask once for an answer in one piece; a server that streams all the same is read too."""
         began_s = time.perf_counter()
-        async with self._transport.post(f"{self._url}/chat/completions", call.body) as response:
+        url = f"{self._url}/chat/completions"
+        async with self._concessions.post(url, call.body) as response:
             data = await reply_bytes(response)
         timing = _Timing(duration_s=time.perf_counter() - began_s, ttft_s=None)
         prefill = _prefill(call.request) if self._dialect.echoes_prefill else ""
@@ -215,7 +220,7 @@ class OpenAIEngine(Engine):
         began_s = time.perf_counter()
         ttft_s: float | None = None
         async with (
-            self._transport.post(f"{self._url}/chat/completions", call.body) as response,
+            self._concessions.post(f"{self._url}/chat/completions", call.body) as response,
             aclosing(_pieces(response)) as pieces,
         ):
             async for piece in pieces:

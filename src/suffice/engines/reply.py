@@ -49,6 +49,7 @@ class ReplyChoice:
         elif self._inline is not None:
             reasoning, text = self._inline.feed(text)
         calls = part.get("tool_calls") or []
+        calls = [calls] if isinstance(calls, dict) else calls  # TGI
         ready = self._calls.add_whole(calls) if whole else self._calls.add(calls)
         return self._grow(text, reasoning, calls=tuple(ready))
 
