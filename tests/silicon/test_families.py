@@ -206,6 +206,27 @@ def test_a_text_part_leaves_out_what_is_its_classs_own(text, billions):
         read(text)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "generates"),
+    [
+        ("LlamaForSequenceClassification", False),
+        ("InternLM2ForRewardModel", False),
+        ("MistralModel", False),
+        ("LlamaBidirectionalModel", False),
+        ("InternVLChatModel", True),
+        ("ChatGLMModel", True),
+        ("Qwen3ForCausalLM", True),
+    ],
+)
+def test_a_model_that_generates_nothing_is_refused(architecture, generates):
+    config = MODELS["Qwen--Qwen3-32B"]["config"] | {"architectures": [architecture]}
+    if generates:
+        assert read(config).hidden == 5120
+        return
+    with pytest.raises(InputError, match="generates no tokens"):
+        read(config)
+
+
 def test_layers_named_twice_or_not_at_all_are_refused():
     linear = KIMI_K3["text_config"]["linear_attn_config"]
     for kda in ([1, 2], [1, 2, 3, 4], [1, 2, 9]):

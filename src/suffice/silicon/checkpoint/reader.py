@@ -1,6 +1,7 @@
 """Turn a Hugging Face `config.json` into a Shape, or say which field cannot be used."""
 
 import functools
+import re
 import tomllib
 from collections import Counter
 from importlib import resources
@@ -57,6 +58,12 @@ SHAPE_FIELDS = (
     "zero_expert_num",
 )
 """Fields that change what a model reads; a family that does not know one refuses it."""
+
+NO_HEAD = re.compile(
+    r"For(Sequence|Token)Classification$|ForQuestionAnswering$|Reward(Model)?$"
+    r"|^(Llama|Mistral|Mixtral|Qwen[23](Moe)?|Gemma[23]?|Phi3?|Bert|XLMRoberta)(Bidirectional)?Model$"
+)
+"""Architectures that score or embed a text, and generate none."""
 
 YARN = ("yarn", "deepseek_yarn")
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "language_model_config")
@@ -118,6 +125,12 @@ def shape_from_config(
     if inner is not config:
         inner = part_defaults().get(kind, {}) | inner
     family = known[kind]
+    for architecture in config.get("architectures") or ():
+        if NO_HEAD.search(str(architecture)):
+            raise InputError(
+                f"{source}: {architecture} scores or embeds texts and generates no tokens",
+                hint="give the config.json of a model that generates",
+            )
     for field in SHAPE_FIELDS:
         if inner.get(field) and field not in family.reads:
             raise InputError(
