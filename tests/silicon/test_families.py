@@ -283,6 +283,21 @@ def test_a_workload_longer_than_the_context_is_refused():
         make_plan(PlanRequest(model=find_shape("llama-3-8b"), workload=work, chips=("h100",)))
 
 
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("Qwen/Qwen3-30B-A3B", 40960),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507-FP8", 262144),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", 262144),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", 8192),
+        ("meta-llama/Llama-3.1-8B-Instruct", 131072),
+        ("moonshotai/Kimi-K2-Instruct-0905", 262144),
+    ],
+)
+def test_names_of_one_shape_may_have_contexts_of_their_own(name, tokens):
+    assert find_shape(name).max_context_tokens == tokens
+
+
 def test_of_a_model_that_also_speaks_the_part_that_thinks_is_read():
     text = MODELS["Qwen--Qwen3-32B"]["config"] | {"model_type": "qwen2_5_omni_text"}
     speaks = {"talker_config": {"model_type": "qwen2_5_omni_talker", "hidden_size": 896}}

@@ -89,7 +89,9 @@ def _known(name: str, shapes: dict[str, Shape]) -> Shape | None:
     by_name = {alias.lower(): shape for shape in shapes.values() for alias in shape.aliases}
     by_name |= shapes
     if name in by_name:
-        return by_name[name]
+        shape = by_name[name]
+        longest = shape.contexts.get(name, shape.max_context_tokens)
+        return msgspec.structs.replace(shape, max_context_tokens=longest)
     for shape in shapes.values():
         if name in shape.checkpoints:
             return _with_formats(shape, shape.checkpoints[name])

@@ -20,7 +20,8 @@ class Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `extra` counts parameters that every token multiplies with and no block holds, `lookups` those
     that are looked up beside the embedding, `vision` those of towers for pictures and sound, `mtp`
     those of heads that draft the next tokens; the last two are counted apart and None if unknown.
-    `checkpoints` maps names of checkpoints with these dimensions to their own formats.
+    `checkpoints` maps names of checkpoints with these dimensions to their own formats, `contexts`
+    aliases to a longest context of their own.
     `total_published` and `active_published` are what the maker states, kept for tests.
     """
 
@@ -40,6 +41,7 @@ class Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_context_tokens: int | None = None
     formats: Formats = Formats()
     aliases: tuple[str, ...] = ()
+    contexts: dict[str, int] = {}
     checkpoints: dict[str, Formats] = {}
     total_published: float | None = None
     active_published: float | None = None
