@@ -681,6 +681,34 @@ async def test_usage_is_not_asked_for_where_a_server_refuses_the_field(told: JSO
 
 
 @pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            "max_completion_tokens",
+        ),
+        ("max_completion_tokens: Extra inputs are not permitted", "max_tokens"),
+        ("max_tokens is too large: 9. At most 8 is possible.", None),
+    ],
+)
+async def test_one_name_of_a_limit_is_enough(words: str, left: str | None) -> None:
+    """Servers that nobody knows get both names; a proxy before OpenAI's models refuses one."""
+    refusal = http({"error": {"message": words}}, status="400 Bad Request")
+    rung = msgspec.structs.replace(RUNG, max_output_tokens=9)
+    async with RawServer(refusal, http(FOUR)) as server, engine_for(server) as engine:
+        if left is None:
+            with pytest.raises(EngineRefused):
+                await engine.complete(ASKED, rung)
+            return
+        for _ in range(2):
+            assert (await engine.complete(ASKED, rung)).text == "4"
+            limits = {"max_tokens", "max_completion_tokens"} & server.body.keys()
+            assert limits == {left}
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "Stream must be set to true",
