@@ -75,7 +75,8 @@ class Script:
             return web.json_response({"error": error}, status=status)
         if not self.asked[-1]["stream"]:
             return web.json_response(self.events[-1]["response"])
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        head = {"Content-Type": "text/event-stream", "Retry-After": "7"}
+        stream = web.StreamResponse(headers=head)
         await stream.prepare(request)
         data = "\n\n".join(f"data: {json.dumps(event)}" for event in self.events)
         await stream.write(b": keep-alive\n\n" + (data + self.last_line_end).encode())
@@ -108,8 +109,7 @@ def test_phases_go_back_with_their_messages() -> None:
     _, thought, first, search, second, _ = sent(ASKED, message, ASKED)["input"]
     assert thought["type"] == "reasoning"
     assert (first["phase"], second["phase"]) == ("commentary", "final_answer")
-    assert first["content"] == [{"type": "output_text", "text": "I look it up."}]
-    assert second["content"] == [{"type": "output_text", "text": "It rains."}]
+    assert (first["content"], second["content"]) == ("I look it up.", "It rains.")
     assert search == {name: value for name, value in SEARCH.items() if name != "id"}
     alone = message_of(text_item("It rains.") | {"phase": "final_answer"})
     assert "response_items" not in alone, "what has no phase is taken for the answer"
@@ -235,6 +235,7 @@ async def test_a_failure_without_a_reason_waits_for_the_event_that_tells_it(
     with pytest.raises(EngineRefused) as refused:
         await last(engine.stream(chat(), RUNG))
     assert refused.value.status == 429
+    assert refused.value.retry_after_s == 7
     server.events = [failed]
     for call in (last(engine.stream(chat(), RUNG)), engine.complete(chat(), RUNG)):
         with pytest.raises(EngineError, match="ended the answer with an error") as caught:
@@ -317,7 +318,7 @@ def test_a_refusal_of_an_earlier_turn_goes_back_as_what_was_said() -> None:
     refusal = {"type": "refusal", "refusal": "I will not."}
     message = message_of({"id": "m", "type": "message", "content": [refusal]})
     _, said, _ = sent(ASKED, message, ASKED)["input"]
-    assert said["content"] == [{"type": "output_text", "text": "I will not."}]
+    assert said["content"] == "I will not."
 
 
 @pytest.mark.parametrize(("usage", "calls"), [(USAGE, 1), (None, 3)])
@@ -352,3 +353,11 @@ def test_names_of_other_apis_are_shortened() -> None:
     assert body["user"] == sent(**names)["user"]
     assert body["user"] != sent(user=long + "2")["user"]
     assert body["safety_identifier"] == "short"
+
+
+def test_a_file_has_a_name() -> None:
+    """https://github.com/laravel/ai/pull/324: the API refuses data without one."""
+    data, named = {"file_data": "data:application/pdf;base64,AA=="}, {"filename": "a.pdf"}
+    for file, name in ((data, "document"), (data | named, "a.pdf"), ({"file_id": "f"}, None)):
+        (asked,) = sent({"role": "user", "content": [{"type": "file", "file": file}]})["input"]
+        assert asked["content"][0].get("filename") == name

@@ -272,7 +272,10 @@ def _own_items(message: JSON, *, origin: str) -> list[JSON]:
 
 
 def _message(parts: list[JSON]) -> JSON:
-    return {"type": "message", "role": "assistant", "content": parts}
+    """Write a turn of the assistant; of a list, some servers want ids and annotations too."""
+    alone = [part["type"] for part in parts] == ["output_text"]
+    content = parts[0]["text"] if alone else parts
+    return {"type": "message", "role": "assistant", "content": content}
 
 
 def _parts(content: Any, text_type: str) -> list[JSON]:
@@ -291,7 +294,8 @@ def _part(part: JSON, text_type: str) -> JSON:
             {"detail": image["detail"]} if image.get("detail") else {}
         )
     if kind == "file":
-        return {"type": "input_file", **part["file"]}
+        named = {"filename": "document"} if "file_data" in part["file"] else {}  # it must have one
+        return {"type": "input_file", **named, **part["file"]}
     raise _refusal("messages", f"the Responses API has no parts of the type {kind!r}")
 
 

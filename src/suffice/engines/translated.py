@@ -18,12 +18,12 @@ from suffice.engines.bounded import reply_bytes, reply_pieces
 from suffice.engines.chunk import Chunk, Relay
 from suffice.engines.fold import Fold
 from suffice.engines.loose_json import decoded
-from suffice.engines.refusals import error_in
+from suffice.engines.refusals import error_in, retry_after_s
 from suffice.engines.reply import Reply, as_events, effort_seen, shortcoming
 from suffice.engines.stream import EventReader
 from suffice.engines.transport import Transport, finish
 from suffice.engines.usage import estimated_input, read_usage
-from suffice.errors import EngineError, EngineProtocolError
+from suffice.errors import EngineError, EngineProtocolError, EngineRefused
 from suffice.types import (
     JSON,
     Completion,
@@ -143,7 +143,7 @@ class TranslatedEngine(Engine):
         async with self._post(self.path, body, request) as response:
             data = await reply_bytes(response)
         answer, fold, reply = decoded(data), Fold(), Reply()
-        with self._reading(answer, f"no answer of the {self.api}"):
+        with self._reading(answer, f"no answer of the {self.api}", response):
             error = error_in(answer)
             if error is not None:
                 raise error
@@ -166,7 +166,7 @@ class TranslatedEngine(Engine):
         async with self._post(self.path, body, request) as response:
             async for data in _events_of(response):
                 event = decoded(data)
-                with self._reading(event, f"no event of the {self.api}"):
+                with self._reading(event, f"no event of the {self.api}", response):
                     chunk = self._chunk(request, event, data, events=events)
                     if chunk is None:
                         continue
@@ -202,12 +202,19 @@ class TranslatedEngine(Engine):
         return {**(chunk or {"choices": []}), **native} if native else chunk
 
     @contextmanager
-    def _reading(self, answer: object, what: str) -> Iterator[None]:
-        """Raise EngineProtocolError for another shape; errors carry the usage that was told."""
+    def _reading(
+        self, answer: object, what: str, response: aiohttp.ClientResponse
+    ) -> Iterator[None]:
+        """Raise EngineProtocolError for another shape.
+
+        An error carries the usage that the answer tells, and the wait that its head asks for.
+        """
         try:
             yield
         except EngineError as error:
             error.used = error.used or _told_usage(answer)
+            if isinstance(error, EngineRefused) and error.retry_after_s is None:
+                error.retry_after_s = retry_after_s(response.headers.get("Retry-After"))
             raise
         except _OTHER_SHAPE as problem:
             other = EngineProtocolError(
