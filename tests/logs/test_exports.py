@@ -189,6 +189,29 @@ def test_events_of_coding_agents_are_requests(
     assert read(path, columns=columns) == [expected]
 
 
+def test_an_event_and_the_span_of_one_call_are_one_request(tmp_path: Path) -> None:
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-5",
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.cache_read.input_tokens": 80,
+        "gen_ai.usage.output_tokens": 7,
+    }
+    span = {"traceId": "t", "spanId": "1", "attributes": _attributes(attributes)}
+    span |= {"startTimeUnixNano": "1767225600000000000", "endTimeUnixNano": "1767225601000000000"}
+    record = {
+        "timeUnixNano": "1767225601000000000",
+        "eventName": "gen_ai.client.inference.operation.details",
+        "attributes": _attributes(attributes),
+    }
+    records = [record | {"traceId": "t", "spanId": n} for n in ("1", "2")]
+    spans = [{"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}]
+    events = [{"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}]
+    paths = write_log(tmp_path / "s.jsonl", spans), write_log(tmp_path / "e.jsonl", events)
+    columns = ("id", "input_tokens", "cache_read_tokens", "output_tokens")
+    assert read(*paths, columns=columns) == [("t/1", 100, 80, 7), ("t/2", 100, 80, 7)]
+
+
 OPENAI_USAGE = (
     "start_time,start_time_iso,project_id,num_model_requests,user_id,api_key_id,model,batch,"
     "service_tier,input_tokens,output_tokens,input_cached_tokens\n"

@@ -108,6 +108,13 @@ def test_outputs_of_openhands_need_a_decision(tmp_path: Path) -> None:
     assert trials[2].status is TrialStatus.FAILED
 
 
+def test_of_a_folder_of_openhands_the_evaluated_outputs_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "output.jsonl", [INSTANCE | {"test_result": {}}])
+    decided = INSTANCE | {"test_result": {}, "report": {"resolved": True}}
+    write(tmp_path / "run" / "output.swebench_eval.jsonl", [decided])
+    assert [t.quality for t in read_trials(tmp_path)] == [1.0]
+
+
 def test_trials_of_tau_bench(tmp_path: Path) -> None:
     rows = [
         {"task_id": 0, "trial": trial, "reward": float(trial), "traj": [], "info": {}}

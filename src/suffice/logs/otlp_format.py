@@ -138,10 +138,13 @@ _SPANS = LogFormat(
 )
 
 _ERROR = "'error'"
-_EVENT = first(_text("event.name"), "s.body.stringValue")
+_EVENT = first(_text("event.name"), "s.eventName", "s.body.stringValue")
+_DETAILS = "gen_ai.client.inference.operation.details"
+_SPAN_ID = "CASE WHEN s.spanId <> '' THEN s.traceId || '/' || s.spanId END"
+_ASKED = _text("model", "gen_ai.response.model", "gen_ai.request.model")
 _EVENTS = LogFormat(
     name="otlp-logs",
-    title="OpenTelemetry events of coding agents (Claude Code, Codex, Gemini CLI, Qwen Code)",
+    title="OpenTelemetry GenAI events, and those of Claude Code, Codex, Gemini CLI, Qwen Code",
     needs=needs("resourceLogs"),
     structure={
         "resourceLogs": [
@@ -152,6 +155,9 @@ _EVENTS = LogFormat(
                             {
                                 "timeUnixNano": TEXT,
                                 "observedTimeUnixNano": TEXT,
+                                "eventName": TEXT,
+                                "traceId": TEXT,
+                                "spanId": TEXT,
                                 "body": {"stringValue": TEXT},
                                 "attributes": _ATTRIBUTES,
                             }
@@ -177,20 +183,22 @@ _EVENTS = LogFormat(
             "as_time(s.observedTimeUnixNano)",
         ),
         "zoned": "true",
-        "id": _text("request_id"),
-        "session": _text("session.id", "conversation.id"),
-        "model": _text("model"),
+        "id": f"CASE WHEN {_EVENT} = '{_DETAILS}' "
+        f"THEN {first(_text('gen_ai.response.id'), _SPAN_ID)} ELSE {_text('request_id')} END",
+        "session": _text("session.id", "conversation.id", "gen_ai.conversation.id"),
+        "model": _ASKED,
         "provider": "CASE WHEN " + _text("model") + " LIKE 'claude%' THEN 'anthropic' END",
         "input_tokens": first(
             _number("input_token_count"),
+            whole_prompt(_number("gen_ai.usage.input_tokens"), _READ, _WRITE),
             plus(*map(_number, ("input_tokens", "cache_read_tokens", "cache_creation_tokens"))),
         ),
-        "cache_read_tokens": _number(
-            "cache_read_tokens", "cached_token_count", "cached_content_token_count"
+        "cache_read_tokens": first(
+            _number("cache_read_tokens", "cached_token_count", "cached_content_token_count"), _READ
         ),
-        "cache_write_tokens": _number("cache_creation_tokens"),
+        "cache_write_tokens": first(_number("cache_creation_tokens"), _WRITE),
         "output_tokens": first(
-            _number("output_tokens"),
+            _number("output_tokens", "gen_ai.usage.output_tokens"),
             with_thoughts(
                 _number("output_token_count"),
                 _number("thoughts_token_count"),
@@ -198,7 +206,9 @@ _EVENTS = LogFormat(
                 total=_number("total_token_count"),
             ),
         ),
-        "reasoning_tokens": _number("reasoning_token_count", "thoughts_token_count"),
+        "reasoning_tokens": _number(
+            "reasoning_token_count", "thoughts_token_count", "gen_ai.usage.reasoning.output_tokens"
+        ),
         "stated_usd": _number("cost_usd"),
         "key": _text("user.email", "user.id"),
         "effort": _text("effort"),
@@ -207,7 +217,8 @@ _EVENTS = LogFormat(
         "latency_s": f"{_number('duration_ms')} / 1000",
     },
     where=f"({_EVENT} SIMILAR TO '.*(api_request|api_response|api_error)' "
-    f"OR {_text('event.kind')} = 'response.completed') AND {_text('model')} IS NOT NULL",
+    f"OR {_text('event.kind')} = 'response.completed' OR {_EVENT} = '{_DETAILS}') "
+    f"AND {_ASKED} IS NOT NULL",
     nested=True,
     missing="reasoning tokens of Claude Code, one-hour cache writes",
 )

@@ -45,6 +45,8 @@ FOLDER_FILES = (
     "meta.json",
     "result.json",
     "*_eval_all.json",
+    "output.swebench_eval.jsonl",
+    "output.jsonl",
 )
 _HELM_METRICS = (
     "chain_of_thought_correctness",
@@ -69,8 +71,13 @@ _OPENAI_QUALITIES = ("accuracy", "score", "correct", "f1_score", "f1")
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the outputs of evaluation tools in a folder and below it."""
-    return sorted({path for name in FOLDER_FILES for path in folder.rglob(name)})
+    """Return the outputs of evaluation tools in a folder and below it.
+
+    Of OpenHands the evaluated file is taken, where there is one.
+    """
+    paths = {path for name in FOLDER_FILES for path in folder.rglob(name)}
+    evaluated = {p.with_name("output.jsonl") for p in paths if "swebench_eval" in p.name}
+    return sorted(paths - evaluated)
 
 
 def read_outputs(path: Path) -> Iterator[Trial] | None:
