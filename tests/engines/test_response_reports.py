@@ -14,7 +14,7 @@ from suffice.config import EngineConfig
 from suffice.deployment import request_fields
 from suffice.engines.base import Retries, last
 from suffice.engines.response_replies import ResponseEvents, completion_of
-from suffice.engines.response_requests import response_body
+from suffice.engines.response_requests import left_out, response_body
 from suffice.engines.responses import ResponsesEngine
 from suffice.errors import ConfigError, EngineError, EngineProtocolError, EngineRefused
 from suffice.types import Completion, Count, CountSource, Effort, Finish, Request, Rung
@@ -301,6 +301,13 @@ def test_sampling_that_a_thinking_rung_would_refuse_is_left_out() -> None:
     asked = {"temperature": 0.2, "top_p": 0.9, "logprobs": True, "top_logprobs": 2}
     assert not sent(**asked).keys() & {*asked, "logprobs"}
     assert sent(**asked)["include"] == ["reasoning.encrypted_content"]
+    params = {"include": ["reasoning.encrypted_content"]}
+    twice = sent(rung=Rung(name="r", engine="o", model="m", effort=Effort.LOW, params=params))
+    assert twice["include"] == params["include"]
+    open_rung = Rung(name="r", engine="o", model="m")
+    for effort in ({"reasoning_effort": "low"}, {"reasoning": {"effort": "low"}}):
+        assert "temperature" not in sent(rung=open_rung, **asked, **effort)
+        assert left_out({**asked, **effort}, open_rung) == tuple(sorted(asked))
     plain = Rung(name="r", engine="o", model="m", effort=Effort.NONE)
     assert sent(rung=plain, **asked).items() >= {"temperature": 0.2, "top_p": 0.9}.items()
 

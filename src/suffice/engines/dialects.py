@@ -92,7 +92,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     """
     params = _params(_translated(request, rung, dialect=dialect), rung)
     params = {field: value for field, value in params.items() if field not in dialect.refuses}
-    if dialect.fixed_sampling and thinks(params, rung):
+    if dialect.fixed_sampling and _thinks(params, rung):
         params = {k: v for k, v in params.items() if k in rung.params or k not in _SAMPLING}
     limit = _smallest_limit(params, rung)
     body = {
@@ -113,8 +113,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     return body
 
 
-def thinks(params: JSON, rung: Rung) -> bool:
-    """Whether a rung, or a client where the rung leaves that open, asks for thoughts."""
+def _thinks(params: JSON, rung: Rung) -> bool:
     effort = rung.effort or params.get("reasoning_effort")
     return effort not in (None, Effort.NONE)
 

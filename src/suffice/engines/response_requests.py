@@ -11,7 +11,6 @@ from suffice.engines.calls import arguments_of
 from suffice.engines.dialects import (
     output_limit,
     overruled_effort,
-    thinks,
     within_bounds,
     without_effort,
 )
@@ -29,6 +28,7 @@ _NAMES = ("user", "prompt_cache_key", "safety_identifier")
 _LONGEST_NAME = 64
 # A model refuses these while it thinks, and some models always, even with the values they have.
 _DEFAULTS = {"temperature": 1, "top_p": 1, "logprobs": False, "top_logprobs": 0}
+_NO_THOUGHTS = (None, Effort.NONE)
 _NOT_OF_A_RUNG = frozenset(
     {"background", "conversation", "input", "model", "previous_response_id", "prompt", "stream"}
 )
@@ -85,17 +85,17 @@ def check_params(rung: Rung) -> None:
 def _body(request: Request, rung: Rung) -> JSON:
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
-    if thinks(asked, rung):
+    effort, limit = _effort({**asked, **rung.params}, rung), output_limit(request, rung)
+    if effort not in _NO_THOUGHTS:
         asked = {name: value for name, value in asked.items() if name not in _DEFAULTS}
     own = {name: value for name, value in rung.params.items() if name not in _TRANSLATED}
     params = {**within_bounds(asked), **rung.params}
     _refuse_what_has_no_equal(params)
-    effort, limit = _effort(params, rung), output_limit(request, rung)
-    include = [
-        *own.pop("include", ()),
-        *([_THOUGHTS] if effort not in (None, Effort.NONE) else ()),
-        *([_LOGPROBS] if params.get("logprobs") is True else ()),
-    ]
+    include = {
+        **dict.fromkeys(own.pop("include", ())),
+        **({_THOUGHTS: None} if effort not in _NO_THOUGHTS else {}),
+        **({_LOGPROBS: None} if params.get("logprobs") is True else {}),
+    }
     messages = with_results(results_beside_calls(request.messages))
     messages = with_call_ids(messages, of=short_id)
     body: JSON = {
@@ -109,7 +109,7 @@ def _body(request: Request, rung: Rung) -> JSON:
     }
     thinking = _table(rung.params.get("reasoning")) | ({"effort": effort} if effort else {})
     text = _text(params) | _table(own.get("text"))
-    for name, value in (("include", include), ("reasoning", thinking), ("text", text)):
+    for name, value in (("include", list(include)), ("reasoning", thinking), ("text", text)):
         if value:
             body[name] = value
     if limit is not None:
@@ -135,10 +135,11 @@ def without_thoughts(body: JSON) -> JSON:
 def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
     """Name the fields of a chat request that no response can hold, or that the rung overrules."""
     told = {name for name, value in params.items() if value is not None}
-    overruled = {
-        n for n in told & _DEFAULTS.keys() if thinks(params, rung) and _matters(n, params[n])
-    }
-    return tuple(sorted({*(told - _TRANSLATED), *overruled, *overruled_effort(params, rung)}))
+    overruled = overruled_effort(params, rung)
+    kept = {name: value for name, value in params.items() if name not in overruled}
+    if _effort({**kept, **rung.params}, rung) not in _NO_THOUGHTS:
+        overruled |= {name for name in told & _DEFAULTS.keys() if _matters(name, params[name])}
+    return tuple(sorted({*(told - _TRANSLATED), *overruled}))
 
 
 def _short(name: Any) -> Any:
