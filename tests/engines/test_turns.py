@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.engines.dialects import request_body
+from suffice.engines.dialects import dropped_fields, request_body
 from suffice.engines.messages import message_body
 from suffice.engines.servers import DIALECTS, at_url
 from suffice.engines.turns import nine_id, one_system, results_beside_calls, short_id, with_results
@@ -164,7 +164,6 @@ OF_ANOTHER = {
         ("openai", "https://api.cerebras.ai/v1", True),
         ("openai", "https://api.groq.com/openai/v1", True),
         ("openai", "http://127.0.0.1/v1", False),
-        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", False),
         ("deepseek", "https://api.deepseek.com", False),
     ],
 )
@@ -331,7 +330,7 @@ def test_a_turn_of_thoughts_alone_does_not_reach_vendors_that_refuse_both(turn: 
         request = Request(request_id="r", messages=turns)
         body = request_body(request, RUNG, dialect=dialect, stream=False)
         roles = [message["role"] for message in body["messages"]]
-        strict = name in ("openai", "azure", "mistral")
+        strict = name in ("openai", "azure", "mistral", "gemini")
         assert roles == (["user", "user"] if strict else ["user", "assistant", "user"])
 
 
@@ -382,3 +381,47 @@ def test_mistral_hears_its_assistant_between_a_tool_and_the_user() -> None:
 def test_an_odd_id_of_a_result_answers_no_call(odd: object) -> None:
     result = {"role": "tool", "tool_call_id": odd, "content": "x"}
     assert len(with_results((call("a", "a"), result, says("user", "x")))) == 4
+
+
+def test_gemini_gets_signed_calls_and_named_results() -> None:
+    """A session that comes from another engine, or a client that drops signatures, was refused.
+
+    https://github.com/jeremychone/rust-genai/pull/115,
+    https://github.com/NousResearch/hermes-agent/pull/19728
+    """
+    call, signed = OF_ANOTHER["tool_calls"][0], {"google": {"thought_signature": "s"}}  # type: ignore[index]
+    unsigned = {name: value for name, value in call.items() if name != "extra_content"}
+    turns = (
+        says("user", "x"),
+        OF_ANOTHER | {"extra_content": signed},
+        {"role": "tool", "tool_call_id": "abcdefgh9", "content": "1"},
+        {"role": "assistant", "tool_calls": [unsigned, unsigned | {"id": "b"}]},
+        {"role": "tool", "tool_call_id": "abcdefgh9", "content": "1", "name": "mine"},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "assistant", "reasoning_content": "Only that."},
+    )
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS["gemini"], stream=False)
+    _, own, first, foreign, *others = body["messages"]
+    skips = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+    assert own == {
+        "role": "assistant",
+        "content": "Right.",
+        "extra_content": signed,
+        "tool_calls": [call],
+    }
+    assert foreign["tool_calls"] == [unsigned | {"extra_content": skips}, unsigned | {"id": "b"}]
+    assert [turn["name"] for turn in (first, *others)] == ["f", "mine", "f"]
+    plain = request_body(request, RUNG, dialect=DIALECTS["vllm"], stream=False)["messages"]
+    assert "skip_thought" not in json.dumps(plain)
+    assert "name" not in plain[2]
+
+
+def test_gemini_gets_no_penalties() -> None:
+    """`Unknown name "frequency_penalty": Cannot find field` (MinLL/SkyrimNet-GamePlugin#77)."""
+    params = {"frequency_penalty": 0.0, "presence_penalty": 0.5, "temperature": 0.5}
+    request = Request(request_id="r", messages=(says("user", "x"),), params=params)
+    body = request_body(request, RUNG, dialect=DIALECTS["gemini"], stream=False)
+    assert body.keys() & params.keys() == {"temperature"}
+    dropped = dropped_fields(request, RUNG, dialect=DIALECTS["gemini"])
+    assert sorted(dropped) == ["frequency_penalty", "presence_penalty"]

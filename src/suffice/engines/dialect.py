@@ -46,6 +46,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     plain_text: bool = False  # no list of texts in place of a text
     call_ids: Literal["any", "short", "nine"] = "any"  # 40 characters; nine letters or digits
     strict_messages: bool = False  # refuses thoughts, and what other servers want back with turns
+    wanted: frozenset[str] = frozenset()  # what a strict server does want back
+    wants_signatures: bool = False  # refuses calls that it did not sign
+    wants_names: bool = False  # refuses a result without the name of its tool
     wants_thoughts: bool = False  # refuses a turn of the assistant without a thought
     bridges_results: bool = False  # refuses a user directly after a tool
 

@@ -11,11 +11,13 @@ from suffice.engines.dialect import Dialect, Path
 from suffice.engines.schemas import grammar_tools, lost_keywords, unmarked_tools
 from suffice.engines.turns import (
     bridged_results,
+    named_results,
     nine_id,
     one_system,
     plain_texts,
     results_beside_calls,
     short_id,
+    signed_calls,
     sound_calls,
     text_results,
     with_call_ids,
@@ -124,7 +126,11 @@ def _messages(messages: Sequence[JSON], *, dialect: Dialect) -> Sequence[JSON]:
     if dialect.one_system:
         messages = one_system(messages)
     if dialect.strict_messages:
-        messages = without_thoughts(messages)
+        messages = without_thoughts(messages, wanted=dialect.wanted)
+    if dialect.wants_signatures:
+        messages = signed_calls(messages)
+    if dialect.wants_names:
+        messages = named_results(messages)
     if dialect.refuses_marks:
         messages = without_marks(messages)
     if dialect.bridges_results:

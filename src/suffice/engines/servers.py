@@ -162,10 +162,15 @@ DIALECTS: dict[DialectName, Dialect] = {
         budget_or_effort=True,
         limits=("max_tokens",),
         refuses=ENGINE_FIELDS
-        | {"logit_bias", "metadata", "prompt_cache_key", "safety_identifier", "store", "verbosity"},
+        | {"frequency_penalty", "presence_penalty", "logit_bias", "metadata", "store", "verbosity"}
+        | {"prompt_cache_key", "safety_identifier"},
         shows_reasoning=False,
         thoughts_in_total=True,
         refuses_marks=True,
+        strict_messages=True,
+        wanted=frozenset({"extra_content"}),
+        wants_signatures=True,
+        wants_names=True,  # NousResearch/hermes-agent pull 19728
     ),
     # openrouter.ai/docs/use-cases/reasoning-tokens: effort or budget, not both.
     "openrouter": Dialect(

@@ -27,6 +27,8 @@ _INTERRUPTED = "There is no result: the call was interrupted."
 _LONGEST_ID = 40  # that OpenAI takes
 _ARGUMENTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
+# ai.google.dev/gemini-api/docs/thought-signatures, for calls that another model made.
+_UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
 def one_system(messages: Sequence[JSON]) -> list[JSON]:
@@ -159,18 +161,37 @@ def without_marks(messages: Sequence[JSON]) -> list[JSON]:
     return [_unmarked(message) for message in messages]
 
 
-def without_thoughts(messages: Sequence[JSON]) -> list[JSON]:
+def without_thoughts(
+    messages: Sequence[JSON], *, wanted: frozenset[str] = frozenset()
+) -> list[JSON]:
     """Leave out what an assistant thought, and what other servers want back with its calls.
 
-    A turn of which nothing is left is left out.
+    A turn of which nothing is left is left out. The fields `wanted` stay.
     """
-    turns = [_plain_turn(message) for message in messages]
+    turns = [_plain_turn(message, wanted) for message in messages]
     return [turn for turn in turns if not _is_empty(turn)]
 
 
 def with_thoughts(messages: Sequence[JSON]) -> list[JSON]:
     """Give every turn of the assistant a thought, a blank where another engine answered."""
     return [_thoughtful_turn(message) for message in messages]
+
+
+def signed_calls(messages: Sequence[JSON]) -> list[JSON]:
+    """Sign calls that came without a signature, as Gemini demands: one of a turn is enough."""
+    return [_signed_turn(message) for message in messages]
+
+
+def named_results(messages: Sequence[JSON]) -> list[JSON]:
+    """Name the tool in each of its results, as Gemini demands."""
+    names: dict[str, Any] = {}
+    turns: list[JSON] = []
+    for message in messages:
+        names |= {call["id"]: (call.get("function") or {}).get("name") for call in _calls(message)}
+        answered = message.get("tool_call_id")
+        name = names.get(answered) if isinstance(answered, str) else None
+        turns.append({**message, "name": name} if name and not message.get("name") else message)
+    return turns
 
 
 def with_call_ids(messages: Sequence[JSON], *, of: Callable[[str], str]) -> list[JSON]:
@@ -255,15 +276,16 @@ def _is_empty(turn: JSON) -> bool:
     return turn.get("role") == "assistant" and not any(turn.get(name) for name in said)
 
 
-def _plain_turn(message: JSON) -> JSON:
+def _plain_turn(message: JSON, wanted: frozenset[str]) -> JSON:
     calls = message.get("tool_calls")
     if message.get("role") != "assistant" or not (calls or _THOUGHTS & message.keys()):
         return message
-    kept = {name: value for name, value in message.items() if name not in _THOUGHTS}
+    dropped = _THOUGHTS - wanted
+    kept = {name: value for name, value in message.items() if name not in dropped}
     if not isinstance(calls, list):
         return kept
     plain = [
-        {name: call[name] for name in ("id", "type", "function") if name in call}
+        {name: call[name] for name in ("id", "type", "function", *wanted) if name in call}
         if isinstance(call, dict)
         else call
         for call in calls
@@ -279,10 +301,23 @@ def _thoughtful_turn(message: JSON) -> JSON:
     return {**message, "reasoning_content": thought}
 
 
-def _call_ids(message: JSON) -> list[str]:
+def _signed_turn(message: JSON) -> JSON:
+    calls = message.get("tool_calls") if message.get("role") == "assistant" else None
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        return message
+    if not calls or any(call.get("extra_content") for call in calls):
+        return message
+    return {**message, "tool_calls": [{**calls[0], "extra_content": _UNSIGNED}, *calls[1:]]}
+
+
+def _calls(message: JSON) -> list[JSON]:
     calls = message.get("tool_calls") if message.get("role") == "assistant" else None
     made = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    return [call["id"] for call in made if isinstance(call.get("id"), str)]
+    return [call for call in made if isinstance(call.get("id"), str)]
+
+
+def _call_ids(message: JSON) -> list[str]:
+    return [call["id"] for call in _calls(message)]
 
 
 def _interrupted(call_id: str) -> JSON:
