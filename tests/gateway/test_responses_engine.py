@@ -11,6 +11,8 @@ from aiohttp.test_utils import TestServer
 from gateway_support import site
 from response_server import CALL, THOUGHT, ResponseServer, text_item
 
+from suffice.gateway.keys import KeyLimits, add_key
+
 JSON = dict[str, Any]
 ENGINE = """
 [engine.hosted]
@@ -176,6 +178,33 @@ async def test_a_session_of_chat(tmp_path: Path, server: ResponseServer, stream:
         await client.close()
         assert await told_back(server) == TURNS
         assert raw.headers["x-suffice-ignored"] == "seed"
+
+
+async def test_a_budget_holds_for_the_fewest_tokens_that_the_api_takes(
+    tmp_path: Path, server: ResponseServer
+) -> None:
+    """A limit of one token goes out as 16."""
+    price = "input_usd_per_mtok = 1\noutput_usd_per_mtok = 1000"
+    limits = KeyLimits(budget_usd_per_day=Decimal("0.015"))
+    secret = add_key(tmp_path / "keys.json", "poor", limits=limits)
+    asked = {"model": "gpt", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    async with TestServer(server.app()) as http:
+        more = ENGINE.replace('provider = "openai"\nmodel = "gpt-5"', price)
+        more = f'keys = "{tmp_path / "keys.json"}"\n' + more.replace("{port}", str(http.port))
+        async with site(tmp_path, more=more) as at:
+            status, told = await at.post(asked, authorization=f"Bearer {secret}")
+    assert status == 429
+    assert "budget" in told["error"]["message"]
+    assert not server.sent
+
+
+async def test_a_prompt_of_messages_is_counted_by_the_server(
+    tmp_path: Path, server: ResponseServer
+) -> None:
+    asked = {"model": "gpt", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    async with TestServer(server.app()) as http, here(tmp_path, http) as at:
+        status, told = await at.post(asked, path="/v1/messages/count_tokens")
+    assert (status, told["input_tokens"], told["suffice"]["source"]) == (200, 20, "counted")
 
 
 def here(tmp_path: Path, http: TestServer) -> Any:

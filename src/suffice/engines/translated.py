@@ -163,8 +163,11 @@ class TranslatedEngine(Engine):
         ttft_s: float | None = None
         events, first = self._events(request, rung), True
         body = self._body(request, rung, stream=True)
-        async with self._post(self.path, body, request) as response:
-            async for data in _events_of(response):
+        async with (
+            self._post(self.path, body, request) as response,
+            aclosing(_events_of(response)) as data_of_events,
+        ):
+            async for data in data_of_events:
                 event = decoded(data)
                 with self._reading(event, f"no event of the {self.api}", response):
                     chunk = self._chunk(request, event, data, events=events)
