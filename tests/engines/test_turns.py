@@ -425,3 +425,66 @@ def test_gemini_gets_no_penalties() -> None:
     assert body.keys() & params.keys() == {"temperature"}
     dropped = dropped_fields(request, RUNG, dialect=DIALECTS["gemini"])
     assert sorted(dropped) == ["frequency_penalty", "presence_penalty"]
+
+
+def test_gemini_behind_openrouter_gets_signatures_in_the_details_of_its_reasoning() -> None:
+    """https://github.com/RooCodeInc/Roo-Code/pull/10759: a session that came from another model."""
+    details = [{"type": "reasoning.text", "text": "So."}]
+    own = [*details, {"type": "reasoning.encrypted", "data": "c2ln", "id": "abcdefgh9"}]
+    turns = (
+        says("user", "x"),
+        OF_ANOTHER,
+        {"role": "tool", "tool_call_id": "abcdefgh9", "content": "1"},
+        OF_ANOTHER | {"reasoning_details": details},
+        {"role": "tool", "tool_call_id": "abcdefgh9", "content": "1"},
+        OF_ANOTHER | {"reasoning_details": own},
+        {"role": "tool", "tool_call_id": "abcdefgh9", "content": "1"},
+        says("assistant", "Done."),
+    )
+    request = Request(request_id="r", messages=turns)
+
+    def told(model: str) -> list[JSON | None]:
+        rung = Rung(name="r", engine="e", model=model)
+        body = request_body(request, rung, dialect=DIALECTS["openrouter"], stream=False)
+        return [m.get("reasoning_details") for m in body["messages"] if m["role"] == "assistant"]
+
+    skips = {
+        "type": "reasoning.encrypted",
+        "data": "skip_thought_signature_validator",
+        "format": "google-gemini-v1",
+        "id": "abcdefgh9",
+        "index": 0,
+    }
+    assert told("google/gemini-3-flash-preview") == [[skips], [*details, skips], own, None]
+    assert told("z-ai/glm-5") == [None, details, own, None]
+
+
+REPLIED = {
+    "annotations": [],
+    "audio": None,
+    "function_call": None,
+    "refusal": None,
+    "provider_specific_fields": {"citations": None},
+    "references": [{"type": "reference"}],
+}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "azure", "mistral", "gemini"])
+def test_fields_of_a_reply_that_no_request_may_have_do_not_reach_strict_servers(
+    dialect: str,
+) -> None:
+    """Clients send `message.model_dump()` back; Groq: `property 'annotations' is unsupported`."""
+    turns = (
+        says("user", "x"),
+        says("assistant", "y") | REPLIED,
+        says("assistant", "") | {"refusal": "No."},
+        says("user", "z"),
+    )
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS[dialect], stream=False)  # type: ignore[index]
+    assert body["messages"] == [
+        says("user", "x"),
+        says("assistant", "y"),
+        says("assistant", "") | {"refusal": "No."},
+        says("user", "z"),
+    ]

@@ -45,9 +45,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     one_system: bool = True  # templates may take one system message alone, at the beginning
     plain_text: bool = False  # no list of texts in place of a text
     call_ids: Literal["any", "short", "nine"] = "any"  # 40 characters; nine letters or digits
-    strict_messages: bool = False  # refuses thoughts, and what other servers want back with turns
+    strict_messages: bool = False  # refuses thoughts, and whatever only a reply may hold
     wanted: frozenset[str] = frozenset()  # what a strict server does want back
-    wants_signatures: bool = False  # refuses calls that it did not sign
+    signs: Literal["calls", "details"] | None = None  # where Gemini's signatures of calls stand
     wants_names: bool = False  # refuses a result without the name of its tool
     wants_thoughts: bool = False  # refuses a turn of the assistant without a thought
     bridges_results: bool = False  # refuses a user directly after a tool

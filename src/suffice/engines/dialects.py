@@ -107,7 +107,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     body = _with_tools(body, dialect=dialect)
-    messages = _messages(request.messages, dialect=dialect)
+    messages = _messages(request.messages, model=rung.model, dialect=dialect)
     body |= {"model": rung.model, "messages": messages, "stream": stream}
     body.pop("stream_options", None)
     if stream and dialect.asks_for_usage:
@@ -120,15 +120,15 @@ def _thinks(params: JSON, rung: Rung) -> bool:
     return effort not in (None, Effort.NONE)
 
 
-def _messages(messages: Sequence[JSON], *, dialect: Dialect) -> Sequence[JSON]:
-    """Write a history as a server of this dialect takes it."""
+def _messages(messages: Sequence[JSON], *, model: str, dialect: Dialect) -> Sequence[JSON]:
+    """Write a history as a model at a server of this dialect takes it."""
     messages = text_results(with_results(results_beside_calls(sound_calls(messages))))
     if dialect.one_system:
         messages = one_system(messages)
     if dialect.strict_messages:
         messages = without_thoughts(messages, wanted=dialect.wanted)
-    if dialect.wants_signatures:
-        messages = signed_calls(messages)
+    if dialect.signs and (dialect.signs == "calls" or "gemini" in model):
+        messages = signed_calls(messages, in_details=dialect.signs == "details")
     if dialect.wants_names:
         messages = named_results(messages)
     if dialect.refuses_marks:

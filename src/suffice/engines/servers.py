@@ -169,13 +169,14 @@ DIALECTS: dict[DialectName, Dialect] = {
         refuses_marks=True,
         strict_messages=True,
         wanted=frozenset({"extra_content"}),
-        wants_signatures=True,
+        signs="calls",
         wants_names=True,  # NousResearch/hermes-agent pull 19728
     ),
     # openrouter.ai/docs/use-cases/reasoning-tokens: effort or budget, not both.
     "openrouter": Dialect(
         name="openrouter",
         caches=True,
+        signs="details",
         effort=("reasoning", "effort"),
         levels=tuple(level for level in Effort if level is not Effort.MAX),
         budget=("reasoning", "max_tokens"),

@@ -15,11 +15,10 @@ import msgspec
 from suffice.types import JSON
 
 _ORDERS = ("system", "developer")
-_THOUGHTS = frozenset(
-    {"reasoning", "reasoning_content", "reasoning_text", "thinking", "thinking_blocks"}
-    | {"reasoning_details", "reasoning_opaque", "extra_content", "server_blocks"}
-    | {"response_items"}
-)
+# Fields of a turn of the assistant that strict servers know; those of the second line where they
+# say something.
+_SAID = frozenset({"role", "content", "name", "tool_calls"})
+_SAID_ALSO = frozenset({"function_call", "refusal", "audio", "prefix"})
 _MARK = "cache_control"
 _BRIDGE = "OK."
 _FOLLOWS = "The result follows in the next message."
@@ -28,7 +27,7 @@ _LONGEST_ID = 40  # that OpenAI takes
 _ARGUMENTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 # ai.google.dev/gemini-api/docs/thought-signatures, for calls that another model made.
-_UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+_UNSIGNED = "skip_thought_signature_validator"
 
 
 def one_system(messages: Sequence[JSON]) -> list[JSON]:
@@ -164,7 +163,7 @@ def without_marks(messages: Sequence[JSON]) -> list[JSON]:
 def without_thoughts(
     messages: Sequence[JSON], *, wanted: frozenset[str] = frozenset()
 ) -> list[JSON]:
-    """Leave out what an assistant thought, and what other servers want back with its calls.
+    """Leave out what an assistant thought, and whatever else a reply holds and no request may.
 
     A turn of which nothing is left is left out. The fields `wanted` stay.
     """
@@ -177,9 +176,13 @@ def with_thoughts(messages: Sequence[JSON]) -> list[JSON]:
     return [_thoughtful_turn(message) for message in messages]
 
 
-def signed_calls(messages: Sequence[JSON]) -> list[JSON]:
-    """Sign calls that came without a signature, as Gemini demands: one of a turn is enough."""
-    return [_signed_turn(message) for message in messages]
+def signed_calls(messages: Sequence[JSON], *, in_details: bool = False) -> list[JSON]:
+    """Sign calls that came without a signature, as Gemini demands: one of a turn is enough.
+
+    OpenRouter has the signatures of calls `in_details` of the turn's reasoning.
+    """
+    signed = _signed_in_details if in_details else _signed_turn
+    return [signed(message) if _calls(message) else message for message in messages]
 
 
 def named_results(messages: Sequence[JSON]) -> list[JSON]:
@@ -278,10 +281,10 @@ def _is_empty(turn: JSON) -> bool:
 
 def _plain_turn(message: JSON, wanted: frozenset[str]) -> JSON:
     calls = message.get("tool_calls")
-    if message.get("role") != "assistant" or not (calls or _THOUGHTS & message.keys()):
+    if message.get("role") != "assistant" or not (calls or message.keys() - _SAID):
         return message
-    dropped = _THOUGHTS - wanted
-    kept = {name: value for name, value in message.items() if name not in dropped}
+    known = _SAID | wanted | {name for name in _SAID_ALSO if message.get(name)}
+    kept = {name: value for name, value in message.items() if name in known}
     if not isinstance(calls, list):
         return kept
     plain = [
@@ -302,12 +305,21 @@ def _thoughtful_turn(message: JSON) -> JSON:
 
 
 def _signed_turn(message: JSON) -> JSON:
-    calls = message.get("tool_calls") if message.get("role") == "assistant" else None
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+    first, *others = message["tool_calls"]
+    if any(call.get("extra_content") for call in _calls(message)) or not isinstance(first, dict):
         return message
-    if not calls or any(call.get("extra_content") for call in calls):
+    signed = {**first, "extra_content": {"google": {"thought_signature": _UNSIGNED}}}
+    return {**message, "tool_calls": [signed, *others]}
+
+
+def _signed_in_details(message: JSON) -> JSON:
+    details = message.get("reasoning_details") or []
+    kinds = [detail.get("type") for detail in details if isinstance(detail, dict)]
+    if "reasoning.encrypted" in kinds:
         return message
-    return {**message, "tool_calls": [{**calls[0], "extra_content": _UNSIGNED}, *calls[1:]]}
+    signature = {"type": "reasoning.encrypted", "data": _UNSIGNED, "format": "google-gemini-v1"}
+    detail = {**signature, "id": _calls(message)[0]["id"], "index": 0}
+    return {**message, "reasoning_details": [*details, detail]}
 
 
 def _calls(message: JSON) -> list[JSON]:
