@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
 
 from suffice.config import EngineConfig
 from suffice.engines.base import last
+from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import left_out, response_body
 from suffice.engines.responses import ResponsesEngine
 from suffice.errors import EngineError, EngineRefused
@@ -214,3 +216,69 @@ def test_a_chat_request() -> None:
             if refusal is not None:
                 assert refusal.hint, at
                 assert refusal.status == 400, at
+
+
+def random_item(dice: random.Random, number: int) -> JSON:
+    kind = dice.choice(["reasoning", "message", "message", "function_call", "web_search_call"])
+    text, item = f"{number}-{'ü🍞 '[: dice.randrange(4)]}", {"id": f"id_{number}", "type": kind}
+    if kind == "reasoning":
+        shown = [{"type": "summary_text", "text": text}] * dice.randrange(3)
+        return item | {"summary": shown, "encrypted_content": f"sealed {number}"}
+    if kind == "message":
+        phase = {"phase": dice.choice(["commentary", "final_answer"])} if number % 2 else {}
+        return text_item(text, annotations=[PAGE] * dice.randrange(2)) | item | phase
+    if kind == "function_call":
+        return item | {"call_id": f"call_{number}", "name": "f", "arguments": f'{{"a": {number}}}'}
+    return SEARCH | item
+
+
+def mangled(dice: random.Random, whole: JSON) -> Iterator[JSON]:
+    """Write a stream as some server does: with other ids or indices, and not with every event."""
+    ids, indices = dice.choice(
+        [("same", "right"), ("change", "right"), ("same", "zero"), ("same", "no")]
+    )
+    drops = ["", ".delta", "output_item.done"]
+    drops += ["output_item.added", "output_item."] if indices == "right" else []
+    dropped = dice.choice(drops)
+    for number, plain in enumerate(events_of(whole)):
+        if dropped and dropped in plain["type"] and "response" not in plain:
+            continue
+        event = json.loads(json.dumps(plain))
+        if "output_index" in event:
+            event["output_index"] *= indices == "right"
+            if indices == "no":
+                del event["output_index"]
+        if ids == "change":
+            for place in (event, event.get("item", {})):
+                place |= {name: f"id {number}" for name in ("id", "item_id") if name in place}
+            for n, item in enumerate(event.get("response", {}).get("output", ())):
+                item["id"] = f"last {n}"
+        yield event
+
+
+def test_a_stream_of_any_server_says_what_the_whole_response_says() -> None:
+    for seed in range(400):
+        dice = random.Random(seed)
+        output = [random_item(dice, number) for number in range(dice.randrange(1, 7))]
+        whole = RESPONSE | {"output": output}
+        events, message = ResponseEvents(origin="o/m"), {}
+        calls: dict[int, str] = {}
+        for event in mangled(dice, whole):
+            chunk = events.chunk(event)
+            for name, value in (
+                chunk["choices"][0]["delta"] if chunk and chunk["choices"] else {}
+            ).items():
+                if name == "tool_calls":
+                    for call in value:
+                        text = call["function"]["arguments"]
+                        calls[call["index"]] = calls.get(call["index"], "") + text
+                else:
+                    message[name] = message[name] + value if name in message else value
+        expected = completion_of(whole, origin="o/m")["choices"][0]["message"]
+        for name in ("content", "reasoning_content"):
+            assert message.get(name) == expected.get(name), (seed, name)
+        told = [call["function"]["arguments"] for call in expected.get("tool_calls", ())]
+        assert [text for _, text in sorted(calls.items())] == told, seed
+        for name in ("response_items", "annotations"):
+            both = [json.dumps(one.get(name, []), sort_keys=True) for one in (message, expected)]
+            assert both[0] == both[1], (seed, name)

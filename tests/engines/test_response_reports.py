@@ -65,6 +65,7 @@ class Script:
         self.events: list[JSON] = []
         self.stays = False
         self.last_line_end = "\n\n"
+        self.head: dict[str, str] = {}
         self.asked: list[JSON] = []
         self.refusals: list[tuple[int, JSON]] = []
 
@@ -75,8 +76,7 @@ class Script:
             return web.json_response({"error": error}, status=status)
         if not self.asked[-1]["stream"]:
             return web.json_response(self.events[-1]["response"])
-        head = {"Content-Type": "text/event-stream", "Retry-After": "7"}
-        stream = web.StreamResponse(headers=head)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | self.head)
         await stream.prepare(request)
         data = "\n\n".join(f"data: {json.dumps(event)}" for event in self.events)
         await stream.write(b": keep-alive\n\n" + (data + self.last_line_end).encode())
@@ -231,7 +231,7 @@ async def test_a_failure_without_a_reason_waits_for_the_event_that_tells_it(
     server, engine = script
     failed = {"type": "response.failed", "response": response(status="failed", error=None)}
     error = {"code": "rate_limit_exceeded", "type": "too_many_requests", "message": "Slow down."}
-    server.events = [failed, {"type": "error", "error": error}]
+    server.events, server.head = [failed, {"type": "error", "error": error}], {"Retry-After": "7"}
     with pytest.raises(EngineRefused) as refused:
         await last(engine.stream(chat(), RUNG))
     assert refused.value.status == 429

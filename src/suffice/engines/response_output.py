@@ -58,19 +58,25 @@ class OutputItems:
         ended = by_id if index is None else by_index
         if ended is not None and ended.kind == kind:
             return ended
-        if kind == CALL and not (item_id is None and index is None):
-            return None  # another call than the one that is open
+        if item_id is not None or index is not None:
+            return None
         return next((i for i in reversed(self._items) if i.kind == kind and not i.ended), None)
 
     def matched(self, output: list[JSON]) -> Iterator[tuple[JSON, OutputItem | None]]:
         """Pair the items of a whole response with those that events have told of.
 
-        An id that no event had stands for the next item of its kind.
+        What neither its id nor its index names is the next item of its kind.
         """
-        named = [self._places.get(whole.get("id")) for whole in output]
+        named = [self._named(whole, index) for index, whole in enumerate(output)]
         others = [item for item in self._items if item not in named]
         for whole, item in zip(output, named, strict=True):
             match = item or next((one for one in others if one.kind == whole["type"]), None)
             if match in others:
                 others.remove(match)
             yield whole, match
+
+    def _named(self, whole: JSON, index: int) -> OutputItem | None:
+        by_id, by_index = self._places.get(whole.get("id")), self._places.get(index)
+        if by_id is None and by_index is not None and by_index.kind == whole["type"]:
+            return by_index
+        return by_id
