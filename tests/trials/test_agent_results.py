@@ -92,6 +92,14 @@ def test_outputs_of_openhands(tmp_path: Path, row: dict[str, Any], quality: floa
     assert trial.usage.cache_read_tokens.tokens == 900
 
 
+@pytest.mark.parametrize("value", [True, -1, 1e308, "many", [1], None])
+def test_amounts_that_cannot_be_are_unknown(tmp_path: Path, value: Any) -> None:
+    metrics = {"accumulated_cost": value, "accumulated_token_usage": {"prompt_tokens": value}}
+    row = INSTANCE | {"metrics": metrics, "test_result": {"score": True}}
+    (trial,) = read_trials(write(tmp_path / "output.jsonl", [row]))
+    assert (trial.charge_usd, trial.usage.input_tokens) == (None, None)
+
+
 def test_outputs_of_openhands_need_a_decision(tmp_path: Path) -> None:
     rows = [
         INSTANCE | {"test_result": {"git_patch": "x"}},

@@ -11,6 +11,7 @@ from suffice.types import JSON, Count, CountSource, Trial, TrialStatus, Usage
 Knows = Callable[[Any], bool]
 Reader = Callable[[Path, Any], Iterator[Trial]]
 
+_MOST = 10**12  # tokens, dollars or seconds of one trial
 _MOST_QUALITIES = "scale scores to [0, 1], or name one of the metrics `quality` in plain JSONL"
 
 
@@ -24,22 +25,30 @@ def output_trial(quality: Any, *, at: str, **fields: Any) -> Trial:
         status, score = TrialStatus.UNSCORED, None
     if fields.get("error"):
         status, score = TrialStatus.FAILED, None
+    if not _is_amount(fields.get("duration_s")):
+        fields["duration_s"] = None
     return Trial(**{"text": "", "status": status, "quality": score, **fields})
 
 
 def stated_usage(**counts: Any) -> Usage:
-    """Return the counts that are numbers, as reported."""
+    """Return the counts that are numbers of 0 or more, as reported."""
     known: JSON = {
         f"{name}_tokens": Count(int(tokens), CountSource.REPORTED)
         for name, tokens in counts.items()
-        if isinstance(tokens, int | float)
+        if _is_amount(tokens)
     }
     return Usage(**known)
 
 
 def stated_usd(cost: Any) -> Decimal | None:
     """Return a cost of 0 or more; None for anything else."""
-    return Decimal(str(cost)) if isinstance(cost, int | float) and cost >= 0 else None
+    return Decimal(str(cost)) if _is_amount(cost) else None
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether a value is a number that tokens, dollars or seconds may be."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= value <= _MOST
 
 
 def text_of(value: Any) -> str | None:
