@@ -550,3 +550,31 @@ def test_servers_that_read_the_older_name_of_the_limit_get_both(url: str, names:
 def test_a_vendor_is_known_by_its_host_where_no_dialect_is_set(url: str, name: str) -> None:
     assert at_url(DIALECTS["openai"], url).name == name
     assert at_url(DIALECTS["sglang"], url).name == "sglang"
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        (
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            {"frequency_penalty", "presence_penalty", "logit_bias"},
+        ),
+        ("https://api.groq.com/openai/v1", {"logprobs", "top_logprobs", "logit_bias"}),
+        (
+            "https://api.cerebras.ai/v1",
+            {"frequency_penalty", "presence_penalty", "logit_bias"},
+        ),
+        ("https://api.x.ai/v1", {"frequency_penalty", "presence_penalty"}),
+        ("https://api.z.ai/api/paas/v4", {"frequency_penalty", "presence_penalty"}),
+        ("https://llm.example.com/v1", set()),
+    ],
+)
+def test_settings_that_a_vendor_refuses_are_left_out_and_named(url: str, refused: set[str]) -> None:
+    """`Model grok-4-1-fast does not support parameter presencePenalty`: clients send zeros."""
+    settings = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
+    params = {**settings, "logprobs": True, "top_logprobs": 1, "temperature": 0.5}
+    request = Request(request_id="r", messages=({"role": "user", "content": "x"},), params=params)
+    vendor, rung = at_url(DIALECTS["openai"], url), Rung(name="r", engine="e", model="m")
+    body = request_body(request, rung, dialect=vendor, stream=False)
+    assert body.keys() & params.keys() == params.keys() - refused
+    assert set(dropped_fields(request, rung, dialect=vendor)) == refused

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.engines.dialects import dropped_fields, request_body
+from suffice.engines.dialects import request_body
 from suffice.engines.messages import message_body
 from suffice.engines.servers import DIALECTS, at_url
 from suffice.engines.turns import nine_id, one_system, results_beside_calls, short_id, with_results
@@ -415,16 +415,6 @@ def test_gemini_gets_signed_calls_and_named_results() -> None:
     plain = request_body(request, RUNG, dialect=DIALECTS["vllm"], stream=False)["messages"]
     assert "skip_thought" not in json.dumps(plain)
     assert "name" not in plain[2]
-
-
-def test_gemini_gets_no_penalties() -> None:
-    """`Unknown name "frequency_penalty": Cannot find field` (MinLL/SkyrimNet-GamePlugin#77)."""
-    params = {"frequency_penalty": 0.0, "presence_penalty": 0.5, "temperature": 0.5}
-    request = Request(request_id="r", messages=(says("user", "x"),), params=params)
-    body = request_body(request, RUNG, dialect=DIALECTS["gemini"], stream=False)
-    assert body.keys() & params.keys() == {"temperature"}
-    dropped = dropped_fields(request, RUNG, dialect=DIALECTS["gemini"])
-    assert sorted(dropped) == ["frequency_penalty", "presence_penalty"]
 
 
 def test_gemini_behind_openrouter_gets_signatures_in_the_details_of_its_reasoning() -> None:

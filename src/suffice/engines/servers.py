@@ -217,6 +217,13 @@ _HOSTS: dict[str, DialectName] = {
     "openrouter.ai": "openrouter",
 }
 _STRICT_HOSTS = (".cerebras.ai", ".groq.com")  # they refuse thoughts of earlier turns
+# Fields that vendors without a dialect of their own refuse. console.groq.com/docs/openai;
+# inference-docs.cerebras.ai/resources/openai; open-webui/open-webui#21266 for xAI.
+_REFUSED_AT = {
+    ".groq.com": frozenset({"logprobs", "logit_bias", "top_logprobs"}),
+    ".cerebras.ai": frozenset({"frequency_penalty", "logit_bias", "presence_penalty"}),
+    ".x.ai": frozenset({"frequency_penalty", "presence_penalty"}),
+}
 
 
 def vendor_at(url: str, *, dialect: Dialect) -> Dialect:
@@ -238,8 +245,10 @@ def at_url(dialect: Dialect, url: str) -> Dialect:
         return dialect
     limits = ("max_completion_tokens", "max_tokens")
     strict = f".{host}".endswith(_STRICT_HOSTS)
+    refused = (fields for end, fields in _REFUSED_AT.items() if f".{host}".endswith(end))
     return msgspec.structs.replace(
         dialect,
+        refuses=dialect.refuses.union(*refused),
         limits=limits,
         plain_text=True,
         call_ids="any",
