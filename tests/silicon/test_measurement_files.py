@@ -85,6 +85,12 @@ def test_times_are_read_in_the_unit_of_their_column(tmp_path, tpot, value, ms):
     assert record.tpot_ms == pytest.approx(ms)
 
 
+@pytest.mark.parametrize(("chips", "replicas"), [("4", 1), ("8", 2)])
+def test_more_chips_than_a_layout_are_replicas(tmp_path, chips, replicas):
+    (record,) = read(tmp_path, ROW | {"num_gpus": chips})
+    assert (record.tp, record.decode_replicas) == (4, replicas)
+
+
 def test_means_come_before_medians_and_tails_are_not_read(tmp_path):
     row = {"p99_tpot_ms": "90", "median_tpot_ms": "19", "mean_tpot_ms": "21", "tpot_pred_ms": "5"}
     row = {k: v for k, v in ROW.items() if k != "tpot_ms"} | row
@@ -125,6 +131,9 @@ def test_numbers_may_be_grouped(tmp_path, delimiter, cell, tokens):
         (ROW | {"prefil_tp": "4"}, ",", "prefil_tp"),
         (renamed(batch="request_rate"), ",", "no column batch; not known: request_rate"),
         (renamed(tp="num_gpus"), ",", "no layout"),
+        (ROW | {"num_gpus": "6"}, ",", "tp x dp x pp = 4"),
+        (ROW | {"num_gpus": "2"}, ",", "tp x dp x pp = 4"),
+        (ROW | {"dp_attention": "maybe"}, ",", "dp_attention = 'maybe'"),
         (ROW | {"precision": "fp9"}, ",", "fp9"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -75,6 +76,7 @@ MISSING = {"", "nan", "na", "n/a", "none", "null", "-", "--", "inf"}
 GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+TRUE = {"true", "yes", "on", "1", "1.0"}
 FALSE = {"false", "no", "off", "0", "0.0"}
 HINT = "docs/silicon.md shows the columns"
 
@@ -164,13 +166,26 @@ class Columns(Struct, frozen=True, kw_only=True):
         stated = cells.get(self.format or "")
         if stated and not {"dense_format", "expert_format"} & values.keys():
             values |= _formats(stated, find_shape(values.get("model", "")).formats)
-        if self.spread and cells.get(self.spread, "0").lower() not in FALSE:
+        spread = cells.get(self.spread or "", "0").lower()
+        if spread in TRUE:
             values |= {"dp": values.get("tp", 1), "tp": 1}
-        chips = self._number(cells[self.chips], at=at) if self.chips in cells else 1
+        elif spread not in FALSE:
+            raise InputError(f"{at}: {self.spread} = {spread!r}", hint="write true or false")
+        if self.chips not in cells:
+            return
+        chips = self._number(cells[self.chips], at=f"{at}: {self.chips}")
         if chips > 1 and not {"tp", "dp", "pp"} & values.keys():
             raise InputError(
                 f"{at}: {self.chips} = {chips:g}, but no layout", hint="add a column tp, dp or pp"
             )
+        replica = math.prod(values.get(name, 1) for name in ("tp", "dp", "pp"))
+        if "prefill_tp" not in values and (chips < 1 or chips % replica):
+            raise InputError(
+                f"{at}: {self.chips} = {chips:g}, but a replica has tp x dp x pp = {replica:g}",
+                hint="mend the layout, or leave the number of chips out",
+            )
+        if "prefill_tp" not in values:
+            values.setdefault("decode_replicas", int(chips // replica))
 
     def _number(self, cell: str, *, at: str) -> float:
         """Read a number; thousands may be grouped, and what has two readings is refused."""
