@@ -372,12 +372,12 @@ SAMPLING = {"temperature": 0, "top_p": 0.5, "logprobs": True, "presence_penalty"
         ({}, {}, False),
     ],
 )
-def test_a_model_of_openais_that_thinks_gets_no_sampling_settings(
+def test_a_model_of_openais_or_kimi_that_thinks_gets_no_sampling_settings(
     dialect: str, asked: JSON, rung: JSON, thinks: bool
 ) -> None:
-    """Every client sends a temperature; OpenAI's models refuse it while they think."""
+    """Every client sends a temperature; these models refuse it while they think."""
     sent = body_of(dialect, asked={**SAMPLING, **asked}, **rung)
-    bare = thinks and dialect in ("openai", "azure")
+    bare = thinks and dialect in ("openai", "azure", "kimi")
     kept = SAMPLING.keys() - DIALECTS[dialect].refuses  # type: ignore[index]
     assert kept & sent.keys() == (set() if bare else kept)
     named = set(dropped_of(dialect, {**SAMPLING, **asked}, **rung))
@@ -578,3 +578,63 @@ def test_settings_that_a_vendor_refuses_are_left_out_and_named(url: str, refused
     body = request_body(request, rung, dialect=vendor, stream=False)
     assert body.keys() & params.keys() == params.keys() - refused
     assert set(dropped_fields(request, rung, dialect=vendor)) == refused
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "model", "effort", "params", "free"),
+    [
+        ("deepseek", "deepseek-v4-flash", None, {}, True),
+        ("deepseek", "deepseek-v4-flash", Effort.HIGH, {}, True),
+        ("deepseek", "deepseek-v4-flash", Effort.NONE, {}, False),
+        ("deepseek", "deepseek-v4-flash", None, {"thinking": {"type": "disabled"}}, False),
+        ("deepseek", "deepseek-chat", None, {}, False),
+        ("kimi", "kimi-k2.6", None, {}, True),
+        ("kimi", "kimi-k2.6", None, {"reasoning_effort": "none"}, False),
+        ("kimi", "kimi-k2-0905-preview", None, {}, False),
+        ("qwen", "qwen3.5-plus", None, {"enable_thinking": True}, True),
+        ("qwen", "qwen3.5-plus", Effort.NONE, {}, False),
+        ("openai", "gpt-5.4", Effort.HIGH, {}, False),
+    ],
+)
+def test_a_model_that_thinks_is_not_made_to_call_a_tool_where_its_vendor_refuses_that(
+    dialect: str, model: str, effort: Effort | None, params: JSON, free: bool
+) -> None:
+    """`Thinking mode does not support this tool_choice` (DeepSeek V4), and so Kimi and Qwen."""
+    rung = Rung(name="r", engine="e", model=model, effort=effort)
+    server = DIALECTS[dialect]  # type: ignore[index]
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}, "auto", "none"):
+        asked = {**params, "tools": [TOOL], "tool_choice": choice}
+        request = Request(
+            request_id="r", messages=({"role": "user", "content": "x"},), params=asked
+        )
+        dropped = free and choice not in ("auto", "none")
+        body = request_body(request, rung, dialect=server, stream=False)
+        assert ("tool_choice" in body) is not dropped
+        named = dropped_fields(request, rung, dialect=server)
+        assert ("tool_choice" in named) is dropped
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "kept"),
+    [
+        ("kimi-k2.6", None, False),
+        ("kimi-k2.6", Effort.NONE, False),
+        ("kimi-for-coding", None, False),
+        ("kimi-k2-0905-preview", None, True),
+        ("moonshot-v1-128k", None, True),
+    ],
+)
+def test_kimi_gets_no_temperature_where_it_allows_one_alone(
+    model: str, effort: Effort | None, kept: bool
+) -> None:
+    """`invalid temperature: only 1 is allowed for this model` (kodustech/kodus-ai pull 1120)."""
+    params = {"temperature": 0.2, "top_p": 0.9}
+    request = Request(request_id="r", messages=({"role": "user", "content": "x"},), params=params)
+    rung = Rung(name="r", engine="e", model=model, effort=effort)
+    body = request_body(request, rung, dialect=DIALECTS["kimi"], stream=False)
+    assert body.keys() & params.keys() == (params.keys() if kept else set())
+    own = Rung(name="r", engine="e", model=model, effort=effort, params={"temperature": 1.0})
+    assert request_body(request, own, dialect=DIALECTS["kimi"], stream=False)["temperature"] == 1.0

@@ -30,7 +30,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
     switches_none: bool = False  # the switches alone tell the effort `none`
     budget: Path | None = None  # the largest number of reasoning tokens
     budget_or_effort: bool = False  # the server takes one of the two
-    fixed_sampling: bool = False  # a model that thinks takes no temperature and the like
+    thinkers: str | None = None  # a pattern of models that think unless they are told not to
+    fixed_sampling: bool = False  # a model that can think takes no temperature and the like
+    free_choice: bool = False  # a model that thinks cannot be made to call a tool
 
     # Fields of a request.
     limits: tuple[str, ...] = ("max_completion_tokens",)  # names of the limit of tokens

@@ -3,6 +3,7 @@
 Replies are read in one way for all of them (see reply.py); only requests differ.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -94,7 +95,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     """
     params = _params(_translated(request, rung, dialect=dialect), rung)
     params = {field: value for field, value in params.items() if field not in dialect.refuses}
-    if dialect.fixed_sampling and _thinks(params, rung):
+    thinks = _thinks({**request.params, **rung.params}, rung) or _is_thinker(rung, dialect)
+    if dialect.fixed_sampling and thinks:
         params = {k: v for k, v in params.items() if k in rung.params or k not in _SAMPLING}
     limit = _smallest_limit(params, rung)
     body = {
@@ -107,6 +109,8 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     body = _with_tools(body, dialect=dialect)
+    if dialect.free_choice and _is_forced(body) and _thinks_in(body, rung, dialect=dialect):
+        del body["tool_choice"]
     messages = _messages(request.messages, model=rung.model, dialect=dialect)
     body |= {"model": rung.model, "messages": messages, "stream": stream}
     body.pop("stream_options", None)
@@ -118,6 +122,21 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
 def _thinks(params: JSON, rung: Rung) -> bool:
     effort = rung.effort or params.get("reasoning_effort")
     return effort not in (None, Effort.NONE)
+
+
+def _is_thinker(rung: Rung, dialect: Dialect) -> bool:
+    return dialect.thinkers is not None and re.search(dialect.thinkers, rung.model) is not None
+
+
+def _is_forced(body: JSON) -> bool:
+    return body.get("tool_choice") not in (None, "auto", "none")
+
+
+def _thinks_in(body: JSON, rung: Rung, *, dialect: Dialect) -> bool:
+    """Whether a model thinks over a body: the body says so, or the model does unless it says no."""
+    told = [(switch, _get(body, switch.path)) for switch in dialect.switches]
+    said = [value == switch.on for switch, value in told if value is not None]
+    return any(said) if said else _is_thinker(rung, dialect)
 
 
 def _messages(messages: Sequence[JSON], *, model: str, dialect: Dialect) -> Sequence[JSON]:

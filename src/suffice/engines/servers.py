@@ -112,6 +112,8 @@ DIALECTS: dict[DialectName, Dialect] = {
     # A turn without a thought is refused, and so is an empty one (earendil-works/pi pull 3640).
     "deepseek": Dialect(
         name="deepseek",
+        thinkers=r"v[4-9]|reasoner",
+        free_choice=True,  # BerriAI/litellm pull 37470
         wants_thoughts=True,
         plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
@@ -133,8 +135,12 @@ DIALECTS: dict[DialectName, Dialect] = {
         asks_for_usage=False,  # the last chunk has it anyway
     ),
     # platform.moonshot.ai/docs/api/chat: `thinking` allows no other field, max_tokens is old.
+    # One temperature is allowed while it thinks, and another one while it does not.
     "kimi": Dialect(
         name="kimi",
+        thinkers=r"k2\.|k[3-9]|thinking|for-coding",
+        fixed_sampling=True,
+        free_choice=True,  # UKGovernmentBEIS/inspect_ai pull 5152
         wants_thoughts=True,
         plain_text=True,
         effort=None,
@@ -146,6 +152,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     "qwen": Dialect(
         name="qwen",
         caches=True,
+        free_choice=True,  # cloudwego/eino#994
         effort=None,
         levels=(Effort.NONE, Effort.HIGH),
         switches=(Switch(("enable_thinking",)),),
