@@ -638,3 +638,29 @@ def test_kimi_gets_no_temperature_where_it_allows_one_alone(
     assert body.keys() & params.keys() == (params.keys() if kept else set())
     own = Rung(name="r", engine="e", model=model, effort=effort, params={"temperature": 1.0})
     assert request_body(request, own, dialect=DIALECTS["kimi"], stream=False)["temperature"] == 1.0
+
+
+def test_glm_knows_no_choice_of_a_tool_but_its_own() -> None:
+    """`Tool choice must be auto` (vectorize-io/hindsight#4246), even to a choice of none."""
+    named = {"type": "function", "function": {"name": "f"}}
+    for choice, sent in ((named, {"tools"}), ("required", {"tools"}), ("none", set())):
+        params = {"tools": [TOOL], "tool_choice": choice, "parallel_tool_calls": True}
+        request = Request(
+            request_id="r", messages=({"role": "user", "content": "x"},), params=params
+        )
+        rung = Rung(name="r", engine="e", model="glm-5.3")
+        body = request_body(request, rung, dialect=DIALECTS["glm"], stream=False)
+        assert body.keys() & {"tools", "tool_choice"} == sent
+        assert "tool_choice" in dropped_fields(request, rung, dialect=DIALECTS["glm"])
+
+
+def test_lm_studio_gets_the_one_tool_that_is_called_by_name() -> None:
+    """`Invalid tool_choice type: 'object'` (can1357/llm-git#13)."""
+    tools = [TOOL, {"type": "function", "function": {"name": "g"}}]
+    choice = {"type": "function", "function": {"name": "g"}}
+    params = {"tools": tools, "tool_choice": choice}
+    request = Request(request_id="r", messages=({"role": "user", "content": "x"},), params=params)
+    rung = Rung(name="r", engine="e", model="m")
+    body = request_body(request, rung, dialect=DIALECTS["lmstudio"], stream=False)
+    assert (body["tools"], body["tool_choice"]) == (tools[1:], "required")
+    assert request_body(request, rung, dialect=DIALECTS["vllm"], stream=False)["tools"] == tools

@@ -32,7 +32,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     budget_or_effort: bool = False  # the server takes one of the two
     thinkers: str | None = None  # a pattern of models that think unless they are told not to
     fixed_sampling: bool = False  # a model that can think takes no temperature and the like
-    free_choice: bool = False  # a model that thinks cannot be made to call a tool
+    forces_calls: Literal["always", "unless_thinking", "never"] = "always"  # by `tool_choice`
+    names_calls: bool = True  # `tool_choice` may name a tool
 
     # Fields of a request.
     limits: tuple[str, ...] = ("max_completion_tokens",)  # names of the limit of tokens

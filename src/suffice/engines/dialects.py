@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from suffice.engines.dialect import Dialect, Path
-from suffice.engines.schemas import grammar_tools, lost_keywords, unmarked_tools
+from suffice.engines.schemas import lost_keywords
+from suffice.engines.tool_requests import with_tools
 from suffice.engines.turns import (
     bridged_results,
     named_results,
@@ -108,9 +109,7 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
         body |= dict.fromkeys(dialect.limits, limit)
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
-    body = _with_tools(body, dialect=dialect)
-    if dialect.free_choice and _is_forced(body) and _thinks_in(body, rung, dialect=dialect):
-        del body["tool_choice"]
+    body = with_tools(body, dialect=dialect, thinks=_thinks_in(body, rung, dialect=dialect))
     messages = _messages(request.messages, model=rung.model, dialect=dialect)
     body |= {"model": rung.model, "messages": messages, "stream": stream}
     body.pop("stream_options", None)
@@ -126,10 +125,6 @@ def _thinks(params: JSON, rung: Rung) -> bool:
 
 def _is_thinker(rung: Rung, dialect: Dialect) -> bool:
     return dialect.thinkers is not None and re.search(dialect.thinkers, rung.model) is not None
-
-
-def _is_forced(body: JSON) -> bool:
-    return body.get("tool_choice") not in (None, "auto", "none")
 
 
 def _thinks_in(body: JSON, rung: Rung, *, dialect: Dialect) -> bool:
@@ -161,20 +156,6 @@ def _messages(messages: Sequence[JSON], *, model: str, dialect: Dialect) -> Sequ
     if dialect.call_ids != "any":
         messages = with_call_ids(messages, of=short_id if dialect.call_ids == "short" else nine_id)
     return messages
-
-
-def _with_tools(body: JSON, *, dialect: Dialect) -> JSON:
-    """Write tools as a server takes them; without any, no choice of one goes out."""
-    tools = body.get("tools")
-    if not tools:
-        choice = body.get("tool_choice") in (None, "auto", "none")
-        idle = {"tools", "parallel_tool_calls", *(["tool_choice"] if choice else [])}
-        return {name: value for name, value in body.items() if name not in idle}
-    if dialect.refuses_marks:
-        tools = unmarked_tools(tools)
-    if dialect.compiles_tools:
-        tools = grammar_tools(tools)
-    return {**body, "tools": tools}
 
 
 def dropped_fields(request: Request, rung: Rung, *, dialect: Dialect) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     "deepseek": Dialect(
         name="deepseek",
         thinkers=r"v[4-9]|reasoner",
-        free_choice=True,  # BerriAI/litellm pull 37470
+        forces_calls="unless_thinking",  # BerriAI/litellm pull 37470
         wants_thoughts=True,
         plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
@@ -126,6 +126,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # lists what is refused. Effort since GLM-5.2; models from 5.3 on always think.
     "glm": Dialect(
         name="glm",
+        forces_calls="never",  # vectorize-io/hindsight#4246: `Tool choice must be auto`
         plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),
         switches=(_TYPE,),
@@ -140,7 +141,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         name="kimi",
         thinkers=r"k2\.|k[3-9]|thinking|for-coding",
         fixed_sampling=True,
-        free_choice=True,  # UKGovernmentBEIS/inspect_ai pull 5152
+        forces_calls="unless_thinking",  # UKGovernmentBEIS/inspect_ai pull 5152
         wants_thoughts=True,
         plain_text=True,
         effort=None,
@@ -152,7 +153,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     "qwen": Dialect(
         name="qwen",
         caches=True,
-        free_choice=True,  # cloudwego/eino#994
+        forces_calls="unless_thinking",  # cloudwego/eino#994
         effort=None,
         levels=(Effort.NONE, Effort.HIGH),
         switches=(Switch(("enable_thinking",)),),
@@ -203,6 +204,7 @@ DIALECTS: dict[DialectName, Dialect] = {
     # lmstudio.ai/docs/developer/openai-compat/chat-completions
     "lmstudio": Dialect(
         name="lmstudio",
+        names_calls=False,  # can1357/llm-git#13
         plain_text=True,
         limits=("max_tokens",),
         compiles_tools=True,  # with llama.cpp
