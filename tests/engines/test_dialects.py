@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 
 from suffice.engines.dialects import check_rung, dropped_fields, request_body
@@ -664,3 +665,27 @@ def test_lm_studio_gets_the_one_tool_that_is_called_by_name() -> None:
     body = request_body(request, rung, dialect=DIALECTS["lmstudio"], stream=False)
     assert (body["tools"], body["tool_choice"]) == (tools[1:], "required")
     assert request_body(request, rung, dialect=DIALECTS["vllm"], stream=False)["tools"] == tools
+
+
+def test_deepseek_gets_a_schema_as_an_order() -> None:
+    """`This response_format type is unavailable now` (BerriAI/litellm pull 31466)."""
+    schema = {"type": "object", "properties": {"title": {"type": "string"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}
+    turns = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"})
+    request = Request(request_id="r", messages=turns, params={"response_format": form})
+    rung = Rung(name="r", engine="e", model="deepseek-v4-flash")
+    body = request_body(request, rung, dialect=DIALECTS["deepseek"], stream=False)
+    system, user = body["messages"]
+    assert body["response_format"] == {"type": "json_object"}
+    assert system["content"].startswith("Be brief.\n\nAnswer with JSON alone")
+    assert system["content"].endswith(json.dumps(schema, separators=(",", ":")))
+    assert user == turns[1]
+    dropped = dropped_fields(request, rung, dialect=DIALECTS["deepseek"])
+    assert dropped == ("response_format.type", "response_format.json_schema")
+    plain = msgspec.structs.replace(request, params={"response_format": {"type": "json_object"}})
+    assert request_body(plain, rung, dialect=DIALECTS["deepseek"], stream=False)["messages"] == [
+        *turns
+    ]
+    assert request_body(request, rung, dialect=DIALECTS["vllm"], stream=False)["messages"] == [
+        *turns
+    ]

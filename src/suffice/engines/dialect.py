@@ -33,6 +33,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     thinkers: str | None = None  # a pattern of models that think unless they are told not to
     fixed_sampling: bool = False  # a model that can think takes no temperature and the like
     forces_calls: Literal["always", "unless_thinking", "never"] = "always"  # by `tool_choice`
+    holds_schemas: bool = True  # `response_format` may be a schema
     names_calls: bool = True  # `tool_choice` may name a tool
 
     # Fields of a request.

@@ -16,6 +16,7 @@ from suffice.engines.turns import (
     named_results,
     nine_id,
     one_system,
+    ordered,
     plain_texts,
     results_beside_calls,
     short_id,
@@ -48,6 +49,7 @@ _SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
     | {"logit_bias"}
 )
+_SCHEMA = "Answer with JSON alone, which this JSON schema describes:\n"
 # What would lead a request past its rung where the engine is a router itself, such as LiteLLM or
 # OpenRouter: to another model, address or account, to an invented answer, or to paid extras. A
 # rung's own `params` may name all of it.
@@ -110,8 +112,13 @@ def request_body(request: Request, rung: Rung, *, dialect: Dialect, stream: bool
     for path, value in effort_fields(rung, dialect=dialect):
         _put(body, path, value)
     body = with_tools(body, dialect=dialect, thinks=_thinks_in(body, rung, dialect=dialect))
-    messages = _messages(request.messages, model=rung.model, dialect=dialect)
-    body |= {"model": rung.model, "messages": messages, "stream": stream}
+    turns: Sequence[JSON] = request.messages
+    schema = None if dialect.holds_schemas else _schema_in(body.get("response_format"))
+    if schema is not None:
+        turns = ordered(turns, _SCHEMA + msgspec.json.encode(schema).decode())
+        body["response_format"] = {"type": "json_object"}
+    turns = _messages(turns, model=rung.model, dialect=dialect)
+    body |= {"model": rung.model, "messages": turns, "stream": stream}
     body.pop("stream_options", None)
     if stream and dialect.asks_for_usage:
         body["stream_options"] = {"include_usage": True}
@@ -132,6 +139,11 @@ def _thinks_in(body: JSON, rung: Rung, *, dialect: Dialect) -> bool:
     told = [(switch, _get(body, switch.path)) for switch in dialect.switches]
     said = [value == switch.on for switch, value in told if value is not None]
     return any(said) if said else _is_thinker(rung, dialect)
+
+
+def _schema_in(form: object) -> object:
+    told = _table(form).get("json_schema")
+    return told.get("schema", told) if isinstance(told, dict) else None
 
 
 def _messages(messages: Sequence[JSON], *, model: str, dialect: Dialect) -> Sequence[JSON]:

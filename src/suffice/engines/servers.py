@@ -114,6 +114,7 @@ DIALECTS: dict[DialectName, Dialect] = {
         name="deepseek",
         thinkers=r"v[4-9]|reasoner",
         forces_calls="unless_thinking",  # BerriAI/litellm pull 37470
+        holds_schemas=False,  # `This response_format type is unavailable now`
         wants_thoughts=True,
         plain_text=True,
         levels=(Effort.NONE, Effort.LOW, Effort.HIGH, Effort.MAX),

@@ -53,6 +53,12 @@ def one_system(messages: Sequence[JSON]) -> list[JSON]:
     return turns
 
 
+def ordered(messages: Sequence[JSON], order: str) -> list[JSON]:
+    """Add an order after those that open a conversation."""
+    first = next((i for i, m in enumerate(messages) if m.get("role") not in _ORDERS), len(messages))
+    return [*messages[:first], {"role": "system", "content": order}, *messages[first:]]
+
+
 def plain_texts(messages: Sequence[JSON]) -> list[JSON]:
     """Write a content of texts alone as one text, for servers that take no list of them."""
     return [
