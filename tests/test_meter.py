@@ -452,3 +452,12 @@ def test_a_call_without_an_answer_is_free_unknown_or_a_call_without_tokens() -> 
     abstained = charge_without_answer(Abstained("not sure"), by_request)
     assert abstained == Charge(usd=Decimal("0.000003"), estimated=True, price="p")
     assert charge_without_answer(Abstained("not sure"), None).usd is None
+
+
+def test_a_tier_is_priced_before_the_day_that_the_list_took_it_up() -> None:
+    price = price_for("x", PriceConfig(provider="anthropic", model="claude-sonnet-4-5"))
+    call = replace(usage(input=1_000_000, output=0), service_tier="batch")
+    for year in (2026, 2027):
+        assert charge(call, price, at=datetime(year, 1, 1, tzinfo=UTC)).usd == Decimal(3)
+    small = replace(usage(input=100_000, output=0), service_tier="batch")
+    assert charge(small, price, at=datetime(2026, 1, 1, tzinfo=UTC)).usd == Decimal("0.15")

@@ -96,3 +96,23 @@ def test_no_change_saves_more_than_is_spent(minutes: int, tmp_path: Path) -> Non
         if change.name.startswith("move"):
             assert change.usd_before == bill.whole.usd
             assert (change.saving_usd or 0) < bill.whole.usd * Decimal("0.81")
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "window", "usd"),
+    [
+        ("claude-sonnet-4-5-20250929", "standard", "≤ 200k", "4.5"),
+        ("claude-sonnet-4-5-20250929", "standard", "> 200k", "8.25"),
+        ("claude-sonnet-4-5-20250929", "batch", "≤ 200k", "2.25"),
+    ],
+)
+def test_a_day_of_short_prompts_is_not_charged_as_one_long_prompt(
+    tmp_path: Path, model: str, kind: str, window: str, usd: str
+) -> None:
+    path = tmp_path / "usage.csv"
+    path.write_text(
+        "usage_date_utc,model_version,api_key,usage_type,context_window,"
+        "usage_input_tokens_no_cache,usage_output_tokens\n"
+        f"2026-01-01,{model},key,{kind},{window},1000000,100000\n"
+    )
+    assert bill_of(path).whole.usd == Decimal(usd)

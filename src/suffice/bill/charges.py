@@ -19,12 +19,17 @@ _VARIANT = (
     "STRUCT(over BIGINT, since DATE, begins INTEGER, ends INTEGER, input BIGINT, read BIGINT, "
     "write BIGINT, write_1h BIGINT, output BIGINT, reasoning BIGINT, request BIGINT)"
 )
-_HOLDS = """(x.over IS NULL OR input_tokens > x.over * greatest(requests, 1))
+_OVER = "coalesce(long_context, requests > 0 AND input_tokens > x.over * requests)"
+_HOLDS = f"""(x.over IS NULL OR {_OVER})
     AND (x.since IS NULL OR (time AT TIME ZONE 'UTC')::DATE >= x.since)
     AND (x.begins IS NULL OR CASE WHEN x.begins <= x.ends
         THEN utc_s >= x.begins AND utc_s < x.ends ELSE utc_s >= x.begins OR utc_s < x.ends END)"""
 _SECOND_AT = "coalesce(epoch(moment)::BIGINT % 86400, 0)"
 _SECOND = "coalesce(epoch(time)::BIGINT % 86400, 0)"
+
+
+SIZE = "coalesce(CASE WHEN long_context THEN 1e9 ELSE input_tokens / nullif(requests, 0) END, 0)"
+"""Tokens of one prompt, where a report's row sums up many; 0 if the report counts no requests."""
 
 
 class Unpriced(Struct, frozen=True, kw_only=True):
@@ -158,9 +163,7 @@ def add_rates(store: "DuckDBPyConnection", table: str, own: Mapping[str, Price])
 
 def add_target(store: "DuckDBPyConnection", price: Price) -> None:
     """Make the macro `pick_target(size, moment)`: the rates of a price for a prompt at a time."""
-    holds = (
-        _HOLDS.replace("input_tokens", "size").replace("requests", "1").replace("time", "moment")
-    )
+    holds = _HOLDS.replace(_OVER, "size > x.over").replace("time", "moment")
     store.execute(
         "CREATE OR REPLACE TEMP MACRO pick_target(size, moment) AS list_filter("
         f"{_variants_sql(price, None)}, lambda x: {holds.replace('utc_s', _SECOND_AT)})[-1]"

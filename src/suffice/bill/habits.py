@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as with_changes
 
-from suffice.bill.charges import add_target, charge_sum
+from suffice.bill.charges import SIZE, add_target, charge_sum
 from suffice.bill.prices import find_price
 from suffice.bill.replay import ONE_HOUR_S, Caching, Today, replay
 from suffice.bill.what_if import UNPROVEN, WhatIf, one, proof_of
@@ -172,7 +172,7 @@ def tier_habits(store: "DuckDBPyConnection", own: Mapping[str, Price]) -> Iterat
             sums = one(
                 store,
                 f"""SELECT sum(requests), sum(computed), sum({charge_sum("x")}) FROM (
-                    SELECT *, pick_target(input_tokens, time) AS x,
+                    SELECT *, pick_target({SIZE}, time) AS x,
                         count(*) OVER (PARTITION BY coalesce(session, id, rowid::VARCHAR))
                             AS turns
                     FROM bill WHERE computed IS NOT NULL AND error IS NULL

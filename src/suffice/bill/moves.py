@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from suffice.bill.charges import add_target, charge_sum
+from suffice.bill.charges import SIZE, add_target, charge_sum
 from suffice.bill.prices import cheaper_models, find_price
 from suffice.bill.replay import Today, replay, share_of_requests, share_of_sessions
 from suffice.bill.what_if import UNPROVEN, Proof, WhatIf, one, proof_of
@@ -130,7 +130,7 @@ def _without_sessions(store: "DuckDBPyConnection", model: str, target: str, pric
     count, before, after = one(
         store,
         f"""SELECT count(*), sum(computed), sum({charge_sum("x")})
-        FROM (SELECT *, pick_target(input_tokens, time) AS x FROM bill
+        FROM (SELECT *, pick_target({SIZE}, time) AS x FROM bill
             WHERE model = {sql_text(model)} AND computed IS NOT NULL)""",
     )
     each = usd_from_picousd(before + after) / count if count else None

@@ -159,6 +159,7 @@ _ANTHROPIC_USAGE_TABLE = LogFormat(
     needs=needs("usage_date_utc usage_input_tokens_no_cache usage_output_tokens"),
     structure={
         **dict.fromkeys(("usage_date_utc", "model_version", "api_key", "usage_type"), TEXT),
+        "context_window": TEXT,
         **dict.fromkeys(
             (
                 *("usage_input_tokens_no_cache", "usage_input_tokens_cache_read"),
@@ -187,6 +188,7 @@ _ANTHROPIC_USAGE_TABLE = LogFormat(
         "cache_write_1h_tokens": f"{_CLAUDE_INPUT}cache_write_1h",
         "output_tokens": "r.usage_output_tokens",
         "tier": "nullif(r.usage_type, 'standard')",
+        "long_context": "starts_with(r.context_window, '>')",
         "key": "nullif(r.api_key, '')",
     },
     where="r.usage_output_tokens IS NOT NULL",

@@ -77,6 +77,7 @@ _ANTHROPIC_USAGE = LogFormat(
                         "workspace_id": TEXT,
                         "model": TEXT,
                         "service_tier": TEXT,
+                        "context_window": TEXT,
                         "amount": NUMBER,
                         "currency": TEXT,
                     }
@@ -105,6 +106,7 @@ _ANTHROPIC_USAGE = LogFormat(
         "cache_write_1h_tokens": "x.cache_creation.ephemeral_1h_input_tokens",
         "output_tokens": "x.output_tokens",
         "tier": "x.service_tier",
+        "long_context": "x.context_window = '200k-1M'",
         "stated_usd": "x.amount / 100",
         "currency": "x.currency",
         "key": first("x.api_key_id", "x.workspace_id"),

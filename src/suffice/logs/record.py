@@ -19,6 +19,7 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     `answer_hash` stand for texts, which are not kept. `zoned` says whether the time had a zone.
     `span` and `parent` are hashes of a traced call's name and of the call above it. `ended` says
     whether a stream's end was logged; where it was not, `output_tokens` may be too low.
+    `long_context` says of a report's row whether its prompts are at the higher rates of long ones.
     """
 
     source: str
@@ -52,6 +53,7 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     span: int | None = None
     parent: int | None = None
     ended: bool | None = None
+    long_context: bool | None = None
     problem: str | None = None
 
 

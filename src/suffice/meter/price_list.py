@@ -98,7 +98,10 @@ def _tiers_of(model: "ModelInfo") -> list[str]:
 
 
 def _schedule(name: str, model: "ModelInfo", *, tier: str | None = None) -> list[Rates]:
-    """Flatten conditional and tiered list prices, so that the last rates that hold win."""
+    """Flatten conditional and tiered list prices, so that the last rates that hold win.
+
+    The first rates of a tier hold from the start: their date is the day that the list took them up.
+    """
     from genai_prices.types import (
         ConditionalPrice,
         ModelPrice,
@@ -108,6 +111,7 @@ def _schedule(name: str, model: "ModelInfo", *, tier: str | None = None) -> list
 
     variants = [v for v in model.price_variants or () if tier is not None and _tier_of(v) == tier]
     starts = {getattr(variant.constraint, "start_date", None) for variant in variants} or {None}
+    first = min((day for day in starts if day), default=None) if None not in starts else None
     bases = model.prices
     if isinstance(bases, ModelPrice):
         bases = [ConditionalPrice(prices=bases)]
@@ -122,9 +126,10 @@ def _schedule(name: str, model: "ModelInfo", *, tier: str | None = None) -> list
                     listed = variant.prices.__dict__
                     overrides = {k: v for k, v in listed.items() if v is not None} | overrides
             prices = ModelPrice(**{**base.prices.__dict__, **overrides})
-            tiers = [replace(rates, since=start) for rates in _tiers(name, model, prices=prices)]
+            since = None if start == first else start
+            tiers = [replace(rates, since=since) for rates in _tiers(name, model, prices=prices)]
             if isinstance(rule, StartDateConstraint):
-                later = max(rule.start_date, start or rule.start_date)
+                later = max(rule.start_date, since or rule.start_date)
                 tiers = [replace(rates, since=later) for rates in tiers]
             elif isinstance(rule, TimeOfDateConstraint):
                 hours = (_utc_clock(rule.start_time), _utc_clock(rule.end_time))
