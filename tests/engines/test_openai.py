@@ -713,6 +713,8 @@ async def test_one_name_of_a_limit_is_enough(words: str, left: str | None) -> No
     [
         "Stream must be set to true",
         "This model only support stream mode, please enable the stream parameter.",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "enable thinking can not be support when `stream=False`.",
     ],
 )
 async def test_a_server_that_only_streams_is_asked_for_a_stream(words: str) -> None:

@@ -12,7 +12,7 @@ from suffice.types import JSON
 
 _STREAMS_ONLY = re.compile(
     r"only supports? stream|stream(ing)?( mode)? (must|has to|should) be (set to )?(true|enabled)"
-    r"|enable the stream parameter",
+    r"|enable the stream parameter|for non-streaming calls|非流式调用|when `?stream=false",
     flags=re.IGNORECASE,
 )
 _UNKNOWN = re.compile(
