@@ -189,6 +189,26 @@ def test_kinds_fees_tiers_and_stated_costs_are_kept() -> None:
     assert usage.stated_usd == Decimal("0.0125")
 
 
+def test_calls_beside_a_message_are_counted_with_it() -> None:
+    """Claude lists compactions, by the same model, and an advisor's calls, by another."""
+    own = {"input_tokens": 45, "cache_read_input_tokens": 100, "output_tokens": 1234}
+    message = {"type": "message", **own}
+    compaction = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+    usage = read_usage({**own, "iterations": [compaction, message]}, reasoning="")
+    assert usage.input_tokens == Count(180_145, REPORTED)
+    assert usage.cache_read_tokens == Count(100, REPORTED)
+    assert usage.output_tokens == Count(4734, REPORTED)
+    assert not usage.kinds
+    advisor = {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 823}
+    advisor |= {"cache_read_input_tokens": 10, "output_tokens": 1612}
+    usage = read_usage({**own, "iterations": [message, advisor, "odd"]}, reasoning="")
+    assert usage.input_tokens == Count(145, REPORTED)
+    assert {name: count.tokens for name, count in usage.kinds.items()} == {
+        "advisor_input_tokens": 833,
+        "advisor_output_tokens": 1612,
+    }
+
+
 def test_kinds_are_read_from_lists() -> None:
     prompt = [{"modality": "TEXT", "tokenCount": 10}, {"modality": "AUDIO", "tokenCount": 90}]
     raw = {"promptTokenCount": 100, "candidatesTokenCount": 8, "promptTokensDetails": prompt}

@@ -1,5 +1,7 @@
 """Where engines report their counts: every name and place, and what stands there."""
 
+from collections import Counter
+
 from suffice.types import JSON
 
 Place = tuple[str, ...]
@@ -161,6 +163,26 @@ def read_counts(table: JSON) -> dict[str, int]:
             if name is not None and count is not None:
                 counts[name] = max(count, counts.get(name, 0))
     return counts
+
+
+def beside_message(table: JSON) -> Counter[str]:
+    """Sum the calls that `usage.iterations` of Anthropic lists and the message's counts leave out.
+
+    A compaction is one of the same model. An advisor is another model, so its tokens are kinds of
+    their own, which no price of the rung covers.
+    """
+    sums: Counter[str] = Counter()
+    calls = table.get("iterations")
+    for call in calls if isinstance(calls, list) else ():
+        kind = call.get("type") if isinstance(call, dict) else None
+        if kind == "compaction":
+            sums.update(read_counts(call))
+        elif kind == "advisor_message":
+            counts = read_counts(call)
+            caches = counts.get("cache_read_tokens", 0) + (cache_writes(counts) or 0)
+            sums["advisor_input_tokens"] += counts.get("input_tokens", 0) + caches
+            sums["advisor_output_tokens"] += counts.get("output_tokens", 0)
+    return sums
 
 
 def _count(value: object) -> int | None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
-from suffice.engines.counts import PLACES, cache_writes, read_counts
+from suffice.engines.counts import PLACES, beside_message, cache_writes, read_counts
 from suffice.types import JSON, Count, CountSource, Request, Usage, estimated
 
 _TICKS_PER_USD = Decimal(10**10)
@@ -62,6 +62,8 @@ def read_usage(raw: object, *, reasoning: str, thoughts_in_total: bool = False) 
     """
     table = raw if isinstance(raw, dict) else {}
     counts = read_counts(table)
+    for name, tokens in beside_message(table).items():
+        counts[name] = counts.get(name, 0) + tokens
     tool_use, missed = (
         counts.pop("tool_use_prompt_tokens", 0),
         counts.pop("cache_miss_tokens", None),
