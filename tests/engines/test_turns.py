@@ -478,3 +478,19 @@ def test_fields_of_a_reply_that_no_request_may_have_do_not_reach_strict_servers(
         says("assistant", "") | {"refusal": "No."},
         says("user", "z"),
     ]
+
+
+@pytest.mark.parametrize("silent", [{}, {"content": None}, {"tool_calls": [], "content": None}])
+def test_a_turn_that_says_nothing_has_a_content(silent: JSON) -> None:
+    """llama.cpp: `must contain either 'content' or 'tool_calls'`; templates fail over a null."""
+    thought = {"role": "assistant", "reasoning_content": "So."}
+    turns = (says("user", "x"), thought | silent, says("user", "y"))
+    request = Request(request_id="r", messages=turns)
+    body = request_body(request, RUNG, dialect=DIALECTS["llamacpp"], stream=False)
+    assert body["messages"][1] == {**thought, "content": ""}
+    called = {"role": "assistant", "content": None, "tool_calls": OF_ANOTHER["tool_calls"]}
+    old = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    for turn in (called, old):
+        request = Request(request_id="r", messages=(says("user", "x"), turn))
+        body = request_body(request, RUNG, dialect=DIALECTS["llamacpp"], stream=False)
+        assert body["messages"][1]["content"] is None

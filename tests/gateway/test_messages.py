@@ -210,11 +210,12 @@ def test_what_claude_code_adds_for_its_vendor_alone_is_passed_over_and_named() -
         "anthropic_version": "bedrock-2023-05-31",
     }
     fell = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
-    messages = [USER, {"role": "assistant", "content": [fell, {"type": "text", "text": "4"}]}, USER]
+    told = {"type": "text", "text": "4", "provider_specific_fields": {"a": 1}}  # by LiteLLM
+    messages = [USER, {"role": "assistant", "content": [fell, told]}, USER]
     made = chat_of_message(
         ASK | fields | {"inference_geo": "global", "messages": messages}, by_policy=False
     )
-    assert set(made.ignored) == {*fields, "fallback"}
+    assert set(made.ignored) == {*fields, "fallback", "provider_specific_fields"}
     assert made.chat.keys() == {"model", "messages", "max_completion_tokens"}
     assert made.chat["messages"][1] == {"role": "assistant", "content": "4"}
 

@@ -124,7 +124,8 @@ def results_beside_calls(messages: Sequence[JSON]) -> list[JSON]:
 def sound_calls(messages: Sequence[JSON]) -> list[JSON]:
     """Write calls of earlier turns as all servers take them: others lock a session for good.
 
-    Arguments become a JSON object, which holds what is none; an empty list of calls is left out.
+    Arguments become a JSON object, which holds what is none; an empty list of calls is left out,
+    and a turn without calls has a content (llama.cpp, templates).
     """
     return [_sound_turn(message) for message in messages]
 
@@ -226,10 +227,16 @@ def _digest(text: str) -> str:
 
 def _sound_turn(message: JSON) -> JSON:
     calls = message.get("tool_calls")
-    if message.get("role") != "assistant" or not isinstance(calls, list):
+    if message.get("role") != "assistant":
         return message
     if not calls:
-        return {name: value for name, value in message.items() if name != "tool_calls"}
+        said = message.get("content") is not None or any(map(message.get, _SAID_ALSO))
+        if said and "tool_calls" not in message:
+            return message
+        kept = {name: value for name, value in message.items() if name != "tool_calls"}
+        return kept if said else {**kept, "content": ""}
+    if not isinstance(calls, list):
+        return message
     sound = [_sound_call(call) for call in calls]
     same = all(map(lambda a, b: a is b, calls, sound))
     return message if same else {**message, "tool_calls": sound}

@@ -107,6 +107,7 @@ def _blocks(fields: Fields, name: str) -> Iterator[tuple[str, Fields]]:
     for i, value in enumerate(blocks):
         block = fields.of(value, at=f"{fields.path(name)}[{i}]")
         block.hints = block.hint(_CACHE)
+        block.ignore("provider_specific_fields")  # LiteLLM's, in what it answered before
         yield block.need("type", str), block
         block.done()
 
