@@ -19,6 +19,7 @@ _ORDERS = ("system", "developer")
 # say something.
 _SAID = frozenset({"role", "content", "name", "tool_calls"})
 _SAID_ALSO = frozenset({"function_call", "refusal", "audio", "prefix"})
+_OF_A_CALL = frozenset({"id", "type", "function"})
 _MARK = "cache_control"
 _BRIDGE = "OK."
 _FOLLOWS = "The result follows in the next message."
@@ -197,7 +198,8 @@ def named_results(messages: Sequence[JSON]) -> list[JSON]:
     names: dict[str, Any] = {}
     turns: list[JSON] = []
     for message in messages:
-        names |= {call["id"]: (call.get("function") or {}).get("name") for call in _calls(message)}
+        for call in _calls(message):
+            names[call["id"]] = (call.get("function") or {}).get("name")
         answered = message.get("tool_call_id")
         name = names.get(answered) if isinstance(answered, str) else None
         turns.append({**message, "name": name} if name and not message.get("name") else message)
@@ -296,13 +298,18 @@ def _plain_turn(message: JSON, wanted: frozenset[str]) -> JSON:
     calls = message.get("tool_calls")
     if message.get("role") != "assistant" or not (calls or message.keys() - _SAID):
         return message
-    known = _SAID | wanted | {name for name in _SAID_ALSO if message.get(name)}
-    kept = {name: value for name, value in message.items() if name in known}
+    known = _SAID | wanted
+    kept = {
+        name: value
+        for name, value in message.items()
+        if name in known or (name in _SAID_ALSO and value)
+    }
     if not isinstance(calls, list):
         return kept
+    known = _OF_A_CALL | wanted
     plain = [
-        {name: call[name] for name in ("id", "type", "function", *wanted) if name in call}
-        if isinstance(call, dict)
+        {name: value for name, value in call.items() if name in known}
+        if isinstance(call, dict) and call.keys() - known
         else call
         for call in calls
     ]
