@@ -51,8 +51,7 @@ class AnthropicEngine(TranslatedEngine):
         """Hand on the event, or a whole message, whose type some servers leave out."""
         if request.native is None:
             return {}
-        if not event.get("type"):
-            if "content" not in event:
-                return {}
-            data = msgspec.json.encode({**event, "type": "message"}).decode()
-        return {NATIVE: data}
+        if "content" in event:
+            whole = event if event.get("type") == "message" else {**event, "type": "message"}
+            return {NATIVE: data if whole is event else msgspec.json.encode(whole).decode()}
+        return {NATIVE: data} if event.get("type") else {}
