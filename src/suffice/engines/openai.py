@@ -187,7 +187,8 @@ class OpenAIEngine(Engine):
         async with aclosing(self._events(call, Fold())) as items:
             async for item in items:
                 if isinstance(item, Completion):
-                    yield msgspec.structs.replace(item, ttft_s=ttft_s)
+                    duration_s = time.perf_counter() - began_s
+                    yield msgspec.structs.replace(item, ttft_s=ttft_s, duration_s=duration_s)
                     return
                 for data in events.feed(item):
                     for chunk in reply.add(decoded(data)):
