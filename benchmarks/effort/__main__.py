@@ -4,6 +4,9 @@ Held-out questions of the reasoning families that `effort.toml` fixed before tra
 each answered by the embedded model at the efforts none, low and high (temperature 0).
 - `accuracy`, `output_tokens` (mean of a question) by effort; `families`: accuracy by family and
   effort, also of the two families made here, which are not in the mean;
+- `harder`: the mean accuracy of the families that the specification names so, whose main steps are
+  hard to say without the work inside them, and how far high lies above none and above low; absent
+  where it names none, as `effort.toml` does;
 - `auto`: a policy that routes and defers, certified to lose at most 0.02 against high (delta 0.1)
   on a uniform mix of the families; tokens of discarded attempts counted. Means over 10 random
   splits, measured on the tenth of the questions that nothing was fitted or certified on.
@@ -11,7 +14,7 @@ each answered by the embedded model at the efforts none, low and high (temperatu
 - `saving_vs_best_fixed`: output tokens against the best choice that looks at the family alone,
   found on the same fitting rows and certified in the same way on the same certifying rows.
 
-python -m benchmarks.effort [--json] [--count 600] [--trials FILE] [--model GGUF]
+python -m benchmarks.effort [--json] [--count 600] [--trials FILE] [--model GGUF] [--spec FILE]
 """
 
 import asyncio
@@ -31,7 +34,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from tools.reference_model.questions import OWN, ReasoningQuestion, held_out, read_spec
+from tools.reference_model.questions import OWN, ReasoningQuestion, Spec, held_out, read_spec
 
 from benchmarks.inputs import benchmark_parser
 from suffice.bench.progress import show_progress
@@ -82,21 +85,24 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=600, help="questions of each family")
     parser.add_argument("--trials", type=Path, help="keep the trials here, and take up from there")
     parser.add_argument("--model", type=Path, help="another GGUF than the one that ships")
+    parser.add_argument("--spec", type=Path, default=SPEC, help="families, ranges and seeds")
     arguments = parser.parse_args()
+    spec = read_spec(arguments.spec)
     with tempfile.TemporaryDirectory() as scratch:
         out = arguments.trials or Path(scratch) / "effort-trials.jsonl"
-        trials = ask_all(arguments.count, out=out, model=arguments.model)
-    report = figures(trials)
+        asked = tasks(arguments.count, spec=spec)
+        trials = ask_all(asked, out=out, model=arguments.model)
+    report = figures(trials, harder=spec.harder)
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
         _show(report)
 
 
-def ask_all(count: int, *, out: Path, model: Path | None) -> tuple[Trial, ...]:
-    """Ask every family's first questions at all efforts, in this process."""
+def ask_all(tasks: tuple[Task, ...], *, out: Path, model: Path | None) -> tuple[Trial, ...]:
+    """Ask every task at all efforts, in this process."""
     config = ladder(model)
-    bench = Bench(tasks=tasks(count), rungs=config.ladder, out=out, parallel={"here": 4})
+    bench = Bench(tasks=tasks, rungs=config.ladder, out=out, parallel={"here": 4})
     return asyncio.run(_run(bench, config)).trials
 
 
@@ -115,11 +121,13 @@ def ladder(model: Path | None) -> Config:
     return replace(config, engine={"here": engine})
 
 
-def tasks(count: int, *, without: Collection[str] = ()) -> tuple[Task, ...]:
+def tasks(
+    count: int, *, without: Collection[str] = (), spec: Spec | None = None
+) -> tuple[Task, ...]:
     """Make the first held-out questions of every family, but those named, tasks."""
     return tuple(
         task(question, number)
-        for family, questions in held_out(read_spec(SPEC)).items()
+        for family, questions in held_out(spec or read_spec(SPEC)).items()
         if family not in without
         for number, question in enumerate(islice(questions, count))
     )
@@ -135,16 +143,18 @@ def task(question: ReasoningQuestion, number: int) -> Task:
     return Task(request=request, target=question.answer, scorer="exact")
 
 
-def figures(trials: tuple[Trial, ...]) -> dict[str, Any]:
+def figures(trials: tuple[Trial, ...], *, harder: Collection[str] = ()) -> dict[str, Any]:
     """Work out what is published from the trials of all families at all efforts."""
     unpriced = [replace(trial, charge_usd=None) for trial in trials]  # the cost is output tokens
     table = tabulate(unpriced).scored()
     own = np.array([group in OWN for group in table.groups])
     reasoning = table.subset(np.flatnonzero(~own))
+    hard = np.array([group in harder for group in table.groups])
     splits = [auto(reasoning, seed=seed) for seed in range(SEEDS)]
     return {
         "accuracy": _by_effort(reasoning.quality),
         "output_tokens": _by_effort(reasoning.cost),
+        **({"harder": _harder(table.quality[hard])} if hard.any() else {}),
         "families": {
             family: _by_effort(table.quality[[group == family for group in table.groups]])
             for family in dict.fromkeys(table.groups)
@@ -163,6 +173,12 @@ def figures(trials: tuple[Trial, ...]) -> dict[str, Any]:
         "delta": DELTA,
         "splits": SEEDS,
     }
+
+
+def _harder(quality: Floats) -> dict[str, float]:
+    none, low, high = quality.mean(axis=0).tolist()
+    gaps = {"high_above_none": high - none, "high_above_low": high - low}
+    return _by_effort(quality) | {name: round(gap, 4) for name, gap in gaps.items()}
 
 
 def auto(table: TrialTable, *, seed: int) -> Auto:
@@ -257,6 +273,9 @@ def _show(report: dict[str, Any]) -> None:
         table.add_column(name)
     for family, by_effort in {**report["families"], "mean": report["accuracy"]}.items():
         table.add_row(family, *(f"{value:.3f}" for value in by_effort.values()))
+    if "harder" in report:
+        harder = [report["harder"][effort] for effort in EFFORTS]
+        table.add_row("mean of the harder", *(f"{value:.3f}" for value in harder))
     table.add_row("output tokens", *(f"{value:.1f}" for value in report["output_tokens"].values()))
     console = Console()
     console.print(table)

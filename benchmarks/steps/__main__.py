@@ -1,12 +1,12 @@
 """What each kind of step of a full solution is worth: short trainings that leave it out.
 
-Each run goes on from the same trained model for the same few tokens, on solutions without some
-kinds of step; kinds that no family has in common share a run. `accuracy` is that of effort high on
+Each run goes on from the model that ships for the same few tokens, on solutions without some kinds
+of step; kinds that no family has in common share a run. `accuracy` is that of effort high on
 held-out questions, with all steps and without the kind, over the families that write it; `lost` is
 the difference, and `tokens` are what the kind adds to a solution of these families.
 A run whose folder is there already is not trained again, so that a cut-off run can be taken up.
 
-python -m benchmarks.steps [--json] [--start runs/reference] [--out runs/steps] [--tokens 2000000]
+python -m benchmarks.steps [--json] [--start GGUF] [--out runs/steps] [--tokens 2000000]
 """
 
 import argparse
@@ -17,6 +17,7 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 from tools.reference_model.evaluate import Accuracy
@@ -25,11 +26,11 @@ from tools.reference_model.solutions import KINDS, solution
 from tools.reference_model.tokenizer import build_tokenizer
 
 from benchmarks.inputs import benchmark_parser
+from suffice.engines.embedded import packaged_path
 from suffice.types import Effort
 
 try:
-    import torch
-    from tools.reference_model.train import CHECKPOINT, LOG, Schedule, Training
+    from tools.reference_model.train import LOG, Schedule, Training
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"error: no module {missing.name}\nhint: make venv-train installs it"
@@ -41,7 +42,7 @@ ALL = "all"
 # Letters are numbered as words are spelled, so that without the spelling there are no numbers.
 RUNS = {
     ALL: (),
-    "columns": ("columns", "marks", "reverse", "rules", "select"),
+    "columns": ("columns", "marks", "reverse", "rules", "select", "state"),
     "restate": ("names", "restate", "total"),
     "spell": ("marks", "spell"),
     "check": ("check",),
@@ -52,17 +53,14 @@ READ_FROM = {kind: run for run, kinds in reversed(RUNS.items()) for kind in kind
 def main() -> None:
     """Train what is not there yet, ask, and print."""
     parser = benchmark_parser(__package__, __doc__, data=False)
-    parser.add_argument("--start", type=Path, default=Path("runs/reference"))
+    parser.add_argument("--start", type=Path, default=packaged_path("suffice-moe-13m"))
     parser.add_argument("--out", type=Path, default=Path("runs/steps"))
     parser.add_argument("--tokens", type=int, default=2_000_000, help="of each short training")
     parser.add_argument("--count", type=int, default=100, help="questions of each family")
     arguments = parser.parse_args()
     spec = read_spec(SPEC)
-    spec = Spec(
-        seeds=spec.seeds,
-        sizes=spec.sizes,
-        families={name: ranges for name, ranges in spec.families.items() if name not in OWN},
-    )
+    families = {name: ranges for name, ranges in spec.families.items() if name not in OWN}
+    spec = replace(spec, families=families)
     accuracies = {
         run: _accuracy(spec, run, arguments) for run in dict.fromkeys([ALL, *READ_FROM.values()])
     }
@@ -84,11 +82,13 @@ def _accuracy(spec: Spec, run: str, arguments: argparse.Namespace) -> Accuracy:
         judged=arguments.count,
     )
     if _judged(folder) is None:
-        started = (folder / CHECKPOINT).is_file()
-        training = Training(spec, folder, schedule=schedule, without=frozenset(RUNS[run]))
-        if not started:
-            start = torch.load(arguments.start / CHECKPOINT, weights_only=True)
-            training.model.load_state_dict(start["model"])
+        training = Training(
+            spec,
+            folder,
+            schedule=schedule,
+            start=arguments.start,
+            without=frozenset(RUNS[run]),
+        )
         Console(stderr=True).print(f"training without: {', '.join(RUNS[run]) or 'nothing'}")
         training.run(lambda _: None)
     accuracy = _judged(folder)

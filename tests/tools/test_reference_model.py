@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec import structs
 from tools.reference_model.examples import EFFORT_SHARES, Examples, encode
 from tools.reference_model.intents import INTENTS, OUT_OF_SCOPE, dialogue
 from tools.reference_model.questions import (
@@ -38,7 +39,7 @@ def spec() -> Spec:
 
 @pytest.fixture(scope="module")
 def small(spec: Spec) -> Spec:
-    return Spec(spec.seeds, type(spec.sizes)(held_out=40), spec.families)
+    return structs.replace(spec, sizes=type(spec.sizes)(held_out=40))
 
 
 def written(question: ReasoningQuestion, effort: Effort, seed: int = 0) -> str:
@@ -46,7 +47,9 @@ def written(question: ReasoningQuestion, effort: Effort, seed: int = 0) -> str:
 
 
 def test_every_family_has_a_solver(spec: Spec) -> None:
-    assert set(spec.families) == set(SOLVERS)
+    harder = read_spec(SPEC_FILE.with_name("harder.toml"))
+    assert set(harder.families) == set(SOLVERS)
+    assert set(spec.families) == set(SOLVERS) - set(harder.harder)
     assert len(set(spec.families) - set(OWN)) >= 6
 
 
@@ -254,7 +257,11 @@ def test_batches_hold_every_example_once_and_no_more_tokens_than_asked(small: Sp
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("nonsense", "TOML"), ("[seeds]\ntrain = 1\n", "held_out"), ("", "seeds")],
+    [
+        ("nonsense", "TOML"),
+        ("[seeds]\ntrain = 1\n", "held_out"),
+        ("", "seeds"),
+    ],
 )
 def test_a_bad_specification_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "effort.toml"

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import structs
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -28,6 +29,7 @@ from tools.reference_model.tokenizer import THINK, THOUGHT, build_tokenizer, pro
 from tools.reference_model.train import CHECKPOINT, LOG, Schedule, Training  # noqa: E402
 from transformers import Mistral4ForCausalLM  # noqa: E402
 
+from suffice.engines.embedded import packaged_path  # noqa: E402
 from suffice.errors import InputError  # noqa: E402
 from suffice.types import Effort  # noqa: E402
 
@@ -38,7 +40,7 @@ BATCH = 1024
 def spec() -> Spec:
     whole = read_spec(Path(__file__).parents[2] / "benchmarks" / "effort" / "effort.toml")
     families = {name: whole.families[name] for name in ("gcd", "closed_set")}
-    return Spec(whole.seeds, type(whole.sizes)(held_out=4), families)
+    return structs.replace(whole, sizes=type(whole.sizes)(held_out=4), families=families)
 
 
 def schedule(steps: int, **changes: Any) -> Schedule:
@@ -214,6 +216,19 @@ def test_progress_and_accuracy_are_logged(spec: Spec, tmp_path: Path) -> None:
     assert entries[0]["loss"] > 0
     assert set(entries[-1]["accuracy"]) == set(spec.families)
     assert set(entries[-1]["accuracy"]["gcd"]) == {"none", "low", "high"}
+
+
+def test_a_training_goes_on_from_the_model_that_ships(spec: Spec, tmp_path: Path) -> None:
+    fresh = Training(spec, tmp_path / "fresh", schedule=schedule(50))
+    taught = Training(
+        spec, tmp_path / "taught", schedule=schedule(50), start=packaged_path("suffice-moe-13m")
+    )
+    assert losses(fresh, 1)[0] > 5
+    assert losses(taught, 1)[0] < 0.1
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF")
+    with pytest.raises(InputError, match="cannot continue from"):
+        Training(spec, tmp_path / "other", schedule=schedule(50), start=other)
 
 
 def test_a_kind_of_step_that_no_solution_has_is_refused(tmp_path: Path) -> None:

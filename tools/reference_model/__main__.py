@@ -29,6 +29,12 @@ def train(
     judge_every: Annotated[
         int, typer.Option(min=1, help="Tokens between evaluations.")
     ] = 6_000_000,
+    start: Annotated[
+        Path | None, typer.Option(help="GGUF file to continue from, instead of random weights.")
+    ] = None,
+    falling_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the tokens while the rate falls.")
+    ] = 0.35,
     without: Annotated[
         list[str] | None, typer.Option(help="Kind of step to leave out of solutions; repeatable.")
     ] = None,
@@ -45,9 +51,19 @@ def train(
             hint=f"the kinds are {', '.join(sorted(KINDS))}",
         )
     schedule = Schedule(
-        tokens=tokens, batch_tokens=batch_tokens, peak_rate=rate, judge_every=judge_every
+        tokens=tokens,
+        batch_tokens=batch_tokens,
+        peak_rate=rate,
+        falling_share=falling_share,
+        judge_every=judge_every,
     )
-    training = Training(read_spec(spec), out, schedule=schedule, without=frozenset(without or ()))
+    training = Training(
+        read_spec(spec),
+        out,
+        schedule=schedule,
+        start=start,
+        without=frozenset(without or ()),
+    )
     with _progress_bar(tokens) as report:
         training.run(report)
     print(f"the model is in {out / 'model'}; `export` converts it to GGUF")

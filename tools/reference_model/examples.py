@@ -17,16 +17,7 @@ from tools.reference_model.solutions import solution
 from tools.reference_model.tokenizer import END, THINK, THOUGHT, prompt
 
 EFFORT_SHARES = {Effort.NONE: 0.1, Effort.LOW: 0.6, Effort.HIGH: 0.3}
-# Easy families need fewer examples than hard ones; 1 for a family that is not named.
-FAMILY_SHARES = {
-    "chain_sum": 3.0,
-    "letter_counting": 3.0,
-    "gcd": 3.0,
-    "number_sorting": 1.5,
-    "spell_backward": 0.4,
-    "closed_set": 0.2,
-    "stream_state": 0.2,
-}
+HARDER_SHARES = {Effort.NONE: 0.08, Effort.LOW: 0.22, Effort.HIGH: 0.7}  # of the harder families
 POOL = 4096  # examples that are sorted by length before they are cut into batches
 
 
@@ -60,7 +51,7 @@ class Examples:
 
     def family(self, number: int) -> str:
         """Return the family of an example, drawn by its number."""
-        shares = [FAMILY_SHARES.get(name, 1.0) for name in self._families]
+        shares = [self._spec.shares.get(name, 1.0) for name in self._families]
         return Random(f"family {number}").choices(self._families, shares)[0]
 
     def question(self, number: int, *, family: str | None = None) -> ReasoningQuestion:
@@ -78,8 +69,9 @@ class Examples:
     def example(self, number: int) -> TrainingExample:
         """Return an example: its question, and a solution at an effort drawn by its number."""
         rng = Random(f"example {number}")
-        effort = rng.choices(tuple(EFFORT_SHARES), tuple(EFFORT_SHARES.values()))[0]
         question = self.question(number)
+        shares = HARDER_SHARES if question.family in self._spec.harder else EFFORT_SHARES
+        effort = rng.choices(tuple(shares), tuple(shares.values()))[0]
         return encode(self._tokenizer, question, effort=effort, rng=rng, without=self._without)
 
     def batches(self, pool: int, *, tokens: int) -> list[TokenBatch]:

@@ -47,11 +47,17 @@ class Sizes(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of `benchmarks/effort/effort.toml`: families with their ranges, seeds, sizes."""
+    """The content of `benchmarks/effort/effort.toml`: families with their ranges, seeds, sizes.
+
+    `harder` names the families whose main steps are hard to say without the work inside them;
+    `shares` how often a training draws a family, 1 for one that is not named.
+    """
 
     seeds: Seeds
     sizes: Sizes
     families: dict[str, dict[str, Any]]
+    harder: tuple[str, ...] = ()
+    shares: dict[str, float] = {}
 
 
 def read_spec(path: Path) -> Spec:

@@ -81,6 +81,44 @@ class Scratch:
         self.write(f":{' '.join(columns)} ", "columns")
         return a - b
 
+    def rest(self, a: int, b: int) -> int:
+        """Return `a % b`; write the multiple of b below a, and subtract it unless `brief`."""
+        times = a // b
+        multiple = f"{b}*{times}={b * times}"
+        if self.brief:
+            self.write(f"{multiple}:{a % b}\n")
+            return a % b
+        self.write(f"{a}%{b}:{multiple} ", "columns")
+        self.write(f"{a}-{b * times}")
+        self.difference(a, b * times)
+        return self.result(a % b)
+
+    def product(self, first: int, second: int) -> int:
+        """Multiply by one digit of the second factor after the other, and add, unless `brief`."""
+        total = 0
+        for place, digit in enumerate(reversed(str(second))):
+            part = int(digit) * 10**place
+            if not part:
+                continue
+            if self.brief:
+                self.write(f"{first * part}\n")
+                total += first * part
+                continue
+            self.write(f"{first}*{part}")
+            self._digits(first, int(digit))
+            self.result(first * part)
+            total = self.combine(total, first * part) if total else first * part
+        return total
+
+    def _digits(self, number: int, digit: int) -> None:
+        """Write the products of a digit with those of a number, from the right, with carries."""
+        columns, carry = [], 0
+        for figure in reversed(str(number)):
+            value = int(figure) * digit + carry
+            columns.append(f"{figure}*{digit}{f'+{carry}' if carry else ''}={value}")
+            carry = value // 10
+        self.write(f":{' '.join(columns)} ", "columns")
+
     def _near(self, value: int) -> int:
         digits = list(str(abs(value)))
         place = self._rng.randrange(len(digits))

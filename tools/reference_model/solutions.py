@@ -1,7 +1,8 @@
 """Worked solutions of each family, for low and for high effort.
 
 Low writes the results of the main steps. High also writes the work inside each step and ends with
-a check. If the check fails, the solution starts again without the slip.
+a check. If the check fails, the solution starts again without the slip. Those of the harder
+families, which have no check, stand in harder_solutions.py.
 """
 
 import re
@@ -11,6 +12,7 @@ from random import Random
 
 from suffice.errors import InputError
 from suffice.types import Effort
+from tools.reference_model.harder_solutions import HARDER
 from tools.reference_model.questions import ReasoningQuestion
 from tools.reference_model.scratch import Scratch, ScratchStep
 
@@ -22,7 +24,7 @@ SLIP_SHARE = 0.1
 KINDS = frozenset(
     (
         "check", "columns", "marks", "names", "restate", "reverse", "rules", "select", "spell",
-        "total",
+        "state", "total",
     )
 )  # fmt: skip
 
@@ -140,22 +142,9 @@ def _gcd(question: ReasoningQuestion, scratch: Scratch) -> None:
     first, second = (int(number) for number in re.findall(r"\d+", question.text)[:2])
     a, b = max(first, second), min(first, second)
     while b:
-        a, b = b, _rest(a, b, scratch)
+        a, b = b, scratch.rest(a, b)
     rests = [f"{n}={a}*{n // a}" + (f"+{n % a}" if n % a else "") for n in (first, second)]
     _check(scratch, " ".join(rests), good=first % a == 0 and second % a == 0)
-
-
-def _rest(a: int, b: int, scratch: Scratch) -> int:
-    """Return `a % b` and write the multiple of b below a; low states the rest, high subtracts."""
-    times = a // b
-    multiple = f"{b}*{times}={b * times}"
-    if scratch.brief:
-        scratch.write(f"{multiple}:{a % b}\n")
-        return a % b
-    scratch.write(f"{a}%{b}:{multiple} ", "columns")
-    scratch.write(f"{a}-{b * times}")
-    scratch.difference(a, b * times)
-    return scratch.result(a % b)
 
 
 def _simple_equations(question: ReasoningQuestion, scratch: Scratch) -> None:
@@ -262,6 +251,7 @@ SOLVERS: Mapping[str, Solve] = {
     "gcd": _gcd,
     "simple_equations": _simple_equations,
     "syllogism": _syllogism,
+    **HARDER,
     "closed_set": _intent,
     "stream_state": _intent,
 }

@@ -43,6 +43,30 @@ _WORDING = (
     "Which intent is this request? ",
     "What does the user want now?\n*",
     "\n*",
+    "Solve the following multiplication: ",
+    ". Give only the result as your final answer.",
+    "Your task is to count how many legs there are in total when given a list of animals.\n\n"
+    "Now, how many legs are there in total if you have ",
+    "A cube has:\n- a ",
+    *(f" {side} side\n- a " for side in ("top", "right", "front", "left", "back")),
+    " bottom side\n\n",
+    *(
+        turn.format(side)
+        for side in ("right", "front", "left", "back", "bottom")
+        for turn in (
+            "The cube is rotated so that the side which was before at the {} is now at the top."
+            "\n\n",
+            "Then the cube is rotated to bring the {} side to the top.\n\n",
+            "After that the cube is turned to make the {} face the top.\n\n",
+            "Now the cube is rotated to place its {} side at the top.\n\n",
+            "Next, the {} side is rotated to become the top face.\n\n",
+        )
+    ),
+    *(
+        f"What is now the color of the {side} side of the cube?\n"
+        "Provide only the color as your final answer."
+        for side in ("top", "right", "front", "left", "back", "bottom")
+    ),
 )
 _FRAGMENTS = (
     " + ", " - ", " = ", " =", ", ", "['", "', '", "']", ".0", '"?', "All", "No", "Some", "Yes",
@@ -54,6 +78,9 @@ _TERMS = """
     scientists artists musicians writers programmers engineers lawyers chefs animals mammals dogs
     cats birds fish reptiles insects butterflies bees ants spiders horses elephants lions tigers
     whales dolphins
+    snakes jellyfishs flatworms leechs chickens ducks cows giraffes deers sheeps starfishs
+    butterflys beetles wasps grasshoppers crickets cockroachs fireflys scorpions crabs lobsters
+    shrimps woodlouses
 """
 
 CHAT_TEMPLATE = """\
