@@ -2,6 +2,7 @@
 
 import os
 
+import msgspec
 import pytest
 
 from suffice.silicon.catalog import chip_entry, find_chip, load_chips
@@ -19,6 +20,18 @@ def test_a_probe_becomes_a_chip_that_can_be_planned_with(tmp_path):
     assert chip.bandwidth.si == pytest.approx(probe.copy_bytes_per_s, rel=1e-4)
     assert chip.vendor == "probed"
     assert "h100" in load_chips(path)
+
+
+def test_a_probe_of_a_busy_machine_is_a_chip_too(tmp_path):
+    """Its products may be slower than half an operation for each byte that it copies."""
+    probe = msgspec.structs.replace(
+        probe_cpu(copy_bytes=2**22, matrix=128, runs=2),
+        copy_bytes_per_s=2e10,
+        matmul_flops_per_s=1e10,
+    )
+    path = tmp_path / "chip.toml"
+    path.write_text(chip_entry(probe, key="mine"))
+    assert find_chip("mine", load_chips(path)).bf16.si == pytest.approx(1e10, rel=1e-4)
 
 
 def test_the_best_run_counts_and_the_first_does_not():
