@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
+from response_server import CALL, SEARCH, THOUGHT, asking, events_of, text_item
 
-from suffice.config import EngineConfig
 from suffice.engines.base import last
 from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import left_out, response_body
@@ -134,14 +132,9 @@ class Script:
 
 @pytest.fixture
 async def script() -> AsyncIterator[tuple[Script, ResponsesEngine]]:
-    script, app = Script(), web.Application()
-    app.router.add_post("/v1/responses", script.answer)
-    async with TestServer(app) as http:
-        url = f"http://127.0.0.1:{http.port}/v1"
-        async with ResponsesEngine(
-            EngineConfig(kind="responses", url=url, max_retries=0)
-        ) as engine:
-            yield script, engine
+    script = Script()
+    async with asking(script.answer) as engine:
+        yield script, engine
 
 
 async def outcome(call: Any, *, at: str, told: bool) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
-from response_server import CALL, SEARCH, THOUGHT, events_of, text_item
+from response_server import CALL, SEARCH, THOUGHT, asking, events_of, text_item
 
 from suffice.config import EngineConfig
 from suffice.deployment import request_fields
@@ -87,14 +86,9 @@ class Script:
 
 @pytest.fixture
 async def script() -> AsyncIterator[tuple[Script, ResponsesEngine]]:
-    script, app = Script(), web.Application()
-    app.router.add_post("/v1/responses", script.answer)
-    async with TestServer(app) as http:
-        url = f"http://127.0.0.1:{http.port}/v1"
-        async with ResponsesEngine(
-            EngineConfig(kind="responses", url=url, max_retries=0)
-        ) as engine:
-            yield script, engine
+    script = Script()
+    async with asking(script.answer) as engine:
+        yield script, engine
 
 
 def test_phases_go_back_with_their_messages() -> None:

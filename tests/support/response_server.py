@@ -2,10 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from suffice.config import EngineConfig
+from suffice.engines.responses import ResponsesEngine
 
 JSON = dict[str, Any]
 _FIELDS = frozenset(
@@ -215,3 +220,17 @@ def _item_events(item: JSON) -> Iterator[JSON]:
 
 def _halves(text: str) -> tuple[str, str]:
     return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+@asynccontextmanager
+async def asking(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[ResponsesEngine]:
+    """Open an engine of this API before a server that answers by a function."""
+    app = web.Application()
+    app.router.add_post("/v1/responses", answer)
+    async with TestServer(app) as http:
+        url = f"http://127.0.0.1:{http.port}/v1"
+        config = EngineConfig(kind="responses", url=url, max_retries=0)
+        async with ResponsesEngine(config) as engine:
+            yield engine
