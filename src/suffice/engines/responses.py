@@ -16,7 +16,7 @@ from suffice.engines.response_requests import (
 )
 from suffice.engines.stop_text import StoppedEvents, stopped, stops_of
 from suffice.engines.surcharges import with_surcharges
-from suffice.engines.translated import TranslatedEngine
+from suffice.engines.translated import ReplyEvents, TranslatedEngine
 from suffice.errors import EngineRefused
 from suffice.types import JSON, Request, Rung, Usage
 
@@ -65,8 +65,9 @@ class ResponsesEngine(TranslatedEngine):
     def _count_body(self, body: JSON) -> JSON:
         return count_body(body)
 
-    def _events(self, request: Request, rung: Rung) -> StoppedEvents:
-        return StoppedEvents(ResponseEvents(origin=origin_of(rung)), stops_of(request, rung))
+    def _events(self, request: Request, rung: Rung) -> ReplyEvents:
+        events, stops = ResponseEvents(origin=origin_of(rung)), stops_of(request, rung)
+        return StoppedEvents(events, stops) if stops else events
 
     def _completion_of(self, answer: JSON, request: Request, rung: Rung) -> JSON:
         return stopped(completion_of(answer, origin=origin_of(rung)), stops_of(request, rung))
