@@ -178,12 +178,10 @@ def _fp8(config: Config, where: str) -> tuple[str | None, Named]:
 def _integers(config: Config, where: str) -> tuple[str | None, Named]:
     """AWQ, GPTQ and AutoRound: whole numbers of `bits` bits."""
     stated = {config[key] for key in ("bits", "w_bit", "wbits", "num_bits") if config.get(key)}
-    if len(stated) != 1:
-        raise (
-            _contradiction(where, f"bits are {', '.join(map(str, sorted(stated)))}")
-            if (stated)
-            else InputError(f"{where} names no bits", hint="add bits")
-        )
+    if not stated:
+        raise InputError(f"{where} names no bits", hint="add bits")
+    if len(stated) > 1:
+        raise _contradiction(where, f"bits are {', '.join(map(str, sorted(stated)))}")
     bits = next(iter(stated))
     return integer_format(bits, where=where), [
         *_overrides(config.get("dynamic"), where=f"{where}: dynamic"),
@@ -349,8 +347,8 @@ def _cache(config: Config, *, where: str) -> str | None:
             if str(text).upper() not in names:
                 raise InputError(f"{where}: unknown cache format {text!r}", hint="FP8 is usual")
             stated.append(names[str(text).upper()])
-    quark = config.get("kv_cache_quant_config") or {}
-    if quark and "fp8" in str(quark):
+    by_layer = config.get("kv_cache_quant_config") or {}
+    if "fp8" in str(by_layer):
         stated.append("fp8")
     kinds = {name for name in stated if name}
     if len(kinds) > 1:
