@@ -457,6 +457,45 @@ def test_the_smaller_limit_of_request_and_rung_bounds_the_answer() -> None:
         assert found - most(same_as) < Decimal("0.0001"), "but for the bytes of the parameter"
 
 
+def test_an_api_with_a_least_limit_of_tokens_is_reserved_for_with_that(tmp_path: Path) -> None:
+    """The Responses API takes no limit under 16, so an answer may be longer than was asked for."""
+    short = replace(SMALL, max_output_tokens=5)
+    request = tasks(1)[0].request
+    assert most_usd(request, short, price=PRICE, fewest_tokens=16) == most(
+        replace(SMALL, max_output_tokens=16)
+    )
+    assert most_usd(request, SMALL, price=PRICE, fewest_tokens=5) == most()
+    config = parse_config(
+        """
+        reference = "small"
+        [engine.o]
+        kind = "responses"
+        url = "http://127.0.0.1:1/v1"
+        [engine.chat]
+        kind = "openai"
+        url = "http://127.0.0.1:1/v1"
+        [[ladder]]
+        name = "small"
+        engine = "o"
+        model = "s"
+        """
+    )
+    plan = bench_of(config, tasks=tasks(1), out=tmp_path / "trials.jsonl")
+    assert plan.fewest_tokens == {"o": 16}
+
+
+def test_the_cap_holds_for_answers_longer_than_was_asked_for(tmp_path: Path) -> None:
+    short = replace(SMALL, max_output_tokens=5)
+    cap = most_usd(tasks(1)[0].request, short, price=PRICE, fewest_tokens=15)
+    for fewest, asked in ((16, False), (15, True)):
+        fields = {"rungs": (short,), "fewest_tokens": {"e": fewest}, "max_usd": cap}
+        engine = Engine()
+        with contextlib.nullcontext() if asked else pytest.raises(BudgetExceeded):
+            out = tmp_path / f"{fewest}.jsonl"
+            run(bench(tmp_path, 1, reference="small", out=out, **fields), engine)
+        assert bool(engine.calls) == asked
+
+
 def test_the_most_counts_samples_and_the_dearest_rate() -> None:
     three = replace(SMALL, params={"n": 3})
     assert most(three) - most() == pytest.approx(Decimal("0.02"), rel=Decimal("0.01"))

@@ -59,13 +59,16 @@ class Budget:
             self._changed.notify_all()
 
 
-def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | None:
+def most_usd(
+    request: Request, rung: Rung, *, price: Price | None, fewest_tokens: int = 0
+) -> Decimal | None:
     """Return the most that a call can cost, or None if its price or its length is unbounded.
 
     A text has at least as many bytes as tokens, so the bytes of the messages and parameters bound
     the input; images and sound have no such bound. The smallest limit of the rung and the request,
-    times the number of samples, bounds the answer; free output needs no limit. A rung that stops
-    early reads its prompt again for each probe, so it has no bound.
+    times the number of samples, bounds the answer; free output needs no limit. An engine whose API
+    takes no limit under `fewest_tokens` is asked for that many. A rung that stops early reads its
+    prompt again for each probe, so it has no bound.
     """
     params = {**request.params, **rung.params}
     limits = [rung.max_output_tokens, *(params.get(name) for name in _OUTPUT_LIMITS)]
@@ -77,7 +80,8 @@ def most_usd(request: Request, rung: Rung, *, price: Price | None) -> Decimal | 
         return None
     text = msgspec.json.encode((request.messages, params))
     input_tokens = len(text) + TEMPLATE_TOKENS + TEMPLATE_TOKENS_PER_MESSAGE * len(request.messages)
-    return max_usd(price, input_tokens=input_tokens, output_tokens=limit * (params.get("n") or 1))
+    output_tokens = max(limit, fewest_tokens) * (params.get("n") or 1)
+    return max_usd(price, input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def spent_at_most(calls: list[Decimal | None]) -> Decimal:

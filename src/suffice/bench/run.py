@@ -35,6 +35,7 @@ from suffice.bench.trials_file import Fingerprint, TrialsFile, fingerprint, open
 from suffice.config import CheckConfig, Config, nearest
 from suffice.deployment import build_checks, opened
 from suffice.engines.base import Engine
+from suffice.engines.response_requests import FEWEST_TOKENS
 from suffice.errors import (
     Abstained,
     ConfigError,
@@ -64,7 +65,8 @@ class Bench:
     """Every task on every rung, into the trials file `out`; prices and `parallel` are by name.
 
     `parallel` is the number of calls in flight at once at each engine (4 if it is not named).
-    `judge` is the rung that marks open-ended answers; `pairwise` compares with `reference`.
+    `fewest_tokens` is the least limit of an answer that the API of an engine takes. `judge` is the
+    rung that marks open-ended answers; `pairwise` compares with `reference`.
     """
 
     tasks: tuple[Task, ...]
@@ -72,6 +74,7 @@ class Bench:
     out: Path
     prices: Mapping[str, Price] = field(default_factory=dict)
     parallel: Mapping[str, int] = field(default_factory=dict)
+    fewest_tokens: Mapping[str, int] = field(default_factory=dict)
     max_usd: Decimal | None = None
     judge: Rung | None = None
     reference: str | None = None
@@ -101,6 +104,7 @@ def bench_of(
         out=out,
         prices={name: price_for(name, price) for name, price in config.price.items()},
         parallel={name: engine.parallel for name, engine in config.engine.items()},
+        fewest_tokens={n: FEWEST_TOKENS for n, e in config.engine.items() if e.kind == "responses"},
         max_usd=max_usd,
         reference=config.reference,
         check=config.check,
@@ -267,7 +271,8 @@ class _BenchRun:
     async def _call(self, request: Request, rung: Rung) -> tuple[Completion, Charge]:
         """Make one paid call within the budget, with its cost in the journal."""
         price = self.bench.prices.get(rung.price or "")
-        most = most_usd(request, rung, price=price)
+        fewest = self.bench.fewest_tokens.get(rung.engine, 0)
+        most = most_usd(request, rung, price=price, fewest_tokens=fewest)
         await self.budget.reserve(most)
         call, charged = self.file.start(most), Charge(usd=None)
         try:
