@@ -62,6 +62,7 @@ class Script:
 
     def __init__(self) -> None:
         self.events: list[JSON] = []
+        self.scripts: list[list[JSON]] = []  # of the next calls, in place of `events`
         self.stays = False
         self.last_line_end = "\n\n"
         self.head: dict[str, str] = {}
@@ -70,6 +71,7 @@ class Script:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(await request.json())
+        self.events = self.scripts.pop(0) if self.scripts else self.events
         if self.refusals:
             status, error = self.refusals.pop(0)
             return web.json_response({"error": error}, status=status)
@@ -146,6 +148,56 @@ async def test_thoughts_that_the_account_cannot_read_are_left_out(
         else:
             with pytest.raises(EngineRefused):
                 await call
+
+
+UNREADABLE = {"code": "invalid_encrypted_content", "message": "could not be verified"}
+
+
+@pytest.mark.parametrize(
+    "last_event",
+    [
+        {"type": "error", **UNREADABLE, "param": None},
+        {"type": "error", "error": UNREADABLE | {"type": "invalid_request_error"}},
+        {"type": "response.failed", "response": response(status="failed", error=UNREADABLE)},
+    ],
+)
+@pytest.mark.parametrize("began", [False, True])
+async def test_a_stream_that_begins_with_thoughts_nobody_can_read_is_asked_again(
+    script: tuple[Script, ResponsesEngine], last_event: JSON, began: bool
+) -> None:
+    """A stream is answered with HTTP 200 before its thoughts are read."""
+    server, engine = script
+    sound = list(events_of(response(text_item("four"))))
+    text = next(i for i, event in enumerate(sound) if event["type"].endswith("text.delta"))
+    failed = last_event
+    if "response" in failed:
+        failed = failed | {"response": {**failed["response"], "usage": None}}
+    server.scripts = [[*sound[: text + 1 if began else text], failed], sound]
+    request = chat(ASKED, message_of(THOUGHT, text_item("4")), ASKED)
+    if began:
+        with pytest.raises(EngineRefused, match="could not be verified"):
+            await last(engine.stream(request, RUNG))
+        assert len(server.asked) == 1
+        return
+    completion = await last(engine.stream(request, RUNG))
+    assert (completion.text, completion.finish) == ("four", Finish.STOP)
+    assert completion.usage.output_tokens == Count(4, CountSource.REPORTED)
+    kinds = [[item["type"] for item in body["input"]] for body in server.asked]
+    assert kinds == [["message", "reasoning", "message", "message"], ["message"] * 3]
+
+
+async def test_a_failure_that_used_tokens_is_not_asked_again_unseen(
+    script: tuple[Script, ResponsesEngine],
+) -> None:
+    server, engine = script
+    failed = response(status="failed", error=UNREADABLE)
+    server.events = [{"type": "response.failed", "response": failed}]
+    request = chat(ASKED, message_of(THOUGHT, text_item("4")), ASKED)
+    for call in (last(engine.stream(request, RUNG)), engine.complete(request, RUNG)):
+        with pytest.raises(EngineRefused) as caught:
+            await call
+        assert caught.value.used.output_tokens == Count(4, CountSource.REPORTED)
+    assert len(server.asked) == 2
 
 
 def test_clients_cannot_add_items_of_their_own() -> None:

@@ -115,7 +115,7 @@ class Retries(Struct, frozen=True, kw_only=True):
 
     def wait_s(self, error: EngineError, *, tried: int) -> float | None:
         """Return how long to wait after `tried` failures, or None to give up."""
-        refused = isinstance(error, EngineRefused) and not _used_tokens(error)
+        refused = isinstance(error, EngineRefused) and not used_tokens(error)
         if tried > self.limit or not (error.retryable and (refused or error.unbilled)):
             return None
         asked_s = error.retry_after_s if isinstance(error, EngineRefused) else None
@@ -125,7 +125,8 @@ class Retries(Struct, frozen=True, kw_only=True):
         return backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, not a secret)
 
 
-def _used_tokens(error: EngineError) -> bool:
+def used_tokens(error: EngineError) -> bool:
+    """Whether a call that ended in an error is known to have used tokens, which somebody pays."""
     used = error.used if isinstance(error.used, Usage) else None
     counts = (used.input_tokens, used.output_tokens) if used is not None else ()
     return any(count is not None and count.tokens for count in counts)

@@ -4,6 +4,7 @@ https://platform.openai.com/docs/api-reference/responses/create. Nothing is stor
 request holds the whole conversation, and thoughts go back in the encrypted form that they came in.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -23,6 +24,7 @@ ITEMS = "response_items"  # of a chat message: what an engine of this API wants 
 PARAGRAPH = "\n\n"  # between the messages of a response, in the text of the one chat message
 _SAME = (
     "temperature", "top_p", "metadata", "service_tier", "top_logprobs", "prompt_cache_retention",
+    "max_tool_calls",
 )  # fmt: skip
 _NAMES = ("user", "prompt_cache_key", "safety_identifier")
 _LONGEST_NAME = 64
@@ -127,9 +129,14 @@ def count_body(body: JSON) -> JSON:
     return {name: body[name] for name in _COUNTED if name in body}
 
 
-def without_thoughts(body: JSON) -> JSON:
-    """Return a body whose conversation holds no thoughts of earlier turns."""
-    return {**body, "input": [item for item in body["input"] if item["type"] != "reasoning"]}
+def without_thoughts(messages: Sequence[JSON]) -> tuple[JSON, ...]:
+    """Return messages without the thoughts that engines of this API gave with them."""
+    return tuple(
+        {**message, ITEMS: [one for one in message[ITEMS] if not _is_thought(one)]}
+        if isinstance(message.get(ITEMS), list)
+        else message
+        for message in messages
+    )
 
 
 def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
@@ -140,6 +147,11 @@ def left_out(params: JSON, rung: Rung) -> tuple[str, ...]:
     if _effort({**kept, **rung.params}, rung) not in _NO_THOUGHTS:
         overruled |= {name for name in told & _DEFAULTS.keys() if _matters(name, params[name])}
     return tuple(sorted({*(told - _TRANSLATED), *overruled}))
+
+
+def _is_thought(given: Any) -> bool:
+    item = given.get("item") if isinstance(given, dict) else None
+    return isinstance(item, dict) and item.get("type") == "reasoning"
 
 
 def _short(name: Any) -> Any:

@@ -1,11 +1,12 @@
 """OpenAI's Responses API: chat requests go out as responses, answers come back as completions."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import aclosing
 
-import aiohttp
+from msgspec.structs import replace
 
 from suffice.config import EngineConfig
+from suffice.engines.base import used_tokens
 from suffice.engines.fold import Fold
 from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import (
@@ -18,7 +19,7 @@ from suffice.engines.stop_text import StoppedEvents, stopped, stops_of
 from suffice.engines.surcharges import with_surcharges
 from suffice.engines.translated import ReplyEvents, TranslatedEngine
 from suffice.errors import EngineRefused
-from suffice.types import JSON, Request, Rung, Usage
+from suffice.types import JSON, Completion, Request, Rung, Usage
 
 _UNREADABLE = "invalid_encrypted_content"
 
@@ -39,25 +40,35 @@ class ResponsesEngine(TranslatedEngine):
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         super().__init__(config, headers=headers, api_key=api_key)
 
-    @asynccontextmanager
-    async def _post(
-        self, path: str, body: JSON, request: Request
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    async def _whole(self, request: Request, rung: Rung) -> Completion:
         """Ask; and once more without thoughts that the account behind the engine cannot read.
 
         They may be those of an account before it. A session that holds one would never go on.
         """
-        async with AsyncExitStack() as stack:
-            try:
-                asked = super()._post(path, body, request)
-                response = await stack.enter_async_context(asked)
-            except EngineRefused as error:
-                bare = without_thoughts(body)
-                if error.detail.code != _UNREADABLE or bare == body:
-                    raise
-                asked = super()._post(path, bare, request)
-                response = await stack.enter_async_context(asked)
-            yield response
+        try:
+            return await super()._whole(request, rung)
+        except EngineRefused as error:
+            return await super()._whole(_readable(request, rung, error), rung)
+
+    async def _streamed(
+        self, request: Request, rung: Rung, fold: Fold
+    ) -> AsyncGenerator[bytes | Completion, None]:
+        """Ask, as `_whole` does; once anything was passed on, no second answer may follow it."""
+        begun, bare = False, None
+        try:
+            async with aclosing(super()._streamed(request, rung, fold)) as items:
+                async for item in items:
+                    begun = True
+                    yield item
+        except EngineRefused as error:
+            if begun:
+                raise
+            bare = _readable(request, rung, error)
+        if bare is None:
+            return
+        async with aclosing(super()._streamed(bare, rung, fold)) as items:
+            async for item in items:
+                yield item
 
     def _body(self, request: Request, rung: Rung, *, stream: bool) -> JSON:
         return response_body(request, rung, stream=stream)
@@ -77,3 +88,13 @@ class ResponsesEngine(TranslatedEngine):
         return with_surcharges(
             super()._used(fold, request, rung), {"service_tier": tier}, reported=None
         )
+
+
+def _readable(request: Request, rung: Rung, error: EngineRefused) -> Request:
+    """Return a request without the thoughts that an error is about; raises all other errors."""
+    bare = replace(request, messages=without_thoughts(request.messages))
+    if error.detail.code != _UNREADABLE or used_tokens(error):
+        raise error
+    if response_body(bare, rung, stream=False) == response_body(request, rung, stream=False):
+        raise error
+    return bare
