@@ -272,6 +272,13 @@ def test_an_effort_and_a_schema_are_carried(params: JSON, fields: JSON) -> None:
     assert body_of(rung=rung, **params)["output_config"]["effort"] == "medium"
 
 
+def test_a_web_search_has_the_limit_of_the_request() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert body_of(web_search_options={})["tools"] == [search]
+    limited = body_of(web_search_options={}, max_tool_calls=2)["tools"]
+    assert limited == [search | {"max_uses": 2}]
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -153,6 +153,11 @@ async def test_thoughts_go_back_to_the_model_that_gave_them_alone(server: Respon
             {"web_search_options": {"search_context_size": "low"}},
             {"tools": [{"type": "web_search", "search_context_size": "low"}]},
         ),
+        (
+            {},
+            {"web_search_options": {}, "max_tool_calls": 2},
+            {"tools": [{"type": "web_search"}], "max_tool_calls": 2},
+        ),
         ({}, {"prompt_cache_key": "k", "service_tier": "flex"}, {"prompt_cache_key": "k"}),
     ],
 )

@@ -188,6 +188,14 @@ def test_searches_are_counted_wherever_a_request_asks_for_them() -> None:
     assert most_searches({"tools": [{"type": "tool_search_tool_regex_20251119"}]}) == 0
     assert most_searches({"tools": [{"type": "function", "function": {"name": "web_search"}}]}) == 0
     assert most_searches({"tools": [{"type": "web_search_20250305", "max_uses": 3}]}) == 3
+    several = [{"type": "web_search_20250305", "max_uses": 3}, {"type": "web_search"}]
+    assert most_searches({"tools": several}) == 3 + 5, "five stand for an unlimited tool"
+    assert most_searches({"tools": several, "max_tool_calls": 2}) == 2
+    assert most_searches({"tools": several, "max_tool_calls": 20}) == 3 + 5
+    for odd in (0, -1, True, "2", None):
+        assert most_searches({"tools": several, "max_tool_calls": odd}) == 3 + 5
+        assert most_searches({"tools": [several[0] | {"max_uses": odd}]}) == 5
+    assert most_searches({"max_tool_calls": 2}) == 0
     assert most_searches({"tools": "x", "plugins": {"id": "web"}}) == 0
 
 

@@ -14,7 +14,15 @@ from suffice.engines.responses import ResponsesEngine
 
 JSON = dict[str, Any]
 _FIELDS = frozenset(
-    {"include", "input", "max_output_tokens", "metadata", "model", "parallel_tool_calls"}
+    {
+        "include",
+        "input",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+    }
     | {"prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier"}
     | {"service_tier", "store", "stream", "temperature", "text", "tool_choice", "tools"}
     | {"top_logprobs", "top_p", "truncation", "user"}

@@ -30,7 +30,7 @@ _READ = frozenset(
     {
         *_SAME, "thinking", "output_config", "reasoning_effort", "tools", "tool_choice", "stop",
         "parallel_tool_calls", "response_format", "user", "service_tier", "web_search_options",
-        "max_tokens", "max_completion_tokens", "n", "logprobs", "logit_bias",
+        "max_tool_calls", "max_tokens", "max_completion_tokens", "n", "logprobs", "logit_bias",
         "frequency_penalty", "presence_penalty", "cache_control",
     }
 )  # fmt: skip
@@ -224,7 +224,9 @@ def _tools(params: JSON) -> JSON:
     if isinstance(search, dict):
         place = search.get("user_location") or {}
         where = {"user_location": {"type": "approximate", **(place.get("approximate") or {})}}
-        tools.append(_WEB_SEARCH | (where if place else {}))
+        most = params.get("max_tool_calls")
+        limit = {"max_uses": most} if type(most) is int and most > 0 else {}
+        tools.append(_WEB_SEARCH | limit | (where if place else {}))
     if not tools:
         return {}
     choice = params.get("tool_choice") or "auto"

@@ -17,14 +17,18 @@ _TOOL = re.compile(r"(web|x|browser)_?search|builtin_function")  # the last one 
 
 
 def most_searches(params: JSON) -> int:
-    """Count the searches that the fields of a request allow; 0 where they ask for none."""
+    """Count the searches that the fields of a request allow; 0 where they ask for none.
+
+    `max_tool_calls` bounds those of all tools together (Responses API), `max_uses` those of one
+    tool (Anthropic).
+    """
     count = sum(_UNLIMITED for name in _FIELDS if params.get(name) not in (None, False))
     for tool in _tables(params.get("tools")):
         if _TOOL.search(str(tool.get("type"))):
-            uses = tool.get("max_uses")
-            count += uses if isinstance(uses, int) and uses > 0 else _UNLIMITED
+            count += _limit(tool.get("max_uses")) or _UNLIMITED
     plugins = _tables(params.get("plugins"))  # OpenRouter
-    return count + sum(_UNLIMITED for plugin in plugins if plugin.get("id") == "web")
+    count += sum(_UNLIMITED for plugin in plugins if plugin.get("id") == "web")
+    return min(count, _limit(params.get("max_tool_calls")) or count)
 
 
 def with_surcharges(usage: Usage, body: JSON, *, reported: object, tier: object = None) -> Usage:
@@ -41,6 +45,11 @@ def with_surcharges(usage: Usage, body: JSON, *, reported: object, tier: object 
     if not most_searches(body) or "search" in str(reported):
         return usage
     return replace(usage, kinds={**usage.kinds, "web_searches": Count(1, CountSource.ESTIMATED)})
+
+
+def _limit(value: object) -> int | None:
+    """Read a limit of calls; what is none does not bound them."""
+    return value if type(value) is int and value > 0 else None
 
 
 def _tables(values: object) -> list[JSON]:
