@@ -118,6 +118,12 @@ def _notes(
     cleaned: Cleaned, unpriced: tuple[Unpriced, ...], modelled: int, options: BillOptions
 ) -> Iterator[str]:
     """Say in sentences what the figures leave open."""
+    for doubt in cleaned.doubts:
+        one, other = doubt.logs
+        yield (
+            f"{doubt.requests:,} requests of {one} and of {other} may be the same calls, counted "
+            "twice: nothing in both names them. Give one of the two logs"
+        )
     if unpriced:
         names = ", ".join(one.model for one in unpriced[:5])
         yield (
@@ -132,6 +138,9 @@ def _notes(
         )
     for words, count in {
         "rows were states or copies of requests that are counted once": cleaned.repeated,
+        "rows were requests that a log of another format has too, and are counted once": (
+            cleaned.matched
+        ),
         "traced calls only sum up the calls below them, and are not added": cleaned.nested,
         "rows of usage reports cover requests that are here one by one, and are not added": (
             cleaned.overlapping

@@ -56,6 +56,7 @@ _CLAUDE_CODE = LogFormat(
         {
             **timed("r.timestamp"),
             "id": first("r.message.id", "r.requestId", "r.uuid"),
+            "request_id": "r.requestId",
             "session": "r.sessionId",
             "agent": first("r.agentId", "CASE WHEN r.isSidechain THEN 'side' ELSE 'main' END"),
             "model": "nullif(r.message.model, '<synthetic>')",

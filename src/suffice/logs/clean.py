@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from suffice.logs.matches import Doubt, count_once
 from suffice.logs.record import BEYOND_USD, COUNTS
 
 if TYPE_CHECKING:
@@ -18,15 +19,19 @@ _REPORTS = "source IN ('openai-usage', 'anthropic-usage', 'litellm-daily')"
 class Cleaned(Struct, frozen=True, kw_only=True):
     """How many rows were not counted, or not as they stand, and why.
 
-    `repeated` rows were states of a request that is counted once (a stream logged many times, or
-    another export); `overlapping` rows of usage reports describe days and models whose requests are
-    here one by one. `zoneless` times were read in the zone that was named, `undated` rows have no
-    time. `foreign` counts by currency the rows whose stated cost is no dollars. In `added` rows the
-    reasoning exceeds the output, so it cannot be a part of it and was added to it. `nested` calls
-    only summed up the calls right below them. The end of `unended` streams was never logged.
+    `repeated` rows were states of a request that is counted once (a stream logged many times);
+    `matched` requests are in logs of two formats and counted once, and for `doubts` nothing says
+    whether they are the same calls. `overlapping` rows of usage reports describe days and models
+    whose requests are here one by one. `zoneless` times were read in the zone that was named,
+    `undated` rows have no time. `foreign` counts by currency the rows whose stated cost is no
+    dollars. In `added` rows the reasoning exceeds the output, so it cannot be a part of it and was
+    added to it. `nested` calls only summed up the calls right below them. The end of `unended`
+    streams was never logged.
     """
 
     repeated: int
+    matched: int
+    doubts: tuple[Doubt, ...]
     overlapping: int
     zoneless: int
     undated: int
@@ -50,8 +55,11 @@ def clean(store: "DuckDBPyConnection") -> Cleaned:
         "IS NOT NULL GROUP BY 1 ORDER BY 1"
     ).fetchall()
     store.execute(f"UPDATE records SET stated_usd = NULL WHERE {currency} <> 'USD'")
+    counted = count_once(store)
     return Cleaned(
-        repeated=_count_once(store),
+        repeated=counted.repeated,
+        matched=counted.matched,
+        doubts=counted.doubts,
         nested=_drop_sums(store),
         unended=_count(store, "ended = false AND output_tokens IS NOT NULL"),
         overlapping=_drop_overlap(store),
@@ -83,71 +91,6 @@ def _problem(negative: str, absurd: str) -> str:
         WHEN {cached} > input_tokens THEN 'more cached tokens than prompt'
         WHEN coalesce(model, '') = '' AND input_tokens IS NULL AND output_tokens IS NULL
             AND stated_usd IS NULL AND error IS NULL THEN 'neither model, tokens nor cost' END"""
-
-
-def _count_once(store: "DuckDBPyConnection") -> int:
-    """Keep one row a request: of states of a stream the last, of exports what any of them says.
-
-    Of equal states the earliest is kept: later ones are what another session repeats. Rows are of
-    one request if they have the same id; in plain files, whose ids may be anything, or
-    without an id, if time, model, session and counts are the same too, in two files.
-    """
-    _tell_apart(store)
-    same = (
-        "hash(id, time, model, session, agent, key, input_tokens, output_tokens, stated_usd, error)"
-    )
-    store.execute(
-        """CREATE TEMP TABLE doubles AS
-        SELECT id AS name, NULL::UBIGINT AS alike, NULL::BIGINT AS nth, count(*) AS rows,
-            -max({'o': coalesce(output_tokens, -1), 't': -coalesce(epoch_us(time), 0), 'r': -rowid}
-            ).r AS winner, min(time) AS time,
-            max(stated_usd) AS stated_usd, max(key) AS key, max(session) AS session,
-            bool_or(ended) AS ended
-        FROM records WHERE id IS NOT NULL AND source <> 'plain'
-        GROUP BY id HAVING count(*) > 1"""
-    )
-    store.execute(
-        f"""CREATE TEMP TABLE copies AS SELECT row FROM (
-            SELECT row, row_number() OVER (PARTITION BY alike, nth ORDER BY file) AS copy FROM (
-                SELECT rowid AS row, file, {same} AS alike,
-                    row_number() OVER (PARTITION BY {same}, file ORDER BY rowid) AS nth
-                FROM records WHERE time IS NOT NULL AND (id IS NULL OR source = 'plain')
-                    AND (SELECT count(DISTINCT file) > 1 FROM records)
-            )
-        ) WHERE copy > 1"""
-    )
-    repeated = store.execute(
-        "SELECT (SELECT coalesce(sum(rows - 1), 0) FROM doubles) + (SELECT count(*) FROM copies)"
-    ).fetchone()
-    assert repeated is not None
-    if repeated[0]:
-        store.execute(
-            "DELETE FROM records USING doubles d "
-            "WHERE id = d.name AND source <> 'plain' AND records.rowid <> d.winner"
-        )
-        store.execute(
-            "UPDATE records SET time = d.time, stated_usd = d.stated_usd, key = d.key, "
-            "session = coalesce(records.session, d.session), ended = d.ended FROM doubles d "
-            "WHERE id = d.name AND source <> 'plain'"
-        )
-        store.execute("DELETE FROM records WHERE rowid IN (SELECT row FROM copies)")
-    return int(repeated[0])
-
-
-def _tell_apart(store: "DuckDBPyConnection") -> None:
-    """Give requests ids of their own where a relay answers them all under one.
-
-    A stream is logged with the prompt of its start and of its end, so an id with more than two
-    prompts in one format names no request; the prompt then tells its requests apart.
-    """
-    store.execute(
-        """UPDATE records
-        SET id = concat_ws('/', id, input_tokens, coalesce(cache_read_tokens, 0))
-        WHERE source <> 'plain' AND input_tokens IS NOT NULL AND id IN (
-            SELECT id FROM records WHERE id IN (SELECT id FROM records WHERE id IS NOT NULL
-                AND source <> 'plain' GROUP BY id HAVING count(*) > 3)
-            GROUP BY id, source HAVING count(DISTINCT input_tokens) > 2)"""
-    )
 
 
 def _drop_sums(store: "DuckDBPyConnection") -> int:

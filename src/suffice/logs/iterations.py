@@ -48,7 +48,7 @@ def of_either(main: dict[str, str]) -> dict[str, str]:
         "cache_write_tokens": "u.cache_creation_input_tokens",
         "cache_write_1h_tokens": "u.cache_creation.ephemeral_1h_input_tokens",
         "output_tokens": "u.output_tokens",
-        **dict.fromkeys(("reasoning_tokens", "stated_usd", "error"), "NULL"),
+        **dict.fromkeys(("reasoning_tokens", "stated_usd", "error", "request_id"), "NULL"),
     }
     fields = {"agent": "NULL"} | main
     return main | {

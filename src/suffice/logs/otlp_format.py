@@ -215,6 +215,7 @@ _EVENTS = LogFormat(
         "error": f"CASE WHEN {_EVENT} LIKE '%api_error' "
         f"THEN {first(_text('status_code', 'http.response.status_code'), _ERROR)} END",
         "latency_s": f"{_number('duration_ms')} / 1000",
+        "ended": f"CASE WHEN {_EVENT} NOT LIKE '%api_error' THEN true END",
     },
     where=f"({_EVENT} SIMILAR TO '.*(api_request|api_response|api_error)' "
     f"OR {_text('event.kind')} = 'response.completed' OR {_EVENT} = '{_DETAILS}') "

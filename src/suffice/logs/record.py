@@ -20,11 +20,13 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     `span` and `parent` are hashes of a traced call's name and of the call above it. `ended` says
     whether a stream's end was logged; where it was not, `output_tokens` may be too low.
     `long_context` says of a report's row whether its prompts are at the higher rates of long ones.
+    `request_id` is the provider's name of the call, where `id` is that of the message it gave.
     """
 
     source: str
     file: int
     id: str | None = None
+    request_id: str | None = None
     time: datetime | None = None
     zoned: bool | None = None
     session: str | None = None
