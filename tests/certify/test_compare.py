@@ -153,6 +153,58 @@ def test_an_unscored_answer_is_worth_nothing_and_a_failed_call_is_left_out() -> 
         assert result.notes[0].startswith(note)
 
 
+@pytest.mark.parametrize(
+    ("failing", "counting"), [("b", Replacement.WORSE), ("a", Replacement.AS_GOOD)]
+)
+def test_failed_calls_are_counted_by_setting_with_the_verdict_that_they_would_change(
+    failing: str, counting: Replacement
+) -> None:
+    """A setting that fails on a quarter of the tasks is no replacement for one that answers."""
+    trials = [trial(name, task, 1.0) for name in "ab" for task in range(200)]
+    trials = [
+        replace(t, status=TrialStatus.FAILED, quality=None)
+        if t.rung == failing and int(t.request_id[1:]) % 4 == 0
+        else t
+        for t in trials
+    ]
+    result = compare(trials, reference="a")
+    [b] = result.settings
+    assert (b.verdict, b.counting_failed) == (Replacement.AS_GOOD, counting)
+    assert {one.setting: one.failed for one in (result.reference, b)} == {
+        "a": 50 * (failing == "a"),
+        "b": 50 * (failing == "b"),
+    }
+    shares = ", ".join(f"{name} {50 if name == failing else 0} of 200" for name in "ab")
+    assert f"calls that failed, of each setting: {shares}" in result.notes
+
+
+def test_a_setting_of_easy_tasks_is_set_beside_the_reference_on_those_tasks() -> None:
+    """Its dollars are more there, though the mean over all tasks of the reference is higher."""
+    trials = [trial("a", task, 1.0, "0.001") for task in range(30)]
+    trials += [trial("a", task, 0.0, "0.02") for task in range(30, 60)]
+    trials += [trial("dear", task, 1.0, "0.002") for task in range(30)]
+    trials += [trial("cheap", task, float(task < 30), "0.003") for task in range(60)]
+    result = compare(trials, reference="a")
+    cheap, dear = result.settings
+    assert (cheap.setting, dear.setting, dear.tasks) == ("cheap", "dear", 30)
+    assert (dear.cost_per_task, dear.reference_cost) == pytest.approx((0.002, 0.001))
+    assert (dear.quality, dear.reference_quality, result.reference.quality) == (1.0, 1.0, 0.5)
+    assert cheap.reference_cost == result.reference.cost_per_task == pytest.approx(0.0105)
+    [note] = result.notes
+    assert note == (
+        "dear has 30 of the 60 tasks of a, which is right on 100.0 % of them, and costs 0.001"
+    )
+
+
+def test_a_reference_that_is_hardly_ever_right_is_refused() -> None:
+    """Whatever never answers would be as good as it."""
+    trials = [trial("a", task, float(task < 4)) for task in range(100)]
+    trials += [trial("b", task, 0.0) for task in range(100)]
+    with pytest.raises(InputError, match=r"'a' is right on 4\.0 % of these requests"):
+        compare(trials, reference="a")
+    assert by_name(compare(trials, reference="a", alpha=0.01)) == {"b": Replacement.UNDECIDED}
+
+
 def test_what_cannot_be_compared_is_an_error_or_a_note() -> None:
     trials = [trial("a", 1, 1.0), trial("b", 1, 0.0), trial("alone", 2, 1.0)]
     with pytest.raises(InputError, match="no scored trial of 'z'"):

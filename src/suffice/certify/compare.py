@@ -6,8 +6,8 @@ cancels. Tasks are the independent draws; runs of one task are not, nor are the 
 cluster or copies of one text, which count as one task.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import takewhile
 
@@ -15,14 +15,14 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from suffice.certify.setting_costs import cost_unit_of, mean_costs
 from suffice.errors import InputError
 from suffice.guarantee.bounds import betting_p_value, betting_upper
-from suffice.guarantee.losses import check_probability
+from suffice.guarantee.losses import check_probability, check_reference
 from suffice.trials.table import CostUnit, Floats, clusters_of
-from suffice.trials.tabulate import cost_of
 from suffice.types import Trial, TrialStatus
+from suffice.units import show_share
 
-KNOWN_SHARE = 0.9  # of a setting's trials whose cost must be known for its mean to be shown
 _ALONE: Mapping[str, int] = {}  # every request is a task of its own
 MOST_TASKS = 2**20  # that are tried to see how many would decide
 
@@ -41,25 +41,32 @@ class Comparison(Struct, frozen=True, kw_only=True):
     Requests of one cluster are one task, and their mean counts once.
     `difference` is its mean quality less the reference's, with a `1 - delta` interval of its own.
     `verdict` holds for all settings together. `tasks_needed` is how many tasks like these would
-    decide: None if decided, or if no number tried would do. Costs are in the comparison's unit,
-    None where fewer than nine tenths of the trials have one; `cost_per_success` is None without a
-    success.
+    decide: None if decided, or if no number tried would do. `failed` calls gave no answer and are
+    left out; `counting_failed` is the verdict where they, and those of the reference, are worth
+    nothing: None where neither has any. Costs are means over runs of these tasks, in the
+    comparison's unit, None where fewer than nine tenths of the runs have one; `cost_per_success`
+    is None without a success. `reference_quality` and `reference_cost` are the reference's own on
+    these tasks.
     """
 
     setting: str
     tasks: int
     runs: int
+    failed: int
     quality: float
+    reference_quality: float
     difference: float
     interval: tuple[float, float]
     verdict: Replacement
+    counting_failed: Replacement | None
     tasks_needed: int | None
     cost_per_task: float | None
     cost_per_success: float | None
+    reference_cost: float | None
 
 
 class Comparisons(Struct, frozen=True, kw_only=True):
-    """All settings beside one reference, the cheapest first where costs are known.
+    """All settings beside one reference, the cheapest beside it first where costs are known.
 
     With probability at least `1 - delta` no setting is called as good whose net loss is above
     `alpha`; the same holds of those called worse.
@@ -81,54 +88,54 @@ def compare(
     Betting on net losses in [-1, 1], one a task, tests each setting in both directions; Holm's
     correction (1979) makes the verdicts of each direction hold together. An answer that no scorer
     could judge is worth nothing where the reference's was scored, as in `certify`. Raises
-    InputError for an unknown reference, or for a single setting.
+    InputError for an unknown reference, one that is right on no more than alpha, or for a single
+    setting.
     """
     judged = _judged(trials, reference=reference)
-    notes, trials = _unscored(trials, judged), judged
+    notes = _unscored(trials, judged)
     check_probability("alpha", alpha)
     check_probability("delta", delta)
-    by_setting = _by_setting(trials)
+    by_setting = _by_setting(judged)
     if reference not in by_setting:
         raise InputError(
             f"no scored trial of {reference!r}", hint=f"settings here: {', '.join(by_setting)}"
         )
     if len(by_setting) < 2:
         raise InputError(f"only {reference!r} has scored trials", hint="add another setting")
-    unit = _unit(by_setting)
+    tasks = _task_of(judged)
     means = {name: task_means(runs) for name, runs in by_setting.items()}
-    tasks = _task_of(trials)
+    quality = _mean(means[reference], means[reference], tasks=tasks)
+    check_reference(reference, quality, alpha=alpha)
     others = [name for name in means if name != reference and means[name].keys() & means[reference]]
     losses = {name: net_losses(means[name], means[reference], tasks=tasks) for name in others}
-    as_good, worse = (
-        _holm({n: test(losses[n], alpha=alpha, delta=delta) for n in others}, delta=delta)
-        for test in (net_loss_p_value, _p_worse)
-    )
-    settings = [
-        _comparison(
-            name,
-            by_setting[name],
-            losses[name],
-            verdict=_verdict(name, as_good=as_good, worse=worse),
-            quality=_mean(means[name], means[name].keys() & means[reference], tasks=tasks),
-            terms=_Terms(alpha=alpha, delta=delta / len(others), interval_delta=delta, unit=unit),
-        )
-        for name in others
-    ]
-    alone = sorted(set(means) - {*others, reference})
-    return Comparisons(
-        reference=_comparison(
-            reference,
-            by_setting[reference],
-            net_losses(means[reference], means[reference], tasks=tasks),
-            verdict=Replacement.AS_GOOD,
-            quality=_mean(means[reference], means[reference].keys(), tasks=tasks),
-            terms=_Terms(alpha=alpha, delta=delta, interval_delta=delta, unit=unit),
-        ),
+    terms = _Terms(
+        reference=reference,
+        tasks=tasks,
         alpha=alpha,
         delta=delta,
-        cost_unit=unit,
+        settings=len(others),
+        unit=cost_unit_of(by_setting),
+        verdicts=_verdicts(losses, alpha=alpha, delta=delta),
+        failed=Counter(trial.rung for trial in judged if trial.status is TrialStatus.FAILED),
+        counting_failed=_counting_failed(judged, others, reference, alpha=alpha, delta=delta),
+    )
+    settings = [_comparison(name, by_setting, means, losses[name], terms=terms) for name in others]
+    own = net_losses(means[reference], means[reference], tasks=tasks)
+    return Comparisons(
+        reference=_comparison(reference, by_setting, means, own, terms=terms),
+        alpha=alpha,
+        delta=delta,
+        cost_unit=terms.unit,
         settings=tuple(sorted(settings, key=_by_cost)),
-        notes=(*notes, *(f"{name} shares no task with {reference}" for name in alone)),
+        notes=(
+            *notes,
+            *_failed_notes(judged, terms.failed),
+            *_apart(settings, reference, tasks=len(own)),
+            *(
+                f"{name} shares no task with {reference}"
+                for name in sorted(set(means) - {*others, reference})
+            ),
+        ),
     )
 
 
@@ -157,12 +164,17 @@ def _unscored(before: Sequence[Trial], judged: Sequence[Trial]) -> tuple[str, ..
 
 
 class _Terms(Struct, frozen=True, kw_only=True):
-    """What one setting is held to: its share of delta, and the delta of its own interval."""
+    """What all settings are held to, and what was found for them together."""
 
+    reference: str
+    tasks: Mapping[str, int]
     alpha: float
     delta: float
-    interval_delta: float
+    settings: int
     unit: CostUnit | None
+    verdicts: Mapping[str, Replacement]
+    failed: Mapping[str, int]
+    counting_failed: Mapping[str, Replacement]
 
 
 def _by_setting(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -240,39 +252,98 @@ def _holm(p_values: Mapping[str, float], *, delta: float) -> set[str]:
     return {name for _, name in rejected}
 
 
-def _verdict(name: str, *, as_good: set[str], worse: set[str]) -> Replacement:
-    if name in as_good:
-        return Replacement.AS_GOOD
-    return Replacement.WORSE if name in worse else Replacement.UNDECIDED
+def _verdicts(
+    losses: Mapping[str, Floats], *, alpha: float, delta: float
+) -> dict[str, Replacement]:
+    """Decide for all settings together; `losses` has the net losses of each."""
+    as_good, worse = (
+        _holm({n: test(of, alpha=alpha, delta=delta) for n, of in losses.items()}, delta=delta)
+        for test in (net_loss_p_value, _p_worse)
+    )
+    return (
+        dict.fromkeys(losses, Replacement.UNDECIDED)
+        | dict.fromkeys(worse, Replacement.WORSE)
+        | dict.fromkeys(as_good, Replacement.AS_GOOD)
+    )
+
+
+def _counting_failed(
+    trials: Sequence[Trial], settings: Sequence[str], reference: str, *, alpha: float, delta: float
+) -> dict[str, Replacement]:
+    """Decide as if a failed call were an answer worth nothing; settings without one are left out.
+
+    Leaving them out flatters a setting that fails where requests are hard.
+    """
+    failing = {trial.rung for trial in trials if trial.status is TrialStatus.FAILED}
+    if not failing:
+        return {}
+    counted = [
+        replace(trial, status=TrialStatus.SCORED, quality=0.0)
+        if trial.status is TrialStatus.FAILED
+        else trial
+        for trial in trials
+    ]
+    means = {name: task_means(runs) for name, runs in _by_setting(counted).items()}
+    tasks = _task_of(counted)
+    losses = {name: net_losses(means[name], means[reference], tasks=tasks) for name in settings}
+    found = _verdicts(losses, alpha=alpha, delta=delta)
+    return {name: verdict for name, verdict in found.items() if failing & {name, reference}}
+
+
+def _failed_notes(trials: Sequence[Trial], failed: Mapping[str, int]) -> Iterator[str]:
+    """Say whose calls failed, and how many of them."""
+    if failed:
+        calls = Counter(trial.rung for trial in trials)
+        shares = ", ".join(f"{name} {failed.get(name, 0):,} of {calls[name]:,}" for name in calls)
+        yield f"calls that failed, of each setting: {shares}"
+
+
+def _apart(settings: Iterable[Comparison], reference: str, *, tasks: int) -> Iterator[str]:
+    """Say where the reference stands on the tasks of each setting that has not run on all."""
+    for one in settings:
+        if one.tasks < tasks:
+            cost = "" if one.reference_cost is None else f", and costs {one.reference_cost:.3g}"
+            yield (
+                f"{one.setting} has {one.tasks:,} of the {tasks:,} tasks of {reference}, which is "
+                f"right on {show_share(one.reference_quality)} of them{cost}"
+            )
 
 
 def _comparison(
     name: str,
-    trials: Sequence[Trial],
+    by_setting: Mapping[str, Sequence[Trial]],
+    means: Mapping[str, Mapping[str, float]],
     losses: Floats,
     *,
-    verdict: Replacement,
-    quality: float,
-    terms: "_Terms",
+    terms: _Terms,
 ) -> Comparison:
-    side = terms.interval_delta / 2
-    worst = float(betting_upper(losses, delta=side, net=True))
-    best = float(betting_upper(-losses, delta=side, net=True))
-    per_task, per_success = _costs(trials, terms.unit)
-    undecided = verdict is Replacement.UNDECIDED
+    worst, best = (
+        float(betting_upper(way, delta=terms.delta / 2, net=True)) for way in (losses, -losses)
+    )
+    both = means[name].keys() & means[terms.reference].keys()
+    runs, base = (
+        [trial for trial in by_setting[of] if trial.request_id in both]
+        for of in (name, terms.reference)
+    )
+    per_task, per_success = mean_costs(runs, terms.unit)
+    verdict = terms.verdicts.get(name, Replacement.AS_GOOD)
     return Comparison(
         setting=name,
         tasks=len(losses),
-        runs=len(trials),
-        quality=quality,
+        runs=len(runs),
+        failed=terms.failed.get(name, 0),
+        quality=_mean(means[name], both, tasks=terms.tasks),
+        reference_quality=_mean(means[terms.reference], both, tasks=terms.tasks),
         difference=float(0.0 - losses.mean()),
         interval=(-worst, best),
         verdict=verdict,
-        tasks_needed=tasks_needed(losses, alpha=terms.alpha, delta=terms.delta)
-        if undecided
+        counting_failed=terms.counting_failed.get(name),
+        tasks_needed=tasks_needed(losses, alpha=terms.alpha, delta=terms.delta / terms.settings)
+        if verdict is Replacement.UNDECIDED
         else None,
         cost_per_task=per_task,
         cost_per_success=per_success,
+        reference_cost=mean_costs(base, terms.unit)[0],
     )
 
 
@@ -290,31 +361,8 @@ def tasks_needed(losses: Floats, *, alpha: float, delta: float) -> int | None:
     return None
 
 
-def _unit(by_setting: Mapping[str, Sequence[Trial]]) -> CostUnit | None:
-    """Return the unit that the most settings have a mean cost in; of equals, dollars come first.
-
-    Dollars that are all 0 are no unit: they tell no setting from another.
-    """
-    known = {
-        unit: sum(_costs(trials, unit)[0] is not None for trials in by_setting.values())
-        for unit in CostUnit
-    }
-    if not any(trial.charge_usd for trials in by_setting.values() for trial in trials):
-        known[CostUnit.USD] = 0
-    best = max(known, key=known.__getitem__)
-    return best if known[best] else None
-
-
-def _costs(trials: Sequence[Trial], unit: CostUnit | None) -> tuple[float | None, float | None]:
-    """Return the cost of a task and of a success, None where too few costs are known."""
-    pairs = [(cost_of(trial, unit), trial.quality or 0.0) for trial in trials]
-    known = [(cost, quality) for cost, quality in pairs if cost is not None]
-    if not known or len(known) < KNOWN_SHARE * len(pairs):
-        return None, None
-    total, successes = sum(cost for cost, _ in known), sum(quality for _, quality in known)
-    return total / len(known), total / successes if successes else None
-
-
-def _by_cost(comparison: Comparison) -> tuple[bool, float, float]:
-    cost = comparison.cost_per_task
-    return cost is None, cost or 0.0, -comparison.difference
+def _by_cost(comparison: Comparison) -> tuple[bool, float, float, float]:
+    """Order settings by their cost beside the reference's on the same tasks, then by itself."""
+    cost, base = comparison.cost_per_task, comparison.reference_cost
+    beside = cost / base if cost is not None and base else 0.0
+    return cost is None, beside, cost or 0.0, -comparison.difference

@@ -179,7 +179,9 @@ def print_comparisons(result: "Comparisons", *, explain: bool = False) -> None:
 
 def _show_verdict(one: "Comparison") -> str:
     needed = f" (about {one.tasks_needed:,} tasks)" if one.tasks_needed else ""
-    return one.verdict.value + needed
+    counting = one.counting_failed
+    failing = "" if counting in {None, one.verdict} else f"; {counting.value} with failed calls"
+    return one.verdict.value + needed + failing
 
 
 def _show_difference(one: "Comparison") -> str:

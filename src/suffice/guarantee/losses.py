@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from suffice.errors import InputError
+from suffice.units import show_share
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -82,6 +83,16 @@ def check_probability(name: str, value: float) -> None:
         raise InputError(
             f"{name} must lie strictly between 0 and 1, got {value}",
             hint="typical values: alpha 0.05, delta 0.1",
+        )
+
+
+def check_reference(reference: str, quality: float, *, alpha: float) -> None:
+    """Refuse a reference of so low a quality that nothing could lose more than alpha against it."""
+    if quality <= alpha:
+        raise InputError(
+            f"{reference!r} is right on {show_share(quality)} of these requests, so answers that "
+            f"are never right would lose no more than alpha, {show_share(alpha)}",
+            hint="check how answers are scored, or ask for an alpha well below that quality",
         )
 
 
