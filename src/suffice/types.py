@@ -122,6 +122,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """One chat request: `messages` in the OpenAI form; `params` reach the engine as they are.
 
     `native` is what it was before it was translated; None where it was a chat request.
+    `custom_tools` are the tools of a client of the Responses API that take free text, as it sent
+    them: `params` hold a function of one text for each, of the name that they have here.
     """
 
     request_id: str
@@ -129,6 +131,7 @@ class Request(Struct, frozen=True, kw_only=True):
     group: str | None = None
     params: JSON = {}
     native: NativeBody | None = None
+    custom_tools: dict[str, JSON] = {}
 
     @property
     def text(self) -> str:

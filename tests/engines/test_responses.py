@@ -178,7 +178,7 @@ async def test_fields_have_their_names_there(
         ("n", {"n": 2}),
         ("logit_bias", {"logit_bias": {"1": 5}}),
         ("presence_penalty", {"presence_penalty": 1}),
-        ("tools", {"tools": [{"type": "custom", "custom": {"name": "a"}}]}),
+        ("tools", {"tools": [{"type": "custom"}]}),
         ("modalities", {"modalities": ["text", "audio"]}),
     ],
 )

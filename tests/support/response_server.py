@@ -31,6 +31,8 @@ _ITEMS: dict[str, frozenset[str]] = {
     "message": frozenset({"type", "role", "content", "phase"}),
     "function_call": frozenset({"type", "call_id", "name", "arguments"}),
     "function_call_output": frozenset({"type", "call_id", "output"}),
+    "custom_tool_call": frozenset({"type", "call_id", "name", "input"}),
+    "custom_tool_call_output": frozenset({"type", "call_id", "output"}),
     "reasoning": frozenset({"type", "summary", "encrypted_content"}),
     "web_search_call": frozenset({"type", "action", "status"}),
 }
@@ -56,6 +58,31 @@ CALL = {
     "call_id": "call_1",
     "name": "get_weather",
     "arguments": '{"city": "Paris"}',
+}
+
+PATCH = """*** Begin Patch
+*** Add File: café.md
++# A "quoted" \\ line
+*** End Patch
+"""
+CUSTOM_CALL = {
+    "id": "ctc_1",
+    "type": "custom_tool_call",
+    "status": "completed",
+    "call_id": "call_2",
+    "name": "apply_patch",
+    "input": PATCH,
+}
+# As Codex sends it, but for the length of the grammar.
+CUSTOM_TOOL = {
+    "type": "custom",
+    "name": "apply_patch",
+    "description": "Use the `apply_patch` tool to edit files. This is a FREEFORM tool.",
+    "format": {
+        "type": "grammar",
+        "syntax": "lark",
+        "definition": "start: begin_patch hunk+ end_patch",
+    },
 }
 
 
@@ -134,19 +161,34 @@ def _fault(body: JSON) -> str | None:
         return "Invalid 'max_output_tokens': integer below minimum value."
     if body.get("reasoning") and ({"temperature", "top_p"} & body.keys()):
         return "Unsupported parameter: 'temperature' is not supported with this model."
-    calls: set[str] = set()
-    for item in body["input"]:
+    faults = [_fault_of_tool(one) for one in body.get("tools", ()) if one["type"] == "custom"]
+    return next(filter(None, faults), None) or _fault_of_items(body["input"])
+
+
+def _fault_of_items(items: list[JSON]) -> str | None:
+    calls: dict[str, str] = {}
+    answered: set[str] = set()
+    for item in items:
         fields = _ITEMS.get(item["type"])
         if fields is None or item.keys() - fields:
             return f"Unknown parameter in an item of the type {item['type']}"
-        if item["type"] == "function_call":
-            calls.add(item["call_id"])
-        if item["type"] == "function_call_output" and item["call_id"] not in calls:
-            return f"No tool call found for function call output with call_id {item['call_id']}."
-    missing = calls - {i["call_id"] for i in body["input"] if i["type"] == "function_call_output"}
-    if missing:
-        return f"No tool output found for function call {min(missing)}."
-    return None
+        kind = item["type"]
+        if kind in ("function_call", "custom_tool_call"):
+            calls[item["call_id"]] = kind
+        if kind.endswith("_output"):
+            if calls.get(item["call_id"]) != kind.removesuffix("_output"):
+                return f"No tool call found for {kind} with call_id {item['call_id']}."
+            answered.add(item["call_id"])
+    missing = calls.keys() - answered
+    return f"No tool output found for {min(missing)}." if missing else None
+
+
+def _fault_of_tool(tool: JSON) -> str | None:
+    shape = tool.get("format", {"type": "text"})
+    grammar = {"type", "syntax", "definition"} if shape["type"] == "grammar" else {"type"}
+    if not isinstance(tool.get("name"), str) or shape.keys() != grammar:
+        return "Invalid custom tool."
+    return "Unknown parameter" if tool.keys() - {"type", "name", "description", "format"} else None
 
 
 def _response(body: JSON, output: list[JSON] | None) -> JSON:
@@ -193,7 +235,7 @@ def events_of(response: JSON) -> Iterator[JSON]:
         yield {"type": f"response.{kind}", "response": begun}
     for index, item in enumerate(response["output"]):
         place = {"output_index": index, "item_id": item.get("id", f"item_{index}")}
-        empty: JSON = {"content": [], "summary": [], "arguments": ""}
+        empty: JSON = {"content": [], "summary": [], "arguments": "", "input": ""}
         start = {name: empty.get(name, value) for name, value in item.items()}
         yield {"type": "response.output_item.added", "output_index": index, "item": start}
         for event in _item_events(item):
@@ -207,6 +249,10 @@ def _item_events(item: JSON) -> Iterator[JSON]:
         for half in _halves(item["arguments"]):
             yield {"type": "response.function_call_arguments.delta", "delta": half}
         yield {"type": "response.function_call_arguments.done", "arguments": item["arguments"]}
+    if item["type"] == "custom_tool_call":
+        for half in _halves(item["input"]):
+            yield {"type": "response.custom_tool_call_input.delta", "delta": half}
+        yield {"type": "response.custom_tool_call_input.done", "input": item["input"]}
     for number, part in enumerate(item.get("summary", ())):
         at = {"summary_index": number}
         yield {"type": "response.reasoning_summary_part.added", "part": {}, **at}

@@ -4,11 +4,14 @@ import secrets
 
 import msgspec
 
+from suffice.engines.custom_tools import custom_of
 from suffice.types import JSON
 
 
 class ToolCalls:
     """Gives each tool call of one answer a number, an id of its own, its name and JSON arguments.
+
+    A call of a custom tool has a free text in place of the arguments.
 
     A part belongs to the call at its `index`. Some servers leave the index out, or say 0 for all;
     there another name, another id or complete arguments tell where the next call begins. An id
@@ -64,6 +67,7 @@ class _ToolCall:
 
     def __init__(self, number: int, *, taken: set[str]) -> None:
         self.number, self.name, self.arguments, self.id, self.told_id = number, "", "", "", ""
+        self.kind = "function"  # or "custom"
         self._taken = taken
         self._others: JSON = {}
         self._function: JSON = {}
@@ -77,7 +81,7 @@ class _ToolCall:
 
     def ends_before(self, part: JSON) -> bool:
         """Whether a part at the index of this call begins another one."""
-        function = part.get("function") or {}
+        function = _called(part)
         name, call_id = _name_in(part), part.get("id")
         if not self.name:
             return False
@@ -85,29 +89,31 @@ class _ToolCall:
             if name and call_id != self.told_id:
                 return True
             different = call_id != self.told_id or (bool(name) and name != self.name)
-            return different and _is_object(self._whole_arguments())
+            return different and self._is_whole()
         if name and name != self.name:
-            return "arguments" in function or bool(self.arguments)
-        return bool(name) and _is_object(self._whole_arguments())
+            return bool({"arguments", "input"} & function.keys()) or bool(self.arguments)
+        return bool(name) and self._is_whole()
 
     def add(self, part: JSON) -> list[JSON]:
         """Take a part of this call and return what may be passed on."""
-        function = part.get("function") or {}
-        text, name = arguments_of(function), _name_in(part)
-        others = _told(part, but=("index", "id", "function"))
-        more = _told(function, but=("name", "arguments"))
+        function, name = _called(part), _name_in(part)
+        if not self._begun and custom_of(part) is not None:
+            self.kind = "custom"
+        text = written_in(part)
+        others = _told(part, but=("index", "id", "function", "custom"))
+        more = _told(function, but=("name", "arguments", "input"))
         self.told_id = self.told_id or part.get("id") or ""
         self._others |= others
         self._function |= more
         if self._begun and name != self.name and not self.arguments:
             self.name += name
             more |= {"name": name} if name else {}
-        if not self.arguments.strip():
+        if not self.arguments.strip() and self.kind == "function":
             self._quoted = text.lstrip().startswith('"')
         self.arguments += text
         text = "" if self._quoted else text
         if self._begun:
-            ready = {"index": self.number, **others, "function": {**more, "arguments": text}}
+            ready = {"index": self.number, **others, self.kind: {**more, self._field: text}}
         elif name:
             self.name = name
             ready = self._begin()
@@ -122,7 +128,7 @@ class _ToolCall:
         if self._quoted:
             self.arguments, self._quoted = self._whole_arguments(), False
             return [{"index": self.number, "function": {"arguments": self.arguments}}]
-        if self.arguments:
+        if self.arguments or self.kind == "custom":
             return []
         self.arguments = "{}"
         return [{"index": self.number, "function": {"arguments": "{}"}}]
@@ -131,18 +137,27 @@ class _ToolCall:
         """Return the complete call."""
         if not self._begun:
             self._begin()
-        arguments = self._whole_arguments() or "{}"
-        function = {"name": self.name, "arguments": arguments, **self._function}
-        return {"id": self.id, **self._others, "function": function}
+        arguments = self._whole_arguments() or ("{}" if self.kind == "function" else "")
+        function = {"name": self.name, self._field: arguments, **self._function}
+        return {"id": self.id, **self._others, self.kind: function}
 
     def _begin(self) -> JSON:
         self._begun = True
         free = self.told_id and self.told_id not in self._taken
         self.id = self.told_id if free else f"call_{secrets.token_hex(12)}"
         arguments = "" if self._quoted else self.arguments
-        function = {**self._function, "name": self.name, "arguments": arguments}
-        head = {"index": self.number, "id": self.id, "type": "function"}
-        return {**head, **self._others, "function": function}
+        function = {**self._function, "name": self.name, self._field: arguments}
+        head = {"index": self.number, "id": self.id, "type": self.kind}
+        return {**head, **self._others, self.kind: function}
+
+    @property
+    def _field(self) -> str:
+        """The field of what the model wrote."""
+        return "arguments" if self.kind == "function" else "input"
+
+    def _is_whole(self) -> bool:
+        """Whether nothing can be missing; a free text may always go on."""
+        return self.kind == "function" and _is_object(self._whole_arguments())
 
     def _whole_arguments(self) -> str:
         """Return the arguments; those that are a text once more, without these quotes."""
@@ -155,10 +170,10 @@ class _ToolCall:
 
     def _says(self, part: JSON, ready: JSON) -> bool:
         """Whether a part, as it came, says what is to be passed on."""
-        bare = {**_told(part, but=("function",)), "function": _told(part.get("function") or {})}
-        bare["function"].setdefault("arguments", "")
+        bare = {**_told(part, but=("function", "custom")), self.kind: _told(_called(part))}
+        bare[self.kind].setdefault(self._field, "")
         if "id" in ready:
-            bare.setdefault("type", "function")
+            bare.setdefault("type", self.kind)
         elif bare.get("id") in ("", self.id):  # told once more
             del bare["id"]
         return bare == ready
@@ -170,9 +185,20 @@ def arguments_of(function: JSON) -> str:
     return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
+def written_in(part: JSON) -> str:
+    """Read what a model wrote in a part of a call: the arguments, or the text of a custom tool."""
+    custom = custom_of(part)
+    return arguments_of(_called(part)) if custom is None else custom.get("input") or ""
+
+
+def _called(part: JSON) -> JSON:
+    """Return the function, or the custom tool, that a part of a call names."""
+    return custom_of(part) or part.get("function") or {}
+
+
 def _name_in(part: JSON) -> str:
     """Read the name of a function; vLLM leaves tokens of gpt-oss behind it (`f<|channel|>json`)."""
-    name = (part.get("function") or {}).get("name") or ""
+    name = _called(part).get("name") or ""
     if not isinstance(name, str):
         raise TypeError("the name of a function is no text")
     return name.partition("<|")[0] if "<|" in name else name

@@ -68,10 +68,11 @@ class SplitCharacters:
             if isinstance(delta.get(name), str):
                 delta[name] = self._whole(delta[name], (index, name))
         for position, call in enumerate(delta.get("tool_calls") or ()):
-            function = call.get("function") or {}
-            if isinstance(function.get("arguments"), str):
-                at = (index, "call", call.get("index") or position)
-                function["arguments"] = self._whole(function["arguments"], at)
+            at = (index, "call", call.get("index") or position)
+            for kind, field in (("function", "arguments"), ("custom", "input")):
+                called = call.get(kind) or {}
+                if isinstance(called.get(field), str):
+                    called[field] = self._whole(called[field], at)
         if choice.get("finish_reason"):
             for key in [key for key in self.waiting if key[0] == index and key[1] in _TEXTS]:
                 name = str(key[1])

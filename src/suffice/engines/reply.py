@@ -108,8 +108,8 @@ class ReplyChoice:
     @property
     def written(self) -> str:
         """Everything that the model wrote: reasoning, text and the calls of tools."""
-        functions = [call["function"] for call in self.tool_calls]
-        calls = [function["name"] + function["arguments"] for function in functions]
+        called = [call.get("function") or call["custom"] for call in self.tool_calls]
+        calls = [one["name"] + (one.get("arguments") or one.get("input", "")) for one in called]
         return "".join([self.reasoning, self.text, *calls])
 
     def _grow(self, text: str, reasoning: str, *, calls: tuple[JSON, ...] = ()) -> Chunk:

@@ -4,20 +4,22 @@ from collections.abc import Iterator
 
 from suffice.types import JSON
 
-CALL, MESSAGE, REASONING = "function_call", "message", "reasoning"
+CALL, CUSTOM_CALL = "function_call", "custom_tool_call"
+MESSAGE, REASONING = "message", "reasoning"
 Place = int | str | None  # of an item in the output: its index, or its id
 
 
 class OutputItem:
     """One item of the output.
 
-    `call` is its number among the calls. A message waits in `held` as long as it only repeats
-    `before`, the message before it.
+    `call` is its number among the calls; one that `takes_text` is of a custom tool. A message
+    waits in `held` as long as it only repeats `before`, the message before it.
     """
 
     def __init__(self, kind: str, *, call: int | None = None, before: str = "") -> None:
         self.kind = kind
         self.call = call
+        self.takes_text = kind == CUSTOM_CALL
         self.before = before
         self.held = self.text = ""
         self.begun = False  # whether anything of its text, thoughts or arguments was passed on
@@ -41,7 +43,7 @@ class OutputItems:
     def begin(self, kind: str, *, item_id: Place, index: Place) -> OutputItem:
         """Add an item."""
         item = OutputItem(kind)
-        if kind == CALL:
+        if kind in (CALL, CUSTOM_CALL):
             item.call, self.calls = self.calls, self.calls + 1
         if kind == MESSAGE:
             item.before = next((i.text for i in reversed(self._items) if i.kind == kind), "")

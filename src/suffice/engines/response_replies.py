@@ -6,12 +6,21 @@ and the phase of each message.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from suffice.engines.custom_tools import input_of
 from suffice.engines.message_replies import cited
 from suffice.engines.refusals import error_in
-from suffice.engines.response_output import CALL, MESSAGE, REASONING, OutputItem, OutputItems, Place
+from suffice.engines.response_output import (
+    CALL,
+    CUSTOM_CALL,
+    MESSAGE,
+    REASONING,
+    OutputItem,
+    OutputItems,
+    Place,
+)
 from suffice.engines.response_requests import ITEMS, PARAGRAPH
 from suffice.errors import EngineProtocolError
 from suffice.types import JSON
@@ -33,18 +42,22 @@ _THOUGHTS = frozenset(
         "response.reasoning",  # LM Studio
     }
 )
-_ARGUMENTS = "response.function_call_arguments"
+_ARGUMENTS = {
+    "response.function_call_arguments": CALL,
+    "response.custom_tool_call_input": CUSTOM_CALL,
+}
+_WRITTEN = {CALL: "arguments", CUSTOM_CALL: "input"}  # the field of a call that the model wrote
 _NEXT_SUMMARY = "response.reasoning_summary_part.added"
 
 
-def completion_of(response: JSON, *, origin: str) -> JSON:
+def completion_of(response: JSON, *, origin: str, customs: Mapping[str, str] = {}) -> JSON:
     """Turn a whole response into a chat completion; the usage stays that of the API.
 
     Raises EngineProtocolError for one that is not finished.
     """
     if not isinstance(response["output"], list):
         raise TypeError("the output is no list")
-    events = ResponseEvents(origin=origin)
+    events = ResponseEvents(origin=origin, customs=customs)
     message: JSON = {"role": "assistant", "content": None}
     for delta in events.rest_of(response):
         for name, value in delta.items():
@@ -59,12 +72,16 @@ def completion_of(response: JSON, *, origin: str) -> JSON:
 
 
 class ResponseEvents:
-    """Turns the events of a streamed response into chunks of a chat completion."""
+    """Turns the events of a streamed response into chunks of a chat completion.
 
-    def __init__(self, *, origin: str) -> None:
+    `customs` are the names of custom tools, and what the chat request calls them. Servers that know
+    none, and models that have learnt them otherwise, call them as functions.
+    """
+
+    def __init__(self, *, origin: str, customs: Mapping[str, str] = {}) -> None:
         self.logprobs: list[JSON] = []
         self.ended = False
-        self._origin = origin
+        self._origin, self._customs = origin, customs
         self._head: JSON = {"object": "chat.completion.chunk", "created": 0}
         self._items = OutputItems()
         self._fees: Counter[str] = Counter()
@@ -165,8 +182,8 @@ class ResponseEvents:
         if kind == "response.output_text.annotation.added":
             return self._cited([event["annotation"]])
         stem, _, stage = kind.rpartition(".")
-        if stem == _ARGUMENTS:
-            item = self._items.find(CALL, item_id=item_id, index=index)
+        if stem in _ARGUMENTS:
+            item = self._items.find(_ARGUMENTS[stem], item_id=item_id, index=index)
             return self._more_arguments(event, item)
         if stem in _TEXTS and stage in ("delta", "done"):
             return self._more_text(event, self._located(MESSAGE, event), name=_TEXTS[stem])
@@ -189,9 +206,11 @@ class ResponseEvents:
         """
         if item is None or (item.begun and "delta" not in event):
             return {}
-        text = event["delta"] if "delta" in event else event["arguments"]
+        if item.kind == CALL and item.takes_text:  # its text is told once all arguments have come
+            return {}
+        text = event["delta"] if "delta" in event else event[_WRITTEN[item.kind]]
         item.begun = True
-        return _arguments(item, text)
+        return {"tool_calls": [_written(item, text)]}
 
     def _more_text(self, event: JSON, item: OutputItem, *, name: str) -> JSON:
         """Take a piece of a message, or all of it where no piece has come."""
@@ -211,9 +230,11 @@ class ResponseEvents:
         item = self._items.begin(whole["type"], item_id=whole.get("id"), index=index)
         if item.call is None:
             return item, {}
-        function = {"name": whole["name"], "arguments": ""}
-        call_id = str(whole.get("call_id") or whole["id"])
-        call = {"index": item.call, "id": call_id, "type": "function", "function": function}
+        name, call_id = whole["name"], str(whole.get("call_id") or whole["id"])
+        item.takes_text = item.takes_text or name in self._customs
+        kind = "custom" if item.takes_text else "function"
+        called = {"name": self._customs.get(name, name), **_written(item, "")[kind]}
+        call = {"index": item.call, "id": call_id, "type": kind, kind: called}
         return item, {"tool_calls": [call]}
 
     def _done(self, whole: JSON, item: OutputItem | None, *, index: Place = None) -> JSON:
@@ -224,15 +245,23 @@ class ResponseEvents:
         if item.ended:
             return {}
         item.ended = True
-        if item.kind == CALL:
-            arguments = "" if item.begun else whole.get("arguments") or ""
-            if delta:
-                delta["tool_calls"][0]["function"]["arguments"] = arguments
-                return delta
-            return _arguments(item, arguments) if arguments else {}
+        if item.call is not None:
+            return self._call(whole, item, delta)
         if item.kind == MESSAGE:
             return self._message(whole, item)
         return self._reasoning(whole, item) if item.kind == REASONING else self._paid(whole)
+
+    def _call(self, whole: JSON, item: OutputItem, begin: JSON) -> JSON:
+        """Return what of a call no event has told, after what begins it."""
+        text = "" if item.begun else whole.get(_WRITTEN[item.kind]) or ""
+        if item.takes_text and item.kind == CALL:
+            text = input_of(text)
+        part = _written(item, text)
+        if not begin:
+            return {"tool_calls": [part]} if text else {}
+        (call,) = begin["tool_calls"]
+        call[call["type"]] |= part[call["type"]]
+        return begin
 
     def _message(self, whole: JSON, item: OutputItem) -> JSON:
         """Return what of a message no event has told, and its phase.
@@ -327,8 +356,11 @@ class ResponseEvents:
         return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-def _arguments(item: OutputItem, text: str) -> JSON:
-    return {"tool_calls": [{"index": item.call, "function": {"arguments": text}}]}
+def _written(item: OutputItem, text: str) -> JSON:
+    """Write a part of a call of a chat message."""
+    if item.takes_text:
+        return {"index": item.call, "custom": {"input": text}}
+    return {"index": item.call, "function": {"arguments": text}}
 
 
 def _texts(parts: Any) -> list[str]:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from suffice.engines.calls import arguments_of
+from suffice.engines.custom_tools import custom_of, flat_tool, given_calls
 from suffice.engines.dialects import (
     output_limit,
     overruled_effort,
@@ -48,14 +49,15 @@ _THOUGHTS, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logpr
 _WEB_SEARCH = "web_search"
 
 
-def response_body(request: Request, rung: Rung, *, stream: bool) -> JSON:
+def response_body(request: Request, rung: Rung, *, stream: bool, takes_custom: bool = True) -> JSON:
     """Build the body of POST /v1/responses; the settings of the rung win.
 
+    A server that `takes_custom` tools gets those of the client; elsewhere functions stand for them.
     Fields of the rung that no chat request has go out as they are. Raises EngineRefused for a
     field or message of another shape, and for what changes the answer and has no equal there.
     """
     try:
-        return _body(request, rung) | {"stream": stream}
+        return _body(request, rung, takes_custom=takes_custom) | {"stream": stream}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _refusal(
             None,
@@ -77,14 +79,15 @@ def check_params(rung: Rung) -> None:
             hint="remove it: each request holds its whole conversation and waits for the answer",
         )
     try:
-        response_body(Request(request_id="", messages=()), rung, stream=False)
+        nothing = Request(request_id="", messages=())
+        response_body(nothing, rung, stream=False, takes_custom=False)
     except EngineRefused as error:
         raise ConfigError(
             f"rung {rung.name!r}: {error.message}", hint="remove it from params"
         ) from error
 
 
-def _body(request: Request, rung: Rung) -> JSON:
+def _body(request: Request, rung: Rung, *, takes_custom: bool) -> JSON:
     own_effort = rung.effort is not None or rung.thinking_budget_tokens is not None
     asked = without_effort(request.params) if own_effort else request.params
     effort, limit = _effort({**asked, **rung.params}, rung), output_limit(request, rung)
@@ -100,14 +103,17 @@ def _body(request: Request, rung: Rung) -> JSON:
     }
     messages = with_results(results_beside_calls(request.messages))
     messages = with_call_ids(messages, of=short_id)
+    customs = request.custom_tools if takes_custom else {}
+    texts = given_calls(messages, customs)
+    origin = origin_of(rung)
     body: JSON = {
         "store": False,
         **{name: params[name] for name in _SAME if _matters(name, params.get(name))},
         **{name: _short(params[name]) for name in _NAMES if params.get(name) is not None},
-        **_tools(params),
+        **_tools(params, customs, takes_custom=takes_custom),
         **own,
         "model": rung.model,
-        "input": [item for one in messages for item in _items(one, origin=origin_of(rung))],
+        "input": [item for one in messages for item in _items(one, origin=origin, texts=texts)],
     }
     thinking = _table(rung.params.get("reasoning")) | ({"effort": effort} if effort else {})
     text = _text(params) | _table(own.get("text"))
@@ -182,8 +188,9 @@ def _text(params: JSON) -> JSON:
     return fields
 
 
-def _tools(params: JSON) -> JSON:
-    tools = [_tool(tool) for tool in params.get("tools") or ()]
+def _tools(params: JSON, customs: dict[str, JSON], *, takes_custom: bool) -> JSON:
+    asked = params.get("tools") or ()
+    tools = [_tool(tool, customs, takes_custom=takes_custom) for tool in asked]
     search = params.get("web_search_options")
     if isinstance(search, dict):
         place = _table(search.get("user_location"))
@@ -194,23 +201,32 @@ def _tools(params: JSON) -> JSON:
         return {}
     fields: JSON = {"tools": tools}
     if params.get("tool_choice") is not None:
-        fields["tool_choice"] = _choice(params["tool_choice"])
+        fields["tool_choice"] = _choice(params["tool_choice"], customs)
     if params.get("parallel_tool_calls") is not None:
         fields["parallel_tool_calls"] = params["parallel_tool_calls"]
     return fields
 
 
-def _tool(tool: JSON) -> JSON:
+def _tool(tool: JSON, customs: dict[str, JSON], *, takes_custom: bool) -> JSON:
     """Write a function flat; it is strict here unless it says otherwise, in a chat if it says so.
 
     Tools that the vendor runs itself go out as they are.
     """
-    kind = tool.get("type")
-    if kind == "custom":
-        raise _refusal("tools", "chat requests have no answers to tools of the type 'custom' here")
+    custom = custom_of(tool)
+    if custom is not None and takes_custom:
+        return flat_tool(custom)
+    if tool.get("type") == "custom":
+        raise _refusal(
+            "tools",
+            "tools of the type 'custom' have no equal here",
+            hint="send a function that takes one text; or, for a server that takes custom tools, "
+            'have the operator leave the engine\'s dialect at "openai"',
+        )
     function = tool.get("function")
     if not isinstance(function, dict):
         return tool
+    if function.get("name") in customs:
+        return customs[function["name"]]
     flat = {
         "type": "function",
         "name": function.get("name"),
@@ -221,18 +237,23 @@ def _tool(tool: JSON) -> JSON:
     return {name: value for name, value in flat.items() if value is not None}
 
 
-def _choice(choice: Any) -> Any:
+def _choice(choice: Any, customs: dict[str, JSON]) -> Any:
     if not isinstance(choice, dict):
         return choice
     allowed = choice.get("allowed_tools")
     if isinstance(allowed, dict):
-        tools = [_choice(tool) for tool in allowed.get("tools") or ()]
+        tools = [_choice(tool, customs) for tool in allowed.get("tools") or ()]
         return {"type": "allowed_tools", "mode": allowed.get("mode") or "auto", "tools": tools}
+    custom = custom_of(choice)
     name = _table(choice.get("function")).get("name")
+    custom = customs.get(str(name), custom)
+    if custom is not None:
+        return {"type": "custom", "name": custom["name"]}
     return {"type": "function", "name": name} if name else choice
 
 
-def _items(message: JSON, *, origin: str) -> list[JSON]:
+def _items(message: JSON, *, origin: str, texts: dict[str, JSON]) -> list[JSON]:
+    """Write a message as items; `texts` are the calls of custom tools, by their ids."""
     role, content = message["role"], message.get("content")
     if role == "tool":
         parts = _parts(content, "input_text")
@@ -241,12 +262,17 @@ def _items(message: JSON, *, origin: str) -> list[JSON]:
         else:
             output = parts
         call_id = message["tool_call_id"]
-        return [{"type": "function_call_output", "call_id": call_id, "output": output}]
+        kind = "custom_tool_call_output" if call_id in texts else "function_call_output"
+        return [{"type": kind, "call_id": call_id, "output": output}]
     if role != "assistant":
         parts = _parts(content, "input_text")
         return [{"type": "message", "role": role, "content": parts}] if parts else []
     items = _own_items(message, origin=origin)
     for call in message.get("tool_calls") or ():
+        if call["id"] in texts:
+            custom = {"type": "custom_tool_call", "call_id": call["id"], **texts[call["id"]]}
+            items.append(custom)
+            continue
         function = call["function"]
         items.append(
             {

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from suffice.config import EngineConfig
 from suffice.engines.base import used_tokens
+from suffice.engines.custom_tools import names_of
 from suffice.engines.fold import Fold
 from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import (
@@ -15,12 +16,14 @@ from suffice.engines.response_requests import (
     response_body,
     without_thoughts,
 )
+from suffice.engines.servers import DIALECTS, vendor_at
 from suffice.engines.stop_text import StoppedEvents, stopped, stops_of
 from suffice.engines.surcharges import with_surcharges
 from suffice.engines.translated import ReplyEvents, TranslatedEngine
 from suffice.errors import EngineRefused
 from suffice.types import JSON, Completion, Request, Rung, Usage
 
+_TAKE_CUSTOM = ("openai", "azure")  # dialects whose servers know custom tools
 _UNREADABLE = "invalid_encrypted_content"
 
 
@@ -28,7 +31,8 @@ class ResponsesEngine(TranslatedEngine):
     """An engine that speaks the Responses API.
 
     OpenAI's newer models take tools together with an effort there alone. Encrypted thoughts travel
-    as `response_items` of chat messages, both ways.
+    as `response_items` of chat messages, both ways. Custom tools go out as such where the dialect
+    is OpenAI's or Azure's: other servers leave them out without a word, and get functions.
     """
 
     api = "Responses API"
@@ -39,6 +43,8 @@ class ResponsesEngine(TranslatedEngine):
     def __init__(self, config: EngineConfig, *, api_key: str | None = None) -> None:
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         super().__init__(config, headers=headers, api_key=api_key)
+        dialect = vendor_at(config.first_url, dialect=DIALECTS[config.dialect])
+        self._takes_custom = dialect.name in _TAKE_CUSTOM
 
     async def _whole(self, request: Request, rung: Rung) -> Completion:
         """Ask; and once more without thoughts that the account behind the engine cannot read.
@@ -71,17 +77,20 @@ class ResponsesEngine(TranslatedEngine):
                 yield item
 
     def _body(self, request: Request, rung: Rung, *, stream: bool) -> JSON:
-        return response_body(request, rung, stream=stream)
+        return response_body(request, rung, stream=stream, takes_custom=self._takes_custom)
 
     def _count_body(self, body: JSON) -> JSON:
         return count_body(body)
 
     def _events(self, request: Request, rung: Rung) -> ReplyEvents:
-        events, stops = ResponseEvents(origin=origin_of(rung)), stops_of(request, rung)
+        stops = stops_of(request, rung)
+        events = ResponseEvents(origin=origin_of(rung), customs=names_of(request))
         return StoppedEvents(events, stops) if stops else events
 
     def _completion_of(self, answer: JSON, request: Request, rung: Rung) -> JSON:
-        return stopped(completion_of(answer, origin=origin_of(rung)), stops_of(request, rung))
+        customs = names_of(request)
+        whole = completion_of(answer, origin=origin_of(rung), customs=customs)
+        return stopped(whole, stops_of(request, rung))
 
     def _used(self, fold: Fold, request: Request, rung: Rung) -> Usage:
         tier = {**request.params, **rung.params}.get("service_tier")

@@ -61,6 +61,7 @@ async def chat(exchange: Exchange, worker: Worker) -> None:
             *(body, exchange.headers, serving),
             request_id=exchange.request_id,
             native=exchange.native,
+            custom_tools=exchange.custom_tools,
         )
         request = await beside_loop(read, body=body)
         seat = await take_seat(

@@ -18,6 +18,7 @@ async def count_tokens(exchange: Exchange, worker: Worker) -> None:
         *(body, exchange.headers, serving),
         request_id=exchange.request_id,
         native=exchange.native,
+        custom_tools=exchange.custom_tools,
     )
     rung = chat.rung or serving.pipeline.ladder.reference
     count = await serving.pipeline.engines[rung.engine].count_prompt(chat.request, rung)

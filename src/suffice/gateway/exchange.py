@@ -47,10 +47,11 @@ class Exchange:
     `sent_s` is when something was sent last, by the clock `time.monotonic`.
     `request_id` is its id in the books. The client's own `x-request-id` is sent back to it, or else
     that id; so is what was `ignored` of the request. `fields` is the body as its client sent it,
-    where that is no chat request; `native` the one for engines of its own API. `extra_headers` go
-    with every answer; `served` is what a trace tells of it. A client that does not read for
-    `write_timeout_s` counts as gone, and so does one that sends nothing for that long in the middle
-    of its body. `keepalive` is what may fill a silence in a stream.
+    where that is no chat request; `native` the one for engines of its own API, and `custom_tools`
+    are those of `Request`. `extra_headers` go with every answer; `served` is what a trace tells of
+    it. A client that does not read for `write_timeout_s` counts as gone, and so does one that sends
+    nothing for that long in the middle of its body. `keepalive` is what may fill a silence in a
+    stream.
     """
 
     write_timeout_s = 60.0
@@ -71,6 +72,7 @@ class Exchange:
         self.keepalive = COMMENT
         self.served: Served | None = None
         self.native: NativeBody | None = None
+        self.custom_tools: dict[str, JSON] = {}
         self.client: str = (scope.get("client") or ("",))[0]
         self.intake: Intake | None = None
         self._held = 0

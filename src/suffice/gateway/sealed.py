@@ -23,7 +23,7 @@ OPAQUE = frozenset(
     {"reasoning_details", "thinking_blocks", "server_blocks", "extra_content", "reasoning_opaque"}
     | {"response_items"}
 )
-_PLAIN = frozenset({"index", "id", "type", "function"})
+_PLAIN = frozenset({"index", "id", "type", "function", "custom"})
 
 
 def seal(fields: JSON) -> str:
@@ -119,7 +119,7 @@ def _unsealed_call(call: Any) -> Any:
         return call
     function = {**opaque.pop("function", {}), **(call.get("function") or {})}
     others = {name: value for name, value in opaque.items() if name not in _PLAIN}
-    return {**others, **call, "id": plain, "function": function}
+    return {**others, **call, "id": plain} | ({"function": function} if function else {})
 
 
 def _encoded(fields: JSON) -> str:

@@ -61,10 +61,12 @@ def read_chat(
     *,
     request_id: str,
     native: NativeBody | None = None,
+    custom_tools: dict[str, JSON] | None = None,
 ) -> ChatRequest:
     """Read the body of POST /v1/chat/completions; raises Problem for what cannot be meant.
 
-    `native` is what it was translated from. It asks for no effort where the chat request may not.
+    `native` is what it was translated from, and asks for no effort where the chat request may not;
+    `custom_tools` are those of `Request`.
     """
     fields = _fields(body)
     if MARK.encode() in body:
@@ -100,6 +102,7 @@ def read_chat(
             group=group.decode("utf-8", "replace") if group else None,
             params=params,
             native=native,
+            custom_tools=custom_tools or {},
         ),
         model=fields["model"],
         stream=fields.get("stream") is True,

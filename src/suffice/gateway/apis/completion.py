@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from suffice.engines.calls import arguments_of
+from suffice.engines.calls import written_in
+from suffice.engines.custom_tools import INPUT, custom_of
 from suffice.engines.reply import REASONING, texts_of
 from suffice.engines.stream import InlineReasoning
 from suffice.gateway.apis.shape import fitted
@@ -34,6 +36,7 @@ class BlockKind(StrEnum):
 class BlockDelta(Struct, frozen=True, kw_only=True):
     """Some more text, of the tool call number `call` where it is part of one.
 
+    The text of a call is of its arguments, of a `custom` tool's call of its input.
     `opaque` is what the engine must get back with that call. `logprobs` are those of a text's
     tokens. Of a search, which comes whole, `text` is what was looked for, and `sources` the pages.
     """
@@ -43,6 +46,7 @@ class BlockDelta(Struct, frozen=True, kw_only=True):
     call: int = 0
     call_id: str = ""
     name: str = ""
+    custom: bool = False
     opaque: JSON = {}
     logprobs: tuple[JSON, ...] = ()
     sources: tuple[str, ...] = ()
@@ -64,7 +68,7 @@ class _Calls:
         index, call_id = call.get("index"), call.get("id") or ""
         place = position if index is None else index
         number = self._last.get(place)
-        named = bool((call.get("function") or {}).get("name"))
+        named = bool((custom_of(call) or call.get("function") or {}).get("name"))
         if number is None or (named and call_id and self._ids[number] not in ("", call_id)):
             number = len(self._ids)
             self._ids.append(call_id)
@@ -78,11 +82,13 @@ class AnswerFacts:
 
     `opaque` holds the fields that the engine must get back with the message, until a writer has
     taken them. `dropped` names parts of the answer that the other APIs have no place for. Writers
-    that can show annotations and searches say so by `shows_sources`.
+    that can show annotations and searches say so by `shows_sources`, and those that know calls of
+    custom tools by `shows_custom`: for others these are functions of one text.
     """
 
-    def __init__(self, *, shows_sources: bool = False) -> None:
-        self._shows_sources = shows_sources
+    def __init__(self, *, shows_sources: bool = False, shows_custom: bool = False) -> None:
+        self._shows_sources, self._shows_custom = shows_sources, shows_custom
+        self._inputs: dict[int, str] = {}  # of calls of custom tools, where they do not show
         self.annotations: list[JSON] = []
         self._logprobs: list[JSON] = []
         self._queries: dict[Any, str] = {}
@@ -122,6 +128,8 @@ class AnswerFacts:
                 self._logprobs += _logprobs(choice.get("logprobs"))
                 yield from self._with_logprobs(self._texts(part))
                 yield from self._call_parts(part, whole=bool(choice.get("message")))
+                if self.finish:
+                    yield from self._whole_inputs()
 
     def end(self) -> Iterator[BlockDelta]:
         """Return what was held back until the end: text that might have opened a thought."""
@@ -202,9 +210,13 @@ class AnswerFacts:
         if calls:
             yield from self.end()
         for position, call in enumerate(calls):
-            function = call.get("function") or {}
+            custom = custom_of(call)
+            called = custom or call.get("function") or {}
             number = position if whole else self._calls.number(call, position=position)
-            name, text = function.get("name") or "", arguments_of(function)
+            name, text = called.get("name") or "", written_in(call)
+            if custom is not None and not self._shows_custom:
+                self._inputs[number] = self._inputs.get(number, "") + text
+                text = ""
             self._named |= {number} if name else set()
             if number not in self._named:  # nobody can make it
                 yield BlockDelta(kind=BlockKind.TEXT, text=f"A call of no tool: {text}")
@@ -215,8 +227,16 @@ class AnswerFacts:
                 call=number,
                 call_id=call.get("id") or "",
                 name=name,
+                custom=custom is not None and self._shows_custom,
                 opaque=opaque_of_call(call),
             )
+
+    def _whole_inputs(self) -> Iterator[BlockDelta]:
+        """Return the inputs of custom tools as the arguments of functions."""
+        for number, text in self._inputs.items():
+            arguments = msgspec.json.encode({INPUT: text}).decode()
+            yield BlockDelta(kind=BlockKind.CALL, text=arguments, call=number)
+        self._inputs = {}
 
 
 def _logprobs(told: Any) -> list[JSON]:

@@ -36,11 +36,13 @@ class Translated(Struct, frozen=True, kw_only=True):
     """A chat request, and the names of the hints that it could not keep.
 
     `effort_name` is where the body asks for an effort, which the gateway may not keep either.
+    `custom_tools` are those of `Request`.
     """
 
     chat: JSON
     ignored: tuple[str, ...] = ()
     effort_name: str = "reasoning_effort"
+    custom_tools: dict[str, JSON] = {}
 
 
 def chat_of_message(

@@ -12,6 +12,7 @@ from suffice.gateway.apis.completion import AnswerFacts, BlockDelta, BlockKind
 from suffice.gateway.apis.fields import Fields
 from suffice.gateway.apis.responses_request import is_compaction
 from suffice.gateway.apis.responses_tools import (
+    CUSTOM_CALL,
     KINDS,
     CalledTool,
     ToolTable,
@@ -35,6 +36,7 @@ _EVENTS = {
     BlockKind.REFUSAL: ("response.refusal", "refusal"),
     BlockKind.CALL: ("response.function_call_arguments", "arguments"),
 }
+_INPUT = "response.custom_tool_call_input"
 _INCOMPLETE: dict[Finish, str] = {
     Finish.LENGTH: "max_output_tokens",
     Finish.CONTENT_FILTER: "content_filter",
@@ -66,6 +68,7 @@ class _Item:
         self.sources = piece.sources
         self.sealed: str | None = None
         self.open = True
+        self.free_text = piece.custom  # what comes is the input of a custom tool, not arguments
 
     @property
     def is_special(self) -> bool:
@@ -92,7 +95,11 @@ class _Item:
         head = {"id": self.id, "status": status}
         if self.kind is BlockKind.CALL:
             text = "" if self.open and self.is_special else self.text
-            return {**item_of_call(self.tool, text=text), **head, "call_id": self.call_id}
+            if self.free_text:
+                called = {"type": CUSTOM_CALL, "name": self.tool.name, "input": text}
+            else:
+                called = item_of_call(self.tool, text=text)
+            return {**called, **head, "call_id": self.call_id}
         if self.kind is BlockKind.SEARCH:
             sources = [{"type": "url", "url": url} for url in self.sources]
             action = {"type": "search", "query": self.text, "sources": sources}
@@ -109,7 +116,7 @@ class ResponseWriter:
 
     def __init__(self, body: JSON, *, request_id: str) -> None:
         self._body, self._request_id = body, request_id
-        self._facts = AnswerFacts(shows_sources=True)
+        self._facts = AnswerFacts(shows_sources=True, shows_custom=True)
         items = body.get("input")
         loaded = loaded_tools(items) if isinstance(items, list) else []
         tools = {"tools": body.get("tools")}
@@ -214,6 +221,8 @@ class ResponseWriter:
         item.logprobs += map(_logprob, piece.logprobs)
         if piece.kind is BlockKind.SEARCH:
             yield from self._close(item)
+        elif piece.text and item.free_text:
+            yield {"type": f"{_INPUT}.delta", **_place(item), "delta": piece.text}
         elif piece.text and not item.is_special:
             name = f"{_EVENTS[piece.kind][0]}.delta"
             told = [*map(_logprob, piece.logprobs)]
@@ -246,6 +255,8 @@ class ResponseWriter:
 
     def _new_item(self, piece: BlockDelta) -> _Item:
         index, tool = len(self._items), self._tools.tool(piece.name)
+        if piece.custom and tool.kind != "custom":  # of a rung's own tools
+            tool = CalledTool(kind="custom", name=piece.name)
         item = _Item(piece, index=index, request_id=self._request_id, tool=tool)
         self._items.append(item)
         return item
@@ -308,8 +319,9 @@ def _special_events(item: _Item) -> Iterator[JSON]:
     """Write the input of a tool that takes free text; other calls have no events of their own."""
     if item.tool.kind == "custom":
         text = item.shown()["input"]
-        yield {"type": "response.custom_tool_call_input.delta", **_place(item), "delta": text}
-        yield {"type": "response.custom_tool_call_input.done", **_place(item), "input": text}
+        if not item.free_text:
+            yield {"type": f"{_INPUT}.delta", **_place(item), "delta": text}
+        yield {"type": f"{_INPUT}.done", **_place(item), "input": text}
 
 
 def _shown(item: _Item) -> JSON:

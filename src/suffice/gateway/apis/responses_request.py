@@ -69,7 +69,12 @@ def chat_of_response(body: object, *, history: Sequence[JSON] | None = None) -> 
     fields.take("metadata", dict)  # a note to oneself, which the response repeats
     fields.done()
     ignored = tuple(sorted(fields.ignored))
-    return Translated(chat=chat, ignored=ignored, effort_name="reasoning.effort")
+    return Translated(
+        chat=chat,
+        ignored=ignored,
+        effort_name="reasoning.effort",
+        custom_tools=table.customs,
+    )
 
 
 def is_compaction(body: object) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from suffice.engines.custom_tools import INPUT, text_in
 from suffice.gateway.apis.fields import Fields, refused
 from suffice.types import JSON
 
@@ -21,6 +22,7 @@ _ODD = re.compile(r"[^A-Za-z0-9_-]")
 _OFFERS = ("web_search", "web_search_preview", "image_generation")
 _TEXT: JSON = {"type": "string"}
 _TEXTS: JSON = {"type": "array", "items": _TEXT}
+CUSTOM_CALL = "custom_tool_call"
 _NUMBER: JSON = {"type": ["integer", "null"]}
 
 
@@ -49,13 +51,13 @@ def _shell_action(action: Fields, *names: str) -> JSON:
 
 KINDS: dict[str, ToolKind] = {
     "custom": ToolKind(
-        item="custom_tool_call",
+        item=CUSTOM_CALL,
         prefix="ctc",
         description="",
-        properties={"input": _TEXT | {"description": "The whole input, as free text."}},
-        required=("input",),
-        fields=lambda arguments: {"input": _text_of(arguments.get("input"))},
-        arguments=lambda item: {"input": item.need("input", str)},
+        properties={INPUT: _TEXT | {"description": "The whole input, as free text."}},
+        required=(INPUT,),
+        fields=lambda arguments: {INPUT: text_in(arguments)},
+        arguments=lambda item: {INPUT: item.need(INPUT, str)},
     ),
     "local_shell": ToolKind(
         item="local_shell_call",
@@ -123,10 +125,14 @@ class CalledTool(Struct, frozen=True, kw_only=True):
 
 
 class ToolTable:
-    """The tools of a request: `chat` are their functions, and every call leads back to its tool."""
+    """The tools of a request: `chat` are their functions, and every call leads back to its tool.
+
+    `customs` are its tools that take free text, as it has them, by the names of their functions.
+    """
 
     def __init__(self) -> None:
         self.chat: list[JSON] = []
+        self.customs: dict[str, JSON] = {}
         self._tools: dict[str, CalledTool] = {}
 
     def tool(self, chat_name: str) -> CalledTool:
@@ -279,6 +285,7 @@ def _add_namespace(table: ToolTable, tool: Fields) -> None:
 
 def _add_kind(table: ToolTable, tool: Fields, name: str) -> None:
     kind = KINDS[name]
+    asked = {field: tool.peek(field) for field in ("name", "description", "format")}
     named = tool.need("name", str) if name == "custom" else name
     texts = [tool.take("description", str) or kind.description]
     shape = tool.inner("format")
@@ -293,6 +300,9 @@ def _add_kind(table: ToolTable, tool: Fields, name: str) -> None:
     }
     description = "\n\n".join(text for text in texts if text)
     function = ({"description": description} if description else {}) | {"parameters": schema}
+    if name == "custom":
+        custom = {field: value for field, value in asked.items() if value is not None}
+        table.customs.setdefault(chat_name_of(named), {"type": "custom", **custom})
     table.add(CalledTool(kind=name, name=named), function)
 
 

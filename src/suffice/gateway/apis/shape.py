@@ -9,7 +9,8 @@ from suffice.types import JSON
 Shape = type | UnionType | list["Shape"] | dict[str, "Shape"]
 
 _FUNCTION: Shape = {"name": str}
-_CALL: Shape = {"id": str, "index": int, "function": _FUNCTION}
+_CUSTOM: Shape = {"name": str, "input": str}
+_CALL: Shape = {"id": str, "index": int, "function": _FUNCTION, "custom": _CUSTOM}
 _MESSAGE: Shape = {
     "refusal": str,
     "annotations": [{}],

@@ -87,6 +87,7 @@ class TranslatedExchange(Exchange):
         self._translated_away = [*self.ignored, *translated.ignored]
         self.ignored = list(self._translated_away)
         self._names["reasoning_effort"] = translated.effort_name
+        self.custom_tools = translated.custom_tools
         chat = msgspec.json.encode(translated.chat)
         self._prompt_tokens = -(-len(chat) // _BYTES_PER_TOKEN)
         return chat
