@@ -630,6 +630,19 @@ def test_a_report_on_neither_is_refused(refuses: Callable[..., str], folder: Pat
     refuses("report", "empty")
 
 
+def test_a_report_counts_the_requests_since_a_time(
+    refuses: Callable[..., str], folder: Path, run: Run
+) -> None:
+    run("answer", "some.jsonl", *ANSWER)
+    for since, requests in (("2020-01-01", 20), ("2120-01-01T08:00", 0)):
+        shown = run("report", "books.db", "--since", since, "--json").json
+        assert shown["whole"]["requests"] == requests
+    assert run("report", "books.db", "--since", "2120-01-01", "--out", "none.html").status == 0
+    assert "holds no requests since 1 January 2120" in Path("none.html").read_text("utf-8")
+    assert "have no time" in refuses("report", "trials.jsonl", "--since", "2020-01-01")
+    assert "--by team" in refuses("report", "books.db", "--keys", "keys.json")
+
+
 def test_a_report_on_a_ledger_certifies_nothing(
     refuses: Callable[..., str], folder: Path, run: Run
 ) -> None:

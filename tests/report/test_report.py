@@ -391,6 +391,21 @@ def test_a_refused_certificate_is_the_headline() -> None:
     assert "What is promised" not in text
 
 
+def test_the_saving_comes_with_its_interval_and_what_it_rests_on() -> None:
+    told = "q17 alone makes 38.3 % of the cost of high"
+    shown = replace(VERDICT, saving_interval=(0.353, 0.466), about_saving=(told,), seed=3)
+    text = page(trials_report(verdict=shown)).text
+    assert "of the reference's, deferral paid (95 %: 35.3 % to 46.6 %)" in text
+    assert told in text
+    assert "seed 3; no count of looks is kept here" in text
+
+
+def test_a_certified_choice_that_costs_more_is_no_saving() -> None:
+    text = page(trials_report(verdict=replace(VERDICT, saving=-0.011))).text
+    assert "Within a certified risk, but nothing saved: 1.1 % dearer than high" in text
+    assert "of the cost saved, within" not in text
+
+
 def test_fractional_losses_are_not_called_worse_answers() -> None:
     text = page(trials_report(verdict=replace(VERDICT, losses=118.5))).text
     assert "at most 5 % of the full score is lost against high" in text

@@ -31,6 +31,7 @@ from suffice.policy import (
     outcomes,
     play,
 )
+from suffice.policy.baselines import saving
 from suffice.scoring.labels import HumanLabels
 from suffice.trials.table import Rows, TrialTable, split_rows
 
@@ -185,16 +186,23 @@ def rival_policies(
     return found
 
 
-def as_good_rung(fitted: FittedPolicies, certifying: CertifyingRows) -> str | None:
+def as_good_rung(
+    fitted: FittedPolicies, certifying: CertifyingRows, report: RequestSplit
+) -> str | None:
     """Name the cheapest fixed rung that is certified for every request, without any check.
 
     Rungs are tested in the order of their losses on the fitting rows, and a dearer one that loses
-    more is left out, so the last that passes is the cheapest.
+    more is left out, so the last that passes is the cheapest. None where it costs no less than the
+    reference on the rows that nothing was fitted on.
     """
     if fitted.fixed is None:
         return None
     calibration = certifying.calibrate(fitted.fixed)
     if not calibration.certified:
         return None
-    rung = int(fitted.fixed.path.attempts[calibration.index].argmax())
-    return None if rung in fitted.fixed.checked else fitted.fixed.rungs[rung]
+    at = int(fitted.fixed.path.attempts[calibration.index].argmax())
+    costs = np.concatenate([split.known.cost for split in (certifying.split, report)])
+    saved = saving(costs[:, at], costs[:, -1])
+    if at in fitted.fixed.checked or (saved is not None and saved <= 0):
+        return None
+    return fitted.fixed.rungs[at]

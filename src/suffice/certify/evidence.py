@@ -38,13 +38,15 @@ class MarkedRequests:
     `left_out` requests have no quality of the reference, or no answer of some rung. `worthless` of
     the others have an answer of a cheaper rung that no scorer could judge: it counts as worth
     nothing, because what a scorer cannot read is hardly ever a good answer left out by chance.
-    `unmarked` requests have no mark, and count as lost where a cheaper rung answers.
+    `unmarked` requests have no mark, and count as lost where a cheaper rung answers. `failed` has
+    the rows left out in which calls of cheaper rungs failed, and the reference's answer was scored.
     """
 
     table: TrialTable
     left_out: int
     worthless: int
     unmarked: int = 0
+    failed: TrialTable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +81,13 @@ def marked(table: TrialTable, *, reference: str, judged: bool) -> MarkedRequests
     compared = ~np.isnan(quality[:, table.rung_index(reference)])
     answered = answered.reshape(quality.shape) | table.unscored
     silent = np.isnan(quality) & answered & compared[:, None]
+    failed = np.isnan(quality) & ~answered & compared[:, None]
     if judged:
         silent[:] = False
     quality[silent] = 0.0
     whole = np.flatnonzero(~np.isnan(quality).any(axis=1))
     return MarkedRequests(
+        failed=table.subset(np.flatnonzero(failed.any(axis=1))) if failed.any() else None,
         table=replaced(table, quality=quality).subset(whole),
         left_out=len(table) - len(whole),
         worthless=int(silent[whole].any(axis=1).sum()),

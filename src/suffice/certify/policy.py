@@ -19,6 +19,7 @@ from suffice.certify.certifying import (
 from suffice.certify.checking import calibrated, check_errors
 from suffice.certify.evidence import (
     LossRule,
+    MarkedRequests,
     answered_cheaply,
     bounds_of,
     check_rows,
@@ -28,6 +29,7 @@ from suffice.certify.evidence import (
 )
 from suffice.certify.labelling import LabelPlan, marked_among, planned
 from suffice.certify.result import CertifyResult
+from suffice.certify.savings import beside_saving, saving_interval
 from suffice.certify.target import GroupSource, Target, goal_of
 from suffice.encoders.base import Encoder
 from suffice.errors import InputError
@@ -42,6 +44,7 @@ from suffice.guarantee import (
     content_hash,
     issue,
 )
+from suffice.guarantee.losses import check_reference
 from suffice.policy import (
     Baseline,
     PathOutcomes,
@@ -59,14 +62,13 @@ from suffice.policy import (
 )
 from suffice.scoring.labels import HumanLabels, Pair, human_labels
 from suffice.trials.order import on_ladder
-from suffice.trials.resample import cluster_sums, drawn_sums, estimate
 from suffice.trials.table import (
+    FAILED,
     UNSCORED,
     TrialTable,
 )
 from suffice.types import Say
 
-_DRAW_SEED = 0
 SPLITS = ("fit", "certify", "report")
 CALIBRATED = (  # fields that a result takes over from its calibration
     "bound",
@@ -123,6 +125,7 @@ def certify(
     else:
         kept = planned(ordered, plan, ask)
     check_rows(kept.table, alpha=ask.alpha, delta=ask.level, net=ask.risk is RiskKind.NET_LOSS)
+    _check_quality(kept, ask)
     say(f"reading {len(kept.table):,} requests")
     fit, test, report = deal(
         kept.table, reference=ask.reference, seed=ask.seed, per=ask.per, encoder=encoder
@@ -184,14 +187,15 @@ def certify(
             certified=calibration.certified,
             family=policy.family,
             part=policy.part,
-            use_as_reference=None if plan else as_good_rung(fitted, certifying),
+            use_as_reference=None if plan else as_good_rung(fitted, certifying, report),
             **{name: getattr(calibration, name) for name in CALIBRATED},
             rows={name: len(s.rows) for name, s in zip(SPLITS, (fit, test, report), strict=True)},
             beyond_largest=int((~rule.clusters(kept.table.clusters).counted).sum()),
             unscored=kept.left_out,
             worthless=kept.worthless,
             unmarked=kept.unmarked,
-            left_out={**table.left_out, **({UNSCORED: kept.left_out} if kept.left_out else {})},
+            left_out={**table.left_out, **_left_out(kept)},
+            **beside_saving(found["saving"], found["share"], kept, reference=ask.reference),
             certificate=certificate,
             checks=checks,
             **found,
@@ -204,24 +208,15 @@ def certify(
     )
 
 
+def _left_out(kept: MarkedRequests) -> dict[str, int]:
+    failed = len(kept.failed or ())
+    counts = {FAILED: failed, UNSCORED: kept.left_out - failed}
+    return {why: count for why, count in counts.items() if count}
+
+
 def _kept_cheap(table: TrialTable, plays: PathOutcomes) -> list[str]:
     """Name the requests that a cheaper rung answers, at the one point of `plays`."""
     return [table.request_ids[row] for row in np.flatnonzero(answered_cheaply(plays)[:, 0])]
-
-
-def _saving_interval(report: RequestSplit, plays: PathOutcomes) -> tuple[float, float] | None:
-    """Draw the clusters of the reporting split again, and read the saving of each draw."""
-    table, known = report.table, report.known
-    names = [table.cluster_names[code] for code in table.clusters.tolist()]
-    costs = np.column_stack([plays.costs(known.cost)[:, 0], known.cost[:, -1]])
-    sums = cluster_sums(costs, names)
-    spent, whole = drawn_sums(sums, seed=_DRAW_SEED).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = estimate(1.0 - spent / whole, clusters=len(sums))
-    if found is None or found.interval is None:
-        return None
-    low, high = found.interval
-    return None if low is None or high is None else (low, high)
 
 
 def _told_before(table: TrialTable) -> bool:
@@ -239,6 +234,13 @@ def _find_labels(
     scored = np.asarray(~np.isnan(ordered.quality).any(axis=1), dtype=np.bool_)
     kept = scored[human.rows]
     return HumanLabels(rows=(np.cumsum(scored) - 1)[human.rows[kept]], quality=human.quality[kept])
+
+
+def _check_quality(kept: MarkedRequests, ask: Target) -> None:
+    """Refuse a promise against the reference that no policy could break."""
+    if ask.risk is not RiskKind.ERROR_AMONG_ANSWERED:
+        reached = float(kept.table.quality[:, -1].mean())
+        check_reference(ask.reference, reached, alpha=ask.alpha)
 
 
 def _check_source(ask: Target, labels: Mapping[Pair, float] | None) -> None:
@@ -311,7 +313,7 @@ def _measured(
         "share": shown.share,
         "risk": float(losses[counts].mean()) if counts.any() else None,
         "saving": shown.saving,
-        "saving_interval": None if shown.saving is None else _saving_interval(report, plays),
+        "saving_interval": None if shown.saving is None else saving_interval(report, plays),
         "saving_unit": report.table.cost_unit,
         "quality": shown.quality,
         "reference_quality": wanted,

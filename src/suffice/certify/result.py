@@ -4,6 +4,7 @@ from math import ceil
 
 from msgspec import Struct
 
+from suffice.certify.savings import DearestCluster
 from suffice.guarantee import (
     Certificate,
     CheckErrors,
@@ -18,6 +19,7 @@ from suffice.policy import Baseline
 from suffice.trials.table import CostUnit
 from suffice.units import show_share
 
+MOST_IN_ONE_CLUSTER = 0.1  # of the cost of the reference, before a saving rests on luck
 UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes a promise dear
 
 
@@ -40,6 +42,10 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     applies to; `losses` and `n` then stand for all of them. `fixed_rungs` is what always the same
     rung comes to. `use_as_reference` names the cheapest rung that is certified at alpha for every
     request: as good as the reference, so promise against it instead. None if there is none.
+    `failed` counts the calls of each cheaper rung that gave no answer where the reference's was
+    scored; those requests are left out. `saving_with_failed` is the saving with them, if each is
+    then answered by the reference and both are paid: None without any, or without costs. `dearest`
+    is the request or cluster that the reference costs most on; None where costs are unknown.
     `checks` says by rung how often its check errs, and `without_checks` what is saved where nobody
     checks: None without checks, or where costs are unknown.
     """
@@ -81,6 +87,9 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
     clusters_needed: int | None
     lineage: Lineage
     certificate: Certificate | None
+    failed: dict[str, int] = {}
+    saving_with_failed: float | None = None
+    dearest: DearestCluster | None = None
     checks: dict[str, CheckErrors] = {}
     without_checks: float | None = None
 
@@ -103,6 +112,35 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
             pays = "pays" if self.saving > self.without_checks else "does not pay"
             without = show_share(self.without_checks)
             sentences.append(f"checking {pays}: without it {without} would be saved")
+        return tuple(sentences)
+
+    @property
+    def about_saving(self) -> tuple[str, ...]:
+        """What the saving on the reporting split leaves out, or rests on."""
+        sentences = []
+        if self.certified and self.saving is not None and self.saving <= 0:
+            sentences.append(
+                f"this policy costs more than {self.reference} on requests that it was not fitted "
+                "on: stay with the reference, or give more requests"
+            )
+        elif self.saving_interval is not None and self.certified and self.saving_interval[0] <= 0:
+            sentences.append("whether it saves anything is not known: the interval holds 0")
+        if self.failed:
+            calls = ", ".join(f"{count:,} of {rung}" for rung, count in self.failed.items())
+            sentences.append(f"calls that failed where {self.reference} answered: {calls}")
+        if self.saving_with_failed is not None:
+            sentences.append(
+                "those requests are left out; with them the saving is about "
+                f"{show_share(self.saving_with_failed)}, for {self.reference} answers them and "
+                "both calls are paid"
+            )
+        dear = self.dearest
+        if self.certified and dear is not None and dear.share > MOST_IN_ONE_CLUSTER:
+            sentences.append(
+                f"{dear.name} alone makes {show_share(dear.share)} of the cost of "
+                f"{self.reference}: the saving depends on where it fell, more than its interval "
+                "shows"
+            )
         return tuple(sentences)
 
     @property

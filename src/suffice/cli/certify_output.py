@@ -113,6 +113,8 @@ def print_saving(result: "CertifyResult") -> None:
             "costs are unknown, so the policy was chosen by the share of requests that "
             f"{result.reference} is expected to be spared"
         )
+    for sentence in result.about_saving:
+        say(sentence)
 
 
 def _saving_words(result: "CertifyResult") -> str:

@@ -50,6 +50,8 @@ def report(
     if by is not None:
         _report_spenders(source, by, keys=keys, since=since, json=json)
         return
+    if keys is not None:
+        raise InputError("--keys names the teams of a table", hint="add --by team")
     from suffice.cli.output import note, print_json, stages
     from suffice.report.gather import report_on, write_report
 
@@ -61,7 +63,8 @@ def report(
 
         promise = Promise(reference=reference, alpha=alpha, delta=delta, seed=seed)
     with stages() as say:
-        contents = report_on(source, promise, zero_cost=zero_cost, say=say)
+        start = None if since is None else moment(since)
+        contents = report_on(source, promise, zero_cost=zero_cost, since=start, say=say)
     if json:
         print_json("report", contents)
     else:

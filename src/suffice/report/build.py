@@ -138,5 +138,7 @@ def _verdict(verdict: CertifyVerdict | None, *, reference: str) -> str:
         "labels": verdict.label_source,
         "lapses": f"{verdict.lapses_at:%Y-%m-%d %H:%M %Z}" if verdict.lapses_at else None,
         "certificate": verdict.certificate_id,
+        "seed": None if verdict.seed is None else f"{verdict.seed}; no count of looks is kept here",
     }
-    return promise_section(facts, limits=verdict.limits)
+    promise = promise_section(facts, limits=verdict.limits)
+    return promise + notes_section(verdict.about_saving)

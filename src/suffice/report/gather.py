@@ -21,11 +21,17 @@ _SQLITE = b"SQLite format 3\0"
 
 
 def report_on(
-    source: str, promise: "Promise | None", *, zero_cost: ZeroCost | None = None, say: Say
+    source: str,
+    promise: "Promise | None",
+    *,
+    zero_cost: ZeroCost | None = None,
+    since: datetime | None = None,
+    say: Say,
 ) -> "Report":
     """Report on a ledger or on trials, whichever `source` is.
 
-    `zero_cost` says what a cost of 0 dollars in trials means.
+    `zero_cost` says what a cost of 0 dollars in trials means; `since` is where the requests of a
+    ledger begin to count. Raises InputError for what goes with the other kind of source.
     """
     if _is_ledger(source):
         if promise is not None:
@@ -34,7 +40,9 @@ def report_on(
                 hint=f"suffice recertify {source} --reference {promise.reference}",
             )
         with Ledger.open(source, read_only=True) as ledger:
-            return ledger_report(ledger, made=datetime.now(UTC), window=Window())
+            return ledger_report(ledger, made=datetime.now(UTC), window=Window(since=since))
+    if since is not None:
+        raise InputError(f"{source} holds trials, and they have no time", hint="leave --since out")
     from suffice.certify.bundling import certify_files
     from suffice.report.trials_gather import trials_report
     from suffice.trials.importers import read_trials

@@ -57,14 +57,22 @@ def trials_opening(report: TrialsReport) -> Opening:
             f"{show_share(verdict.bound)}. Until then every request belongs on {report.reference}.",
             tiles=_verdict_tiles(verdict),
         )
-    saving = verdict.saving
-    headline = f"{show_share(saving)} of the cost saved, within a certified risk"
     return Opening(
         kicker=kicker,
-        headline=headline if saving is not None else "A cheaper choice, within a certified risk",
+        headline=_saving_headline(verdict, reference=report.reference),
         lede=_lede(verdict, reference=report.reference),
         tiles=_verdict_tiles(verdict),
     )
+
+
+def _saving_headline(verdict: CertifyVerdict, *, reference: str) -> str:
+    """Say what was saved on the reporting split, or that nothing was."""
+    if verdict.saving is None:
+        return "A cheaper choice, within a certified risk"
+    if verdict.saving <= 0:
+        more = show_share(abs(verdict.saving))
+        return f"Within a certified risk, but nothing saved: {more} dearer than {reference}"
+    return f"{show_share(verdict.saving)} of the cost saved, within a certified risk"
 
 
 def _percent(share: float) -> str:
@@ -95,12 +103,13 @@ def _promised(verdict: CertifyVerdict, *, reference: str) -> str:
 
 def _verdict_tiles(verdict: CertifyVerdict) -> tuple[Tile, ...]:
     within = verdict.risk is not None and verdict.risk <= verdict.alpha
-    quality = verdict.quality
+    quality, ends = verdict.quality, verdict.saving_interval
+    between = f" (95 %: {show_share(ends[0])} to {show_share(ends[1])})" if ends else ""
     return (
         Tile(
             name="cost saved",
             value=show_share(verdict.saving),
-            note="of the reference's, deferral paid",
+            note=f"of the reference's, deferral paid{between}",
         ),
         Tile(
             name="risk seen",
@@ -130,7 +139,9 @@ def ledger_opening(report: LedgerReport) -> Opening:
     if not whole.requests:
         return Opening(
             kicker=kicker,
-            headline="This ledger holds no requests yet",
+            headline="This ledger holds no requests yet"
+            if report.window.since is None
+            else f"This ledger holds no requests since {report.window.since:%-d %B %Y}",
             lede="They appear here as soon as one is answered.",
             tiles=(),
         )

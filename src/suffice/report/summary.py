@@ -28,7 +28,7 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
     `risk_kind` is counted `per` request or session, over independent `clusters`. `share` is by
     rung. `saving` is a share of the reference's cost, with discarded attempts paid. `lapses_at` and
     `limits` are those of the certificate, if there is one. `use_as_reference` is a cheaper rung
-    that is certified for every request.
+    that is certified for every request. `about_saving` says what the saving leaves out or rests on.
     """
 
     certified: bool
@@ -43,6 +43,9 @@ class CertifyVerdict(Struct, frozen=True, kw_only=True):
     clusters: int | None = None
     risk: float | None = None
     saving: float | None = None
+    saving_interval: tuple[float, float] | None = None
+    about_saving: tuple[str, ...] = ()
+    seed: int | None = None
     quality: float | None = None
     reference_quality: float | None = None
     baselines: dict[str, BaselineFigures] = {}

@@ -19,6 +19,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 UNSCORED = "unscored"
+FAILED = "failed calls"
 SPLIT_FRACTIONS = (0.5, 0.4, 0.1)  # fit, certify, report
 
 
