@@ -9,7 +9,7 @@ import anthropic
 import openai
 import pytest
 from aiohttp.test_utils import TestServer
-from gateway_support import site
+from gateway_support import Call, Site, completion, site
 from response_server import CUSTOM_CALL, CUSTOM_TOOL, PATCH, ResponseServer, text_item
 
 from suffice.gateway.apis.messages_reply import MessageWriter
@@ -242,3 +242,74 @@ def test_a_custom_call_is_one_in_the_responses_api(stream: bool, tools: list[JSO
     (added,) = [e["item"] for e in events if e["type"] == "response.output_item.added"]
     assert (added["type"], added["input"], added["status"]) == (item["type"], "", "in_progress")
     assert not any("function_call" in event["type"] for event in events)
+
+
+# -- Codex in its code mode: tools stand in an item alone, in namespaces, and some are custom ------
+
+EXEC = CUSTOM_TOOL | {"name": "exec"}
+SPAWN = {"type": "function", "name": "spawn", "parameters": {"type": "object"}}
+MORE = {
+    "type": "additional_tools",
+    "role": "developer",
+    "id": "at_1",
+    "tools": [
+        {"type": "namespace", "name": "functions", "description": "", "tools": [EXEC]},
+        {"type": "namespace", "name": "agents", "description": "Agents.", "tools": [SPAWN]},
+    ],
+}
+FLAT = {"name": "functions__exec"}
+SCRIPT = {"name": "exec", "namespace": "functions", "input": "text(1)"}
+
+
+async def test_a_custom_tool_of_a_namespace_is_called_by_both_names(
+    tmp_path: Path, server: ResponseServer
+) -> None:
+    server.output = [CUSTOM_CALL | FLAT | {"input": "text(1)"}]
+    asked: JSON = {"model": "gpt", "input": [MORE, {"type": "message", **ASKED}]}
+    async with opened(server, tmp_path) as at:
+        status, told = await at.post(asked, path="/v1/responses")
+        assert status == 200
+        (call,) = told["output"]
+        output = {"type": "custom_tool_call_output", "call_id": "call_2", "output": "1"}
+        asked["input"] += [call, output]
+        choice = {"type": "custom", "name": "exec", "namespace": "functions"}
+        status, _ = await at.post(asked | {"tool_choice": choice}, path="/v1/responses")
+        assert status == 200
+    assert {name: call[name] for name in SCRIPT} == SCRIPT
+    custom, function = server.sent[-1]["tools"]
+    assert custom == EXEC | FLAT
+    assert (function["type"], function["name"]) == ("function", "agents__spawn")
+    assert server.sent[-1]["tool_choice"] == {"type": "custom", **FLAT}
+    items = server.sent[-1]["input"][1:]
+    assert items == [
+        {"type": "custom_tool_call", "call_id": "call_2", "input": "text(1)", **FLAT},
+        output,
+    ]
+
+
+async def calls_exec(call: Call) -> None:
+    function = {"name": "functions__exec", "arguments": json.dumps({"input": "text(1)"})}
+    calls = [{"id": "c1", "type": "function", "function": function}]
+    await call.reply(completion("", tool_calls=calls))
+
+
+async def test_tools_that_stand_in_an_item_alone_keep_their_form(tmp_path: Path) -> None:
+    """They came back as functions, which Codex does not know; from a kept response too."""
+    async with site(tmp_path, more='responses_ttl = "1h"\n') as here:
+        here.upstream.script = calls_exec
+        first = await called(here, {"input": [MORE, ASKED]})
+        output = {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"}
+        await called(here, {"input": [output], "previous_response_id": first})
+
+
+async def called(here: Site, body: JSON) -> str:
+    """Post a request whose answer calls the tool; returns the id of the response."""
+    status, told = await here.post({"model": "big", "store": True, **body}, path="/v1/responses")
+    assert status == 200
+    (item,) = told["output"]
+    assert item["type"] == "custom_tool_call"
+    assert {name: item[name] for name in SCRIPT} == SCRIPT
+    (exec_tool, _) = here.upstream.calls[-1].body["tools"]
+    assert exec_tool["function"]["name"] == "functions__exec"
+    assert exec_tool["function"]["parameters"]["required"] == ["input"]
+    return str(told["id"])

@@ -55,11 +55,15 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 class Writing(Struct, frozen=True, kw_only=True):
-    """What an answer is written with: the body, the id, and an estimate of the prompt's tokens."""
+    """What an answer is written with: the body, the id, and an estimate of the prompt's tokens.
+
+    `history` are the items that the body goes on from.
+    """
 
     body: JSON
     request_id: str
     prompt_tokens: int
+    history: tuple[JSON, ...] = ()
 
 
 class Api(Struct, frozen=True, kw_only=True):
@@ -82,7 +86,9 @@ class Api(Struct, frozen=True, kw_only=True):
 
 RESPONSES = Api(
     read=lambda body, reading: chat_of_response(body, history=reading.history),
-    writer=lambda writing: ResponseWriter(writing.body, request_id=writing.request_id),
+    writer=lambda writing: ResponseWriter(
+        writing.body, request_id=writing.request_id, history=writing.history
+    ),
     error=lambda error, _status: {"error": error},
     count=lambda tokens: {"object": "response.input_tokens", "input_tokens": tokens},
     names={"messages": "input"},

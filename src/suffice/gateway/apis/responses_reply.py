@@ -96,7 +96,7 @@ class _Item:
         if self.kind is BlockKind.CALL:
             text = "" if self.open and self.is_special else self.text
             if self.free_text:
-                called = {"type": CUSTOM_CALL, "name": self.tool.name, "input": text}
+                called = {"type": CUSTOM_CALL, **self.tool.named, "input": text}
             else:
                 called = item_of_call(self.tool, text=text)
             return {**called, **head, "call_id": self.call_id}
@@ -112,15 +112,20 @@ class _Item:
 
 
 class ResponseWriter:
-    """Writes the response to a request, of which it knows the body and the id."""
+    """Writes the response to a request, of which it knows the body and the id.
 
-    def __init__(self, body: JSON, *, request_id: str) -> None:
+    `history` are the items that it goes on from.
+    """
+
+    def __init__(self, body: JSON, *, request_id: str, history: Iterable[JSON] = ()) -> None:
         self._body, self._request_id = body, request_id
         self._facts = AnswerFacts(shows_sources=True, shows_custom=True)
         items = body.get("input")
-        loaded = loaded_tools(items) if isinstance(items, list) else []
-        tools = {"tools": body.get("tools")}
-        self._tools = read_tools(Fields(tools), loaded=loaded) if body.get("tools") else ToolTable()
+        loaded = loaded_tools([*history, *(items if isinstance(items, list) else ())])
+        tools = Fields({"tools": body.get("tools")})
+        self._tools = (
+            read_tools(tools, loaded=loaded) if body.get("tools") or loaded else ToolTable()
+        )
         self._items: list[_Item] = []
         self._compacts, self._summary = is_compaction(body), ""
         self._events = 0

@@ -123,6 +123,11 @@ class CalledTool(Struct, frozen=True, kw_only=True):
     name: str
     namespace: str | None = None
 
+    @property
+    def named(self) -> JSON:
+        """The fields by which the item of a call names the tool."""
+        return {"name": self.name} | ({"namespace": self.namespace} if self.namespace else {})
+
 
 class ToolTable:
     """The tools of a request: `chat` are their functions, and every call leads back to its tool.
@@ -186,7 +191,7 @@ def read_tools(fields: Fields, *, loaded: Iterable[JSON] = ()) -> ToolTable:
         elif kind == "function":
             _add_function(table, tool, namespace=None)
         elif kind in KINDS:
-            _add_kind(table, tool, kind)
+            _add_kind(table, tool, kind, namespace=None)
         elif kind.startswith(_OFFERS):
             offers.append((tool, kind))
             continue
@@ -236,9 +241,10 @@ def chat_call_of(item: Fields, kind: str) -> tuple[str, str] | None:
     if tool is None:
         return None
     name = item.need("name", str) if tool == "custom" else tool
+    namespace = item.take("namespace", str) if tool == "custom" else None
     item.ignore("environment", "created_by", "namespace")
     arguments = KINDS[tool].arguments(item)
-    return chat_name_of(name), msgspec.json.encode(arguments).decode()
+    return chat_name_of(name, namespace=namespace), msgspec.json.encode(arguments).decode()
 
 
 def item_of_call(tool: CalledTool, *, text: str) -> JSON:
@@ -247,8 +253,7 @@ def item_of_call(tool: CalledTool, *, text: str) -> JSON:
     Arguments that are not what the tool takes go into the one field that there is.
     """
     if tool.kind == "function":
-        named = {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace else {})
-        return {"type": "function_call", **named, "arguments": text}
+        return {"type": "function_call", **tool.named, "arguments": text}
     try:
         arguments = msgspec.json.decode(text or "{}", type=JSON)
     except (msgspec.DecodeError, RecursionError):
@@ -257,7 +262,7 @@ def item_of_call(tool: CalledTool, *, text: str) -> JSON:
     if tool.kind == SEARCH_TOOL:
         return {"type": "tool_search_call", "execution": "client", "arguments": arguments}
     kind = KINDS[tool.kind]
-    named = {"name": tool.name} if tool.kind == "custom" else {}
+    named = tool.named if tool.kind == "custom" else {}
     return {"type": kind.item, **named, **kind.fields(arguments)}
 
 
@@ -269,23 +274,26 @@ def _add_function(table: ToolTable, tool: Fields, *, namespace: str | None) -> N
 
 
 def _add_namespace(table: ToolTable, tool: Fields) -> None:
-    """Take the functions of a namespace; its description stands before each of theirs."""
+    """Take the tools of a namespace; its description stands before each of theirs."""
     name, description = tool.need("name", str), tool.take("description", str)
     first = len(table.chat)
     for inner in tool.each("tools"):
         kind = inner.need("type", str)
-        if kind != "function":
-            raise refused(inner.path("type"), "a namespace holds functions")
-        _add_function(table, inner, namespace=name)
+        if kind == "function":
+            _add_function(table, inner, namespace=name)
+        elif kind == "custom":
+            _add_kind(table, inner, kind, namespace=name)
+        else:
+            raise refused(inner.path("type"), "a namespace holds functions and custom tools")
         inner.done()
     for entry in table.chat[first:]:
         texts = [description, entry["function"].get("description")]
         entry["function"]["description"] = "\n\n".join(text for text in texts if text)
 
 
-def _add_kind(table: ToolTable, tool: Fields, name: str) -> None:
+def _add_kind(table: ToolTable, tool: Fields, name: str, *, namespace: str | None) -> None:
     kind = KINDS[name]
-    asked = {field: tool.peek(field) for field in ("name", "description", "format")}
+    asked = {field: tool.peek(field) for field in ("description", "format")}
     named = tool.need("name", str) if name == "custom" else name
     texts = [tool.take("description", str) or kind.description]
     shape = tool.inner("format")
@@ -301,9 +309,11 @@ def _add_kind(table: ToolTable, tool: Fields, name: str) -> None:
     description = "\n\n".join(text for text in texts if text)
     function = ({"description": description} if description else {}) | {"parameters": schema}
     if name == "custom":
-        custom = {field: value for field, value in asked.items() if value is not None}
-        table.customs.setdefault(chat_name_of(named), {"type": "custom", **custom})
-    table.add(CalledTool(kind=name, name=named), function)
+        chat_name = chat_name_of(named, namespace=namespace)
+        custom = {"type": "custom", "name": named if namespace is None else chat_name}
+        custom |= {field: value for field, value in asked.items() if value is not None}
+        table.customs.setdefault(chat_name, custom)
+    table.add(CalledTool(kind=name, name=named, namespace=namespace), function)
 
 
 def _grammar(shape: Fields) -> list[str]:

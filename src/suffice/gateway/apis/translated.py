@@ -158,7 +158,12 @@ class TranslatedExchange(Exchange):
 
     def _new_writer(self) -> Writer:
         return self.api.writer(
-            Writing(body=self.fields, request_id=self.request_id, prompt_tokens=self._prompt_tokens)
+            Writing(
+                body=self.fields,
+                request_id=self.request_id,
+                prompt_tokens=self._prompt_tokens,
+                history=() if self._state is None else tuple(self._state.history),
+            )
         )
 
     async def _translate(self, data: str, writer: Writer) -> Sequence[JSON | bytes]:
