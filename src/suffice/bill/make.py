@@ -141,6 +141,18 @@ def _notes(
         "rows were requests that a log of another format has too, and are counted once": (
             cleaned.matched
         ),
+        "printed sums of runs stand for calls that are not told apart: turns count as requests": (
+            cleaned.runs.turned
+        ),
+        "printed sums of runs do not say of how many calls: they count as no request": (
+            cleaned.runs.uncounted
+        ),
+        "printed sums of runs name neither model nor dollars: give the agent's session files too": (
+            cleaned.runs.nameless
+        ),
+        "printed sums of runs are counted less the calls that are here one by one": (
+            cleaned.runs.held
+        ),
         "traced calls only sum up the calls below them, and are not added": cleaned.nested,
         "rows of usage reports cover requests that are here one by one, and are not added": (
             cleaned.overlapping

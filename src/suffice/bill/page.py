@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from suffice.bill.screen import PART_NAMES, next_step, show_effect, show_tokens
+from suffice.bill.screen import PART_NAMES, next_step, show_effect, show_requests, show_tokens
 from suffice.bill.sums import Bill, Line
 from suffice.bill.what_if import WhatIf
 from suffice.report.build import build_page, notes_section
@@ -74,7 +74,7 @@ def _opening(bill: Bill) -> Opening:
     first, second = parts[:2]
     best = max(_to_the_bill(bill), key=lambda change: change.saving_usd or 0, default=None)
     tiles = [
-        Tile(name="spent", value=show_usd(whole.usd), note=f"{whole.requests:,} requests"),
+        Tile(name="spent", value=show_usd(whole.usd), note=show_requests(whole.requests)),
         Tile(
             name="tokens in",
             value=show_tokens(whole.tokens["input"]),
@@ -98,7 +98,7 @@ def _opening(bill: Bill) -> Opening:
         lede += f" The cost of {whole.unknown_requests:,} more requests is unknown."
     return Opening(
         kicker=kicker,
-        headline=f"{show_usd(whole.usd)} for {whole.requests:,} requests",
+        headline=f"{show_usd(whole.usd)} for {show_requests(whole.requests)}",
         lede=lede,
         tiles=tuple(tiles),
     )

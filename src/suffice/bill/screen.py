@@ -53,7 +53,8 @@ def _head(bill: Bill) -> Iterator[str]:
     if span.first is not None and span.last is not None and span.first.year > 1971:
         days = f", {span.first:%-d %b %Y} to {span.last:%-d %b %Y}"
     yield (
-        f"{show_usd(whole.usd)} for {whole.requests:,} requests of {', '.join(bill.formats)}{days}"
+        f"{show_usd(whole.usd)} for {show_requests(whole.requests)} of "
+        f"{', '.join(bill.formats)}{days}"
     )
     if whole.unknown_requests:
         yield f"and {whole.unknown_requests:,} requests whose cost is unknown"
@@ -83,7 +84,7 @@ def _parts(whole: Line) -> Iterator[str]:
 
 def _lines(title: str, lines: tuple[Line, ...], most: int = SHOWN_MODELS) -> Iterator[str]:
     for line in lines[:most]:
-        cost = f"{show_usd(line.usd):>12}  {line.requests:>9,} requests"
+        cost = f"{show_usd(line.usd):>12}  {show_requests(line.requests, width=9)}"
         yield f"{title:<10}{line.name[:38]:<40}{cost}"
         title = ""
     if len(lines) > most:
@@ -151,6 +152,11 @@ def show_details(bill: Bill) -> Iterator[str]:
     for one in bill.skipped:
         rows = "whole file" if one.rows is None else f"{one.rows:,} rows"
         yield f"skipped {rows} of {one.path}: {one.reason}"
+
+
+def show_requests(count: int, *, width: int = 0) -> str:
+    """Write a number of requests; a report or the sum of a run need not count its own."""
+    return f"{count:>{width},} requests" if count else f"{'uncounted':>{width}} requests"
 
 
 def show_tokens(count: int | None) -> str:

@@ -7,12 +7,14 @@ from msgspec import Struct
 
 from suffice.logs.matches import Doubt, count_once
 from suffice.logs.record import BEYOND_USD, COUNTS
+from suffice.logs.totals import Runs, subtract_calls
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MOST_TOKENS = 10**8  # of one request; the longest prompts of 2026 are 10 million
 MOST_USD = 10**6
+MOST_CALLS = 10**4  # of one run
 _REPORTS = "source IN ('openai-usage', 'anthropic-usage', 'litellm-daily')"
 
 
@@ -20,18 +22,19 @@ class Cleaned(Struct, frozen=True, kw_only=True):
     """How many rows were not counted, or not as they stand, and why.
 
     `repeated` rows were states of a request that is counted once (a stream logged many times);
-    `matched` requests are in logs of two formats and counted once, and for `doubts` nothing says
-    whether they are the same calls. `overlapping` rows of usage reports describe days and models
-    whose requests are here one by one. `zoneless` times were read in the zone that was named,
-    `undated` rows have no time. `foreign` counts by currency the rows whose stated cost is no
-    dollars. In `added` rows the reasoning exceeds the output, so it cannot be a part of it and was
-    added to it. `nested` calls only summed up the calls right below them. The end of `unended`
-    streams was never logged.
+    `runs` says what became of the sums of printed runs. `matched` requests are in logs of two
+    formats and counted once, and for `doubts` nothing says whether they are the same calls.
+    `overlapping` rows of usage reports describe days and models whose requests are here one by one.
+    `zoneless` times were read in the zone that was named, `undated` rows have no time. `foreign`
+    counts by currency the rows whose stated cost is no dollars. In `added` rows the reasoning
+    exceeds the output, so it cannot be a part of it and was added to it. `nested` calls only summed
+    up the calls right below them. The end of `unended` streams was never logged.
     """
 
     repeated: int
     matched: int
     doubts: tuple[Doubt, ...]
+    runs: Runs
     overlapping: int
     zoneless: int
     undated: int
@@ -60,6 +63,7 @@ def clean(store: "DuckDBPyConnection") -> Cleaned:
         repeated=counted.repeated,
         matched=counted.matched,
         doubts=counted.doubts,
+        runs=subtract_calls(store),
         nested=_drop_sums(store),
         unended=_count(store, "ended = false AND output_tokens IS NOT NULL"),
         overlapping=_drop_overlap(store),
@@ -72,7 +76,10 @@ def clean(store: "DuckDBPyConnection") -> Cleaned:
 
 def _take_out_problems(store: "DuckDBPyConnection") -> None:
     negative = " OR ".join(f"{name} < 0" for name in (*COUNTS, "requests", "stated_usd"))
-    absurd = " OR ".join(f"{name} > {MOST_TOKENS} * greatest(requests, 1)" for name in COUNTS)
+    absurd = " OR ".join(
+        f"{name} > {MOST_TOKENS} * greatest(requests, if(run_sum, {MOST_CALLS}, 1))"
+        for name in COUNTS
+    )
     store.execute(
         f"""CREATE TABLE problems AS SELECT file, problem, count(*) AS rows FROM (
             SELECT file, {_problem(negative, absurd)} AS problem FROM records

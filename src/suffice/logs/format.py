@@ -38,7 +38,8 @@ class LogFormat(Struct, frozen=True, kw_only=True):
     row as a struct, `broken`, whether it is no JSON, and `file`); one that is `nested` unfolds
     rows, and drops the broken ones. `fields` gives the SQL of each field of a record, `where` keeps
     what is a request, and `problem` says why a row can be none. `prompt` and `answer` are the SQL
-    of the texts, as JSON or text. `missing` says in a few words what the format does not tell.
+    of the texts, as JSON or text. `missing` says in a few words what the format does not tell, and
+    `hint` what to do where a file of it holds no request.
     """
 
     name: str
@@ -53,6 +54,7 @@ class LogFormat(Struct, frozen=True, kw_only=True):
     answer: str = ""
     openings: Openings | None = None
     missing: str = ""
+    hint: str = ""
     nested: bool = False
 
     def matches(self, paths: frozenset[str]) -> bool:

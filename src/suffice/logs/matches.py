@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
 # Under whatever name a cloud or an agent writes a model.
-_MODEL = (
+MODEL_KEY = (
     r"regexp_replace(regexp_extract(lower(coalesce(model, '')), '[^/]*$'), "
     r"'^.*?(claude|gpt-|gemini|qwen)|[-@]?(20\d{2}-?\d{2}-?\d{2}|latest)|-v\d+(:\d+)?$|\[.*\]', "
     r"'\1', 'g')"
@@ -67,7 +67,17 @@ def _merge(store: "DuckDBPyConnection") -> int:
     """
     most = "{'o': coalesce(output_tokens, -1), 't': -coalesce(epoch_us(time), 0), 'r': -rowid}"
     counts = ", ".join(f"'{name}': {name}_tokens" for name in _COUNTS)
-    found = ("stated_usd", "key", "session", "provider", "tier", "effort", "agent", "latency_s")
+    found = (
+        "stated_usd",
+        "key",
+        "session",
+        "model",
+        "provider",
+        "tier",
+        "effort",
+        "agent",
+        "latency_s",
+    )
     store.execute(
         f"""CREATE TEMP TABLE doubles AS
         SELECT id AS name, count(*) AS rows, count(DISTINCT source) AS sources,
@@ -167,10 +177,10 @@ def _name_by_sessions(store: "DuckDBPyConnection") -> None:
                     min(source) OVER (PARTITION BY call) <> max(source) OVER (PARTITION BY call)
                         AS shared
                 FROM (
-                    SELECT rowid AS row, id, source, time, hash(session, {_MODEL}, input_tokens,
+                    SELECT rowid AS row, id, source, time, hash(session, {MODEL_KEY}, input_tokens,
                         coalesce(cache_read_tokens, 0)) AS call
                     FROM records WHERE session IS NOT NULL AND input_tokens > 0 AND requests = 1
-                        AND source <> 'plain' AND model IS NOT NULL
+                        AND run_sum IS NOT true AND source <> 'plain' AND model IS NOT NULL
                 )
             ) WHERE shared
         ) g WHERE records.rowid = g.row"""
@@ -184,8 +194,9 @@ def _sessions_in_doubt(store: "DuckDBPyConnection") -> tuple[Doubt, ...]:
     return _doubts(
         store,
         f"""WITH left_over AS (
-            SELECT session, {_MODEL} AS model, source, count(*) AS n FROM records
+            SELECT session, {MODEL_KEY} AS model, source, count(*) AS n FROM records
             WHERE session IS NOT NULL AND input_tokens > 0 AND requests = 1 AND source <> 'plain'
+                AND run_sum IS NOT true
                 AND (id IS NULL OR id NOT IN (SELECT id FROM matched))
             GROUP BY ALL)
         SELECT a.source, b.source, sum(least(a.n, b.n)) FROM left_over a JOIN left_over b
@@ -204,9 +215,10 @@ def _alike(store: "DuckDBPyConnection") -> tuple[Doubt, ...]:
     return _doubts(
         store,
         f"""WITH looks AS MATERIALIZED (
-            SELECT {log} AS log, hash({_MODEL}, input_tokens, output_tokens,
+            SELECT {log} AS log, hash({MODEL_KEY}, input_tokens, output_tokens,
                 epoch(time)::BIGINT // {_BUCKET_S}) AS look, count(*) AS n
             FROM records WHERE requests = 1 AND input_tokens > 0 AND output_tokens > 0
+                AND run_sum IS NOT true
                 AND (id IS NULL OR id NOT IN (SELECT id FROM matched))
             GROUP BY ALL
         ), sizes AS (SELECT log, sum(n) AS size FROM looks GROUP BY 1), pairs AS (

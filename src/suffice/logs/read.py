@@ -357,11 +357,21 @@ def _without_requests(
     """Name the files that were read, and hold no request; sessions may well be empty."""
     read = {row[0] for row in store.execute("SELECT DISTINCT file FROM records").fetchall()}
     return [
-        Skipped(path=str(source.log.path), reason=f"read as {name}, but no request is in it")
+        Skipped(
+            path=str(source.log.path),
+            reason=": ".join(
+                filter(None, (f"read as {name}, but no request is in it", _hint(source)))
+            ),
+        )
         for (name, *_), sources in groups.items()
         for source in sources
         if source.id not in read and name not in SESSIONS
     ]
+
+
+def _hint(source: _Source) -> str:
+    form = source.sniffed.format
+    return form.hint if isinstance(form, LogFormat) else ""
 
 
 def _broken_rows(store: "DuckDBPyConnection") -> list[Skipped]:

@@ -21,6 +21,7 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     whether a stream's end was logged; where it was not, `output_tokens` may be too low.
     `long_context` says of a report's row whether its prompts are at the higher rates of long ones.
     `request_id` is the provider's name of the call, where `id` is that of the message it gave.
+    `run_sum` says that a row sums up all calls of a printed run, by model.
     """
 
     source: str
@@ -56,6 +57,7 @@ class LogRecord(Struct, frozen=True, kw_only=True):
     parent: int | None = None
     ended: bool | None = None
     long_context: bool | None = None
+    run_sum: bool | None = None
     problem: str | None = None
 
 

@@ -18,6 +18,7 @@ from suffice.logs.gateway_formats import GATEWAY_FORMATS
 from suffice.logs.observer_formats import OBSERVER_FORMATS
 from suffice.logs.otlp_format import OTLP_FORMATS
 from suffice.logs.plain_format import plain_format
+from suffice.logs.printed_formats import PRINTED_FORMATS
 from suffice.logs.provider_formats import PROVIDER_FORMATS
 from suffice.logs.server_formats import TEXT_FORMATS, TextFormat
 from suffice.logs.session_formats import SESSION_FORMATS
@@ -25,6 +26,7 @@ from suffice.logs.session_formats import SESSION_FORMATS
 JSON_FORMATS: tuple[LogFormat, ...] = (
     *SESSION_FORMATS,  # before Claude Code's, whose lines without usage look like Qwen's
     *AGENT_FORMATS,
+    *PRINTED_FORMATS,
     *OTLP_FORMATS,
     *PROVIDER_FORMATS,
     *EXPORT_FORMATS,
