@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from suffice.engines.dialects import request_body
 from suffice.engines.messages import message_body
+from suffice.engines.past_calls import nine_id, results_beside_calls, short_id, with_results
 from suffice.engines.servers import DIALECTS, at_url
-from suffice.engines.turns import nine_id, one_system, results_beside_calls, short_id, with_results
+from suffice.engines.turns import one_system
 from suffice.types import JSON, Request, Rung
 
 RUNG = Rung(name="r", engine="e", model="m")

@@ -9,22 +9,24 @@ from collections.abc import Sequence
 import msgspec
 
 from suffice.engines.dialect import Dialect, Path
-from suffice.engines.schemas import lost_keywords
-from suffice.engines.tool_requests import with_tools
-from suffice.engines.turns import (
-    bridged_results,
+from suffice.engines.past_calls import (
     named_results,
     nine_id,
-    one_system,
-    ordered,
-    plain_texts,
     results_beside_calls,
     short_id,
     signed_calls,
     sound_calls,
-    text_results,
     with_call_ids,
     with_results,
+)
+from suffice.engines.schemas import lost_keywords
+from suffice.engines.tool_requests import with_tools
+from suffice.engines.turns import (
+    bridged_results,
+    one_system,
+    ordered,
+    plain_texts,
+    text_results,
     with_thoughts,
     without_marks,
     without_thoughts,

@@ -16,7 +16,7 @@ from suffice.engines.dialects import (
     within_bounds,
     without_effort,
 )
-from suffice.engines.turns import results_beside_calls, short_id, with_call_ids, with_results
+from suffice.engines.past_calls import results_beside_calls, short_id, with_call_ids, with_results
 from suffice.errors import ConfigError, EngineRefused, ErrorDetail
 from suffice.types import JSON, Effort, Request, Rung
 

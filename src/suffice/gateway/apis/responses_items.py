@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from suffice.engines.turns import results_beside_calls
+from suffice.engines.past_calls import results_beside_calls
 from suffice.gateway.apis.fields import Fields, keeps_nothing, refused, wrong
 from suffice.gateway.apis.responses_tools import MORE_TOOLS, SEARCH_OUTPUT, chat_call_of
 from suffice.gateway.sealed import chat_call, joined, unseal, unseal_id, unseal_summary
