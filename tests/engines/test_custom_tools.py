@@ -276,9 +276,13 @@ async def test_custom_calls_of_a_chat_engine_reach_the_client() -> None:
     app.router.add_post("/v1/chat/completions", answer)
     async with TestServer(app) as http:
         url = f"http://127.0.0.1:{http.port}/v1"
-        async with OpenAIEngine(EngineConfig(kind="openai", url=url, max_retries=0)) as engine:
+        config = EngineConfig(kind="openai", url=url, max_retries=0, dialect="azure")
+        async with OpenAIEngine(config) as engine:
             whole = await engine.complete(of_chat(), RUNG)
             items = [item async for item in engine.relay(of_chat(), RUNG).items]
+            turn = {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+            await engine.complete(of_chat(turn, RESULT), RUNG)
+    assert asked.pop()["messages"][1:] == [turn, RESULT], "as OpenAI's own API takes them"
     assert [body["tools"] for body in asked] == [[CHAT_TOOL]] * 2
     assert whole.tool_calls == items[-1].tool_calls == (CALLED,)
     assert json.loads(whole.wire or b"")["choices"][0]["message"]["tool_calls"] == [CALLED]

@@ -14,7 +14,7 @@ _ORDERS = ("system", "developer")
 # say something.
 _SAID = frozenset({"role", "content", "name", "tool_calls"})
 SAID_ALSO = frozenset({"function_call", "refusal", "audio", "prefix"})
-_OF_A_CALL = frozenset({"id", "type", "function"})
+_OF_A_CALL = frozenset({"id", "type", "function", "custom"})
 _MARK = "cache_control"
 _BRIDGE = "OK."
 _FOLLOWS = "The result follows in the next message."
