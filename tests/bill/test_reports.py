@@ -116,3 +116,44 @@ def test_a_day_of_short_prompts_is_not_charged_as_one_long_prompt(
         f"2026-01-01,{model},key,{kind},{window},1000000,100000\n"
     )
     assert bill_of(path).whole.usd == Decimal(usd)
+
+
+def test_each_call_behind_a_message_is_charged_by_its_own_prompt(tmp_path: Path) -> None:
+    """A message with an advisor sums up two prompts of 112 thousand tokens: none is a long one."""
+
+    def call(kind: str, *counts: int, hour: int = 0, model: str | None = None) -> dict[str, object]:
+        names = ("input_tokens", "output_tokens", "cache_read_input_tokens")
+        return dict(zip((*names, "cache_creation_input_tokens"), counts, strict=True)) | {
+            "type": kind,
+            "model": model,
+            "cache_creation": {"ephemeral_1h_input_tokens": hour},
+        }
+
+    usage = call("", 4, 790, 222_541, 3_093, hour=1_441)
+    usage["iterations"] = [
+        call("message", 2, 623, 110_550, 1_441, hour=1_441),
+        call("advisor_message", 113_780, 4_864, 0, 0, model="claude-opus-4-5"),
+        call("message", 2, 167, 111_991, 1_652),
+    ]
+    row = {
+        "type": "assistant",
+        "uuid": "u",
+        "sessionId": "s",
+        "timestamp": "2026-03-01T10:00:00Z",
+        "requestId": "req_1",
+        "costUSD": 0.5,
+        "message": {"id": "msg_1", "model": "claude-sonnet-4-5", "usage": usage},
+    }
+    early = dict(usage, output_tokens=700)
+    del early["iterations"]  # as lines say before a message is whole
+    started = row | {"message": row["message"] | {"usage": early}}
+    own = 4 * 3 + 222_541 * 0.3 + 1_441 * 6 + 1_652 * 3.75 + 790 * 15
+    advice = 113_780 * 5 + 4_864 * 25
+    for rows in ([row], [started, row, row], [row, started]):
+        bill = bill_of(write_log(tmp_path / "log.jsonl", rows))
+        assert float(bill.whole.usd) == pytest.approx((own + advice) / 1e6, abs=1e-9)
+        assert bill.whole.requests == 3
+        [stated] = bill.stated
+        assert float(stated.stated_usd) == pytest.approx(0.5)
+        agents = {line.name: line.requests for line in bill.lines["agent"]}
+        assert agents == {"main agent": 2, "sub-agents and others": 1}

@@ -199,3 +199,25 @@ def test_the_messages_and_the_export_of_opencode_are_the_same_calls(tmp_path: Pa
     found, cleaned = read(one, other)
     assert found == truth(made)
     assert (cleaned.repeated, cleaned.doubts) == (len(made), ())
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_event_of_a_message_with_several_calls_is_those_calls(
+    named: bool, tmp_path: Path
+) -> None:
+    [call] = calls(CLAUDE, sessions=1, steps=1)
+    row = WRITERS["claude-code"][0]([call])[-1]
+    usage = row["message"]["usage"]
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens")
+    names += ("cache_creation_input_tokens",)
+    first = {name: usage[name] // 3 for name in names}
+    second = {name: usage[name] - first[name] for name in names}
+    usage["iterations"] = [{"type": "message"} | first, {"type": "message"} | second]
+    files = write_log(tmp_path / "s.jsonl", [row])
+    event = claude_event(call, **({} if named else {"request_id": None}), **{"user.id": "alice"})
+    events = write_events(tmp_path / "e.jsonl", [event])
+    found, cleaned = read(files, events)
+    assert found == (2, *truth([call])[1:])
+    assert (cleaned.matched, cleaned.doubts) == (1, ())
+    usd, keys = read(files, events, what="sum(stated_usd)::DOUBLE, count(key)")[0]
+    assert (usd, keys) == (pytest.approx(call.usd), 2)

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from suffice.logs.iterations import PART
+from suffice.logs.sql import sql_text
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -49,6 +52,7 @@ def count_once(store: "DuckDBPyConnection") -> Counted:
     copies = _drop_copies(store)
     _name_by_sessions(store)
     by_session = _merge(store)
+    _take_apart(store)
     doubts = {doubt.logs: doubt for doubt in (*_alike(store), *_sessions_in_doubt(store))}
     matched = store.execute("SELECT count(*) FROM matched").fetchone()
     store.execute("DROP TABLE matched")
@@ -111,6 +115,24 @@ def _merge(store: "DuckDBPyConnection") -> int:
         )
     store.execute("DROP TABLE doubles")
     return int(went[0])
+
+
+def _take_apart(store: "DuckDBPyConnection") -> None:
+    """Leave out messages whose calls are here one by one, each with a prompt of its own."""
+    store.execute(
+        f"""CREATE TEMP TABLE parts AS SELECT p.row, w.rowid AS whole, w.key, w.ended,
+            w.stated_usd * p.tokens / nullif(sum(p.tokens) OVER (PARTITION BY w.id), 0) AS usd
+        FROM (SELECT rowid AS row, regexp_extract(id, {sql_text(PART)}, 1) AS message,
+                input_tokens + coalesce(output_tokens, 0) AS tokens
+            FROM records WHERE id LIKE '%/message%' AND source <> 'plain') p
+        JOIN records w ON w.id = p.message"""
+    )
+    store.execute("DELETE FROM records WHERE rowid IN (SELECT whole FROM parts)")
+    store.execute(
+        """UPDATE records SET stated_usd = p.usd, key = coalesce(records.key, p.key),
+            ended = p.ended FROM parts p WHERE records.rowid = p.row"""
+    )
+    store.execute("DROP TABLE parts")
 
 
 def _drop_copies(store: "DuckDBPyConnection") -> int:
