@@ -1,6 +1,7 @@
 """What `certify` counts: clusters, three risks, groups, and answers no scorer could judge."""
 
 import random
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -101,6 +102,46 @@ def test_sessions_of_very_different_size_certify_per_session() -> None:
     assert found.certified
     assert found.clusters in (80, 81)
     assert found.beyond_largest == 0
+
+
+@pytest.mark.parametrize("risk", [RiskKind.EXCESS_OVER_REFERENCE, RiskKind.NET_LOSS])
+def test_risk_and_quality_per_session_are_means_over_sessions(risk: RiskKind) -> None:
+    """A long session weighs as much as a single turn, in the baselines too."""
+    turns = {session: 20 if session % 6 == 0 else 1 for session in range(360)}
+    trials = [
+        Trial(
+            request_id=f"{session}-{turn}",
+            rung=rung,
+            status=TrialStatus.SCORED,
+            text=f"turn {turn} of session {session}",
+            cluster=f"s{session}",
+            quality=float(rung == "big" or turn % 5 != 4),
+            charge_usd=Decimal("0.01" if rung == "big" else "0.001"),
+        )
+        for session, count in turns.items()
+        for turn in range(count)
+        for rung in ("small", "big")
+    ]
+    ask = Target(
+        reference="big",
+        label_source=LabelSource.TARGET,
+        alpha=0.1,
+        per=Per.SESSION,
+        risk=risk,
+        random_part=False,
+    )
+    found = certify(tabulate(trials), ask, encoder=default_encoder())
+    assert found.result.share["small"] == 1.0
+    lost: dict[str, list[float]] = {}
+    for name in found.reported.request_ids:
+        session, turn = name.split("-")
+        lost.setdefault(session, []).append(float(int(turn) % 5 == 4))
+    expected = float(np.mean([np.mean(each) for each in lost.values()]))
+    assert 0.02 < expected < 0.05
+    assert found.result.risk == pytest.approx(expected)
+    assert found.result.quality == pytest.approx(1 - expected)
+    assert found.result.baselines["always_cheapest"].risk == pytest.approx(expected)
+    assert found.result.saving == pytest.approx(0.9)
 
 
 # -- the three risks ------------------------------------------------------------------------------

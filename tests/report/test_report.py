@@ -44,8 +44,9 @@ from suffice.report.summary import (
     side,
     token_spreads,
 )
-from suffice.report.trial_figures import trial_figures
+from suffice.report.trial_figures import show_cost, trial_figures
 from suffice.trials.frontier import frontier
+from suffice.trials.table import CostUnit
 from suffice.types import Charge, Count, CountSource, Trial, TrialStatus, Usage, Vector
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -314,6 +315,18 @@ def test_the_figures_on_trials_carry_the_numbers_that_they_were_given() -> None:
     assert identity.title == "A request costs 10 times less than with high alone"
     assert rows(identity)["decodes per request"] == ("1", "1", "\u00f7 1")
     assert rows(tokens)["high"] == ("60", "133", "145", "160", "174", "186")
+
+
+def test_rungs_with_scores_on_different_requests_are_not_set_against_each_other() -> None:
+    easy = [t for t in trials() if t.rung == "high" or int(t.request_id[1:]) % 4]
+    front = list(trial_figures(trials_report(frontier=frontier(easy))))[1]
+    assert front.title == "Quality against cost, each rung on its own requests"
+    assert rows(front)["low"][1].startswith("100.0 % (")
+
+
+def test_a_cost_per_answer_keeps_three_digits_above_a_cent() -> None:
+    shown = [show_cost(usd, CostUnit.USD) for usd in (0.00653, 0.0117, 0.0149, 0.256, 3.14159)]
+    assert shown == ["$0.00653", "$0.0117", "$0.0149", "$0.256", "$3.14"]
 
 
 def test_the_four_parts_of_the_identity_multiply() -> None:

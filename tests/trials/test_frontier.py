@@ -149,6 +149,18 @@ def test_unscored_and_failed_trials_are_left_out_and_counted() -> None:
     assert any("1 of 12 trials are failed" in note for note in result.notes)
 
 
+def test_a_rung_whose_answers_lack_scores_is_said_with_its_accuracy_if_they_are_wrong() -> None:
+    rows = [trial(i, "big", float(i < 9), tokens=10) for i in range(10)]
+    rows += [trial(i, "small", 1.0 if i < 7 else None, tokens=10) for i in range(10)]
+    result = frontier(rows)
+    assert not result.alike
+    assert (
+        "3 of 10 calls of 'small' have no score: if they count as wrong, its accuracy is 70.0 %."
+        in result.notes
+    )
+    assert frontier(rows[:10]).alike
+
+
 def test_an_unknown_cost_is_unknown_and_not_left_out_quietly() -> None:
     rows = [trial(i, "r", 1.0, tokens=None if i == 3 else 10, usd="1") for i in range(10)]
     found = point(rows)

@@ -33,7 +33,7 @@ from suffice.policy import (
 )
 from suffice.policy.baselines import saving
 from suffice.scoring.labels import HumanLabels
-from suffice.trials.table import Rows, TrialTable, split_rows
+from suffice.trials.table import Floats, Rows, TrialTable, split_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +50,10 @@ class RequestSplit:
         names = enumerate(self.table.request_ids)
         at = np.array([row for row, name in names if name in request_ids], dtype=np.int64)
         return _picked(self.table, self.seen, self.known, at, rows=self.rows[at])
+
+    def weighing(self, weights: Floats | None) -> "RequestSplit":
+        """Return the same rows, which count so much in a mean."""
+        return replace(self, known=replace(self.known, weights=weights))
 
 
 def _picked(

@@ -70,6 +70,12 @@ class LossRule:
         """Return the clusters of some rows."""
         return Clusters(codes=codes, largest=self.largest, per=self.per)
 
+    def weights(self, codes: Rows) -> Floats | None:
+        """Return how much each of some rows counts in a mean per session; None per request."""
+        if self.per is Per.REQUEST:
+            return None
+        return np.asarray(1.0 / np.bincount(codes)[codes])
+
 
 def marked(table: TrialTable, *, reference: str, judged: bool) -> MarkedRequests:
     """Keep the requests that can be judged; where a judge gave the marks, only those marked whole.

@@ -148,6 +148,7 @@ def certify(
         per=ask.per,
         judged=human is not None,
     )
+    report = report.weighing(rule.weights(report.table.clusters))
     certifying = CertifyingRows(
         split=test,
         rule=rule,
@@ -295,8 +296,9 @@ def _measured(
     known, rungs = report.known, report.known.rungs
     losses, cheap = losses_of(plays, known.quality, rule=rule)[:, 0], answered_cheaply(plays)[:, 0]
     counts = cheap if ask.risk is RiskKind.ERROR_AMONG_ANSWERED else np.ones_like(cheap)
-    shown, wanted = described(known, plays), float(known.quality[:, -1].mean())
+    shown, wanted = described(known, plays), known.mean(known.quality[:, -1])
     spared = 1.0 - shown.share[ask.reference]
+    weights = rule.weights(report.table.clusters[counts])
 
     def judged(ways: dict[str, Baseline]) -> dict[str, Baseline]:
         if not rule.net:
@@ -311,7 +313,7 @@ def _measured(
         "lineage": ask.lineage,
         "label_source": ask.label_source,
         "share": shown.share,
-        "risk": float(losses[counts].mean()) if counts.any() else None,
+        "risk": float(np.average(losses[counts], weights=weights)) if counts.any() else None,
         "saving": shown.saving,
         "saving_interval": None if shown.saving is None else saving_interval(report, plays),
         "saving_unit": report.table.cost_unit,

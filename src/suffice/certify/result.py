@@ -26,6 +26,8 @@ UNEVEN = 3  # times the mean size of a cluster, from which the largest one makes
 class CertifyResult(Struct, frozen=True, kw_only=True):
     """What certifying said; shares, risk, saving and quality are those of the reporting split.
 
+    Risk and quality, the baselines' too, are means over what the promise counts (`per`).
+
     `certified` is True when a cheaper choice than always the reference holds the promise; if not,
     the figures are those of always the reference. `share` is by rung. `saving` is a fraction of the
     reference's cost in `saving_unit`, discarded attempts paid; None where costs are unknown.

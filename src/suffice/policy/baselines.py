@@ -64,8 +64,8 @@ def described(known: Outcomes, plays: PathOutcomes) -> Baseline:
     """Describe what one point of a path did, discarded attempts paid."""
     return Baseline(
         share=dict(zip(known.rungs, plays.shares()[:, 0].tolist(), strict=True)),
-        risk=float(plays.losses(known.quality)[:, 0].mean()),
-        quality=float(plays.qualities(known.quality)[:, 0].mean()),
+        risk=known.mean(plays.losses(known.quality)[:, 0]),
+        quality=known.mean(plays.qualities(known.quality)[:, 0]),
         saving=saving(plays.costs(known.cost)[:, 0], known.cost[:, -1]),
     )
 
@@ -109,7 +109,7 @@ def _chosen(known: Outcomes, chosen: "np.ndarray[tuple[int], np.dtype[np.intp]]"
     reached, wanted = known.quality[rows, chosen], known.quality[:, -1]
     return Baseline(
         share={rung: float((chosen == at).mean()) for at, rung in enumerate(known.rungs)},
-        risk=float(np.maximum(0.0, wanted - reached).mean()),
-        quality=float(reached.mean()),
+        risk=known.mean(np.maximum(0.0, wanted - reached)),
+        quality=known.mean(reached),
         saving=saving(known.cost[rows, chosen], known.cost[:, -1]),
     )

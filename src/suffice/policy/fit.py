@@ -26,16 +26,22 @@ FEWEST_ROWS = 40
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcomes:
-    """What the fitting rows came to, rungs from the cheapest to the reference.
+    """What some rows came to, rungs from the cheapest to the reference.
 
     `quality`, `cost` and `abstained` have shape (rows, rungs); no quality may be NaN, a cost is NaN
-    if unknown.
+    if unknown. `weights`, shape (rows,), say how much each row counts in a mean; by default all
+    count the same.
     """
 
     rungs: tuple[str, ...]
     quality: Floats
     cost: Floats
     abstained: Flags
+    weights: Floats | None = None
+
+    def mean(self, values: Floats) -> float:
+        """Average one value a row."""
+        return float(np.average(values, weights=self.weights))
 
     def subset(self, rows: Rows) -> "Outcomes":
         """Return some rows, in the order of `rows`."""
@@ -44,6 +50,7 @@ class Outcomes:
             quality=self.quality[rows],
             cost=self.cost[rows],
             abstained=self.abstained[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 

@@ -56,6 +56,7 @@ _COST_NAMES = {
     CostUnit.OUTPUT_WORDS: "output words",
 }
 _FEW = 100
+_CENT = 0.01  # dollars, from which amounts are rounded to cents elsewhere
 _HEIGHT, _LINE = 320, 15  # pixels of the figure of ways, and of a line of text in it
 _NEAR = 0.35  # of the widest saving, that a name may take
 
@@ -101,7 +102,9 @@ def choice_figure(verdict: CertifyVerdict | None) -> Figure:
 def risk_words(verdict: CertifyVerdict) -> str:
     """Return the meaning of a verdict's risk in words."""
     if verdict.risk_kind == "excess_over_reference":
-        return "how much worse answers are than the reference's, on average over all requests"
+        return (
+            f"how much worse answers are than the reference's, on average over all {verdict.per}s"
+        )
     if verdict.risk_kind == "net_loss":
         return "how much lower average quality is than the reference's"
     return "the share of wrong answers among requests that the reference did not answer"
@@ -193,7 +196,7 @@ def frontier_figure(report: TrialsReport) -> Figure:
     if unit is None or not points:
         return figure
     return Figure(
-        title=_frontier_title(points, unit=unit, reference=report.reference),
+        title=_frontier_title(points, unit=unit, reference=report.reference, alike=frontier.alike),
         caption=_frontier_caption(frontier, suffice=points[-1]["name"] == "suffice"),
         alt="Scatter of the share of right answers against cost per answer, one dot for each rung.",
         chart=_frontier_chart(points, unit=unit),
@@ -228,7 +231,7 @@ def show_cost(cost: float | None, unit: CostUnit | None) -> str:
     if cost is None or unit is None:
         return "unknown"
     if unit is CostUnit.USD:
-        return show_usd(Decimal(repr(cost)))
+        return f"${cost:.3g}" if _CENT <= cost < 1 else show_usd(Decimal(repr(cost)))
     return f"{cost:,.1f}" if cost < _FEW else f"{cost:,.0f}"
 
 
@@ -262,11 +265,13 @@ def _ends(key: str, estimate: Estimate) -> Point:
     }
 
 
-def _frontier_title(points: Sequence[Point], *, unit: CostUnit, reference: str) -> str:
+def _frontier_title(points: Sequence[Point], *, unit: CostUnit, reference: str, alike: bool) -> str:
     """Compare the cheapest rung with the reference, or with the dearest if they are the same."""
     rungs = sorted((p for p in points if p["name"] != "suffice"), key=lambda p: p["cost"])
     cheap = rungs[0]
     other = next((p for p in rungs[1:] if p["name"] == reference), rungs[-1])
+    if not alike:
+        return "Quality against cost, each rung on its own requests"
     finding = f"{quoted(cheap['name'])} is right on {show_share(cheap['quality'])}"
     if other is cheap or not cheap["cost"]:
         return f"{finding} at {show_cost(cheap['cost'], unit)} an answer"

@@ -28,6 +28,7 @@ from suffice.trials.resample import (
 from suffice.trials.table import CostUnit, Floats, Rows, clusters_of, numbered
 from suffice.trials.tabulate import cost_of
 from suffice.types import CountSource, Trial, TrialStatus
+from suffice.units import show_share
 
 WIDER_BELOW = 10  # groups, too few to show how they differ
 MOST_WITHOUT_COST = 0.05  # share of the answers of a rung
@@ -60,12 +61,17 @@ class RungPoint(Struct, frozen=True, kw_only=True):
 
 
 class Frontier(Struct, frozen=True, kw_only=True):
-    """All rungs in their order, how the intervals were made, and what a reader must know."""
+    """All rungs in their order, how the intervals were made, and what a reader must know.
+
+    `alike` says that all rungs have scores on the same requests; if not, what sets them apart may
+    be the requests.
+    """
 
     rungs: tuple[RungPoint, ...]
     cost_unit: CostUnit | None
     clustered_by: str
     clusters: int
+    alike: bool = True
     resamples: int = RESAMPLES
     confidence: float = CONFIDENCE
     notes: tuple[str, ...] = ()
@@ -116,6 +122,7 @@ def frontier(trials: Sequence[Trial], *, seed: int = 0) -> Frontier:
         cost_unit=unit,
         clustered_by=clustered_by,
         clusters=len(sums.scored),
+        alike=_alike(scored),
         notes=(
             *_notes(trials, clustered_by=clustered_by, clusters=len(sums.scored)),
             *_cost_notes(scored, sums, rungs),
@@ -297,15 +304,33 @@ def _notes(trials: Sequence[Trial], *, clustered_by: str, clusters: int) -> Iter
         left_out = sum(trial.status is status for trial in trials)
         if left_out:
             yield f"{left_out} of {len(trials)} trials are {why} and left out of every figure."
-    requests: dict[str, set[str]] = {}
-    for trial in trials:
-        if trial.status is TrialStatus.SCORED:
-            requests.setdefault(trial.rung, set()).add(trial.request_id)
-    if any(ids != next(iter(requests.values())) for ids in requests.values()):
+    if not _alike([trial for trial in trials if trial.status is TrialStatus.SCORED]):
         yield "The rungs have scores on different requests: they are not compared like with like."
+        yield from _unanswered(trials)
     guessed = sum(_is_guessed(trial) for trial in trials)
     if guessed:
         yield f"{guessed} of {len(trials)} trials have an estimated count or charge."
+
+
+def _alike(scored: Sequence[Trial]) -> bool:
+    """Whether all rungs have scores on the same requests."""
+    requests: dict[str, set[str]] = {}
+    for trial in scored:
+        requests.setdefault(trial.rung, set()).add(trial.request_id)
+    return all(ids == next(iter(requests.values())) for ids in requests.values())
+
+
+def _unanswered(trials: Sequence[Trial]) -> Iterator[str]:
+    """Say how accurate each rung is where calls without a score count as wrong."""
+    for rung in dict.fromkeys(trial.rung for trial in trials):
+        qualities = [trial.quality for trial in trials if trial.rung == rung]
+        lacking = qualities.count(None)
+        if lacking:
+            right = sum(quality or 0.0 for quality in qualities) / len(qualities)
+            yield (
+                f"{lacking:,} of {len(qualities):,} calls of {rung!r} have no score: if they "
+                f"count as wrong, its accuracy is {show_share(right)}."
+            )
 
 
 def _is_guessed(trial: Trial) -> bool:
