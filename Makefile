@@ -25,6 +25,7 @@ test-all: $(TRAIN_STAMP)  ## everything
 
 test-clients: $(STAMP)  ## real clients from npm and PyPI, against a scripted engine
 	$(BIN)/python tests/clients/drive.py
+	$(BIN)/python tests/clients/patches.py
 	$(BIN)/python tests/clients/session.py claude
 	$(BIN)/python tests/clients/session.py codex
 
