@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from response_server import CALL, SEARCH, THOUGHT, asking, events_of, text_item
+from response_server import CALL, CUSTOM_CALL, SEARCH, THOUGHT, asking, events_of, text_item
 
 from suffice.engines.base import last
+from suffice.engines.calls import written_in
+from suffice.engines.custom_tools import names_of
 from suffice.engines.response_replies import ResponseEvents, completion_of
 from suffice.engines.response_requests import left_out, response_body
 from suffice.engines.responses import ResponsesEngine
@@ -38,6 +40,7 @@ RESPONSE: JSON = {
         text_item("4", annotations=[PAGE], logprobs=LOGPROBS) | {"phase": "commentary"},
         {"id": "m2", "type": "message", "content": [{"type": "refusal", "refusal": "No."}]},
         CALL,
+        CUSTOM_CALL,
     ],
     "service_tier": "default",
     "usage": {
@@ -63,7 +66,8 @@ REQUEST: JSON = {
             "role": "assistant",
             "content": "I look.",
             "tool_calls": [
-                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "b", "type": "custom", "custom": {"name": "c", "input": "text"}},
             ],
             "response_items": [
                 {"origin": "o/gpt-5.5", "item": {"type": "reasoning", "summary": []}},
@@ -74,6 +78,7 @@ REQUEST: JSON = {
             ],
         },
         {"role": "tool", "tool_call_id": "a", "content": "20 degrees"},
+        {"role": "tool", "tool_call_id": "b", "content": "Done."},
     ],
     "params": {
         "temperature": 0.5,
@@ -83,7 +88,19 @@ REQUEST: JSON = {
         "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}},
         "logprobs": True,
         "top_logprobs": 2,
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {}}},
+            {
+                "type": "custom",
+                "custom": {
+                    "name": "c",
+                    "format": {
+                        "type": "grammar",
+                        "grammar": {"syntax": "regex", "definition": "a*"},
+                    },
+                },
+            },
+        ],
         "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{}]}},
         "parallel_tool_calls": False,
         "web_search_options": {"user_location": {"approximate": {"city": "Paris"}}},
@@ -201,6 +218,7 @@ def test_a_chat_request() -> None:
             refusal = None
             try:
                 response_body(request, rung, stream=False)
+                names_of(request)
                 left_out(params, rung)
             except EngineRefused as error:
                 refusal = error
@@ -212,7 +230,8 @@ def test_a_chat_request() -> None:
 
 
 def random_item(dice: random.Random, number: int) -> JSON:
-    kind = dice.choice(["reasoning", "message", "message", "function_call", "web_search_call"])
+    kinds = ["reasoning", "message", "message", "function_call", "web_search_call"]
+    kind = dice.choice([*kinds, "custom_tool_call", "a call of c"])
     text, item = f"{number}-{'ü🍞 '[: dice.randrange(4)]}", {"id": f"id_{number}", "type": kind}
     if kind == "reasoning":
         shown = [{"type": "summary_text", "text": text}] * dice.randrange(3)
@@ -220,6 +239,11 @@ def random_item(dice: random.Random, number: int) -> JSON:
     if kind == "message":
         phase = {"phase": dice.choice(["commentary", "final_answer"])} if number % 2 else {}
         return text_item(text, annotations=[PAGE] * dice.randrange(2)) | item | phase
+    if kind == "custom_tool_call":
+        return item | {"call_id": f"call_{number}", "name": "c", "input": text}
+    if kind == "a call of c":
+        call = {"type": "function_call", "call_id": f"call_{number}", "name": "c"}
+        return item | call | {"arguments": json.dumps({"input": text})}
     if kind == "function_call":
         return item | {"call_id": f"call_{number}", "name": "f", "arguments": f'{{"a": {number}}}'}
     return SEARCH | item
@@ -254,7 +278,7 @@ def test_a_stream_of_any_server_says_what_the_whole_response_says() -> None:
         dice = random.Random(seed)
         output = [random_item(dice, number) for number in range(dice.randrange(1, 7))]
         whole = RESPONSE | {"output": output}
-        events, message = ResponseEvents(origin="o/m"), {}
+        events, message = ResponseEvents(origin="o/m", customs={"c": "c"}), {}
         calls: dict[int, str] = {}
         for event in mangled(dice, whole):
             chunk = events.chunk(event)
@@ -263,14 +287,20 @@ def test_a_stream_of_any_server_says_what_the_whole_response_says() -> None:
             ).items():
                 if name == "tool_calls":
                     for call in value:
-                        text = call["function"]["arguments"]
+                        text = written_in(call)
                         calls[call["index"]] = calls.get(call["index"], "") + text
                 else:
                     message[name] = message[name] + value if name in message else value
-        expected = completion_of(whole, origin="o/m")["choices"][0]["message"]
+        whole_chat = completion_of(whole, origin="o/m", customs={"c": "c"})
+        expected = whole_chat["choices"][0]["message"]
         for name in ("content", "reasoning_content"):
             assert message.get(name) == expected.get(name), (seed, name)
-        told = [call["function"]["arguments"] for call in expected.get("tool_calls", ())]
+        told = [written_in(call) for call in expected.get("tool_calls", ())]
+        texts = [item for item in output if item.get("name") == "c"]
+        custom = [call for call in expected.get("tool_calls", ()) if call["type"] == "custom"]
+        assert [call["custom"]["input"] for call in custom] == [
+            one.get("input") or json.loads(one["arguments"])["input"] for one in texts
+        ]
         assert [text for _, text in sorted(calls.items())] == told, seed
         for name in ("response_items", "annotations"):
             both = [json.dumps(one.get(name, []), sort_keys=True) for one in (message, expected)]
