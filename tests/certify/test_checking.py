@@ -76,6 +76,18 @@ def test_a_check_that_is_dear_and_needless_does_not_pay() -> None:
     assert any("does not pay" in sentence for sentence in found.result.about_checks)
 
 
+def test_whether_a_check_pays_is_said_only_where_the_interval_tells() -> None:
+    result = settled(checked_trials()).result
+    assert result.saving is not None
+    for without, interval, said in (
+        (result.saving + 0.01, (result.saving - 0.1, result.saving + 0.1), "is not known"),
+        (result.saving + 0.2, (result.saving - 0.1, result.saving + 0.1), "does not pay"),
+        (result.saving - 0.2, (result.saving - 0.1, result.saving + 0.1), "checking pays"),
+    ):
+        changed = replace(result, without_checks=without, saving_interval=interval)
+        assert said in changed.about_checks[-1]
+
+
 def test_a_rule_that_costs_more_than_the_reference_is_refused() -> None:
     with pytest.raises(InputError, match="costs no less"):
         settled(checked_trials(small_usd="0.8"))

@@ -111,9 +111,13 @@ class CertifyResult(Struct, frozen=True, kw_only=True):
             for rung, errors in self.checks.items()
         ]
         if self.without_checks is not None and self.saving is not None:
-            pays = "pays" if self.saving > self.without_checks else "does not pay"
             without = show_share(self.without_checks)
-            sentences.append(f"checking {pays}: without it {without} would be saved")
+            low, high = self.saving_interval or (self.saving, self.saving)
+            if low <= self.without_checks <= high:
+                pays = "whether checking pays is not known"
+            else:
+                pays = f"checking {'pays' if self.saving > self.without_checks else 'does not pay'}"
+            sentences.append(f"{pays}: without it {without} would be saved")
         return tuple(sentences)
 
     @property

@@ -90,7 +90,8 @@ def print_worth(result: "CertifyResult") -> None:
     """Print what random routing would do under the same promise, and a better reference."""
     random = result.baselines.get("random")
     whole_fixed = result.family == "fixed" and result.part == 1
-    if result.certified and random is not None and not whole_fixed:
+    checked = bool(result.checks)  # every policy leaves what fails its check, the random one too
+    if result.certified and random is not None and not whole_fixed and not checked:
         say(_luck_and_judgement(result, random))
     if result.use_as_reference is not None:
         say(
