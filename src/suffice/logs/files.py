@@ -69,13 +69,7 @@ def _logs_below(folder: Path) -> Iterator[Path]:
 def open_log(path: Path) -> LogFile:
     """Look at the start of a file; raises InputError for one that cannot be read."""
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            packing: Packing = "none"
-            if magic[:2] == _GZIP:
-                packing = "gzip"
-            elif magic == _ZSTD:
-                packing = "zstd"
+        packing = packing_of(path)
         with unpacked(path, packing) as content:
             head = _read_some(content)
     except OSError as error:
@@ -83,6 +77,15 @@ def open_log(path: Path) -> LogFile:
             f"cannot read {path}: {error.strerror or error}", hint="check the path"
         ) from error
     return LogFile(path=path, packing=packing, head=head, size=path.stat().st_size)
+
+
+def packing_of(path: Path) -> Packing:
+    """Tell from its first bytes how a file is packed; raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic[:2] == _GZIP:
+        return "gzip"
+    return "zstd" if magic == _ZSTD else "none"
 
 
 def unpacked(path: Path, packing: Packing) -> IO[bytes]:

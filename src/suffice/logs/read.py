@@ -1,6 +1,5 @@
 """Read any mixture of logs into one table of records, and say what was left out and why."""
 
-import hashlib
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from suffice.logs.agent_formats import AGENT_FORMATS
 from suffice.logs.clean import Cleaned, clean
+from suffice.logs.copies import find_copies
 from suffice.logs.databases import is_database, read_database
 from suffice.logs.files import LogFile, find_files, open_log, salvage
 from suffice.logs.format import LogFormat, Structure, structure_sql
@@ -115,11 +115,11 @@ def read_logs(names: Iterable[str], options: LogOptions = DEFAULTS) -> Iterator[
         formats: dict[str, int] = defaultdict(int)
         groups: dict[tuple[str, str, str], list[_Source]] = defaultdict(list)
         size = 0
-        same = _copies(paths)
+        same: dict[Path | str, str] = {**find_copies(paths)}
         places: list[Path | str] = [*paths, *urls]
         for number, path in enumerate(places):
             if path in same:
-                skipped.append(Skipped(path=str(path), reason=f"the same file as {same[path]}"))
+                skipped.append(Skipped(path=str(path), reason=same[path]))
                 continue
             source = _look_at(number, path, options, spare=Path(spare))
             size += source.log.size
@@ -171,23 +171,6 @@ def _look_at(number: int, path: Path | str, options: LogOptions, *, spare: Path)
         read_as = target.with_suffix(".link")
         read_as.symlink_to(log.path.resolve())
     return _Source(id=number, log=log, sniffed=sniffed, read_as=read_as)
-
-
-def _copies(paths: list[Path]) -> dict[Path | str, Path]:
-    """Map each file that holds the very bytes of an earlier one to that one."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in paths:
-        by_size[path.stat().st_size].append(path)
-    copies: dict[Path | str, Path] = {}
-    for alike in by_size.values():
-        seen: dict[bytes, Path] = {}
-        for path in alike if len(alike) > 1 else ():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            if path.stat().st_size and digest in seen:
-                copies[path] = seen[digest]
-            seen.setdefault(digest, path)
-    return copies
 
 
 def _sniff_parquet(log: LogFile, options: LogOptions) -> Sniffed:
