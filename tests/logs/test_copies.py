@@ -68,3 +68,19 @@ def test_a_log_that_is_cut_within_a_line_is_no_earlier_state(tmp_path: Path) -> 
     path = write(tmp_path / "log.jsonl", ROWS)
     (tmp_path / "cut.jsonl").write_bytes(path.read_bytes()[:-10])
     assert prompts(path, tmp_path) == (2 * WHOLE - 299, {"cut.jsonl": "no JSON"})
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_a_damaged_file_is_no_copy_and_gives_the_rows_before_the_damage(
+    pack: object, tmp_path: Path
+) -> None:
+    many = [row.replace("gpt-5", f"gpt-5-{n * 7919 % 9973}") for n, row in enumerate(ROWS * 40)]
+    path = write(tmp_path / "a.jsonl", many)
+    assert callable(pack)
+    packed = pack(path.read_bytes())
+    damaged = tmp_path / "b.jsonl.gz"
+    damaged.write_bytes(packed[:-2000] + b"\xff" * 2000)
+    whole = prompts(path)[0]
+    total, skipped = prompts(damaged)
+    assert 0 < total < whole
+    assert skipped["b.jsonl.gz"]

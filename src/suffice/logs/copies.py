@@ -1,17 +1,15 @@
 """Find files that hold what another one holds too: copies, packed ones, and earlier states."""
 
 import hashlib
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from suffice.logs.files import CHUNK_BYTES, packing_of, unpacked
+from suffice.logs.files import BROKEN, CHUNK_BYTES, packing_of, unpacked
 
 _HEAD_BYTES = 4096
-_BROKEN = (EOFError, OSError, zlib.error)
 
 
 class _State(Struct, frozen=True):
@@ -66,7 +64,7 @@ def _unpacked_bytes(path: Path) -> int | None:
     try:
         with unpacked(path, packing_of(path)) as content:
             return sum(len(chunk) for chunk in iter(lambda: content.read(CHUNK_BYTES), b""))
-    except _BROKEN:
+    except BROKEN:
         return None
 
 
@@ -92,5 +90,5 @@ def _head(path: Path) -> bytes:
     try:
         with unpacked(path, packing_of(path)) as content:
             return content.read(_HEAD_BYTES)
-    except _BROKEN:
+    except BROKEN:
         return b""

@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,8 @@ _PACKED = (".gz", ".zst")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 Packing = Literal["none", "gzip", "zstd"]
+_PIECE_BYTES = 1 << 16
+BROKEN = (EOFError, OSError, zlib.error)  # of a packed file that is cut off or damaged
 
 
 class LogFile(Struct, frozen=True, kw_only=True):
@@ -89,18 +91,40 @@ def packing_of(path: Path) -> Packing:
 
 
 def unpacked(path: Path, packing: Packing) -> IO[bytes]:
-    """Open what is in a file; reading raises EOFError or OSError where it is cut off."""
+    """Open what is in a file; reading raises one of BROKEN where it is cut off or damaged."""
     if packing == "gzip":
         return gzip.open(path, "rb")  # type: ignore[return-value]
     if packing == "zstd":
+        return io.BufferedReader(_ZstdContent(path))
+    return path.open("rb")
+
+
+class _ZstdContent(io.RawIOBase):
+    """What is in a zstd file; a damaged one raises OSError, as one of gzip does.
+
+    It reads in small pieces, for the library gives nothing of a piece with damage in it.
+    """
+
+    def __init__(self, path: Path) -> None:
         import zstandard
 
-        return io.BufferedReader(
-            zstandard.ZstdDecompressor().stream_reader(
-                path.open("rb"), read_across_frames=True, closefd=True
-            )
+        self._damage = zstandard.ZstdError
+        self._frames = zstandard.ZstdDecompressor().stream_reader(
+            path.open("rb"), read_across_frames=True, closefd=True
         )
-    return path.open("rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return int(self._frames.readinto(memoryview(buffer)[:_PIECE_BYTES]))
+        except self._damage as error:
+            raise OSError(str(error)) from error
+
+    def close(self) -> None:
+        self._frames.close()  # type: ignore[no-untyped-call]
+        super().close()
 
 
 def salvage(log: LogFile, target: Path) -> bool:
@@ -110,7 +134,7 @@ def salvage(log: LogFile, target: Path) -> bool:
         while True:
             try:
                 chunk = content.read1(CHUNK_BYTES)  # type: ignore[attr-defined]
-            except (EOFError, OSError, zlib.error):
+            except BROKEN:
                 whole = False
                 break
             if not chunk:
@@ -126,7 +150,7 @@ def _read_some(content: IO[bytes]) -> bytes:
     while size < HEAD_BYTES:
         try:
             part = content.read1(min(1 << 16, HEAD_BYTES - size))  # type: ignore[attr-defined]
-        except (EOFError, zlib.error, OSError):
+        except BROKEN:
             break
         if not part:
             break

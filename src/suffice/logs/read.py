@@ -111,16 +111,13 @@ def read_logs(names: Iterable[str], options: LogOptions = DEFAULTS) -> Iterator[
         tempfile.TemporaryDirectory(prefix="suffice-bill-") as spare,
         open_store(timezone=options.timezone) as store,
     ):
-        skipped: list[Skipped] = []
+        copies = find_copies(paths)
+        skipped = [Skipped(path=str(path), reason=reason) for path, reason in copies.items()]
         formats: dict[str, int] = defaultdict(int)
         groups: dict[tuple[str, str, str], list[_Source]] = defaultdict(list)
         size = 0
-        same: dict[Path | str, str] = {**find_copies(paths)}
-        places: list[Path | str] = [*paths, *urls]
+        places: list[Path | str] = [*(path for path in paths if path not in copies), *urls]
         for number, path in enumerate(places):
-            if path in same:
-                skipped.append(Skipped(path=str(path), reason=same[path]))
-                continue
             source = _look_at(number, path, options, spare=Path(spare))
             size += source.log.size
             if source.sniffed.format is None:
