@@ -6,7 +6,7 @@ each answered by the embedded model at the efforts none, low and high (temperatu
   effort, also of the two families made here, which are not in the mean;
 - `harder`: the mean accuracy of the families that the specification names so, whose main steps are
   hard to say without the work inside them, and how far high lies above none and above low; absent
-  where it names none, as `effort.toml` does;
+  where it names none;
 - `auto`: a policy that routes and defers, certified to lose at most 0.02 against high (delta 0.1)
   on a uniform mix of the families; tokens of discarded attempts counted. Means over 10 random
   splits, measured on the tenth of the questions that nothing was fitted or certified on.

@@ -14,7 +14,7 @@ from tools.reference_model.tokenizer import build_tokenizer, prompt
 
 from suffice.types import Effort
 
-SPEC_FILE = Path(__file__).parents[2] / "benchmarks" / "effort" / "harder.toml"
+SPEC_FILE = Path(__file__).parents[2] / "benchmarks" / "effort" / "effort.toml"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,15 @@ def test_high_ends_with_the_answer(spec: Spec) -> None:
             assert last == question.answer
     for question in asked(spec, "leg_counting"):
         assert written(question, Effort.HIGH).split()[-1] == question.answer
+
+
+def test_both_parts_of_a_complex_product_are_stated(spec: Spec) -> None:
+    for question in asked(spec, "complex_arithmetic"):
+        answer = complex(question.answer.replace(" ", "").replace("i", "j"))
+        parts = [str(round(answer.real)), str(round(answer.imag))]
+        assert written(question, Effort.LOW).splitlines() == parts
+        high = written(question, Effort.HIGH).splitlines()
+        assert [line.rpartition("=")[2] for line in high] == parts
 
 
 def test_low_states_main_steps_alone(spec: Spec) -> None:
@@ -89,7 +98,7 @@ def test_a_turn_there_and_back_is_none(spec: Spec) -> None:
 def test_fixed_wordings_are_single_tokens(spec: Spec) -> None:
     """Reading a question is cheap: what does not change from one to the next is few tokens."""
     tokenizer = build_tokenizer()
-    most = {"products": 20, "leg_counting": 45, "color_cube_rotation": 70}
+    most = {"products": 20, "leg_counting": 45, "color_cube_rotation": 70, "complex_arithmetic": 24}
     for family, tokens in most.items():
         for question in asked(spec, family):
             assert len(tokenizer.encode(prompt(question.text, Effort.LOW)).ids) <= tokens

@@ -1,6 +1,6 @@
-"""Write the tasks that `suffice demo` asks live: held-out questions that no benchmark asks.
+"""Write the tasks that `suffice demo` asks live: held-out questions of every reasoning family.
 
-They are those from number 400 on of each reasoning family. The bytes are the same each time.
+They are those from number 400 on. The bytes are the same each time.
 
 python -m tools.data.demo_tasks
 """
@@ -14,7 +14,7 @@ from benchmarks.effort.__main__ import SPEC
 
 from tools.reference_model.questions import OWN, ReasoningQuestion, held_out, read_spec
 
-FIRST, COUNT = 400, 130
+FIRST, COUNT = 400, 83
 OUT = Path(__file__).parents[2] / "src" / "suffice" / "data" / "demo_tasks.jsonl.gz"
 
 

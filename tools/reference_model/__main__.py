@@ -41,6 +41,8 @@ def train(
 ) -> None:
     """Train the model, from the checkpoint in the folder if there is one."""
     with _training_extra():
+        import xllamacpp  # noqa: F401  which answers the questions of an evaluation, hours later
+
         from tools.reference_model.questions import read_spec
         from tools.reference_model.solutions import KINDS
         from tools.reference_model.train import Schedule, Training

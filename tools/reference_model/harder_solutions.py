@@ -59,6 +59,20 @@ def _color_cube_rotation(question: ReasoningQuestion, scratch: Scratch) -> None:
     scratch.write(f"{asked}:{origin}:{colors[origin]}\n", "state")
 
 
+def _complex_arithmetic(question: ReasoningQuestion, scratch: Scratch) -> None:
+    """State the real and the imaginary part of a product, high with the two products in each."""
+    factors = re.findall(r"\(([^()]+)\)", question.text)
+    numbers = [complex(factor.replace(" ", "").replace("i", "j")) for factor in factors]
+    (a, b), (c, d) = ((round(number.real), round(number.imag)) for number in numbers)
+    for (left, right), (down, up), sign in (((a, c), (b, d), -1), ((a, d), (b, c), 1)):
+        first, second = left * right, down * up
+        if scratch.brief:
+            scratch.write(f"{first + sign * second}\n")
+            continue
+        scratch.write(f"{left}*{right}={first} {down}*{up}={second} ")
+        scratch.combine(first, sign * second)
+
+
 def _turned(state: str, side: str) -> str:
     """Turn a cube so that the side at a place comes to the top."""
     sides = dict(zip(_PLACES, state, strict=True))
@@ -74,4 +88,5 @@ HARDER: Mapping[str, Callable[[ReasoningQuestion, Scratch], None]] = {
     "products": _products,
     "leg_counting": _leg_counting,
     "color_cube_rotation": _color_cube_rotation,
+    "complex_arithmetic": _complex_arithmetic,
 }

@@ -45,6 +45,8 @@ _WORDING = (
     "\n*",
     "Solve the following multiplication: ",
     ". Give only the result as your final answer.",
+    "Multiply the complex numbers: (",
+    ") \u00d7 (",
     "Your task is to count how many legs there are in total when given a list of animals.\n\n"
     "Now, how many legs are there in total if you have ",
     "A cube has:\n- a ",
