@@ -115,8 +115,9 @@ def prompt(text: str, effort: Effort) -> str:
 def phrases() -> tuple[str, ...]:
     """Return every token that is longer than a byte, the longest first.
 
-    A word begins with its blank and none ends with one, so that engines that match the longest
-    phrase first and engines that match from the left agree.
+    A word begins with its blank and no word ends with one, so that engines that match the longest
+    phrase first and engines that match from the left agree on all questions and solutions. On other
+    texts they may not: ", " and " tell" share a blank in ", tell", and the longer one takes it.
     """
     labels = (*INTENTS, OUT_OF_SCOPE)
     spoken_words = (word for word in words() if len(word) > 2 and re.fullmatch("[a-z]+", word))

@@ -1,5 +1,6 @@
-"""The order in which a policy climbs the rungs of a table."""
+"""The order of the requests of a table, and that in which a policy climbs its rungs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +8,16 @@ import numpy as np
 
 from suffice.errors import InputError
 from suffice.trials.table import Floats, TrialTable
+
+
+def name_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """Return what puts names in order, the numbers in them by size: q2 before q10."""
+    parts = re.split("([0-9]+)", name)
+    numbers = (digits.lstrip("0") for digits in parts[1::2])
+    sized = [(len(digits), digits) for digits in numbers]
+    words = [(0, word) for word in parts[::2]]
+    parted = [part for pair in zip(words, [*sized, (0, "")], strict=True) for part in pair]
+    return tuple(parted), name
 
 
 def on_ladder(table: TrialTable, *, reference: str) -> TrialTable:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from suffice.errors import InputError
-from suffice.trials.order import cheapest_first
+from suffice.trials.order import cheapest_first, name_key
 from suffice.trials.table import CostUnit, TrialTable, clusters_of
 from suffice.types import Trial, TrialStatus
 from suffice.units import show_share
@@ -21,8 +21,9 @@ MOST_WITHOUT_RUNG = 0.5  # share of the requests, before leaving the rung out is
 
 
 def tabulate(trials: Iterable[Trial], *, costs: bool = True) -> TrialTable:
-    """Turn trials into arrays, requests and rungs in the order in which they first come.
+    """Turn trials into arrays, requests by name, rungs in the order in which they first come.
 
+    Answers that are asked for at once arrive in any order, so nothing rests on the order of trials.
     Several runs of a request are several rows of one cluster, as `pair_runs` has them. Requests
     that lack a trial on some rung, or a cost in the unit of the table, are left out and counted.
     With dollars the rungs are put in order of their mean; without `costs` the table has none.
@@ -37,7 +38,8 @@ def tabulate(trials: Iterable[Trial], *, costs: bool = True) -> TrialTable:
         for row in paired.values()
         if len(row) < len(rungs)
     )
-    rows = {row_id: row for row_id, row in paired.items() if len(row) == len(rungs)}
+    rows = {row_id: paired[row_id] for row_id in sorted(paired, key=name_key)}
+    rows = {row_id: row for row_id, row in rows.items() if len(row) == len(rungs)}
     notes = [
         f"rung {rung!r} has no trial of {show_share(count / len(paired))} of the requests: "
         "to keep them, leave that rung out"
@@ -73,7 +75,10 @@ def pair_runs(trials: Iterable[Trial]) -> dict[str, dict[str, Trial]]:
         runs[trial.run] = trial
     paired = {}
     for request_id, by_rung in requests.items():
-        runs_of = {rung: tuple(runs.values()) for rung, runs in by_rung.items()}
+        runs_of = {
+            rung: tuple(runs[run] for run in sorted(runs, key=lambda run: name_key(run or "")))
+            for rung, runs in by_rung.items()
+        }
         most = max(map(len, runs_of.values()))
         for k in range(most):
             row_id = request_id if most == 1 else f"{request_id}#{k + 1}"
