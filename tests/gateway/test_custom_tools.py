@@ -10,19 +10,14 @@ import openai
 import pytest
 from aiohttp.test_utils import TestServer
 from gateway_support import Call, Site, completion, site
-from response_server import CUSTOM_CALL, CUSTOM_TOOL, PATCH, ResponseServer, text_item
+from response_server import CUSTOM_CALL, CUSTOM_TOOL, HOSTED, PATCH, ResponseServer, text_item
 
 from suffice.gateway.apis.messages_reply import MessageWriter
 from suffice.gateway.apis.responses_reply import ResponseWriter
 from suffice.gateway.apis.responses_request import chat_of_response
 
 JSON = dict[str, Any]
-ENGINE = """
-[engine.hosted]
-kind = "responses"
-url = "http://127.0.0.1:{port}/v1"
-max_retries = 0
-
+ENGINE = f"""{HOSTED}
 [[ladder]]
 name = "gpt"
 engine = "hosted"

@@ -9,17 +9,12 @@ import openai
 import pytest
 from aiohttp.test_utils import TestServer
 from gateway_support import site
-from response_server import CALL, THOUGHT, ResponseServer, text_item
+from response_server import CALL, HOSTED, THOUGHT, ResponseServer, text_item
 
 from suffice.gateway.keys import KeyLimits, add_key
 
 JSON = dict[str, Any]
-ENGINE = """
-[engine.hosted]
-kind = "responses"
-url = "http://127.0.0.1:{port}/v1"
-max_retries = 0
-
+ENGINE = f"""{HOSTED}
 [price.list]
 provider = "openai"
 model = "gpt-5"

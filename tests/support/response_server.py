@@ -13,6 +13,12 @@ from suffice.config import EngineConfig
 from suffice.engines.responses import ResponsesEngine
 
 JSON = dict[str, Any]
+HOSTED = """
+[engine.hosted]
+kind = "responses"
+url = "http://127.0.0.1:{port}/v1"
+max_retries = 0
+"""
 _FIELDS = frozenset(
     {
         "include",

@@ -4,7 +4,7 @@ import secrets
 
 import msgspec
 
-from suffice.engines.custom_tools import custom_of
+from suffice.engines.custom_tools import arguments_of, custom_of
 from suffice.types import JSON
 
 
@@ -177,12 +177,6 @@ class _ToolCall:
         elif bare.get("id") in ("", self.id):  # told once more
             del bare["id"]
         return bare == ready
-
-
-def arguments_of(function: JSON) -> str:
-    """Read the arguments of a called function as text; some engines send the object itself."""
-    arguments = function.get("arguments") or ""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
 
 
 def written_in(part: JSON) -> str:

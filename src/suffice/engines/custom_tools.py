@@ -44,6 +44,12 @@ def flat_tool(custom: JSON) -> JSON:
     return {"type": "custom", **{name: value for name, value in flat.items() if value is not None}}
 
 
+def arguments_of(function: JSON) -> str:
+    """Read the arguments of a called function as text; some engines send the object itself."""
+    arguments = function.get("arguments") or ""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
 def input_of(arguments: str) -> str:
     """Read the free text in the arguments of a function that stands for a custom tool.
 
@@ -81,6 +87,4 @@ def _given(call: JSON, tools: dict[str, JSON]) -> JSON | None:
     tool = tools.get(function["name"])
     if tool is None:
         return None
-    arguments = function.get("arguments") or ""
-    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-    return {"name": tool["name"], INPUT: input_of(text)}
+    return {"name": tool["name"], INPUT: input_of(arguments_of(function))}

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
-from suffice.engines.calls import arguments_of
-from suffice.engines.custom_tools import custom_of, flat_tool, given_calls
+from suffice.engines.custom_tools import arguments_of, custom_of, flat_tool, given_calls
 from suffice.engines.dialects import (
     output_limit,
     overruled_effort,
